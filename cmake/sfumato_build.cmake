@@ -1,0 +1,59 @@
+# Language standard, warnings, ccache, and the two functions every folder uses.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+
+find_program(SFUMATO_CCACHE ccache)
+if(SFUMATO_CCACHE)
+  set(CMAKE_C_COMPILER_LAUNCHER ${SFUMATO_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${SFUMATO_CCACHE})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${SFUMATO_CCACHE})
+endif()
+find_program(SFUMATO_MOLD mold)
+if(SFUMATO_MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+if(SFUMATO_ASAN)
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined>
+                      $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize-recover=undefined>
+                      $<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer>)
+  add_link_options(-fsanitize=address,undefined)
+endif()
+
+add_library(sfumato_options INTERFACE)
+target_include_directories(sfumato_options INTERFACE ${PROJECT_SOURCE_DIR}/include
+                                                     ${PROJECT_SOURCE_DIR}/src
+                                                     ${PROJECT_SOURCE_DIR})
+target_compile_options(sfumato_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Wconversion;-Wno-sign-conversion;-Wno-restrict;-Werror>)
+
+# sfumato_area(NAME deps...): static library sfumato_NAME from all sources of this folder.
+function(sfumato_area name)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp)
+  if(NOT sources)
+    add_library(sfumato_${name} INTERFACE)
+    target_link_libraries(sfumato_${name} INTERFACE sfumato_options ${ARGN})
+    return()
+  endif()
+  add_library(sfumato_${name} STATIC ${sources})
+  target_link_libraries(sfumato_${name} PUBLIC sfumato_options ${ARGN})
+endfunction()
+
+# sfumato_tests(NAME deps...): GoogleTest program test_NAME from tests/NAME/*.cpp.
+function(sfumato_tests name)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp)
+  if(NOT sources)
+    return()
+  endif()
+  add_executable(test_${name} ${sources})
+  target_link_libraries(test_${name} PRIVATE ${ARGN} sfumato_test_support)
+  target_compile_definitions(test_${name} PRIVATE SFUMATO_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  add_test(NAME ${name} COMMAND test_${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 1200)
+endfunction()

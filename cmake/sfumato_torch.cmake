@@ -1,0 +1,28 @@
+# Target sfumato_torch: headers and CPU libraries of LibTorch 2.11.0, linked by name. (The wheel's
+# own CMake package insists on a CUDA toolkit and appends flags to every CUDA source.)
+set(SFUMATO_TORCH_VERSION 2.11.0)
+set(torch_dir ${SFUMATO_TORCH_DIR})
+if(NOT torch_dir AND DEFINED ENV{SFUMATO_TORCH_DIR})
+  set(torch_dir $ENV{SFUMATO_TORCH_DIR})
+endif()
+if(NOT torch_dir)
+  file(GLOB torch_dir ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
+endif()
+if(NOT EXISTS ${torch_dir}/include/ATen/core/Tensor.h)
+  message(FATAL_ERROR "LibTorch not found in '${torch_dir}'. Run scripts/setup, or name an existing "
+                      "LibTorch ${SFUMATO_TORCH_VERSION} with -DSFUMATO_TORCH_DIR=FOLDER.")
+endif()
+file(READ ${torch_dir}/include/torch/headeronly/version.h torch_version)
+string(REGEX MATCH "TORCH_VERSION[ \\\n]+\"([0-9.]+)" _ "${torch_version}")
+if(NOT CMAKE_MATCH_1 STREQUAL SFUMATO_TORCH_VERSION)
+  message(FATAL_ERROR "LibTorch in '${torch_dir}' is '${CMAKE_MATCH_1}', not ${SFUMATO_TORCH_VERSION}.")
+endif()
+
+add_library(sfumato_torch INTERFACE)
+target_include_directories(sfumato_torch SYSTEM INTERFACE
+  ${torch_dir}/include ${torch_dir}/include/torch/csrc/api/include)
+target_link_libraries(sfumato_torch INTERFACE ${torch_dir}/lib/libtorch_cpu.so
+                                              ${torch_dir}/lib/libc10.so)
+target_link_options(sfumato_torch INTERFACE -Wl,--no-as-needed)
+# LibTorch ships its own fmt headers, which win in sources that see them: use those header-only.
+target_compile_definitions(sfumato_torch INTERFACE FMT_HEADER_ONLY=1)

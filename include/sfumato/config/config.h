@@ -1,0 +1,45 @@
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "sfumato/config/sections.h"
+#include "sfumato/config/settings_tree.h"
+
+namespace sfumato {
+
+/// Every setting of the program. Neither copied nor moved: hold it by std::unique_ptr.
+struct Config : SettingsTree {
+  RunSettings run{this};
+  DataSettings data{this};
+  ModelSettings model{this};
+  PrivacySettings privacy{this};
+  MechanismSettings mechanism{this};
+  DiffusionSettings diffusion{this};
+  OptimizerSettings optimizer{this};
+  PerformanceSettings performance{this};
+  SampleSettings sample{this};
+};
+
+/// Defaults, then `file`, then `overrides` ("section.name=value"; a later one wins), then
+/// validate(). One UsageError lists every mistake, one per line, as
+/// "file:line:column: message; did you mean 'x'?" or "command line: 'a.b=c': message".
+std::unique_ptr<Config> load_config(const std::optional<std::filesystem::path>& file,
+                                    std::span<const std::string> overrides);
+
+/// Settings that are right each on its own but contradict each other: UsageError with all of them.
+void validate(const Config& config);
+
+/// What only training needs, on top of validate(): with privacy.enabled, exactly one of
+/// mechanism.noise_multiplier and mechanism.target_epsilon.
+void validate_for_training(const Config& config);
+
+/// base_yaml() of the defaults: configs/base.yaml.
+std::string documented_yaml();
+
+/// All keys with defaults and one line each, for the end of --help.
+std::string settings_help();
+
+}  // namespace sfumato

@@ -1,0 +1,257 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sfumato/config/settings_tree.h"
+
+// The declarations. A new setting is one more member here: the YAML reader, overrides, --help,
+// resolved files and configs/base.yaml follow. Keep help texts as full sentences; the first one
+// is the line shown by --help.
+//
+// One layout for all: what a setting is on the first line, its help below.
+// clang-format off
+namespace sfumato {
+
+struct RunSettings : Section {
+  explicit RunSettings(SettingsTree* tree);
+
+  Setting<std::string> dir{this, "dir", "runs/default", not_empty(), "",
+      "Run directory: resolved configuration, ledger, private/ and release/ are written here."};
+  Setting<int64_t> seed{this, "seed", 0, at_least(0), "",
+      "Seeds initial weights, diffusion draws and augmentation. It never reaches the privacy "
+      "noise or the Poisson sampling: these are keyed by the operating system."};
+  Setting<int64_t> log_every{this, "log_every", 1, at_least(1), "steps",
+      "A progress line and one row of private metrics every n-th step."};
+  Setting<int64_t> checkpoint_every{this, "checkpoint_every", 50, at_least(1), "steps",
+      "A checkpoint every n-th step, and one at the end or when interrupted. Steps lost in a "
+      "crash stay charged to the budget."};
+  Setting<int64_t> keep_last{this, "keep_last", 2, at_least(1), "checkpoints",
+      "The newest n checkpoints are kept."};
+  Setting<int64_t> keep_every{this, "keep_every", 0, at_least(0), "steps",
+      "Checkpoints at multiples of this step are kept as well; 0 keeps only the newest."};
+};
+
+struct DataSettings : Section {
+  explicit DataSettings(SettingsTree* tree);
+
+  Setting<std::string> source{this, "source", "", any_value(), "",
+      "Private images that prepare reads: a folder with one sub-folder per class, a tar or "
+      "tar.gz of one, an IDX image file (plain or gz), or a CIFAR binary file or folder."};
+  Setting<std::string> labels{this, "labels", "", any_value(), "",
+      "IDX label file that belongs to an IDX source; empty for none."};
+  Setting<std::string> users{this, "users", "", any_value(), "",
+      "CSV file with lines 'file,user' that says whose each image is. With it the unit of "
+      "privacy is a user's records_per_user images; without it, one image."};
+  Setting<std::string> format{this, "format", "auto",
+      one_of({"auto", "folder", "tar", "idx", "cifar"}), "",
+      "Layout of the source; auto recognises it."};
+  Setting<std::string> store{this, "store", "stores/default", not_empty(), "",
+      "Record store that prepare writes and train reads. It is private."};
+  Setting<int64_t> image_size{this, "image_size", 32, between(4, 1024), "pixels",
+      "Side of the square images: they are centre-cropped and resized to it."};
+  Setting<int64_t> channels{this, "channels", 3, one_of({"1", "3"}), "",
+      "1 for grey, 3 for RGB; images are converted."};
+  Setting<int64_t> num_classes{this, "num_classes", 0, at_least(0), "classes",
+      "Number of classes, a public number; 0 trains without classes. It is never counted from "
+      "the private set: a label outside 0..num_classes-1 is an error."};
+  Setting<int64_t> records_per_user{this, "records_per_user", 1, at_least(1), "images",
+      "At most this many images of each user are kept; it matters only with data.users and is "
+      "then part of the unit of privacy."};
+  Setting<bool> skip_unreadable{this, "skip_unreadable", false, any_value(), "",
+      "Skips and counts images that cannot be read, instead of stopping at the first."};
+  Setting<bool> deduplicate{this, "deduplicate", true, any_value(), "",
+      "Keeps one of images whose prepared pixels and labels are identical."};
+};
+
+struct ModelSettings : Section {
+  explicit ModelSettings(SettingsTree* tree);
+
+  Setting<std::string> init{this, "init", "", any_value(), "",
+      "Folder with a pretrained UNet2DModel in diffusers layout; empty trains from scratch. It "
+      "must have been trained on public data only."};
+  Setting<std::string> config{this, "config", "", any_value(), "",
+      "A diffusers config.json that describes the network when training from scratch."};
+  Setting<std::vector<std::string>> trainable{this, "trainable", {"*"}, not_empty(), "",
+      "Glob patterns of the parameter names that train; everything else is frozen. Fewer trained "
+      "parameters mean less noise in total."};
+  Setting<double> class_embedding_std{this, "class_embedding_std", 0.02, at_least(0), "",
+      "Standard deviation of a newly made class embedding."};
+  Setting<double> class_embedding_scale{this, "class_embedding_scale", 1.0, greater_than(0), "",
+      "Factor on the pretrained class rows that are kept when the number of classes changes."};
+  Setting<bool> reuse_class_rows{this, "reuse_class_rows", false, any_value(), "",
+      "Keeps the first rows of the pretrained class table when the number of classes differs, "
+      "instead of drawing new ones."};
+};
+
+struct PrivacySettings : Section {
+  explicit PrivacySettings(SettingsTree* tree);
+
+  Setting<bool> enabled{this, "enabled", true, any_value(), "",
+      "false is ordinary training without clipping, noise or any guarantee. The privacy card "
+      "then says NOT PRIVATE."};
+};
+
+struct MechanismSettings : Section {
+  explicit MechanismSettings(SettingsTree* tree);
+
+  Setting<double> sample_rate{this, "sample_rate", 0.01, above_up_to(0, 1), "",
+      "Probability q with which each record independently enters a step (Poisson sampling). A "
+      "public literal, never computed from the size of the private set."};
+  Setting<int64_t> steps{this, "steps", 1000, at_least(1), "steps",
+      "Number of noisy steps, a public literal; each is charged to the budget."};
+  Setting<double> expected_batch_size{this, "expected_batch_size", 256.0,
+      greater_than(0), "records",
+      "Divisor of the noisy sum: about sample_rate times a public estimate of the number of "
+      "records. A literal, never computed from the private set."};
+  Setting<double> clip_norm_l2{this, "clip_norm_l2", 1.0, greater_than(0), "",
+      "Bound C on the L2 norm of what one record adds to the sum; the noise has standard "
+      "deviation noise_multiplier times C."};
+  Setting<std::string> clipping{this, "clipping", "flat",
+      one_of({"flat", "per_layer", "automatic"}), "",
+      "How a record's gradient is bounded. flat: multiplied by min(1, C / norm); per_layer: each "
+      "layer to its share of C; automatic: multiplied by C / (norm + automatic_gamma) (AUTO-S)."};
+  Setting<double> automatic_gamma{this, "automatic_gamma", 0.01, greater_than(0), "",
+      "Stabiliser in the factor of automatic clipping."};
+  Setting<std::optional<double>> noise_multiplier{this, "noise_multiplier", std::nullopt,
+      greater_than(0), "",
+      "Standard deviation of the noise divided by clip_norm_l2. Set exactly one of this and "
+      "target_epsilon."};
+  Setting<std::optional<double>> target_epsilon{this, "target_epsilon", std::nullopt,
+      greater_than(0), "",
+      "The ε that all steps together may spend; the noise multiplier is calibrated to it. Set "
+      "exactly one of this and noise_multiplier."};
+  Setting<double> delta{this, "delta", 1e-5, strictly_between(0, 1), "",
+      "The δ of the (ε, δ) guarantee; choose it well below one over the number of records."};
+  Setting<std::string> adjacency{this, "adjacency", "zero_out",
+      one_of({"add_remove", "zero_out", "replace_one"}), "",
+      "What the guarantee compares: two sets that differ by one record added or removed, blanked "
+      "out (the number of records is then public), or replaced (ε is larger)."};
+  Setting<std::string> accountant{this, "accountant", "rdp", one_of({"rdp"}), "",
+      "How ε is computed. rdp: Rényi differential privacy of the Poisson-subsampled Gaussian "
+      "mechanism."};
+};
+
+struct DiffusionSettings : Section {
+  explicit DiffusionSettings(SettingsTree* tree);
+
+  Setting<std::string> prediction{this, "prediction", "epsilon",
+      one_of({"epsilon", "sample", "v_prediction"}), "",
+      "What the network predicts: the noise, the clean image, or v."};
+  Setting<std::string> schedule{this, "schedule", "linear",
+      one_of({"linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"}), "",
+      "How β grows with the timestep; squaredcos_cap_v2 is the cosine schedule and does not use "
+      "beta_start and beta_end."};
+  Setting<int64_t> num_train_timesteps{this, "num_train_timesteps", 1000, between(1, 100000), "",
+      "Number T of timesteps of the forward process."};
+  Setting<double> beta_start{this, "beta_start", 1e-4, strictly_between(0, 1), "",
+      "β of the first timestep."};
+  Setting<double> beta_end{this, "beta_end", 0.02, strictly_between(0, 1), "",
+      "β of the last timestep."};
+  Setting<bool> rescale_betas_zero_snr{this, "rescale_betas_zero_snr", false, any_value(), "",
+      "Rescales the schedule so that the last timestep is pure noise; needs prediction "
+      "v_prediction or sample."};
+  Setting<int64_t> draws{this, "draws", 1, between(1, 256), "draws per image",
+      "Number K of noise draws of an image in a step. They are one example: one loss, one clip, "
+      "so K costs time and no privacy."};
+  Setting<double> timestep_power{this, "timestep_power", 1.0, greater_than(0), "",
+      "Timesteps are drawn with density proportional to (t/T)^(p-1): 1 is uniform, more favours "
+      "noisy steps, less favours nearly clean ones."};
+  Setting<double> label_dropout{this, "label_dropout", 0.0, between(0, 1), "",
+      "Probability that a draw is trained without its label; needed for guidance when sampling."};
+  Setting<bool> horizontal_flip{this, "horizontal_flip", false, any_value(), "",
+      "Each draw mirrors its image with probability 1/2."};
+  Setting<int64_t> shift_pixels{this, "shift_pixels", 0, between(0, 64), "pixels",
+      "Each draw shifts its image by up to this much in each direction; edges are repeated."};
+};
+
+struct OptimizerSettings : Section {
+  explicit OptimizerSettings(SettingsTree* tree);
+
+  Setting<std::string> name{this, "name", "adam", one_of({"sgd", "adam", "adamw"}), "",
+      "Update rule that takes the noisy gradient."};
+  Setting<double> learning_rate{this, "learning_rate", 1e-3, at_least(0), "",
+      "Peak learning rate."};
+  Setting<double> class_embedding_learning_rate_scale{this, "class_embedding_learning_rate_scale", 1.0,
+      greater_than(0), "",
+      "Factor on the learning rate of the class embedding."};
+  Setting<double> beta1{this, "beta1", 0.9, from_below(0, 1), "",
+      "Decay of the mean of gradients (adam, adamw)."};
+  Setting<double> beta2{this, "beta2", 0.999, from_below(0, 1), "",
+      "Decay of the mean of squared gradients (adam, adamw)."};
+  Setting<double> eps{this, "eps", 1e-8, greater_than(0), "",
+      "Added to the denominator of the update (adam, adamw)."};
+  Setting<double> weight_decay{this, "weight_decay", 0.0, at_least(0), "",
+      "Weight decay: added to the gradient after the noise (sgd, adam), decoupled (adamw)."};
+  Setting<double> momentum{this, "momentum", 0.0, from_below(0, 1), "",
+      "Momentum (sgd)."};
+  Setting<int64_t> warmup_steps{this, "warmup_steps", 0, at_least(0), "steps",
+      "The learning rate grows linearly over the first n steps."};
+  Setting<std::string> decay{this, "decay", "constant", one_of({"constant", "cosine"}), "",
+      "Course of the learning rate after the warm-up."};
+  Setting<double> final_learning_rate_fraction{this, "final_learning_rate_fraction", 0.0,
+      between(0, 1), "",
+      "Learning rate at the end of cosine decay, as a fraction of the peak."};
+  Setting<double> ema_decay{this, "ema_decay", 0.999, from_below(0, 1), "",
+      "Decay of the moving average of the weights, which is what release/ holds; 0 releases the "
+      "last weights."};
+  Setting<bool> ema_warmup{this, "ema_warmup", true, any_value(), "",
+      "Starts the average fast: step n uses min(ema_decay, (1+n)/(10+n))."};
+};
+
+struct PerformanceSettings : Section {
+  explicit PerformanceSettings(SettingsTree* tree);
+
+  Setting<int64_t> physical_batch{this, "physical_batch", 0, at_least(0), "images",
+      "Images that pass through the network together; 0 chooses as many as fit the memory."};
+  Setting<double> memory_budget_gib{this, "memory_budget_gib", 0.0, at_least(0), "GiB",
+      "Memory that a step may use; 0 means 70 % of what is free."};
+  Setting<int64_t> threads{this, "threads", 0, at_least(0), "threads",
+      "Threads on the CPU; 0 uses all cores."};
+  Setting<std::string> layer_algorithm{this, "layer_algorithm", "auto",
+      one_of({"auto", "keep", "gram"}), "",
+      "How per-example norms are computed. keep forms each example's weight gradient, gram the "
+      "norm without it; auto takes the cheaper one in each layer."};
+  Setting<std::string> device{this, "device", "cpu", one_of({"cpu"}), "",
+      "Where the network is computed."};
+};
+
+struct SampleSettings : Section {
+  explicit SampleSettings(SettingsTree* tree);
+
+  Setting<std::string> sampler{this, "sampler", "ddim", one_of({"ddpm", "ddim"}), "",
+      "How images are drawn from the network."};
+  Setting<int64_t> steps{this, "steps", 50, at_least(1), "steps",
+      "Denoising steps; at most diffusion.num_train_timesteps."};
+  Setting<double> eta{this, "eta", 0.0, between(0, 1), "",
+      "Fresh noise in a ddim step: 0 is deterministic, 1 resembles ddpm."};
+  Setting<std::string> spacing{this, "spacing", "trailing",
+      one_of({"leading", "trailing", "linspace"}), "",
+      "How the steps are spread over the timesteps."};
+  Setting<std::string> variance{this, "variance", "fixed_small",
+      one_of({"fixed_small", "fixed_large"}), "",
+      "Variance of a ddpm step: of the posterior, or β."};
+  Setting<bool> clip_sample{this, "clip_sample", true, any_value(), "",
+      "Clips the predicted clean image in every step."};
+  Setting<double> clip_sample_range{this, "clip_sample_range", 1.0, greater_than(0), "",
+      "The predicted clean image is clipped to plus or minus this."};
+  Setting<bool> use_clipped_model_output{this, "use_clipped_model_output", false, any_value(), "",
+      "Recomputes the predicted noise from the clipped image in a ddim step."};
+  Setting<bool> set_alpha_to_one{this, "set_alpha_to_one", true, any_value(), "",
+      "The last ddim step goes to the clean image; false stops at the first timestep's level."};
+  Setting<int64_t> steps_offset{this, "steps_offset", 0, at_least(0), "timesteps",
+      "Added to the timesteps of leading spacing."};
+  Setting<double> guidance{this, "guidance", 0.0, at_least(0), "",
+      "Classifier-free guidance w in (1+w)·conditional - w·unconditional; needs a network "
+      "trained with label_dropout. 0 is off and twice as fast."};
+  Setting<int64_t> batch{this, "batch", 64, at_least(1), "images",
+      "Images drawn together; it does not change them."};
+  Setting<int64_t> seed{this, "seed", 0, at_least(0), "",
+      "The same seed gives the same images, whatever the batch."};
+  Setting<std::string> format{this, "format", "folder", one_of({"folder", "webdataset"}), "",
+      "Form of the corpus: an image folder or WebDataset tar shards."};
+};
+
+}  // namespace sfumato
+// clang-format on

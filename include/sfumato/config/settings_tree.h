@@ -1,0 +1,71 @@
+#pragma once
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sfumato/config/setting.h"
+
+namespace sfumato {
+
+class SettingsTree;
+
+/// A named group of settings. Derive, and declare the settings as members.
+class Section {
+ public:
+  Section(SettingsTree* tree, std::string name, std::string help);
+  Section(const Section&) = delete;
+  Section& operator=(const Section&) = delete;
+
+  // Not name() and help(): a section may well have settings of these names.
+  const std::string& section_name() const { return section_name_; }
+  const std::string& section_help() const { return section_help_; }
+  std::span<SettingBase* const> settings() const { return settings_; }
+  /// nullptr if there is none.
+  SettingBase* find_setting(std::string_view name) const;
+
+ private:
+  friend class SettingBase;
+  std::string section_name_;
+  std::string section_help_;
+  std::vector<SettingBase*> settings_;
+};
+
+/// The sections of a program and everything that is derived from their declarations: reading YAML
+/// and overrides, and writing resolved values. Sections are members of the derived class and
+/// register themselves, hence no copies.
+class SettingsTree {
+ public:
+  SettingsTree() = default;
+  SettingsTree(const SettingsTree&) = delete;
+  SettingsTree& operator=(const SettingsTree&) = delete;
+
+  std::span<Section* const> sections() const { return sections_; }
+  /// nullptr if there is none.
+  Section* find_section(std::string_view name) const;
+  /// By "section.name"; nullptr if there is none.
+  SettingBase* find(std::string_view key) const;
+  /// Every "section.name", in the order of declaration.
+  std::vector<std::string> keys() const;
+
+  /// Takes one "section.name=value"; UsageError says what is wrong with it.
+  void set_override(std::string_view text);
+  /// As set_override, returning the message instead: "command line: 'a.b=c': ...".
+  std::optional<std::string> try_override(std::string_view text);
+  /// Reads a YAML document (at most 256 KiB, no anchors, tags or second document) and takes what
+  /// is right in it. Returns every mistake as "file_name:line:column: message", in file order.
+  std::vector<std::string> read_yaml(std::string_view text, const std::string& file_name);
+
+  /// Every key with its value and "# from <provenance>"; reads back to the same values.
+  std::string resolved_yaml() const;
+
+ private:
+  friend class Section;
+  std::vector<Section*> sections_;
+};
+
+/// Every key with its value, and its help, type, unit, range and default as comments.
+std::string base_yaml(const SettingsTree& tree);
+
+}  // namespace sfumato

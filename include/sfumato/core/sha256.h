@@ -1,0 +1,31 @@
+#pragma once
+#include <array>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace sfumato {
+
+/// SHA-256 (FIPS 180-4) by OpenSSL.
+class Sha256 {
+ public:
+  Sha256();
+  ~Sha256();
+  Sha256(const Sha256&) = delete;
+  Sha256& operator=(const Sha256&) = delete;
+  void update(const void* data, std::size_t size);
+  void update(std::string_view text) { update(text.data(), text.size()); }
+  /// Ends the hash; call once.
+  std::array<unsigned char, 32> finish();
+
+ private:
+  void* context_;
+};
+
+/// Lower-case hexadecimal SHA-256 of `bytes`.
+std::string sha256_hex(std::string_view bytes);
+
+/// Lower-case hexadecimal HMAC-SHA-256 (RFC 2104).
+std::string hmac_sha256_hex(std::string_view key, std::string_view message);
+
+}  // namespace sfumato

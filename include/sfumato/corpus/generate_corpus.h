@@ -1,0 +1,26 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+
+#include "sfumato/corpus/corpus_writer.h"
+#include "sfumato/generate/denoiser.h"
+#include "sfumato/generate/sampler.h"
+
+namespace sfumato {
+
+/// What draws the images of a corpus.
+struct CorpusSource {
+  DenoiserFn network;
+  const Sampler* sampler = nullptr;
+  bool with_labels = false;
+  uint64_t seed = 0;
+  int64_t batch = 64;  ///< images drawn together; changes none of them
+};
+
+/// Draws every image that `writer` still lacks. `progress` (may be empty) hears of each batch:
+/// images done, and images drawn by this call. Interrupted, at a batch boundary, when a stop signal
+/// came; the corpus can then be continued.
+void generate_corpus(CorpusWriter& writer, const CorpusSource& source,
+                     const std::function<void(int64_t done, int64_t drawn)>& progress);
+
+}  // namespace sfumato

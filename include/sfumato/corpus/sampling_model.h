@@ -1,0 +1,57 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sfumato/generate/diffusion_draws.h"
+#include "sfumato/models/checkpoint_io.h"
+
+namespace sfumato {
+
+struct Config;
+
+/// Where RUN_OR_MODEL leads: a run directory (with release/), its release/ or a diffusers folder.
+struct ModelPlace {
+  std::filesystem::path model;        ///< what load_unet2d takes
+  std::filesystem::path run;          ///< empty unless a run directory was named
+  std::filesystem::path config_file;  ///< the run's config.yaml; empty if there is none
+};
+/// UsageError, with what is missing, for anything else.
+ModelPlace find_model(const std::filesystem::path& run_or_model);
+
+/// A network ready for sampling, with what is known about it.
+struct SamplingModel {
+  LoadedUNet loaded;
+  nlohmann::ordered_json card;  ///< privacy card; void where there is none or it is of other weights
+  nlohmann::ordered_json origin;  ///< for lineage.json
+  std::string weights_sha256;
+  std::string config_sha256;
+  ImageShape shape;
+  int64_t num_classes = 0;            ///< 0: the network takes no labels
+  std::optional<int64_t> null_label;  ///< the row that stands for "no label", if it was trained
+};
+
+/// Loads the network and fills, from the scheduler_config.json beside it, those settings of
+/// `config` that nobody has set: schedule, prediction type, clipping, variance.
+///
+/// The number of classes is data.num_classes where set, else the card's public facts, else the rows
+/// of the class table (less one, for "no label", if guidance is asked for).
+/// UsageError: guidance that the network was not trained for, an image size that is not known.
+/// DataError: as load_unet2d; a scheduler that is not of this family; the network does not make
+/// images of 1 or 3 channels.
+SamplingModel open_sampling_model(const ModelPlace& place, Config& config);
+
+/// How many images of each class (one entry where num_classes is 0). `count`: in all, spread evenly,
+/// the first classes getting the remainder; `only_class`: all of them of this class; `per_class`:
+/// the counts themselves. UsageError where these contradict each other or the network.
+struct CountOptions {
+  std::optional<int64_t> count = std::nullopt;
+  std::optional<int64_t> only_class = std::nullopt;
+  std::vector<int64_t> per_class = {};
+};
+std::vector<int64_t> images_per_class(const CountOptions& options, int64_t num_classes);
+
+}  // namespace sfumato

@@ -1,0 +1,78 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+namespace sfumato {
+
+/// What `prepare` does; the settings under `data` say the same (see configs/base.yaml).
+struct PrepareOptions {
+  /// Folder, archive or file of private images. A folder inside an archive is named as if the
+  /// archive were a folder: "images.tar.gz/train".
+  std::filesystem::path source;
+  std::filesystem::path labels;  ///< IDX label file of an IDX source; empty: none
+  std::filesystem::path users;   ///< CSV `file,user`; empty: the unit of privacy is one image
+  std::string format = "auto";   ///< auto, folder, tar, idx, cifar
+  std::filesystem::path store;   ///< the record store to write
+  std::int64_t image_size = 0;   ///< side of the square records, pixels
+  std::int64_t channels = 0;     ///< 1 grey, 3 RGB
+  std::int64_t num_classes = 0;  ///< public; 0: unconditional, labels are not read
+  std::int64_t records_per_user = 1;
+  bool skip_unreadable = false;
+  bool deduplicate = true;
+  int threads = 0;  ///< decoding threads; 0: the machine's, at most 8
+  std::string key;  ///< 32 secret bytes that key manifest and selection; empty: random
+};
+
+/// What was done. All counts are of private data: for the data holder's eyes, not for publication.
+struct PrepareReport {
+  std::int64_t found = 0;            ///< images in the source
+  std::int64_t kept = 0;             ///< records in the store
+  std::int64_t duplicates = 0;       ///< dropped: same pixels, label and user as an earlier one
+  std::int64_t label_conflicts = 0;  ///< kept, though the same pixels have another label as well
+  std::int64_t unreadable = 0;       ///< skipped
+  std::int64_t over_user_bound = 0;  ///< dropped by the bound on a user's records
+  std::int64_t other_files = 0;      ///< neither .png, .jpg nor .jpeg, or hidden: not looked at
+  std::int64_t users = 0;            ///< users with at least one record
+  std::string format;                ///< what the source was read as
+  std::vector<std::string> class_names;
+  std::string unit;  ///< unit of privacy in words
+  std::string manifest_hash;
+  double seconds = 0;
+};
+
+/// Turns private images into a record store. Sources:
+///
+/// - folder: a tree with one folder per class (class ids in the byte order of their names, images
+///   at any depth below), or, with num_classes 0 or 1, any tree. PNG and JPEG by file name.
+/// - tar: a tar or tar.gz of such a tree.
+/// - idx: an IDX file of uint8 images, [N, H, W] or [N, H, W, 1 or 3], plain or gz, with an IDX
+///   file of integer labels.
+/// - cifar: CIFAR-10 or CIFAR-100 binary (3073 or 3074 bytes per record; the fine label), one .bin
+///   file or a folder of them; in a folder test_batch.bin and test.bin are left out.
+///
+/// Images are decoded, brought to `channels`, centre-cropped and resized; nothing else of a file
+/// survives. The order of records is that of the source (folders in byte order of names), whatever
+/// the number of threads. Memory: a bounded number of images in flight, 36 to 72 bytes per image
+/// for de-duplication, and with users about 40 bytes per line of the CSV.
+///
+/// De-duplication drops an image whose prepared pixels and label (and user, where users are known)
+/// equal those of an earlier one. It is stable: taking one image, or one user, out of the source
+/// changes the store by no more than that image's or user's records. Dropping also equal pixels
+/// with another label would not be (removing the first would bring the second in), hence these
+/// stay, are counted, and each is an image of its own to the guarantee.
+///
+/// With users, at most records_per_user images of each are kept: those with the smallest HMAC of
+/// their name under a secret key, so the choice depends neither on order nor on other users. The
+/// CSV names files relative to the source; IDX images are "0", "1", ..., CIFAR's "FILE.bin:0", ...
+///
+/// UsageError: impossible options, the store exists. DataError: no images, an unreadable image
+/// (unless skip_unreadable), a label outside 0..num_classes-1, an image that the CSV does not name,
+/// a damaged archive. Interrupted: a stop signal; nothing is left behind.
+PrepareReport prepare(const PrepareOptions& options);
+
+nlohmann::json to_json(const PrepareReport& report);
+
+}  // namespace sfumato

@@ -1,0 +1,24 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+
+namespace sfumato {
+
+class Tape;
+class UNet2D;
+
+/// A denoising network as losses and samplers see it: x float32 [N, C, H, W], t int64 [N], labels
+/// int64 [N] (undefined for networks without classes) -> [N, C, H, W].
+using DenoiserFn = std::function<at::Tensor(const at::Tensor& x, const at::Tensor& t,
+                                            const at::Tensor& labels)>;
+
+/// `network` and `tape` are borrowed. `tape` is null for inference and ordinary training.
+DenoiserFn unet_denoiser(UNet2D& network, Tape* tape = nullptr);
+
+/// Classifier-free guidance (Ho & Salimans 2022): (1 + w) f(x, t, y) - w f(x, t, null) in one call
+/// of 2N. `guidance` w = 0 returns `model` itself. Results need labels to be given.
+DenoiserFn guided(DenoiserFn model, double guidance, int64_t null_label);
+
+}  // namespace sfumato

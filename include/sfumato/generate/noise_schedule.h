@@ -1,0 +1,54 @@
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace sfumato {
+
+struct DiffusionSettings;
+
+/// How β_t grows with the timestep (Ho et al. 2020; Nichol & Dhariwal 2021 for the cosine).
+enum class BetaSchedule { kLinear, kScaledLinear, kSquaredCosCapV2, kSigmoid };
+/// "linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"; UsageError for anything else.
+BetaSchedule parse_beta_schedule(const std::string& name);
+std::string to_string(BetaSchedule schedule);
+
+/// What the network predicts from x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps.
+enum class Prediction {
+  kEpsilon,     ///< eps
+  kSample,      ///< x_0
+  kVPrediction  ///< sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans & Ho 2022)
+};
+/// "epsilon", "sample", "v_prediction"; UsageError for anything else.
+Prediction parse_prediction(const std::string& name);
+std::string to_string(Prediction prediction);
+
+struct NoiseScheduleOptions {
+  BetaSchedule schedule = BetaSchedule::kLinear;
+  int64_t num_train_timesteps = 1000;  ///< T
+  double beta_start = 1e-4;            ///< not used by the cosine
+  double beta_end = 0.02;              ///< not used by the cosine
+  bool rescale_betas_zero_snr = false; ///< Lin et al. 2023, algorithm 1: abar_{T-1} = 0
+};
+NoiseScheduleOptions noise_schedule_options(const DiffusionSettings& settings);
+
+/// The forward process: abar_t = prod_{s <= t} (1 - β_s), computed operation for operation in the
+/// precision that diffusers uses (float32 β, products accumulated as torch.cumprod does).
+class NoiseSchedule {
+ public:
+  /// UsageError for T < 1 or β outside (0, 1).
+  explicit NoiseSchedule(const NoiseScheduleOptions& options);
+
+  const NoiseScheduleOptions& options() const { return options_; }
+  int64_t size() const { return static_cast<int64_t>(alphas_cumprod_.size()); }
+  /// abar_t for t in [0, T).
+  float alpha_cumprod(int64_t t) const { return alphas_cumprod_.at(static_cast<std::size_t>(t)); }
+  std::span<const float> alphas_cumprod() const { return alphas_cumprod_; }
+
+ private:
+  NoiseScheduleOptions options_;
+  std::vector<float> alphas_cumprod_;
+};
+
+}  // namespace sfumato

@@ -1,0 +1,28 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <span>
+
+#include "sfumato/generate/denoiser.h"
+#include "sfumato/generate/diffusion_draws.h"
+#include "sfumato/generate/sampler.h"
+
+namespace sfumato {
+
+/// Names one image of a corpus: the index-th of its class (0 where there are no classes).
+struct ImageId {
+  int64_t label = 0;
+  int64_t index = 0;
+  friend bool operator==(const ImageId&, const ImageId&) = default;
+};
+
+/// Draws the named images: uint8 [N, H, W, C], round(clamp(x / 2 + 1/2, 0, 1) 255) as diffusers
+/// does. All noise of an image comes from its own streams (seed, label, index), so an image does not
+/// depend on the batch it is drawn in (beyond rounding, one grey level) nor on how many others are
+/// asked for. `with_labels`: the network takes class labels. Runs without autograd.
+/// DataError if the network returns a value that is not finite.
+at::Tensor sample_images(const DenoiserFn& network, const Sampler& sampler, const ImageShape& shape,
+                         std::span<const ImageId> images, bool with_labels, uint64_t seed);
+
+}  // namespace sfumato

@@ -1,0 +1,63 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sfumato/models/unet2d.h"
+
+namespace sfumato {
+
+/// Key and float32 value, as in a state_dict.
+using NamedWeights = std::vector<std::pair<std::string, at::Tensor>>;
+
+/// Keys and values (shared, not copied, without gradients) of all parameters, trainable or not.
+NamedWeights named_weights(UNet2D& network);
+
+/// PyTorch's default initialisation of every layer (kaiming-uniform with a = sqrt(5), that is
+/// uniform +-1/sqrt(fan_in), for weights and biases of convolutions and linear layers; ones and
+/// zeros for norms; N(0, 1) for tables, 16 N(0, 1) for Fourier frequencies), the class table with
+/// standard deviation `class_embedding_std`. The same seed gives the same bits.
+void initialise(UNet2D& network, uint64_t seed, double class_embedding_std = 1.0);
+
+/// How the class conditioning of a pretrained network is fitted to another set of classes.
+struct LoadOptions {
+  /// Number of classes wanted. Empty: as the checkpoint is. 0: unconditional. If the checkpoint's
+  /// class table has another number of rows (or there is none), a new table is made.
+  std::optional<int64_t> class_rows;
+  double class_embedding_std = 1.0;    ///< new rows are N(0, std^2); 0 keeps the output as it was
+  double class_embedding_scale = 1.0;  ///< factor of reused rows
+  bool reuse_class_rows = false;       ///< the new table starts with the pretrained table's rows
+  uint64_t seed = 0;                   ///< of new rows
+};
+
+struct LoadedUNet {
+  std::unique_ptr<UNet2D> network;
+  std::filesystem::path folder;            ///< holds config.json and the weights
+  std::filesystem::path scheduler_config;  ///< scheduler_config.json beside it; empty if none
+};
+
+/// Loads a diffusers checkpoint: a pipeline folder (unet/config.json, ...) or a flat one
+/// (config.json, diffusion_pytorch_model.safetensors), in one file or shards; where there are only
+/// half-precision weights (.fp16.safetensors), those. Attention keys of files before 2023 (query,
+/// key, value, proj_attn) are renamed. DataError for a bad configuration, for weights that do not
+/// fit it (every missing, superfluous or misshapen tensor in one message), and for a NaN or
+/// infinite weight.
+LoadedUNet load_unet2d(const std::filesystem::path& folder, const LoadOptions& options = {});
+
+/// Writes config.json and diffusion_pytorch_model.safetensors (float32), each atomically.
+void save_unet2d(const std::filesystem::path& folder, const UNet2DConfig& config,
+                 const NamedWeights& weights);
+
+/// Writes a DDPMPipeline that diffusers loads as it is: model_index.json, unet/ and
+/// scheduler/scheduler_config.json, whose "_class_name" names the scheduler (DataError without).
+void save_pipeline(const std::filesystem::path& folder, const UNet2DConfig& config,
+                   const NamedWeights& weights, const nlohmann::ordered_json& scheduler_config);
+
+}  // namespace sfumato

@@ -1,0 +1,93 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <cstdint>
+
+#include "sfumato/nn/module.h"
+#include "sfumato/nn/tape.h"
+
+namespace sfumato {
+
+// Layers with parameters. Each forward takes the tape last: null for plain autograd (ordinary
+// training, inference), else the layer's own backward hands (input, output gradient) to the tape
+// in per-example form instead of forming the averaged weight gradient. Inputs are float32
+// [N, ...] with N = examples * draws under a tape. Parameters are created uninitialised (zeros);
+// networks initialise them or load a checkpoint. Layers without trainable parameters record
+// nothing and cost what inference costs.
+
+/// 2-d convolution, NCHW: weight [out, in / groups, kh, kw], bias [out].
+class Conv2d : public Module {
+ public:
+  struct Options {
+    int64_t in = 0, out = 0;
+    std::array<int64_t, 2> kernel{3, 3}, stride{1, 1}, padding{0, 0}, dilation{1, 1};
+    int64_t groups = 1;
+    bool bias = true;
+  };
+  explicit Conv2d(const Options& options);
+  /// [N, in, H, W] -> [N, out, H', W'].
+  at::Tensor forward(const at::Tensor& input, Tape* tape);
+  const Options& options() const { return options_; }
+  Parameter weight, bias;
+
+ private:
+  Options options_;
+};
+
+/// y = x W^T + b on the last dimension: weight [out, in], bias [out].
+class Linear : public Module {
+ public:
+  Linear(int64_t in, int64_t out, bool with_bias = true);
+  /// [N, ..., in] -> [N, ..., out].
+  at::Tensor forward(const at::Tensor& input, Tape* tape);
+  Parameter weight, bias;
+
+ private:
+  bool with_bias_;
+};
+
+/// Group normalisation (Wu & He 2018): weight [C], bias [C]. Statistics stay inside one draw.
+class GroupNorm : public Module {
+ public:
+  GroupNorm(int64_t groups, int64_t channels, double eps);
+  /// [N, C, ...] -> same shape.
+  at::Tensor forward(const at::Tensor& input, Tape* tape);
+  Parameter weight, bias;
+
+ private:
+  int64_t groups_, channels_;
+  double eps_;
+};
+
+/// Layer normalisation over the last dimension: weight [C], bias [C].
+class LayerNorm : public Module {
+ public:
+  LayerNorm(int64_t channels, double eps);
+  at::Tensor forward(const at::Tensor& input, Tape* tape);
+  Parameter weight, bias;
+
+ private:
+  int64_t channels_;
+  double eps_;
+};
+
+/// Table look-up: weight [rows, width].
+class Embedding : public Module {
+ public:
+  Embedding(int64_t rows, int64_t width);
+  /// int64 [N, ...] -> [N, ..., width].
+  at::Tensor forward(const at::Tensor& indices, Tape* tape);
+  Parameter weight;
+};
+
+/// A parameter used as it is (a position table, a scale), repeated for every draw.
+class PlainParameter : public Module {
+ public:
+  explicit PlainParameter(at::IntArrayRef shape);
+  /// -> [n, shape...].
+  at::Tensor forward(int64_t n, Tape* tape);
+  Parameter value;
+};
+
+}  // namespace sfumato

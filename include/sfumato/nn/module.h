@@ -1,0 +1,44 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace sfumato {
+
+/// A tensor of weights. `name` is the full key in checkpoints ("down_blocks.0.resnets.0.conv1.bias")
+/// once Module::name_parameters ran on the root.
+struct Parameter {
+  std::string name;
+  at::Tensor value;  ///< float32, a leaf; requires_grad exactly if trainable
+  bool trainable = true;
+};
+
+/// Tree of layers and parameters. Modules are neither copied nor moved: children are members,
+/// registered by address.
+class Module {
+ public:
+  Module() = default;
+  virtual ~Module() = default;
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+
+  /// All parameters, depth first in registration order.
+  std::vector<Parameter*> parameters();
+  /// Gives every parameter its full key. Called once on the root after construction.
+  void name_parameters(const std::string& prefix = "");
+
+ protected:
+  void add_child(const std::string& name, Module& child);
+  void add_parameter(const std::string& name, Parameter& parameter);
+
+ private:
+  std::vector<std::pair<std::string, Module*>> children_;
+  std::vector<std::pair<std::string, Parameter*>> own_;
+};
+
+/// Marks a parameter (un)trainable; keeps requires_grad in step.
+void set_trainable(Parameter& parameter, bool trainable);
+
+}  // namespace sfumato

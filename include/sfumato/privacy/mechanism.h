@@ -1,0 +1,56 @@
+#pragma once
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "sfumato/privacy/adjacency.h"
+#include "sfumato/privacy/rdp.h"
+
+namespace sfumato {
+
+/// Everything that decides epsilon, and nothing else: two runs with equal plans make the same
+/// privacy statement whatever their hardware, batch split or precision. Fixed before the first
+/// step, hashed, written to the ledger; a resumed run must bring an equal one.
+struct MechanismPlan {
+  double sample_rate = 0;          ///< probability with which a record joins a step
+  double noise_multiplier = 0;     ///< noise standard deviation over clip_norm_l2
+  std::int64_t steps = 0;          ///< planned
+  double clip_norm_l2 = 1;         ///< bound of one record's contribution to the sum, L2
+  std::string clipping = "flat";   ///< "flat", "per_layer" or "automatic" (AUTO-S)
+  double automatic_gamma = 0.01;   ///< AUTO-S stability constant; counts for "automatic" only
+  double expected_batch_size = 1;  ///< the public divisor of the noisy sum
+  double delta = 1e-6;
+  std::optional<double> target_epsilon;  ///< the run stops before it is exceeded
+  Adjacency adjacency = Adjacency::kZeroOut;
+  std::string unit = "one image";  ///< whom the statement protects, in words
+  /// Most records that one unit owns. Above 1 the records are sampled each by itself and the
+  /// accounting is that of the whole group (dominating_pair.h).
+  std::int64_t records_per_unit = 1;
+  std::string sampler = "poisson";
+  std::string accountant = "rdp";
+  bool is_private = true;  ///< false: ordinary training, no noise, no statement ("private" in JSON)
+
+  /// UsageError that names every field out of range; PrivacyError for combinations without proof.
+  /// A plan that is not private is only checked for steps and divisor.
+  void validate() const;
+
+  /// All fields, in the order above, doubles in the shortest form that reads back to the same bits.
+  nlohmann::ordered_json to_json() const;
+  /// The inverse. DataError for a missing, unknown, ill-typed or out-of-range field.
+  static MechanismPlan from_json(const nlohmann::json& json);
+
+  /// Lower-case SHA-256 of to_json() without white space.
+  std::string hash() const;
+  /// "" if equal; else a line per differing field, this plan being the run's:
+  /// "noise_multiplier: 1.1 in the run, 0.9 in the configuration".
+  std::string describe_difference(const MechanismPlan& configuration) const;
+
+  /// The accounting unit of `executed` steps of this plan.
+  Phase phase(std::int64_t executed) const;
+  /// Epsilon at `delta` after that many steps; infinity if not private. Takes about a millisecond;
+  /// a loop that asks after every step keeps an RdpAccountant instead.
+  double epsilon_after(std::int64_t executed) const;
+};
+
+}  // namespace sfumato

@@ -1,0 +1,30 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "sfumato/privacy/secure_random.h"
+
+namespace sfumato {
+
+/// Poisson sampling: every record joins a step by itself with probability `sample_rate`. The batch
+/// size is random and secret; an empty batch is an ordinary one. Amplification by subsampling holds
+/// for this sampler only: no shuffled epochs, no fixed batch size.
+class PoissonSampler {
+ public:
+  /// `key` must outlive the sampler. UsageError unless 2^-64 <= sample_rate <= 1.
+  PoissonSampler(const SecureKey& key, double sample_rate);
+
+  /// The records of step `step`, ascending, out of 0 ... records-1. Record i joins if word i of the
+  /// stream {kPoisson, step} is below floor(sample_rate 2^64): with a probability that is
+  /// sample_rate, or less by under 2^-64. The same step draws the same records.
+  /// PrivacyError in a forked child, or where the step exceeds 32 bits.
+  std::vector<std::int64_t> draw(std::int64_t step, std::int64_t records) const;
+
+  double sample_rate() const { return sample_rate_; }
+
+ private:
+  const SecureKey& key_;
+  double sample_rate_;
+};
+
+}  // namespace sfumato

@@ -1,0 +1,88 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sfumato/report/html_report.h"
+
+namespace sfumato {
+
+/// One mechanism that touched the private data.
+struct PrivacyStage {
+  std::string name;                            ///< "train"
+  std::string mechanism = "sampled_gaussian";  ///< Poisson-subsampled Gaussian
+  double sample_rate = 0;
+  double noise_multiplier = 0;
+  int64_t steps_planned = 0;
+  int64_t steps_charged = 0;  ///< in the ledger; crashes may make it more than the steps executed
+  double clip_norm_l2 = 0;
+  std::string clipping;
+  double expected_batch_size = 0;
+};
+
+/// What may be said about a release, and on what grounds: the content of privacy_card.json. Start
+/// from `kVoid` and earn the rest.
+struct PrivacyCard {
+  enum class Status {
+    kPrivate,     ///< the claim holds
+    kNotPrivate,  ///< trained without noise
+    kVoid,        ///< a condition of the claim was waived, or nothing is known
+  };
+  Status status = Status::kVoid;
+  std::vector<std::string> reasons;  ///< why not kPrivate; one clause each
+  double epsilon = 0;
+  std::optional<double> epsilon_lower;  ///< where the accountant gives a bracket
+  double delta = 0;
+  std::string unit;       ///< "one image"
+  std::string adjacency;  ///< "add_remove", "zero_out", "replace_one"
+  std::string sampler = "poisson";
+  std::string accountant = "rdp";
+  std::optional<double> order;  ///< of the Rényi divergence at which ε was found
+  std::vector<PrivacyStage> stages;
+  std::string noise;                     ///< generator, in words
+  std::vector<std::string> public_data;  ///< what public data went in, such as pretrained weights
+  std::vector<std::string> not_covered;  ///< beyond the standing list
+  std::string data_manifest_hash;        ///< keyed, leaks nothing
+  std::string plan_hash;
+  std::string ledger_head_hash;
+  std::string weights_sha256;  ///< of the released weights file; ties the card to them
+  // Public facts about the data, needed to sample.
+  int64_t image_size = 0, channels = 0, num_classes = 0;
+};
+
+/// privacy_card.json, keys in reading order. ε and δ are null unless the status is private; a
+/// private card without a finite ε or with δ outside (0, 1) becomes void, and says so.
+nlohmann::ordered_json to_json(const PrivacyCard& card);
+
+/// A card without any claim.
+nlohmann::ordered_json void_card(const std::string& reason);
+/// The card with one more reason why it is void.
+nlohmann::ordered_json voided(nlohmann::ordered_json card, const std::string& reason);
+
+/// Reads privacy_card.json; void_card if there is none. DataError if it is not a card, or one of a
+/// newer version.
+nlohmann::ordered_json read_privacy_card(const std::filesystem::path& path);
+
+// The three views below take any card that read_privacy_card or to_json returned.
+
+/// Status and one sentence, for a page's head.
+struct CardBanner {
+  ReportBanner banner = ReportBanner::kVoid;
+  std::string headline;
+};
+CardBanner card_banner(const nlohmann::ordered_json& card);
+/// Name and value of every field worth showing.
+std::vector<std::pair<std::string, std::string>> card_rows(const nlohmann::ordered_json& card);
+/// Markdown: heading, banner where there is no claim, statement, table, what is not covered.
+std::string card_markdown(const nlohmann::ordered_json& card);
+/// What the claim does not cover, one sentence each.
+std::vector<std::string> card_notes(const nlohmann::ordered_json& card);
+
+/// ε to four significant digits, rounded up: a claim is never rounded in its own favour.
+std::string epsilon_text(double epsilon);
+
+}  // namespace sfumato

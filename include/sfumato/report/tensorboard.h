@@ -1,0 +1,43 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace sfumato {
+
+/// Writes a TensorBoard event file: TFRecord framing around tensorflow.Event messages (fields from
+/// tensorflow's event.proto and summary.proto), encoded by hand so that no protobuf library is
+/// needed. What it holds usually comes from private data: the file has mode 0600, and a folder that
+/// has to be made gets 0700.
+class TensorBoardWriter {
+ public:
+  /// Starts events.out.tfevents.<unix time>.<host>.<pid>.<n> in `folder`; a resumed run starts a
+  /// further file, which TensorBoard joins to the first. DataError if the file cannot be made.
+  explicit TensorBoardWriter(const std::filesystem::path& folder);
+  ~TensorBoardWriter();
+  TensorBoardWriter(const TensorBoardWriter&) = delete;
+  TensorBoardWriter& operator=(const TensorBoardWriter&) = delete;
+
+  void add_scalar(std::string_view tag, std::int64_t step, double value);
+  /// `png`: a whole PNG file of height x width with 1 (grey), 3 (RGB) or 4 (RGBA) channels.
+  void add_image_png(std::string_view tag, std::int64_t step, std::span<const std::byte> png,
+                     std::int64_t height, std::int64_t width, int channels);
+
+  /// Hands what was added to the operating system. Adding does so by itself every few seconds,
+  /// the destructor at the end. DataError (disk full, ...) names the file.
+  void flush();
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  void add_event(std::string_view fields);
+
+  std::filesystem::path path_;
+  int fd_ = -1;
+  std::string pending_;
+  double flushed_at_s_ = 0;
+};
+
+}  // namespace sfumato

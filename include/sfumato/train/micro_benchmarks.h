@@ -1,0 +1,43 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "sfumato/models/unet2d_config.h"
+
+namespace sfumato {
+
+/// Smallest, middle and largest of repeated measurements, in seconds.
+struct Timing {
+  double min = 0, median = 0, max = 0;
+};
+/// `seconds` must not be empty.
+Timing summarize(std::vector<double> seconds);
+
+/// Seconds for `count` standard normals, float32, one thread and all.
+struct NoiseTimings {
+  int64_t count = 0;
+  int threads = 1;
+  Timing chacha_one_thread, chacha;  ///< added to a tensor, as the mechanism does it
+  Timing torch_one_thread, torch;    ///< at::normal_, which is not secret
+};
+NoiseTimings benchmark_noise(int64_t count, int repeat);
+
+/// Seconds of the accountant on a plan of `steps` steps.
+struct AccountTimings {
+  double sample_rate = 0.01, noise_multiplier = 1.0, delta = 1e-5, target_epsilon = 10;
+  int64_t steps = 10000;
+  double epsilon = 0;                      ///< of these numbers
+  double calibrated_noise_multiplier = 0;  ///< that reaches target_epsilon
+  Timing epsilon_seconds, calibrate_seconds;
+};
+AccountTimings benchmark_account(int repeat);
+
+/// Seconds to draw `batch` images from a network with random weights, `steps` DDIM steps.
+struct SampleTimings {
+  int64_t batch = 0, steps = 0;
+  Timing seconds;
+};
+SampleTimings benchmark_sampling(const UNet2DConfig& network, int64_t batch, int64_t steps,
+                                 int repeat);
+
+}  // namespace sfumato

@@ -1,0 +1,69 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sfumato/grad/clipped_sum.h"
+#include "sfumato/nn/module.h"
+
+namespace sfumato {
+
+/// Named tensors of a checkpoint, in a fixed order.
+using TensorList = std::vector<std::pair<std::string, at::Tensor>>;
+
+struct OptimizerOptions {
+  enum class Kind { kSgd, kAdam, kAdamW };
+  Kind kind = Kind::kAdam;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  double weight_decay = 0;  ///< L2 added to the gradient (SGD, Adam) or decoupled (AdamW)
+  double momentum = 0;      ///< SGD
+};
+
+/// SGD with momentum, Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), updating
+/// parameters in place. It takes nothing but a NoisyGradient: a plain gradient does not compile.
+class Optimizer {
+ public:
+  /// `rate_scales`: one factor on the learning rate for each parameter.
+  Optimizer(std::vector<Parameter*> parameters, std::vector<double> rate_scales,
+            const OptimizerOptions& options);
+  void step(const NoisyGradient& gradient, double learning_rate);
+
+  /// Moments and the number of steps, for checkpoints.
+  TensorList state() const;
+  /// DataError for a state of other parameters or another kind of optimizer.
+  void load_state(const TensorList& state);
+
+ private:
+  std::vector<Parameter*> parameters_;
+  std::vector<double> rate_scales_;
+  OptimizerOptions options_;
+  std::vector<at::Tensor> first_, second_;
+  int64_t steps_ = 0;
+};
+
+/// Learning rate of step `step` (from 0): linear warm-up over `warmup` steps, then constant or a
+/// cosine from `peak` to `peak * final_fraction` at `total`.
+double learning_rate_at(int64_t step, double peak, int64_t warmup, int64_t total, bool cosine,
+                        double final_fraction);
+
+/// Exponential moving average of parameters (post-processing of the released iterates). With
+/// warm-up the decay of update n is min(decay, (1 + n) / (10 + n)).
+class Ema {
+ public:
+  Ema(std::vector<Parameter*> parameters, double decay, bool warmup);
+  void update();
+  const std::vector<at::Tensor>& values() const { return values_; }
+  TensorList state() const;
+  void load_state(const TensorList& state);
+
+ private:
+  std::vector<Parameter*> parameters_;
+  double decay_;
+  bool warmup_;
+  std::vector<at::Tensor> values_;
+  int64_t updates_ = 0;
+};
+
+}  // namespace sfumato

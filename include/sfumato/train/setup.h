@@ -1,0 +1,41 @@
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "sfumato/config/config.h"
+#include "sfumato/grad/gradient_engine.h"
+#include "sfumato/models/unet2d.h"
+#include "sfumato/privacy/mechanism.h"
+#include "sfumato/train/optimizer.h"
+
+namespace sfumato {
+
+class RecordStore;
+
+/// Rows of the class table that a configuration needs: the classes, and one more for "no label"
+/// where labels are dropped; 0 for unconditional training.
+int64_t class_rows(const Config& config);
+
+/// The network of a configuration: loaded from model.init or made from model.config and
+/// initialised by run.seed; parameters that match no pattern of model.trainable are frozen.
+/// UsageError for a pattern without a match, DataError for a bad checkpoint.
+std::unique_ptr<UNet2D> make_network(const Config& config);
+
+/// DataError unless the store's images and labels fit the network.
+void check_store_fits(const RecordStore& store, const UNet2DConfig& network, const Config& config);
+
+/// The mechanism that a configuration and its store's unit of privacy describe; a target epsilon
+/// is turned into a noise multiplier here. PrivacyError if it cannot be reached.
+MechanismPlan make_plan(const Config& config, const RecordStore& store);
+/// The same without a store, for a unit of privacy that owns at most `records_per_unit` records.
+MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t records_per_unit);
+
+ClipOptions clip_options(const Config& config);
+OptimizerOptions optimizer_options(const Config& config);
+/// One factor per parameter: optimizer.class_embedding_learning_rate_scale for the class table.
+std::vector<double> rate_scales(const Config& config, const std::vector<Parameter*>& parameters);
+
+/// Sets the number of threads of all tensor work (0: all cores).
+void set_threads(int64_t threads);
+
+}  // namespace sfumato

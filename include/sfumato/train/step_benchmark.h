@@ -1,0 +1,61 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sfumato/grad/gradient_engine.h"
+#include "sfumato/models/unet2d_config.h"
+
+namespace sfumato {
+
+/// A network and the size of the step that is timed on it.
+struct StepCase {
+  std::string name;
+  UNet2DConfig network;
+  int64_t examples = 8;  ///< physical batch B
+  int64_t draws = 1;     ///< K
+};
+
+/// "small": 1.6 M parameters, 28x28 grey, B = 32, K = 1. "cifar10": the 35.7 M parameters of
+/// google/ddpm-cifar10-32, B = 4, K = 4.
+std::vector<StepCase> builtin_step_cases();
+/// A config.json, or a folder that holds one (also as unet/config.json). DataError for anything
+/// else.
+StepCase step_case_from(const std::filesystem::path& path);
+
+enum class StepKind { kPrivate, kPlain };
+
+/// Seconds of one step. `update` is what follows the gradient: charge, noise and Adam for a private
+/// step, division and Adam for a plain one.
+struct StepSeconds {
+  double gradient = 0, update = 0;
+  double whole() const { return gradient + update; }
+};
+
+/// One logical step of one physical batch, the private way and the plain way, on the same network
+/// and the same synthetic images. Noise comes from a test key and is charged to a ledger in a
+/// temporary folder, so that everything a training step costs is in it.
+class StepBenchmark {
+ public:
+  StepBenchmark(const StepCase& step_case, AlgorithmPolicy policy);
+  ~StepBenchmark();
+
+  StepSeconds run(StepKind kind);
+  /// As run, without the update.
+  double run_gradient(StepKind kind);
+
+  int64_t parameters() const;
+  /// Of the last private step.
+  const std::vector<LayerChoice>& choices() const;
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+/// Largest resident set of this process so far, in bytes (VmHWM); 0 if unknown.
+int64_t peak_resident_bytes();
+
+}  // namespace sfumato

@@ -1,0 +1,62 @@
+#include "models/resnet_block.h"
+
+#include <ATen/ops/chunk.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/mish.h>
+#include <ATen/ops/relu.h>
+#include <ATen/ops/silu.h>
+
+#include "sfumato/core/error.h"
+
+namespace sfumato {
+
+Activation activation_by_name(const std::string& name) {
+  if (name == "silu" || name == "swish") return [](const at::Tensor& x) { return at::silu(x); };
+  if (name == "mish") return [](const at::Tensor& x) { return at::mish(x); };
+  if (name == "gelu") return [](const at::Tensor& x) { return at::gelu(x); };
+  if (name == "relu") return [](const at::Tensor& x) { return at::relu(x); };
+  throw UsageError("activation '" + name + "' is not known; allowed: silu, swish, mish, gelu, relu");
+}
+
+ResnetBlock::ResnetBlock(const ResnetStyle& style, const Options& o)
+    : style_(style),
+      output_scale_(o.output_scale),
+      resample_(o.resample),
+      norm1_(o.groups_in, o.in, style.eps),
+      conv1_({.in = o.in, .out = o.out, .padding = {1, 1}}),
+      time_emb_proj_(style.time_embed_dim, style.scale_shift ? 2 * o.out : o.out),
+      norm2_(o.groups_out, o.out, style.eps),
+      conv2_({.in = o.out, .out = o.out, .padding = {1, 1}}) {
+  add_child("norm1", norm1_);
+  add_child("conv1", conv1_);
+  add_child("time_emb_proj", time_emb_proj_);
+  add_child("norm2", norm2_);
+  add_child("conv2", conv2_);
+  if (o.in == o.out && !o.always_shortcut) return;
+  conv_shortcut_ = std::make_unique<Conv2d>(
+      Conv2d::Options{.in = o.in, .out = o.out, .kernel = {1, 1}});
+  add_child("conv_shortcut", *conv_shortcut_);
+}
+
+at::Tensor ResnetBlock::forward(const at::Tensor& x, const at::Tensor& activated_time,
+                                Tape* tape) {
+  at::Tensor h = style_.activation(norm1_.forward(x, tape));
+  h = conv1_.forward(resample(h, resample_), tape);
+
+  const at::Tensor time =
+      time_emb_proj_.forward(activated_time, tape).unsqueeze(2).unsqueeze(3);
+  // In place where nobody has kept the tensor: what a convolution or a product returns.
+  if (style_.scale_shift) {
+    const std::vector<at::Tensor> parts = at::chunk(time, 2, 1);
+    h = norm2_.forward(h, tape).mul(parts[0].add(1)).add_(parts[1]);
+  } else {
+    h = norm2_.forward(h.add_(time), tape);
+  }
+  h = conv2_.forward(style_.activation(h), tape);
+
+  const at::Tensor shortcut = resample(x, resample_);
+  h.add_(conv_shortcut_ ? conv_shortcut_->forward(shortcut, tape) : shortcut);
+  return output_scale_ == 1 ? h : h.div_(output_scale_);
+}
+
+}  // namespace sfumato

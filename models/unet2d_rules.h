@@ -1,0 +1,21 @@
+#pragma once
+#include <string>
+#include <vector>
+
+namespace sfumato {
+
+/// Collects what is wrong with a configuration, so that one error tells it all.
+class ConfigComplaints {
+ public:
+  explicit ConfigComplaints(std::string what) : what_(std::move(what)) {}
+  void add(std::string complaint) { complaints_.push_back(std::move(complaint)); }
+  bool empty() const { return complaints_.empty(); }
+  /// DataError with one line for each complaint.
+  void throw_if_any() const;
+
+ private:
+  std::string what_;
+  std::vector<std::string> complaints_;
+};
+
+}  // namespace sfumato

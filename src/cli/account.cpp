@@ -1,0 +1,75 @@
+#include <fmt/format.h>
+
+#include <cmath>
+#include <memory>
+#include <optional>
+
+#include "cli/privacy_text.h"
+#include "cli/subcommands.h"
+#include "sfumato/core/error.h"
+
+namespace sfumato::cli {
+namespace {
+
+struct AccountOptions {
+  std::vector<std::string> phases;
+  std::optional<double> delta, epsilon;
+  std::string accountant = "rdp";
+  std::string adjacency = "zero_out";
+  std::int64_t records_per_unit = 1;
+  bool json = false;
+};
+
+std::string sentence(const PrivacyStatement& statement, const AccountOptions& options) {
+  const std::string unit =
+      options.records_per_unit == 1
+          ? "one record"
+          : fmt::format("one user with at most {} records", options.records_per_unit);
+  if (!std::isfinite(statement.epsilon))
+    return fmt::format("No finite epsilon: a phase has no noise, so {} is not protected.\n", unit);
+  const std::string verb =
+      statement.adjacency == Adjacency::kReplaceOne ? "Replacing" : "Adding or removing";
+  return fmt::format("{} {} changes the distribution of the outputs by at most {}.\n",
+                     statement.adjacency == Adjacency::kZeroOut ? "Zeroing out" : verb, unit,
+                     to_text(statement));
+}
+
+void run_account(const AccountOptions& options) {
+  if (options.delta.has_value() == options.epsilon.has_value())
+    throw UsageError("account: give either --delta (to get epsilon) or --epsilon (to get delta)");
+  const Accountant accountant = parse_accountant(options.accountant);
+  const Adjacency adjacency = parse_adjacency(options.adjacency);
+  const std::vector<Phase> phases =
+      parse_phases("--phase", options.phases, adjacency, options.records_per_unit);
+  const PrivacyStatement statement =
+      options.delta ? account_epsilon(accountant, phases, *options.delta, adjacency)
+                    : account_delta(accountant, phases, *options.epsilon, adjacency);
+  if (options.json) {
+    fmt::print("{}\n", to_json(statement).dump());
+  } else {
+    fmt::print("{}{}", sentence(statement, options), phase_table(phases, statement));
+  }
+}
+
+}  // namespace
+
+void add_account(CLI::App& app) {
+  auto options = std::make_shared<AccountOptions>();
+  CLI::App* sub = app.add_subcommand("account", "epsilon or delta of planned or executed training");
+  sub->add_option(
+         "--phase", options->phases,
+         "sample_rate:noise_multiplier:steps of the Poisson-subsampled Gaussian; repeatable")
+      ->required();
+  sub->add_option("--delta", options->delta, "gives the epsilon that holds with this delta");
+  sub->add_option("--epsilon", options->epsilon, "gives the delta that holds with this epsilon");
+  sub->add_option("--accountant", options->accountant, "rdp")->capture_default_str();
+  sub->add_option("--adjacency", options->adjacency, "add_remove, zero_out or replace_one")
+      ->capture_default_str();
+  sub->add_option("--records-per-unit", options->records_per_unit,
+                  "most records that one user owns, if the user is the unit of privacy")
+      ->capture_default_str();
+  sub->add_flag("--json", options->json, "print one JSON object");
+  sub->callback([options] { run_account(*options); });
+}
+
+}  // namespace sfumato::cli

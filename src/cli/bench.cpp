@@ -1,0 +1,154 @@
+#include <fmt/format.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/bench_step.h"
+#include "cli/subcommands.h"
+#include "sfumato/core/error.h"
+#include "sfumato/train/micro_benchmarks.h"
+#include "sfumato/train/setup.h"
+#include "sfumato/train/step_benchmark.h"
+
+namespace sfumato::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Arguments {
+  std::string network;
+  int64_t count = 10'000'000, batch = 16, steps = 10, threads = 0;
+  int repeat = 7;
+  bool json = false;
+};
+
+Json to_json(const Timing& t) {
+  return {{"min_s", t.min}, {"median_s", t.median}, {"max_s", t.max}};
+}
+
+void run_noise(const Arguments& arguments) {
+  set_threads(arguments.threads);
+  const NoiseTimings t = benchmark_noise(arguments.count, arguments.repeat);
+  const auto rate = [&](const Timing& timing) {
+    return static_cast<double>(t.count) / timing.median;
+  };
+  const double ratio = rate(t.chacha) / rate(t.torch);
+  const double ratio_one = rate(t.chacha_one_thread) / rate(t.torch_one_thread);
+  if (arguments.json) {
+    const Json out{{"count", t.count},
+                   {"threads", t.threads},
+                   {"chacha_normals_per_s", rate(t.chacha)},
+                   {"chacha_one_thread_normals_per_s", rate(t.chacha_one_thread)},
+                   {"torch_normals_per_s", rate(t.torch)},
+                   {"torch_one_thread_normals_per_s", rate(t.torch_one_thread)},
+                   {"ratio", ratio},
+                   {"ratio_one_thread", ratio_one},
+                   {"chacha", to_json(t.chacha)},
+                   {"chacha_one_thread", to_json(t.chacha_one_thread)},
+                   {"torch", to_json(t.torch)},
+                   {"torch_one_thread", to_json(t.torch_one_thread)}};
+    fmt::print("{}\n", out.dump(2));
+    return;
+  }
+  fmt::print("{} standard normals, medians of {}\n", t.count, arguments.repeat);
+  const auto line = [&](int threads, const Timing& ours, const Timing& torch, double factor) {
+    fmt::print("  {:>3} thread{}  ChaCha20 {:7.1f} M/s   torch {:7.1f} M/s   {:.2f} times torch\n",
+               threads, threads == 1 ? " " : "s", rate(ours) * 1e-6, rate(torch) * 1e-6, factor);
+  };
+  line(1, t.chacha_one_thread, t.torch_one_thread, ratio_one);
+  if (t.threads > 1) line(t.threads, t.chacha, t.torch, ratio);
+}
+
+void run_account(const Arguments& arguments) {
+  const AccountTimings t = benchmark_account(arguments.repeat);
+  if (arguments.json) {
+    const Json out{{"sample_rate", t.sample_rate},
+                   {"noise_multiplier", t.noise_multiplier},
+                   {"steps", t.steps},
+                   {"delta", t.delta},
+                   {"epsilon", t.epsilon},
+                   {"target_epsilon", t.target_epsilon},
+                   {"calibrated_noise_multiplier", t.calibrated_noise_multiplier},
+                   {"account", to_json(t.epsilon_seconds)},
+                   {"calibrate", to_json(t.calibrate_seconds)}};
+    fmt::print("{}\n", out.dump(2));
+    return;
+  }
+  fmt::print("sample rate {}, {} steps, delta {}\n", t.sample_rate, t.steps, t.delta);
+  fmt::print("  epsilon of noise multiplier {}: {:.4f} in {:.2f} ms\n", t.noise_multiplier,
+             t.epsilon, t.epsilon_seconds.median * 1e3);
+  fmt::print("  noise multiplier for epsilon {}: {:.6g} in {:.2f} ms\n", t.target_epsilon,
+             t.calibrated_noise_multiplier, t.calibrate_seconds.median * 1e3);
+}
+
+void run_sample(const Arguments& arguments) {
+  set_threads(arguments.threads);
+  const StepCase network = arguments.network.empty() ? builtin_step_cases().front()
+                                                     : step_case_from(arguments.network);
+  const SampleTimings t =
+      benchmark_sampling(network.network, arguments.batch, arguments.steps, arguments.repeat);
+  const double rate = static_cast<double>(t.batch) / t.seconds.median;
+  if (arguments.json) {
+    const Json out{{"network", network.name},
+                   {"batch", t.batch},
+                   {"steps", t.steps},
+                   {"images_per_s", rate},
+                   {"network_calls_per_s", rate * static_cast<double>(t.steps)},
+                   {"batch_seconds", to_json(t.seconds)}};
+    fmt::print("{}\n", out.dump(2));
+    return;
+  }
+  fmt::print("{}: {} images of {} DDIM steps in {:.3f} s: {:.2f} images/s\n", network.name, t.batch,
+             t.steps, t.seconds.median, rate);
+}
+
+CLI::App* add(CLI::App& parent, const std::string& name, const std::string& help,
+              const std::shared_ptr<Arguments>& arguments, void (*run)(const Arguments&)) {
+  CLI::App* sub = parent.add_subcommand(name, help);
+  sub->add_option("--repeat", arguments->repeat, "measurements; the median is reported")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  sub->add_flag("--json", arguments->json, "print one JSON object with all figures");
+  sub->callback([arguments, run] { run(*arguments); });
+  return sub;
+}
+
+void add_threads(CLI::App& sub, Arguments& arguments) {
+  sub.add_option("--threads", arguments.threads, "0: all cores")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  CLI::App* bench = app.add_subcommand("bench", "how fast this machine is at what training needs");
+  bench->require_subcommand(1);
+  add_bench_step(*bench);
+
+  auto noise = std::make_shared<Arguments>();
+  CLI::App* sub = add(*bench, "noise", "secure normals per second against torch's", noise,
+                      run_noise);
+  sub->add_option("--count", noise->count, "normals")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
+      ->capture_default_str();
+  add_threads(*sub, *noise);
+
+  auto account = std::make_shared<Arguments>();
+  add(*bench, "account", "one epsilon and one calibration", account, run_account);
+
+  auto sample = std::make_shared<Arguments>();
+  sample->repeat = 3;
+  sub = add(*bench, "sample", "images drawn per second", sample, run_sample);
+  sub->add_option("--network", sample->network,
+                  "config.json or a folder with one (default: a 1.6 M-parameter 28x28 UNet)");
+  sub->add_option("--steps", sample->steps, "DDIM steps")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  sub->add_option("--batch", sample->batch, "images drawn together")
+      ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
+  add_threads(*sub, *sample);
+}
+
+}  // namespace sfumato::cli

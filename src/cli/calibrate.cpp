@@ -1,0 +1,97 @@
+#include "sfumato/privacy/calibrate.h"
+
+#include <fmt/format.h>
+
+#include <memory>
+#include <optional>
+
+#include "cli/privacy_text.h"
+#include "cli/subcommands.h"
+#include "sfumato/core/error.h"
+
+namespace sfumato::cli {
+namespace {
+
+struct CalibrateOptions {
+  double target_epsilon = 0, delta = 0;
+  std::optional<double> sample_rate, noise_multiplier;
+  std::optional<std::int64_t> steps;
+  std::vector<std::string> spent;
+  std::string accountant = "rdp";
+  std::string adjacency = "zero_out";
+  std::int64_t records_per_unit = 1;
+  bool json = false;
+};
+
+Calibration solve(const CalibrateOptions& options, const CalibrationTarget& target) {
+  if (!options.noise_multiplier)
+    return calibrate_noise_multiplier(target, *options.sample_rate, *options.steps);
+  if (!options.steps)
+    return calibrate_steps(target, *options.sample_rate, *options.noise_multiplier);
+  return calibrate_sample_rate(target, *options.noise_multiplier, *options.steps);
+}
+
+std::string found_text(const CalibrateOptions& options, const Phase& phase) {
+  if (!options.noise_multiplier) return fmt::format("noise multiplier {}", phase.noise_multiplier);
+  if (!options.steps) return fmt::format("{} steps", phase.steps);
+  return fmt::format("sample rate {}", phase.sample_rate);
+}
+
+void print_json(const CalibrationTarget& target, const Calibration& found) {
+  nlohmann::ordered_json json;
+  json["sample_rate"] = found.phase.sample_rate;
+  json["noise_multiplier"] = found.phase.noise_multiplier;
+  json["steps"] = found.phase.steps;
+  json["target_epsilon"] = target.epsilon;
+  json.update(to_json(found.statement));
+  fmt::print("{}\n", json.dump());
+}
+
+void run_calibrate(const CalibrateOptions& options) {
+  const int given = options.sample_rate.has_value() + options.noise_multiplier.has_value() +
+                    options.steps.has_value();
+  if (given != 2)
+    throw UsageError(
+        fmt::format("calibrate: give exactly two of --sample-rate, --steps, "
+                    "--noise-multiplier ({} given); the third is the answer",
+                    given));
+  CalibrationTarget target{options.target_epsilon, options.delta};
+  target.accountant = parse_accountant(options.accountant);
+  target.adjacency = parse_adjacency(options.adjacency);
+  target.records_per_unit = options.records_per_unit;
+  target.spent = parse_phases("--spent", options.spent, target.adjacency, options.records_per_unit);
+  const Calibration found = solve(options, target);
+  if (options.json) return print_json(target, found);
+  std::vector<Phase> phases = target.spent;
+  phases.push_back(found.phase);
+  fmt::print("{} gives {}; the target is {}.\n{}", found_text(options, found.phase),
+             to_text(found.statement), target.epsilon, phase_table(phases, found.statement));
+}
+
+}  // namespace
+
+void add_calibrate(CLI::App& app) {
+  auto options = std::make_shared<CalibrateOptions>();
+  CLI::App* sub = app.add_subcommand(
+      "calibrate", "the noise, the steps or the sample rate that reach a target (epsilon, delta)");
+  sub->add_option("--target-epsilon", options->target_epsilon, "epsilon not to exceed")->required();
+  sub->add_option("--delta", options->delta, "delta of the statement")->required();
+  sub->add_option("--sample-rate", options->sample_rate,
+                  "probability with which a record joins a step");
+  sub->add_option("--steps", options->steps, "number of steps");
+  sub->add_option("--noise-multiplier", options->noise_multiplier,
+                  "noise standard deviation over the clip norm");
+  sub->add_option(
+      "--spent", options->spent,
+      "sample_rate:noise_multiplier:steps that count towards the target too; repeatable");
+  sub->add_option("--accountant", options->accountant, "rdp")->capture_default_str();
+  sub->add_option("--adjacency", options->adjacency, "add_remove, zero_out or replace_one")
+      ->capture_default_str();
+  sub->add_option("--records-per-unit", options->records_per_unit,
+                  "most records that one user owns, if the user is the unit of privacy")
+      ->capture_default_str();
+  sub->add_flag("--json", options->json, "print one JSON object");
+  sub->callback([options] { run_calibrate(*options); });
+}
+
+}  // namespace sfumato::cli

@@ -1,0 +1,348 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/subcommands.h"
+#include "sfumato/core/error.h"
+#include "sfumato/core/log.h"
+#include "sfumato/core/text.h"
+#include "sfumato/data/inspect_store.h"
+#include "sfumato/data/record_store.h"
+#include "sfumato/io/json_file.h"
+#include "sfumato/io/safetensors.h"
+#include "sfumato/models/unet2d_config.h"
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/privacy/mechanism.h"
+#include "sfumato/report/privacy_card.h"
+#include "sfumato/train/checkpoint.h"
+
+namespace sfumato::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+/// What was found: for a program, and for a person.
+struct Finding {
+  Json json;
+  std::string text;
+};
+
+/// Something that `inspect` knows by sight.
+struct Kind {
+  const char* name;
+  const char* looks_like;
+  bool (*recognise)(const fs::path&);
+  Finding (*describe)(const fs::path&);
+};
+
+// safetensors -------------------------------------------------------------------------------------
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+Json tensor_totals(const SafetensorsSet& set) {
+  int64_t elements = 0, bytes = 0;
+  for (const std::string& name : set.names()) {
+    elements += set.info(name).element_count();
+    bytes += static_cast<int64_t>(set.info(name).bytes.size());
+  }
+  return {{"tensors", set.names().size()}, {"elements", elements}, {"bytes", bytes}};
+}
+
+std::string totals_text(const Json& totals) {
+  return fmt::format("{} tensors, {} elements, {}", totals["tensors"].get<int64_t>(),
+                     totals["elements"].get<int64_t>(),
+                     human_bytes(totals["bytes"].get<double>()));
+}
+
+bool is_safetensors(const fs::path& path) {
+  const std::string name = path.filename().string();
+  return fs::is_regular_file(path) &&
+         (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"));
+}
+
+Finding describe_safetensors(const fs::path& path) {
+  const SafetensorsSet set(path);
+  Finding out{tensor_totals(set), ""};
+  out.text = fmt::format("safetensors '{}': {}\n", path.string(), totals_text(out.json));
+  for (const std::string& name : set.names()) {
+    const TensorInfo& info = set.info(name);
+    out.json["list"].push_back(
+        {{"name", name}, {"dtype", std::string(dtype_name(info.dtype))}, {"shape", info.shape}});
+    out.text += fmt::format("  {:<5} {:<22} {}\n", dtype_name(info.dtype), shape_text(info.shape),
+                            name);
+  }
+  return out;
+}
+
+// Networks ----------------------------------------------------------------------------------------
+
+/// The folder with config.json: `path` or its unet/; empty if there is none.
+fs::path network_folder(const fs::path& path) {
+  for (const fs::path& folder : {path / "unet", path})
+    if (fs::is_regular_file(folder / "config.json")) return folder;
+  return {};
+}
+
+bool is_network(const fs::path& path) {
+  return fs::is_directory(path) &&
+         (fs::exists(path / "model_index.json") || !network_folder(path).empty());
+}
+
+Finding describe_network(const fs::path& path) {
+  const fs::path folder = network_folder(path);
+  if (folder.empty())
+    throw DataError(fmt::format("'{}' has a model_index.json but no unet/config.json",
+                                path.string()));
+  const fs::path file = folder / "config.json";
+  const UNet2DConfig config = UNet2DConfig::from_json(read_json(file), file.string());
+  Finding out;
+  out.json["config"] = config.to_json();
+  out.text = fmt::format("diffusers checkpoint '{}': UNet2DModel\n", folder.string());
+  const auto& channels = config.block_out_channels;
+  out.text += fmt::format("  images      {} -> {} channels{}\n", config.in_channels,
+                          config.out_channels,
+                          config.sample_size ? fmt::format(", {}x{}", (*config.sample_size)[1],
+                                                           (*config.sample_size)[0])
+                                             : "");
+  out.text += fmt::format("  blocks      {} levels of {} channels, {} layers each\n",
+                          channels.size(), fmt::join(channels, ", "), config.layers_per_block);
+  out.text += fmt::format("  classes     {}\n",
+                          config.num_class_embeds ? std::to_string(*config.num_class_embeds)
+                          : config.class_embed_type ? *config.class_embed_type : "none");
+  // Half-precision weights have a name of their own.
+  for (const char* name : {"diffusion_pytorch_model.safetensors",
+                           "diffusion_pytorch_model.fp16.safetensors"}) {
+    const fs::path weights = folder / name;
+    if (!fs::exists(weights) && !fs::exists(weights.string() + ".index.json")) continue;
+    out.json["weights"] = tensor_totals(SafetensorsSet(weights));
+    out.text += fmt::format("  weights     {}\n", totals_text(out.json["weights"]));
+    break;
+  }
+  if (!out.json.contains("weights")) out.text += "  weights     none here\n";
+  if (const fs::path card = path / "privacy_card.json"; fs::exists(card)) {
+    out.json["privacy_card"] = read_privacy_card(card);
+    out.text += fmt::format("  privacy     {}\n", card_banner(out.json["privacy_card"]).headline);
+  }
+  return out;
+}
+
+bool is_run_checkpoint(const fs::path& path) {
+  return fs::is_regular_file(path / "state.json") && fs::exists(path / "model.safetensors");
+}
+
+Finding describe_run_checkpoint(const fs::path& path) {
+  const bool complete = fs::exists(path / "DONE");
+  const nlohmann::json state = read_json(path / "state.json");
+  Finding out{{{"complete", complete}, {"step", nullptr}}, ""};
+  if (state.is_object() && state.contains("step")) out.json["step"] = state["step"];
+  out.text = fmt::format("checkpoint of a run '{}' (private), step {}{}\n", path.string(),
+                         out.json["step"].dump(),
+                         complete ? "" : ", INCOMPLETE: its DONE mark is missing");
+  for (const char* part : {"model", "ema", "optimizer"}) {
+    const fs::path file = path / (std::string(part) + ".safetensors");
+    if (!fs::exists(file)) continue;
+    out.json[part] = tensor_totals(SafetensorsSet(file));
+    out.text += fmt::format("  {:<11} {}\n", part, totals_text(out.json[part]));
+  }
+  return out;
+}
+
+// Ledger and run ----------------------------------------------------------------------------------
+
+bool is_ledger(const fs::path& path) {
+  if (!fs::is_regular_file(path)) return false;
+  if (path.filename() == "ledger.jsonl") return true;
+  // By another name: its first line freezes a plan.
+  std::ifstream file(path, std::ios::binary);
+  std::string line(4096, '\0');
+  file.read(line.data(), static_cast<std::streamsize>(line.size()));
+  line.resize(static_cast<size_t>(file.gcount()));
+  return line.starts_with("{") && line.find("\"previous\":") != std::string::npos &&
+         line.find("\"plan\":") != std::string::npos;
+}
+
+Finding describe_ledger(const fs::path& path) {
+  const LedgerSummary ledger = verify_ledger(path);
+  Finding out{{{"run", ledger.run_id},
+               {"created", ledger.created},
+               {"lines", ledger.lines},
+               {"charged_steps", ledger.charged_steps},
+               {"max_charged_steps", ledger.max_charged_steps},
+               {"sessions", ledger.sessions.size()},
+               {"epsilon", nullptr},
+               {"delta", nullptr},
+               {"insecure", ledger.insecure()},
+               {"problems", ledger.problems}},
+              ""};
+  out.text = fmt::format("ledger '{}': run {}, created {}\n  charged     {} of {} steps in {} "
+                         "session(s)\n",
+                         path.string(), ledger.run_id, ledger.created, ledger.charged_steps,
+                         ledger.max_charged_steps, ledger.sessions.size());
+  if (ledger.problems.empty()) {
+    const auto plan = MechanismPlan::from_json(nlohmann::json::parse(ledger.plan));
+    const double epsilon = plan.epsilon_after(ledger.charged_steps);
+    out.json["delta"] = plan.delta;
+    if (std::isfinite(epsilon)) out.json["epsilon"] = epsilon;
+    out.text += fmt::format("  privacy     epsilon {} at delta {}{}\n", epsilon_text(epsilon),
+                            plan.delta, ledger.insecure() ? ", VOID: a test key was used" : "");
+  }
+  for (const std::string& problem : ledger.problems)
+    out.text += fmt::format("  PROBLEM     {}\n", problem);
+  out.text += "  more        sfumato ledger show\n";
+  return out;
+}
+
+bool is_run(const fs::path& path) {
+  return fs::is_regular_file(path / "config.yaml") &&
+         (fs::is_directory(path / "private") || fs::exists(path / "ledger.jsonl") ||
+          fs::is_directory(path / "release"));
+}
+
+Finding describe_run(const fs::path& path) {
+  Finding out{{{"ledger", nullptr}, {"newest_checkpoint", nullptr}, {"release", nullptr}}, ""};
+  out.text = fmt::format("run '{}'\n", path.string());
+  if (fs::exists(path / "ledger.jsonl")) {
+    Finding ledger = describe_ledger(path / "ledger.jsonl");
+    out.json["ledger"] = ledger.json;
+    out.text += ledger.text;
+  } else {
+    out.text += "no ledger: NOT PRIVATE, or never started\n";
+  }
+  if (const auto newest = newest_checkpoint(path / "private" / "checkpoints")) {
+    Finding checkpoint = describe_run_checkpoint(*newest);
+    out.json["newest_checkpoint"] = checkpoint.json;
+    out.text += checkpoint.text;
+  } else {
+    out.text += "no complete checkpoint\n";
+  }
+  if (is_network(path / "release")) {
+    Finding release = describe_network(path / "release");
+    out.json["release"] = release.json;
+    out.text += "release, which may leave:\n" + release.text;
+  } else {
+    out.text += "no release yet\n";
+  }
+  return out;
+}
+
+// Data --------------------------------------------------------------------------------------------
+
+bool is_store(const fs::path& path) {
+  return fs::is_regular_file(path / "manifest.json") && fs::exists(path / "records.bin");
+}
+
+Finding describe_record_store(const fs::path& path) {
+  Finding out;
+  out.text = describe_store(path);  // checks every checksum
+  const RecordStore store = RecordStore::open(path);
+  std::vector<int64_t> counts(static_cast<size_t>(store.num_classes()));
+  if (!counts.empty())
+    for (int64_t i = 0; i < store.count(); ++i) ++counts[static_cast<size_t>(store.label(i))];
+  out.json = {{"records", store.count()},
+              {"height", store.height()},
+              {"width", store.width()},
+              {"channels", store.channels()},
+              {"num_classes", store.num_classes()},
+              {"class_names", store.class_names()},
+              {"records_per_class", counts},
+              {"unit", store.unit()},
+              {"records_per_unit", store.records_per_unit()},
+              {"manifest_hash", store.manifest_hash()}};
+  return out;
+}
+
+bool is_corpus(const fs::path& path) {
+  return fs::exists(path / "lineage.json") || fs::exists(path / ".sampling.json") ||
+         (fs::exists(path / "metadata.csv") && fs::is_directory(path / "images"));
+}
+
+Finding describe_corpus(const fs::path& path) {
+  std::map<std::string, int64_t> classes;
+  int64_t shards = 0, images = 0;
+  if (fs::is_directory(path / "images"))
+    for (const auto& entry : fs::recursive_directory_iterator(path / "images"))
+      if (entry.path().extension() == ".png")
+        ++classes[entry.path().parent_path().filename().string()], ++images;
+  for (const auto& entry : fs::directory_iterator(path))
+    shards += entry.path().extension() == ".tar" ? 1 : 0;
+  const bool finished = fs::exists(path / "lineage.json") && !fs::exists(path / ".sampling.json");
+  const nlohmann::ordered_json card = read_privacy_card(path / "privacy_card.json");
+  Finding out{{{"finished", finished},
+               {"images", images},
+               {"images_per_class", classes},
+               {"shards", shards},
+               {"privacy_card", card}},
+              ""};
+  out.text = fmt::format("corpus '{}'{}\n", path.string(),
+                         finished ? "" : ", UNFINISHED: run the same sample command again");
+  if (images > 0) out.text += fmt::format("  images      {}\n", images);
+  if (shards > 0) out.text += fmt::format("  shards      {}\n", shards);
+  for (const auto& [name, count] : classes) out.text += fmt::format("    {:<12} {}\n", name, count);
+  out.text += fmt::format("  privacy     {}\n", card_banner(card).headline);
+  return out;
+}
+
+// All of it ---------------------------------------------------------------------------------------
+
+// In order: a run holds a release, a corpus may hold anything.
+constexpr Kind kKinds[] = {
+    {"record_store", "record store (manifest.json, records.bin)", is_store, describe_record_store},
+    {"run_checkpoint", "checkpoint of a run (state.json, model.safetensors)", is_run_checkpoint,
+     describe_run_checkpoint},
+    {"run", "run directory (config.yaml, private/, release/)", is_run, describe_run},
+    {"corpus", "corpus (lineage.json, metadata.csv, images/ or shards)", is_corpus,
+     describe_corpus},
+    {"network", "diffusers checkpoint (config.json or model_index.json)", is_network,
+     describe_network},
+    {"safetensors", "safetensors file or index", is_safetensors, describe_safetensors},
+    {"ledger", "ledger (ledger.jsonl)", is_ledger, describe_ledger},
+};
+
+void inspect(const std::string& name, bool json) {
+  const fs::path path = name;
+  std::string known;
+  for (const Kind& kind : kKinds) known += fmt::format("\n  {}", kind.looks_like);
+  if (!fs::exists(path))
+    throw DataError(fmt::format("'{}' does not exist; inspect knows:{}", name, known));
+  for (const Kind& kind : kKinds) {
+    if (!kind.recognise(path)) continue;
+    if (json) set_quiet(true);
+    Finding found = kind.describe(path);
+    if (!json) {
+      fmt::print("{}", found.text);
+      return;
+    }
+    Json out{{"kind", kind.name}, {"path", name}};
+    out.update(found.json);
+    fmt::print("{}\n", out.dump(2));
+    return;
+  }
+  throw DataError(fmt::format("'{}' is nothing that inspect knows:{}", name, known));
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app) {
+  struct Arguments {
+    std::string path;
+    bool json = false;
+  };
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* sub = app.add_subcommand(
+      "inspect", "what is in a checkpoint, run, record store, corpus, ledger or safetensors file");
+  sub->add_option("PATH", arguments->path, "file or folder")->required();
+  sub->add_flag("--json", arguments->json, "print one JSON object");
+  sub->callback([arguments] { inspect(arguments->path, arguments->json); });
+}
+
+}  // namespace sfumato::cli

@@ -1,0 +1,79 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/subcommands.h"
+#include "sfumato/core/log.h"
+#include "sfumato/core/stop_signal.h"
+#include "sfumato/core/text.h"
+#include "sfumato/data/prepare.h"
+
+namespace sfumato::cli {
+namespace {
+
+PrepareOptions options_of(const Config& config) {
+  const DataSettings& data = config.data;
+  PrepareOptions options;
+  options.source = data.source();
+  options.labels = data.labels();
+  options.users = data.users();
+  options.format = data.format();
+  options.store = data.store();
+  options.image_size = data.image_size();
+  options.channels = data.channels();
+  options.num_classes = data.num_classes();
+  options.records_per_user = data.records_per_user();
+  options.skip_unreadable = data.skip_unreadable();
+  options.deduplicate = data.deduplicate();
+  options.threads = static_cast<int>(config.performance.threads());
+  return options;
+}
+
+void print_summary(const PrepareReport& report, const std::string& store) {
+  const auto line = [](std::int64_t count, const char* what) {
+    if (count > 0) fmt::print("  {:>9}  {}\n", count, what);
+  };
+  fmt::print(
+      "record store '{}' is ready ({}). These counts are about private data: for your eyes, "
+      "not for publication.\n",
+      store, human_duration(report.seconds));
+  line(report.found, "images found");
+  line(report.kept, "records kept");
+  line(report.duplicates, "exact duplicates dropped");
+  line(report.unreadable, "unreadable images skipped");
+  line(report.over_user_bound, "images over the bound of their user dropped");
+  line(report.users, "users");
+  line(report.other_files, "other files not looked at");
+  line(report.label_conflicts,
+       "records whose pixels appear under another label too; each counts "
+       "as an image of its own");
+  fmt::print("unit of privacy: {}\n", report.unit);
+}
+
+}  // namespace
+
+void add_prepare(CLI::App& app) {
+  struct Arguments {
+    ConfigOptions config;
+    bool json = false;
+  };
+  auto* command = app.add_subcommand(
+      "prepare", "Private images (folder, tar, IDX, CIFAR binary) to a record store.");
+  auto arguments = std::make_shared<Arguments>();
+  add_config_options(*command, arguments->config);
+  command->add_flag("--json", arguments->json, "Print the report as JSON (private counts).");
+  command->callback([arguments] {
+    const auto config = load(arguments->config);
+    if (arguments->json) set_quiet(true);
+    install_stop_signals();
+    const PrepareReport report = prepare(options_of(*config));
+    if (arguments->json)
+      fmt::print("{}\n", to_json(report).dump(2));
+    else
+      print_summary(report, config->data.store());
+  });
+}
+
+}  // namespace sfumato::cli

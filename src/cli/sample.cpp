@@ -1,0 +1,150 @@
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "cli/subcommands.h"
+#include "sfumato/core/log.h"
+#include "sfumato/core/stop_signal.h"
+#include "sfumato/core/text.h"
+#include "sfumato/corpus/generate_corpus.h"
+#include "sfumato/corpus/sampling_model.h"
+#include "sfumato/report/privacy_card.h"
+#include "sfumato/report/progress.h"
+
+namespace sfumato::cli {
+namespace {
+
+struct SampleArguments {
+  std::string source;
+  std::string out;
+  CountOptions counts;
+  ConfigOptions config;
+  bool json = false;
+};
+
+/// Everything that decides the pixels; what is in here must not change while a corpus is made.
+nlohmann::ordered_json pixel_settings(const Config& config, const SamplingModel& model,
+                                      const Sampler& sampler) {
+  const SamplerOptions& options = sampler.options();
+  return {{"weights_sha256", model.weights_sha256},
+          {"network_config_sha256", model.config_sha256},
+          {"scheduler", sampler.scheduler_config()},
+          {"steps", options.steps},
+          {"eta", options.eta},
+          {"use_clipped_model_output", options.use_clipped_model_output},
+          {"guidance", config.sample.guidance()},
+          {"num_classes", model.num_classes},
+          {"seed", config.sample.seed()}};
+}
+
+/// Draws what is missing, with a progress line; returns images per second of this call.
+double draw(CorpusWriter& writer, const CorpusSource& source, bool quiet) {
+  Progress progress(std::cerr, isatty(STDERR_FILENO) != 0, 10);
+  const auto start = std::chrono::steady_clock::now();
+  double rate = 0;
+  generate_corpus(writer, source, [&](int64_t done, int64_t drawn) {
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    rate = static_cast<double>(drawn) / elapsed.count();
+    ProgressState state;
+    state.step = done;
+    state.total = writer.total();
+    state.items_per_s = rate;
+    state.seconds_left = static_cast<double>(writer.total() - done) / rate;
+    if (!quiet) progress.update(state);
+  });
+  if (!quiet) progress.finish();
+  return rate;
+}
+
+void print_result(const SampleArguments& arguments, const CorpusWriter& writer,
+                  const nlohmann::ordered_json& card, double images_per_s) {
+  const std::filesystem::path folder = writer.spec().folder;
+  const CardBanner banner = card_banner(card);
+  if (arguments.json) {
+    const auto field = [&](const char* key) {
+      return card.contains(key) ? card[key] : nlohmann::ordered_json();
+    };
+    nlohmann::ordered_json out{{"corpus", folder.string()},
+                               {"contact_sheet", (folder / "contact_sheet.png").string()},
+                               {"report", (folder / "report.html").string()},
+                               {"images", writer.total()},
+                               {"images_per_class", writer.spec().images_per_class},
+                               {"images_per_s", images_per_s},
+                               {"status", field("status")},
+                               {"epsilon", field("epsilon")},
+                               {"delta", field("delta")}};
+    std::cout << out.dump(2) << "\n";
+    return;
+  }
+  if (banner.banner == ReportBanner::kNotPrivate) log_warning("NOT PRIVATE: " + banner.headline);
+  if (banner.banner == ReportBanner::kVoid) log_warning("VOID: " + banner.headline);
+  if (banner.banner == ReportBanner::kPrivate) fmt::print("{}\n", banner.headline);
+  fmt::print("corpus: {} ({} images)\ncontact sheet: {}\nreport: {}\n", folder.string(),
+             writer.total(), (folder / "contact_sheet.png").string(),
+             (folder / "report.html").string());
+}
+
+void run(SampleArguments& arguments) {
+  const ModelPlace place = find_model(arguments.source);
+  if (arguments.config.file.empty()) arguments.config.file = place.config_file.string();
+  const auto config = load(arguments.config);
+  if (config->performance.threads() > 0)
+    at::set_num_threads(static_cast<int>(config->performance.threads()));
+  const SamplingModel model = open_sampling_model(place, *config);
+  const Sampler sampler(
+      NoiseSchedule(noise_schedule_options(config->diffusion)),
+      sampler_options(config->sample, parse_prediction(config->diffusion.prediction())));
+
+  CorpusSpec spec;
+  spec.folder = arguments.out;
+  spec.format = parse_corpus_format(config->sample.format());
+  spec.images_per_class = images_per_class(arguments.counts, model.num_classes);
+  spec.shape = model.shape;
+  spec.settings = pixel_settings(*config, model, sampler);
+  CorpusWriter writer(std::move(spec));
+  if (writer.done() > 0)
+    log_info(fmt::format("continuing: {} of {} images are there", writer.done(), writer.total()));
+
+  CorpusSource source;
+  source.network = guided(unet_denoiser(*model.loaded.network), config->sample.guidance(),
+                          model.null_label.value_or(0));
+  source.sampler = &sampler;
+  source.with_labels = model.num_classes > 0;
+  source.seed = static_cast<uint64_t>(config->sample.seed());
+  source.batch = config->sample.batch();
+  install_stop_signals();
+  const double images_per_s = draw(writer, source, arguments.json);
+  writer.finish(model.card, model.origin);
+  print_result(arguments, writer, model.card, images_per_s);
+}
+
+}  // namespace
+
+void add_sample(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("sample", "draw a synthetic corpus with a privacy card");
+  auto arguments = std::make_shared<SampleArguments>();
+  sub->add_option("source", arguments->source, "run directory, or folder with a diffusers model")
+      ->required()
+      ->type_name("RUN_OR_MODEL");
+  sub->add_option("--out", arguments->out, "folder for the corpus; an unfinished one is continued")
+      ->required()
+      ->type_name("DIR");
+  sub->add_option("--count", arguments->counts.count, "images in all, spread evenly over classes")
+      ->type_name("N");
+  sub->add_option("--per-class", arguments->counts.per_class, "images of each class")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("a,b,c");
+  sub->add_option("--class", arguments->counts.only_class, "draw this class only")->type_name("C");
+  sub->add_flag("--json", arguments->json, "print the result as JSON");
+  add_config_options(*sub, arguments->config);
+  sub->callback([arguments] { run(*arguments); });
+}
+
+}  // namespace sfumato::cli

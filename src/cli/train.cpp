@@ -1,0 +1,52 @@
+#include <fmt/format.h>
+
+#include <cmath>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "cli/subcommands.h"
+#include "sfumato/core/stop_signal.h"
+#include "sfumato/train/trainer.h"
+
+namespace sfumato::cli {
+namespace {
+
+struct TrainArguments {
+  ConfigOptions config;
+  bool resume = false;
+  bool json = false;
+};
+
+void run(const TrainArguments& arguments) {
+  const auto config = load(arguments.config);
+  install_stop_signals();
+  const TrainResult result = train(*config, arguments.resume);
+  const bool is_private = std::isfinite(result.epsilon);
+  if (arguments.json) {
+    nlohmann::ordered_json out{{"steps", result.steps}, {"charged_steps", result.charged}};
+    out["epsilon"] = is_private ? nlohmann::ordered_json(result.epsilon) : nullptr;
+    out["delta"] = config->mechanism.delta();
+    out["release"] = result.release.string();
+    std::cout << out.dump(2) << "\n";
+    return;
+  }
+  if (is_private)
+    fmt::print("trained {} steps under ({:.4g}, {:.3g})-differential privacy\n", result.steps,
+               result.epsilon, config->mechanism.delta());
+  else
+    fmt::print("trained {} steps, NOT PRIVATE\n", result.steps);
+  fmt::print("release: {}\n", result.release.string());
+}
+
+}  // namespace
+
+void add_train(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("train", "train a generator on a record store");
+  auto arguments = std::make_shared<TrainArguments>();
+  add_config_options(*sub, arguments->config);
+  sub->add_flag("--resume", arguments->resume, "continue run.dir from its newest checkpoint");
+  sub->add_flag("--json", arguments->json, "print the result as JSON");
+  sub->callback([arguments] { run(*arguments); });
+}
+
+}  // namespace sfumato::cli

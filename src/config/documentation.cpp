@@ -1,0 +1,119 @@
+// The texts that are made from the declarations: resolved files, configs/base.yaml, --help.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "sfumato/config/config.h"
+#include "yaml_text.h"
+
+namespace sfumato {
+namespace {
+
+constexpr std::size_t kWidth = 98;
+
+/// Columns on a terminal, counting a UTF-8 sequence as one.
+std::size_t columns(std::string_view text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+  }));
+}
+
+/// Breaks at spaces so that no line is longer than kWidth columns; each line begins with `prefix`.
+std::string wrapped(std::string_view text, const std::string& prefix) {
+  std::string out;
+  std::string line = prefix;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(' '), text.size());
+    const std::string_view word = text.substr(0, end);
+    if (line != prefix && columns(line) + 1 + columns(word) > kWidth) {
+      out += line + '\n';
+      line = prefix;
+    }
+    if (line != prefix) line += ' ';
+    line += word;
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return out + line + '\n';
+}
+
+/// "integer, pixels; between 4 and 1024; default 32"
+std::string facts(const SettingBase& setting) {
+  std::string text = setting.type_name();
+  if (!setting.unit().empty()) text += ", " + setting.unit();
+  const std::string range = setting.range().describe();
+  if (!range.empty()) text += "; " + range;
+  return text + "; default " + setting.default_yaml();
+}
+
+/// The first sentence without its full stop; a long one is cut at its first colon or semicolon.
+std::string first_sentence(const std::string& help) {
+  constexpr std::size_t kLong = 90;
+  std::string sentence = help.substr(0, help.find(". "));
+  if (columns(sentence) > kLong) sentence = sentence.substr(0, sentence.find_first_of(":;"));
+  if (sentence.ends_with('.')) sentence.pop_back();
+  return sentence;
+}
+
+}  // namespace
+
+std::string SettingsTree::resolved_yaml() const {
+  std::string out;
+  for (const Section* section : sections_) {
+    out += section->section_name() + ":\n";
+    for (const SettingBase* setting : section->settings()) {
+      std::string provenance = setting->provenance();
+      // A file name may hold anything; a line break in it would end the comment.
+      std::replace_if(
+          provenance.begin(), provenance.end(),
+          [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
+      if (find_unprintable(provenance)) provenance = shown(provenance);
+      out +=
+          fmt::format("  {}: {}  # from {}\n", setting->name(), setting->value_yaml(), provenance);
+    }
+  }
+  return out;
+}
+
+std::string base_yaml(const SettingsTree& tree) {
+  std::string out =
+      "# Every setting with its help, type, unit, range and default. A configuration needs only\n"
+      "# what differs from the defaults; the command line overrides it with "
+      "section.setting=value.\n"
+      "# This file is generated from the declarations in include/sfumato/config/sections.h.\n";
+  for (const Section* section : tree.sections()) {
+    out +=
+        fmt::format("\n{}{}:\n", wrapped(section->section_help(), "# "), section->section_name());
+    const char* separator = "";
+    for (const SettingBase* setting : section->settings()) {
+      out += separator;
+      out += wrapped(setting->help(), "  # ");
+      out += wrapped(fmt::format("({})", facts(*setting)), "  # ");
+      out += fmt::format("  {}: {}\n", setting->name(), setting->value_yaml());
+      separator = "\n";
+    }
+  }
+  return out;
+}
+
+std::string documented_yaml() { return base_yaml(Config{}); }
+
+std::string settings_help() {
+  constexpr std::size_t kKeyColumns = 44;
+  const Config config;
+  std::string out = "Settings (section.setting=default); configs/base.yaml says more about each:\n";
+  for (const Section* section : config.sections()) {
+    out +=
+        fmt::format("\n{}: {}\n", section->section_name(), first_sentence(section->section_help()));
+    for (const SettingBase* setting : section->settings()) {
+      const std::string key = fmt::format("  {}={}", setting->key(), setting->default_yaml());
+      out += key;
+      out.append(kKeyColumns > columns(key) ? kKeyColumns - columns(key) : 0, ' ');
+      out += "  " + first_sentence(setting->help());
+      if (!setting->range().choices.empty()) out += " (" + setting->range().describe() + ")";
+      out += '\n';
+    }
+  }
+  return out;
+}
+
+}  // namespace sfumato

@@ -1,0 +1,44 @@
+#include "sfumato/config/sections.h"
+
+// Constructors are here, not in the header, so that the declarations are compiled once.
+namespace sfumato {
+
+RunSettings::RunSettings(SettingsTree* tree)
+    : Section(tree, "run", "Where a run lives and when it writes. Does not decide ε.") {}
+
+DataSettings::DataSettings(SettingsTree* tree)
+    : Section(tree, "data",
+              "The private images and the public facts about them. Does not decide ε, but "
+              "records_per_user decides what unit the guarantee protects.") {}
+
+ModelSettings::ModelSettings(SettingsTree* tree)
+    : Section(tree, "model", "The network and which of its parameters train. Does not decide ε.") {}
+
+PrivacySettings::PrivacySettings(SettingsTree* tree)
+    : Section(tree, "privacy",
+              "Whether there is a guarantee at all; what it is, the section mechanism decides.") {}
+
+MechanismSettings::MechanismSettings(SettingsTree* tree)
+    : Section(tree, "mechanism",
+              "This section decides ε, together with privacy.enabled, and nothing else does. It is "
+              "frozen when training starts: a run resumes only with the same mechanism.") {}
+
+DiffusionSettings::DiffusionSettings(SettingsTree* tree)
+    : Section(tree, "diffusion",
+              "The loss of one image: noise schedule, draws, augmentation. Does not decide ε: "
+              "whatever happens inside one image's loss is clipped once.") {}
+
+OptimizerSettings::OptimizerSettings(SettingsTree* tree)
+    : Section(tree, "optimizer",
+              "What is done with the noisy gradient. Does not decide ε: it is post-processing.") {}
+
+PerformanceSettings::PerformanceSettings(SettingsTree* tree)
+    : Section(tree, "performance",
+              "Speed and memory. Changes neither ε nor the clipped sum, beyond rounding.") {}
+
+SampleSettings::SampleSettings(SettingsTree* tree)
+    : Section(tree, "sample",
+              "Drawing the synthetic corpus. Does not decide ε: any number of images is "
+              "post-processing.") {}
+
+}  // namespace sfumato

@@ -1,0 +1,236 @@
+#include "sfumato/config/settings_tree.h"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <utility>
+
+#include "sfumato/core/error.h"
+#include "sfumato/core/text.h"
+#include "yaml_text.h"
+
+namespace sfumato {
+namespace {
+
+using Kind = GivenValue::Kind;
+
+constexpr std::size_t kLargestFile = 256 * 1024;
+constexpr std::size_t kMostMistakes = 100;
+
+std::vector<std::string> section_names(const SettingsTree& tree) {
+  std::vector<std::string> names;
+  for (const Section* section : tree.sections()) names.push_back(section->section_name());
+  return names;
+}
+
+/// The keys of other sections whose last part is `name`: somebody knows the setting but not where
+/// it lives.
+std::string same_name_elsewhere(const SettingsTree& tree, std::string_view name) {
+  for (const Section* section : tree.sections())
+    if (const SettingBase* setting = section->find_setting(name))
+      return fmt::format("; did you mean '{}'?", setting->key());
+  return {};
+}
+
+/// did_you_mean for a word of any length (edit distance is quadratic).
+std::string suggestion(std::string_view word, std::span<const std::string> candidates) {
+  return word.size() > 100 ? std::string{} : did_you_mean(word, candidates);
+}
+
+std::string unknown_section(const SettingsTree& tree, std::string_view name) {
+  std::string hint = suggestion(name, section_names(tree));
+  if (hint.empty()) hint = same_name_elsewhere(tree, name);
+  return fmt::format("unknown section '{}'{}", shown(name), hint);
+}
+
+std::string unknown_setting(const SettingsTree& tree, const Section& section,
+                            std::string_view name) {
+  std::vector<std::string> names;
+  for (const SettingBase* setting : section.settings()) names.push_back(setting->name());
+  std::string hint = suggestion(name, names);
+  if (hint.empty()) hint = same_name_elsewhere(tree, name);
+  return fmt::format("unknown key '{}' in section '{}'{}", shown(name), section.section_name(),
+                     hint);
+}
+
+std::string describe_kind(const GivenValue& given) {
+  if (given.kind == Kind::kList) return "a list";
+  return fmt::format("'{}'", shown(given.text));
+}
+
+/// Walks the two levels of a parsed file, assigning what is right and collecting what is not.
+class FileReader {
+ public:
+  FileReader(SettingsTree& tree, std::string file_name)
+      : tree_(tree), file_name_(std::move(file_name)) {}
+
+  void add(const Mistake& mistake) {
+    mistakes_.push_back(
+        fmt::format("{}:{}:{}: {}", file_name_, mistake.line, mistake.column, mistake.message));
+  }
+
+  void read_document(const GivenValue& root) {
+    if (root.kind == Kind::kNull) return;  // empty, or nothing but comments
+    if (root.kind != Kind::kMap) {
+      add_at(root, fmt::format("expected sections such as 'run:', got {}", describe_kind(root)));
+      return;
+    }
+    for_each_key(root,
+                 [&](const GivenValue& key, const GivenValue& value) { read_section(key, value); });
+  }
+
+  std::vector<std::string> take_mistakes() { return std::move(mistakes_); }
+
+ private:
+  void add_at(const GivenValue& given, std::string message) {
+    add(Mistake{given.line, given.column, std::move(message)});
+  }
+
+  /// Calls `visit` for every entry whose key is plain text; reports other keys and duplicates.
+  template <typename Visit>
+  void for_each_key(const GivenValue& map, const Visit& visit) {
+    std::map<std::string_view, int> first_lines;
+    for (std::size_t i = 0; i + 1 < map.items.size(); i += 2) {
+      if (mistakes_.size() >= kMostMistakes) return;
+      const GivenValue& key = map.items[i];
+      if (key.kind != Kind::kText) {
+        add_at(key, "a key must be a name");
+        continue;
+      }
+      const auto [first, is_new] = first_lines.emplace(key.text, key.line);
+      if (!is_new)
+        add_at(key, fmt::format("duplicate key '{}' (first in line {}); remove one of the two",
+                                shown(key.text), first->second));
+      visit(key, map.items[i + 1]);
+    }
+  }
+
+  void read_section(const GivenValue& key, const GivenValue& value) {
+    const Section* section = tree_.find_section(key.text);
+    if (section == nullptr) {
+      const std::size_t dot = key.text.find('.');
+      add_at(key, tree_.find(key.text) != nullptr
+                      ? fmt::format("unknown section '{}'; write '{}:' and, indented below it, "
+                                    "'{}:'",
+                                    key.text, key.text.substr(0, dot), key.text.substr(dot + 1))
+                      : unknown_section(tree_, key.text));
+      return;
+    }
+    if (value.kind == Kind::kNull) return;
+    if (value.kind != Kind::kMap) {
+      add_at(value, fmt::format("section '{}' holds 'key: value' lines, got {}", key.text,
+                                describe_kind(value)));
+      return;
+    }
+    for_each_key(value, [&](const GivenValue& name, const GivenValue& given) {
+      read_setting(*section, name, given);
+    });
+  }
+
+  void read_setting(const Section& section, const GivenValue& name, const GivenValue& given) {
+    SettingBase* setting = section.find_setting(name.text);
+    if (setting == nullptr) {
+      add_at(name, unknown_setting(tree_, section, name.text));
+      return;
+    }
+    const std::string provenance = fmt::format("{}:{}", file_name_, name.line);
+    if (std::optional<Mistake> mistake = setting->assign(given, provenance)) {
+      mistake->message = fmt::format("{}: {}", setting->key(), mistake->message);
+      add(*mistake);
+    }
+  }
+
+  SettingsTree& tree_;
+  std::string file_name_;
+  std::vector<std::string> mistakes_;
+};
+
+/// What is wrong with an override, if anything.
+std::optional<std::string> override_mistake(const SettingsTree& tree, std::string_view text) {
+  if (const std::optional<Mistake> mistake = find_unprintable(text)) return mistake->message;
+  const std::size_t equals = text.find('=');
+  if (equals == std::string_view::npos) return "expected section.setting=value";
+  const std::string_view key = text.substr(0, equals);
+  if (SettingBase* setting = tree.find(key)) {
+    const auto mistake = setting->assign_text(text.substr(equals + 1), "command line");
+    return mistake ? std::optional(mistake->message) : std::nullopt;
+  }
+  const std::size_t dot = key.find('.');
+  if (dot == std::string_view::npos) {
+    std::string hint = same_name_elsewhere(tree, key);
+    if (hint.empty()) hint = suggestion(key, tree.keys());
+    return fmt::format("expected section.setting=value{}", hint);
+  }
+  const std::string_view section_name = key.substr(0, dot);
+  if (const Section* section = tree.find_section(section_name))
+    return unknown_setting(tree, *section, key.substr(dot + 1));
+  std::string hint = suggestion(key, tree.keys());
+  return fmt::format("unknown section '{}'{}", shown(section_name),
+                     hint.empty() ? suggestion(section_name, section_names(tree)) : hint);
+}
+
+}  // namespace
+
+Section::Section(SettingsTree* tree, std::string name, std::string help)
+    : section_name_(std::move(name)), section_help_(std::move(help)) {
+  tree->sections_.push_back(this);
+}
+
+SettingBase* Section::find_setting(std::string_view name) const {
+  for (SettingBase* setting : settings_)
+    if (setting->name() == name) return setting;
+  return nullptr;
+}
+
+Section* SettingsTree::find_section(std::string_view name) const {
+  for (Section* section : sections_)
+    if (section->section_name() == name) return section;
+  return nullptr;
+}
+
+SettingBase* SettingsTree::find(std::string_view key) const {
+  const std::size_t dot = key.find('.');
+  if (dot == std::string_view::npos) return nullptr;
+  const Section* section = find_section(key.substr(0, dot));
+  return section != nullptr ? section->find_setting(key.substr(dot + 1)) : nullptr;
+}
+
+std::vector<std::string> SettingsTree::keys() const {
+  std::vector<std::string> keys;
+  for (const Section* section : sections_)
+    for (const SettingBase* setting : section->settings()) keys.push_back(setting->key());
+  return keys;
+}
+
+void SettingsTree::set_override(std::string_view text) {
+  if (const std::optional<std::string> message = try_override(text)) throw UsageError(*message);
+}
+
+std::optional<std::string> SettingsTree::try_override(std::string_view text) {
+  const std::optional<std::string> mistake = override_mistake(*this, text);
+  if (!mistake) return std::nullopt;
+  return fmt::format("command line: '{}': {}", shown(text), *mistake);
+}
+
+std::vector<std::string> SettingsTree::read_yaml(std::string_view text,
+                                                 const std::string& file_name) {
+  if (text.size() > kLargestFile)
+    return {
+        fmt::format("{}: {} is too large for a settings file (at most {}); is this the right "
+                    "file?",
+                    file_name, human_bytes(static_cast<double>(text.size())),
+                    human_bytes(static_cast<double>(kLargestFile)))};
+  FileReader reader(*this, file_name);
+  std::optional<Mistake> mistake;
+  const GivenValue root = parse_yaml(text, mistake);
+  if (mistake)
+    reader.add(*mistake);
+  else
+    reader.read_document(root);
+  std::vector<std::string> mistakes = reader.take_mistakes();
+  if (mistakes.size() >= kMostMistakes)
+    mistakes.push_back(fmt::format("{}: too many mistakes, the rest is not shown", file_name));
+  return mistakes;
+}
+
+}  // namespace sfumato

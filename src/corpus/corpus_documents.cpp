@@ -1,0 +1,150 @@
+#include "corpus/corpus_documents.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <numeric>
+
+#include "sfumato/core/file.h"
+#include "sfumato/core/sha256.h"
+#include "sfumato/core/text.h"
+#include "sfumato/core/version.h"
+#include "sfumato/corpus/contact_sheet.h"
+#include "sfumato/io/json_file.h"
+#include "sfumato/report/html_report.h"
+#include "sfumato/report/privacy_card.h"
+
+namespace sfumato {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+int64_t total_of(const CorpusSpec& spec) {
+  return std::accumulate(spec.images_per_class.begin(), spec.images_per_class.end(), int64_t{0});
+}
+
+std::string title_of(const CorpusSpec& spec) {
+  const fs::path folder = fs::absolute(spec.folder).lexically_normal();
+  return folder.has_filename() ? folder.filename().string()
+                               : folder.parent_path().filename().string();
+}
+
+/// Made from the written files: it shows what is there.
+std::string contact_sheet_png(const CorpusSpec& spec, ImageSink& sink) {
+  const int64_t side = std::max(spec.shape.height, spec.shape.width);
+  const int64_t scale = contact_sheet_scale(side);
+  const auto rows = contact_sheet_rows(spec.images_per_class, side * scale);
+  std::vector<ImageId> all;
+  for (const auto& row : rows) all.insert(all.end(), row.begin(), row.end());
+  std::vector<Image> images = sink.read(all);
+  std::vector<std::vector<Image>> tiles;
+  auto image = images.begin();
+  for (const auto& row : rows) {
+    tiles.emplace_back(std::make_move_iterator(image),
+                       std::make_move_iterator(image + std::ssize(row)));
+    image += std::ssize(row);
+  }
+  return encode_png(contact_sheet(tiles, scale));
+}
+
+std::string metadata_csv(const CorpusSpec& spec) {
+  std::string csv = "file_name,label\n";
+  for (std::size_t label = 0; label < spec.images_per_class.size(); ++label)
+    for (int64_t index = 0; index < spec.images_per_class[label]; ++index) {
+      const ImageId image{static_cast<int64_t>(label), index};
+      csv += fmt::format("{},{}\n", image_file_name(image), label);
+    }
+  return csv;
+}
+
+/// The size class of the Hugging Face hub.
+std::string size_category(int64_t images) {
+  const std::vector<std::pair<int64_t, const char*>> steps = {
+      {1'000, "n<1K"},           {10'000, "1K<n<10K"},     {100'000, "10K<n<100K"},
+      {1'000'000, "100K<n<1M"},  {10'000'000, "1M<n<10M"}, {100'000'000, "10M<n<100M"}};
+  for (const auto& [limit, name] : steps)
+    if (images < limit) return name;
+  return "100M<n<1B";
+}
+
+/// The YAML that the Hugging Face hub and `datasets` read. The files are named because the contact
+/// sheet is no part of the data.
+std::string hub_header(const CorpusSpec& spec) {
+  std::string out = "---\n";
+  out += fmt::format("pretty_name: {}\n", Json(title_of(spec)).dump());
+  out += fmt::format("size_categories:\n- {}\n", size_category(total_of(spec)));
+  out += "tags:\n- synthetic\n- image\n- differential-privacy\n- sfumato\n";
+  out += "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path:\n";
+  out += spec.format == CorpusFormat::kFolder ? "    - images/**\n    - metadata.csv\n"
+                                              : "    - shard-*.tar\n";
+  return out + "---\n";
+}
+
+std::string how_to_load(const CorpusSpec& spec) {
+  const std::string files = spec.format == CorpusFormat::kFolder
+                                ? R"("imagefolder", data_files=["images/**", "metadata.csv"])"
+                                : R"("webdataset", data_files="shard-*.tar")";
+  return fmt::format(
+      "## Loading\n\n```python\n# in this folder\nfrom datasets import load_dataset\n"
+      "corpus = load_dataset({}, split=\"train\")\n```\n",
+      files);
+}
+
+std::string readme(const CorpusSpec& spec, const Json& card) {
+  const auto classes = std::ranges::count_if(spec.images_per_class, [](int64_t n) { return n > 0; });
+  const std::string made = fmt::format(
+      "{} synthetic images of {}×{} pixels, {}{}, drawn from a generative model by sfumato {}.",
+      total_of(spec), spec.shape.height, spec.shape.width,
+      spec.shape.channels == 1 ? "grey" : "RGB",
+      classes > 1 ? fmt::format(", {} classes", classes) : "", version());
+  return fmt::format("{}\n# {}\n\n{}\n\n![Contact sheet](contact_sheet.png)\n\n{}\n{}\n## Settings\n\n"
+                     "```json\n{}\n```\n",
+                     hub_header(spec), title_of(spec), made, card_markdown(card), how_to_load(spec),
+                     spec.settings.dump(2));
+}
+
+std::string report(const CorpusSpec& spec, const Json& card, const std::string& sheet_png) {
+  const CardBanner banner = card_banner(card);
+  HtmlReport page;
+  page.title = title_of(spec);
+  page.banner = banner.banner;
+  page.headline = banner.headline;
+  const auto bytes = std::as_bytes(std::span(sheet_png));
+  page.contact_sheet_png.assign(bytes.begin(), bytes.end());
+  page.contact_sheet_alt = fmt::format("Some of the {} synthetic images", total_of(spec));
+  page.card = card_rows(card);
+  page.settings_yaml = spec.settings.dump(2);  // JSON is YAML
+  page.notes = card_notes(card);
+  return html_report(page);
+}
+
+Json lineage(const CorpusSpec& spec, const std::string& card_text, const Json& origin) {
+  return {{"schema_version", 1},
+          {"made_by", {{"name", "sfumato"}, {"version", version()}, {"commit", git_commit()}}},
+          {"finished_at", utc_now()},
+          {"origin", origin},
+          {"settings", spec.settings},
+          {"images_per_class", spec.images_per_class},
+          {"privacy_card_sha256", sha256_hex(card_text)}};
+}
+
+}  // namespace
+
+void write_corpus_documents(const CorpusSpec& spec, ImageSink& sink, const Json& card,
+                            const Json& origin) {
+  const fs::path& folder = spec.folder;
+  const std::string sheet = contact_sheet_png(spec, sink);
+  write_file_atomic(folder / "contact_sheet.png", sheet);
+  if (spec.format == CorpusFormat::kFolder)
+    write_file_atomic(folder / "metadata.csv", metadata_csv(spec));
+  write_json_atomic(folder / "privacy_card.json", card);
+  write_file_atomic(folder / "README.md", readme(spec, card));
+  write_file_atomic(folder / "report.html", report(spec, card, sheet));
+  write_json_atomic(folder / "lineage.json",
+                    lineage(spec, read_file(folder / "privacy_card.json"), origin));
+}
+
+}  // namespace sfumato

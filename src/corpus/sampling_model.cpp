@@ -1,0 +1,175 @@
+#include "sfumato/corpus/sampling_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "corpus/scheduler_file.h"
+#include "sfumato/config/config.h"
+#include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
+#include "sfumato/core/sha256.h"
+#include "sfumato/generate/weights_hash.h"
+#include "sfumato/report/privacy_card.h"
+
+namespace sfumato {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+/// A public fact on the card, 0 if it says nothing.
+int64_t public_fact(const Json& card, const char* name) {
+  if (!card.contains("public_facts") || !card["public_facts"].is_object()) return 0;
+  const Json& facts = card["public_facts"];
+  return facts.contains(name) && facts[name].is_number_integer() ? facts[name].get<int64_t>() : 0;
+}
+
+ImageShape shape_of(const UNet2DConfig& network, const Json& card, const Config& config) {
+  if (network.in_channels != network.out_channels ||
+      (network.in_channels != 1 && network.in_channels != 3))
+    throw DataError(fmt::format("the network turns {} channels into {}; sampling needs 1 (grey) or "
+                                "3 (RGB) of both",
+                                network.in_channels, network.out_channels));
+  ImageShape shape{.channels = network.in_channels};
+  if (network.sample_size) {
+    shape.height = (*network.sample_size)[0];
+    shape.width = (*network.sample_size)[1];
+    return shape;
+  }
+  const int64_t side = config.data.image_size.is_default() ? public_fact(card, "image_size")
+                                                           : config.data.image_size();
+  if (side <= 0)
+    throw UsageError("neither the network's config.json (sample_size) nor its privacy card says "
+                     "how large its images are; set data.image_size");
+  shape.height = shape.width = side;
+  return shape;
+}
+
+void find_classes(const UNet2DConfig& network, const Config& config, SamplingModel& model) {
+  const bool guidance = config.sample.guidance() > 0;
+  if (network.class_embed_type)
+    throw DataError(fmt::format("the network's classes are given as '{}' embeddings, which sampling "
+                                "cannot choose",
+                                *network.class_embed_type));
+  if (!network.num_class_embeds) {
+    if (guidance)
+      throw UsageError("sample.guidance needs a network with classes, and this one has none; set it "
+                       "to 0");
+    return;
+  }
+  const int64_t rows = *network.num_class_embeds;
+  int64_t classes = config.data.num_classes.is_default() ? 0 : config.data.num_classes();
+  if (classes == 0) classes = public_fact(model.card, "num_classes");
+  if (classes == 0) classes = guidance ? rows - 1 : rows;
+  if (classes < 1 || classes > rows)
+    throw UsageError(fmt::format("data.num_classes={} does not fit the network's class table of {} "
+                                 "rows",
+                                 classes, rows));
+  if (guidance && classes == rows)
+    throw UsageError("sample.guidance needs a network trained with diffusion.label_dropout, and "
+                     "this one has no row for 'no label'; set it to 0");
+  model.num_classes = classes;
+  if (classes < rows) model.null_label = classes;
+}
+
+Json card_for(const fs::path& model_folder, const std::string& weights) {
+  Json card = read_privacy_card(model_folder / "privacy_card.json");
+  if (card.contains("weights_sha256") && card["weights_sha256"].is_string() &&
+      card["weights_sha256"] != weights)
+    return voided(card, "the weights beside the card are not those it was written for");
+  return card;
+}
+
+}  // namespace
+
+ModelPlace find_model(const fs::path& path) {
+  const auto holds_model = [](const fs::path& folder) {
+    return fs::exists(folder / "model_index.json") || fs::exists(folder / "config.json") ||
+           fs::exists(folder / "unet" / "config.json");
+  };
+  if (!fs::is_directory(path))
+    throw UsageError(fmt::format("'{}' is not a folder; name a run directory or a folder with a "
+                                 "diffusers UNet2DModel",
+                                 path.string()));
+  ModelPlace place;
+  const bool is_run = fs::exists(path / "ledger.jsonl") || fs::exists(path / "private") ||
+                      holds_model(path / "release");
+  if (is_run) {
+    if (!holds_model(path / "release"))
+      throw UsageError(fmt::format("the run '{}' has released nothing yet; finish it first: sfumato "
+                                   "train --resume",
+                                   path.string()));
+    place.run = path;
+    place.model = path / "release";
+    if (fs::exists(path / "config.yaml")) place.config_file = path / "config.yaml";
+    return place;
+  }
+  if (!holds_model(path))
+    throw UsageError(fmt::format("'{}' is neither a run directory (release/) nor a diffusers model "
+                                 "(model_index.json, unet/config.json or config.json)",
+                                 path.string()));
+  place.model = path;
+  return place;
+}
+
+SamplingModel open_sampling_model(const ModelPlace& place, Config& config) {
+  SamplingModel model;
+  model.loaded = load_unet2d(place.model);
+  if (!model.loaded.scheduler_config.empty())
+    take_scheduler_file(model.loaded.scheduler_config, config);
+  validate(config);
+  model.weights_sha256 = weights_sha256(model.loaded.folder);
+  model.config_sha256 = sha256_hex(read_file(model.loaded.folder / "config.json"));
+  model.card = card_for(place.model, model.weights_sha256);
+  const UNet2DConfig& network = model.loaded.network->config();
+  model.shape = shape_of(network, model.card, config);
+  find_classes(network, config, model);
+  const fs::path named = fs::absolute(place.run.empty() ? place.model : place.run).lexically_normal();
+  // Names only: a path could tell who made the corpus and where.
+  model.origin = {
+      {place.run.empty() ? "model" : "run",
+       (named.has_filename() ? named : named.parent_path()).filename().string()},
+      {"weights_sha256", model.weights_sha256},
+      {"network_config_sha256", model.config_sha256}};
+  for (const char* key : {"ledger_head_hash", "plan_hash", "data_manifest_hash"})
+    if (model.card.contains(key) && model.card[key].is_string())
+      model.origin[key] = model.card[key];
+  return model;
+}
+
+std::vector<int64_t> images_per_class(const CountOptions& options, int64_t num_classes) {
+  const int64_t classes = std::max<int64_t>(num_classes, 1);
+  if (options.only_class && !options.per_class.empty())
+    throw UsageError("--class and --per-class contradict each other; give one of them");
+  if (!options.per_class.empty()) {
+    if (std::ssize(options.per_class) != classes)
+      throw UsageError(fmt::format("--per-class gives {} numbers for {} classes",
+                                   options.per_class.size(), classes));
+    if (std::ranges::any_of(options.per_class, [](int64_t n) { return n < 0; }))
+      throw UsageError("--per-class takes numbers of images, 0 or more");
+    const int64_t sum =
+        std::accumulate(options.per_class.begin(), options.per_class.end(), int64_t{0});
+    if (options.count && *options.count != sum)
+      throw UsageError(fmt::format("--count {} contradicts --per-class, which adds up to {}",
+                                   *options.count, sum));
+    return options.per_class;
+  }
+  if (!options.count || *options.count < 1)
+    throw UsageError("say how many images to draw: --count N with N >= 1, or --per-class a,b,...");
+  std::vector<int64_t> counts(static_cast<std::size_t>(classes), 0);
+  if (options.only_class) {
+    if (num_classes == 0) throw UsageError("--class needs a network with classes; this one has none");
+    if (*options.only_class < 0 || *options.only_class >= classes)
+      throw UsageError(fmt::format("--class {} lies outside 0..{}", *options.only_class, classes - 1));
+    counts[static_cast<std::size_t>(*options.only_class)] = *options.count;
+    return counts;
+  }
+  for (int64_t label = 0; label < classes; ++label)
+    counts[static_cast<std::size_t>(label)] =
+        *options.count / classes + (label < *options.count % classes ? 1 : 0);
+  return counts;
+}
+
+}  // namespace sfumato

@@ -1,0 +1,47 @@
+#include "sfumato/data/inspect_store.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "sfumato/core/text.h"
+#include "sfumato/data/record_store.h"
+#include "sfumato/io/json_file.h"
+#include "store_format.h"
+
+namespace sfumato {
+
+std::string describe_store(const std::filesystem::path& path) {
+  const RecordStore store = RecordStore::open(path);
+  store.verify_checksums();
+  const double bytes =
+      static_cast<double>(store.count() * store.height() * store.width() * store.channels());
+  std::string text = fmt::format("record store '{}' (private)\n", path.string());
+  text += fmt::format("  records          {} of {}x{}, {} ({})\n", store.count(), store.width(),
+                      store.height(), store.channels() == 1 ? "grey" : "RGB", human_bytes(bytes));
+  text += fmt::format("  unit of privacy  {}\n", store.unit());
+  text += fmt::format("  manifest hash    {}\n", store.manifest_hash());
+  text += "  checksums        match\n";
+  if (store.num_classes() == 0) {
+    text += "  classes          none (unconditional)\n";
+  } else {
+    std::vector<std::int64_t> counts(static_cast<std::size_t>(store.num_classes()));
+    for (std::int64_t i = 0; i < store.count(); ++i) ++counts[store.label(i)];
+    text += fmt::format("  classes          {}\n", store.num_classes());
+    for (std::size_t c = 0; c < counts.size(); ++c)
+      text += fmt::format("    {:>4}  {:<20}  {}\n", c, store.class_names()[c], counts[c]);
+  }
+  const nlohmann::json manifest = read_json(path / store_format::kManifest);
+  text += fmt::format("  prepared by      {}\n", manifest.value("program", std::string("?")));
+  text += "  preparation\n";
+  for (const auto& [key, value] : manifest.at("preparation").items())
+    if (!value.is_object()) text += fmt::format("    {:<16} {}\n", key, value.dump());
+  const auto& preparation = manifest.at("preparation");
+  if (preparation.contains("counts"))
+    for (const auto& [key, value] : preparation.at("counts").items())
+      text += fmt::format("    {:<16} {}\n", key, value.dump());
+  return text;
+}
+
+}  // namespace sfumato

@@ -1,0 +1,276 @@
+#include "sfumato/data/prepare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <thread>
+
+#include "duplicate_table.h"
+#include "image_source.h"
+#include "ordered_workers.h"
+#include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
+#include "sfumato/core/log.h"
+#include "sfumato/core/sha256.h"
+#include "sfumato/core/stop_signal.h"
+#include "sfumato/data/record_store_writer.h"
+#include "user_bound.h"
+
+namespace sfumato {
+namespace {
+
+// Images in flight, and bytes of encoded images among them: what bounds the memory.
+constexpr std::size_t kMaxInFlight = 256;
+constexpr std::int64_t kMaxBytesInFlight = 64 << 20;
+constexpr std::uintmax_t kMaxFileBytes = std::uintmax_t{1} << 30;
+
+struct Decoded {
+  std::string place;
+  std::string error;  ///< not empty: the image is unreadable
+  std::vector<std::uint8_t> pixels;
+  PixelDigest digest{};
+  std::int32_t label = 0;
+  std::int32_t user = -1;
+  std::int64_t input_bytes = 0;
+};
+
+struct Job {
+  SourceItem item;
+  std::int32_t user = -1;
+};
+
+std::string read_image_file(const std::filesystem::path& file) {
+  std::error_code error;
+  if (std::filesystem::file_size(file, error) > kMaxFileBytes && !error)
+    throw DataError(fmt::format("'{}' is too large for an image", file.string()));
+  return read_file(file);
+}
+
+PixelDigest digest_of(const Image& image, std::int32_t user) {
+  Sha256 hash;
+  hash.update(&user, sizeof user);
+  hash.update(image.pixels.data(), image.pixels.size());
+  const auto digest = hash.finish();
+  PixelDigest result;
+  std::memcpy(result.data(), digest.data(), sizeof result);
+  return result;
+}
+
+/// On a worker thread.
+Decoded decode_job(Job&& job, const PrepareOptions& options) {
+  SourceItem& item = job.item;
+  Decoded result;
+  result.label = options.num_classes > 0 ? static_cast<std::int32_t>(item.label) : 0;
+  result.user = job.user;
+  result.input_bytes = std::ssize(item.encoded) + std::ssize(item.raw.pixels);
+  try {
+    if (!item.file.empty()) item.encoded = read_image_file(item.file);
+    Image image =
+        item.raw.pixels.empty() ? decode_image(item.encoded, item.place) : std::move(item.raw);
+    image = to_channels(center_crop_resize(image, options.image_size), options.channels);
+    result.digest = digest_of(image, job.user);
+    result.pixels = std::move(image.pixels);
+  } catch (const DataError& error) {
+    result.error = error.what();
+  }
+  item = {};
+  return result;
+}
+
+void check_options(const PrepareOptions& options) {
+  if (options.image_size < 1 || options.image_size > kMaxImagePixels / options.image_size)
+    throw UsageError(fmt::format("data.image_size is {}", options.image_size));
+  if (options.channels != 1 && options.channels != 3)
+    throw UsageError(fmt::format("data.channels is {}; it is 1 or 3", options.channels));
+  if (options.num_classes < 0)
+    throw UsageError(fmt::format("data.num_classes is {}", options.num_classes));
+  if (options.records_per_user < 1)
+    throw UsageError(
+        fmt::format("data.records_per_user is {}; it is at least 1", options.records_per_user));
+  if (options.store.empty()) throw UsageError("data.store is empty; name the folder to write");
+}
+
+/// Names from the source first; classes that it does not name are called by their number. All names
+/// differ, because a corpus makes folders of them.
+std::vector<std::string> complete_names(std::vector<std::string> names, std::int64_t num_classes) {
+  if (std::ssize(names) > num_classes) names.resize(static_cast<std::size_t>(num_classes));
+  const bool named = !names.empty();
+  if (named && std::ssize(names) < num_classes)
+    log_warning(fmt::format("the source names {} classes, data.num_classes is {}", names.size(),
+                            num_classes));
+  for (std::int64_t c = std::ssize(names); c < num_classes; ++c) {
+    std::string name = named ? fmt::format("class_{}", c) : std::to_string(c);
+    while (std::ranges::find(names, name) != names.end()) name += '_';
+    names.push_back(std::move(name));
+  }
+  return names;
+}
+
+class Preparation {
+ public:
+  explicit Preparation(const PrepareOptions& options)
+      : options_(options), format_(detect_format(options)) {
+    check_options(options_);
+    source_ = make_source(options_, format_, SourcePass::kImages);
+    StoreLayout layout;
+    layout.height = layout.width = options_.image_size;
+    layout.channels = options_.channels;
+    layout.num_classes = options_.num_classes;
+    layout.class_names = complete_names(source_->class_names(), options_.num_classes);
+    layout.has_users = !options_.users.empty();
+    layout.records_per_user = layout.has_users ? options_.records_per_user : 1;
+    report_.format = format_;
+    report_.class_names = layout.class_names;
+    report_.unit = unit_of_privacy(layout.has_users, layout.records_per_user);
+    writer_.emplace(options_.store, layout, options_.key);
+    if (layout.has_users) select_of_users();
+  }
+
+  PrepareReport run() {
+    run_pipeline();
+    report_.other_files = source_->other_files();
+    if (report_.found == 0)
+      throw DataError(
+          fmt::format("no images in '{}' ({} other files); set data.source to a folder "
+                      "of PNG or JPEG, a tar of one, an IDX or a CIFAR file",
+                      options_.source.string(), report_.other_files));
+    if (report_.kept == 0)
+      throw DataError(fmt::format("none of the {} images in '{}' is readable", report_.found,
+                                  options_.source.string()));
+    if (bound_) report_.users = bound_->users_kept();
+    report_.manifest_hash = writer_->finish(manifest_entry());
+    return report_;
+  }
+
+ private:
+  void select_of_users() {
+    // The selection must not be told from the manifest's published hash: a key of its own.
+    bound_.emplace(options_.users, options_.records_per_user,
+                   hmac_sha256_hex(writer_->key(), "selection"));
+    const auto names = make_source(options_, format_, SourcePass::kNames);
+    for (SourceItem item; names->next(item);) bound_->admit_candidate(item.name);
+    bound_->close();
+  }
+
+  void run_pipeline() {
+    const auto cores = std::clamp(std::thread::hardware_concurrency(), 1u, 8u);
+    const std::size_t threads = options_.threads > 0 ? options_.threads : cores;
+    OrderedWorkers<Job, Decoded> workers(
+        threads, kMaxInFlight, [this](Job&& job) { return decode_job(std::move(job), options_); });
+    for (Job job; source_->next(job.item);) {
+      if (stop_requested())
+        throw Interrupted(
+            fmt::format("interrupted; nothing was written to '{}'", options_.store.string()));
+      ++report_.found;
+      check_label(job.item);
+      if (bound_) {
+        if (!bound_->keep(job.item.name)) {
+          ++report_.over_user_bound;
+          continue;
+        }
+        job.user = bound_->user(job.item.name);
+      }
+      bytes_in_flight_ += std::ssize(job.item.encoded) + std::ssize(job.item.raw.pixels);
+      workers.push(std::move(job));
+      while (workers.full() || (bytes_in_flight_ > kMaxBytesInFlight && !workers.empty()))
+        store(workers.pop());
+    }
+    while (!workers.empty()) store(workers.pop());
+  }
+
+  void check_label(const SourceItem& item) const {
+    if (options_.num_classes == 0 || (item.label >= 0 && item.label < options_.num_classes)) return;
+    throw DataError(
+        fmt::format("'{}' has label {}, but data.num_classes is {} (labels 0 to {}); set "
+                    "data.num_classes, or 0 to train without labels",
+                    item.place, item.label, options_.num_classes, options_.num_classes - 1));
+  }
+
+  void store(Decoded&& image) {
+    bytes_in_flight_ -= image.input_bytes;
+    if (!image.error.empty()) {
+      if (!options_.skip_unreadable)
+        throw DataError(image.error + "; remove it, or set data.skip_unreadable=true");
+      log_warning("skipped: " + image.error);
+      ++report_.unreadable;
+      return;
+    }
+    if (options_.deduplicate) {
+      const auto seen = duplicates_.insert(image.digest, image.label);
+      if (seen == DuplicateTable::Seen::kOtherLabel) ++report_.label_conflicts;
+      if (seen == DuplicateTable::Seen::kDuplicate) {
+        ++report_.duplicates;
+        return;
+      }
+    }
+    writer_->append(image.pixels, image.label, image.user);
+    ++report_.kept;
+    log_progress();
+  }
+
+  void log_progress() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_line_ < std::chrono::seconds(10)) return;
+    last_line_ = now;
+    log_info(fmt::format("prepared {} images", report_.kept));
+  }
+
+  nlohmann::json manifest_entry() const {
+    return {{"format", format_},
+            {"source", std::filesystem::absolute(options_.source).string()},
+            {"image_size", options_.image_size},
+            {"channels", options_.channels},
+            {"deduplicate", options_.deduplicate},
+            {"skip_unreadable", options_.skip_unreadable},
+            {"counts",
+             {{"found", report_.found},
+              {"kept", report_.kept},
+              {"duplicates", report_.duplicates},
+              {"label_conflicts", report_.label_conflicts},
+              {"unreadable", report_.unreadable},
+              {"over_user_bound", report_.over_user_bound},
+              {"other_files", report_.other_files},
+              {"users", report_.users}}}};
+  }
+
+  PrepareOptions options_;
+  std::string format_;
+  std::unique_ptr<ImageSource> source_;
+  std::optional<RecordStoreWriter> writer_;
+  std::optional<UserBound> bound_;
+  DuplicateTable duplicates_;
+  PrepareReport report_;
+  std::int64_t bytes_in_flight_ = 0;
+  std::chrono::steady_clock::time_point last_line_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+PrepareReport prepare(const PrepareOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  PrepareReport report = Preparation(options).run();
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+nlohmann::json to_json(const PrepareReport& report) {
+  return {{"found", report.found},
+          {"kept", report.kept},
+          {"duplicates", report.duplicates},
+          {"label_conflicts", report.label_conflicts},
+          {"unreadable", report.unreadable},
+          {"over_user_bound", report.over_user_bound},
+          {"other_files", report.other_files},
+          {"users", report.users},
+          {"format", report.format},
+          {"class_names", report.class_names},
+          {"unit", report.unit},
+          {"manifest_hash", report.manifest_hash},
+          {"seconds", report.seconds}};
+}
+
+}  // namespace sfumato

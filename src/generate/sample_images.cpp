@@ -1,0 +1,71 @@
+#include "sfumato/generate/sample_images.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/isfinite.h>
+#include <c10/core/InferenceMode.h>
+#include <fmt/format.h>
+
+#include <vector>
+
+#include "sfumato/core/error.h"
+#include "sfumato/generate/seeded_streams.h"
+
+namespace sfumato {
+namespace {
+
+/// Standard normal noise for one moment of the reverse process (0: the start), [N, C, H, W].
+at::Tensor noise_of(std::span<const ImageId> images, const ImageShape& shape, uint64_t seed,
+                    int64_t moment) {
+  const auto count = static_cast<int64_t>(images.size());
+  at::Tensor noise = at::empty({count, shape.channels, shape.height, shape.width}, at::kFloat);
+  float* out = noise.mutable_data_ptr<float>();
+  at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const ImageId& image = images[static_cast<std::size_t>(i)];
+      const SeededStreams streams("sfumato sampled images 1", seed,
+                                  static_cast<uint64_t>(image.label));
+      streams.normals(out + i * shape.elements(), shape.elements(), static_cast<uint32_t>(moment),
+                      static_cast<uint64_t>(image.index));
+    }
+  });
+  return noise;
+}
+
+at::Tensor labels_of(std::span<const ImageId> images) {
+  at::Tensor labels = at::empty({static_cast<int64_t>(images.size())}, at::kLong);
+  for (std::size_t i = 0; i < images.size(); ++i)
+    labels.mutable_data_ptr<int64_t>()[i] = images[i].label;
+  return labels;
+}
+
+at::Tensor to_grey_levels(const at::Tensor& x) {
+  return (x / 2 + 0.5).clamp(0, 1).mul(255).round().to(at::kByte).permute({0, 2, 3, 1}).contiguous();
+}
+
+}  // namespace
+
+at::Tensor sample_images(const DenoiserFn& network, const Sampler& sampler, const ImageShape& shape,
+                         std::span<const ImageId> images, bool with_labels, uint64_t seed) {
+  const c10::InferenceMode no_autograd;
+  const auto count = static_cast<int64_t>(images.size());
+  if (count == 0) return at::empty({0, shape.height, shape.width, shape.channels}, at::kByte);
+  const at::Tensor labels = with_labels ? labels_of(images) : at::Tensor();
+  at::Tensor x = noise_of(images, shape, seed, 0);
+  for (int64_t i = 0; i < static_cast<int64_t>(sampler.timesteps().size()); ++i) {
+    const int64_t timestep = sampler.timesteps()[static_cast<std::size_t>(i)];
+    const at::Tensor output = network(x, at::full({count}, timestep, at::kLong), labels);
+    const at::Tensor noise =
+        sampler.needs_noise(i) ? noise_of(images, shape, seed, i + 1) : at::Tensor();
+    x = sampler.step(output, i, x, noise);
+  }
+  // A broken network must not become a corpus of black squares.
+  if (!at::isfinite(x).all().item<bool>())
+    throw DataError("the network produced values that are not finite; its weights are unusable "
+                    "(training diverged, or sample.guidance is too large)");
+  return to_grey_levels(x);
+}
+
+}  // namespace sfumato

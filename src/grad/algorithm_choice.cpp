@@ -1,0 +1,58 @@
+#include <algorithm>
+
+#include "sfumato/core/error.h"
+#include "sfumato/core/text.h"
+#include "sfumato/grad/gradient_engine.h"
+
+namespace sfumato {
+namespace {
+
+// Rates of the reference machine (two cores with AVX-512). Only their ratios decide.
+constexpr double kFloat32FlopsPerS = 3.5e11;
+constexpr double kFloat64FlopsPerS = 6e10;
+constexpr double kTapFlopsPerS = 8e9;  ///< the shift identity's sum over kernel taps
+constexpr double kBytesPerS = 1.5e10;
+
+}  // namespace
+
+LayerChoice choose_algorithm(const LayerWork& work, AlgorithmPolicy policy) {
+  LayerChoice choice;
+  choice.work = work;
+  const double b = static_cast<double>(work.examples), t = static_cast<double>(work.tokens);
+  const double tin = static_cast<double>(work.input_tokens);
+  const double c = static_cast<double>(work.input_channels);
+  const double d = static_cast<double>(work.fan_in), p = static_cast<double>(work.fan_out);
+  const double weight_gradient = 2 * b * t * d * p / kFloat32FlopsPerS;
+  // Keep: the gradient is written once, read for its norm and read for the sum.
+  choice.keep_seconds = weight_gradient + 3 * 4 * b * p * d / kBytesPerS;
+  choice.keep_bytes = 4 * b * p * d;
+  // Gram: two Gram matrices, their sum over taps, one weighted gradient, copies in float64.
+  const double gram = 2 * b * (tin * tin * c + t * t * p) / kFloat64FlopsPerS;
+  const double taps = t > 1 ? b * (d / std::max(c, 1.0)) * t * t / kTapFlopsPerS : 0;
+  choice.gram_seconds =
+      weight_gradient + gram + taps + 24 * b * (tin * c + t * p) / kBytesPerS;
+  choice.gram_bytes = 4 * b * (tin * c + t * p);
+  const bool gram_is_cheaper = choice.gram_seconds < choice.keep_seconds;
+  const bool gram_wanted =
+      policy == AlgorithmPolicy::kGram || (policy == AlgorithmPolicy::kAuto && gram_is_cheaper);
+  choice.algorithm = gram_wanted && work.gram_possible ? Algorithm::kGram : Algorithm::kKeep;
+  return choice;
+}
+
+Clipping parse_clipping(const std::string& name) {
+  if (name == "flat") return Clipping::kFlat;
+  if (name == "per_layer") return Clipping::kPerLayer;
+  if (name == "automatic") return Clipping::kAutomatic;
+  const std::string valid[] = {"flat", "per_layer", "automatic"};
+  throw UsageError("unknown clipping '" + name + "'" + did_you_mean(name, valid));
+}
+
+AlgorithmPolicy parse_algorithm_policy(const std::string& name) {
+  if (name == "auto") return AlgorithmPolicy::kAuto;
+  if (name == "keep") return AlgorithmPolicy::kKeep;
+  if (name == "gram") return AlgorithmPolicy::kGram;
+  const std::string valid[] = {"auto", "keep", "gram"};
+  throw UsageError("unknown layer algorithm '" + name + "'" + did_you_mean(name, valid));
+}
+
+}  // namespace sfumato

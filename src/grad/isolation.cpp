@@ -1,0 +1,32 @@
+#include "sfumato/grad/isolation.h"
+
+#include <cmath>
+
+#include "sfumato/core/error.h"
+
+namespace sfumato {
+
+void verify_isolation(GradientEngine& engine, int64_t draws,
+                      const std::function<at::Tensor(Tape&, int variant)>& loss) {
+  double losses[2], norms[2];
+  for (const int variant : {0, 1}) {
+    const BatchStatistics statistics = engine.accumulate(
+        2, draws, {}, [&](Tape& tape) { return loss(tape, variant); });
+    losses[variant] = double{statistics.loss[0].item<float>()};
+    norms[variant] = statistics.norm[0].item<double>();
+  }
+  (void)engine.take();
+  if (!std::isfinite(losses[0] + losses[1] + norms[0] + norms[1]))
+    throw PrivacyError(
+        "the loss or gradient of synthetic images is not finite, so that nothing can be said about "
+        "the network; check its weights (model.init) and the scale of its configuration");
+  const auto differ = [](double a, double b) {
+    return std::abs(a - b) > 1e-3 * std::max(std::abs(a), std::abs(b)) + 1e-9;
+  };
+  if (differ(losses[0], losses[1]) || differ(norms[0], norms[1]))
+    throw PrivacyError(
+        "the network mixes examples: one example's gradient changes with another's image, so "
+        "clipping bounds nothing; remove batch normalisation and minibatch statistics");
+}
+
+}  // namespace sfumato

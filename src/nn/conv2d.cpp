@@ -1,0 +1,192 @@
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/bmm.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/convolution_backward.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "kernels/gram_norm.h"
+#include "nn/per_example.h"
+#include "nn/recorded_op.h"
+#include "sfumato/nn/layers.h"
+
+namespace sfumato {
+namespace {
+
+using Options = Conv2d::Options;
+
+/// The three gradients of a plain convolution, as asked for.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> conv_backward(const at::Tensor& dy,
+                                                             const at::Tensor& x,
+                                                             const at::Tensor& weight,
+                                                             const Options& o, int64_t groups,
+                                                             std::array<bool, 3> mask) {
+  return at::convolution_backward(dy, x, weight, at::OptionalIntArrayRef({weight.size(0)}),
+                                  o.stride, o.padding, o.dilation, /*transposed=*/false, {0, 0},
+                                  groups, mask);
+}
+
+/// Per-example weight gradients [B, out, in / groups, kh, kw]. Two library routes: large examples
+/// one by one (each fills the machine), small ones as one grouped convolution with a group per
+/// example: [B K, C, H, W] is seen as [K, B C, H, W], so the batch sum runs over draws only.
+at::Tensor per_example_weight_grad(const at::Tensor& x, const at::Tensor& dy, const Options& o,
+                                   int64_t examples) {
+  const int64_t draws = x.size(0) / examples;
+  const std::array<int64_t, 4> shape{o.out, o.in / o.groups, o.kernel[0], o.kernel[1]};
+  const double flops = 2.0 * static_cast<double>(dy.numel() / examples) *
+                       static_cast<double>(shape[1] * shape[2] * shape[3]);
+  const bool one_by_one = flops > 1.5e8 || (flops > 3e7 && std::max(o.in, o.out) >= 128);
+  if (one_by_one) {
+    const at::Tensor weight = at::empty(shape, x.options());
+    at::Tensor out = at::empty({examples, shape[0], shape[1], shape[2], shape[3]}, x.options());
+    for (int64_t i = 0; i < examples; ++i)
+      out.select(0, i).copy_(std::get<1>(conv_backward(dy.narrow(0, i * draws, draws),
+                                                       x.narrow(0, i * draws, draws), weight, o,
+                                                       o.groups, {false, true, false})));
+    return out;
+  }
+  const auto by_draw = [&](const at::Tensor& t) {
+    return t.contiguous()
+        .view({examples, draws, t.size(1), t.size(2), t.size(3)})
+        .transpose(0, 1)
+        .reshape({draws, examples * t.size(1), t.size(2), t.size(3)});
+  };
+  // Only the shape of this weight is read.
+  const at::Tensor weight =
+      at::empty({examples * shape[0], shape[1], shape[2], shape[3]}, x.options());
+  return std::get<1>(conv_backward(by_draw(dy), by_draw(x), weight, o, examples * o.groups,
+                                   {false, true, false}))
+      .view({examples, shape[0], shape[1], shape[2], shape[3]});
+}
+
+/// Squared norms [B] through Gram matrices (groups == 1).
+at::Tensor gram_norms(const at::Tensor& x, const at::Tensor& dy, const Options& o,
+                      int64_t examples) {
+  const int64_t draws = x.size(0) / examples;
+  at::Tensor padded = x;
+  if (o.padding[0] != 0 || o.padding[1] != 0)
+    padded = at::constant_pad_nd(x, {o.padding[1], o.padding[1], o.padding[0], o.padding[0]}, 0.0);
+  const ConvGeometry geometry{draws,      padded.size(2), padded.size(3), dy.size(2),
+                              dy.size(3), o.kernel,       o.stride,       o.dilation};
+  const auto tokens = [&](const at::Tensor& t) {
+    return t.view({examples, draws, t.size(1), -1})
+        .transpose(2, 3)
+        .reshape({examples, -1, t.size(1)})
+        .to(at::kDouble);
+  };
+  const at::Tensor tx = tokens(padded.contiguous()), tdy = tokens(dy.contiguous());
+  at::Tensor out = at::empty({examples}, at::kDouble);
+  double* norms = out.mutable_data_ptr<double>();
+  // Gram matrices of a few examples at a time bound the memory.
+  const int64_t bytes = 8 * (tx.size(1) * tx.size(1) + tdy.size(1) * tdy.size(1));
+  const int64_t chunk = std::max<int64_t>(2, (int64_t{32} << 20) / std::max<int64_t>(bytes, 1));
+  for (int64_t start = 0; start < examples; start += chunk) {
+    const int64_t count = std::min(chunk, examples - start);
+    const at::Tensor cx = tx.narrow(0, start, count), cdy = tdy.narrow(0, start, count);
+    const at::Tensor gx = at::bmm(cx, cx.transpose(1, 2));
+    const at::Tensor gdy = at::bmm(cdy, cdy.transpose(1, 2));
+    const double* px = gx.const_data_ptr<double>();
+    const double* pdy = gdy.const_data_ptr<double>();
+    at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const auto [squared, magnitude] =
+            gram_norm_conv_cpu(px + i * gx.size(1) * gx.size(1),
+                               pdy + i * gdy.size(1) * gdy.size(1), geometry);
+        norms[start + i] = with_rounding_floor(squared, magnitude, gdy.size(1));
+      }
+    });
+  }
+  return out;
+}
+
+PerExampleGradient weight_gradient(const at::Tensor& x, const at::Tensor& dy, const Options& o,
+                                   at::IntArrayRef shape, int64_t examples, Algorithm algorithm) {
+  if (algorithm == Algorithm::kKeep)
+    return kept_gradient(per_example_weight_grad(x, dy, o, examples), shape);
+  PerExampleGradient result;
+  result.squared_norm = gram_norms(x, dy, o, examples);
+  const int64_t draws = x.size(0) / examples;
+  result.clipped_sum = [x = x, dy = dy, o, shape = shape.vec(), draws](const ClipWeights& weights) mutable {
+    const at::Tensor weight = at::empty(shape, x.options());
+    at::Tensor sum = std::get<1>(conv_backward(weighted_by_example(dy, weights, draws),
+                                               without_excluded(x, weights, draws), weight, o,
+                                               o.groups, {false, true, false}));
+    x.reset();
+    dy.reset();
+    return sum;
+  };
+  return result;
+}
+
+LayerWork work_of(const std::string& layer, const at::Tensor& x, const at::Tensor& out,
+                  const Options& o, int64_t examples) {
+  LayerWork work;
+  work.layer = layer;
+  work.examples = examples;
+  const int64_t draws = examples == 0 ? 0 : x.size(0) / examples;
+  work.tokens = draws * out.size(2) * out.size(3);
+  work.input_tokens = draws * (x.size(2) + 2 * o.padding[0]) * (x.size(3) + 2 * o.padding[1]);
+  work.input_channels = o.in;
+  work.fan_in = o.in / o.groups * o.kernel[0] * o.kernel[1];
+  work.fan_out = o.out;
+  work.gram_possible = o.groups == 1;
+  return work;
+}
+
+}  // namespace
+
+Conv2d::Conv2d(const Options& options) : options_(options) {
+  weight.value = at::zeros({options.out, options.in / options.groups, options.kernel[0],
+                            options.kernel[1]});
+  add_parameter("weight", weight);
+  set_trainable(weight, true);
+  if (!options.bias) return;
+  bias.value = at::zeros({options.out});
+  add_parameter("bias", bias);
+  set_trainable(bias, true);
+}
+
+at::Tensor Conv2d::forward(const at::Tensor& input, Tape* tape) {
+  const Options& o = options_;
+  const bool record_weight = tape != nullptr && weight.trainable;
+  const bool record_bias = tape != nullptr && o.bias && bias.trainable;
+  if (!record_weight && !record_bias)
+    return at::conv2d(input, weight.value, bias.value, o.stride, o.padding, o.dilation, o.groups);
+
+  const int64_t examples = tape->examples();
+  check_rows(*tape, input.size(0), weight.name);
+  if (record_weight) tape->expect(weight.name);
+  if (record_bias) tape->expect(bias.name);
+  at::Tensor x = input.detach();
+  at::Tensor output;
+  {
+    const at::NoGradGuard no_grad;
+    output = at::conv2d(x, weight.value, bias.value, o.stride, o.padding, o.dilation, o.groups);
+  }
+  const Algorithm algorithm = record_weight
+                                  ? tape->choose(work_of(weight.name, x, output, o, examples))
+                                  : Algorithm::kKeep;
+  return recorded_op(
+      input, output,
+      [this, tape, examples, algorithm, record_weight, record_bias, x = std::move(x)](
+          const at::Tensor& grad_output, bool needs_input_grad) {
+        const at::Tensor dy = grad_output.contiguous();
+        at::Tensor dx;
+        if (needs_input_grad)
+          dx = std::get<0>(conv_backward(dy, x, weight.value.detach(), options_, options_.groups,
+                                         {true, false, false}));
+        if (record_bias) tape->record(bias.name, bias_gradient(dy, examples));
+        if (record_weight)
+          tape->record(weight.name, weight_gradient(x, dy, options_, weight.value.sizes(),
+                                                    examples, algorithm));
+        return dx;
+      });
+}
+
+}  // namespace sfumato

@@ -1,0 +1,34 @@
+#include "sfumato/nn/module.h"
+
+namespace sfumato {
+
+std::vector<Parameter*> Module::parameters() {
+  std::vector<Parameter*> all;
+  for (const auto& [name, parameter] : own_) all.push_back(parameter);
+  for (const auto& [name, child] : children_) {
+    const std::vector<Parameter*> below = child->parameters();
+    all.insert(all.end(), below.begin(), below.end());
+  }
+  return all;
+}
+
+void Module::name_parameters(const std::string& prefix) {
+  for (const auto& [name, parameter] : own_) parameter->name = prefix + name;
+  for (const auto& [name, child] : children_) child->name_parameters(prefix + name + ".");
+}
+
+void Module::add_child(const std::string& name, Module& child) {
+  children_.emplace_back(name, &child);
+}
+
+void Module::add_parameter(const std::string& name, Parameter& parameter) {
+  parameter.name = name;
+  own_.emplace_back(name, &parameter);
+}
+
+void set_trainable(Parameter& parameter, bool trainable) {
+  parameter.trainable = trainable;
+  parameter.value.requires_grad_(trainable);
+}
+
+}  // namespace sfumato

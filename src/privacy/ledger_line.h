@@ -1,0 +1,26 @@
+#pragma once
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "sfumato/privacy/ledger.h"
+
+namespace sfumato {
+
+inline constexpr int kLedgerFormat = 1;
+/// `previous` of the first line.
+inline constexpr std::string_view kNoPrevious =
+    "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// The plan as it is hashed: compact, in its own order of fields (as MechanismPlan::hash does).
+std::string plan_text(const nlohmann::ordered_json& plan);
+/// The bytes of one line without the newline: compact JSON that ends in its own SHA-256.
+std::string seal_line(const nlohmann::ordered_json& line);
+/// Whether the line ends in the SHA-256 of what is before it.
+bool seal_holds(std::string_view line);
+
+/// Reads the bytes of a whole ledger; every defect goes to `problems`.
+LedgerSummary read_ledger(const std::filesystem::path& path, std::string_view bytes,
+                          const std::string& expected_head);
+
+}  // namespace sfumato

@@ -1,0 +1,198 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "ledger_line.h"
+#include "sfumato/core/file.h"
+#include "sfumato/core/sha256.h"
+
+namespace sfumato {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+constexpr std::string_view kSealBegin = ",\"sha256\":\"";
+constexpr std::string_view kSealEnd = "\"}";
+constexpr std::size_t kSealSize = kSealBegin.size() + 64 + kSealEnd.size();
+
+/// Follows a ledger line by line, as the writer did.
+class Reader {
+ public:
+  Reader(const std::filesystem::path& path, const std::string& expected_head)
+      : expected_head_(expected_head), head_seen_(expected_head.empty()) {
+    found_.path = path;
+    found_.head_hash = kNoPrevious;
+  }
+
+  LedgerSummary read(std::string_view bytes) {
+    while (!bytes.empty()) {
+      const std::size_t newline = bytes.find('\n');
+      if (newline == std::string_view::npos && !seal_holds(bytes)) {
+        found_.torn_bytes = static_cast<std::int64_t>(bytes.size());
+        break;
+      }
+      line(bytes.substr(0, newline));
+      bytes.remove_prefix(newline == std::string_view::npos ? bytes.size() : newline + 1);
+    }
+    if (found_.lines == 0)
+      found_.problems.push_back(
+          "it has no complete first line: nothing was charged; delete the file and start anew");
+    if (!head_seen_)
+      found_.problems.push_back(fmt::format(
+          "no line has the SHA-256 {} that was noted elsewhere: lines were removed from the end, "
+          "or it is the ledger of another run",
+          expected_head_));
+    return std::move(found_);
+  }
+
+ private:
+  void problem(const std::string& text) {
+    found_.problems.push_back(fmt::format("line {}: {}", found_.lines, text));
+  }
+
+  std::int64_t integer(const json& object, const char* name) {
+    const auto at = object.find(name);
+    if (at != object.end() && at->is_number_integer()) return at->get<std::int64_t>();
+    problem(fmt::format("'{}' is missing or no integer", name));
+    return -1;
+  }
+
+  std::string text(const json& object, const char* name) {
+    const auto at = object.find(name);
+    if (at != object.end() && at->is_string()) return at->get<std::string>();
+    problem(fmt::format("'{}' is missing or no text", name));
+    return {};
+  }
+
+  void line(std::string_view bytes) {
+    ++found_.lines;
+    if (!seal_holds(bytes)) problem("was edited or damaged: its own SHA-256 does not match");
+    const json object = json::parse(bytes, nullptr, /*allow_exceptions=*/false);
+    if (!object.is_object()) {
+      problem("is not a JSON object");
+    } else {
+      if (text(object, "previous") != found_.head_hash)
+        problem(fmt::format("does not follow line {}: lines were edited, removed or moved",
+                            found_.lines - 1));
+      if (integer(object, "line") != found_.lines) problem("has another line's number");
+      content(object);
+    }
+    found_.head_hash = sha256_hex(bytes);
+    if (found_.head_hash == expected_head_) head_seen_ = true;
+  }
+
+  void content(const json& object) {
+    const std::string kind = text(object, "kind");
+    if ((kind == "create") != (found_.lines == 1))
+      problem(found_.lines == 1 ? "is not the first line of a ledger" : "starts a second ledger");
+    if (kind == "create") create(object);
+    if (kind == "create" || kind == "resume") session(object);
+    if (kind == "charge") charge(object);
+    if (kind == "recovered") recovered(object);
+    const std::string_view known[] = {"create",    "resume", "charge",
+                                      "recovered", "stop",   "checkpoint"};
+    if (std::find(std::begin(known), std::end(known), kind) == std::end(known))
+      problem(fmt::format("is of the unknown kind '{}'; was a newer version used?", kind));
+    found_.last_event = kind;
+  }
+
+  void create(const json& object) {
+    if (integer(object, "format") != kLedgerFormat) problem("was written by a newer version");
+    found_.run_id = text(object, "run");
+    found_.created = text(object, "time");
+    found_.version = text(object, "version");
+    found_.git_commit = text(object, "git_commit");
+    const auto plan = object.find("plan");
+    found_.plan = plan == object.end() ? "{}" : plan_text(*plan);
+    found_.plan_hash = text(object, "plan_hash");
+    found_.max_charged_steps = integer(object, "max_charged_steps");
+    if (found_.plan_hash != sha256_hex(found_.plan)) problem("plan and plan_hash do not agree");
+  }
+
+  void session(const json& object) {
+    LedgerSession next;
+    next.number = integer(object, "session");
+    next.noise_key_id = text(object, "noise_key_id");
+    next.started = text(object, "time");
+    next.version = text(object, "version");
+    next.git_commit = text(object, "git_commit");
+    const auto insecure = object.find("insecure");
+    next.insecure = insecure == object.end() || *insecure != json(false);
+    if (next.number != static_cast<std::int64_t>(found_.sessions.size()) + 1)
+      problem("its session number does not follow");
+    for (const LedgerSession& earlier : found_.sessions)
+      if (earlier.noise_key_id == next.noise_key_id)
+        problem(fmt::format("uses the noise key of session {} again", earlier.number));
+    session_last_step_ = -1;
+    found_.sessions.push_back(next);
+  }
+
+  void charge(const json& object) {
+    const std::int64_t step = integer(object, "step");
+    const std::int64_t number = integer(object, "session");
+    if (found_.sessions.empty() || found_.sessions.back().number != number) {
+      problem(fmt::format("charges session {}, which is not the one running", number));
+    } else {
+      ++found_.sessions.back().charged_steps;
+    }
+    if (step <= session_last_step_)
+      problem(fmt::format("charges step {} again or out of order in one session", step));
+    session_last_step_ = std::max(session_last_step_, step);
+    found_.last_optimizer_step = std::max(found_.last_optimizer_step, step);
+    count(integer(object, "charged"), found_.charged_steps + 1);
+  }
+
+  void recovered(const json& object) {
+    ++found_.recoveries;
+    count(integer(object, "charged"), std::min(found_.charged_steps + 1, found_.max_charged_steps));
+  }
+
+  /// Where the line and we disagree, the larger count is kept: never under-count.
+  void count(std::int64_t said, std::int64_t counted) {
+    if (said != counted) problem(fmt::format("says {} charged steps, not {}", said, counted));
+    found_.charged_steps = std::max(said, counted);
+    if (found_.charged_steps > found_.max_charged_steps)
+      problem(fmt::format("charges more than the plan's {} steps", found_.max_charged_steps));
+  }
+
+  LedgerSummary found_;
+  std::string expected_head_;
+  bool head_seen_;
+  std::int64_t session_last_step_ = -1;
+};
+
+}  // namespace
+
+std::string plan_text(const json& plan) {
+  return plan.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::string seal_line(const json& line) {
+  const std::string body = line.dump(-1, ' ', true, json::error_handler_t::replace);
+  return fmt::format("{}{}{}{}", std::string_view(body).substr(0, body.size() - 1), kSealBegin,
+                     sha256_hex(body), kSealEnd);
+}
+
+bool seal_holds(std::string_view line) {
+  if (line.size() <= kSealSize) return false;
+  const std::size_t begin = line.size() - kSealSize;
+  const std::string_view seal = line.substr(begin);
+  return seal.starts_with(kSealBegin) && seal.ends_with(kSealEnd) &&
+         seal.substr(kSealBegin.size(), 64) == sha256_hex(std::string(line.substr(0, begin)) + "}");
+}
+
+LedgerSummary read_ledger(const std::filesystem::path& path, std::string_view bytes,
+                          const std::string& expected_head) {
+  return Reader(path, expected_head).read(bytes);
+}
+
+LedgerSummary verify_ledger(const std::filesystem::path& path, const std::string& expected_head) {
+  return read_ledger(path, read_file(path), expected_head);
+}
+
+bool LedgerSummary::insecure() const {
+  return std::any_of(sessions.begin(), sessions.end(),
+                     [](const LedgerSession& session) { return session.insecure; });
+}
+
+}  // namespace sfumato

@@ -1,0 +1,196 @@
+#include "sfumato/privacy/mechanism.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "sfumato/core/error.h"
+#include "sfumato/core/sha256.h"
+#include "sfumato/core/text.h"
+#include "sfumato/privacy/accountant.h"
+
+namespace sfumato {
+namespace {
+
+/// One list of the fields drives writing, reading and the key check.
+template <typename Plan, typename Visit>
+void visit_fields(Plan& plan, const Visit& visit) {
+  visit("sample_rate", plan.sample_rate);
+  visit("noise_multiplier", plan.noise_multiplier);
+  visit("steps", plan.steps);
+  visit("clip_norm_l2", plan.clip_norm_l2);
+  visit("clipping", plan.clipping);
+  visit("automatic_gamma", plan.automatic_gamma);
+  visit("expected_batch_size", plan.expected_batch_size);
+  visit("delta", plan.delta);
+  visit("target_epsilon", plan.target_epsilon);
+  visit("adjacency", plan.adjacency);
+  visit("unit", plan.unit);
+  visit("records_per_unit", plan.records_per_unit);
+  visit("sampler", plan.sampler);
+  visit("accountant", plan.accountant);
+  visit("private", plan.is_private);
+}
+
+template <typename T>
+nlohmann::ordered_json to_value(const T& field) {
+  return field;
+}
+nlohmann::ordered_json to_value(const Adjacency& field) { return to_string(field); }
+nlohmann::ordered_json to_value(const std::optional<double>& field) {
+  return field ? nlohmann::ordered_json(*field) : nlohmann::ordered_json(nullptr);
+}
+
+[[noreturn]] void wrong_type(const char* key, const char* expected, const nlohmann::json& value) {
+  throw DataError(
+      fmt::format("mechanism plan: {} should be {}, found {}", key, expected, value.dump()));
+}
+
+void read_value(const char* key, const nlohmann::json& value, double& field) {
+  if (!value.is_number()) wrong_type(key, "a number", value);
+  field = value.get<double>();
+}
+void read_value(const char* key, const nlohmann::json& value, std::optional<double>& field) {
+  if (value.is_null()) {
+    field.reset();
+  } else {
+    read_value(key, value, field.emplace());
+  }
+}
+void read_value(const char* key, const nlohmann::json& value, std::int64_t& field) {
+  const bool too_large = value.is_number_unsigned() &&
+                         value.get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max();
+  if (!value.is_number_integer() || too_large) wrong_type(key, "a 64-bit integer", value);
+  field = value.get<std::int64_t>();
+}
+void read_value(const char* key, const nlohmann::json& value, std::string& field) {
+  if (!value.is_string()) wrong_type(key, "a text", value);
+  field = value.get<std::string>();
+}
+void read_value(const char* key, const nlohmann::json& value, bool& field) {
+  if (!value.is_boolean()) wrong_type(key, "true or false", value);
+  field = value.get<bool>();
+}
+void read_value(const char* key, const nlohmann::json& value, Adjacency& field) {
+  std::string name;
+  read_value(key, value, name);
+  field = parse_adjacency(name);
+}
+
+std::string one_of(const std::string& name, const std::string& value,
+                   const std::vector<std::string>& allowed) {
+  std::string words;
+  for (const std::string& word : allowed) {
+    if (word == value) return {};
+    words += words.empty() ? word : ", " + word;
+  }
+  return fmt::format("\n  {} '{}' is none of: {}{}", name, value, words,
+                     did_you_mean(value, allowed));
+}
+
+std::string positive(const std::string& name, double value) {
+  if (value > 0 && std::isfinite(value)) return {};
+  return fmt::format("\n  {} {} is not a finite number above 0", name, value);
+}
+
+template <typename Check>
+std::string message_of(const Check& check) {
+  try {
+    check();
+  } catch (const UsageError& error) {
+    return fmt::format("\n  {}", error.what());
+  }
+  return {};
+}
+
+}  // namespace
+
+void MechanismPlan::validate() const {
+  std::string errors = positive("expected_batch_size", expected_batch_size);
+  if (steps < 0) errors += fmt::format("\n  steps {} is negative", steps);
+  if (is_private) {
+    errors += positive("sample_rate", sample_rate) +
+              positive("noise_multiplier", noise_multiplier) +
+              positive("clip_norm_l2", clip_norm_l2);
+    if (sample_rate > 1) errors += fmt::format("\n  sample_rate {} is above 1", sample_rate);
+    errors += one_of("clipping", clipping, {"flat", "per_layer", "automatic"});
+    if (clipping == "automatic") errors += positive("automatic_gamma", automatic_gamma);
+    errors += message_of([&] { check_delta(delta); });
+    if (target_epsilon) errors += positive("target_epsilon", *target_epsilon);
+    errors += one_of("sampler", sampler, {"poisson"});
+    errors += message_of([&] { parse_accountant(accountant); });
+    if (unit.empty()) errors += "\n  unit is empty; say whom the statement protects";
+    if (errors.empty()) errors += message_of([&] { check_phase(phase(steps), adjacency); });
+  }
+  if (!errors.empty()) throw UsageError("mechanism plan:" + errors);
+}
+
+nlohmann::ordered_json MechanismPlan::to_json() const {
+  nlohmann::ordered_json json;
+  visit_fields(*this, [&](const char* key, const auto& field) { json[key] = to_value(field); });
+  return json;
+}
+
+MechanismPlan MechanismPlan::from_json(const nlohmann::json& json) {
+  if (!json.is_object()) throw DataError("mechanism plan: expected a JSON object");
+  MechanismPlan plan;
+  std::vector<std::string> keys;
+  visit_fields(plan, [&](const char* key, auto&) { keys.emplace_back(key); });
+  for (const auto& item : json.items()) {
+    if (std::ranges::find(keys, item.key()) == keys.end())
+      throw DataError(
+          fmt::format("mechanism plan: unknown field '{}'{}; it may come from another "
+                      "version",
+                      item.key(), did_you_mean(item.key(), keys)));
+  }
+  try {
+    visit_fields(plan, [&](const char* key, auto& field) {
+      if (!json.contains(key))
+        throw DataError(fmt::format("mechanism plan: field '{}' is missing", key));
+      read_value(key, json.at(key), field);
+    });
+    plan.validate();
+  } catch (const UsageError& error) {
+    throw DataError(error.what());
+  }
+  return plan;
+}
+
+std::string MechanismPlan::hash() const {
+  constexpr auto kReplace = nlohmann::ordered_json::error_handler_t::replace;  // of bad UTF-8
+  return sha256_hex(to_json().dump(-1, ' ', false, kReplace));
+}
+
+std::string MechanismPlan::describe_difference(const MechanismPlan& configuration) const {
+  const nlohmann::ordered_json run = to_json();
+  const nlohmann::ordered_json other = configuration.to_json();
+  const auto text = [](const nlohmann::ordered_json& value) {
+    if (value.is_null()) return std::string("none");
+    return value.is_string() ? fmt::format("'{}'", value.get<std::string>()) : value.dump();
+  };
+  std::string lines;
+  for (const auto& item : run.items()) {
+    const nlohmann::ordered_json& theirs = other.at(item.key());
+    if (item.value() == theirs) continue;
+    lines += fmt::format("{}{}: {} in the run, {} in the configuration", lines.empty() ? "" : "\n",
+                         item.key(), text(item.value()), text(theirs));
+  }
+  return lines;
+}
+
+Phase MechanismPlan::phase(std::int64_t executed) const {
+  return {sample_rate, noise_multiplier, executed, records_per_unit};
+}
+
+double MechanismPlan::epsilon_after(std::int64_t executed) const {
+  if (!is_private) return std::numeric_limits<double>::infinity();
+  const Phase executed_phase = phase(executed);
+  return account_epsilon(parse_accountant(accountant), std::span(&executed_phase, 1), delta,
+                         adjacency)
+      .epsilon;
+}
+
+}  // namespace sfumato

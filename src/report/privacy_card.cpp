@@ -1,0 +1,177 @@
+#include "sfumato/report/privacy_card.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
+#include "sfumato/core/version.h"
+#include "sfumato/io/json_file.h"
+
+namespace sfumato {
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr int64_t kSchemaVersion = 1;
+
+const std::vector<std::string> kNeverCovered = {
+    "Image size, number of channels and number of classes are treated as public facts.",
+    "The choice of hyper-parameters is not accounted for, unless it was made without the private "
+    "data.",
+    "Facts about a whole population that would be learned without any one person's data are not "
+    "hidden.",
+    "The noise is added in floating-point arithmetic, hardened but not proven against attacks on "
+    "the last bits.",
+};
+
+const char* status_name(PrivacyCard::Status status) {
+  switch (status) {
+    case PrivacyCard::Status::kPrivate: return "private";
+    case PrivacyCard::Status::kNotPrivate: return "not_private";
+    case PrivacyCard::Status::kVoid: break;
+  }
+  return "void";
+}
+
+std::string neighbours(const std::string& adjacency) {
+  if (adjacency == "add_remove") return "two that differ by one such unit added or removed";
+  if (adjacency == "zero_out")
+    return "two of the same size, in one of which one such unit is blanked out";
+  if (adjacency == "replace_one") return "two that differ by one such unit replaced";
+  return fmt::format("those of the relation '{}'", adjacency);
+}
+
+std::string statement_of(const PrivacyCard& card) {
+  switch (card.status) {
+    case PrivacyCard::Status::kPrivate:
+      return fmt::format(
+          "The released weights and everything made from them satisfy (ε, δ)-differential privacy "
+          "with ε = {} and δ = {}; the unit of privacy is {}, and neighbouring data sets are {}.",
+          epsilon_text(card.epsilon), card.delta, card.unit, neighbours(card.adjacency));
+    case PrivacyCard::Status::kNotPrivate:
+      return "The model was trained without differential privacy: anything in its training images "
+             "may show in what is released.";
+    case PrivacyCard::Status::kVoid: break;
+  }
+  return "No privacy is claimed, because a condition of the claim was not met.";
+}
+
+Json stage_json(const PrivacyStage& stage) {
+  return {{"name", stage.name},
+          {"mechanism", stage.mechanism},
+          {"sample_rate", stage.sample_rate},
+          {"noise_multiplier", stage.noise_multiplier},
+          {"steps_planned", stage.steps_planned},
+          {"steps_charged", stage.steps_charged},
+          {"clip_norm_l2", stage.clip_norm_l2},
+          {"clipping", stage.clipping},
+          {"expected_batch_size", stage.expected_batch_size}};
+}
+
+/// Nothing but a finite ε and a δ inside (0, 1) is a claim.
+PrivacyCard without_empty_claim(PrivacyCard card) {
+  if (card.status != PrivacyCard::Status::kPrivate) return card;
+  if (!(std::isfinite(card.epsilon) && card.epsilon >= 0))
+    card.reasons.push_back("the accountant found no finite ε");
+  if (!(card.delta > 0 && card.delta < 1)) card.reasons.push_back("δ lies outside (0, 1)");
+  if (!card.reasons.empty()) card.status = PrivacyCard::Status::kVoid;
+  return card;
+}
+
+Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
+
+}  // namespace
+
+std::string epsilon_text(double epsilon) {
+  if (!(epsilon > 0) || !std::isfinite(epsilon)) return fmt::format("{}", epsilon);
+  const double unit = std::pow(10.0, std::floor(std::log10(epsilon)) - 3);
+  // A value that was itself rounded to four digits must not go up by its last binary digit.
+  return fmt::format("{:.4g}", std::ceil(epsilon / unit * (1 - 1e-12)) * unit);
+}
+
+Json to_json(const PrivacyCard& given) {
+  const PrivacyCard card = without_empty_claim(given);
+  const bool claim = card.status == PrivacyCard::Status::kPrivate;
+  std::vector<std::string> not_covered = kNeverCovered;
+  not_covered.insert(not_covered.end(), card.not_covered.begin(), card.not_covered.end());
+  Json json = {{"schema_version", kSchemaVersion},
+               {"status", status_name(card.status)},
+               {"reasons", card.reasons},
+               {"statement", statement_of(card)},
+               {"epsilon", claim ? Json(card.epsilon) : Json()},
+               {"epsilon_lower", claim && card.epsilon_lower ? Json(*card.epsilon_lower) : Json()},
+               {"delta", claim ? Json(card.delta) : Json()},
+               {"unit", text_or_null(card.unit)},
+               {"adjacency", text_or_null(card.adjacency)},
+               {"sampler", text_or_null(card.sampler)},
+               {"accountant", text_or_null(card.accountant)},
+               {"order", claim && card.order ? Json(*card.order) : Json()},
+               {"stages", Json::array()},
+               {"noise", text_or_null(card.noise)},
+               {"public_data", card.public_data},
+               {"not_covered", not_covered},
+               {"code", {{"name", "sfumato"}, {"version", version()}, {"commit", git_commit()}}},
+               {"data_manifest_hash", text_or_null(card.data_manifest_hash)},
+               {"plan_hash", text_or_null(card.plan_hash)},
+               {"ledger_head_hash", text_or_null(card.ledger_head_hash)},
+               {"weights_sha256", text_or_null(card.weights_sha256)},
+               {"public_facts",
+                {{"image_size", card.image_size},
+                 {"channels", card.channels},
+                 {"num_classes", card.num_classes}}}};
+  for (const PrivacyStage& stage : card.stages) json["stages"].push_back(stage_json(stage));
+  return json;
+}
+
+Json void_card(const std::string& reason) {
+  PrivacyCard card;
+  card.reasons = {reason};
+  card.sampler = card.accountant = "";
+  Json json = to_json(card);
+  json.erase("public_facts");
+  return json;
+}
+
+Json voided(Json card, const std::string& reason) {
+  card["reasons"].push_back(reason);
+  if (card["status"] == "not_private") return card;  // there was no claim to lose
+  card["status"] = "void";
+  card["statement"] = statement_of(PrivacyCard{});
+  for (const char* claim : {"epsilon", "epsilon_lower", "delta", "order"}) card[claim] = nullptr;
+  return card;
+}
+
+Json read_privacy_card(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) return void_card("no privacy card found beside the weights");
+  const auto refuse = [&](const std::string& defect) {
+    throw DataError(fmt::format("'{}' {}", path.string(), defect));
+  };
+  read_json(path);  // strict: refuses what the next line would pass over
+  const Json card = Json::parse(read_file(path));
+  if (!card.is_object() || !card.contains("schema_version") || !card.contains("status"))
+    refuse("is not a privacy card; it needs schema_version and status");
+  if (card["schema_version"] != kSchemaVersion)
+    refuse(fmt::format("is a privacy card of schema version {}, and this program knows {}; update "
+                       "sfumato",
+                       card["schema_version"].dump(), kSchemaVersion));
+  const Json& status = card["status"];
+  if (status != "private" && status != "not_private" && status != "void")
+    refuse(fmt::format("has the unknown status {}", status.dump()));
+  if (!card.contains("reasons") || !card["reasons"].is_array()) refuse("lacks the list of reasons");
+  if (status == "private") {
+    const auto number = [&](const char* key) {
+      return card.contains(key) && card[key].is_number() ? card[key].get<double>() : -1.0;
+    };
+    if (number("epsilon") < 0 || !(number("delta") > 0 && number("delta") < 1))
+      refuse("claims privacy without an ε and a δ between 0 and 1");
+    for (const char* key : {"unit", "adjacency", "statement"})
+      if (!card.contains(key) || !card[key].is_string())
+        refuse(fmt::format("claims privacy without saying its {}", key));
+  }
+  return card;
+}
+
+}  // namespace sfumato

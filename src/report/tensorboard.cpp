@@ -1,0 +1,167 @@
+#include "sfumato/report/tensorboard.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <bit>
+#include <chrono>
+#include <cstring>
+
+#include "private_file.h"
+#include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
+#include "sfumato/core/log.h"
+#include "sfumato/report/crc32c.h"
+
+static_assert(std::endian::native == std::endian::little, "fixed-width fields are copied");
+
+namespace sfumato {
+namespace {
+
+constexpr std::size_t kFlushBytes = 1 << 16;
+constexpr double kFlushInterval_s = 5;  // how far a viewer may be behind
+
+// Field numbers of tensorflow.Event, Summary, Summary.Value and Summary.Image.
+enum : std::uint32_t {
+  kEventWallTime = 1,
+  kEventStep = 2,
+  kEventFileVersion = 3,
+  kEventSummary = 5
+};
+enum : std::uint32_t { kSummaryValue = 1 };
+enum : std::uint32_t { kValueTag = 1, kValueSimple = 2, kValueImage = 4 };
+enum : std::uint32_t { kImageHeight = 1, kImageWidth = 2, kImageColorspace = 3, kImageBytes = 4 };
+
+// Wire types of the protocol buffer encoding.
+enum : std::uint32_t { kVarint = 0, kFixed64 = 1, kLengthDelimited = 2, kFixed32 = 5 };
+
+/// Appends the fields of one protocol buffer message.
+class Message {
+ public:
+  Message& integer(std::uint32_t field, std::int64_t value) {
+    key(field, kVarint);
+    varint(static_cast<std::uint64_t>(value));
+    return *this;
+  }
+  Message& number(std::uint32_t field, double value) {
+    key(field, kFixed64);
+    return fixed(value);
+  }
+  Message& number(std::uint32_t field, float value) {
+    key(field, kFixed32);
+    return fixed(value);
+  }
+  Message& bytes(std::uint32_t field, std::string_view value) {
+    key(field, kLengthDelimited);
+    varint(value.size());
+    out_.append(value);
+    return *this;
+  }
+  const std::string& text() const { return out_; }
+
+ private:
+  void key(std::uint32_t field, std::uint32_t type) { varint(field << 3 | type); }
+  void varint(std::uint64_t value) {
+    for (; value >= 0x80; value >>= 7) out_ += static_cast<char>(value | 0x80);
+    out_ += static_cast<char>(value);
+  }
+  template <class T>
+  Message& fixed(T value) {
+    char raw[sizeof value];
+    std::memcpy(raw, &value, sizeof value);
+    out_.append(raw, sizeof value);
+    return *this;
+  }
+
+  std::string out_;
+};
+
+template <class T>
+std::string little_endian(T value) {
+  std::string raw(sizeof value, '\0');
+  std::memcpy(raw.data(), &value, sizeof value);
+  return raw;
+}
+
+double unix_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+/// A name that no other writer of the folder has, also after a restart within one second.
+std::filesystem::path event_file(const std::filesystem::path& folder) {
+  char host[256] = "localhost";
+  if (::gethostname(host, sizeof host - 1) != 0 || std::strchr(host, '/') != nullptr)
+    std::strcpy(host, "localhost");
+  static std::atomic<int> files{0};
+  std::filesystem::path path;
+  do {
+    path = folder / fmt::format("events.out.tfevents.{:010}.{}.{}.{}",
+                                static_cast<std::int64_t>(unix_time()), host, ::getpid(), files++);
+  } while (std::filesystem::exists(path));
+  return path;
+}
+
+std::string summary_of(const Message& value) {
+  return Message().bytes(kSummaryValue, value.text()).text();
+}
+
+}  // namespace
+
+TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder) {
+  make_folder(folder, 0700);
+  path_ = event_file(folder);
+  flushed_at_s_ = unix_time();
+  fd_ = private_file::open(path_, O_WRONLY | O_EXCL);
+  add_event(Message().bytes(kEventFileVersion, "brain.Event:2").text());
+}
+
+TensorBoardWriter::~TensorBoardWriter() {
+  try {
+    flush();
+  } catch (const Error& error) {
+    log_warning(error.what());
+  }
+  ::close(fd_);
+}
+
+void TensorBoardWriter::add_scalar(std::string_view tag, std::int64_t step, double value) {
+  const Message scalar =
+      Message().bytes(kValueTag, tag).number(kValueSimple, static_cast<float>(value));
+  add_event(Message().integer(kEventStep, step).bytes(kEventSummary, summary_of(scalar)).text());
+}
+
+void TensorBoardWriter::add_image_png(std::string_view tag, std::int64_t step,
+                                      std::span<const std::byte> png, std::int64_t height,
+                                      std::int64_t width, int channels) {
+  const std::string_view content(reinterpret_cast<const char*>(png.data()), png.size());
+  const Message image = Message()
+                            .integer(kImageHeight, height)
+                            .integer(kImageWidth, width)
+                            .integer(kImageColorspace, channels)
+                            .bytes(kImageBytes, content);
+  const Message value = Message().bytes(kValueTag, tag).bytes(kValueImage, image.text());
+  add_event(Message().integer(kEventStep, step).bytes(kEventSummary, summary_of(value)).text());
+}
+
+void TensorBoardWriter::add_event(std::string_view fields) {
+  const double now_s = unix_time();
+  std::string event = Message().number(kEventWallTime, now_s).text();
+  event += fields;
+  const std::string length = little_endian<std::uint64_t>(event.size());
+  pending_ += length + little_endian(masked_crc32c(length));
+  pending_ += event + little_endian(masked_crc32c(event));
+  const bool is_due = now_s - flushed_at_s_ >= kFlushInterval_s || now_s < flushed_at_s_;
+  if (is_due || pending_.size() >= kFlushBytes) flush();
+}
+
+void TensorBoardWriter::flush() {
+  // Cleared even if the disk refuses: a record written in part must not be followed by itself.
+  std::string bytes;
+  bytes.swap(pending_);
+  flushed_at_s_ = unix_time();
+  private_file::append(fd_, bytes, path_);
+}
+
+}  // namespace sfumato

@@ -1,0 +1,32 @@
+#pragma once
+#include <vector>
+
+#include "sfumato/config/config.h"
+#include "sfumato/data/record_store.h"
+#include "sfumato/models/unet2d.h"
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/privacy/mechanism.h"
+#include "sfumato/train/optimizer.h"
+#include "sfumato/train/run_directory.h"
+
+namespace sfumato {
+
+/// What a release is made from. Of the store only the keyed manifest hash and its public schema go
+/// out.
+struct ReleaseInputs {
+  const Config& config;
+  const MechanismPlan& plan;
+  UNet2D& network;
+  const std::vector<Parameter*>& trainable;
+  const Ema& ema;
+  const RecordStore& store;
+  const RunDirectory& run;
+  int64_t steps = 0;
+  const Ledger* ledger = nullptr;  ///< null for runs without privacy
+};
+
+/// release/: the averaged weights as a diffusers pipeline, the privacy card (JSON, Markdown) and
+/// report.html. Replaces an earlier release.
+void write_release(const ReleaseInputs& inputs);
+
+}  // namespace sfumato

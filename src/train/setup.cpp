@@ -1,0 +1,188 @@
+#include "sfumato/train/setup.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+#include <fnmatch.h>
+
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "sfumato/core/error.h"
+#include "sfumato/core/text.h"
+#include "sfumato/data/record_store.h"
+#include "sfumato/io/json_file.h"
+#include "sfumato/models/checkpoint_io.h"
+#include "sfumato/privacy/calibrate.h"
+
+namespace sfumato {
+namespace {
+
+constexpr const char* kClassTable = "class_embedding.weight";
+
+Parameter* find_parameter(UNet2D& network, const std::string& name) {
+  for (Parameter* parameter : network.parameters())
+    if (parameter->name == name) return parameter;
+  return nullptr;
+}
+
+/// With model.reuse_class_rows the last pretrained row, "no label", stays the last row.
+void keep_null_row(UNet2D& network, const Config& config) {
+  if (!config.model.reuse_class_rows() || config.diffusion.label_dropout() == 0) return;
+  const LoadedUNet original = load_unet2d(config.model.init());
+  const Parameter* from = find_parameter(*original.network, kClassTable);
+  Parameter* to = find_parameter(network, kClassTable);
+  if (from == nullptr || to == nullptr || from->value.size(0) == to->value.size(0)) return;
+  const at::NoGradGuard no_grad;
+  to->value.select(0, -1).copy_(
+      from->value.select(0, -1).mul(config.model.class_embedding_scale()));
+}
+
+std::unique_ptr<UNet2D> pretrained(const Config& config) {
+  LoadOptions options;
+  options.class_rows = class_rows(config);
+  options.class_embedding_std = config.model.class_embedding_std();
+  options.class_embedding_scale = config.model.class_embedding_scale();
+  options.reuse_class_rows = config.model.reuse_class_rows();
+  options.seed = static_cast<uint64_t>(config.run.seed());
+  std::unique_ptr<UNet2D> network = load_unet2d(config.model.init(), options).network;
+  keep_null_row(*network, config);
+  return network;
+}
+
+std::unique_ptr<UNet2D> from_scratch(const Config& config) {
+  if (config.model.config().empty())
+    throw UsageError(
+        "no network: set model.init to a pretrained folder or model.config to a config.json");
+  UNet2DConfig network_config = UNet2DConfig::from_json(read_json(config.model.config()));
+  const int64_t rows = class_rows(config);
+  network_config.num_class_embeds = rows > 0 ? std::optional<int64_t>(rows) : std::nullopt;
+  auto network = std::make_unique<UNet2D>(network_config);
+  initialise(*network, static_cast<uint64_t>(config.run.seed()),
+             config.model.class_embedding_std());
+  return network;
+}
+
+void freeze_unmatched(UNet2D& network, const std::vector<std::string>& patterns) {
+  std::vector<bool> used(patterns.size(), false);
+  std::vector<std::string> names;
+  for (Parameter* parameter : network.parameters()) {
+    names.push_back(parameter->name);
+    bool train = false;
+    for (size_t i = 0; i < patterns.size(); ++i) {
+      if (::fnmatch(patterns[i].c_str(), parameter->name.c_str(), 0) != 0) continue;
+      train = used[i] = true;
+    }
+    if (!train) set_trainable(*parameter, false);
+  }
+  for (size_t i = 0; i < patterns.size(); ++i)
+    if (!used[i])
+      throw UsageError(fmt::format("model.trainable: no parameter matches '{}'{}", patterns[i],
+                                   did_you_mean(patterns[i], names)));
+}
+
+}  // namespace
+
+int64_t class_rows(const Config& config) {
+  const int64_t classes = config.data.num_classes();
+  return classes > 0 && config.diffusion.label_dropout() > 0 ? classes + 1 : classes;
+}
+
+std::unique_ptr<UNet2D> make_network(const Config& config) {
+  std::unique_ptr<UNet2D> network =
+      config.model.init().empty() ? from_scratch(config) : pretrained(config);
+  freeze_unmatched(*network, config.model.trainable());
+  return network;
+}
+
+void check_store_fits(const RecordStore& store, const UNet2DConfig& network,
+                      const Config& config) {
+  const auto refuse = [&](const std::string& what) {
+    throw DataError(fmt::format("record store '{}': {}; prepare the images again with other "
+                                "data.* settings or choose another network",
+                                store.path().string(), what));
+  };
+  if (store.channels() != network.in_channels)
+    refuse(fmt::format("images have {} channels, the network takes {}", store.channels(),
+                       network.in_channels));
+  if (network.out_channels != network.in_channels)
+    refuse(fmt::format("the network makes {} channels from {}", network.out_channels,
+                       network.in_channels));
+  const int64_t multiple = network.size_multiple();
+  if (store.height() % multiple != 0 || store.width() % multiple != 0)
+    refuse(fmt::format("images of {}x{} do not divide by {}, which the network's levels need",
+                       store.height(), store.width(), multiple));
+  if (store.num_classes() != config.data.num_classes())
+    refuse(fmt::format("it holds {} classes, data.num_classes is {}", store.num_classes(),
+                       config.data.num_classes()));
+}
+
+MechanismPlan make_plan(const Config& config, const RecordStore& store) {
+  return make_plan(config, store.unit(), store.records_per_unit());
+}
+
+MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t records_per_unit) {
+  const MechanismSettings& m = config.mechanism;
+  MechanismPlan plan;
+  plan.is_private = config.privacy.enabled();
+  plan.sample_rate = m.sample_rate();
+  plan.steps = m.steps();
+  plan.clip_norm_l2 = m.clip_norm_l2();
+  plan.clipping = m.clipping();
+  plan.automatic_gamma = m.automatic_gamma();
+  plan.expected_batch_size = m.expected_batch_size();
+  plan.delta = m.delta();
+  plan.target_epsilon = m.target_epsilon();
+  plan.adjacency = parse_adjacency(m.adjacency());
+  plan.unit = unit;
+  plan.records_per_unit = records_per_unit;
+  plan.accountant = m.accountant();
+  if (plan.is_private) {
+    if (m.target_epsilon()) {
+      CalibrationTarget target{.epsilon = *m.target_epsilon(), .delta = plan.delta};
+      target.adjacency = plan.adjacency;
+      target.records_per_unit = plan.records_per_unit;
+      plan.noise_multiplier =
+          calibrate_noise_multiplier(target, plan.sample_rate, plan.steps).phase.noise_multiplier;
+    } else {
+      plan.noise_multiplier = m.noise_multiplier().value();
+    }
+  }
+  plan.validate();
+  return plan;
+}
+
+ClipOptions clip_options(const Config& config) {
+  return {parse_clipping(config.mechanism.clipping()), config.mechanism.clip_norm_l2(),
+          config.mechanism.automatic_gamma()};
+}
+
+OptimizerOptions optimizer_options(const Config& config) {
+  const OptimizerSettings& o = config.optimizer;
+  OptimizerOptions options;
+  options.kind = o.name() == "sgd"    ? OptimizerOptions::Kind::kSgd
+                 : o.name() == "adam" ? OptimizerOptions::Kind::kAdam
+                                      : OptimizerOptions::Kind::kAdamW;
+  options.beta1 = o.beta1();
+  options.beta2 = o.beta2();
+  options.eps = o.eps();
+  options.weight_decay = o.weight_decay();
+  options.momentum = o.momentum();
+  return options;
+}
+
+std::vector<double> rate_scales(const Config& config, const std::vector<Parameter*>& parameters) {
+  std::vector<double> scales;
+  for (const Parameter* parameter : parameters)
+    scales.push_back(parameter->name == kClassTable
+                         ? config.optimizer.class_embedding_learning_rate_scale()
+                         : 1.0);
+  return scales;
+}
+
+void set_threads(int64_t threads) {
+  const int64_t cores = std::max<int64_t>(1, std::thread::hardware_concurrency());
+  at::set_num_threads(static_cast<int>(threads > 0 ? threads : cores));
+}
+
+}  // namespace sfumato

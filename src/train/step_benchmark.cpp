@@ -1,0 +1,209 @@
+#include "sfumato/train/step_benchmark.h"
+
+#include <stdlib.h>
+
+#include <chrono>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <optional>
+
+#include "sfumato/core/error.h"
+#include "sfumato/io/json_file.h"
+#include "sfumato/models/checkpoint_io.h"
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/privacy/mechanism.h"
+#include "sfumato/privacy/secure_random.h"
+#include "sfumato/train/gradient_step.h"
+#include "sfumato/train/optimizer.h"
+
+namespace sfumato {
+namespace {
+
+constexpr uint64_t kSeed = 1;
+constexpr int64_t kMaxCharges = 1'000'000'000;  ///< nothing is protected: the key is a test key
+constexpr double kLearningRate = 1e-5;          ///< small, so that the weights stay sane
+constexpr int64_t kDefaultSideFactor = 4;       ///< of size_multiple, without sample_size
+
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "sfumato-bench-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr)
+      throw DeviceError("cannot make a temporary folder " + name + "; set TMPDIR to a folder that "
+                        "can be written");
+    path_ = name;
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+MechanismPlan plan_of(const StepCase& step_case) {
+  if (step_case.examples < 1 || step_case.draws < 1)
+    throw UsageError("a step needs at least one example and one draw");
+  MechanismPlan plan;
+  plan.sample_rate = 0.01;
+  plan.noise_multiplier = 1;
+  plan.steps = kMaxCharges;
+  plan.expected_batch_size = static_cast<double>(step_case.examples);
+  return plan;
+}
+
+DiffusionOptions diffusion_of(const StepCase& step_case) {
+  DiffusionOptions options;
+  options.draws = step_case.draws;
+  options.num_classes = step_case.network.num_class_embeds.value_or(0);
+  return options;
+}
+
+PhysicalBatch batch_of(const StepCase& step_case) {
+  const UNet2DConfig& network = step_case.network;
+  const int64_t side = kDefaultSideFactor * network.size_multiple();
+  const auto [height, width] = network.sample_size.value_or(std::array{side, side});
+  std::vector<uint64_t> keys(static_cast<size_t>(step_case.examples));
+  std::iota(keys.begin(), keys.end(), uint64_t{0});
+  return synthetic_batch({network.in_channels, height, width}, keys, diffusion_of(step_case));
+}
+
+std::unique_ptr<UNet2D> network_of(const StepCase& step_case) {
+  auto network = std::make_unique<UNet2D>(step_case.network);
+  initialise(*network, kSeed);
+  return network;
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+std::vector<StepCase> builtin_step_cases() {
+  UNet2DConfig small;
+  small.sample_size = {28, 28};
+  small.in_channels = small.out_channels = 1;
+  small.block_out_channels = {32, 64, 64};
+  small.layers_per_block = 2;
+  small.norm_num_groups = 8;
+  small.down_block_types = {"DownBlock2D", "DownBlock2D", "AttnDownBlock2D"};
+  small.up_block_types = {"AttnUpBlock2D", "UpBlock2D", "UpBlock2D"};
+
+  UNet2DConfig cifar10;
+  cifar10.sample_size = {32, 32};
+  cifar10.block_out_channels = {128, 256, 256, 256};
+  cifar10.layers_per_block = 2;
+  cifar10.down_block_types = {"DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"};
+  cifar10.up_block_types = {"UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"};
+  cifar10.attention_head_dim = std::nullopt;
+  cifar10.downsample_padding = 0;
+  cifar10.flip_sin_to_cos = false;
+  cifar10.freq_shift = 1;
+  cifar10.norm_eps = 1e-6;
+  return {{"small", small, 32, 1}, {"cifar10", cifar10, 4, 4}};
+}
+
+StepCase step_case_from(const std::filesystem::path& path) {
+  std::filesystem::path file = path;
+  if (std::filesystem::is_directory(path)) {
+    const auto in_pipeline = path / "unet" / "config.json";
+    file = std::filesystem::exists(in_pipeline) ? in_pipeline : path / "config.json";
+  }
+  if (!std::filesystem::is_regular_file(file))
+    throw DataError("'" + path.string() + "' is neither a config.json nor a folder with one");
+  return {path.string(), UNet2DConfig::from_json(read_json(file), file.string())};
+}
+
+struct StepBenchmark::Parts {
+  Parts(const StepCase& step_case, AlgorithmPolicy policy)
+      : plan(plan_of(step_case)),
+        network(network_of(step_case)),
+        batch(batch_of(step_case)),
+        gradients(*network, schedule, diffusion_of(step_case), {}, policy),
+        optimizer(gradients.engine().trainable(),
+                  std::vector<double>(gradients.engine().trainable().size(), 1.0), {}),
+        ledger(Ledger::create(folder.path() / "ledger.jsonl", plan.to_json(), kMaxCharges, key)) {}
+
+  TemporaryFolder folder;
+  MechanismPlan plan;
+  SecureKey key = SecureKey::insecure_for_tests(kSeed);
+  NoiseSchedule schedule{{}};
+  std::unique_ptr<UNet2D> network;
+  PhysicalBatch batch;
+  GradientStep gradients;
+  Optimizer optimizer;
+  Ledger ledger;
+  int64_t step = 0;
+};
+
+StepBenchmark::StepBenchmark(const StepCase& step_case, AlgorithmPolicy policy)
+    : parts_(std::make_unique<Parts>(step_case, policy)) {}
+
+StepBenchmark::~StepBenchmark() = default;
+
+StepSeconds StepBenchmark::run(StepKind kind) {
+  Parts& p = *parts_;
+  StepSeconds seconds;
+  const auto start = std::chrono::steady_clock::now();
+  std::optional<NoisyGradient> gradient;
+  if (kind == StepKind::kPrivate) {
+    p.gradients.accumulate_private(p.batch);
+    ClippedSum sum = p.gradients.take_private();
+    seconds.gradient = seconds_since(start);
+    gradient = NoisyGradient::release(std::move(sum), p.plan.noise_multiplier,
+                                      p.plan.expected_batch_size, p.key,
+                                      p.ledger.charge(p.step++, p.key));
+  } else {
+    p.gradients.accumulate_plain(p.batch);
+    std::vector<at::Tensor> sums = p.gradients.take_plain();
+    seconds.gradient = seconds_since(start);
+    gradient = NoisyGradient::not_private(std::move(sums), p.plan.expected_batch_size);
+  }
+  p.optimizer.step(*gradient, kLearningRate);
+  seconds.update = seconds_since(start) - seconds.gradient;
+  return seconds;
+}
+
+double StepBenchmark::run_gradient(StepKind kind) {
+  Parts& p = *parts_;
+  const auto start = std::chrono::steady_clock::now();
+  if (kind == StepKind::kPrivate) {
+    p.gradients.accumulate_private(p.batch);
+    (void)p.gradients.take_private();
+  } else {
+    p.gradients.accumulate_plain(p.batch);
+    (void)p.gradients.take_plain();
+  }
+  return seconds_since(start);
+}
+
+int64_t StepBenchmark::parameters() const {
+  int64_t count = 0;
+  for (const Parameter* parameter : parts_->gradients.engine().trainable())
+    count += parameter->value.numel();
+  return count;
+}
+
+const std::vector<LayerChoice>& StepBenchmark::choices() const {
+  return parts_->gradients.engine().choices();
+}
+
+int64_t peak_resident_bytes() {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  while (status >> word)
+    if (word == "VmHWM:") {
+      int64_t kib = 0;
+      status >> kib;
+      return kib * 1024;
+    }
+  return 0;
+}
+
+}  // namespace sfumato

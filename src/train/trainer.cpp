@@ -1,0 +1,315 @@
+#include "sfumato/train/trainer.h"
+
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
+#include "sfumato/core/log.h"
+#include "sfumato/core/stop_signal.h"
+#include "sfumato/core/text.h"
+#include "sfumato/data/record_store.h"
+#include "sfumato/generate/diffusion_draws.h"
+#include "sfumato/generate/noise_schedule.h"
+#include "sfumato/models/checkpoint_io.h"
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/privacy/poisson_sampler.h"
+#include "sfumato/privacy/rdp.h"
+#include "sfumato/privacy/secure_random.h"
+#include "sfumato/report/metrics_log.h"
+#include "sfumato/report/progress.h"
+#include "sfumato/report/tensorboard.h"
+#include "sfumato/train/checkpoint.h"
+#include "sfumato/train/gradient_step.h"
+#include "sfumato/train/physical_batch.h"
+#include "sfumato/train/setup.h"
+#include "train/release.h"
+
+namespace sfumato {
+namespace {
+
+/// Training without privacy draws its batches from run.seed, so that a resumed run repeats them;
+/// private training from a key of this session alone.
+SecureKey session_key(const Config& config) {
+  return config.privacy.enabled()
+             ? SecureKey::generate()
+             : SecureKey::insecure_for_tests(static_cast<uint64_t>(config.run.seed()));
+}
+
+class Training {
+ public:
+  Training(const Config& config, bool resume);
+  TrainResult run();
+
+ private:
+  void open_run(bool resume);
+  void open_ledger(const std::optional<Checkpoint>& checkpoint);
+  void open_ledger(const std::optional<Checkpoint>& checkpoint, bool has_trained);
+  void restore(const Checkpoint& checkpoint);
+  void prepare_batches();
+  void one_step();
+  NoisyGradient private_gradient();
+  NoisyGradient plain_gradient(int64_t records);
+  void report_step(const std::vector<BatchStatistics>& batches, double seconds);
+  void save_checkpoint();
+  bool finished() const;
+  double epsilon() const;
+  TrainResult release();
+
+  const Config& config_;
+  RecordStore store_;
+  MechanismPlan plan_;
+  std::unique_ptr<UNet2D> network_;
+  NoiseSchedule schedule_;
+  DiffusionOptions diffusion_;
+  GradientStep gradients_;
+  Optimizer optimizer_;
+  Ema ema_;
+  RunDirectory run_;
+  SecureKey key_;
+  PoissonSampler sampler_;
+  std::optional<Ledger> ledger_;
+  std::optional<MetricsLog> metrics_;
+  std::optional<TensorBoardWriter> tensorboard_;
+  Progress progress_;
+  RateMeter images_rate_, step_rate_;
+  int64_t physical_ = 0;
+  int64_t step_ = 0;
+  int64_t saved_step_ = -1;
+};
+
+Training::Training(const Config& config, bool resume)
+    : config_(config),
+      store_(RecordStore::open(config.data.store())),
+      plan_(make_plan(config, store_)),
+      network_(make_network(config)),
+      schedule_(noise_schedule_options(config.diffusion)),
+      diffusion_(diffusion_options(config.diffusion, config.data.num_classes())),
+      gradients_(*network_, schedule_, diffusion_, clip_options(config),
+                 parse_algorithm_policy(config.performance.layer_algorithm())),
+      optimizer_(gradients_.engine().trainable(),
+                 rate_scales(config, gradients_.engine().trainable()), optimizer_options(config)),
+      ema_(gradients_.engine().trainable(), config.optimizer.ema_decay(),
+           config.optimizer.ema_warmup()),
+      run_(resume ? RunDirectory::open(config.run.dir()) : RunDirectory::create(config.run.dir())),
+      key_(session_key(config)),
+      sampler_(key_, plan_.sample_rate),
+      progress_(std::cerr, ::isatty(STDERR_FILENO) != 0, 10) {
+  check_store_fits(store_, network_->config(), config);
+  gradients_.verify();
+  prepare_batches();
+  open_run(resume);
+}
+
+void Training::prepare_batches() {
+  physical_ = config_.performance.physical_batch();
+  if (physical_ == 0) {
+    physical_ = choose_physical_batch(
+        memory_budget_bytes(config_.performance.memory_budget_gib()),
+        most_useful_examples(diffusion_.draws, plan_.expected_batch_size),
+        [&](int64_t b) { return gradients_.peak_bytes(b, plan_.is_private); });
+  }
+  log_info(fmt::format("physical batch: {} images of {} draws", physical_, diffusion_.draws));
+}
+
+void Training::open_run(bool resume) {
+  // First, so that a run that crashes from here on can be resumed.
+  write_file_atomic(run_.config(), config_.resolved_yaml());
+  std::optional<Checkpoint> checkpoint;
+  if (const auto newest = newest_checkpoint(run_.checkpoints()); resume && newest)
+    checkpoint = read_checkpoint(*newest);
+  if (plan_.is_private) open_ledger(checkpoint);
+  if (checkpoint) restore(*checkpoint);
+  if (resume) log_info(fmt::format("resuming at step {}", step_));
+  metrics_.emplace(run_.private_folder() / "metrics.jsonl");
+  tensorboard_.emplace(run_.private_folder() / "tensorboard");
+}
+
+void Training::open_ledger(const std::optional<Checkpoint>& checkpoint) {
+  if (!std::filesystem::exists(run_.ledger())) {
+    if (checkpoint)
+      throw PrivacyError(fmt::format("'{}' is missing: without its ledger a run cannot go on",
+                                     run_.ledger().string()));
+    ledger_.emplace(Ledger::create(run_.ledger(), plan_.to_json(), plan_.steps, key_));
+    return;
+  }
+  // The head that the checkpoint saw must still be in the chain: no lines were cut from the end.
+  ledger_.emplace(Ledger::open(
+      run_.ledger(), checkpoint ? checkpoint->state.value("ledger_head", "") : std::string{}));
+  const std::string difference = MechanismPlan::from_json(nlohmann::json::parse(ledger_->plan()))
+                                     .describe_difference(plan_);
+  if (!difference.empty())
+    throw PrivacyError("the mechanism of a run is frozen, but the configuration differs:\n" +
+                       difference);
+  ledger_->resume(key_);
+}
+
+void Training::restore(const Checkpoint& checkpoint) {
+  const auto& state = checkpoint.state;
+  if (state.value("plan_hash", "") != plan_.hash())
+    throw PrivacyError("the checkpoint belongs to another mechanism; restore the configuration "
+                       "that the run was started with (config.yaml in the run directory)");
+  if (state.value("manifest_hash", "") != store_.manifest_hash())
+    throw PrivacyError("the record store is not the one that this run was started with; set "
+                       "data.store to the original store");
+  std::vector<Parameter*> parameters = network_->parameters();
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    if (checkpoint.model.size() != parameters.size() ||
+        checkpoint.model[i].first != parameters[i]->name ||
+        checkpoint.model[i].second.sizes() != parameters[i]->value.sizes())
+      throw DataError("the checkpoint holds another network than model.* describes");
+    parameters[i]->value.copy_(checkpoint.model[i].second);
+  }
+  ema_.load_state(checkpoint.ema);
+  optimizer_.load_state(checkpoint.optimizer);
+  step_ = saved_step_ = checkpoint.step;
+  if (ledger_ && ledger_->charged_steps() < step_)
+    throw PrivacyError(fmt::format("the ledger holds {} charges, the checkpoint {} steps: the "
+                                   "ledger was cut or replaced",
+                                   ledger_->charged_steps(), step_));
+}
+
+bool Training::finished() const {
+  if (step_ >= plan_.steps) return true;
+  return ledger_ && ledger_->charged_steps() >= ledger_->max_charged_steps();
+}
+
+double Training::epsilon() const {
+  return ledger_ ? plan_.epsilon_after(ledger_->charged_steps())
+                 : std::numeric_limits<double>::infinity();
+}
+
+void Training::one_step() {
+  const auto start = std::chrono::steady_clock::now();
+  const std::vector<int64_t> records = sampler_.draw(step_, store_.count());
+  std::vector<BatchStatistics> statistics;
+  const auto count = static_cast<int64_t>(records.size());
+  for (int64_t first = 0; first < count; first += physical_) {
+    const auto size = static_cast<size_t>(std::min(physical_, count - first));
+    const PhysicalBatch batch = load_physical_batch(
+        store_, std::span(records).subspan(static_cast<size_t>(first), size), physical_,
+        static_cast<uint64_t>(config_.run.seed()), step_, diffusion_);
+    statistics.push_back(ledger_ ? gradients_.accumulate_private(batch)
+                                 : gradients_.accumulate_plain(batch));
+  }
+  // An empty batch is a step like any other: noise on a sum of zeros, charged.
+  const NoisyGradient gradient = ledger_ ? private_gradient() : plain_gradient(count);
+  const OptimizerSettings& o = config_.optimizer;
+  optimizer_.step(gradient, learning_rate_at(step_, o.learning_rate(), o.warmup_steps(),
+                                             plan_.steps, o.decay() == "cosine",
+                                             o.final_learning_rate_fraction()));
+  ema_.update();
+  ++step_;
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  images_rate_.add(static_cast<double>(count), seconds.count());
+  step_rate_.add(1, seconds.count());
+  if (step_ % config_.run.log_every() == 0 || step_ == 1) report_step(statistics, seconds.count());
+}
+
+NoisyGradient Training::private_gradient() {
+  ClippedSum sum = gradients_.take_private();
+  // On disk before the noise exists: a crash can over-count, never under-count.
+  ChargedStep charge = ledger_->charge(step_, key_);
+  return NoisyGradient::release(std::move(sum), plan_.noise_multiplier, plan_.expected_batch_size,
+                                key_, std::move(charge));
+}
+
+NoisyGradient Training::plain_gradient(int64_t records) {
+  return NoisyGradient::not_private(gradients_.take_plain(),
+                                    static_cast<double>(std::max<int64_t>(records, 1)));
+}
+
+void Training::report_step(const std::vector<BatchStatistics>& batches, double seconds) {
+  double loss = 0, norm = 0;
+  int64_t counted = 0, clipped = 0, excluded = 0;
+  for (const BatchStatistics& batch : batches) {
+    // Padding comes last in a batch.
+    loss += batch.loss.narrow(0, 0, batch.counted).sum().item<double>();
+    norm += batch.norm.narrow(0, 0, batch.counted).sum().item<double>();
+    counted += batch.counted;
+    clipped += batch.clipped;
+    excluded += batch.excluded;
+  }
+  const double n = static_cast<double>(std::max<int64_t>(counted, 1));
+  std::vector<Metric> metrics = {{"loss", loss / n},
+                                 {"batch_size", static_cast<double>(counted)},
+                                 {"seconds", seconds}};
+  if (ledger_) {
+    metrics.push_back({"gradient_norm_l2", norm / n});
+    metrics.push_back({"clipped_fraction", static_cast<double>(clipped) / n});
+    metrics.push_back({"not_finite", static_cast<double>(excluded)});
+    metrics.push_back({"epsilon", epsilon()});
+  }
+  metrics_->append(step_, metrics);
+  for (const Metric& metric : metrics)
+    tensorboard_->add_scalar(fmt::format("train/{}", metric.name), step_, metric.value);
+  const int64_t left = ledger_ ? std::min(plan_.steps - step_, ledger_->max_charged_steps() -
+                                                                   ledger_->charged_steps())
+                               : plan_.steps - step_;
+  ProgressState state{step_, step_ + left, images_rate_.items_per_s(), std::nullopt,
+                      static_cast<double>(left) / std::max(step_rate_.items_per_s(), 1e-9)};
+  if (ledger_) state.epsilon = epsilon();
+  progress_.update(state);
+}
+
+void Training::save_checkpoint() {
+  if (saved_step_ == step_) return;
+  Checkpoint checkpoint;
+  checkpoint.step = step_;
+  for (const Parameter* parameter : network_->parameters())
+    checkpoint.model.emplace_back(parameter->name, parameter->value.detach());
+  checkpoint.ema = ema_.state();
+  checkpoint.optimizer = optimizer_.state();
+  checkpoint.state = {{"plan_hash", plan_.hash()}, {"manifest_hash", store_.manifest_hash()}};
+  if (ledger_) {
+    ledger_->record_event("checkpoint", {{"step", step_}});
+    checkpoint.state["ledger_head"] = ledger_->head_hash();
+    checkpoint.state["charged_steps"] = ledger_->charged_steps();
+  }
+  write_checkpoint(run_.checkpoints(), checkpoint);
+  prune_checkpoints(run_.checkpoints(), config_.run.keep_last(), config_.run.keep_every());
+  tensorboard_->flush();
+  saved_step_ = step_;
+}
+
+TrainResult Training::release() {
+  ReleaseInputs inputs{config_, plan_,  *network_, gradients_.engine().trainable(),
+                       ema_,    store_, run_,      step_};
+  if (ledger_) inputs.ledger = &*ledger_;
+  write_release(inputs);
+  return {step_, ledger_ ? ledger_->charged_steps() : 0, epsilon(), run_.release()};
+}
+
+TrainResult Training::run() {
+  while (!finished()) {
+    if (stop_requested()) {
+      progress_.finish();
+      save_checkpoint();
+      if (ledger_) ledger_->record_event("stop", {{"step", step_}, {"reason", "interrupted"}});
+      throw Interrupted(fmt::format(
+          "stopped after step {}; the checkpoint is complete, continue with --resume", step_));
+    }
+    one_step();
+    if (step_ % config_.run.checkpoint_every() == 0) save_checkpoint();
+  }
+  progress_.finish();
+  save_checkpoint();
+  if (ledger_) ledger_->record_event("stop", {{"step", step_}, {"reason", "finished"}});
+  return release();
+}
+
+}  // namespace
+
+TrainResult train(const Config& config, bool resume) {
+  validate_for_training(config);
+  set_threads(config.performance.threads());
+  return Training(config, resume).run();
+}
+
+}  // namespace sfumato

@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""Times one training step of PyTorch, Opacus and sfumato on the same network, batch and threads.
+
+    tests/bench/opacus_step.py                     # both cases, two threads
+    tests/bench/opacus_step.py --case cifar10 --threads 8 --json result.json
+
+Cases (B images, K noise draws of each; a step sees B*K network inputs):
+    small    1.6 M-parameter UNet, 28x28 grey, B = 32, K = 1
+    cifar10  the network of google/ddpm-cifar10-32, 35.7 M parameters, B = 4, K = 4
+
+Each engine's memory is the peak resident set of a fresh process; seconds of a step, optimizer
+included, are the median over --steps steps after --warmup ones. Opacus and diffusers are installed
+from PyPI into build/opacus-venv, which borrows torch from .venv; nothing else is touched. The K
+draws of an image are one example: Opacus gets B*K inputs, and their gradients are averaged in
+groups of K before the clip.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ["opacus==1.6.0", "diffusers==0.42.1"]
+CASES = {
+    "small": {
+        "batch": 32,
+        "draws": 1,
+        "network": {
+            "sample_size": 28, "in_channels": 1, "out_channels": 1,
+            "block_out_channels": [32, 64, 64], "layers_per_block": 2, "norm_num_groups": 8,
+            "down_block_types": ["DownBlock2D", "DownBlock2D", "AttnDownBlock2D"],
+            "up_block_types": ["AttnUpBlock2D", "UpBlock2D", "UpBlock2D"],
+        },
+    },
+    "cifar10": {
+        "batch": 4,
+        "draws": 4,
+        "network": {
+            "sample_size": 32, "in_channels": 3, "out_channels": 3,
+            "block_out_channels": [128, 256, 256, 256], "layers_per_block": 2,
+            "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
+            "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+            "attention_head_dim": None, "downsample_padding": 0, "flip_sin_to_cos": False,
+            "freq_shift": 1, "norm_eps": 1e-6,
+        },
+    },
+}
+
+
+# In the virtual environment ----------------------------------------------------------------------
+
+
+def peak_rss_mib() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("no VmHWM in /proc/self/status")
+
+
+def make_network(case: dict):
+    import torch
+    from diffusers import UNet2DModel
+
+    torch.manual_seed(0)
+    return UNet2DModel(**case["network"])
+
+
+def measure(engine: str, case: dict, threads: int, steps: int, warmup: int) -> dict:
+    import torch
+
+    torch.set_num_threads(threads)
+    batch, draws = case["batch"], case["draws"]
+    network = make_network(case).train()
+    parameters = sum(p.numel() for p in network.parameters())
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    if engine == "opacus":
+        from opacus import GradSampleModule
+        from opacus.optimizers import DPOptimizer
+
+        network = GradSampleModule(network, batch_first=True, loss_reduction="mean")
+        optimizer = DPOptimizer(optimizer, noise_multiplier=1.0, max_grad_norm=1.0,
+                                expected_batch_size=batch)
+    inputs, size = batch * draws, case["network"]["sample_size"]
+    shape = (inputs, case["network"]["in_channels"], size, size)
+
+    def step() -> None:
+        sample, target = torch.randn(shape), torch.randn(shape)
+        timestep = torch.randint(0, 1000, (inputs,))
+        optimizer.zero_grad(set_to_none=True)
+        out = network(sample, timestep).sample
+        torch.nn.functional.mse_loss(out, target).backward()
+        if engine == "opacus" and draws > 1:
+            for p in network.parameters():
+                p.grad_sample = p.grad_sample.view(batch, draws, *p.shape).mean(dim=1)
+        optimizer.step()
+
+    seconds = []
+    for i in range(warmup + steps):
+        start = time.perf_counter()
+        step()
+        if i >= warmup:
+            seconds.append(time.perf_counter() - start)
+    return {"seconds": statistics.median(seconds), "peak_mib": peak_rss_mib(),
+            "parameters": parameters}
+
+
+def child_main(arguments) -> None:
+    case = CASES[arguments.case[0]]
+    if arguments.child == "save":
+        make_network(case).save_pretrained(arguments.folder)
+        result = {}
+    else:
+        result = measure(arguments.child, case, arguments.threads, arguments.steps,
+                         arguments.warmup)
+    print("RESULT " + json.dumps(result))
+
+
+# Outside -----------------------------------------------------------------------------------------
+
+
+def make_environment(folder: Path) -> Path:
+    """The Python of a virtual environment with Opacus and diffusers; torch comes from .venv."""
+    python, stamp = folder / "bin/python", folder / ".complete"
+    if stamp.exists() and stamp.read_text() == str(PACKAGES):
+        return python
+    site = sorted((ROOT / ".venv/lib").glob("python3*/site-packages"))
+    if not site:
+        sys.exit("no torch in .venv; run scripts/setup without SFUMATO_TORCH_DIR first")
+    print(f"installing {', '.join(PACKAGES)} into {folder}", file=sys.stderr)
+    subprocess.run([ROOT / ".venv/bin/python", "-m", "venv", "--clear", folder], check=True)
+    own = next((folder / "lib").glob("python3*/site-packages"))
+    (own / "torch.pth").write_text(f"{site[0]}\n")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                    *PACKAGES], check=True)
+    stamp.write_text(str(PACKAGES))
+    return python
+
+
+def thread_environment(threads: int) -> dict:
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+
+
+def run_child(python: Path, what: str, case: str, arguments, folder: Path) -> dict:
+    command = [python, "-W", "ignore", __file__, "--child", what, "--case", case, "--threads",
+               str(arguments.threads), "--steps", str(arguments.steps), "--warmup",
+               str(arguments.warmup), "--folder", folder]
+    done = subprocess.run(list(map(str, command)), env=thread_environment(arguments.threads),
+                          capture_output=True, text=True)
+    for line in done.stdout.splitlines():
+        if line.startswith("RESULT "):
+            return json.loads(line.removeprefix("RESULT "))
+    sys.exit(f"{what} failed on {case} (status {done.returncode}):\n{done.stderr[-4000:]}")
+
+
+def run_sfumato(arguments, case: str, folder: Path) -> dict:
+    """Rows as of run_child, 'plain' and 'private', as measured by `sfumato bench step`."""
+    command = [arguments.sfumato, "bench", "step", "--network", folder, "--examples",
+               CASES[case]["batch"], "--draws", CASES[case]["draws"], "--threads",
+               arguments.threads, "--repeat", arguments.steps, "--json"]
+    done = subprocess.run(list(map(str, command)), env=thread_environment(arguments.threads),
+                          capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"sfumato bench step failed on {case} (status {done.returncode}):\n{done.stderr}")
+    measured, = json.loads(done.stdout)["cases"]
+    return {kind: {"seconds": measured[kind]["whole_step"]["median_s"],
+                   "peak_mib": measured[kind]["peak_bytes_whole_step"] / 2**20,
+                   "parameters": measured["parameters"]} for kind in ("plain", "private")}
+
+
+def table(case: str, rows: dict) -> str:
+    what = CASES[case]
+    lines = [f"{case}: {rows['PyTorch']['parameters']:,} parameters, B = {what['batch']}, "
+             f"K = {what['draws']}",
+             f"  {'':22}{'s/step':>9}{'peak MiB':>10}{'x PyTorch':>11}{'x own plain':>13}"]
+    for name, row in rows.items():
+        plain = rows["PyTorch" if name in ("PyTorch", "Opacus") else "sfumato, not private"]
+        lines.append(f"  {name:22}{row['seconds']:9.3f}{row['peak_mib']:10.0f}"
+                     f"{row['seconds'] / rows['PyTorch']['seconds']:10.2f}x"
+                     f"{row['seconds'] / plain['seconds']:8.2f}x time,"
+                     f"{row['peak_mib'] / plain['peak_mib']:5.2f}x memory")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", action="append", choices=sorted(CASES), help="default: all")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=5, help="measured steps")
+    parser.add_argument("--warmup", type=int, default=2, help="steps before them")
+    parser.add_argument("--sfumato", type=Path, default=ROOT / "build/release/sfumato")
+    parser.add_argument("--without-sfumato", action="store_true", help="PyTorch and Opacus only")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build/opacus-bench",
+                        help="where networks are saved for sfumato")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child_main(arguments)
+        return 0
+    python = make_environment(ROOT / "build/opacus-venv")
+    results = {}
+    for case in arguments.case or ["small", "cifar10"]:
+        folder = arguments.folder / case
+        rows = {"PyTorch": run_child(python, "plain", case, arguments, folder),
+                "Opacus": run_child(python, "opacus", case, arguments, folder)}
+        if not arguments.without_sfumato:
+            run_child(python, "save", case, arguments, folder)
+            measured = run_sfumato(arguments, case, folder)
+            rows["sfumato, not private"] = measured["plain"]
+            rows["sfumato, private"] = measured["private"]
+        results[case] = rows
+        print(table(case, rows), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,348 @@
+// What a file and overrides may hold, and every kind of mistake with its place.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+
+#include "load_helpers.h"
+
+namespace sfumato {
+namespace {
+
+using test::load_text;
+using test::mistakes_of;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using ::testing::StartsWith;
+
+TEST(Load, NothingGivesDefaults) {
+  const auto config = load_config(std::nullopt, {});
+  EXPECT_EQ(config->run.dir(), "runs/default");
+  EXPECT_EQ(config->mechanism.delta(), 1e-5);
+  EXPECT_EQ(config->model.trainable(), std::vector<std::string>{"*"});
+  EXPECT_TRUE(config->run.dir.is_default());
+}
+
+TEST(Load, EmptyDocumentsGiveDefaults) {
+  for (const char* text : {"", "\n\n", "# only a comment\n", "---\n", "run:\n", "{}",
+                           "run: {}\ndata:\n", "\xEF\xBB\xBF", "\xEF\xBB\xBFrun:\n  seed: 0\n"})
+    EXPECT_EQ(load_text(text)->optimizer.learning_rate(), 1e-3) << text;
+}
+
+TEST(Load, ReadsBlockAndFlowStyle) {
+  const auto config = load_text(
+      "run:\n  dir: runs/x y\n  seed: +7\nmodel:\n  trainable:\n    - '*attn*'\n    - conv_in.*\n"
+      "mechanism: {noise_multiplier: 1.5, clipping: per_layer}\ndata:\n  skip_unreadable: true\n");
+  EXPECT_EQ(config->run.dir(), "runs/x y");
+  EXPECT_EQ(config->run.seed(), 7);
+  EXPECT_EQ(config->model.trainable(), (std::vector<std::string>{"*attn*", "conv_in.*"}));
+  EXPECT_EQ(config->mechanism.noise_multiplier(), 1.5);
+  EXPECT_EQ(config->mechanism.clipping(), "per_layer");
+  EXPECT_TRUE(config->data.skip_unreadable());
+}
+
+TEST(Load, LaterSourcesWin) {
+  const auto config = load_text("run:\n  seed: 1\n  log_every: 5\n",
+                                {"run.seed=2", "run.seed=3", "optimizer.name=sgd"});
+  EXPECT_EQ(config->run.seed(), 3);
+  EXPECT_EQ(config->run.log_every(), 5);
+  EXPECT_EQ(config->optimizer.name(), "sgd");
+}
+
+TEST(Load, ProvenanceNamesFileAndLine) {
+  const test::TempFolder folder;
+  const auto path = folder / "x.yaml";
+  std::ofstream(path) << "run:\n  seed: 1\n\n  log_every: 5\n";
+  const auto config = load_config(path, std::vector<std::string>{"run.seed=2"});
+  EXPECT_EQ(config->run.seed.provenance(), "command line");
+  EXPECT_EQ(config->run.log_every.provenance(), path.string() + ":4");
+  EXPECT_EQ(config->run.dir.provenance(), "default");
+}
+
+TEST(Load, MissingFileOrFolderIsAMistakeOfUsage) {
+  const test::TempFolder folder;
+  EXPECT_THROW(load_config(folder / "none.yaml", {}), UsageError);
+  EXPECT_THROW(load_config(folder.path(), {}), UsageError);
+}
+
+TEST(Mistake, UnknownKey) {
+  EXPECT_THAT(mistakes_of("optimizer:\n  learing_rate: 1\n"),
+              ElementsAre("c.yaml:2:3: unknown key 'learing_rate' in section 'optimizer'; did you "
+                          "mean 'learning_rate'?"));
+  EXPECT_THAT(mistakes_of("run:\n  noise_multiplier: 1\n"),
+              ElementsAre("c.yaml:2:3: unknown key 'noise_multiplier' in section 'run'; did you "
+                          "mean 'mechanism.noise_multiplier'?"));
+  EXPECT_THAT(mistakes_of("run:\n  qqqqqqqqqqqqqqq: 1\n"),
+              ElementsAre("c.yaml:2:3: unknown key 'qqqqqqqqqqqqqqq' in section 'run'"));
+}
+
+TEST(Mistake, UnknownSection) {
+  EXPECT_THAT(mistakes_of("run:\n  seed: 1\noptimiser:\n  learning_rate: 1\n"),
+              ElementsAre("c.yaml:3:1: unknown section 'optimiser'; did you mean 'optimizer'?"));
+  EXPECT_THAT(mistakes_of("learning_rate: 1\n"),
+              ElementsAre("c.yaml:1:1: unknown section 'learning_rate'; did you mean "
+                          "'optimizer.learning_rate'?"));
+  EXPECT_THAT(mistakes_of("optimizer.learning_rate: 1\n"),
+              ElementsAre("c.yaml:1:1: unknown section 'optimizer.learning_rate'; write "
+                          "'optimizer:' and, indented below it, 'learning_rate:'"));
+}
+
+TEST(Mistake, DuplicateKey) {
+  EXPECT_THAT(mistakes_of("run:\n  seed: 1\n  dir: x\n  seed: 2\n"),
+              ElementsAre("c.yaml:4:3: duplicate key 'seed' (first in line 2); remove one of the "
+                          "two"));
+  EXPECT_THAT(mistakes_of("run:\n  seed: 1\ndata: {}\nrun:\n  dir: x\n"),
+              ElementsAre(StartsWith("c.yaml:4:1: duplicate key 'run' (first in line 1)")));
+  EXPECT_THAT(mistakes_of("run: {seed: 1, \"seed\": 1}"),
+              ElementsAre(StartsWith("c.yaml:1:16: duplicate key 'seed' (first in line 1)")));
+}
+
+TEST(Mistake, IllTypedValue) {
+  EXPECT_THAT(mistakes_of("run:\n  seed: 3.5\n"),
+              ElementsAre("c.yaml:2:9: run.seed: expected an integer, got '3.5'"));
+  EXPECT_THAT(mistakes_of("run:\n  seed: \"3\"\n"),
+              ElementsAre("c.yaml:2:9: run.seed: expected an integer, got the quoted text \"3\""));
+  EXPECT_THAT(mistakes_of("run:\n  seed:\n"),
+              ElementsAre(HasSubstr("run.seed: expected an integer, got nothing")));
+  EXPECT_THAT(mistakes_of("data:\n  deduplicate: yes\n"),
+              ElementsAre("c.yaml:2:16: data.deduplicate: expected true or false, got 'yes'"));
+  EXPECT_THAT(mistakes_of("mechanism:\n  delta: [1]\n"),
+              ElementsAre("c.yaml:2:10: mechanism.delta: expected a real number, got a list"));
+  EXPECT_THAT(mistakes_of("run:\n  dir: {a: b}\n"),
+              ElementsAre("c.yaml:2:8: run.dir: expected text, got a map"));
+  EXPECT_THAT(mistakes_of("run:\n  dir: ~\n"),
+              ElementsAre(HasSubstr("run.dir: expected text (\"\" for none), got nothing")));
+  EXPECT_THAT(mistakes_of("model:\n  trainable: conv\n"),
+              ElementsAre("c.yaml:2:14: model.trainable: expected a list of texts such as [a, b], "
+                          "got 'conv'"));
+  EXPECT_THAT(mistakes_of("model:\n  trainable:\n    - a\n    - [b]\n"),
+              ElementsAre("c.yaml:4:7: model.trainable: expected text, got a list"));
+}
+
+TEST(Mistake, OutOfRange) {
+  EXPECT_THAT(mistakes_of("mechanism:\n  sample_rate: 1.5\n"),
+              ElementsAre("c.yaml:2:16: mechanism.sample_rate: must be greater than 0 and at most "
+                          "1, got 1.5"));
+  EXPECT_THAT(mistakes_of("mechanism:\n  delta: 1\n"),
+              ElementsAre(HasSubstr("must be greater than 0 and less than 1, got 1")));
+  EXPECT_THAT(mistakes_of("mechanism:\n  delta: .nan\n"),
+              ElementsAre(HasSubstr("expected a real number, got '.nan'")));
+  EXPECT_THAT(mistakes_of("mechanism:\n  delta: nan\n"), ElementsAre(HasSubstr("must be finite")));
+  EXPECT_THAT(mistakes_of("data:\n  channels: 2\n"),
+              ElementsAre("c.yaml:2:13: data.channels: must be one of 1, 3, got 2"));
+  EXPECT_THAT(mistakes_of("sample:\n  sampler: dddim\n"),
+              ElementsAre("c.yaml:2:12: sample.sampler: must be one of ddpm, ddim, got 'dddim'; "
+                          "did you mean 'ddim'?"));
+}
+
+TEST(Mistake, OddValuesAreShownOnOneShortLine) {
+  const auto mistakes =
+      mistakes_of("sample:\n  sampler: \"dd\\nim\"\n  spacing: " + std::string(50000, 'x') + "\n");
+  ASSERT_THAT(mistakes, SizeIs(2));
+  EXPECT_THAT(mistakes[0], HasSubstr("got 'dd?im'"));
+  EXPECT_LT(mistakes[1].size(), 300u);
+}
+
+TEST(Mistake, NotAMap) {
+  EXPECT_THAT(mistakes_of("- run\n"),
+              ElementsAre("c.yaml:1:1: expected sections such as 'run:', got a list"));
+  EXPECT_THAT(mistakes_of("run.seed=3\n"),
+              ElementsAre("c.yaml:1:1: expected sections such as 'run:', got 'run.seed=3'"));
+  EXPECT_THAT(mistakes_of("run: 3\n"),
+              ElementsAre("c.yaml:1:6: section 'run' holds 'key: value' lines, got '3'"));
+  EXPECT_THAT(mistakes_of("run:\n- seed\n"), ElementsAre(HasSubstr("got a list")));
+  EXPECT_THAT(mistakes_of("[run]: 3\n"), ElementsAre("c.yaml:1:1: a key must be a name"));
+  EXPECT_THAT(mistakes_of("~: 3\n"), ElementsAre("c.yaml:1:1: a key must be a name"));
+}
+
+TEST(Mistake, SyntaxWithPosition) {
+  EXPECT_THAT(mistakes_of("run:\n  seed: 1\n  dir: [a\n"),
+              ElementsAre(StartsWith("c.yaml:4:1: not valid YAML here: ")));
+  EXPECT_THAT(mistakes_of("run:\n\tseed: 1\n"),
+              ElementsAre(AllOf(StartsWith("c.yaml:2:6: not valid YAML here: "),
+                                HasSubstr("indent with spaces, not tabs"))));
+  EXPECT_THAT(mistakes_of("run:\n  dir: \"\\q\"\n"),
+              ElementsAre(StartsWith("c.yaml:2:11: not valid YAML here: unknown escape")));
+  EXPECT_THAT(mistakes_of("run:\n  seed: 1\n---\nrun:\n  seed: 2\n"),
+              ElementsAre(HasSubstr("a second document")));
+}
+
+TEST(Mistake, NotPlainText) {
+  EXPECT_THAT(mistakes_of(std::string("run:\n  di\0r: x\n", 15)),
+              ElementsAre(StartsWith("c.yaml:2:5: control character 0x00")));
+  // yaml-cpp takes 0x04 for the end of the file and would ignore the rest silently.
+  EXPECT_THAT(mistakes_of("run:\n  seed: 1\n\x04  seed: 2\n"),
+              ElementsAre(StartsWith("c.yaml:3:1: control character 0x04")));
+  EXPECT_THAT(mistakes_of("run:\n  dir: caf\xE9\n"), ElementsAre("c.yaml:2:11: not valid UTF-8"));
+  EXPECT_THAT(mistakes_of("# \xC3\xA9\xED\xA0\x80\n"), ElementsAre("c.yaml:1:4: not valid UTF-8"));
+  EXPECT_THAT(mistakes_of(std::string("\xFF\xFEr\0u\0n\0", 8)), SizeIs(1));
+  EXPECT_EQ(load_text("run:\n  dir: café ε 图 😀\n")->run.dir(), "café ε 图 😀");
+}
+
+TEST(Mistake, AnchorsAliasesAndTags) {
+  const std::string hint = "put quotes around a text that begins with & or *";
+  EXPECT_THAT(mistakes_of("run: &a\n  seed: 1\n"),
+              ElementsAre(AllOf(StartsWith("c.yaml:1:"), HasSubstr(hint))));
+  EXPECT_THAT(mistakes_of("model:\n  trainable: [*attn]\n"),
+              ElementsAre(AllOf(StartsWith("c.yaml:2:"), HasSubstr(hint))));
+  EXPECT_THAT(mistakes_of("model:\n  trainable: [*]\n"),
+              ElementsAre(AllOf(StartsWith("c.yaml:2:"), HasSubstr(hint))));
+  EXPECT_THAT(mistakes_of("model:\n  trainable:\n  - *attn*\n"),
+              ElementsAre(AllOf(StartsWith("c.yaml:3:"), HasSubstr(hint))));
+  EXPECT_THAT(mistakes_of("run:\n  seed: !!int 3\n"),
+              ElementsAre(HasSubstr("tags are not supported")));
+  std::string bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n";
+  for (char c = 'b'; c <= 'i'; ++c) {
+    bomb += std::string(1, c) + ": &" + c + " [";
+    for (int i = 0; i < 9; ++i) bomb += std::string(i ? "," : "") + "*" + char(c - 1);
+    bomb += "]\n";
+  }
+  EXPECT_THAT(mistakes_of(bomb), ElementsAre(AllOf(StartsWith("c.yaml:1:"), HasSubstr(hint))));
+}
+
+TEST(Mistake, DeepNesting) {
+  for (const std::string open : {"[", "{a: "})
+    for (const int depth : {21, 1000, 50000}) {
+      std::string text = "run: ";
+      for (int i = 0; i < depth; ++i) text += open;
+      EXPECT_THAT(mistakes_of(text), ElementsAre(HasSubstr("nested deeper than 20 levels")));
+    }
+  EXPECT_THAT(mistakes_of("run:\n  seed: [[[[[[1]]]]]]\n"),
+              ElementsAre(HasSubstr("expected an integer, got a list")));
+}
+
+TEST(Mistake, HugeFiles) {
+  EXPECT_THAT(mistakes_of(std::string(300 * 1024, '#')), ElementsAre(HasSubstr("too large")));
+  std::string many;
+  for (int i = 0; i < 10000; ++i) many += std::to_string(i) + ": 1\n";
+  const auto mistakes = mistakes_of(many);
+  EXPECT_THAT(mistakes, SizeIs(101));
+  EXPECT_EQ(mistakes.back(), "c.yaml: too many mistakes, the rest is not shown");
+  const auto long_key = mistakes_of("run:\n  " + std::string(900, 'x') + ": 1\n");
+  ASSERT_THAT(long_key, SizeIs(1));
+  EXPECT_LT(long_key[0].size(), 300u);
+}
+
+TEST(Mistake, OverridesNameThemselves) {
+  EXPECT_THAT(
+      mistakes_of("", {"a.b=c", "run.sed=3", "run.seed=x", "seed=3", "lerning_rate=1", "run",
+                       "run.seed", "optimiser.learning_rate=1", "=", "run.dir=\x01"}),
+      ElementsAre("command line: 'a.b=c': unknown section 'a'",
+                  "command line: 'run.sed=3': unknown key 'sed' in section 'run'; did you mean "
+                  "'seed'?",
+                  "command line: 'run.seed=x': expected an integer, got 'x'",
+                  "command line: 'seed=3': expected section.setting=value; did you mean "
+                  "'run.seed'?",
+                  StartsWith("command line: 'lerning_rate=1': expected section.setting=value"),
+                  "command line: 'run': expected section.setting=value",
+                  "command line: 'run.seed': expected section.setting=value",
+                  "command line: 'optimiser.learning_rate=1': unknown section 'optimiser'; did you "
+                  "mean 'optimizer.learning_rate'?",
+                  StartsWith("command line: '=': expected section.setting=value"),
+                  StartsWith("command line: 'run.dir=?': control character 0x01")));
+}
+
+TEST(Mistake, SetOverrideThrows) {
+  Config config;
+  config.set_override("run.seed=4");
+  EXPECT_EQ(config.run.seed(), 4);
+  EXPECT_THROW(config.set_override("run.seed=-4"), UsageError);
+  EXPECT_EQ(config.run.seed(), 4);
+}
+
+TEST(Mistake, AllAreReportedAtOnceInOrder) {
+  EXPECT_THAT(mistakes_of("optimizer:\n  learing_rate: 1\n  beta1: 1\nrun:\n  seed: a\n  seed: -1\n"
+                          "mechanism:\n  noise_multiplier: 1\n  target_epsilon: 2\nrum: 1\n",
+                          {"run.dir=", "x=y"}),
+              ElementsAre(StartsWith("c.yaml:2:3: unknown key"),
+                          StartsWith("c.yaml:3:10: optimizer.beta1: must be at least 0 and less"),
+                          StartsWith("c.yaml:5:9: run.seed: expected an integer"),
+                          StartsWith("c.yaml:6:3: duplicate key 'seed'"),
+                          StartsWith("c.yaml:6:9: run.seed: must be at least 0"),
+                          StartsWith("c.yaml:10:1: unknown section 'rum'"),
+                          "command line: 'run.dir=': must not be empty",
+                          StartsWith("command line: 'x=y': expected"),
+                          StartsWith("mechanism.noise_multiplier (c.yaml:8) and "
+                                     "mechanism.target_epsilon (c.yaml:9) are both set")));
+}
+
+TEST(Contradictions, NoiseAndTarget) {
+  const std::vector<std::string> both{"mechanism.noise_multiplier=1", "mechanism.target_epsilon=8"};
+  EXPECT_THAT(mistakes_of("", both), ElementsAre(HasSubstr("are both set")));
+  EXPECT_THAT(mistakes_of("privacy: {enabled: false}", both), IsEmpty());
+  EXPECT_NO_THROW(load_text("mechanism: {noise_multiplier: 1}",
+                            {"mechanism.noise_multiplier=null", "mechanism.target_epsilon=8"}));
+}
+
+TEST(Contradictions, TrainingNeedsOneOfNoiseAndTarget) {
+  EXPECT_THROW(validate_for_training(*load_text("")), UsageError);
+  EXPECT_NO_THROW(validate(*load_text("")));
+  EXPECT_NO_THROW(validate_for_training(*load_text("", {"mechanism.noise_multiplier=1"})));
+  EXPECT_NO_THROW(validate_for_training(*load_text("", {"mechanism.target_epsilon=8"})));
+  EXPECT_NO_THROW(validate_for_training(*load_text("", {"privacy.enabled=false"})));
+  Config config;
+  config.mechanism.noise_multiplier.set(1.0);
+  config.mechanism.target_epsilon.set(1.0);
+  EXPECT_THROW(validate_for_training(config), UsageError);
+  EXPECT_THROW(validate(config), UsageError);
+}
+
+TEST(Contradictions, Others) {
+  EXPECT_THAT(mistakes_of("diffusion: {beta_start: 0.3}"),
+              ElementsAre(StartsWith("diffusion.beta_start (c.yaml:1) is greater than "
+                                     "diffusion.beta_end (default)")));
+  EXPECT_THAT(mistakes_of("diffusion: {beta_start: 0.3, schedule: squaredcos_cap_v2}"), IsEmpty());
+  EXPECT_THAT(mistakes_of("diffusion: {rescale_betas_zero_snr: true}"),
+              ElementsAre(HasSubstr("needs diffusion.prediction=v_prediction")));
+  EXPECT_THAT(mistakes_of("diffusion: {rescale_betas_zero_snr: true, prediction: sample}"),
+              IsEmpty());
+  EXPECT_THAT(mistakes_of("model: {init: a, config: b}"),
+              ElementsAre(HasSubstr("model.init (c.yaml:1) and model.config (c.yaml:1)")));
+}
+
+/// Whatever the bytes, the answer is a configuration or a UsageError, never another exception.
+void expect_clean_answer(const std::string& text) {
+  try {
+    Config config;
+    config.read_yaml(text, "c.yaml");
+  } catch (const std::exception& error) {
+    RC_FAIL(std::string("read_yaml threw: ") + error.what());
+  }
+}
+
+TEST(Robustness, AnyYamlLikeText) {
+  EXPECT_TRUE(rc::check("pieces of YAML in any order", [] {
+    static const std::vector<std::string> kPieces{
+        "run",  ":",  " ",  "\n",   "  ", "- ", "[",  "]",   "{",  "}",   ",",   "?",   "! ",
+        "!",    "&a", "*a", "'",    "\"", "|",  ">",  "%",   "#",  "---", "...", "@",   "`",
+        "seed", "1",  "~",  "null", "\t", "\r", "<<", "!!a", "!<", "é",   "\\",  "?\n", "data"};
+    const auto picks = *rc::gen::container<std::vector<std::string>>(rc::gen::elementOf(kPieces));
+    std::string text;
+    for (const std::string& piece : picks) text += piece;
+    expect_clean_answer(text);
+  }));
+  EXPECT_TRUE(rc::check("any bytes", [](const std::string& text) { expect_clean_answer(text); }));
+}
+
+TEST(Robustness, DamagedDocumentedFile) {
+  const std::string whole = documented_yaml();
+  EXPECT_TRUE(rc::check("bytes changed, cut or doubled", [&] {
+    std::string text = whole;
+    const int changes = *rc::gen::inRange(1, 6);
+    for (int i = 0; i < changes; ++i) {
+      const auto at = *rc::gen::inRange<std::size_t>(0, text.size());
+      const auto length = *rc::gen::inRange<std::size_t>(0, 40);
+      switch (*rc::gen::inRange(0, 3)) {
+        case 0: text[at] = static_cast<char>(*rc::gen::inRange(0, 256)); break;
+        case 1: text.erase(at, length); break;
+        default: text.insert(at, text.substr(at, length));
+      }
+    }
+    expect_clean_answer(text);
+  }));
+}
+
+}  // namespace
+}  // namespace sfumato

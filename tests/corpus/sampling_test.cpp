@@ -1,0 +1,259 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "sfumato/config/config.h"
+#include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
+#include "sfumato/core/sha256.h"
+#include "sfumato/core/stop_signal.h"
+#include "sfumato/corpus/generate_corpus.h"
+#include "sfumato/corpus/sampling_model.h"
+#include "sfumato/io/json_file.h"
+#include "sfumato/report/privacy_card.h"
+#include "support/temp_folder.h"
+
+namespace sfumato {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+UNet2DConfig tiny_config(std::optional<int64_t> classes) {
+  UNet2DConfig config;
+  config.sample_size = {{8, 8}};
+  config.in_channels = config.out_channels = 1;
+  config.down_block_types = {"DownBlock2D", "AttnDownBlock2D"};
+  config.up_block_types = {"AttnUpBlock2D", "UpBlock2D"};
+  config.block_out_channels = {8, 16};
+  config.layers_per_block = 1;
+  config.norm_num_groups = 4;
+  config.num_class_embeds = classes;
+  return config;
+}
+
+/// A run directory with a released random network of three classes and a row for "no label".
+class SamplingTest : public testing::Test {
+ protected:
+  SamplingTest() { make_run(4); }
+  ~SamplingTest() override { set_stop_requested(false); }
+
+  void make_run(std::optional<int64_t> rows) {
+    UNet2D network(tiny_config(rows));
+    network.name_parameters();
+    initialise(network, 3);
+    fs::remove_all(run());
+    NoiseScheduleOptions schedule;
+    schedule.num_train_timesteps = 100;
+    save_pipeline(run() / "release", network.config(), named_weights(network),
+                  ddpm_scheduler_config(schedule, Prediction::kVPrediction));
+    PrivacyCard card;
+    card.status = PrivacyCard::Status::kPrivate;
+    card.epsilon = 2.5;
+    card.delta = 1e-5;
+    card.unit = "one image";
+    card.adjacency = "add_remove";
+    card.num_classes = rows ? *rows - 1 : 0;
+    card.weights_sha256 =
+        sha256_hex(read_file(run() / "release/unet/diffusion_pytorch_model.safetensors"));
+    write_json_atomic(run() / "release/privacy_card.json", to_json(card));
+  }
+
+  fs::path run() const { return temp_ / "run"; }
+
+  static std::unique_ptr<Config> config(std::vector<std::string> overrides = {}) {
+    overrides.push_back("sample.steps=6");
+    return load_config(std::nullopt, overrides);
+  }
+
+  /// Draws a corpus of 3 + 2 + 2 images into temp_/name and returns its pictures in order.
+  std::vector<Image> draw(const std::string& name, int64_t batch,
+                          std::vector<std::string> overrides = {}, int64_t stop_after = -1) {
+    const auto settings = config(std::move(overrides));
+    const SamplingModel model = open_sampling_model(find_model(run()), *settings);
+    const Sampler sampler(
+        NoiseSchedule(noise_schedule_options(settings->diffusion)),
+        sampler_options(settings->sample, parse_prediction(settings->diffusion.prediction())));
+    CorpusSpec spec{.folder = temp_ / name,
+                    .images_per_class = {3, 2, 2},
+                    .shape = model.shape,
+                    .settings = {{"seed", settings->sample.seed()}}};
+    CorpusWriter writer(std::move(spec));
+    CorpusSource source;
+    source.network = guided(unet_denoiser(*model.loaded.network), settings->sample.guidance(),
+                            model.null_label.value_or(0));
+    source.sampler = &sampler;
+    source.with_labels = true;
+    source.seed = static_cast<uint64_t>(settings->sample.seed());
+    source.batch = batch;
+    generate_corpus(writer, source, [&](int64_t done, int64_t drawn) {
+      last_drawn_ = drawn;
+      if (done == stop_after) set_stop_requested(true);
+    });
+    writer.finish(model.card, model.origin);
+    std::vector<Image> pictures;
+    for (const auto& [label, count] : {std::pair{0, 3}, {1, 2}, {2, 2}})
+      for (int i = 0; i < count; ++i) {
+        const std::string file = "images/" + std::to_string(label) + "/00000" +
+                                 std::to_string(i) + ".png";
+        pictures.push_back(decode_image(read_file(temp_ / name / file), file));
+      }
+    return pictures;
+  }
+
+  test::TempFolder temp_;
+  int64_t last_drawn_ = 0;
+};
+
+int largest_difference(const std::vector<Image>& a, const std::vector<Image>& b) {
+  int largest = a.size() == b.size() ? 0 : 1000;
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i)
+    for (std::size_t p = 0; p < a[i].pixels.size(); ++p)
+      largest = std::max(largest, std::abs(a[i].pixels[p] - b[i].pixels[p]));
+  return largest;
+}
+
+TEST_F(SamplingTest, TheBatchDoesNotChangeTheImages) {
+  for (const std::vector<std::string>& how :
+       std::vector<std::vector<std::string>>{{}, {"sample.sampler=ddpm"}, {"sample.guidance=1.5"}}) {
+    const std::string name = how.empty() ? "plain" : how[0];
+    const auto seven = draw(name + "7", 7, how);
+    EXPECT_LE(largest_difference(draw(name + "1", 1, how), seven), 1) << name;
+    EXPECT_LE(largest_difference(draw(name + "3", 3, how), seven), 1) << name;
+    auto other_seed = how;
+    other_seed.push_back("sample.seed=1");
+    EXPECT_GT(largest_difference(draw(name + "s", 7, other_seed), seven), 20) << name;
+    EXPECT_GT(largest_difference({seven[0]}, {seven[1]}), 20) << name;
+  }
+}
+
+TEST_F(SamplingTest, AStopSignalEndsAtABatchAndTheCorpusContinues) {
+  const auto whole = draw("whole", 2);
+  EXPECT_THROW(draw("stopped", 2, {}, 4), Interrupted);
+  EXPECT_EQ(last_drawn_, 4);
+  EXPECT_FALSE(fs::exists(temp_ / "stopped/lineage.json"));
+  set_stop_requested(false);
+  EXPECT_LE(largest_difference(draw("stopped", 3), whole), 1);
+  EXPECT_EQ(last_drawn_, 3);  // what was there was not drawn again
+  EXPECT_THROW(draw("stopped", 3), UsageError);
+}
+
+TEST_F(SamplingTest, CardTravelsWithTheWeights) {
+  draw("c", 7);
+  const auto card = read_json(temp_ / "c/privacy_card.json");
+  EXPECT_EQ(card, read_json(run() / "release/privacy_card.json"));
+  EXPECT_EQ(card["epsilon"], 2.5);
+  EXPECT_EQ(read_json(temp_ / "c/lineage.json")["origin"]["run"], "run");
+  EXPECT_EQ(read_json(temp_ / "c/lineage.json")["origin"]["weights_sha256"],
+            card["weights_sha256"]);
+}
+
+TEST_F(SamplingTest, WithoutACardOrWithAnothersThereIsNoClaim) {
+  const auto card_path = run() / "release/privacy_card.json";
+  auto card = read_privacy_card(card_path);
+  card["weights_sha256"] = sha256_hex("other weights");
+  write_json_atomic(card_path, card);
+  auto settings = config();
+  EXPECT_EQ(open_sampling_model(find_model(run()), *settings).card["status"], "void");
+  fs::remove(card_path);
+  const SamplingModel model = open_sampling_model(find_model(run()), *settings);
+  EXPECT_EQ(model.card["status"], "void");
+  EXPECT_THAT(card_markdown(model.card), HasSubstr("no privacy card found beside the weights"));
+}
+
+TEST_F(SamplingTest, SchedulerFileFillsWhatNobodySet) {
+  auto settings = config({"diffusion.num_train_timesteps=50"});
+  open_sampling_model(find_model(run()), *settings);
+  EXPECT_EQ(settings->diffusion.prediction(), "v_prediction");
+  EXPECT_EQ(settings->diffusion.num_train_timesteps(), 50);  // set by hand: stays
+  settings = config();
+  open_sampling_model(find_model(run() / "release"), *settings);
+  EXPECT_EQ(settings->diffusion.num_train_timesteps(), 100);
+
+  const auto path = run() / "release/scheduler/scheduler_config.json";
+  const auto original = read_json(path);
+  const auto refused = [&](const char* key, const nlohmann::json& value) {
+    auto changed = original;
+    changed[key] = value;
+    write_json_atomic(path, changed);
+    auto fresh = config();
+    EXPECT_THROW(open_sampling_model(find_model(run()), *fresh), DataError) << key;
+  };
+  refused("sigma_max", 80);
+  refused("_class_name", "FlowMatchEulerDiscreteScheduler");
+  refused("trained_betas", {0.1, 0.2});
+  refused("thresholding", true);
+  refused("beta_schedule", "laplace");
+  refused("beta_start", "small");
+}
+
+TEST_F(SamplingTest, FindsClassesAndTheirAbsence) {
+  auto settings = config();
+  SamplingModel model = open_sampling_model(find_model(run()), *settings);
+  EXPECT_EQ(model.num_classes, 3);
+  EXPECT_EQ(model.null_label, 3);
+  settings = config({"data.num_classes=4"});
+  model = open_sampling_model(find_model(run()), *settings);
+  EXPECT_EQ(model.num_classes, 4);
+  EXPECT_FALSE(model.null_label);
+  settings = config({"data.num_classes=4", "sample.guidance=1"});
+  EXPECT_THROW(open_sampling_model(find_model(run()), *settings), UsageError);
+  settings = config({"data.num_classes=5"});
+  EXPECT_THROW(open_sampling_model(find_model(run()), *settings), UsageError);
+  make_run(std::nullopt);
+  settings = config();
+  EXPECT_EQ(open_sampling_model(find_model(run()), *settings).num_classes, 0);
+  settings = config({"sample.guidance=1"});
+  EXPECT_THROW(open_sampling_model(find_model(run()), *settings), UsageError);
+}
+
+TEST_F(SamplingTest, FindModelSaysWhatIsMissing) {
+  EXPECT_EQ(find_model(run()).model, run() / "release");
+  EXPECT_EQ(find_model(run()).run, run());
+  EXPECT_TRUE(find_model(run()).config_file.empty());
+  std::ofstream(run() / "config.yaml") << "run:\n";
+  EXPECT_EQ(find_model(run()).config_file, run() / "config.yaml");
+  EXPECT_TRUE(find_model(run() / "release").run.empty());
+  EXPECT_EQ(find_model(run() / "release/unet").model, run() / "release/unet");
+  EXPECT_THROW(find_model(temp_ / "nowhere"), UsageError);
+  EXPECT_THROW(find_model(temp_.path() / "run" / "release" / "scheduler"), UsageError);
+  fs::create_directories(temp_ / "young/private");
+  try {
+    find_model(temp_ / "young");
+    FAIL() << "a run without a release was accepted";
+  } catch (const UsageError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("train --resume"));
+  }
+}
+
+TEST(ImagesPerClass, SpreadsOrTakesCounts) {
+  EXPECT_THAT(images_per_class({.count = 10}, 0), ElementsAre(10));
+  EXPECT_THAT(images_per_class({.count = 11}, 4), ElementsAre(3, 3, 3, 2));
+  EXPECT_THAT(images_per_class({.count = 2}, 4), ElementsAre(1, 1, 0, 0));
+  EXPECT_THAT(images_per_class({.count = 5, .only_class = 1}, 3), ElementsAre(0, 5, 0));
+  EXPECT_THAT(images_per_class({.per_class = {1, 0, 7}}, 3), ElementsAre(1, 0, 7));
+  EXPECT_THAT(images_per_class({.count = 8, .per_class = {1, 0, 7}}, 3), ElementsAre(1, 0, 7));
+  for (const CountOptions& wrong : std::vector<CountOptions>{
+           {},
+           {.count = 0},
+           {.count = -3},
+           {.count = 9, .per_class = {1, 0, 7}},
+           {.per_class = {1, 2}},
+           {.per_class = {1, -2, 3}},
+           {.count = 1, .only_class = 3},
+           {.count = 1, .only_class = -1},
+           {.count = 8, .only_class = 1, .per_class = {1, 0, 7}}})
+    EXPECT_THROW(images_per_class(wrong, 3), UsageError);
+  EXPECT_THROW(images_per_class({.count = 1, .only_class = 0}, 0), UsageError);
+}
+
+}  // namespace
+}  // namespace sfumato

@@ -1,0 +1,147 @@
+#include "sfumato/generate/sample_images.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/full_like.h>
+#include <ATen/ops/sin.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "sfumato/core/error.h"
+
+namespace sfumato {
+namespace {
+
+const ImageShape kShape{3, 4, 6};
+
+/// A smooth stand-in with a dependence on everything.
+at::Tensor stand_in(const at::Tensor& x, const at::Tensor& t, const at::Tensor& labels) {
+  at::Tensor out = 0.3 * x + 0.1 * at::sin(5 * x) + t.view({-1, 1, 1, 1}) / 5000;
+  if (labels.defined()) out = out + 0.1 * labels.view({-1, 1, 1, 1});
+  return out;
+}
+
+Sampler sampler(SamplerKind kind, double eta = 0) {
+  SamplerOptions options;
+  options.kind = kind;
+  options.steps = 12;
+  options.eta = eta;
+  return Sampler(NoiseSchedule({}), options);
+}
+
+std::vector<ImageId> some_images() {
+  return {{0, 0}, {1, 0}, {1, 1}, {0, 1}, {2, 7}, {2, 1 << 20}, {0, 2}};
+}
+
+TEST(SampleImages, DoNotDependOnTheBatchOrTheirNeighbours) {
+  const std::vector<ImageId> ids = some_images();
+  for (const Sampler& how : {sampler(SamplerKind::kDdpm), sampler(SamplerKind::kDdim),
+                             sampler(SamplerKind::kDdim, 0.7)}) {
+    const at::Tensor whole = sample_images(stand_in, how, kShape, ids, true, 5);
+    EXPECT_EQ(whole.sizes(), at::IntArrayRef({7, 4, 6, 3}));
+    EXPECT_EQ(whole.scalar_type(), at::kByte);
+    for (std::size_t size : {1u, 3u})
+      for (std::size_t begin = 0; begin + size <= ids.size(); ++begin) {
+        const at::Tensor part =
+            sample_images(stand_in, how, kShape, std::span(ids).subspan(begin, size), true, 5);
+        const at::Tensor same = whole.narrow(0, static_cast<int64_t>(begin),
+                                             static_cast<int64_t>(size));
+        EXPECT_LE((part.to(at::kInt) - same.to(at::kInt)).abs().max().item<int>(), 1);
+      }
+  }
+}
+
+TEST(SampleImages, SeedLabelAndIndexEachGiveAnotherImage) {
+  const Sampler how = sampler(SamplerKind::kDdim);
+  const auto one = [&](ImageId id, uint64_t seed) {
+    return sample_images(stand_in, how, kShape, {&id, 1}, false, seed);
+  };
+  const at::Tensor base = one({0, 0}, 0);
+  EXPECT_TRUE(base.equal(one({0, 0}, 0)));
+  EXPECT_FALSE(base.equal(one({0, 0}, 1)));
+  EXPECT_FALSE(base.equal(one({1, 0}, 0)));
+  EXPECT_FALSE(base.equal(one({0, 1}, 0)));
+  EXPECT_FALSE(base.equal(one({0, int64_t{1} << 32}, 0)));
+}
+
+TEST(SampleImages, ValuesBecomeGreyLevelsByRounding) {
+  SamplerOptions options;
+  options.steps = 1;
+  options.prediction = Prediction::kSample;
+  options.clip_sample = false;
+  const Sampler how(NoiseSchedule({}), options);  // one step at t = 0: the output is the image
+  const std::vector<ImageId> ids{{0, 0}};
+  for (const auto& [value, grey] : std::vector<std::pair<double, int>>{
+           {-1, 0}, {-3, 0}, {1, 255}, {2, 255}, {0, 128}, {2 * 100.4 / 255 - 1, 100},
+           {2 * 100.6 / 255 - 1, 101}}) {
+    const DenoiserFn constant = [v = value](const at::Tensor& x, const at::Tensor&,
+                                            const at::Tensor&) { return at::full_like(x, v); };
+    const at::Tensor image = sample_images(constant, how, kShape, ids, false, 0);
+    EXPECT_EQ(image.min().item<int>(), grey) << value;
+    EXPECT_EQ(image.max().item<int>(), grey) << value;
+  }
+}
+
+TEST(SampleImages, StartFromUnitNoiseInChannelOrder) {
+  // A network that reports what it is given; the sampler then returns it as the clean image.
+  at::Tensor seen;
+  const DenoiserFn spy = [&](const at::Tensor& x, const at::Tensor& t, const at::Tensor& labels) {
+    EXPECT_EQ(t.scalar_type(), at::kLong);
+    EXPECT_FALSE(labels.defined());
+    seen = x.clone();
+    return x;
+  };
+  SamplerOptions options;
+  options.steps = 1;
+  options.prediction = Prediction::kSample;
+  const std::vector<ImageId> ids{{0, 0}, {0, 1}, {0, 2}, {0, 3}};
+  const ImageShape shape{2, 24, 40};
+  const at::Tensor image =
+      sample_images(spy, Sampler(NoiseSchedule({}), options), shape, ids, false, 0);
+  const double n = static_cast<double>(seen.numel());
+  EXPECT_LT(std::abs(seen.mean().item<double>()), 4.9 / std::sqrt(n));
+  EXPECT_LT(std::abs(seen.square().mean().item<double>() - 1), 4.9 * std::sqrt(2 / n));
+  const double expected = std::clamp(seen[2][1][5][7].item<double>() / 2 + 0.5, 0.0, 1.0) * 255;
+  EXPECT_NEAR(image[2][5][7][1].item<double>(), expected, 0.501);
+}
+
+TEST(SampleImages, GuidanceCombinesBothPredictionsInOneCall) {
+  int calls = 0;
+  const DenoiserFn network = [&](const at::Tensor& x, const at::Tensor& t,
+                                 const at::Tensor& labels) {
+    ++calls;
+    EXPECT_EQ(t.size(0), x.size(0));
+    return x * (labels + 1).view({-1, 1, 1, 1});
+  };
+  const at::Tensor x = at::sin(at::arange(12).to(at::kFloat)).view({2, 1, 2, 3});
+  const at::Tensor t = at::zeros({2}, at::kLong), labels = at::arange(2);
+  // (1 + w) (y + 1) x - w (10 + 1) x
+  const at::Tensor out = guided(network, 0.5, 10)(x, t, labels);
+  const at::Tensor expected =
+      x * (1.5 * (labels + 1) - 0.5 * 11).view({-1, 1, 1, 1}).to(at::kFloat);
+  EXPECT_LT((out - expected).abs().max().item<float>(), 1e-5);
+  EXPECT_EQ(calls, 1);
+  const at::Tensor plain = guided(network, 0, 10)(x, t, labels);
+  EXPECT_TRUE(plain.equal(network(x, t, labels)));
+  EXPECT_THROW(guided(network, 1, 10)(x, t, at::Tensor()), std::logic_error);
+}
+
+TEST(SampleImages, ValuesThatAreNotFiniteAreAnError) {
+  const DenoiserFn broken = [](const at::Tensor& x, const at::Tensor&, const at::Tensor&) {
+    at::Tensor out = at::zeros_like(x);
+    out.view({-1})[3] = std::numeric_limits<float>::quiet_NaN();
+    return out;
+  };
+  const std::vector<ImageId> ids{{0, 0}};
+  EXPECT_THROW(sample_images(broken, sampler(SamplerKind::kDdim), kShape, ids, false, 0),
+               DataError);
+}
+
+}  // namespace
+}  // namespace sfumato

@@ -1,0 +1,220 @@
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/cos.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/linspace.h>
+#include <ATen/ops/sin.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
+#include "sfumato/generate/sampler.h"
+#include "sfumato/io/safetensors.h"
+#include "support/shared_folder.h"
+
+namespace sfumato {
+namespace {
+
+constexpr const char* kGolden = "golden/schedulers.safetensors";
+
+at::Tensor golden(const SafetensorsFile& file, const std::string& name) {
+  const TensorInfo& info = file.info(name);
+  std::vector<float> values = to_float32(info);
+  return at::from_blob(values.data(), info.shape, at::kFloat).clone();
+}
+
+/// Runs the stand-in network f(x) = 0.3 x + 0.1 sin(5 x) to the end.
+at::Tensor run_to_end(const Sampler& sampler, at::Tensor x, const at::Tensor& noise) {
+  for (int64_t i = 0; i < std::ssize(sampler.timesteps()); ++i) {
+    const at::Tensor output = 0.3 * x + 0.1 * at::sin(5 * x);
+    x = sampler.step(output, i, x, sampler.needs_noise(i) ? noise[i] : at::Tensor());
+  }
+  return x;
+}
+
+void expect_run_as_golden(const std::string& name, SamplerOptions options) {
+  const SafetensorsFile file(test::shared_folder() / kGolden);
+  options.steps = 10;
+  const Sampler sampler(NoiseSchedule({}), options);
+  std::vector<float> timesteps = to_float32(file.info(name + ".timesteps"));
+  EXPECT_EQ(std::vector<int64_t>(timesteps.begin(), timesteps.end()), sampler.timesteps()) << name;
+  const std::string noise = name + ".noise";
+  const at::Tensor x = run_to_end(sampler, golden(file, "x0"),
+                                  file.contains(noise) ? golden(file, noise) : at::Tensor());
+  const at::Tensor expected = golden(file, name + ".final");
+  EXPECT_LT((x - expected).abs().max().item<float>(), 1e-5) << name;
+  EXPECT_GT(expected.abs().max().item<float>(), 0.01) << name;
+}
+
+TEST(Schedulers, AlphasCumprodAreThoseOfDiffusers) {
+  SFUMATO_NEEDS_SHARED(kGolden);
+  const SafetensorsFile file(test::shared_folder() / kGolden);
+  for (const std::string name :
+       {"linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "linear_zero_snr"}) {
+    NoiseScheduleOptions options;
+    options.rescale_betas_zero_snr = name == "linear_zero_snr";
+    options.schedule =
+        parse_beta_schedule(options.rescale_betas_zero_snr ? std::string("linear") : name);
+    const NoiseSchedule schedule(options);
+    const std::vector<float> expected = to_float32(file.info("alphas_cumprod." + name));
+    ASSERT_EQ(schedule.size(), std::ssize(expected));
+    // Not bit for bit: torch's float32 linspace differs between processors, and with zero SNR the
+    // last entries are what is left after cancellation.
+    for (int64_t t = 0; t < schedule.size(); ++t) {
+      const float wanted = expected[static_cast<std::size_t>(t)];
+      EXPECT_NEAR(schedule.alpha_cumprod(t), wanted, 5e-7) << name << " at " << t;
+      EXPECT_NEAR(schedule.alpha_cumprod(t), wanted, 5e-5 * wanted) << name << " at " << t;
+    }
+  }
+}
+
+TEST(Schedulers, EveryDdpmRunEndsWhereDiffusersEnds) {
+  SFUMATO_NEEDS_SHARED(kGolden);
+  for (const std::string prediction : {"epsilon", "sample", "v_prediction"})
+    for (const std::string variance : {"fixed_small", "fixed_large"}) {
+      SamplerOptions options;
+      options.kind = SamplerKind::kDdpm;
+      options.prediction = parse_prediction(prediction);
+      options.variance = parse_ddpm_variance(variance);
+      expect_run_as_golden("ddpm." + prediction + "." + variance, options);
+      if (variance != "fixed_small") continue;
+      options.variance = DdpmVariance::kFixedSmallLog;  // the same number by another route
+      expect_run_as_golden("ddpm." + prediction + "." + variance, options);
+    }
+}
+
+TEST(Schedulers, EveryDdimRunEndsWhereDiffusersEnds) {
+  SFUMATO_NEEDS_SHARED(kGolden);
+  for (const std::string prediction : {"epsilon", "sample", "v_prediction"})
+    for (const std::string spacing : {"leading", "trailing", "linspace"}) {
+      SamplerOptions options;
+      options.prediction = parse_prediction(prediction);
+      options.spacing = parse_timestep_spacing(spacing);
+      expect_run_as_golden("ddim." + prediction + "." + spacing, options);
+    }
+  SamplerOptions clipped;
+  clipped.use_clipped_model_output = true;
+  expect_run_as_golden("ddim.epsilon.clipped_eps", clipped);
+}
+
+TEST(Schedulers, GridsAtOddCountsAreThoseOfDiffusers) {
+  // timesteps of diffusers' DDIMScheduler for 1000 training timesteps.
+  const auto grid = [](int64_t steps, TimestepSpacing spacing, int64_t offset = 0) {
+    SamplerOptions options;
+    options.steps = steps;
+    options.spacing = spacing;
+    options.steps_offset = offset;
+    return Sampler(NoiseSchedule({}), options).timesteps();
+  };
+  using Grid = std::vector<int64_t>;
+  EXPECT_EQ(grid(7, TimestepSpacing::kTrailing), (Grid{999, 856, 713, 570, 428, 285, 142}));
+  EXPECT_EQ(grid(7, TimestepSpacing::kLinspace), (Grid{999, 832, 666, 500, 333, 166, 0}));
+  EXPECT_EQ(grid(7, TimestepSpacing::kLeading, 1), (Grid{853, 711, 569, 427, 285, 143, 1}));
+  EXPECT_EQ(grid(1, TimestepSpacing::kLinspace), (Grid{0}));
+  EXPECT_EQ(grid(1, TimestepSpacing::kTrailing), (Grid{999}));
+  for (const auto spacing :
+       {TimestepSpacing::kLeading, TimestepSpacing::kTrailing, TimestepSpacing::kLinspace})
+    for (int64_t steps = 1; steps <= 1000; ++steps) {
+      const Grid all = grid(steps, spacing);
+      ASSERT_EQ(std::ssize(all), steps);
+      for (std::size_t i = 1; i < all.size(); ++i) ASSERT_LT(all[i], all[i - 1]) << steps;
+    }
+}
+
+TEST(Schedulers, EtaAddsNoiseOfTheRightSizeAndOneIsDdpm) {
+  // With every timestep visited, DDIM with eta = 1 is DDPM with the posterior variance (Song et al.
+  // 2021, section 4.1).
+  NoiseScheduleOptions schedule;
+  schedule.num_train_timesteps = 20;
+  SamplerOptions ddim, ddpm;
+  ddim.steps = ddpm.steps = 20;
+  ddim.eta = 1;
+  ddpm.kind = SamplerKind::kDdpm;
+  ddim.clip_sample = ddpm.clip_sample = false;
+  const Sampler a(NoiseSchedule(schedule), ddim), b(NoiseSchedule(schedule), ddpm);
+  const at::Tensor x = at::sin(at::linspace(0, 50, 48)).view({1, 3, 4, 4});
+  const at::Tensor noise = at::cos(at::linspace(0, 90, 20 * 48)).view({20, 1, 3, 4, 4});
+  EXPECT_LT((run_to_end(a, x, noise) - run_to_end(b, x, noise)).abs().max().item<float>(), 1e-5);
+  SamplerOptions still = ddim;
+  still.eta = 0;
+  EXPECT_GT((run_to_end(Sampler(NoiseSchedule(schedule), still), x, noise) -
+             run_to_end(b, x, noise))
+                .abs()
+                .max()
+                .item<float>(),
+            1e-3);
+}
+
+TEST(Schedulers, AlphaOneDecidesTheLastDdimStep) {
+  // From t = 0 with set_alpha_to_one the result is the predicted clean image; without it x stays at
+  // the level of timestep 0.
+  SamplerOptions options;
+  options.steps = 10;
+  options.clip_sample = false;
+  options.prediction = Prediction::kSample;
+  const at::Tensor x = at::sin(at::linspace(0, 9, 48)).view({1, 3, 4, 4});
+  const at::Tensor output = at::cos(x);
+  const Sampler one(NoiseSchedule({}), options);
+  EXPECT_LT((one.step(output, 9, x, {}) - output).abs().max().item<float>(), 1e-6);
+  options.set_alpha_to_one = false;
+  const Sampler first(NoiseSchedule({}), options);
+  EXPECT_LT((first.step(output, 9, x, {}) - x).abs().max().item<float>(), 1e-5);
+}
+
+TEST(Schedulers, ImpossibleOptionsAreRefused) {
+  SamplerOptions options;
+  options.steps = 1001;
+  EXPECT_THROW(Sampler(NoiseSchedule({}), options), UsageError);
+  options.steps = 1000;
+  options.steps_offset = 1;
+  EXPECT_THROW(Sampler(NoiseSchedule({}), options), UsageError);
+  NoiseScheduleOptions zero_snr;
+  zero_snr.rescale_betas_zero_snr = true;
+  SamplerOptions epsilon;
+  epsilon.spacing = TimestepSpacing::kTrailing;
+  EXPECT_THROW(Sampler(NoiseSchedule(zero_snr), epsilon), UsageError);
+  epsilon.prediction = Prediction::kVPrediction;
+  EXPECT_NO_THROW(Sampler(NoiseSchedule(zero_snr), epsilon));
+  EXPECT_THROW(parse_ddpm_variance("fixed_large_log"), UsageError);
+  EXPECT_THROW(parse_ddpm_variance("learned_range"), UsageError);
+  EXPECT_THROW(parse_beta_schedule("cosine"), UsageError);
+  EXPECT_THROW(NoiseSchedule({.num_train_timesteps = 0}), UsageError);
+  EXPECT_THROW(NoiseSchedule({.beta_end = 1.0}), UsageError);
+}
+
+TEST(Schedulers, ConfigurationsHoldEveryFieldOfDiffusers) {
+  SFUMATO_NEEDS_SHARED("golden/schedulers.json");
+  SamplerOptions options;
+  options.kind = SamplerKind::kDdpm;
+  options.variance = DdpmVariance::kFixedLarge;
+  options.prediction = Prediction::kVPrediction;
+  const auto ddpm = Sampler(NoiseSchedule({}), options).scheduler_config();
+  EXPECT_EQ(ddpm["_class_name"], "DDPMScheduler");
+  EXPECT_EQ(ddpm["variance_type"], "fixed_large");
+  EXPECT_EQ(ddpm["prediction_type"], "v_prediction");
+  EXPECT_EQ(ddpm["timestep_spacing"], "leading");
+  options.kind = SamplerKind::kDdim;
+  const auto ddim = Sampler(NoiseSchedule({}), options).scheduler_config();
+  EXPECT_EQ(ddim["_class_name"], "DDIMScheduler");
+  // The recorded configurations are Python literals; their keys are what counts.
+  const auto recorded =
+      nlohmann::json::parse(read_file(test::shared_folder() / "golden/schedulers.json"));
+  for (const auto& [name, config] :
+       {std::pair{"ddpm.epsilon.fixed_small", ddpm}, std::pair{"ddim.epsilon.leading", ddim}}) {
+    const std::string literal = recorded[name];
+    const std::string fields = literal.substr(0, literal.find("'_use_default_values'"));
+    for (const auto& [key, value] : config.items()) {
+      if (key.starts_with("_")) continue;
+      EXPECT_NE(fields.find("'" + key + "':"), fields.npos) << key;
+    }
+    EXPECT_EQ(std::count(fields.begin(), fields.end(), ':'), std::ssize(config) - 2) << name;
+  }
+}
+
+}  // namespace
+}  // namespace sfumato

@@ -1,0 +1,219 @@
+// The Gaussian mechanism: how much noise, when, on what, and that it is paid for.
+#include <ATen/ops/tensor.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "grad/small_network.h"
+#include "sfumato/core/error.h"
+#include "sfumato/grad/clipped_sum.h"
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/privacy/secure_random.h"
+#include "support/error_message.h"
+#include "support/temp_folder.h"
+
+namespace sfumato {
+namespace {
+
+using namespace test;
+using ::testing::HasSubstr;
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// Two-sided bounds of false alarm 1e-6. The keys are fixed, so a test passes always or never.
+constexpr double kNormalBound = 4.892;            // |Z|
+const double kKsBound = std::sqrt(-0.5 * std::log(0.5e-6));  // sqrt(n) D, Massart 1990
+
+/// Two matrices of equal shape and a vector.
+struct TwoMatrices : Module {
+  Linear a{300, 300}, b{300, 300, false};
+  TwoMatrices() {
+    add_child("a", a);
+    add_child("b", b);
+    name_parameters();
+  }
+};
+
+class NoisyGradients : public ::testing::Test {
+ protected:
+  static constexpr double kClipNorm = 2.5, kSigma = 0.7, kExpected = 32;
+
+  NoisyGradient release(ClippedSum&& sum, double sigma = kSigma, double expected = kExpected) {
+    return NoisyGradient::release(std::move(sum), sigma, expected, key,
+                                  ledger.charge(step++, key));
+  }
+
+  TempFolder folder;
+  SecureKey key = SecureKey::insecure_for_tests(7);
+  Ledger ledger = Ledger::create(folder / "ledger.jsonl", {{"test", true}}, 1000, key);
+  int64_t step = 0;
+  TwoMatrices network;
+  GradientEngine engine{network.parameters(), {Clipping::kFlat, kClipNorm, 0.01}};
+};
+
+std::vector<double> values_of(const at::Tensor& tensor) {
+  const at::Tensor flat = tensor.to(at::kDouble).contiguous().view({-1});
+  const double* data = flat.const_data_ptr<double>();
+  return {data, data + flat.numel()};
+}
+
+double mean_of(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double v : values) sum += v;
+  return sum / static_cast<double>(values.size());
+}
+
+/// Root mean square: the standard deviation about a known mean of zero.
+double rms_of(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double v : values) sum += v * v;
+  return std::sqrt(sum / static_cast<double>(values.size()));
+}
+
+double correlation(const at::Tensor& a, const at::Tensor& b) {
+  const std::vector<double> x = values_of(a), y = values_of(b);
+  double sum = 0;
+  for (size_t i = 0; i < x.size(); ++i) sum += x[i] * y[i];
+  return sum / (static_cast<double>(x.size()) * rms_of(x) * rms_of(y));
+}
+
+void expect_normal(std::vector<double> values, double stddev) {
+  const double n = static_cast<double>(values.size());
+  EXPECT_LE(std::abs(mean_of(values)), kNormalBound * stddev / std::sqrt(n));
+  EXPECT_LE(std::abs(rms_of(values) / stddev - 1), kNormalBound / std::sqrt(2 * n));
+  std::sort(values.begin(), values.end());
+  double distance = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double cdf = 0.5 * std::erfc(-values[i] / (stddev * std::sqrt(2.0)));
+    distance = std::max({distance, std::abs(cdf - static_cast<double>(i) / n),
+                         std::abs(cdf - static_cast<double>(i + 1) / n)});
+  }
+  EXPECT_LE(std::sqrt(n) * distance, kKsBound);
+}
+
+TEST_F(NoisyGradients, AnEmptyBatchIsGaussianNoiseOfSigmaTimesClipOverExpectedBatch) {
+  const NoisyGradient gradient = release(engine.take());
+  ASSERT_EQ(gradient.gradients().size(), 3u);
+  for (size_t j = 0; j < 3; ++j) {
+    EXPECT_EQ(gradient.gradients()[j].sizes(), engine.trainable()[j]->value.sizes());
+    expect_normal(values_of(gradient.gradients()[j]), kSigma * kClipNorm / kExpected);
+  }
+}
+
+TEST_F(NoisyGradients, TensorsAndStepsHaveNoiseOfTheirOwn) {
+  const NoisyGradient first = release(engine.take()), second = release(engine.take());
+  const at::Tensor a1 = first.gradients()[0], b1 = first.gradients()[2];
+  const at::Tensor a2 = second.gradients()[0], b2 = second.gradients()[2];
+  ASSERT_EQ(a1.sizes(), b1.sizes());
+  const double bound = kNormalBound / std::sqrt(static_cast<double>(a1.numel()));
+  EXPECT_LE(std::abs(correlation(a1, b1)), bound) << "two tensors of one step";
+  EXPECT_LE(std::abs(correlation(a1, a2)), bound) << "two steps of one tensor";
+  EXPECT_LE(std::abs(correlation(b1, b2)), bound);
+  EXPECT_LE(std::abs(correlation(a1, b2)), bound);
+  EXPECT_NEAR(correlation(a1, a1), 1.0, 1e-9);
+}
+
+TEST_F(NoisyGradients, AStepTakenAgainAfterACrashHasNewNoise) {
+  const NoisyGradient first = release(engine.take());
+  { const Ledger gone = std::move(ledger); }
+  Ledger again = Ledger::open(folder / "ledger.jsonl");
+  const SecureKey new_key = SecureKey::insecure_for_tests(8);
+  again.resume(new_key);
+  const NoisyGradient second = NoisyGradient::release(engine.take(), kSigma, kExpected, new_key,
+                                                      again.charge(0, new_key));
+  EXPECT_LE(std::abs(correlation(first.gradients()[0], second.gradients()[0])),
+            kNormalBound / 300);
+}
+
+/// Adds examples whose gradients are known to be `value` in one element of b, nothing elsewhere.
+void add_examples(GradientEngine& engine, TwoMatrices& network, int64_t examples, double value) {
+  at::Tensor x = at::zeros({examples, 300}), dy = at::zeros({examples, 300});
+  x.select(1, 5).fill_(1.0);
+  dy.select(1, 3).fill_(value);
+  engine.accumulate(examples, 1, {}, [&](Tape& tape) {
+    const at::Tensor none = at::mul(network.a.forward(at::zeros({examples, 300}), &tape), 0.0);
+    return at::mul(network.b.forward(x, &tape), dy).add(none).sum({1});
+  });
+}
+
+TEST_F(NoisyGradients, NoiseIsAddedOnceHoweverManyPhysicalBatches) {
+  for (const int64_t batches : {1, 2, 8, 25}) {
+    for (int64_t i = 0; i < batches; ++i) add_examples(engine, network, 3, 0.5);
+    const NoisyGradient gradient = release(engine.take());
+    // Only one element holds a signal.
+    expect_normal(values_of(gradient.gradients()[0]), kSigma * kClipNorm / kExpected);
+    expect_normal(values_of(gradient.gradients()[2][0]), kSigma * kClipNorm / kExpected);
+  }
+}
+
+TEST_F(NoisyGradients, TheDivisorIsTheExpectedBatchAndNotTheRealOne) {
+  for (const int64_t examples : {1, 3, 64}) {
+    add_examples(engine, network, examples, 0.5);
+    const NoisyGradient gradient = release(engine.take(), 1e-7, 32);
+    EXPECT_NEAR(gradient.gradients()[2][3][5].item<double>(),
+                0.5 * static_cast<double>(examples) / 32, 1e-5);
+  }
+}
+
+TEST_F(NoisyGradients, NoiseGrowsWithTheClipNorm) {
+  for (const double clip_norm : {1e-3, 40.0}) {
+    GradientEngine other(network.parameters(), {Clipping::kFlat, clip_norm, 0.01});
+    const NoisyGradient gradient = release(other.take());
+    expect_normal(values_of(gradient.gradients()[0]), kSigma * clip_norm / kExpected);
+  }
+}
+
+TEST_F(NoisyGradients, AChargeOfAnotherKeyIsRefused) {
+  const SecureKey other = SecureKey::insecure_for_tests(9);
+  ChargedStep charge = ledger.charge(0, key);
+  EXPECT_THAT(error_message<PrivacyError>([&] {
+                NoisyGradient::release(engine.take(), kSigma, kExpected, other, std::move(charge));
+              }),
+              HasSubstr(other.id()));
+}
+
+TEST_F(NoisyGradients, AChargePaysForOneRelease) {
+  ChargedStep charge = ledger.charge(0, key);
+  NoisyGradient::release(engine.take(), kSigma, kExpected, key, std::move(charge));
+  EXPECT_THAT(error_message<PrivacyError>([&] {
+                NoisyGradient::release(engine.take(), kSigma, kExpected, key, std::move(charge));
+              }),
+              HasSubstr("used twice"));
+  // Nor does the one that it was moved from.
+  ChargedStep next = ledger.charge(1, key);
+  const ChargedStep moved = std::move(next);
+  EXPECT_THROW(
+      NoisyGradient::release(engine.take(), kSigma, kExpected, key, std::move(next)),
+      PrivacyError);
+}
+
+TEST_F(NoisyGradients, AClippedSumIsReleasedOnce) {
+  ClippedSum sum = engine.take();
+  const NoisyGradient kept = release(std::move(sum));
+  EXPECT_THAT(error_message<PrivacyError>([&] { release(std::move(sum)); }),
+              HasSubstr("already released"));
+}
+
+TEST_F(NoisyGradients, WithoutNoiseOrDivisorThereIsNoRelease) {
+  for (const double bad : {0.0, -1.0, kNaN, kInfinity}) {
+    EXPECT_THAT(error_message<PrivacyError>([&] { release(engine.take(), bad); }),
+                HasSubstr("noise multiplier"));
+    EXPECT_THAT(error_message<PrivacyError>([&] { release(engine.take(), kSigma, bad); }),
+                HasSubstr("expected batch size"));
+  }
+}
+
+TEST_F(NoisyGradients, OrdinaryTrainingDividesByTheBatchAndAddsNothing) {
+  const NoisyGradient gradient =
+      NoisyGradient::not_private({at::tensor({6.0f, -3.0f}), at::tensor({1.5f})}, 3);
+  EXPECT_TRUE(gradient.gradients()[0].equal(at::tensor({2.0f, -1.0f})));
+  EXPECT_TRUE(gradient.gradients()[1].equal(at::tensor({0.5f})));
+}
+
+}  // namespace
+}  // namespace sfumato

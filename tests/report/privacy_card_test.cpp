@@ -1,0 +1,170 @@
+#include "sfumato/report/privacy_card.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
+#include "sfumato/io/json_file.h"
+#include "support/temp_folder.h"
+
+namespace sfumato {
+namespace {
+
+using testing::Contains;
+using testing::HasSubstr;
+using testing::Not;
+using testing::Pair;
+
+PrivacyCard private_card() {
+  PrivacyCard card;
+  card.status = PrivacyCard::Status::kPrivate;
+  card.epsilon = 9.87654;
+  card.delta = 1e-5;
+  card.unit = "one image";
+  card.adjacency = "add_remove";
+  card.order = 3.5;
+  card.noise = "ChaCha20";
+  card.public_data = {"glyphs"};
+  card.stages = {{.name = "train",
+                  .sample_rate = 0.01,
+                  .noise_multiplier = 0.75,
+                  .steps_planned = 400,
+                  .steps_charged = 402,
+                  .clip_norm_l2 = 0.5,
+                  .clipping = "flat",
+                  .expected_batch_size = 600}};
+  card.data_manifest_hash = "abc";
+  card.num_classes = 10;
+  return card;
+}
+
+TEST(PrivacyCard, StatesTheClaim) {
+  const auto json = to_json(private_card());
+  EXPECT_EQ(json["status"], "private");
+  EXPECT_EQ(json["epsilon"], 9.87654);
+  EXPECT_EQ(json["delta"], 1e-5);
+  EXPECT_TRUE(json["epsilon_lower"].is_null());
+  EXPECT_EQ(json["stages"][0]["steps_charged"], 402);
+  EXPECT_EQ(json["public_facts"]["num_classes"], 10);
+  for (const char* key : {"schema_version", "sampler", "accountant", "order", "noise", "code",
+                          "data_manifest_hash", "plan_hash", "ledger_head_hash", "not_covered"})
+    EXPECT_TRUE(json.contains(key)) << key;
+
+  const std::string text = card_markdown(json);
+  EXPECT_THAT(text, HasSubstr("ε = 9.877 and δ = 1e-05"));
+  EXPECT_THAT(text, HasSubstr("one image"));
+  EXPECT_THAT(text, HasSubstr("added or removed"));
+  EXPECT_THAT(text, HasSubstr("402 steps charged of 400 planned"));
+  EXPECT_THAT(text, Not(HasSubstr("VOID")));
+  EXPECT_THAT(text, Not(HasSubstr("NOT PRIVATE")));
+  EXPECT_EQ(card_banner(json).banner, ReportBanner::kPrivate);
+  EXPECT_THAT(card_rows(json), Contains(Pair("ε", "9.877")));
+  EXPECT_FALSE(card_notes(json).empty());
+}
+
+TEST(PrivacyCard, SaysNotPrivateAndShowsNoEpsilon) {
+  PrivacyCard card = private_card();
+  card.status = PrivacyCard::Status::kNotPrivate;
+  card.reasons = {"privacy.enabled is false"};
+  const auto json = to_json(card);
+  EXPECT_TRUE(json["epsilon"].is_null());
+  EXPECT_TRUE(json["delta"].is_null());
+  EXPECT_THAT(card_markdown(json), HasSubstr("NOT PRIVATE"));
+  EXPECT_THAT(card_markdown(json), HasSubstr("privacy.enabled is false"));
+  EXPECT_THAT(card_markdown(json), Not(HasSubstr("9.877")));
+  EXPECT_EQ(card_banner(json).banner, ReportBanner::kNotPrivate);
+}
+
+TEST(PrivacyCard, SaysVoidAndWhy) {
+  for (const auto& json : {void_card("nobody knows"), voided(to_json(private_card()), "nobody knows")}) {
+    EXPECT_EQ(json["status"], "void");
+    EXPECT_TRUE(json["epsilon"].is_null());
+    EXPECT_THAT(card_markdown(json), HasSubstr("VOID"));
+    EXPECT_THAT(card_markdown(json), HasSubstr("nobody knows"));
+    EXPECT_THAT(card_markdown(json), Not(HasSubstr("9.877")));
+    EXPECT_EQ(card_banner(json).banner, ReportBanner::kVoid);
+  }
+  PrivacyCard card;
+  card.status = PrivacyCard::Status::kNotPrivate;
+  EXPECT_EQ(voided(to_json(card), "x")["status"], "not_private");
+}
+
+TEST(PrivacyCard, ClaimsNothingWithoutNumbers) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (const auto& [epsilon, delta] : std::vector<std::pair<double, double>>{
+           {infinity, 1e-5}, {std::nan(""), 1e-5}, {-1, 1e-5}, {3, 0}, {3, 1}, {3, std::nan("")}}) {
+    PrivacyCard card = private_card();
+    card.epsilon = epsilon;
+    card.delta = delta;
+    EXPECT_EQ(to_json(card)["status"], "void") << epsilon << " " << delta;
+    EXPECT_TRUE(to_json(card)["epsilon"].is_null());
+  }
+  EXPECT_EQ(to_json(PrivacyCard{})["status"], "void");
+  PrivacyCard doubtful = private_card();
+  doubtful.reasons = {"shuffled batches"};
+  EXPECT_EQ(to_json(doubtful)["status"], "void");
+}
+
+TEST(PrivacyCard, EpsilonIsRoundedUp) {
+  EXPECT_EQ(epsilon_text(10), "10");
+  EXPECT_EQ(epsilon_text(9.9), "9.9");
+  EXPECT_EQ(epsilon_text(0.7), "0.7");
+  EXPECT_EQ(epsilon_text(9.87601), "9.877");
+  EXPECT_EQ(epsilon_text(9.99951), "10");
+  EXPECT_EQ(epsilon_text(0.0123401), "0.01235");
+  EXPECT_EQ(epsilon_text(123.41), "123.5");
+  EXPECT_EQ(epsilon_text(0), "0");
+}
+
+TEST(PrivacyCard, ReadsBackWhatWasWritten) {
+  const test::TempFolder folder;
+  const auto json = to_json(private_card());
+  write_json_atomic(folder / "privacy_card.json", json);
+  const auto back = read_privacy_card(folder / "privacy_card.json");
+  EXPECT_EQ(back.dump(), json.dump());  // order included
+  const auto missing = read_privacy_card(folder / "nothing.json");
+  EXPECT_EQ(missing["status"], "void");
+  EXPECT_THAT(card_markdown(missing), HasSubstr("no privacy card found beside the weights"));
+}
+
+TEST(PrivacyCard, ForeignFilesAreRefused) {
+  const test::TempFolder folder;
+  const auto path = folder / "privacy_card.json";
+  const auto refused = [&](const std::string& text) {
+    write_file_atomic(path, text);
+    EXPECT_THROW(read_privacy_card(path), DataError) << text;
+  };
+  refused("{");
+  refused("[]");
+  refused("{}");
+  auto json = to_json(private_card());
+  json["schema_version"] = 2;
+  refused(json.dump());
+  json = to_json(private_card());
+  json["status"] = "fine";
+  refused(json.dump());
+  for (const char* key : {"epsilon", "delta", "unit", "statement"}) {
+    json = to_json(private_card());
+    json[key] = nullptr;
+    refused(json.dump());
+  }
+}
+
+TEST(PrivacyCard, MarkdownCannotBeInjected) {
+  PrivacyCard card = private_card();
+  card.noise = "a|b\n<script>*x*";
+  const std::string text = card_markdown(to_json(card));
+  EXPECT_THAT(text, HasSubstr("a\\|b &lt;script&gt;\\*x\\*"));
+  EXPECT_THAT(text, Not(HasSubstr("<script>")));
+}
+
+}  // namespace
+}  // namespace sfumato

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""The documents agree with the code: maps name every file, links lead somewhere, the README lists
+every subcommand, and every configuration is accepted."""
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from sfumato_cli import ROOT, check, main
+
+
+def check_maps() -> None:
+    text = (ROOT / "src/README.md").read_text()
+    areas = [path for path in (ROOT / "src").iterdir() if path.is_dir()]
+    for area in sorted(areas) + [ROOT / "models"]:
+        section = re.search(rf"^## {area.name}\b.*?(?=^## |\Z)", text, re.M | re.S)
+        check(section, f"src/README.md has no section on {area.name}")
+        files = [*area.glob("*.cpp"), *area.glob("*.h"),
+                 *(ROOT / "include/sfumato" / area.name).glob("*.h")]
+        missing = {file.stem for file in files if f"`{file.stem}`" not in section[0]}
+        check(not missing, f"src/README.md, {area.name}: no line on {sorted(missing)}")
+    kernels = (ROOT / "kernels/README.md").read_text()
+    for header in (ROOT / "kernels").glob("*.h"):
+        check(header.stem in kernels, f"kernels/README.md has no row for {header.stem}")
+
+
+def check_named_tests() -> None:
+    """Every test that tests/README.md names for a law exists."""
+    sources = "".join(path.read_text() for path in (ROOT / "tests").glob("*/*_test.cpp"))
+    for suite, name in re.findall(r"`(\w+)\.([A-Z]\w+)`", (ROOT / "tests/README.md").read_text()):
+        check(re.search(rf"\(\s*{suite},\s*{name}\b", sources), f"no test {suite}.{name}")
+
+
+def check_links() -> None:
+    folders = ("", "src", "kernels", "tests", "configs", "models/public")
+    for page in [path for folder in folders for path in (ROOT / folder).glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if not re.match(r"https?://", target):
+                check((page.parent / target).exists(), f"{page.name}: no {target}")
+
+
+def check_subcommands(sfumato) -> None:
+    listed = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.M))
+    shown = sfumato.run("--help").stdout.split("ubcommands:")[-1]
+    real = set(re.findall(r"^  (\w+) {2,}", shown, re.M))
+    check(real == listed, f"the README lists {sorted(listed)}, the program has {sorted(real)}")
+    for name in real:
+        check(sfumato.run(name, "--help").stdout, f"{name} --help is empty")
+
+
+def check_configurations(sfumato) -> None:
+    for path in sorted((ROOT / "configs").glob("*.yaml")):
+        # A store that is not there is found after the settings are read.
+        said = sfumato.run("train", "--config", path, "data.store=/nowhere", "run.dir=/nowhere/run",
+                           "mechanism.noise_multiplier=1", "mechanism.target_epsilon=null",
+                           expect=3).stderr
+        check("/nowhere" in said, f"{path.name}: {said}")
+
+
+def check_documents(sfumato, _, __):
+    check_maps()
+    check_named_tests()
+    check_links()
+    check_subcommands(sfumato)
+    check_configurations(sfumato)
+    check("@@" not in (ROOT / "README.md").read_text(), "README.md has numbers to fill in (@@)")
+
+
+if __name__ == "__main__":
+    main(check_documents, __doc__.splitlines()[0])

@@ -1,0 +1,252 @@
+// Resuming: bit-exact where there is no noise, never under-counted where there is, and only with
+// the mechanism, the data and the ledger that the run was started with.
+#include <gmock/gmock.h>
+
+#include <chrono>
+#include <thread>
+
+#include "sfumato/core/error.h"
+#include "support/error_message.h"
+#include "train/tiny_run.h"
+
+namespace sfumato {
+namespace {
+
+using namespace test;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+using Resume = TinyRun;
+
+const std::vector<std::string> kPlain = {
+    "privacy.enabled=false", "optimizer.name=adamw",    "optimizer.weight_decay=0.01",
+    "optimizer.decay=cosine", "optimizer.warmup_steps=2", "diffusion.shift_pixels=1"};
+
+TEST_F(Resume, WithoutPrivacyTheResumedRunEqualsTheUninterruptedOneBitForBit) {
+  start("whole", kPlain);
+  for (const int step : {2, 4}) {
+    const std::string name = "from" + std::to_string(step);
+    copy_run("whole", name, step);
+    const TrainResult result = resume(name, kPlain);
+    EXPECT_EQ(result.steps, 6);
+    const Checkpoint whole = checkpoint("whole", 6), resumed = checkpoint(name, 6);
+    expect_same(whole.model, resumed.model);
+    expect_same(whole.ema, resumed.ema);
+    expect_same(whole.optimizer, resumed.optimizer);
+    EXPECT_EQ(read_file(folder / "whole/release/unet/diffusion_pytorch_model.safetensors"),
+              read_file(result.release / "unet/diffusion_pytorch_model.safetensors"));
+  }
+  EXPECT_GT(differing(checkpoint("whole", 4).model, checkpoint("whole", 6).model), 0);
+}
+
+TEST_F(Resume, AStopInTheMiddleChangesNothing) {
+  std::vector<std::string> changes = kPlain;
+  changes.insert(changes.end(), {"mechanism.steps=30", "run.checkpoint_every=1"});
+  start("whole", changes);
+  std::thread stopper([&] {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!fs::exists(checkpoint_path("stopped", 3) / "DONE") &&
+           std::chrono::steady_clock::now() < deadline)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    set_stop_requested(true);
+  });
+  EXPECT_THROW(start("stopped", changes), Interrupted);
+  stopper.join();
+  set_stop_requested(false);
+  EXPECT_FALSE(fs::exists(checkpoint_path("stopped", 30)));
+  resume("stopped", changes);
+  const Checkpoint whole = checkpoint("whole", 30), resumed = checkpoint("stopped", 30);
+  expect_same(whole.model, resumed.model);
+  expect_same(whole.ema, resumed.ema);
+  expect_same(whole.optimizer, resumed.optimizer);
+}
+
+TEST_F(Resume, EverySessionDrawsNoiseFromAKeyOfItsOwn) {
+  start("run");
+  copy_run("run", "again", 4);
+  write_lines(folder / "again/ledger.jsonl", [&] {  // as it was when step 4 was saved
+    std::vector<std::string> lines = lines_of(folder / "run/ledger.jsonl");
+    while (nlohmann::json::parse(lines.back()).value("step", 0) != 4 ||
+           nlohmann::json::parse(lines.back())["kind"] != "checkpoint")
+      lines.pop_back();
+    return lines;
+  }());
+  EXPECT_EQ(ledger("again").charged_steps, 4);
+  const TrainResult result = resume("again");
+  EXPECT_EQ(result.steps, 6);
+  EXPECT_EQ(result.charged, 6);
+  const LedgerSummary summary = ledger("again");
+  ASSERT_EQ(summary.sessions.size(), 2u);
+  EXPECT_NE(summary.sessions[0].noise_key_id, summary.sessions[1].noise_key_id);
+  const TensorList first = checkpoint("run", 6).model, second = checkpoint("again", 6).model;
+  EXPECT_EQ(differing(first, second), static_cast<int>(first.size())) << "noise was replayed";
+}
+
+/// Ledger lines up to and with the charge number `charges`.
+std::vector<std::string> up_to_charge(std::vector<std::string> lines, int charges) {
+  while (nlohmann::json::parse(lines.back())["kind"] != "charge" ||
+         nlohmann::json::parse(lines.back())["charged"] != charges)
+    lines.pop_back();
+  return lines;
+}
+
+TEST_F(Resume, StepsLostInACrashStayChargedAndTheRunEndsEarlier) {
+  start("run");
+  const std::vector<std::string> lines = lines_of(folder / "run/ledger.jsonl");
+  // The machine stopped in step 6 (number 5), the newest checkpoint being that of step 4.
+  copy_run("run", "one_lost", 4);
+  write_lines(folder / "one_lost/ledger.jsonl", up_to_charge(lines, 5));
+  const TrainResult one = resume("one_lost");
+  EXPECT_EQ(one.steps, 5);
+  EXPECT_EQ(one.charged, 6);
+  EXPECT_EQ(ledger("one_lost").charged_steps, 6);
+  EXPECT_THAT(ledger("one_lost").problems, ElementsAre());
+  EXPECT_TRUE(fs::exists(one.release / "model_index.json"));
+
+  // All six charged, the newest checkpoint being that of step 2.
+  copy_run("run", "all_lost", 2);
+  const TrainResult all = resume("all_lost");
+  EXPECT_EQ(all.steps, 2);
+  EXPECT_EQ(all.charged, 6);
+  EXPECT_DOUBLE_EQ(all.epsilon, one.epsilon) << "what was spent is spent";
+}
+
+TEST_F(Resume, AHalfWrittenChargeCounts) {
+  start("run");
+  const std::vector<std::string> lines = lines_of(folder / "run/ledger.jsonl");
+  copy_run("run", "torn", 4);
+  write_lines(folder / "torn/ledger.jsonl", up_to_charge(lines, 4));
+  copy_run("torn", "whole", 4);
+  const std::string next = up_to_charge(lines, 5).back();
+  const std::string before = read_file(folder / "torn/ledger.jsonl");
+  // The checkpoint's own line belongs between the charges.
+  std::vector<std::string> with_mark = up_to_charge(lines, 5);
+  with_mark.pop_back();
+  write_lines(folder / "whole/ledger.jsonl", with_mark);
+  write_lines(folder / "torn/ledger.jsonl", with_mark);
+  {
+    AppendFile file(folder / "torn/ledger.jsonl");
+    file.append(next.substr(0, next.size() / 2));
+  }
+  EXPECT_EQ(resume("whole").steps, 6);
+  const TrainResult torn = resume("torn");
+  EXPECT_EQ(torn.steps, 5);
+  EXPECT_EQ(torn.charged, 6);
+  EXPECT_EQ(ledger("torn").recoveries, 1);
+}
+
+TEST_F(Resume, AnotherMechanismIsRefusedAndNamed) {
+  start("run");
+  copy_run("run", "again", 4);
+  const std::string ledger_before = read_file(folder / "again/ledger.jsonl");
+  const std::pair<std::string, std::string> changes[] = {
+      {"mechanism.noise_multiplier=0.5", "noise_multiplier: 1.0 in the run, 0.5"},
+      {"mechanism.sample_rate=0.5", "sample_rate: 0.25 in the run, 0.5"},
+      {"mechanism.steps=60", "steps: 6 in the run, 60"},
+      {"mechanism.clip_norm_l2=2", "clip_norm_l2: 1.0 in the run, 2.0"},
+      {"mechanism.expected_batch_size=5", "expected_batch_size: 10.0 in the run, 5.0"},
+      {"mechanism.clipping=automatic", "clipping: 'flat' in the run, 'automatic'"},
+      {"mechanism.delta=1e-2", "delta: 0.001 in the run, 0.01"},
+      {"mechanism.adjacency=add_remove", "adjacency: 'zero_out' in the run, 'add_remove'"},
+  };
+  for (const auto& [change, message] : changes)
+    EXPECT_THAT(error_message<PrivacyError>([&] { resume("again", {change}); }),
+                HasSubstr(message));
+  EXPECT_THROW(resume("again", {"privacy.enabled=false"}), PrivacyError);
+  EXPECT_EQ(read_file(folder / "again/ledger.jsonl"), ledger_before);
+  // Performance is another matter.
+  EXPECT_EQ(resume("again", {"performance.physical_batch=3"}).charged, 6);
+}
+
+TEST_F(Resume, AnotherStoreIsRefused) {
+  start("run");
+  copy_run("run", "again", 4);
+  write_tiny_store(folder / "other", first_records(39));
+  EXPECT_THAT(error_message<PrivacyError>(
+                  [&] { resume("again", {"data.store=" + (folder / "other").string()}); }),
+              HasSubstr("data.store"));
+}
+
+TEST_F(Resume, ALedgerThatWasTamperedWithIsRefused) {
+  start("run");
+  const std::vector<std::string> whole = lines_of(folder / "run/ledger.jsonl");
+  const auto resume_with = [&](const std::vector<std::string>& lines) {
+    fs::remove_all(folder / "again");
+    copy_run("run", "again", 4);
+    write_lines(folder / "again/ledger.jsonl", lines);
+    resume("again");
+  };
+  std::vector<std::string> edited = whole;
+  edited[2].replace(edited[2].find("\"step\":"), 8, "\"step\":9");
+  EXPECT_THAT(error_message<PrivacyError>([&] { resume_with(edited); }), HasSubstr("line 3"));
+
+  std::vector<std::string> missing = whole;
+  missing.erase(missing.begin() + 2);
+  EXPECT_THAT(error_message<PrivacyError>([&] { resume_with(missing); }), HasSubstr("line 3"));
+
+  EXPECT_THAT(error_message<PrivacyError>([&] { resume_with(up_to_charge(whole, 2)); }),
+              HasSubstr("removed from the end"));
+  // Every step of the checkpoint is charged, but its own mark is gone.
+  EXPECT_THAT(error_message<PrivacyError>([&] { resume_with(up_to_charge(whole, 4)); }),
+              HasSubstr("removed from the end"));
+
+  start("twin");
+  EXPECT_THAT(error_message<PrivacyError>([&] { resume_with(lines_of(folder / "twin/ledger.jsonl")); }),
+              HasSubstr("another run"));
+
+  copy_run("run", "bare", 4);
+  fs::remove(folder / "bare/ledger.jsonl");
+  EXPECT_THAT(error_message<PrivacyError>([&] { resume("bare"); }), HasSubstr("ledger"));
+}
+
+TEST_F(Resume, ALedgerThatIsGoneIsNotStartedAnew) {
+  start("run");
+  copy_run("run", "bare", 0);  // no checkpoint is left either
+  fs::remove(folder / "bare/ledger.jsonl");
+  EXPECT_THAT(error_message<PrivacyError>([&] { resume("bare"); }), HasSubstr("ledger"));
+}
+
+TEST_F(Resume, AnIncompleteCheckpointIsPassedOver) {
+  start("run", kPlain);
+  copy_run("run", "again", 6);
+  fs::remove(checkpoint_path("again", 6) / "DONE");
+  EXPECT_EQ(resume("again", kPlain).steps, 6);
+  expect_same(checkpoint("run", 6).model, checkpoint("again", 6).model);
+}
+
+TEST_F(Resume, ADamagedCheckpointIsAnErrorThatNamesIt) {
+  start("run");
+  copy_run("run", "again", 4);
+  const fs::path model = checkpoint_path("again", 4) / "model.safetensors";
+  fs::resize_file(model, fs::file_size(model) / 2);
+  EXPECT_THAT(error_message<DataError>([&] { resume("again"); }), HasSubstr(model.string()));
+}
+
+TEST_F(Resume, ANetworkOfAnotherShapeIsRefused) {
+  start("run", kPlain);
+  copy_run("run", "again", 4);
+  nlohmann::json other = tiny_network();
+  other["block_out_channels"] = {8, 24};
+  write_file_atomic(folder / "other.json", other.dump());
+  std::vector<std::string> changes = kPlain;
+  changes.push_back("model.config=" + (folder / "other.json").string());
+  EXPECT_THAT(error_message<DataError>([&] { resume("again", changes); }), HasSubstr("network"));
+}
+
+TEST_F(Resume, NothingToResumeIsAUsageError) {
+  EXPECT_THAT(error_message<UsageError>([&] { resume("never"); }),
+              AllOf(HasSubstr("never"), HasSubstr("without --resume")));
+}
+
+TEST_F(Resume, AFinishedRunStaysAsItIs) {
+  const TrainResult first = start("run");
+  const TrainResult again = resume("run");
+  EXPECT_EQ(again.steps, first.steps);
+  EXPECT_EQ(again.charged, first.charged);
+  EXPECT_EQ(ledger("run").charged_steps, 6);
+}
+
+}  // namespace
+}  // namespace sfumato

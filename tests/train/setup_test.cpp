@@ -1,0 +1,144 @@
+#include "sfumato/train/setup.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "sfumato/core/error.h"
+#include "sfumato/privacy/mechanism.h"
+#include "support/error_message.h"
+#include "train/tiny_run.h"
+
+namespace sfumato {
+namespace {
+
+using namespace test;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+using RunSetup = TinyRun;
+
+TEST_F(RunSetup, PatternsDecideWhatTrains) {
+  const auto settings = config("run", {"model.trainable=[\"*.bias\", \"conv_in.*\"]"});
+  const auto network = make_network(*settings);
+  int trains = 0;
+  for (const Parameter* p : network->parameters()) {
+    const bool matches = p->name.ends_with(".bias") || p->name.starts_with("conv_in.");
+    EXPECT_EQ(p->trainable, matches) << p->name;
+    EXPECT_EQ(p->value.requires_grad(), matches) << p->name;
+    trains += matches ? 1 : 0;
+  }
+  EXPECT_GT(trains, 10);
+}
+
+TEST_F(RunSetup, APatternWithoutAMatchIsAMistake) {
+  EXPECT_THAT(
+      error_message<UsageError>(
+          [&] { make_network(*config("run", {"model.trainable=[\"*\", \"conv_on.weight\"]"})); }),
+      AllOf(HasSubstr("conv_on.weight"), HasSubstr("did you mean 'conv_in.weight'")));
+}
+
+TEST_F(RunSetup, SomeNetworkIsNeeded) {
+  EXPECT_THAT(error_message<UsageError>([&] { make_network(*config("run", {"model.config="})); }),
+              AllOf(HasSubstr("model.init"), HasSubstr("model.config")));
+}
+
+TEST_F(RunSetup, TheClassTableHasARowForNoLabelWhereLabelsAreDropped) {
+  EXPECT_EQ(class_rows(*config("run", {"diffusion.label_dropout=0"})), 2);
+  EXPECT_EQ(class_rows(*config("run", {"diffusion.label_dropout=0.1"})), 3);
+  EXPECT_EQ(class_rows(*config("run", {"data.num_classes=0", "diffusion.label_dropout=0"})), 0);
+  const auto network = make_network(*config("run"));
+  for (const Parameter* p : network->parameters())
+    if (p->name == "class_embedding.weight") {
+      EXPECT_EQ(p->value.size(0), 3);
+    }
+}
+
+TEST_F(RunSetup, TheSeedDecidesTheInitialWeights) {
+  const auto weight = [&](const std::vector<std::string>& changes) {
+    return make_network(*config("run", changes))->parameters()[0]->value.detach().clone();
+  };
+  EXPECT_TRUE(weight({}).equal(weight({})));
+  EXPECT_FALSE(weight({}).equal(weight({"run.seed=4"})));
+}
+
+TEST_F(RunSetup, AStoreThatDoesNotFitIsRefused) {
+  const RecordStore store = RecordStore::open(folder / "store");
+  const auto settings = config("run");
+  UNet2DConfig fits = make_network(*settings)->config();
+  EXPECT_NO_THROW(check_store_fits(store, fits, *settings));
+
+  UNet2DConfig colour = fits;
+  colour.in_channels = colour.out_channels = 3;
+  EXPECT_THAT(error_message<DataError>([&] { check_store_fits(store, colour, *settings); }),
+              HasSubstr("1 channels, the network takes 3"));
+  UNet2DConfig uneven = fits;
+  uneven.out_channels = 2;
+  EXPECT_THROW(check_store_fits(store, uneven, *settings), DataError);
+  UNet2DConfig deep = fits;
+  deep.block_out_channels = {8, 8, 8, 8, 8};
+  EXPECT_THAT(error_message<DataError>([&] { check_store_fits(store, deep, *settings); }),
+              HasSubstr("8x8"));
+  EXPECT_THAT(error_message<DataError>([&] {
+                check_store_fits(store, fits, *config("run", {"data.num_classes=5"}));
+              }),
+              AllOf(HasSubstr("2 classes"), HasSubstr("5")));
+}
+
+TEST_F(RunSetup, ThePlanIsTheConfigurationsAndTheStoresUnit) {
+  RecordStoreWriter writer(folder / "users", {8, 8, 1, 2, {"across", "down"}, true, 3});
+  for (int i = 0; i < 6; ++i) writer.append(tiny_image(i), i % 2, i / 3);
+  writer.finish({});
+  const auto settings = config(
+      "run", {"mechanism.clip_norm_l2=0.5", "mechanism.clipping=automatic",
+              "mechanism.automatic_gamma=0.2", "mechanism.adjacency=replace_one",
+              "mechanism.noise_multiplier=1.25", "mechanism.expected_batch_size=7"});
+  const MechanismPlan plan = make_plan(*settings, RecordStore::open(folder / "users"));
+  EXPECT_EQ(plan.sample_rate, 0.25);
+  EXPECT_EQ(plan.steps, 6);
+  EXPECT_EQ(plan.noise_multiplier, 1.25);
+  EXPECT_EQ(plan.clip_norm_l2, 0.5);
+  EXPECT_EQ(plan.clipping, "automatic");
+  EXPECT_EQ(plan.automatic_gamma, 0.2);
+  EXPECT_EQ(plan.expected_batch_size, 7);
+  EXPECT_EQ(plan.delta, 1e-3);
+  EXPECT_EQ(plan.adjacency, Adjacency::kReplaceOne);
+  EXPECT_EQ(plan.unit, "one user, at most 3 images");
+  EXPECT_EQ(plan.records_per_unit, 3);
+  EXPECT_TRUE(plan.is_private);
+
+  const ClipOptions clip = clip_options(*settings);
+  EXPECT_EQ(clip.clipping, Clipping::kAutomatic);
+  EXPECT_EQ(clip.clip_norm_l2, 0.5);
+  EXPECT_EQ(clip.automatic_gamma, 0.2);
+}
+
+// Public literals: nothing in the plan is computed from the private set.
+TEST_F(RunSetup, ThePlanDoesNotDependOnTheNumberOfRecords) {
+  write_tiny_store(folder / "smaller", first_records(11));
+  const auto settings = config("run", {"mechanism.target_epsilon=8"});
+  EXPECT_EQ(make_plan(*settings, RecordStore::open(folder / "store")).hash(),
+            make_plan(*settings, RecordStore::open(folder / "smaller")).hash());
+}
+
+TEST_F(RunSetup, OptimizerOptionsAndRateScales) {
+  const auto settings =
+      config("run", {"optimizer.name=sgd", "optimizer.momentum=0.8", "optimizer.weight_decay=0.2",
+                     "optimizer.class_embedding_learning_rate_scale=5"});
+  const OptimizerOptions o = optimizer_options(*settings);
+  EXPECT_EQ(o.kind, OptimizerOptions::Kind::kSgd);
+  EXPECT_EQ(o.momentum, 0.8);
+  EXPECT_EQ(o.weight_decay, 0.2);
+  EXPECT_EQ(optimizer_options(*config("run", {"optimizer.name=adam"})).kind,
+            OptimizerOptions::Kind::kAdam);
+  EXPECT_EQ(optimizer_options(*config("run", {"optimizer.name=adamw"})).kind,
+            OptimizerOptions::Kind::kAdamW);
+  const auto network = make_network(*settings);
+  const std::vector<Parameter*> parameters = network->parameters();
+  const std::vector<double> scales = rate_scales(*settings, parameters);
+  ASSERT_EQ(scales.size(), parameters.size());
+  for (std::size_t i = 0; i < scales.size(); ++i)
+    EXPECT_EQ(scales[i], parameters[i]->name == "class_embedding.weight" ? 5.0 : 1.0);
+}
+
+}  // namespace
+}  // namespace sfumato
