@@ -11,7 +11,8 @@ namespace sfumato {
 void save_unet2d(const std::filesystem::path& folder, const UNet2DConfig& config,
                  const NamedWeights& weights) {
   NamedWeights float32;
-  for (const auto& [name, weight] : weights) float32.emplace_back(name, weight.to(at::kCPU, at::kFloat));
+  for (const auto& [name, weight] : weights)
+    float32.emplace_back(name, weight.to(at::kCPU, at::kFloat));
   make_folder(folder);
   write_tensor_file(folder / "diffusion_pytorch_model.safetensors", float32);
   write_json_atomic(folder / "config.json", config.to_json());

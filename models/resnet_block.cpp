@@ -15,7 +15,8 @@ Activation activation_by_name(const std::string& name) {
   if (name == "mish") return [](const at::Tensor& x) { return at::mish(x); };
   if (name == "gelu") return [](const at::Tensor& x) { return at::gelu(x); };
   if (name == "relu") return [](const at::Tensor& x) { return at::relu(x); };
-  throw UsageError("activation '" + name + "' is not known; allowed: silu, swish, mish, gelu, relu");
+  throw UsageError("activation '" + name +
+                   "' is not known; allowed: silu, swish, mish, gelu, relu");
 }
 
 ResnetBlock::ResnetBlock(const ResnetStyle& style, const Options& o)

@@ -1,7 +1,6 @@
 #include "sfumato/models/unet2d_config.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <cmath>
 #include <functional>

@@ -96,7 +96,8 @@ void check_shape(ConfigComplaints& complaints, const UNet2DConfig& c) {
 
 void check_time(ConfigComplaints& complaints, const UNet2DConfig& c) {
   if (c.time_embedding_type == "learned" && !c.num_train_timesteps)
-    complaints.add("num_train_timesteps: null; the learned time embedding needs its number of rows");
+    complaints.add(
+        "num_train_timesteps: null; the learned time embedding needs its number of rows");
   const double half = static_cast<double>(c.block_out_channels[0] / 2);
   if (c.time_embedding_type == "positional" && !(half - c.freq_shift > 0))
     complaints.add(fmt::format("freq_shift: {}; must be below half of block_out_channels[0], {}",

@@ -6,6 +6,7 @@
 #include "sfumato/core/log.h"
 #include "sfumato/core/text.h"
 #include "sfumato/core/version.h"
+#include "sfumato/grad/page_pool.h"
 
 namespace {
 
@@ -25,6 +26,7 @@ int run(int argc, char** argv) {
                "may be shared."};
   app.set_version_flag("--version", sfumato::version() + " (" + sfumato::git_commit() + ")");
   app.require_subcommand(1);
+  sfumato::install_page_pool();
   using namespace sfumato::cli;
   add_prepare(app);
   add_train(app);

@@ -26,11 +26,11 @@ void paste(const Image& tile, int64_t scale, int64_t top, int64_t left, Image& s
 
 std::vector<std::vector<ImageId>> contact_sheet_rows(std::span<const int64_t> images_per_class,
                                                      int64_t tile_pixels) {
-  const bool one_class = std::ranges::count_if(images_per_class, [](int64_t n) { return n > 0; }) < 2;
+  const bool one_class =
+      std::ranges::count_if(images_per_class, [](int64_t n) { return n > 0; }) < 2;
   const int64_t row_pixels = extent(kSheetColumns, tile_pixels) * (tile_pixels + kSheetGap);
-  const int64_t most_rows =
-      std::max<int64_t>(1, std::min(one_class ? kMaxRowsOfOneClass : kMaxPixels,
-                                    kMaxPixels / row_pixels));
+  const int64_t most_rows = std::max<int64_t>(
+      1, std::min(one_class ? kMaxRowsOfOneClass : kMaxPixels, kMaxPixels / row_pixels));
   std::vector<std::vector<ImageId>> rows;
   for (int64_t label = 0; label < std::ssize(images_per_class); ++label) {
     const int64_t count = images_per_class[static_cast<std::size_t>(label)];

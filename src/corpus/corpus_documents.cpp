@@ -63,8 +63,8 @@ std::string metadata_csv(const CorpusSpec& spec) {
 /// The size class of the Hugging Face hub.
 std::string size_category(int64_t images) {
   const std::vector<std::pair<int64_t, const char*>> steps = {
-      {1'000, "n<1K"},           {10'000, "1K<n<10K"},     {100'000, "10K<n<100K"},
-      {1'000'000, "100K<n<1M"},  {10'000'000, "1M<n<10M"}, {100'000'000, "10M<n<100M"}};
+      {1'000, "n<1K"},          {10'000, "1K<n<10K"},     {100'000, "10K<n<100K"},
+      {1'000'000, "100K<n<1M"}, {10'000'000, "1M<n<10M"}, {100'000'000, "10M<n<100M"}};
   for (const auto& [limit, name] : steps)
     if (images < limit) return name;
   return "100M<n<1B";
@@ -72,11 +72,12 @@ std::string size_category(int64_t images) {
 
 /// The YAML that the Hugging Face hub and `datasets` read. The files are named because the contact
 /// sheet is no part of the data.
-std::string hub_header(const CorpusSpec& spec) {
+std::string hub_header(const CorpusSpec& spec, const Json& card) {
   std::string out = "---\n";
   out += fmt::format("pretty_name: {}\n", Json(title_of(spec)).dump());
   out += fmt::format("size_categories:\n- {}\n", size_category(total_of(spec)));
-  out += "tags:\n- synthetic\n- image\n- differential-privacy\n- sfumato\n";
+  out += "tags:\n- synthetic\n- image\n- sfumato\n";
+  if (card_banner(card).banner == ReportBanner::kPrivate) out += "- differential-privacy\n";
   out += "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path:\n";
   out += spec.format == CorpusFormat::kFolder ? "    - images/**\n    - metadata.csv\n"
                                               : "    - shard-*.tar\n";
@@ -94,16 +95,18 @@ std::string how_to_load(const CorpusSpec& spec) {
 }
 
 std::string readme(const CorpusSpec& spec, const Json& card) {
-  const auto classes = std::ranges::count_if(spec.images_per_class, [](int64_t n) { return n > 0; });
+  const auto classes =
+      std::ranges::count_if(spec.images_per_class, [](int64_t n) { return n > 0; });
   const std::string made = fmt::format(
       "{} synthetic images of {}×{} pixels, {}{}, drawn from a generative model by sfumato {}.",
       total_of(spec), spec.shape.height, spec.shape.width,
       spec.shape.channels == 1 ? "grey" : "RGB",
       classes > 1 ? fmt::format(", {} classes", classes) : "", version());
-  return fmt::format("{}\n# {}\n\n{}\n\n![Contact sheet](contact_sheet.png)\n\n{}\n{}\n## Settings\n\n"
-                     "```json\n{}\n```\n",
-                     hub_header(spec), title_of(spec), made, card_markdown(card), how_to_load(spec),
-                     spec.settings.dump(2));
+  return fmt::format(
+      "{}\n# {}\n\n{}\n\n![Contact sheet](contact_sheet.png)\n\n{}\n{}\n"
+      "## Settings\n\n```json\n{}\n```\n",
+      hub_header(spec, card), title_of(spec), made, card_markdown(card), how_to_load(spec),
+      spec.settings.dump(2));
 }
 
 std::string report(const CorpusSpec& spec, const Json& card, const std::string& sheet_png) {

@@ -73,8 +73,9 @@ void sync_file_system(const fs::path& folder) {
   const int error = errno;
   if (fd >= 0) ::close(fd);
   if (failed)
-    throw DataError(fmt::format("cannot flush '{}' to disk: {}; make room and run again to continue",
-                                folder.string(), std::strerror(error)));
+    throw DataError(
+        fmt::format("cannot flush '{}' to disk: {}; make room and run again to continue",
+                    folder.string(), std::strerror(error)));
 }
 
 void check_spec(const CorpusSpec& spec) {
@@ -98,7 +99,8 @@ std::vector<ImageId> corpus_order(std::span<const int64_t> images_per_class) {
   const int64_t most = images_per_class.empty() ? 0 : std::ranges::max(images_per_class);
   for (int64_t index = 0; index < most; ++index)
     for (int64_t label = 0; label < std::ssize(images_per_class); ++label)
-      if (index < images_per_class[static_cast<std::size_t>(label)]) order.push_back({label, index});
+      if (index < images_per_class[static_cast<std::size_t>(label)])
+        order.push_back({label, index});
   return order;
 }
 
@@ -108,9 +110,10 @@ CorpusWriter::CorpusWriter(CorpusSpec spec) : spec_(std::move(spec)) {
   try {
     open_folder();
   } catch (const fs::filesystem_error& error) {
-    throw DataError(fmt::format("cannot look into '{}': {}; check the permissions or choose "
-                                "another --out",
-                                spec_.folder.string(), error.code().message()));
+    throw DataError(
+        fmt::format("cannot look into '{}': {}; check the permissions or choose "
+                    "another --out",
+                    spec_.folder.string(), error.code().message()));
   }
   sink_ = make_image_sink(spec_, order_);
   complete_ = sink_->complete();
@@ -139,9 +142,10 @@ void CorpusWriter::open_folder() {
 void CorpusWriter::continue_corpus(const Json& plan) {
   const auto differing = differences(plan, plan_of(spec_));
   if (!differing.empty())
-    throw UsageError(fmt::format("'{}' holds an unfinished corpus made with other settings: {}; "
-                                 "give the same ones to continue it, or choose another --out",
-                                 spec_.folder.string(), fmt::join(differing, "; ")));
+    throw UsageError(
+        fmt::format("'{}' holds an unfinished corpus made with other settings: {}; "
+                    "give the same ones to continue it, or choose another --out",
+                    spec_.folder.string(), fmt::join(differing, "; ")));
   remove_temporaries(spec_.folder);
 }
 
@@ -169,7 +173,8 @@ void CorpusWriter::add(std::span<const Image> images) {
 }
 
 void CorpusWriter::finish(const Json& card, const Json& origin) {
-  if (done_ != total()) throw std::logic_error("a corpus is finished when all its images are there");
+  if (done_ != total())
+    throw std::logic_error("a corpus is finished when all its images are there");
   write_corpus_documents(spec_, *sink_, card, origin);
   sync_file_system(spec_.folder);
   fs::remove(spec_.folder / kPlanFile);

@@ -30,9 +30,10 @@ void generate_corpus(CorpusWriter& writer, const CorpusSource& source,
     const std::vector<ImageId> ids = writer.next(source.batch);
     if (ids.empty()) return;
     if (stop_requested())
-      throw Interrupted(fmt::format("stopped with {} of {} images in '{}'; run the same command "
-                                    "again to continue",
-                                    writer.done(), writer.total(), writer.spec().folder.string()));
+      throw Interrupted(
+          fmt::format("stopped with {} of {} images in '{}'; run the same command "
+                      "again to continue",
+                      writer.done(), writer.total(), writer.spec().folder.string()));
     writer.add(pictures_of(sample_images(source.network, *source.sampler, writer.spec().shape, ids,
                                          source.with_labels, source.seed)));
     drawn += static_cast<int64_t>(ids.size());

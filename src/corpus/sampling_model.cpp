@@ -29,9 +29,10 @@ int64_t public_fact(const Json& card, const char* name) {
 ImageShape shape_of(const UNet2DConfig& network, const Json& card, const Config& config) {
   if (network.in_channels != network.out_channels ||
       (network.in_channels != 1 && network.in_channels != 3))
-    throw DataError(fmt::format("the network turns {} channels into {}; sampling needs 1 (grey) or "
-                                "3 (RGB) of both",
-                                network.in_channels, network.out_channels));
+    throw DataError(
+        fmt::format("the network turns {} channels into {}; sampling needs 1 (grey) or "
+                    "3 (RGB) of both",
+                    network.in_channels, network.out_channels));
   ImageShape shape{.channels = network.in_channels};
   if (network.sample_size) {
     shape.height = (*network.sample_size)[0];
@@ -41,8 +42,9 @@ ImageShape shape_of(const UNet2DConfig& network, const Json& card, const Config&
   const int64_t side = config.data.image_size.is_default() ? public_fact(card, "image_size")
                                                            : config.data.image_size();
   if (side <= 0)
-    throw UsageError("neither the network's config.json (sample_size) nor its privacy card says "
-                     "how large its images are; set data.image_size");
+    throw UsageError(
+        "neither the network's config.json (sample_size) nor its privacy card says "
+        "how large its images are; set data.image_size");
   shape.height = shape.width = side;
   return shape;
 }
@@ -50,13 +52,15 @@ ImageShape shape_of(const UNet2DConfig& network, const Json& card, const Config&
 void find_classes(const UNet2DConfig& network, const Config& config, SamplingModel& model) {
   const bool guidance = config.sample.guidance() > 0;
   if (network.class_embed_type)
-    throw DataError(fmt::format("the network's classes are given as '{}' embeddings, which sampling "
-                                "cannot choose",
-                                *network.class_embed_type));
+    throw DataError(
+        fmt::format("the network's classes are given as '{}' embeddings, which sampling "
+                    "cannot choose",
+                    *network.class_embed_type));
   if (!network.num_class_embeds) {
     if (guidance)
-      throw UsageError("sample.guidance needs a network with classes, and this one has none; set it "
-                       "to 0");
+      throw UsageError(
+          "sample.guidance needs a network with classes, and this one has none; set it "
+          "to 0");
     return;
   }
   const int64_t rows = *network.num_class_embeds;
@@ -64,12 +68,14 @@ void find_classes(const UNet2DConfig& network, const Config& config, SamplingMod
   if (classes == 0) classes = public_fact(model.card, "num_classes");
   if (classes == 0) classes = guidance ? rows - 1 : rows;
   if (classes < 1 || classes > rows)
-    throw UsageError(fmt::format("data.num_classes={} does not fit the network's class table of {} "
-                                 "rows",
-                                 classes, rows));
+    throw UsageError(
+        fmt::format("data.num_classes={} does not fit the network's class table of {} "
+                    "rows",
+                    classes, rows));
   if (guidance && classes == rows)
-    throw UsageError("sample.guidance needs a network trained with diffusion.label_dropout, and "
-                     "this one has no row for 'no label'; set it to 0");
+    throw UsageError(
+        "sample.guidance needs a network trained with diffusion.label_dropout, and "
+        "this one has no row for 'no label'; set it to 0");
   model.num_classes = classes;
   if (classes < rows) model.null_label = classes;
 }
@@ -90,26 +96,29 @@ ModelPlace find_model(const fs::path& path) {
            fs::exists(folder / "unet" / "config.json");
   };
   if (!fs::is_directory(path))
-    throw UsageError(fmt::format("'{}' is not a folder; name a run directory or a folder with a "
-                                 "diffusers UNet2DModel",
-                                 path.string()));
+    throw UsageError(
+        fmt::format("'{}' is not a folder; name a run directory or a folder with a "
+                    "diffusers UNet2DModel",
+                    path.string()));
   ModelPlace place;
   const bool is_run = fs::exists(path / "ledger.jsonl") || fs::exists(path / "private") ||
                       holds_model(path / "release");
   if (is_run) {
     if (!holds_model(path / "release"))
-      throw UsageError(fmt::format("the run '{}' has released nothing yet; finish it first: sfumato "
-                                   "train --resume",
-                                   path.string()));
+      throw UsageError(
+          fmt::format("the run '{}' has released nothing yet; finish it first: sfumato "
+                      "train --resume",
+                      path.string()));
     place.run = path;
     place.model = path / "release";
     if (fs::exists(path / "config.yaml")) place.config_file = path / "config.yaml";
     return place;
   }
   if (!holds_model(path))
-    throw UsageError(fmt::format("'{}' is neither a run directory (release/) nor a diffusers model "
-                                 "(model_index.json, unet/config.json or config.json)",
-                                 path.string()));
+    throw UsageError(
+        fmt::format("'{}' is neither a run directory (release/) nor a diffusers model "
+                    "(model_index.json, unet/config.json or config.json)",
+                    path.string()));
   place.model = path;
   return place;
 }
@@ -126,13 +135,13 @@ SamplingModel open_sampling_model(const ModelPlace& place, Config& config) {
   const UNet2DConfig& network = model.loaded.network->config();
   model.shape = shape_of(network, model.card, config);
   find_classes(network, config, model);
-  const fs::path named = fs::absolute(place.run.empty() ? place.model : place.run).lexically_normal();
+  const fs::path named =
+      fs::absolute(place.run.empty() ? place.model : place.run).lexically_normal();
   // Names only: a path could tell who made the corpus and where.
-  model.origin = {
-      {place.run.empty() ? "model" : "run",
-       (named.has_filename() ? named : named.parent_path()).filename().string()},
-      {"weights_sha256", model.weights_sha256},
-      {"network_config_sha256", model.config_sha256}};
+  model.origin = {{place.run.empty() ? "model" : "run",
+                   (named.has_filename() ? named : named.parent_path()).filename().string()},
+                  {"weights_sha256", model.weights_sha256},
+                  {"network_config_sha256", model.config_sha256}};
   for (const char* key : {"ledger_head_hash", "plan_hash", "data_manifest_hash"})
     if (model.card.contains(key) && model.card[key].is_string())
       model.origin[key] = model.card[key];
@@ -160,9 +169,11 @@ std::vector<int64_t> images_per_class(const CountOptions& options, int64_t num_c
     throw UsageError("say how many images to draw: --count N with N >= 1, or --per-class a,b,...");
   std::vector<int64_t> counts(static_cast<std::size_t>(classes), 0);
   if (options.only_class) {
-    if (num_classes == 0) throw UsageError("--class needs a network with classes; this one has none");
+    if (num_classes == 0)
+      throw UsageError("--class needs a network with classes; this one has none");
     if (*options.only_class < 0 || *options.only_class >= classes)
-      throw UsageError(fmt::format("--class {} lies outside 0..{}", *options.only_class, classes - 1));
+      throw UsageError(
+          fmt::format("--class {} lies outside 0..{}", *options.only_class, classes - 1));
     counts[static_cast<std::size_t>(*options.only_class)] = *options.count;
     return counts;
   }

@@ -30,15 +30,17 @@ void take(const nlohmann::json& json, const char* key, const std::string& proven
 void refuse_other_families(const nlohmann::json& json, const std::string& provenance) {
   const std::string name = json.value("_class_name", std::string("unnamed"));
   if (json.contains("sigma_max") || name.starts_with("FlowMatch"))
-    throw DataError(fmt::format("'{}' is a {}: such networks cannot be sampled with ddpm or ddim; "
-                                "replace the file if the network was trained otherwise",
-                                provenance, name));
+    throw DataError(
+        fmt::format("'{}' is a {}: such networks cannot be sampled with ddpm or ddim; "
+                    "replace the file if the network was trained otherwise",
+                    provenance, name));
   if (json.contains("trained_betas") && !json["trained_betas"].is_null())
     throw DataError(fmt::format("'{}' has trained_betas, which are not supported", provenance));
   if (json.contains("thresholding") && json["thresholding"] == true)
-    throw DataError(fmt::format("'{}' asks for dynamic thresholding, which is not supported; set "
-                                "thresholding to false in it",
-                                provenance));
+    throw DataError(
+        fmt::format("'{}' asks for dynamic thresholding, which is not supported; set "
+                    "thresholding to false in it",
+                    provenance));
 }
 
 }  // namespace

@@ -19,8 +19,8 @@ DenoiserFn unet_denoiser(UNet2D& network, Tape* tape) {
 
 DenoiserFn guided(DenoiserFn model, double guidance, int64_t null_label) {
   if (guidance == 0) return model;
-  return [model = std::move(model), guidance, null_label](
-             const at::Tensor& x, const at::Tensor& t, const at::Tensor& labels) {
+  return [model = std::move(model), guidance, null_label](const at::Tensor& x, const at::Tensor& t,
+                                                          const at::Tensor& labels) {
     if (!labels.defined()) throw std::logic_error("guidance needs labels");
     const at::Tensor both = model(at::cat({x, x}), at::cat({t, t}),
                                   at::cat({labels, at::full_like(labels, null_label)}));

@@ -106,8 +106,7 @@ DrawnNoise draw_noise(uint64_t seed, uint64_t step, std::span<const uint64_t> ex
                        drawn.eps.mutable_data_ptr<float>(), data_or_null<int64_t>(drawn.labels),
                        data_or_null<bool>(drawn.flips), data_or_null<int64_t>(drawn.shifts)};
   const at::Tensor host_labels = labels.defined() ? labels.cpu().contiguous() : labels;
-  const int64_t* label =
-      host_labels.defined() ? host_labels.const_data_ptr<int64_t>() : nullptr;
+  const int64_t* label = host_labels.defined() ? host_labels.const_data_ptr<int64_t>() : nullptr;
   const SeededStreams streams("sfumato diffusion draws 1", seed, step);
   at::parallel_for(0, examples, 1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {

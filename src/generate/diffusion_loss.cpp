@@ -43,9 +43,9 @@ at::Tensor repeat_draws(const at::Tensor& x0, int64_t draws) {
 
 void check_shapes(const at::Tensor& x0, const DrawnNoise& drawn) {
   const at::Tensor& eps = drawn.eps;
-  const bool fits = (x0.dim() == 5 && x0.sizes() == eps.sizes()) ||
-                    (x0.dim() == 4 && x0.size(0) == eps.size(0) &&
-                     x0.sizes().slice(1) == eps.sizes().slice(2));
+  const bool fits =
+      (x0.dim() == 5 && x0.sizes() == eps.sizes()) ||
+      (x0.dim() == 4 && x0.size(0) == eps.size(0) && x0.sizes().slice(1) == eps.sizes().slice(2));
   if (!fits)
     throw UsageError(fmt::format("images of shape [{}] do not fit noise of shape [{}]",
                                  fmt::join(x0.sizes(), ", "), fmt::join(eps.sizes(), ", ")));
@@ -74,10 +74,10 @@ DiffusionBatch make_diffusion_batch(const NoiseSchedule& schedule, Prediction pr
 at::Tensor diffusion_loss(const DenoiserFn& network, const DiffusionBatch& batch, int64_t draws) {
   const at::Tensor out = network(batch.noisy, batch.timesteps, batch.labels);
   if (out.sizes() != batch.target.sizes())
-    throw UsageError(fmt::format("the network turns images of shape [{}] into [{}]; a denoiser "
-                                 "must keep the shape (in_channels = out_channels)",
-                                 fmt::join(batch.target.sizes(), ", "),
-                                 fmt::join(out.sizes(), ", ")));
+    throw UsageError(
+        fmt::format("the network turns images of shape [{}] into [{}]; a denoiser "
+                    "must keep the shape (in_channels = out_channels)",
+                    fmt::join(batch.target.sizes(), ", "), fmt::join(out.sizes(), ", ")));
   const int64_t examples = batch.target.size(0) / draws;
   return (out - batch.target).square().view({examples, -1}).mean(1);
 }

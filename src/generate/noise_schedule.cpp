@@ -106,9 +106,10 @@ NoiseSchedule::NoiseSchedule(const NoiseScheduleOptions& options) : options_(opt
                                  options.num_train_timesteps));
   const auto inside = [](double beta) { return beta > 0 && beta < 1; };
   if (!inside(options.beta_start) || !inside(options.beta_end))
-    throw UsageError(fmt::format("beta_start {} and beta_end {} of a noise schedule must lie "
-                                 "between 0 and 1",
-                                 options.beta_start, options.beta_end));
+    throw UsageError(
+        fmt::format("beta_start {} and beta_end {} of a noise schedule must lie "
+                    "between 0 and 1",
+                    options.beta_start, options.beta_end));
   if (options.rescale_betas_zero_snr && options.num_train_timesteps < 2)
     throw UsageError("rescale_betas_zero_snr needs at least two timesteps");
   at::Tensor betas = make_betas(options);

@@ -42,7 +42,13 @@ at::Tensor labels_of(std::span<const ImageId> images) {
 }
 
 at::Tensor to_grey_levels(const at::Tensor& x) {
-  return (x / 2 + 0.5).clamp(0, 1).mul(255).round().to(at::kByte).permute({0, 2, 3, 1}).contiguous();
+  return (x / 2 + 0.5)
+      .clamp(0, 1)
+      .mul(255)
+      .round()
+      .to(at::kByte)
+      .permute({0, 2, 3, 1})
+      .contiguous();
 }
 
 }  // namespace
@@ -63,8 +69,9 @@ at::Tensor sample_images(const DenoiserFn& network, const Sampler& sampler, cons
   }
   // A broken network must not become a corpus of black squares.
   if (!at::isfinite(x).all().item<bool>())
-    throw DataError("the network produced values that are not finite; its weights are unusable "
-                    "(training diverged, or sample.guidance is too large)");
+    throw DataError(
+        "the network produced values that are not finite; its weights are unusable "
+        "(training diverged, or sample.guidance is too large)");
   return to_grey_levels(x);
 }
 

@@ -49,13 +49,10 @@ Sampler::Step Sampler::ddpm_step(const NoiseSchedule& schedule, std::size_t inde
   step.alpha = schedule.alpha_cumprod(timesteps_[index]);
   step.alpha_prev = last ? 1.0f : schedule.alpha_cumprod(timesteps_[index + 1]);
   const float beta = 1.0f - step.alpha / step.alpha_prev;
-  const float posterior =
-      std::max((1.0f - step.alpha_prev) / (1.0f - step.alpha) * beta, 1e-20f);
+  const float posterior = std::max((1.0f - step.alpha_prev) / (1.0f - step.alpha) * beta, 1e-20f);
   switch (options_.variance) {
     case DdpmVariance::kFixedSmall: step.deviation = std::sqrt(posterior); break;
-    case DdpmVariance::kFixedSmallLog:
-      step.deviation = std::exp(0.5f * std::log(posterior));
-      break;
+    case DdpmVariance::kFixedSmallLog: step.deviation = std::exp(0.5f * std::log(posterior)); break;
     case DdpmVariance::kFixedLarge: step.deviation = std::sqrt(beta); break;
   }
   return step;
@@ -97,8 +94,8 @@ at::Tensor Sampler::predicted_sample(const at::Tensor& output, const Step& at,
   return at::clamp(sample, -options_.clip_sample_range, options_.clip_sample_range);
 }
 
-at::Tensor Sampler::predicted_epsilon(const at::Tensor& output, const Step& at,
-                                      const at::Tensor& x, const at::Tensor& sample) const {
+at::Tensor Sampler::predicted_epsilon(const at::Tensor& output, const Step& at, const at::Tensor& x,
+                                      const at::Tensor& sample) const {
   const float root_alpha = std::sqrt(at.alpha), root_beta = std::sqrt(1.0f - at.alpha);
   if (options_.use_clipped_model_output) return (x - root_alpha * sample) / root_beta;
   switch (options_.prediction) {

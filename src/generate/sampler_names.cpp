@@ -57,8 +57,9 @@ TimestepSpacing parse_timestep_spacing(const std::string& name) {
 }
 DdpmVariance parse_ddpm_variance(const std::string& name) {
   if (name == "fixed_large_log")
-    throw UsageError("variance 'fixed_large_log' is refused: its definition in diffusers takes the "
-                     "square root of a negative number; use fixed_large");
+    throw UsageError(
+        "variance 'fixed_large_log' is refused: its definition in diffusers takes the "
+        "square root of a negative number; use fixed_large");
   return parse_name<DdpmVariance>(name, kVariances, "variance");
 }
 std::string to_string(SamplerKind kind) { return kKinds.at(static_cast<std::size_t>(kind)); }

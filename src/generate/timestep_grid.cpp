@@ -12,9 +12,10 @@ namespace sfumato {
 std::vector<int64_t> timestep_grid(int64_t total, int64_t steps, TimestepSpacing spacing,
                                    int64_t steps_offset) {
   if (steps < 1 || steps > total)
-    throw UsageError(fmt::format("sample.steps={} is impossible with diffusion.num_train_timesteps="
-                                 "{}; choose 1 to {} steps",
-                                 steps, total, total));
+    throw UsageError(
+        fmt::format("sample.steps={} is impossible with diffusion.num_train_timesteps="
+                    "{}; choose 1 to {} steps",
+                    steps, total, total));
   std::vector<int64_t> grid;
   const auto round = [](double t) { return static_cast<int64_t>(std::nearbyint(t)); };
   const auto whole = static_cast<double>(total);
@@ -37,9 +38,10 @@ std::vector<int64_t> timestep_grid(int64_t total, int64_t steps, TimestepSpacing
   }
   if (spacing != TimestepSpacing::kTrailing) std::reverse(grid.begin(), grid.end());
   if (grid.front() >= total || grid.back() < 0)
-    throw UsageError(fmt::format("sample.steps_offset={} moves the first timestep to {}, beyond the "
-                                 "last one of the schedule, {}; choose a smaller offset",
-                                 steps_offset, grid.front(), total - 1));
+    throw UsageError(
+        fmt::format("sample.steps_offset={} moves the first timestep to {}, beyond the "
+                    "last one of the schedule, {}; choose a smaller offset",
+                    steps_offset, grid.front(), total - 1));
   return grid;
 }
 

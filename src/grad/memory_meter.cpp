@@ -3,11 +3,12 @@
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/util/Exception.h>
-#include <malloc.h>
 
-#include <atomic>
+#include <algorithm>
 #include <fstream>
+#include <mutex>
 #include <string>
+#include <unordered_map>
 
 namespace sfumato {
 namespace {
@@ -15,39 +16,55 @@ namespace {
 /// c10 replaces its allocator only for one of at least the same priority.
 constexpr uint8_t kPriority = 200;
 
+/// Sizes of the blocks that were counted, and how the allocator that they came from frees.
 struct Counts {
-  std::atomic<int64_t> live{0};
-  std::atomic<int64_t> peak{0};
+  std::mutex mutex;
+  std::unordered_map<void*, int64_t> sizes;
+  int64_t live = 0, peak = 0;
+  c10::DeleterFnPtr free = nullptr;
 };
-Counts g_counts;
 
-/// How the allocator below the meter frees; set before the first block is counted.
-std::atomic<c10::DeleterFnPtr> g_free{nullptr};
+/// Never destroyed: tensors outlive static objects.
+Counts& counts() {
+  static auto* const instance = new Counts;
+  return *instance;
+}
 
-int64_t size_of(void* block) { return static_cast<int64_t>(::malloc_usable_size(block)); }
+void count(void* block, int64_t bytes) {
+  Counts& c = counts();
+  const std::lock_guard lock(c.mutex);
+  c.sizes[block] = bytes;
+  c.live += bytes;
+  c.peak = std::max(c.peak, c.live);
+}
 
 void free_block(void* block) {
   if (block == nullptr) return;
-  g_counts.live -= size_of(block);
-  g_free.load()(block);
+  Counts& c = counts();
+  {
+    const std::lock_guard lock(c.mutex);
+    const auto found = c.sizes.find(block);
+    if (found != c.sizes.end()) {
+      c.live -= found->second;
+      c.sizes.erase(found);
+    }
+  }
+  c.free(block);
 }
 
 }  // namespace
 
 class MemoryMeter::CountingAllocator final : public c10::Allocator {
  public:
-  explicit CountingAllocator(c10::Allocator* base) : base_(base) {}
   c10::Allocator* base() const { return base_; }
+  /// What blocks come from and go back to. An allocator must free what the one before it made.
+  void set_base(c10::Allocator* base) { base_ = base; }
 
   // Context and data are one pointer: oneDNN allocates raw memory through this interface.
   c10::DataPtr allocate(size_t bytes) override {
     c10::DataPtr data = base_->allocate(bytes);
     void* block = data.release_context();
-    if (block == nullptr) return {nullptr, nullptr, &free_block, c10::Device(c10::DeviceType::CPU)};
-    const int64_t live = g_counts.live += size_of(block);
-    int64_t peak = g_counts.peak.load();
-    while (live > peak && !g_counts.peak.compare_exchange_weak(peak, live)) {
-    }
+    if (block != nullptr) count(block, static_cast<int64_t>(bytes));
     return {block, block, &free_block, c10::Device(c10::DeviceType::CPU)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &free_block; }
@@ -56,23 +73,34 @@ class MemoryMeter::CountingAllocator final : public c10::Allocator {
   }
 
  private:
-  c10::Allocator* base_;
+  c10::Allocator* base_ = nullptr;
 };
 
 MemoryMeter::MemoryMeter() {
   // Never destroyed: a tensor made under it keeps its address to grow later.
-  static auto* const counter = new CountingAllocator(c10::GetCPUAllocator());
+  static auto* const counter = new CountingAllocator;
   counter_ = counter;
-  g_free = counter->base()->raw_deleter();
-  TORCH_CHECK(g_free.load() != nullptr, "the CPU allocator has no raw memory to count");
-  g_counts.live = 0;
-  g_counts.peak = 0;
+  counter->set_base(c10::GetCPUAllocator());
+  Counts& c = counts();
+  const std::lock_guard lock(c.mutex);
+  c.free = counter->base()->raw_deleter();
+  TORCH_CHECK(c.free != nullptr, "the CPU allocator has no raw memory to count");
+  // What an earlier meter counted and still lives is not this one's.
+  c.sizes.clear();
+  c.live = c.peak = 0;
   c10::SetCPUAllocator(counter_, kPriority);
 }
 
-MemoryMeter::~MemoryMeter() { c10::SetCPUAllocator(counter_->base(), kPriority); }
+MemoryMeter::~MemoryMeter() {
+  // With its own priority: c10 refuses to go back to a lower one.
+  c10::SetCPUAllocator(counter_->base(), kPriority);
+}
 
-int64_t MemoryMeter::peak_bytes() const { return g_counts.peak.load(); }
+int64_t MemoryMeter::peak_bytes() const {
+  Counts& c = counts();
+  const std::lock_guard lock(c.mutex);
+  return c.peak;
+}
 
 int64_t available_memory_bytes() {
   std::ifstream file("/proc/meminfo");

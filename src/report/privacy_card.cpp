@@ -154,9 +154,10 @@ Json read_privacy_card(const std::filesystem::path& path) {
   if (!card.is_object() || !card.contains("schema_version") || !card.contains("status"))
     refuse("is not a privacy card; it needs schema_version and status");
   if (card["schema_version"] != kSchemaVersion)
-    refuse(fmt::format("is a privacy card of schema version {}, and this program knows {}; update "
-                       "sfumato",
-                       card["schema_version"].dump(), kSchemaVersion));
+    refuse(
+        fmt::format("is a privacy card of schema version {}, and this program knows {}; update "
+                    "sfumato",
+                    card["schema_version"].dump(), kSchemaVersion));
   const Json& status = card["status"];
   if (status != "private" && status != "not_private" && status != "void")
     refuse(fmt::format("has the unknown status {}", status.dump()));

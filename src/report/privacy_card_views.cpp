@@ -34,7 +34,8 @@ bool is_private(const Json& card) { return text_of(card, "status") == "private";
 
 std::string stage_text(const Json& stage) {
   return fmt::format(
-      "{}: sampling rate {}, noise multiplier {}, {} steps charged of {} planned, clip norm {} ({}), "
+      "{}: sampling rate {}, noise multiplier {}, {} steps charged of {} planned, clip norm {} "
+      "({}), "
       "expected batch {}",
       text_of(stage, "mechanism"), text_of(stage, "sample_rate"),
       text_of(stage, "noise_multiplier"), text_of(stage, "steps_charged"),
@@ -50,10 +51,15 @@ std::string plain(const std::string& text) {
       case '<': out += "&lt;"; break;
       case '>': out += "&gt;"; break;
       case '&': out += "&amp;"; break;
-      case '\n': case '\r': out += ' '; break;
-      case '|': case '*': case '_': case '`': case '[': case ']': case '\\':
-        out += '\\';
-        [[fallthrough]];
+      case '\n':
+      case '\r': out += ' '; break;
+      case '|':
+      case '*':
+      case '_':
+      case '`':
+      case '[':
+      case ']':
+      case '\\': out += '\\'; [[fallthrough]];
       default: out += c;
     }
   }
@@ -67,9 +73,9 @@ CardBanner card_banner(const Json& card) {
   const auto reasons = list_of(card, "reasons");
   if (is_private(card)) return {ReportBanner::kPrivate, headline};
   if (!reasons.empty()) headline += fmt::format(" Why: {}.", fmt::join(reasons, "; "));
-  return {text_of(card, "status") == "not_private" ? ReportBanner::kNotPrivate
-                                                   : ReportBanner::kVoid,
-          headline};
+  return {
+      text_of(card, "status") == "not_private" ? ReportBanner::kNotPrivate : ReportBanner::kVoid,
+      headline};
 }
 
 Rows card_rows(const Json& card) {
@@ -105,7 +111,10 @@ Rows card_rows(const Json& card) {
   return rows;
 }
 
-std::vector<std::string> card_notes(const Json& card) { return list_of(card, "not_covered"); }
+std::vector<std::string> card_notes(const Json& card) {
+  // Exceptions to a claim that is not made would read as if there were one.
+  return is_private(card) ? list_of(card, "not_covered") : std::vector<std::string>();
+}
 
 std::string card_markdown(const Json& card) {
   const CardBanner banner = card_banner(card);

@@ -48,7 +48,6 @@ class Training {
 
  private:
   void open_run(bool resume);
-  void open_ledger(const std::optional<Checkpoint>& checkpoint);
   void open_ledger(const std::optional<Checkpoint>& checkpoint, bool has_trained);
   void restore(const Checkpoint& checkpoint);
   void prepare_batches();
@@ -118,26 +117,39 @@ void Training::prepare_batches() {
 }
 
 void Training::open_run(bool resume) {
-  // First, so that a run that crashes from here on can be resumed.
+  const std::filesystem::path metrics = run_.private_folder() / "metrics.jsonl";
+  if (resume) {
+    std::optional<Checkpoint> checkpoint;
+    if (const auto newest = newest_checkpoint(run_.checkpoints()))
+      checkpoint = read_checkpoint(*newest);
+    open_ledger(checkpoint, checkpoint || std::filesystem::exists(metrics));
+    if (checkpoint) restore(*checkpoint);
+    if (ledger_) ledger_->resume(key_);
+    log_info(fmt::format("resuming at step {}", step_));
+  }
+  // Not before: a resume that is refused leaves the run's own configuration. And before a new
+  // ledger, so that a run that crashes from here on can be resumed.
   write_file_atomic(run_.config(), config_.resolved_yaml());
-  std::optional<Checkpoint> checkpoint;
-  if (const auto newest = newest_checkpoint(run_.checkpoints()); resume && newest)
-    checkpoint = read_checkpoint(*newest);
-  if (plan_.is_private) open_ledger(checkpoint);
-  if (checkpoint) restore(*checkpoint);
-  if (resume) log_info(fmt::format("resuming at step {}", step_));
-  metrics_.emplace(run_.private_folder() / "metrics.jsonl");
+  if (plan_.is_private && !ledger_)
+    ledger_.emplace(Ledger::create(run_.ledger(), plan_.to_json(), plan_.steps, key_));
+  metrics_.emplace(metrics);
   tensorboard_.emplace(run_.private_folder() / "tensorboard");
 }
 
-void Training::open_ledger(const std::optional<Checkpoint>& checkpoint) {
+/// The ledger of the run that is resumed. `has_trained`: steps were taken, so that there must be one.
+void Training::open_ledger(const std::optional<Checkpoint>& checkpoint, bool has_trained) {
+  const std::string path = run_.ledger().string();
   if (!std::filesystem::exists(run_.ledger())) {
-    if (checkpoint)
-      throw PrivacyError(fmt::format("'{}' is missing: without its ledger a run cannot go on",
-                                     run_.ledger().string()));
-    ledger_.emplace(Ledger::create(run_.ledger(), plan_.to_json(), plan_.steps, key_));
+    if (plan_.is_private && has_trained)
+      throw PrivacyError(fmt::format("the ledger '{}' is missing: what this run has spent is no "
+                                     "longer known; put the file back or start a new run",
+                                     path));
     return;
   }
+  if (!plan_.is_private)
+    throw PrivacyError(fmt::format("'{}' is the ledger of a private run: it cannot go on with "
+                                   "privacy.enabled = false; choose another run.dir",
+                                   path));
   // The head that the checkpoint saw must still be in the chain: no lines were cut from the end.
   ledger_.emplace(Ledger::open(
       run_.ledger(), checkpoint ? checkpoint->state.value("ledger_head", "") : std::string{}));
@@ -146,7 +158,6 @@ void Training::open_ledger(const std::optional<Checkpoint>& checkpoint) {
   if (!difference.empty())
     throw PrivacyError("the mechanism of a run is frozen, but the configuration differs:\n" +
                        difference);
-  ledger_->resume(key_);
 }
 
 void Training::restore(const Checkpoint& checkpoint) {

@@ -8,10 +8,11 @@ namespace sfumato {
 namespace {
 
 Image flat(int64_t height, int64_t width, int64_t channels, uint8_t value) {
-  return {.height = height,
-          .width = width,
-          .channels = channels,
-          .pixels = std::vector<uint8_t>(static_cast<std::size_t>(height * width * channels), value)};
+  return {
+      .height = height,
+      .width = width,
+      .channels = channels,
+      .pixels = std::vector<uint8_t>(static_cast<std::size_t>(height * width * channels), value)};
 }
 
 TEST(ContactSheet, OneRowForEachClassUpToSixteenColumns) {

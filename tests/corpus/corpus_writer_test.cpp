@@ -94,11 +94,10 @@ TEST(CorpusWriter, FolderHoldsWhatTheSurfaceSays) {
   make_whole(writer);
   std::vector<std::string> names;
   for (const auto& [name, hash] : contents(folder)) names.push_back(name);
-  EXPECT_THAT(names,
-              ElementsAre("README.md", "contact_sheet.png", "images/0/000000.png",
-                          "images/0/000001.png", "images/0/000002.png", "images/2/000000.png",
-                          "images/2/000001.png", "metadata.csv", "privacy_card.json",
-                          "report.html"));
+  EXPECT_THAT(names, ElementsAre("README.md", "contact_sheet.png", "images/0/000000.png",
+                                 "images/0/000001.png", "images/0/000002.png",
+                                 "images/2/000000.png", "images/2/000001.png", "metadata.csv",
+                                 "privacy_card.json", "report.html"));
   EXPECT_EQ(read_file(folder / "metadata.csv"),
             "file_name,label\nimages/0/000000.png,0\nimages/0/000001.png,0\n"
             "images/0/000002.png,0\nimages/2/000000.png,2\nimages/2/000001.png,2\n");
@@ -127,12 +126,14 @@ TEST(CorpusWriter, ReadmeCarriesHeaderCardAndBanner) {
   EXPECT_THAT(readme, HasSubstr("    - images/**\n    - metadata.csv\n"));
   EXPECT_THAT(readme, HasSubstr("ε = 4.25 and δ = 1e-06"));
   EXPECT_THAT(readme, Not(HasSubstr("VOID")));
+  EXPECT_THAT(readme, HasSubstr("- differential-privacy\n"));
   EXPECT_THAT(read_file(temp / "c/report.html"), HasSubstr("4.25"));
 
   CorpusWriter other(spec_in(temp / "void"));
   while (other.done() < other.total()) add_some(other, 9);
   other.finish(void_card("no privacy card found beside the weights"), {});
   EXPECT_THAT(read_file(temp / "void/README.md"), HasSubstr("VOID"));
+  EXPECT_THAT(read_file(temp / "void/README.md"), Not(HasSubstr("differential-privacy")));
   EXPECT_THAT(read_file(temp / "void/report.html"), HasSubstr("VOID"));
 }
 

@@ -1,3 +1,4 @@
+#include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -43,7 +44,10 @@ UNet2DConfig tiny_config(std::optional<int64_t> classes) {
 /// A run directory with a released random network of three classes and a row for "no label".
 class SamplingTest : public testing::Test {
  protected:
-  SamplingTest() { make_run(4); }
+  SamplingTest() {
+    at::set_num_threads(1);  // the networks are so small that threads only wait for one another
+    make_run(4);
+  }
   ~SamplingTest() override { set_stop_requested(false); }
 
   void make_run(std::optional<int64_t> rows) {
@@ -102,8 +106,8 @@ class SamplingTest : public testing::Test {
     std::vector<Image> pictures;
     for (const auto& [label, count] : {std::pair{0, 3}, {1, 2}, {2, 2}})
       for (int i = 0; i < count; ++i) {
-        const std::string file = "images/" + std::to_string(label) + "/00000" +
-                                 std::to_string(i) + ".png";
+        const std::string file =
+            "images/" + std::to_string(label) + "/00000" + std::to_string(i) + ".png";
         pictures.push_back(decode_image(read_file(temp_ / name / file), file));
       }
     return pictures;
@@ -122,8 +126,8 @@ int largest_difference(const std::vector<Image>& a, const std::vector<Image>& b)
 }
 
 TEST_F(SamplingTest, TheBatchDoesNotChangeTheImages) {
-  for (const std::vector<std::string>& how :
-       std::vector<std::vector<std::string>>{{}, {"sample.sampler=ddpm"}, {"sample.guidance=1.5"}}) {
+  for (const std::vector<std::string>& how : std::vector<std::vector<std::string>>{
+           {}, {"sample.sampler=ddpm"}, {"sample.guidance=1.5"}}) {
     const std::string name = how.empty() ? "plain" : how[0];
     const auto seven = draw(name + "7", 7, how);
     EXPECT_LE(largest_difference(draw(name + "1", 1, how), seven), 1) << name;
@@ -241,16 +245,16 @@ TEST(ImagesPerClass, SpreadsOrTakesCounts) {
   EXPECT_THAT(images_per_class({.count = 5, .only_class = 1}, 3), ElementsAre(0, 5, 0));
   EXPECT_THAT(images_per_class({.per_class = {1, 0, 7}}, 3), ElementsAre(1, 0, 7));
   EXPECT_THAT(images_per_class({.count = 8, .per_class = {1, 0, 7}}, 3), ElementsAre(1, 0, 7));
-  for (const CountOptions& wrong : std::vector<CountOptions>{
-           {},
-           {.count = 0},
-           {.count = -3},
-           {.count = 9, .per_class = {1, 0, 7}},
-           {.per_class = {1, 2}},
-           {.per_class = {1, -2, 3}},
-           {.count = 1, .only_class = 3},
-           {.count = 1, .only_class = -1},
-           {.count = 8, .only_class = 1, .per_class = {1, 0, 7}}})
+  for (const CountOptions& wrong :
+       std::vector<CountOptions>{{},
+                                 {.count = 0},
+                                 {.count = -3},
+                                 {.count = 9, .per_class = {1, 0, 7}},
+                                 {.per_class = {1, 2}},
+                                 {.per_class = {1, -2, 3}},
+                                 {.count = 1, .only_class = 3},
+                                 {.count = 1, .only_class = -1},
+                                 {.count = 8, .only_class = 1, .per_class = {1, 0, 7}}})
     EXPECT_THROW(images_per_class(wrong, 3), UsageError);
   EXPECT_THROW(images_per_class({.count = 1, .only_class = 0}, 0), UsageError);
 }

@@ -41,10 +41,10 @@ TEST(DiffusionDraws, DoNotDependOnTheBatch) {
   const DrawnNoise whole = draw_noise(9, 4, keys, kShape, labels, options);
   int64_t done = 0;
   for (const int64_t size : {1, 4, 2}) {
-    const DrawnNoise part =
-        draw_noise(9, 4, std::span(keys).subspan(static_cast<std::size_t>(done),
-                                                 static_cast<std::size_t>(size)),
-                   kShape, labels.narrow(0, done, size), options);
+    const DrawnNoise part = draw_noise(
+        9, 4,
+        std::span(keys).subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(size)),
+        kShape, labels.narrow(0, done, size), options);
     EXPECT_TRUE(at::equal(part.timesteps, whole.timesteps.narrow(0, done, size)));
     EXPECT_TRUE(at::equal(part.eps, whole.eps.narrow(0, done, size)));
     EXPECT_TRUE(at::equal(part.labels, whole.labels.narrow(0, done, size)));
@@ -98,8 +98,8 @@ double chi_square_of_timesteps(double drawn_power, double assumed_power) {
   double statistic = 0;
   for (std::size_t t = 0; t < kTimesteps; ++t) {
     const double place = static_cast<double>(t) / kTimesteps;
-    const double probability = std::pow(place + 1.0 / kTimesteps, assumed_power) -
-                               std::pow(place, assumed_power);
+    const double probability =
+        std::pow(place + 1.0 / kTimesteps, assumed_power) - std::pow(place, assumed_power);
     const double expected = probability * kExamples * kDraws;
     statistic += (counts[t] - expected) * (counts[t] - expected) / expected;
   }
@@ -116,8 +116,7 @@ TEST(DiffusionDraws, TimestepsHaveTheDensityAskedFor) {
 TEST(DiffusionDraws, EpsIsStandardNormalAndUncorrelatedAcrossDraws) {
   DiffusionOptions options;
   options.draws = 2;
-  const DrawnNoise drawn =
-      draw_noise(5, 6, keys_from(0, 200), {1, 16, 16}, at::Tensor(), options);
+  const DrawnNoise drawn = draw_noise(5, 6, keys_from(0, 200), {1, 16, 16}, at::Tensor(), options);
   const double n = static_cast<double>(drawn.eps.numel());
   EXPECT_LT(std::abs(drawn.eps.mean().item<double>()), 4.9 / std::sqrt(n));
   EXPECT_LT(std::abs(drawn.eps.square().mean().item<double>() - 1), 4.9 * std::sqrt(2 / n));
@@ -145,8 +144,8 @@ TEST(DiffusionDraws, LabelsAreDroppedDrawByDrawAtTheRateAskedFor) {
 
 TEST(DiffusionDraws, AugmentationCoversItsRange) {
   const DiffusionOptions options = all_options(10);
-  const DrawnNoise drawn = draw_noise(0, 0, keys_from(0, 200), {1, 1, 1},
-                                      at::zeros({200}, at::kLong), options);
+  const DrawnNoise drawn =
+      draw_noise(0, 0, keys_from(0, 200), {1, 1, 1}, at::zeros({200}, at::kLong), options);
   const double flipped = drawn.flips.to(at::kDouble).mean().item<double>();
   EXPECT_NEAR(flipped, 0.5, 4.9 * std::sqrt(0.25 / 2000));
   for (int64_t shift = -2; shift <= 2; ++shift)

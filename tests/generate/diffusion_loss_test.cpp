@@ -63,8 +63,8 @@ TEST(DiffusionLoss, IsTheMeanSquaredErrorOfEachExample) {
     for (const Prediction prediction :
          {Prediction::kEpsilon, Prediction::kSample, Prediction::kVPrediction}) {
       const NoiseSchedule schedule({.schedule = kind});
-      const at::Tensor loss = diffusion_loss(
-          stand_in, make_diffusion_batch(schedule, prediction, x0, drawn), kDraws);
+      const at::Tensor loss =
+          diffusion_loss(stand_in, make_diffusion_batch(schedule, prediction, x0, drawn), kDraws);
       ASSERT_EQ(loss.sizes(), at::IntArrayRef({kExamples}));
       for (int64_t i = 0; i < kExamples; ++i) {
         const double expected = loss_by_hand(prediction, schedule, i, x0, drawn);
@@ -81,8 +81,8 @@ TEST(DiffusionLoss, TakesAnAugmentedImageForEachDraw) {
   const DiffusionBatch one = make_diffusion_batch(schedule, Prediction::kSample, x0, drawn);
   const DiffusionBatch each = make_diffusion_batch(schedule, Prediction::kSample, same, drawn);
   EXPECT_TRUE(one.noisy.equal(each.noisy));
-  const at::Tensor other = at::sin(at::linspace(0, 7, kExamples * kDraws * kPixels))
-                               .view({kExamples, kDraws, 1, 2, 4});
+  const at::Tensor other =
+      at::sin(at::linspace(0, 7, kExamples * kDraws * kPixels)).view({kExamples, kDraws, 1, 2, 4});
   const DiffusionBatch moved = make_diffusion_batch(schedule, Prediction::kSample, other, drawn);
   EXPECT_TRUE(moved.target.equal(other.flatten(0, 1)));
   EXPECT_FALSE(moved.noisy.equal(one.noisy));

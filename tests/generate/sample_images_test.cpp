@@ -50,8 +50,8 @@ TEST(SampleImages, DoNotDependOnTheBatchOrTheirNeighbours) {
       for (std::size_t begin = 0; begin + size <= ids.size(); ++begin) {
         const at::Tensor part =
             sample_images(stand_in, how, kShape, std::span(ids).subspan(begin, size), true, 5);
-        const at::Tensor same = whole.narrow(0, static_cast<int64_t>(begin),
-                                             static_cast<int64_t>(size));
+        const at::Tensor same =
+            whole.narrow(0, static_cast<int64_t>(begin), static_cast<int64_t>(size));
         EXPECT_LE((part.to(at::kInt) - same.to(at::kInt)).abs().max().item<int>(), 1);
       }
   }
@@ -77,9 +77,14 @@ TEST(SampleImages, ValuesBecomeGreyLevelsByRounding) {
   options.clip_sample = false;
   const Sampler how(NoiseSchedule({}), options);  // one step at t = 0: the output is the image
   const std::vector<ImageId> ids{{0, 0}};
-  for (const auto& [value, grey] : std::vector<std::pair<double, int>>{
-           {-1, 0}, {-3, 0}, {1, 255}, {2, 255}, {0, 128}, {2 * 100.4 / 255 - 1, 100},
-           {2 * 100.6 / 255 - 1, 101}}) {
+  for (const auto& [value, grey] :
+       std::vector<std::pair<double, int>>{{-1, 0},
+                                           {-3, 0},
+                                           {1, 255},
+                                           {2, 255},
+                                           {0, 128},
+                                           {2 * 100.4 / 255 - 1, 100},
+                                           {2 * 100.6 / 255 - 1, 101}}) {
     const DenoiserFn constant = [v = value](const at::Tensor& x, const at::Tensor&,
                                             const at::Tensor&) { return at::full_like(x, v); };
     const at::Tensor image = sample_images(constant, how, kShape, ids, false, 0);

@@ -142,12 +142,12 @@ TEST(Schedulers, EtaAddsNoiseOfTheRightSizeAndOneIsDdpm) {
   EXPECT_LT((run_to_end(a, x, noise) - run_to_end(b, x, noise)).abs().max().item<float>(), 1e-5);
   SamplerOptions still = ddim;
   still.eta = 0;
-  EXPECT_GT((run_to_end(Sampler(NoiseSchedule(schedule), still), x, noise) -
-             run_to_end(b, x, noise))
-                .abs()
-                .max()
-                .item<float>(),
-            1e-3);
+  EXPECT_GT(
+      (run_to_end(Sampler(NoiseSchedule(schedule), still), x, noise) - run_to_end(b, x, noise))
+          .abs()
+          .max()
+          .item<float>(),
+      1e-3);
 }
 
 TEST(Schedulers, AlphaOneDecidesTheLastDdimStep) {

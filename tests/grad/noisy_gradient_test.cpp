@@ -177,6 +177,13 @@ TEST_F(NoisyGradients, AChargeOfAnotherKeyIsRefused) {
               HasSubstr(other.id()));
 }
 
+TEST_F(NoisyGradients, AChargeIsOnDiskBeforeThereIsNoise) {
+  for (int64_t charges = 1; charges <= 3; ++charges) {
+    const ChargedStep charge = ledger.charge(charges, key);
+    EXPECT_EQ(verify_ledger(folder / "ledger.jsonl").charged_steps, charges);
+  }
+}
+
 TEST_F(NoisyGradients, AChargePaysForOneRelease) {
   ChargedStep charge = ledger.charge(0, key);
   NoisyGradient::release(engine.take(), kSigma, kExpected, key, std::move(charge));

@@ -34,7 +34,8 @@ NamedWeights some_weights(const UNet2DConfig& config, uint64_t seed = 3) {
   UNet2D network(config);
   initialise(network, seed);
   NamedWeights copies;
-  for (const auto& [name, weight] : named_weights(network)) copies.emplace_back(name, weight.clone());
+  for (const auto& [name, weight] : named_weights(network))
+    copies.emplace_back(name, weight.clone());
   return copies;
 }
 
@@ -204,8 +205,8 @@ TEST_F(Checkpoint, DamagedOrForeignFolders) {
 TEST_F(Checkpoint, ClassTableOfAnotherSize) {
   const NamedWeights weights = some_weights(with_classes(3));
   save_unet2d(folder_.path(), with_classes(3), weights);
-  const at::Tensor pretrained =
-      std::map<std::string, at::Tensor>(weights.begin(), weights.end()).at("class_embedding.weight");
+  const std::map<std::string, at::Tensor> by_name(weights.begin(), weights.end());
+  const at::Tensor pretrained = by_name.at("class_embedding.weight");
   LoadOptions options{.class_rows = 5, .class_embedding_std = 0.5, .seed = 9};
 
   const LoadedUNet fresh = load_unet2d(folder_.path(), options);

@@ -132,15 +132,17 @@ TEST(UNet2DConfig, BadValuesAreRefusedByNameWithWhatIsAllowed) {
 }
 
 TEST(UNet2DConfig, AllErrorsAreToldAtOnce) {
-  const std::string message = refusal(changed({{"act_fn", "tanh"}, {"dropout", 2}, {"norm_eps", 0}}));
+  const std::string message =
+      refusal(changed({{"act_fn", "tanh"}, {"dropout", 2}, {"norm_eps", 0}}));
   for (const char* key : {"act_fn", "dropout", "norm_eps", "3 errors"})
     EXPECT_THAT(message, HasSubstr(key));
 }
 
 TEST(UNet2DConfig, ASkipBlockCannotFollowAnother) {
-  const json config = changed({{"block_out_channels", {8, 8, 8}},
-                               {"down_block_types", {"DownBlock2D", "SkipDownBlock2D", "DownBlock2D"}},
-                               {"up_block_types", {"UpBlock2D", "UpBlock2D", "UpBlock2D"}}});
+  const json config =
+      changed({{"block_out_channels", {8, 8, 8}},
+               {"down_block_types", {"DownBlock2D", "SkipDownBlock2D", "DownBlock2D"}},
+               {"up_block_types", {"UpBlock2D", "UpBlock2D", "UpBlock2D"}}});
   EXPECT_THAT(refusal(config), HasSubstr("down_block_types: a Skip block cannot follow"));
 }
 

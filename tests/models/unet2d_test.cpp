@@ -123,10 +123,10 @@ TEST_F(Inputs, ClassLabels) {
               HasSubstr("int64"));
   EXPECT_THAT((refusal<UsageError>(with_classes(4), sample_, timestep_, at::zeros({1}, at::kLong))),
               HasSubstr("[2]"));
-  EXPECT_THAT((refusal<DataError>(with_classes(4), sample_, timestep_, at::full({2}, 4, at::kLong))),
-              HasSubstr("class label 4"));
-  EXPECT_THAT((refusal<DataError>(with_classes(4), sample_, timestep_, at::full({2}, -1, at::kLong))),
-              HasSubstr("class label -1"));
+  for (const int64_t label : {4, -1})
+    EXPECT_THAT((refusal<DataError>(with_classes(4), sample_, timestep_,
+                                    at::full({2}, label, at::kLong))),
+                HasSubstr("class label " + std::to_string(label)));
   UNet2DConfig identity = test::small_config();
   identity.class_embed_type = "identity";
   EXPECT_THAT((refusal<UsageError>(identity, sample_, timestep_, at::zeros({2, 31}))),

@@ -35,7 +35,8 @@ at::Tensor pattern(const std::vector<int64_t>& shape, int64_t start, double scal
                    double offset = 0) {
   int64_t count = 1;
   for (const int64_t side : shape) count *= side;
-  const at::Tensor values = at::arange(count).mul_(7919).add_(start * 104729 + 12345).remainder(10007);
+  const at::Tensor values =
+      at::arange(count).mul_(7919).add_(start * 104729 + 12345).remainder(10007);
   return values.to(at::kDouble).div_(10007).sub_(0.5).mul_(2 * scale).add_(offset).to(at::kFloat)
       .reshape(shape);
 }

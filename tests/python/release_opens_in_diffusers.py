@@ -43,7 +43,7 @@ def compare_network(sfumato, pipeline, release: Path, work: Path) -> None:
 
 def check_release(sfumato, run: Path, work: Path):
     release = run / "release"
-    pipeline = DDPMPipeline.from_pretrained(release)
+    pipeline = DDPMPipeline.from_pretrained(release, low_cpu_mem_usage=False)
     compare_network(sfumato, pipeline, release, work)
     steps = complete_checkpoints(run)
     if steps:

@@ -84,13 +84,15 @@ TEST(PrivacyCard, SaysNotPrivateAndShowsNoEpsilon) {
 }
 
 TEST(PrivacyCard, SaysVoidAndWhy) {
-  for (const auto& json : {void_card("nobody knows"), voided(to_json(private_card()), "nobody knows")}) {
+  for (const auto& json :
+       {void_card("nobody knows"), voided(to_json(private_card()), "nobody knows")}) {
     EXPECT_EQ(json["status"], "void");
     EXPECT_TRUE(json["epsilon"].is_null());
     EXPECT_THAT(card_markdown(json), HasSubstr("VOID"));
     EXPECT_THAT(card_markdown(json), HasSubstr("nobody knows"));
     EXPECT_THAT(card_markdown(json), Not(HasSubstr("9.877")));
     EXPECT_EQ(card_banner(json).banner, ReportBanner::kVoid);
+    EXPECT_TRUE(card_notes(json).empty());
   }
   PrivacyCard card;
   card.status = PrivacyCard::Status::kNotPrivate;

@@ -32,10 +32,11 @@ def check(condition, message: str) -> None:
 
 
 class Sfumato:
-    """The program under test. Runs with two threads from the top of the checkout."""
+    """The program under test, run from the top of the checkout."""
 
     def __init__(self, binary: Path):
         self.binary = binary
+        self._started: list[subprocess.Popen] = []
 
     def _command(self, arguments) -> list[str]:
         return [str(self.binary), *map(str, arguments)]
@@ -60,8 +61,17 @@ class Sfumato:
     def start(self, *arguments, log: Path):
         """Starts in the background; output is appended to `log`."""
         with log.open("ab") as output:
-            return subprocess.Popen(self._command(arguments), cwd=ROOT, stdout=output,
-                                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            process = subprocess.Popen(self._command(arguments), cwd=ROOT, stdout=output,
+                                       stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        self._started.append(process)
+        return process
+
+    def kill_started(self) -> None:
+        """Ends what start() left running."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
 
 def write_idx(folder: Path, per_class: int, classes: int = 10, size: int = 16) -> tuple[Path, Path]:
@@ -97,7 +107,7 @@ def smoke_arguments(store: Path, run: Path, *overrides: str) -> list[str]:
     """Arguments of train for a run on the small store: about 32 of its 400 records a step."""
     return ["--config", "configs/smoke.yaml", f"data.store={store}", f"run.dir={run}",
             "mechanism.sample_rate=0.08", "mechanism.expected_batch_size=32",
-            "performance.threads=2", *overrides]
+            "performance.threads=1", *overrides]
 
 
 def ledger_charges(run: Path) -> list[dict]:
@@ -140,10 +150,13 @@ def main(run_check, description: str, extra_arguments=lambda parser: None) -> No
     work = arguments.work or Path(tempfile.mkdtemp(prefix="sfumato-check-"))
     work.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "2")
+    sfumato = Sfumato(arguments.sfumato.resolve())
     try:
-        reason = run_check(Sfumato(arguments.sfumato.resolve()), work.resolve(), arguments)
+        reason = run_check(sfumato, work.resolve(), arguments)
     except CheckFailed as failure:
         sys.exit(f"FAILED: {failure}\n(files are in {work})")
+    finally:
+        sfumato.kill_started()
     if not arguments.work:
         shutil.rmtree(work, ignore_errors=True)
     if reason:

@@ -35,17 +35,18 @@ class Run:
         self.newest_before = 0  # step of the newest complete checkpoint then
 
     def start(self):
-        resume = ["--resume"] if self.folder.exists() else []
+        # Without config.yaml nothing has begun, and a plain start takes the folder over.
+        resume = ["--resume"] if (self.folder / "config.yaml").exists() else []
         self.lines_before = len(metric_lines(self.folder))
         self.newest_before = max(complete_checkpoints(self.folder), default=0)
         return self.sfumato.start("train", *self.arguments, *resume, log=self.log)
 
-    def wait_for_step(self, process, timeout: float = 60) -> None:
-        """Until this session has taken a step, or has ended."""
+    def wait_for_steps(self, process, steps: int, timeout: float = 300) -> None:
+        """Until this session has taken so many steps, or has ended."""
         deadline = time.monotonic() + timeout
-        while process.poll() is None and len(metric_lines(self.folder)) == self.lines_before:
-            check(time.monotonic() < deadline, f"no step within {timeout} s; see {self.log}")
-            time.sleep(0.01)
+        while process.poll() is None and len(metric_lines(self.folder)) < self.lines_before + steps:
+            check(time.monotonic() < deadline, f"no {steps} steps in {timeout} s; see {self.log}")
+            time.sleep(0.005)
 
     def verify(self) -> None:
         lines = metric_lines(self.folder)
@@ -81,10 +82,10 @@ def kill_once(run: Run, draw: random.Random) -> bool:
     """True if the process was killed, False if it had finished before."""
     process = run.start()
     if draw.random() < 0.3:
-        time.sleep(draw.uniform(0, 2.5))  # also while it starts
+        time.sleep(draw.uniform(0, 2))  # also while it starts
     else:
-        run.wait_for_step(process)
-        time.sleep(draw.uniform(0, 0.5))
+        run.wait_for_steps(process, draw.randint(1, 9))
+        time.sleep(draw.uniform(0, 0.1))  # anywhere in a step or a checkpoint
     killed = process.poll() is None
     process.kill()
     status = process.wait()

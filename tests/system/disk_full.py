@@ -45,7 +45,7 @@ def check_training(sfumato, store: Path, disk: Path) -> None:
     """The disk fills while training; with space again the run resumes and finishes."""
     run = disk / "run"
     arguments = smoke_arguments(store, run, "mechanism.steps=40", "run.checkpoint_every=2",
-                                "run.log_every=1")
+                                "run.keep_last=100", "run.log_every=1")
     check_space_error(sfumato.run("train", *arguments, expect=DATA))
     steps, newest = len(metric_lines(run)), max(complete_checkpoints(run), default=0)
     check(len(ledger_charges(run)) >= max(steps, newest),
@@ -77,7 +77,7 @@ def disk_full(sfumato, work: Path, _):
     if not can_mount(work):
         return "mounting a small file system needs root"
     store = prepare_small_store(sfumato, work)
-    # A checkpoint of the smoke network is about 0.7 MiB; four fit, with what else a run writes.
+    # A checkpoint of the smoke network is about 0.7 MiB, and all are kept: the fourth does not fit.
     with small_disk(work / "disk", 32 * 1024) as disk:
         fill(disk, 2600)
         check_training(sfumato, store, disk)

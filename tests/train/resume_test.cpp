@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "sfumato/core/error.h"
+#include "sfumato/io/json_file.h"
 #include "support/error_message.h"
 #include "train/tiny_run.h"
 
@@ -111,6 +112,9 @@ TEST_F(Resume, StepsLostInACrashStayChargedAndTheRunEndsEarlier) {
   EXPECT_EQ(all.steps, 2);
   EXPECT_EQ(all.charged, 6);
   EXPECT_DOUBLE_EQ(all.epsilon, one.epsilon) << "what was spent is spent";
+  const nlohmann::json card = read_json(all.release / "privacy_card.json");
+  EXPECT_EQ(card.at("epsilon"), all.epsilon);
+  EXPECT_EQ(card.at("stages").at(0).at("steps_charged"), 6);
 }
 
 TEST_F(Resume, AHalfWrittenChargeCounts) {
@@ -141,6 +145,7 @@ TEST_F(Resume, AnotherMechanismIsRefusedAndNamed) {
   start("run");
   copy_run("run", "again", 4);
   const std::string ledger_before = read_file(folder / "again/ledger.jsonl");
+  const std::string config_before = read_file(folder / "again/config.yaml");
   const std::pair<std::string, std::string> changes[] = {
       {"mechanism.noise_multiplier=0.5", "noise_multiplier: 1.0 in the run, 0.5"},
       {"mechanism.sample_rate=0.5", "sample_rate: 0.25 in the run, 0.5"},
@@ -156,6 +161,7 @@ TEST_F(Resume, AnotherMechanismIsRefusedAndNamed) {
                 HasSubstr(message));
   EXPECT_THROW(resume("again", {"privacy.enabled=false"}), PrivacyError);
   EXPECT_EQ(read_file(folder / "again/ledger.jsonl"), ledger_before);
+  EXPECT_EQ(read_file(folder / "again/config.yaml"), config_before);
   // Performance is another matter.
   EXPECT_EQ(resume("again", {"performance.physical_batch=3"}).charged, 6);
 }

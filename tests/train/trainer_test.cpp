@@ -53,6 +53,11 @@ TEST_F(Trainer, APrivateRunChargesEveryStepAndReleasesTheAverage) {
   EXPECT_GT(result.epsilon, 0);
 
   EXPECT_EQ(read_json(result.release / "model_index.json").at("_class_name"), "DDPMPipeline");
+  const nlohmann::json card = read_json(result.release / "privacy_card.json");
+  EXPECT_EQ(card.at("status"), "private");
+  EXPECT_EQ(card.at("epsilon"), result.epsilon);
+  EXPECT_EQ(card.at("delta"), 1e-3);
+  EXPECT_EQ(card.at("ledger_head_hash"), summary.head_hash);
   const TensorList average = checkpoint("run", 6).ema;
   const NamedWeights released = named_weights(*load_unet2d(result.release).network);
   for (const auto& [name, value] : released) {
@@ -188,6 +193,9 @@ TEST_F(Trainer, WithoutPrivacyThereIsNoLedgerAndNoEpsilon) {
   EXPECT_TRUE(std::isinf(result.epsilon));
   EXPECT_FALSE(fs::exists(folder / "run/ledger.jsonl"));
   EXPECT_TRUE(fs::exists(result.release / "model_index.json"));
+  EXPECT_EQ(read_json(result.release / "privacy_card.json").at("status"), "not_private");
+  EXPECT_TRUE(read_json(result.release / "privacy_card.json").at("epsilon").is_null());
+  EXPECT_THAT(read_file(result.release / "privacy_card.md"), HasSubstr("NOT PRIVATE"));
   EXPECT_EQ(mode_of(folder / "run/private"), 0700u);
 }
 

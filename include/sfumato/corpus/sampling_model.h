@@ -25,7 +25,7 @@ ModelPlace find_model(const std::filesystem::path& run_or_model);
 /// A network ready for sampling, with what is known about it.
 struct SamplingModel {
   LoadedUNet loaded;
-  nlohmann::ordered_json card;  ///< privacy card; void where there is none or it is of other weights
+  nlohmann::ordered_json card;    ///< void where there is none, or it is of other weights
   nlohmann::ordered_json origin;  ///< for lineage.json
   std::string weights_sha256;
   std::string config_sha256;
@@ -44,9 +44,9 @@ struct SamplingModel {
 /// images of 1 or 3 channels.
 SamplingModel open_sampling_model(const ModelPlace& place, Config& config);
 
-/// How many images of each class (one entry where num_classes is 0). `count`: in all, spread evenly,
-/// the first classes getting the remainder; `only_class`: all of them of this class; `per_class`:
-/// the counts themselves. UsageError where these contradict each other or the network.
+/// How many images of each class (one entry where num_classes is 0). `count`: in all, spread
+/// evenly, the first classes getting the remainder; `only_class`: all of them of this class;
+/// `per_class`: the counts themselves. UsageError where these contradict each other or the network.
 struct CountOptions {
   std::optional<int64_t> count = std::nullopt;
   std::optional<int64_t> only_class = std::nullopt;

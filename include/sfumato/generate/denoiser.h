@@ -11,8 +11,8 @@ class UNet2D;
 
 /// A denoising network as losses and samplers see it: x float32 [N, C, H, W], t int64 [N], labels
 /// int64 [N] (undefined for networks without classes) -> [N, C, H, W].
-using DenoiserFn = std::function<at::Tensor(const at::Tensor& x, const at::Tensor& t,
-                                            const at::Tensor& labels)>;
+using DenoiserFn =
+    std::function<at::Tensor(const at::Tensor& x, const at::Tensor& t, const at::Tensor& labels)>;
 
 /// `network` and `tape` are borrowed. `tape` is null for inference and ordinary training.
 DenoiserFn unet_denoiser(UNet2D& network, Tape* tape = nullptr);

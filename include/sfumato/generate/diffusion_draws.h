@@ -42,7 +42,8 @@ struct DrawnNoise {
 /// draws do not depend on the batch that it happens to be in, nor on the other examples: the
 /// clipped sum is the same for every physical batch. A key must belong to the record alone (its
 /// content hash, or its fixed place in the store); then adding or removing another record leaves
-/// this record's gradient as it is, as the sensitivity bound assumes. Draw k is the same whatever K.
+/// this record's gradient as it is, as the sensitivity bound assumes. More draws leave the first
+/// ones as they are.
 ///
 /// A timestep is t = floor(T u^(1/p)), u uniform in (0, 1): P(t) = ((t+1)/T)^p - (t/T)^p, the
 /// discrete form of a density proportional to (t/T)^(p-1).

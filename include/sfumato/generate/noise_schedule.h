@@ -26,10 +26,10 @@ std::string to_string(Prediction prediction);
 
 struct NoiseScheduleOptions {
   BetaSchedule schedule = BetaSchedule::kLinear;
-  int64_t num_train_timesteps = 1000;  ///< T
-  double beta_start = 1e-4;            ///< not used by the cosine
-  double beta_end = 0.02;              ///< not used by the cosine
-  bool rescale_betas_zero_snr = false; ///< Lin et al. 2023, algorithm 1: abar_{T-1} = 0
+  int64_t num_train_timesteps = 1000;   ///< T
+  double beta_start = 1e-4;             ///< not used by the cosine
+  double beta_end = 0.02;               ///< not used by the cosine
+  bool rescale_betas_zero_snr = false;  ///< Lin et al. 2023, algorithm 1: abar_{T-1} = 0
 };
 NoiseScheduleOptions noise_schedule_options(const DiffusionSettings& settings);
 

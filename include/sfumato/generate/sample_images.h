@@ -18,10 +18,10 @@ struct ImageId {
 };
 
 /// Draws the named images: uint8 [N, H, W, C], round(clamp(x / 2 + 1/2, 0, 1) 255) as diffusers
-/// does. All noise of an image comes from its own streams (seed, label, index), so an image does not
-/// depend on the batch it is drawn in (beyond rounding, one grey level) nor on how many others are
-/// asked for. `with_labels`: the network takes class labels. Runs without autograd.
-/// DataError if the network returns a value that is not finite.
+/// does. All noise of an image comes from its own streams (seed, label, index), so an image does
+/// not depend on the batch it is drawn in (beyond rounding, one grey level) nor on how many others
+/// are asked for. `with_labels`: the network takes class labels. Runs without autograd. DataError
+/// if the network returns a value that is not finite.
 at::Tensor sample_images(const DenoiserFn& network, const Sampler& sampler, const ImageShape& shape,
                          std::span<const ImageId> images, bool with_labels, uint64_t seed);
 

@@ -79,7 +79,7 @@ CardBanner card_banner(const nlohmann::ordered_json& card);
 std::vector<std::pair<std::string, std::string>> card_rows(const nlohmann::ordered_json& card);
 /// Markdown: heading, banner where there is no claim, statement, table, what is not covered.
 std::string card_markdown(const nlohmann::ordered_json& card);
-/// What the claim does not cover, one sentence each.
+/// What the claim does not cover, one sentence each; empty where nothing is claimed.
 std::vector<std::string> card_notes(const nlohmann::ordered_json& card);
 
 /// ε to four significant digits, rounded up: a claim is never rounded in its own favour.

@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""Drives bench, doctor and inspect of a built sfumato as a user does.
+
+    tests/python/cli_commands.py build/release/sfumato
+
+Needs nothing but Python's standard library.
+"""
+import gzip
+import json
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+SFUMATO = None  # set from the command line
+
+NETWORK = {
+    "_class_name": "UNet2DModel", "sample_size": 8, "in_channels": 1, "out_channels": 1,
+    "block_out_channels": [8, 8], "layers_per_block": 1, "norm_num_groups": 4,
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"], "attention_head_dim": 4,
+}
+USAGE, DATA = 2, 3
+
+
+def run(*words, code=0):
+    done = subprocess.run([SFUMATO, *map(str, words)], capture_output=True, text=True, timeout=300)
+    if done.returncode != code:
+        raise AssertionError(f"{words}: exit code {done.returncode}, not {code}\n{done.stdout}"
+                             f"{done.stderr}")
+    return done
+
+
+def run_json(*words):
+    return json.loads(run(*words, "--json").stdout)
+
+
+class Commands(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.temporary = tempfile.TemporaryDirectory()
+        cls.folder = Path(cls.temporary.name)
+        cls.network = cls.folder / "config.json"
+        cls.network.write_text(json.dumps(NETWORK))
+        cls.run_folder = cls.folder / "run"
+        images = bytes((i * 37 + j) % 256 for i in range(24) for j in range(64))
+        with gzip.open(cls.folder / "images.gz", "wb") as file:
+            file.write(struct.pack(">IIII", 2051, 24, 8, 8) + images)
+        with gzip.open(cls.folder / "labels.gz", "wb") as file:
+            file.write(struct.pack(">II", 2049, 24) + bytes(i % 2 for i in range(24)))
+        cls.settings = [f"data.store={cls.folder / 'store'}", "data.num_classes=2",
+                        "data.image_size=8", "data.channels=1", f"model.config={cls.network}",
+                        f"run.dir={cls.run_folder}", "mechanism.sample_rate=0.5",
+                        "mechanism.steps=2", "mechanism.expected_batch_size=12",
+                        "mechanism.noise_multiplier=1.0"]
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.temporary.cleanup()
+
+    def test_bench_step_compares_both_kinds(self):
+        out = run_json("bench", "step", "--network", self.network, "--examples", 3, "--draws", 2,
+                       "--repeat", 2, "--threads", 1)
+        case, = out["cases"]
+        self.assertEqual((case["examples"], case["draws"]), (3, 2))
+        for kind in ("private", "plain"):
+            for part in ("gradient", "whole_step"):
+                timing = case[kind][part]
+                self.assertGreater(timing["min_s"], 0)
+                self.assertLessEqual(timing["min_s"], timing["median_s"])
+                self.assertLessEqual(timing["median_s"], timing["max_s"])
+            self.assertGreater(case[kind]["peak_bytes_gradient"], case[kind]["idle_bytes"] // 2)
+            self.assertGreaterEqual(case[kind]["peak_bytes_whole_step"],
+                                    case[kind]["peak_bytes_gradient"])
+            # A whole step is a gradient and more.
+            self.assertGreater(case[kind]["whole_step"]["min_s"], case[kind]["gradient"]["min_s"])
+        for ratio in (case["ratio"]["gradient"], case["ratio"]["whole_step"]):
+            self.assertGreater(ratio["median"], 0)
+            self.assertGreater(ratio["min"], 0)
+        self.assertAlmostEqual(
+            case["ratio"]["peak_gradient"],
+            case["private"]["peak_bytes_gradient"] / case["plain"]["peak_bytes_gradient"])
+
+    def test_other_benchmarks(self):
+        noise = run_json("bench", "noise", "--count", 100000, "--repeat", 2, "--threads", 1)
+        self.assertAlmostEqual(
+            noise["ratio"], noise["chacha_normals_per_s"] / noise["torch_normals_per_s"])
+        account = run_json("bench", "account", "--repeat", 1)
+        # The same question through `account`, and the calibrated noise must reach the target.
+        asked = run_json("account", "--phase", "0.01:1:10000", "--delta", "1e-5")
+        self.assertAlmostEqual(account["epsilon"], asked["epsilon"], places=9)
+        sigma = account["calibrated_noise_multiplier"]
+        reached = run_json("account", "--phase", f"0.01:{sigma}:10000", "--delta", "1e-5")
+        self.assertLessEqual(reached["epsilon"], 10)
+        self.assertGreater(reached["epsilon"], 9.99)
+        sample = run_json("bench", "sample", "--network", self.network, "--batch", 2, "--steps", 2,
+                          "--repeat", 1, "--threads", 1)
+        self.assertGreater(sample["images_per_s"], 0)
+
+    def test_doctor_without_a_network(self):
+        out = run_json("doctor")
+        self.assertGreater(out["machine"]["cores"], 0)
+        self.assertTrue(all(check["ok"] for check in out["checks"]), out["checks"])
+        self.assertNotIn("network", out)
+
+    def test_doctor_covers_every_parameter(self):
+        network = run_json("doctor", *self.settings)["network"]
+        self.assertEqual(network["covered_tensors"], network["trainable_tensors"])
+        self.assertEqual(network["parameters"], network["trainable"] + network["frozen"])
+        self.assertEqual(len({layer["layer"] for layer in network["layers"]}),
+                         len(network["layers"]))
+        asked = run_json("account", "--phase", "0.5:1:2", "--delta", network["plan"]["delta"])
+        self.assertAlmostEqual(network["epsilon"], asked["epsilon"], places=9)
+        self.assertFalse(self.run_folder.exists(), "doctor must not start a run")
+        frozen = run_json("doctor", *self.settings, "model.trainable=conv_out.*")["network"]
+        self.assertEqual(frozen["trainable_tensors"], 2)
+        for algorithm in ("keep", "gram"):
+            layers = run_json("doctor", *self.settings,
+                              f"performance.layer_algorithm={algorithm}")["network"]["layers"]
+            self.assertEqual({layer["algorithm"] for layer in layers}, {algorithm})
+
+    def test_inspect_knows_every_kind(self):
+        store = self.folder / "store"
+        run("prepare", f"data.source={self.folder / 'images.gz'}",
+            f"data.labels={self.folder / 'labels.gz'}", *self.settings[:4])
+        found = run_json("inspect", store)
+        self.assertEqual((found["kind"], found["records"], found["num_classes"]),
+                         ("record_store", 24, 2))
+        self.assertEqual(sum(found["records_per_class"]), 24)
+
+        run("train", *self.settings, "performance.threads=1")
+        found = run_json("inspect", self.run_folder)
+        self.assertEqual(found["kind"], "run")
+        self.assertEqual(found["ledger"]["charged_steps"], 2)
+        self.assertEqual(found["newest_checkpoint"]["step"], 2)
+        self.assertTrue(found["newest_checkpoint"]["complete"])
+
+        ledger = run_json("inspect", self.run_folder / "ledger.jsonl")
+        self.assertEqual((ledger["kind"], ledger["problems"]), ("ledger", []))
+        renamed = self.folder / "renamed"
+        renamed.write_bytes((self.run_folder / "ledger.jsonl").read_bytes())
+        self.assertEqual(run_json("inspect", renamed)["kind"], "ledger")
+        renamed.write_bytes(renamed.read_bytes().replace(b'"steps":2', b'"steps":3'))
+        self.assertNotEqual(run_json("inspect", renamed)["problems"], [])
+
+        checkpoint = next((self.run_folder / "private" / "checkpoints").glob("step_*"))
+        self.assertEqual(run_json("inspect", checkpoint)["kind"], "run_checkpoint")
+        weights = run_json("inspect", checkpoint / "model.safetensors")
+        self.assertEqual(weights["kind"], "safetensors")
+        self.assertEqual(weights["tensors"], len(weights["list"]))
+
+        release = run_json("inspect", self.run_folder / "release")
+        self.assertEqual(release["kind"], "network")
+        self.assertEqual(release["config"]["block_out_channels"], [8, 8])
+        self.assertIn("privacy_card", release)
+
+        corpus = self.folder / "corpus"
+        run("sample", self.run_folder, "--out", corpus, "--count", 4, "sample.steps=2")
+        found = run_json("inspect", corpus)
+        self.assertEqual((found["kind"], found["images"], found["finished"]), ("corpus", 4, True))
+
+    def test_bad_input(self):
+        for words in (["bench"], ["bench", "step", "--repeat", "0"],
+                      ["bench", "step", "--layer-algorithm", "best"],
+                      ["bench", "step", "--case", "huge"], ["doctor", "no.such=1"],
+                      ["doctor", *self.settings, "model.trainable=nothing"], ["inspect"]):
+            run(*words, code=USAGE)
+        missing = self.folder / "missing"
+        self.assertIn("missing", run("inspect", missing, code=DATA).stderr)
+        strange = self.folder / "strange.txt"
+        strange.write_text("hello")
+        message = run("inspect", strange, code=DATA).stderr
+        for kind in ("record store", "corpus", "ledger", "safetensors"):
+            self.assertIn(kind, message)
+        broken = self.folder / "broken.safetensors"
+        broken.write_bytes(b"\xff" * 64)
+        run("inspect", broken, code=DATA)
+        run("bench", "step", "--network", strange, code=DATA)
+        run("bench", "step", "--network", missing, code=DATA)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    SFUMATO = str(Path(sys.argv.pop(1)).resolve())
+    unittest.main()
