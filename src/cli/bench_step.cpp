@@ -232,8 +232,9 @@ void run(const Arguments& arguments) {
 void add_bench_step(CLI::App& bench) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* sub = bench.add_subcommand("step", "a private training step against a plain one");
-  auto* network = sub->add_option("--network", arguments->network,
-                                  "config.json or a folder with one (default: both built-in cases)");
+  auto* network =
+      sub->add_option("--network", arguments->network,
+                      "config.json or a folder with one (default: both built-in cases)");
   sub->add_option("--case", arguments->case_name, "one built-in case: small or cifar10")
       ->check(CLI::IsMember({"small", "cifar10"}))
       ->excludes(network);

@@ -90,7 +90,7 @@ TEST_F(RunSetup, ThePlanIsTheConfigurationsAndTheStoresUnit) {
   writer.finish({});
   const auto settings = config(
       "run", {"mechanism.clip_norm_l2=0.5", "mechanism.clipping=automatic",
-              "mechanism.automatic_gamma=0.2", "mechanism.adjacency=replace_one",
+              "mechanism.automatic_gamma=0.2", "mechanism.adjacency=add_remove",
               "mechanism.noise_multiplier=1.25", "mechanism.expected_batch_size=7"});
   const MechanismPlan plan = make_plan(*settings, RecordStore::open(folder / "users"));
   EXPECT_EQ(plan.sample_rate, 0.25);
@@ -101,7 +101,7 @@ TEST_F(RunSetup, ThePlanIsTheConfigurationsAndTheStoresUnit) {
   EXPECT_EQ(plan.automatic_gamma, 0.2);
   EXPECT_EQ(plan.expected_batch_size, 7);
   EXPECT_EQ(plan.delta, 1e-3);
-  EXPECT_EQ(plan.adjacency, Adjacency::kReplaceOne);
+  EXPECT_EQ(plan.adjacency, Adjacency::kAddRemove);
   EXPECT_EQ(plan.unit, "one user, at most 3 images");
   EXPECT_EQ(plan.records_per_unit, 3);
   EXPECT_TRUE(plan.is_private);
