@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Drives bench, doctor and inspect of a built sfumato as a user does.
 
-    tests/python/cli_commands.py build/release/sfumato
+    tests/python/cli_commands.py --sfumato build/release/sfumato
 
 Needs nothing but Python's standard library.
 """
+import argparse
 import gzip
 import json
 import struct
@@ -182,7 +183,8 @@ class Commands(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    SFUMATO = str(Path(sys.argv.pop(1)).resolve())
-    unittest.main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sfumato", type=Path, required=True)
+    parser.add_argument("--work", type=Path, help="not needed: each test makes its own folder")
+    SFUMATO = str(parser.parse_args().sfumato)
+    unittest.main(argv=sys.argv[:1])
