@@ -8,6 +8,11 @@ find_package(ZLIB REQUIRED)
 find_package(yaml-cpp 0.7 REQUIRED)
 find_package(CLI11 REQUIRED)
 
+# Header only; Debian's CMake package asks for the compiled library in one precision.
+find_path(KISSFFT_INCLUDE kissfft/kissfft.hh REQUIRED)
+add_library(sfumato_kissfft INTERFACE)
+target_include_directories(sfumato_kissfft SYSTEM INTERFACE ${KISSFFT_INCLUDE})
+
 # Three OpenCV modules only; Debian's CMake package needs all of them, so find these by name.
 find_path(OPENCV_INCLUDE opencv2/core.hpp PATH_SUFFIXES opencv4 REQUIRED)
 add_library(sfumato_opencv INTERFACE)

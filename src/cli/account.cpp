@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 
+#include "cli/account_card.h"
 #include "cli/privacy_text.h"
 #include "cli/subcommands.h"
 #include "sfumato/core/error.h"
@@ -13,8 +14,9 @@ namespace {
 
 struct AccountOptions {
   std::vector<std::string> phases;
+  std::string card;
   std::optional<double> delta, epsilon;
-  std::string accountant = "rdp";
+  std::string accountant = "pld";
   std::string adjacency = "zero_out";
   std::int64_t records_per_unit = 1;
   bool json = false;
@@ -35,19 +37,22 @@ std::string sentence(const PrivacyStatement& statement, const AccountOptions& op
 }
 
 void run_account(const AccountOptions& options) {
+  if (!options.card.empty()) return account_card(options.card, options.json);
+  if (options.phases.empty())
+    throw UsageError("account: give --phase, once or more, or --card with a privacy_card.json");
   if (options.delta.has_value() == options.epsilon.has_value())
     throw UsageError("account: give either --delta (to get epsilon) or --epsilon (to get delta)");
   const Accountant accountant = parse_accountant(options.accountant);
   const Adjacency adjacency = parse_adjacency(options.adjacency);
-  const std::vector<Phase> phases =
-      parse_phases("--phase", options.phases, adjacency, options.records_per_unit);
+  const std::vector<PrivacyEvent> events =
+      parse_events("--phase", options.phases, adjacency, options.records_per_unit);
   const PrivacyStatement statement =
-      options.delta ? account_epsilon(accountant, phases, *options.delta, adjacency)
-                    : account_delta(accountant, phases, *options.epsilon, adjacency);
+      options.delta ? account_epsilon(accountant, events, *options.delta, adjacency)
+                    : account_delta(accountant, events, *options.epsilon, adjacency);
   if (options.json) {
     fmt::print("{}\n", to_json(statement).dump());
   } else {
-    fmt::print("{}{}", sentence(statement, options), phase_table(phases, statement));
+    fmt::print("{}{}", sentence(statement, options), event_table(events, statement));
   }
 }
 
@@ -57,12 +62,17 @@ void add_account(CLI::App& app) {
   auto options = std::make_shared<AccountOptions>();
   CLI::App* sub = app.add_subcommand("account", "epsilon or delta of planned or executed training");
   sub->add_option(
-         "--phase", options->phases,
-         "sample_rate:noise_multiplier:steps of the Poisson-subsampled Gaussian; repeatable")
-      ->required();
+      "--phase", options->phases,
+      "sample_rate:noise_multiplier:steps[:records:max_batch] of the Poisson-subsampled Gaussian "
+      "(the last two: truncated Poisson batches), gaussian:sensitivity:stddev[:count] or "
+      "approximate:epsilon:delta[:count]; repeatable");
+  sub->add_option(
+      "--card", options->card,
+      "privacy_card.json whose epsilon is recomputed from its stages; exit code 4 if it "
+      "claims less than they cost");
   sub->add_option("--delta", options->delta, "gives the epsilon that holds with this delta");
   sub->add_option("--epsilon", options->epsilon, "gives the delta that holds with this epsilon");
-  sub->add_option("--accountant", options->accountant, "rdp")->capture_default_str();
+  sub->add_option("--accountant", options->accountant, "pld or rdp")->capture_default_str();
   sub->add_option("--adjacency", options->adjacency, "add_remove, zero_out or replace_one")
       ->capture_default_str();
   sub->add_option("--records-per-unit", options->records_per_unit,

@@ -62,29 +62,35 @@ void run_noise(const Arguments& arguments) {
 void run_account(const Arguments& arguments) {
   const AccountTimings t = benchmark_account(arguments.repeat);
   if (arguments.json) {
-    const Json out{{"sample_rate", t.sample_rate},
-                   {"noise_multiplier", t.noise_multiplier},
-                   {"steps", t.steps},
-                   {"delta", t.delta},
-                   {"epsilon", t.epsilon},
-                   {"target_epsilon", t.target_epsilon},
-                   {"calibrated_noise_multiplier", t.calibrated_noise_multiplier},
-                   {"account", to_json(t.epsilon_seconds)},
-                   {"calibrate", to_json(t.calibrate_seconds)}};
+    Json out{{"sample_rate", t.sample_rate},
+             {"noise_multiplier", t.noise_multiplier},
+             {"steps", t.steps},
+             {"delta", t.delta},
+             {"target_epsilon", t.target_epsilon}};
+    for (const AccountTimings::Row& row : t.rows)
+      out[to_string(row.accountant)] = {
+          {"epsilon", row.epsilon},
+          {"calibrated_noise_multiplier", row.calibrated_noise_multiplier},
+          {"account", to_json(row.epsilon_seconds)},
+          {"calibrate", to_json(row.calibrate_seconds)}};
     fmt::print("{}\n", out.dump(2));
     return;
   }
   fmt::print("sample rate {}, {} steps, delta {}\n", t.sample_rate, t.steps, t.delta);
-  fmt::print("  epsilon of noise multiplier {}: {:.4f} in {:.2f} ms\n", t.noise_multiplier,
-             t.epsilon, t.epsilon_seconds.median * 1e3);
-  fmt::print("  noise multiplier for epsilon {}: {:.6g} in {:.2f} ms\n", t.target_epsilon,
-             t.calibrated_noise_multiplier, t.calibrate_seconds.median * 1e3);
+  for (const AccountTimings::Row& row : t.rows)
+    fmt::print(
+        "  {}: epsilon of noise multiplier {}: {:.4f} in {:.2f} ms; noise multiplier for epsilon "
+        "{}: "
+        "{:.6g} in {:.2f} ms\n",
+        to_string(row.accountant), t.noise_multiplier, row.epsilon,
+        row.epsilon_seconds.median * 1e3, t.target_epsilon, row.calibrated_noise_multiplier,
+        row.calibrate_seconds.median * 1e3);
 }
 
 void run_sample(const Arguments& arguments) {
   set_threads(arguments.threads);
-  const StepCase network = arguments.network.empty() ? builtin_step_cases().front()
-                                                     : step_case_from(arguments.network);
+  const StepCase network =
+      arguments.network.empty() ? builtin_step_cases().front() : step_case_from(arguments.network);
   const SampleTimings t =
       benchmark_sampling(network.network, arguments.batch, arguments.steps, arguments.repeat);
   const double rate = static_cast<double>(t.batch) / t.seconds.median;
@@ -127,8 +133,8 @@ void add_bench(CLI::App& app) {
   add_bench_step(*bench);
 
   auto noise = std::make_shared<Arguments>();
-  CLI::App* sub = add(*bench, "noise", "secure normals per second against torch's", noise,
-                      run_noise);
+  CLI::App* sub =
+      add(*bench, "noise", "secure normals per second against torch's", noise, run_noise);
   sub->add_option("--count", noise->count, "normals")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
       ->capture_default_str();

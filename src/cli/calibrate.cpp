@@ -17,7 +17,7 @@ struct CalibrateOptions {
   std::optional<double> sample_rate, noise_multiplier;
   std::optional<std::int64_t> steps;
   std::vector<std::string> spent;
-  std::string accountant = "rdp";
+  std::string accountant = "pld";
   std::string adjacency = "zero_out";
   std::int64_t records_per_unit = 1;
   bool json = false;
@@ -47,25 +47,49 @@ void print_json(const CalibrationTarget& target, const Calibration& found) {
   fmt::print("{}\n", json.dump());
 }
 
-void run_calibrate(const CalibrateOptions& options) {
-  const int given = options.sample_rate.has_value() + options.noise_multiplier.has_value() +
-                    options.steps.has_value();
-  if (given != 2)
-    throw UsageError(
-        fmt::format("calibrate: give exactly two of --sample-rate, --steps, "
-                    "--noise-multiplier ({} given); the third is the answer",
-                    given));
+CalibrationTarget target_of(const CalibrateOptions& options) {
   CalibrationTarget target{options.target_epsilon, options.delta};
   target.accountant = parse_accountant(options.accountant);
   target.adjacency = parse_adjacency(options.adjacency);
   target.records_per_unit = options.records_per_unit;
-  target.spent = parse_phases("--spent", options.spent, target.adjacency, options.records_per_unit);
+  target.spent = parse_events("--spent", options.spent, target.adjacency, options.records_per_unit);
+  return target;
+}
+
+/// What is left for one more stage, given --spent alone.
+void run_remaining(const CalibrateOptions& options) {
+  const CalibrationTarget target = target_of(options);
+  const double left = calibrate_remaining_epsilon(target);
+  if (options.json) {
+    fmt::print("{}\n", nlohmann::ordered_json{{"remaining_epsilon", left},
+                                              {"target_epsilon", target.epsilon},
+                                              {"delta", target.delta}}
+                           .dump());
+  } else {
+    fmt::print(
+        "{} is left for one more stage (epsilon at delta 0, on top of what is spent); the "
+        "target is {} at delta {}.\n",
+        left, target.epsilon, target.delta);
+  }
+}
+
+void run_calibrate(const CalibrateOptions& options) {
+  const int given = options.sample_rate.has_value() + options.noise_multiplier.has_value() +
+                    options.steps.has_value();
+  if (given == 0 && !options.spent.empty()) return run_remaining(options);
+  if (given != 2)
+    throw UsageError(fmt::format(
+        "calibrate: give exactly two of --sample-rate, --steps, "
+        "--noise-multiplier ({} given); the third is the answer. --spent alone tells what "
+        "epsilon is left",
+        given));
+  const CalibrationTarget target = target_of(options);
   const Calibration found = solve(options, target);
   if (options.json) return print_json(target, found);
-  std::vector<Phase> phases = target.spent;
-  phases.push_back(found.phase);
+  std::vector<PrivacyEvent> events = target.spent;
+  events.push_back(found.phase);
   fmt::print("{} gives {}; the target is {}.\n{}", found_text(options, found.phase),
-             to_text(found.statement), target.epsilon, phase_table(phases, found.statement));
+             to_text(found.statement), target.epsilon, event_table(events, found.statement));
 }
 
 }  // namespace
@@ -83,8 +107,8 @@ void add_calibrate(CLI::App& app) {
                   "noise standard deviation over the clip norm");
   sub->add_option(
       "--spent", options->spent,
-      "sample_rate:noise_multiplier:steps that count towards the target too; repeatable");
-  sub->add_option("--accountant", options->accountant, "rdp")->capture_default_str();
+      "what counts towards the target too, in the forms of account --phase; repeatable");
+  sub->add_option("--accountant", options->accountant, "pld or rdp")->capture_default_str();
   sub->add_option("--adjacency", options->adjacency, "add_remove, zero_out or replace_one")
       ->capture_default_str();
   sub->add_option("--records-per-unit", options->records_per_unit,

@@ -10,138 +10,113 @@
 #include "cli/privacy_text.h"
 #include "cli/subcommands.h"
 #include "sfumato/core/error.h"
-#include "sfumato/core/file.h"
-#include "sfumato/privacy/ledger.h"
-#include "sfumato/privacy/mechanism.h"
+#include "sfumato/train/run_verification.h"
+#include "sfumato/train/use_witness.h"
 
 namespace sfumato::cli {
 namespace {
 
+using Json = nlohmann::ordered_json;
+
 struct LedgerOptions {
   std::string run;
   std::string head;
+  std::string store;
   bool json = false;
 };
 
-/// What the ledger proves about privacy; empty where it proves nothing.
-struct Claim {
-  std::optional<MechanismPlan> plan;
-  double epsilon = 0;          ///< of the charged steps
-  double epsilon_planned = 0;  ///< of all steps that may ever be charged
-};
+Json finite(double value) { return std::isfinite(value) ? Json(value) : Json(); }
 
-std::filesystem::path ledger_file(const std::string& run) {
-  const std::filesystem::path path = run;
-  if (!std::filesystem::exists(path))
-    throw DataError(fmt::format("'{}' does not exist; name a run folder or its ledger", run));
-  if (!std::filesystem::is_directory(path)) return path;
-  if (!std::filesystem::exists(path / "ledger.jsonl"))
-    throw DataError(fmt::format("'{}' holds no ledger.jsonl; is it the folder of a run?", run));
-  return path / "ledger.jsonl";
-}
-
-/// The head that the privacy card beside the ledger noted, if there is one.
-std::string head_on_card(const std::filesystem::path& ledger) {
-  const std::filesystem::path card = ledger.parent_path() / "release" / "privacy_card.json";
-  if (!std::filesystem::exists(card)) return {};
-  const auto json = nlohmann::json::parse(read_file(card), nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) return {};
-  const auto head = json.find("ledger_head_hash");
-  return head != json.end() && head->is_string() ? head->get<std::string>() : std::string();
-}
-
-LedgerSummary examine(const LedgerOptions& options) {
-  const std::filesystem::path path = ledger_file(options.run);
-  return verify_ledger(path, options.head.empty() ? head_on_card(path) : options.head);
-}
-
-/// Recomputes epsilon from the frozen plan, and notes a plan that is not one.
-Claim claim(LedgerSummary& ledger) {
-  Claim result;
-  if (ledger.lines == 0) return result;
-  try {
-    result.plan = MechanismPlan::from_json(nlohmann::json::parse(ledger.plan));
-    result.epsilon = result.plan->epsilon_after(ledger.charged_steps);
-    result.epsilon_planned = result.plan->epsilon_after(ledger.max_charged_steps);
-  } catch (const Error& error) {
-    result.plan.reset();
-    ledger.problems.push_back(fmt::format("line 1: {}", error.what()));
-    return result;
-  }
-  if (ledger.max_charged_steps > result.plan->steps)
-    ledger.problems.push_back(fmt::format("line 1: allows {} charges, the plan only {} steps",
-                                          ledger.max_charged_steps, result.plan->steps));
-  return result;
-}
-
-std::string verdict(const LedgerSummary& ledger, const Claim& claim) {
-  if (!ledger.problems.empty()) return "DAMAGED";
-  if (claim.plan && !claim.plan->is_private) return "NOT PRIVATE";
-  return ledger.insecure() ? "VOID" : "sound";
-}
-
-nlohmann::ordered_json to_json(const LedgerSummary& ledger, const Claim& claim) {
-  using json = nlohmann::ordered_json;
-  const auto finite = [](double value) { return std::isfinite(value) ? json(value) : json(); };
-  json sessions = json::array();
+Json run_json(const RunVerification& run) {
+  const LedgerSummary& ledger = run.ledger;
+  Json sessions = Json::array();
   for (const LedgerSession& session : ledger.sessions)
     sessions.push_back({{"session", session.number},
                         {"started", session.started},
                         {"noise_key_id", session.noise_key_id},
                         {"insecure", session.insecure},
+                        {"witness", session.witnessed},
                         {"charged_steps", session.charged_steps},
                         {"version", session.version},
                         {"git_commit", session.git_commit}});
-  json result = {{"verdict", verdict(ledger, claim)},
-                 {"ledger", ledger.path.string()},
-                 {"run", ledger.run_id},
-                 {"created", ledger.created},
-                 {"plan_hash", ledger.plan_hash},
-                 {"plan", json::parse(ledger.plan.empty() ? "null" : ledger.plan)},
-                 {"lines", ledger.lines},
-                 {"charged_steps", ledger.charged_steps},
-                 {"max_charged_steps", ledger.max_charged_steps},
-                 {"last_optimizer_step", ledger.last_optimizer_step},
-                 {"epsilon", claim.plan ? finite(claim.epsilon) : json()},
-                 {"epsilon_planned", claim.plan ? finite(claim.epsilon_planned) : json()},
-                 {"delta", claim.plan ? json(claim.plan->delta) : json()},
-                 {"sessions", sessions},
-                 {"recoveries", ledger.recoveries},
-                 {"torn_bytes", ledger.torn_bytes},
-                 {"head", ledger.head_hash},
-                 {"problems", ledger.problems}};
-  return result;
+  Json checks = Json::array();
+  for (const RunCheck& check : run.checks)
+    checks.push_back({{"name", check.name},
+                      {"outcome", to_string(check.outcome)},
+                      {"detail", check.detail},
+                      {"problems", check.problems}});
+  Json statement;
+  if (run.statement) statement = to_json(*run.statement);
+  return {{"verdict", run.verdict()},
+          {"ledger", ledger.path.string()},
+          {"run", ledger.run_id},
+          {"created", ledger.created},
+          {"plan_hash", ledger.plan_hash},
+          {"plan", Json::parse(ledger.plan.empty() ? "null" : ledger.plan)},
+          {"lines", ledger.lines},
+          {"charged_steps", ledger.charged_steps},
+          {"max_charged_steps", ledger.max_charged_steps},
+          {"stage_charges", ledger.stage_charges},
+          {"last_optimizer_step", ledger.last_optimizer_step},
+          {"statement", statement},
+          {"epsilon", run.statement ? finite(run.statement->epsilon) : Json()},
+          {"epsilon_lower", run.statement && run.statement->epsilon_lower
+                                ? finite(*run.statement->epsilon_lower)
+                                : Json()},
+          {"epsilon_planned", run.statement ? finite(run.epsilon_planned) : Json()},
+          {"delta", run.plan ? Json(run.plan->delta) : Json()},
+          {"accountant", run.plan ? Json(run.plan->accountant) : Json()},
+          {"sessions", sessions},
+          {"recoveries", ledger.recoveries},
+          {"torn_bytes", ledger.torn_bytes},
+          {"head", ledger.head_hash},
+          {"checks", checks},
+          {"problems", run.problems()}};
 }
 
-std::string privacy_lines(const LedgerSummary& ledger, const Claim& claim) {
-  if (!claim.plan) return {};
-  const MechanismPlan& plan = *claim.plan;
-  if (!plan.is_private) return "  privacy     NOT PRIVATE: trained without noise\n";
+std::string privacy_lines(const RunVerification& run) {
+  if (!run.plan) return {};
+  const MechanismPlan& plan = *run.plan;
+  if (!run.statement) return "  privacy     NOT PRIVATE: trained without noise\n";
   std::string text = fmt::format(
       "  privacy     epsilon {} at delta {} so far, {} when all steps are taken\n"
       "              {} adjacency, unit: {}, {} sampling, {} accountant\n"
       "  mechanism   sample rate {}, noise multiplier {}, clip norm {}\n",
-      upper_bound_text(claim.epsilon), plan.delta, upper_bound_text(claim.epsilon_planned),
+      upper_bound_text(run.statement->epsilon), plan.delta, upper_bound_text(run.epsilon_planned),
       to_string(plan.adjacency), plan.unit, plan.sampler, plan.accountant, plan.sample_rate,
       plan.noise_multiplier, plan.clip_norm_l2);
-  if (ledger.insecure())
+  if (plan.candidates > 1)
+    text += fmt::format("              all of it {} times: one of {} candidates\n", plan.candidates,
+                        plan.candidates);
+  for (const StagePlan& stage : plan.stages) {
+    const auto charged = run.ledger.stage_charges.find(stage.name);
+    text += fmt::format(
+        "  stage       {}: {}, {}\n", stage.name, to_text(stage.event),
+        stage.declared
+            ? "made elsewhere"
+            : fmt::format("{} releases made",
+                          charged == run.ledger.stage_charges.end() ? 0 : charged->second));
+  }
+  if (run.ledger.insecure())
     text += "  VOID        a session drew its noise from a test key: nothing is protected\n";
   return text;
 }
 
-std::string to_text(const LedgerSummary& ledger, const Claim& claim) {
-  std::string text = fmt::format("Ledger {}: {}\n", ledger.path.string(), verdict(ledger, claim));
+std::string to_text(const RunVerification& run) {
+  const LedgerSummary& ledger = run.ledger;
+  std::string text = fmt::format("Ledger {}: {}\n", ledger.path.string(), run.verdict());
   if (ledger.lines > 0)
     text += fmt::format(
         "  run         {}, created {} by sfumato {} ({})\n"
         "  plan hash   {}\n{}"
         "  charged     {} of {} noisy steps; last optimizer step {}\n",
         ledger.run_id, ledger.created, ledger.version, ledger.git_commit, ledger.plan_hash,
-        privacy_lines(ledger, claim), ledger.charged_steps, ledger.max_charged_steps,
+        privacy_lines(run), ledger.charged_steps, ledger.max_charged_steps,
         ledger.last_optimizer_step);
   for (const LedgerSession& session : ledger.sessions)
-    text += fmt::format("  session {:<3} started {}, key {}, {} steps\n", session.number,
-                        session.started, session.noise_key_id, session.charged_steps);
+    text += fmt::format("  session {:<3} started {}, key {}, {} steps{}\n", session.number,
+                        session.started, session.noise_key_id, session.charged_steps,
+                        session.witnessed ? "" : ", without a witness");
   if (ledger.recoveries > 0)
     text += fmt::format("  recovered   {} torn line(s) after a crash, each counted as a step\n",
                         ledger.recoveries);
@@ -149,40 +124,100 @@ std::string to_text(const LedgerSummary& ledger, const Claim& claim) {
     text += fmt::format("  torn        {} bytes of an unfinished last line; a resume cuts them\n",
                         ledger.torn_bytes);
   text += fmt::format("  lines       {}; head {}\n", ledger.lines, ledger.head_hash);
-  for (const std::string& problem : ledger.problems)
+  for (const std::string& problem : run.problems())
     text += fmt::format("  PROBLEM     {}\n", problem);
   return text;
 }
 
-void show(const LedgerOptions& options) {
-  LedgerSummary ledger = examine(options);
-  const Claim found = claim(ledger);
-  if (options.json) {
-    fmt::print("{}\n", to_json(ledger, found).dump(2));
-  } else {
-    fmt::print("{}", to_text(ledger, found));
+std::string check_table(const RunVerification& run) {
+  std::string text = fmt::format("{}: {}\n", run.ledger.path.string(), run.verdict());
+  if (run.statement)
+    text += fmt::format("  epsilon {}{} at delta {}, recomputed from the ledger ({} accountant)\n",
+                        upper_bound_text(run.statement->epsilon),
+                        run.statement->epsilon_lower
+                            ? fmt::format(" (at least {:.5g})", *run.statement->epsilon_lower)
+                            : "",
+                        run.statement->delta, to_string(run.statement->accountant));
+  for (const RunCheck& check : run.checks)
+    text += check.outcome == RunCheck::Outcome::kNotChecked
+                ? fmt::format("  {:<14} not checked: {}\n", check.name, check.detail)
+                : fmt::format("  {:<14} {:<7} {}\n", check.name, to_string(check.outcome),
+                              check.detail);
+  return text;
+}
+
+bool is_store(const std::filesystem::path& path) {
+  return std::filesystem::exists(path / "manifest.json") &&
+         !std::filesystem::exists(path / "ledger.jsonl");
+}
+
+Json store_json(const StoreSummary& summary) {
+  Json runs = Json::array();
+  for (const StoreRun& run : summary.runs)
+    runs.push_back({{"run", run.use.run_id},
+                    {"place", run.use.place},
+                    {"updated", run.use.updated},
+                    {"stopped", run.use.stopped},
+                    {"insecure", run.use.insecure},
+                    {"charged_steps", run.charged_steps},
+                    {"counted_from", run.counted_from},
+                    {"plan_hash", run.use.plan.hash()},
+                    {"epsilon", finite(run.epsilon)},
+                    {"delta", run.use.plan.delta}});
+  return {{"runs", runs},
+          {"together", summary.together ? to_json(*summary.together) : Json()},
+          {"why_not_together", summary.why_not.empty() ? Json() : Json(summary.why_not)}};
+}
+
+std::string to_text(const StoreSummary& summary, const std::string& store) {
+  std::string text =
+      fmt::format("Record store {}: used by {} private run(s)\n", store, summary.runs.size());
+  for (const StoreRun& run : summary.runs) {
+    const std::string counted = run.counted_from == "plan"
+                                    ? "all planned steps counted: it was last heard of running"
+                                    : fmt::format("by its {}", run.counted_from);
+    text += fmt::format("  {}  epsilon {} at delta {}{}; {} steps ({}), {}\n", run.use.run_id,
+                        upper_bound_text(run.epsilon), run.use.plan.delta,
+                        run.use.insecure ? " VOID" : "", run.charged_steps, counted, run.use.place);
   }
+  if (summary.runs.empty()) return text;
+  text +=
+      "What several runs on one store release adds up, for whoever sees all of it, or if one of "
+      "them\nis chosen. ";
+  if (summary.together)
+    text += fmt::format("All runs together: epsilon {} at delta {} ({} adjacency, {}).\n",
+                        upper_bound_text(summary.together->epsilon), summary.together->delta,
+                        to_string(summary.together->adjacency), summary.runs.front().use.plan.unit);
+  else
+    text += fmt::format("A sum cannot be given: {}.\n", summary.why_not);
+  return text + "Runs without privacy leave no note here.\n";
+}
+
+void show(const LedgerOptions& options) {
+  if (is_store(options.run)) {
+    const StoreSummary summary = summarize_uses(options.run);
+    fmt::print("{}",
+               options.json ? store_json(summary).dump(2) + "\n" : to_text(summary, options.run));
+    return;
+  }
+  const RunVerification run = verify_run({options.run, options.head, {}, /*ledger_only=*/true});
+  fmt::print("{}", options.json ? run_json(run).dump(2) + "\n" : to_text(run));
 }
 
 void verify(const LedgerOptions& options) {
-  LedgerSummary ledger = examine(options);
-  const Claim found = claim(ledger);
-  if (options.json) {
-    fmt::print("{}\n", to_json(ledger, found).dump(2));
-  } else if (ledger.problems.empty()) {
-    fmt::print("{}: {}; {} lines, {} charged steps, head {}\n", ledger.path.string(),
-               verdict(ledger, found), ledger.lines, ledger.charged_steps, ledger.head_hash);
-  }
-  if (!ledger.problems.empty())
-    throw PrivacyError(fmt::format("the ledger '{}' is damaged:\n  {}", ledger.path.string(),
-                                   fmt::join(ledger.problems, "\n  ")));
+  const RunVerification run =
+      verify_run({options.run, options.head, options.store, /*ledger_only=*/false});
+  fmt::print("{}", options.json ? run_json(run).dump(2) + "\n" : check_table(run));
+  const std::vector<std::string> problems = run.problems();
+  if (!problems.empty())
+    throw PrivacyError(
+        fmt::format("'{}' does not verify:\n  {}", options.run, fmt::join(problems, "\n  ")));
 }
 
-void add_common(CLI::App& sub, LedgerOptions& options) {
-  sub.add_option("RUN", options.run, "run folder or ledger file")->required();
+void add_common(CLI::App& sub, LedgerOptions& options, const std::string& what) {
+  sub.add_option("RUN", options.run, what)->required();
   sub.add_option("--head", options.head,
-                 "SHA-256 of a line noted elsewhere, which must be there (default: the one on the "
-                 "run's privacy card)");
+                 "SHA-256 of a ledger line noted elsewhere, which must be there");
   sub.add_flag("--json", options.json, "print one JSON object");
 }
 
@@ -192,12 +227,17 @@ void add_ledger(CLI::App& app) {
   auto options = std::make_shared<LedgerOptions>();
   CLI::App* sub = app.add_subcommand("ledger", "the record of every noisy step of a run");
   sub->require_subcommand(1);
-  CLI::App* show_command = sub->add_subcommand("show", "what was spent, and by whom");
-  add_common(*show_command, *options);
+  CLI::App* show_command = sub->add_subcommand(
+      "show", "what was spent, and by whom; of a record store: by all its runs together");
+  add_common(*show_command, *options, "run folder, ledger file or record store");
   show_command->callback([options] { show(*options); });
-  CLI::App* verify_command =
-      sub->add_subcommand("verify", "check every line; exit code 4 if one was tampered with");
-  add_common(*verify_command, *options);
+  CLI::App* verify_command = sub->add_subcommand(
+      "verify",
+      "recompute epsilon from the ledger alone and compare it with card, weights, checkpoints and "
+      "the record store's note; exit code 4 if anything was tampered with");
+  add_common(*verify_command, *options, "run folder or ledger file");
+  verify_command->add_option("--store", options->store,
+                             "record store of the run (default: data.store of its config.yaml)");
   verify_command->callback([options] { verify(*options); });
 }
 

@@ -22,8 +22,9 @@ std::string misspelt_subcommand(const CLI::App& app, int argc, char** argv) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app{"sfumato: train an image generator under differential privacy, sample a corpus that "
-               "may be shared."};
+  CLI::App app{
+      "sfumato: train an image generator under differential privacy, sample a corpus that "
+      "may be shared."};
   app.set_version_flag("--version", sfumato::version() + " (" + sfumato::git_commit() + ")");
   app.require_subcommand(1);
   sfumato::install_page_pool();

@@ -15,6 +15,25 @@ std::string upper_bound_text(double value) {
   return fmt::format("{:.5g}", std::ceil(value / unit * (1 - 1e-12)) * unit);
 }
 
+namespace {
+
+/// "q 0.01, sigma 1.1, 1000 steps".
+std::string describe(const PrivacyEvent& event) {
+  if (const auto* phase = std::get_if<Phase>(&event))
+    return fmt::format(
+        "q {:.7g}, sigma {:.7g}, {} steps{}", phase->sample_rate, phase->noise_multiplier,
+        phase->steps,
+        phase->truncation ? fmt::format(", at most {} a batch", phase->truncation->max_batch) : "");
+  if (const auto* gaussian = std::get_if<GaussianRelease>(&event))
+    return fmt::format("Gaussian, sensitivity {:.7g}, stddev {:.7g}, {} times",
+                       gaussian->sensitivity_l2, gaussian->noise_stddev, gaussian->count);
+  const auto& approximate = std::get<ApproximateRelease>(event);
+  return fmt::format("({:.7g}, {:.7g})-DP, {} times", approximate.epsilon, approximate.delta,
+                     approximate.count);
+}
+
+}  // namespace
+
 nlohmann::ordered_json to_json(const PrivacyStatement& statement) {
   const auto finite = [](double value) {
     return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json(nullptr);
@@ -27,45 +46,53 @@ nlohmann::ordered_json to_json(const PrivacyStatement& statement) {
   json["accountant"] = to_string(statement.accountant);
   json["adjacency"] = to_string(statement.adjacency);
   json["order"] = statement.order ? finite(*statement.order) : nlohmann::ordered_json(nullptr);
+  if (statement.delta_lower) json["delta_lower"] = *statement.delta_lower;
+  if (statement.grid) json["grid"] = *statement.grid;
   return json;
 }
 
 std::string to_text(const PrivacyStatement& statement) {
   const std::string order =
       statement.order ? fmt::format(", order {:.5g}", *statement.order) : std::string();
-  return fmt::format("epsilon {} at delta {} ({} adjacency, {} accountant{})",
+  // The exact value lies in the bracket, whose upper end is the claim.
+  const std::string bracket = statement.epsilon_lower && std::isfinite(statement.epsilon)
+                                  ? fmt::format(", exact value in [{:.6g}, {:.6g}]",
+                                                *statement.epsilon_lower, statement.epsilon)
+                                  : std::string();
+  return fmt::format("epsilon {} at delta {} ({} adjacency, {} accountant{}{})",
                      upper_bound_text(statement.epsilon), upper_bound_text(statement.delta),
-                     to_string(statement.adjacency), to_string(statement.accountant), order);
+                     to_string(statement.adjacency), to_string(statement.accountant), order,
+                     bracket);
 }
 
-std::string phase_table(std::span<const Phase> phases, const PrivacyStatement& statement) {
-  std::string table = fmt::format("\n  {:>5}  {:>12}  {:>16}  {:>10}  {:>13}\n", "phase",
-                                  "sample rate", "noise multiplier", "steps", "epsilon alone");
+std::string event_table(std::span<const PrivacyEvent> events, const PrivacyStatement& statement) {
+  std::string table =
+      fmt::format("\n  {:>3}  {:<44}  {:>13}\n", "", "use of the private data", "epsilon alone");
   const bool has_delta = statement.delta > 0 && statement.delta < 1;
-  for (std::size_t i = 0; i < phases.size(); ++i) {
+  for (std::size_t i = 0; i < events.size(); ++i) {
     const std::string alone =
-        has_delta ? upper_bound_text(account_epsilon(statement.accountant, phases.subspan(i, 1),
+        has_delta ? upper_bound_text(account_epsilon(statement.accountant, events.subspan(i, 1),
                                                      statement.delta, statement.adjacency)
                                          .epsilon)
                   : "-";
-    table += fmt::format("  {:>5}  {:>12.7g}  {:>16.7g}  {:>10}  {:>13}\n", i + 1,
-                         phases[i].sample_rate, phases[i].noise_multiplier, phases[i].steps, alone);
+    table += fmt::format("  {:>3}  {:<44}  {:>13}\n", i + 1, describe(events[i]), alone);
   }
   return table;
 }
 
-std::vector<Phase> parse_phases(const std::string& option, const std::vector<std::string>& texts,
-                                Adjacency adjacency, std::int64_t records_per_unit) {
-  std::vector<Phase> phases;
+std::vector<PrivacyEvent> parse_events(const std::string& option,
+                                       const std::vector<std::string>& texts, Adjacency adjacency,
+                                       std::int64_t records_per_unit) {
+  std::vector<PrivacyEvent> events;
   for (const std::string& text : texts) {
     try {
-      phases.push_back(parse_phase(text, records_per_unit));
-      check_phase(phases.back(), adjacency);
+      events.push_back(parse_event(text, records_per_unit));
+      check_event(events.back(), adjacency);
     } catch (const UsageError& error) {
       throw UsageError(fmt::format("{} {}: {}", option, text, error.what()));
     }
   }
-  return phases;
+  return events;
 }
 
 }  // namespace sfumato::cli

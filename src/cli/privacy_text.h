@@ -12,17 +12,18 @@ namespace sfumato::cli {
 std::string upper_bound_text(double value);
 
 /// epsilon, epsilon_lower, delta, accountant, adjacency, order; null where there is none, also for
-/// an infinite epsilon.
+/// an infinite epsilon; delta_lower and grid where the accountant has them.
 nlohmann::ordered_json to_json(const PrivacyStatement& statement);
 
 /// "epsilon 7.3284 at delta 1e-05 (zero_out adjacency, rdp accountant, order 3.94)".
 std::string to_text(const PrivacyStatement& statement);
 
-/// A row per phase with what it would cost alone, at the statement's delta.
-std::string phase_table(std::span<const Phase> phases, const PrivacyStatement& statement);
+/// A row per event with what it would cost alone, at the statement's delta.
+std::string event_table(std::span<const PrivacyEvent> events, const PrivacyStatement& statement);
 
-/// Parses and checks the values of a repeated q:sigma:steps option; errors name the option.
-std::vector<Phase> parse_phases(const std::string& option, const std::vector<std::string>& texts,
-                                Adjacency adjacency, std::int64_t records_per_unit);
+/// Parses and checks the values of a repeated option (see parse_event); errors name the option.
+std::vector<PrivacyEvent> parse_events(const std::string& option,
+                                       const std::vector<std::string>& texts, Adjacency adjacency,
+                                       std::int64_t records_per_unit);
 
 }  // namespace sfumato::cli

@@ -104,7 +104,9 @@ void run(SampleArguments& arguments) {
   CorpusSpec spec;
   spec.folder = arguments.out;
   spec.format = parse_corpus_format(config->sample.format());
-  spec.images_per_class = images_per_class(arguments.counts, model.num_classes);
+  spec.images_per_class =
+      images_per_class(arguments.counts, model.num_classes, model.class_proportions);
+  spec.noisy_proportions = takes_proportions(arguments.counts, model.class_proportions);
   spec.shape = model.shape;
   spec.settings = pixel_settings(*config, model, sampler);
   CorpusWriter writer(std::move(spec));
@@ -135,7 +137,9 @@ void add_sample(CLI::App& app) {
   sub->add_option("--out", arguments->out, "folder for the corpus; an unfinished one is continued")
       ->required()
       ->type_name("DIR");
-  sub->add_option("--count", arguments->counts.count, "images in all, spread evenly over classes")
+  sub->add_option("--count", arguments->counts.count,
+                  "images in all: in the proportions of the run's noisy label histogram if it "
+                  "released one, else spread evenly over classes")
       ->type_name("N");
   sub->add_option("--per-class", arguments->counts.per_class, "images of each class")
       ->delimiter(',')

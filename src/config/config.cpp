@@ -24,6 +24,46 @@ std::string place(const SettingBase& setting) {
   return fmt::format("{} ({})", setting.key(), setting.provenance());
 }
 
+/// What is wrong with how the noise of a stage is set.
+template <typename StageSettings>
+void check_stage(const Config& config, const StageSettings& stage,
+                 std::vector<std::string>& mistakes) {
+  const int ways = int{stage.noise_multiplier().has_value()} + int{stage.epsilon().has_value()} +
+                   int{stage.share().has_value()};
+  if (ways > 1)
+    mistakes.push_back(fmt::format(
+        "section '{}' sets more than one of noise_multiplier, epsilon and share; each decides the "
+        "noise, so set the others to null",
+        stage.section_name()));
+  if (stage.share() && config.privacy.enabled() && !config.mechanism.target_epsilon())
+    mistakes.push_back(
+        fmt::format("{} is a share of mechanism.target_epsilon, which is not set; set it, or "
+                    "noise_multiplier or epsilon of the stage",
+                    place(stage.share)));
+}
+
+std::vector<std::string> stage_mistakes(const Config& config) {
+  std::vector<std::string> mistakes;
+  check_stage(config, config.label_histogram, mistakes);
+  check_stage(config, config.central_images, mistakes);
+  const double shares =
+      config.label_histogram.share().value_or(0) + config.central_images.share().value_or(0);
+  if (shares >= 1)
+    mistakes.push_back(fmt::format("{} and {} add up to {}, which leaves nothing for training",
+                                   place(config.label_histogram.share),
+                                   place(config.central_images.share), shares));
+  if (config.label_histogram.on() && config.data.num_classes() == 0)
+    mistakes.push_back(
+        "mechanism.stages.label_histogram counts classes, but data.num_classes is 0; set "
+        "data.num_classes or leave the stage out");
+  if (config.warmup.steps() > 0 && !config.central_images.on())
+    mistakes.push_back(
+        fmt::format("{} needs central images; set the noise_multiplier, epsilon or "
+                    "share of mechanism.stages.central_images, or {}=0",
+                    place(config.warmup.steps), config.warmup.steps.key()));
+  return mistakes;
+}
+
 std::vector<std::string> contradictions(const Config& config) {
   std::vector<std::string> mistakes;
   const MechanismSettings& mechanism = config.mechanism;
@@ -45,6 +85,7 @@ std::vector<std::string> contradictions(const Config& config) {
         "{} and {} are both set; a pretrained folder brings its own config.json, so set one of "
         "them to the empty text",
         place(config.model.init), place(config.model.config)));
+  append(mistakes, stage_mistakes(config));
   return mistakes;
 }
 
@@ -78,6 +119,11 @@ void validate_for_training(const Config& config) {
         "neither mechanism.noise_multiplier nor mechanism.target_epsilon is set; set exactly one "
         "of them, for example mechanism.target_epsilon=10, or privacy.enabled=false to train "
         "without any guarantee");
+  if (!config.privacy.enabled() && (config.label_histogram.on() || config.central_images.on()))
+    mistakes.push_back(
+        fmt::format("{} trains without a guarantee, but stages of the private mechanism are set; "
+                    "set those of mechanism.stages.* to null (and warmup.steps to 0)",
+                    place(config.privacy.enabled)));
   throw_if_any(mistakes);
 }
 

@@ -2,6 +2,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
+#include <utility>
+#include <vector>
 
 #include "sfumato/config/config.h"
 #include "yaml_text.h"
@@ -45,6 +48,35 @@ std::string facts(const SettingBase& setting) {
   return text + "; default " + setting.default_yaml();
 }
 
+/// Opens sections one after the other, indented: the parts of a dotted name that the last section
+/// opened as well are not repeated. Needs inner sections to follow their outer one.
+class SectionHeadings {
+ public:
+  /// Writes `before_last` (a comment, say) just before the section's own line; returns the
+  /// indentation of what is inside.
+  std::string open(std::string& out, const std::string& name,
+                   const std::function<std::string(const std::string& indent)>& before_last) {
+    std::vector<std::string> parts;
+    for (std::size_t begin = 0; begin <= name.size();) {
+      const std::size_t end = std::min(name.find('.', begin), name.size());
+      parts.push_back(name.substr(begin, end - begin));
+      begin = end + 1;
+    }
+    std::size_t same = 0;
+    while (same + 1 < parts.size() && same < open_.size() && open_[same] == parts[same]) ++same;
+    for (std::size_t i = same; i < parts.size(); ++i) {
+      const std::string indent(2 * i, ' ');
+      if (i + 1 == parts.size()) out += before_last(indent);
+      out += fmt::format("{}{}:\n", indent, parts[i]);
+    }
+    open_ = std::move(parts);
+    return std::string(2 * open_.size(), ' ');
+  }
+
+ private:
+  std::vector<std::string> open_;
+};
+
 /// The first sentence without its full stop; a long one is cut at its first colon or semicolon.
 std::string first_sentence(const std::string& help) {
   constexpr std::size_t kLong = 90;
@@ -58,8 +90,10 @@ std::string first_sentence(const std::string& help) {
 
 std::string SettingsTree::resolved_yaml() const {
   std::string out;
+  SectionHeadings headings;
   for (const Section* section : sections_) {
-    out += section->section_name() + ":\n";
+    const std::string indent =
+        headings.open(out, section->section_name(), [](const std::string&) { return ""; });
     for (const SettingBase* setting : section->settings()) {
       std::string provenance = setting->provenance();
       // A file name may hold anything; a line break in it would end the comment.
@@ -67,8 +101,8 @@ std::string SettingsTree::resolved_yaml() const {
           provenance.begin(), provenance.end(),
           [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
       if (find_unprintable(provenance)) provenance = shown(provenance);
-      out +=
-          fmt::format("  {}: {}  # from {}\n", setting->name(), setting->value_yaml(), provenance);
+      out += fmt::format("{}{}: {}  # from {}\n", indent, setting->name(), setting->value_yaml(),
+                         provenance);
     }
   }
   return out;
@@ -80,15 +114,18 @@ std::string base_yaml(const SettingsTree& tree) {
       "# what differs from the defaults; the command line overrides it with "
       "section.setting=value.\n"
       "# This file is generated from the declarations in include/sfumato/config/sections.h.\n";
+  SectionHeadings headings;
   for (const Section* section : tree.sections()) {
-    out +=
-        fmt::format("\n{}{}:\n", wrapped(section->section_help(), "# "), section->section_name());
+    out += '\n';
+    const std::string indent = headings.open(
+        out, section->section_name(),
+        [&](const std::string& outer) { return wrapped(section->section_help(), outer + "# "); });
     const char* separator = "";
     for (const SettingBase* setting : section->settings()) {
       out += separator;
-      out += wrapped(setting->help(), "  # ");
-      out += wrapped(fmt::format("({})", facts(*setting)), "  # ");
-      out += fmt::format("  {}: {}\n", setting->name(), setting->value_yaml());
+      out += wrapped(setting->help(), indent + "# ");
+      out += wrapped(fmt::format("({})", facts(*setting)), indent + "# ");
+      out += fmt::format("{}{}: {}\n", indent, setting->name(), setting->value_yaml());
       separator = "\n";
     }
   }

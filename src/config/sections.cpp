@@ -20,8 +20,19 @@ PrivacySettings::PrivacySettings(SettingsTree* tree)
 
 MechanismSettings::MechanismSettings(SettingsTree* tree)
     : Section(tree, "mechanism",
-              "This section decides ε, together with privacy.enabled, and nothing else does. It is "
-              "frozen when training starts: a run resumes only with the same mechanism.") {}
+              "This section decides ε, together with its stages and privacy.enabled, and nothing "
+              "else does. It is frozen when training starts: a run resumes only with the same "
+              "mechanism.") {}
+
+LabelHistogramSettings::LabelHistogramSettings(SettingsTree* tree)
+    : Section(tree, "mechanism.stages.label_histogram",
+              "A noisy count of the images of each class, released before training; sample then "
+              "draws classes in these proportions. It decides ε: it is part of the mechanism.") {}
+
+CentralImagesSettings::CentralImagesSettings(SettingsTree* tree)
+    : Section(tree, "mechanism.stages.central_images",
+              "Noisy means of random images of each class, released before training for the "
+              "warm-up (DP-FETA). It decides ε: it is part of the mechanism.") {}
 
 DiffusionSettings::DiffusionSettings(SettingsTree* tree)
     : Section(tree, "diffusion",
@@ -31,6 +42,11 @@ DiffusionSettings::DiffusionSettings(SettingsTree* tree)
 OptimizerSettings::OptimizerSettings(SettingsTree* tree)
     : Section(tree, "optimizer",
               "What is done with the noisy gradient. Does not decide ε: it is post-processing.") {}
+
+WarmupSettings::WarmupSettings(SettingsTree* tree)
+    : Section(tree, "warmup",
+              "The first, non-private phase of training, on the noisy central images. Does not "
+              "decide ε: it is post-processing of what was released.") {}
 
 PerformanceSettings::PerformanceSettings(SettingsTree* tree)
     : Section(tree, "performance",

@@ -43,14 +43,19 @@ std::string unknown_section(const SettingsTree& tree, std::string_view name) {
   return fmt::format("unknown section '{}'{}", shown(name), hint);
 }
 
-std::string unknown_setting(const SettingsTree& tree, const Section& section,
+/// `path`: a section, or a place that only holds sections.
+std::string unknown_setting(const SettingsTree& tree, const std::string& path,
                             std::string_view name) {
   std::vector<std::string> names;
-  for (const SettingBase* setting : section.settings()) names.push_back(setting->name());
+  if (const Section* section = tree.find_section(path))
+    for (const SettingBase* setting : section->settings()) names.push_back(setting->name());
+  for (const std::string& other : section_names(tree))
+    if (other.starts_with(path + "."))
+      names.push_back(
+          other.substr(path.size() + 1, other.find('.', path.size() + 1) - (path.size() + 1)));
   std::string hint = suggestion(name, names);
   if (hint.empty()) hint = same_name_elsewhere(tree, name);
-  return fmt::format("unknown key '{}' in section '{}'{}", shown(name), section.section_name(),
-                     hint);
+  return fmt::format("unknown key '{}' in section '{}'{}", shown(name), path, hint);
 }
 
 std::string describe_kind(const GivenValue& given) {
@@ -58,7 +63,7 @@ std::string describe_kind(const GivenValue& given) {
   return fmt::format("'{}'", shown(given.text));
 }
 
-/// Walks the two levels of a parsed file, assigning what is right and collecting what is not.
+/// Walks the sections of a parsed file, assigning what is right and collecting what is not.
 class FileReader {
  public:
   FileReader(SettingsTree& tree, std::string file_name)
@@ -106,9 +111,8 @@ class FileReader {
   }
 
   void read_section(const GivenValue& key, const GivenValue& value) {
-    const Section* section = tree_.find_section(key.text);
-    if (section == nullptr) {
-      const std::size_t dot = key.text.find('.');
+    if (key.text.find('.') != std::string::npos || !tree_.has_section_at(key.text)) {
+      const std::size_t dot = key.text.rfind('.');
       add_at(key, tree_.find(key.text) != nullptr
                       ? fmt::format("unknown section '{}'; write '{}:' and, indented below it, "
                                     "'{}:'",
@@ -116,21 +120,32 @@ class FileReader {
                       : unknown_section(tree_, key.text));
       return;
     }
+    read_entries(key.text, value);
+  }
+
+  /// The settings and the inner sections of the section (or the place that only holds sections)
+  /// `path`.
+  void read_entries(const std::string& path, const GivenValue& value) {
     if (value.kind == Kind::kNull) return;
     if (value.kind != Kind::kMap) {
-      add_at(value, fmt::format("section '{}' holds 'key: value' lines, got {}", key.text,
+      add_at(value, fmt::format("section '{}' holds 'key: value' lines, got {}", path,
                                 describe_kind(value)));
       return;
     }
     for_each_key(value, [&](const GivenValue& name, const GivenValue& given) {
-      read_setting(*section, name, given);
+      const std::string inner = path + "." + name.text;
+      if (name.text.find('.') == std::string::npos && tree_.has_section_at(inner))
+        read_entries(inner, given);
+      else
+        read_setting(path, name, given);
     });
   }
 
-  void read_setting(const Section& section, const GivenValue& name, const GivenValue& given) {
-    SettingBase* setting = section.find_setting(name.text);
+  void read_setting(const std::string& path, const GivenValue& name, const GivenValue& given) {
+    const Section* section = tree_.find_section(path);
+    SettingBase* setting = section != nullptr ? section->find_setting(name.text) : nullptr;
     if (setting == nullptr) {
-      add_at(name, unknown_setting(tree_, section, name.text));
+      add_at(name, unknown_setting(tree_, path, name.text));
       return;
     }
     const std::string provenance = fmt::format("{}:{}", file_name_, name.line);
@@ -155,15 +170,15 @@ std::optional<std::string> override_mistake(const SettingsTree& tree, std::strin
     const auto mistake = setting->assign_text(text.substr(equals + 1), "command line");
     return mistake ? std::optional(mistake->message) : std::nullopt;
   }
-  const std::size_t dot = key.find('.');
+  const std::size_t dot = key.rfind('.');
   if (dot == std::string_view::npos) {
     std::string hint = same_name_elsewhere(tree, key);
     if (hint.empty()) hint = suggestion(key, tree.keys());
     return fmt::format("expected section.setting=value{}", hint);
   }
   const std::string_view section_name = key.substr(0, dot);
-  if (const Section* section = tree.find_section(section_name))
-    return unknown_setting(tree, *section, key.substr(dot + 1));
+  if (tree.has_section_at(section_name))
+    return unknown_setting(tree, std::string(section_name), key.substr(dot + 1));
   std::string hint = suggestion(key, tree.keys());
   return fmt::format("unknown section '{}'{}", shown(section_name),
                      hint.empty() ? suggestion(section_name, section_names(tree)) : hint);
@@ -188,8 +203,18 @@ Section* SettingsTree::find_section(std::string_view name) const {
   return nullptr;
 }
 
+bool SettingsTree::has_section_at(std::string_view name) const {
+  for (const Section* section : sections_) {
+    const std::string_view other = section->section_name();
+    if (other == name || (other.size() > name.size() && other.starts_with(name) &&
+                          other[name.size()] == '.' && !name.empty()))
+      return true;
+  }
+  return false;
+}
+
 SettingBase* SettingsTree::find(std::string_view key) const {
-  const std::size_t dot = key.find('.');
+  const std::size_t dot = key.rfind('.');
   if (dot == std::string_view::npos) return nullptr;
   const Section* section = find_section(key.substr(0, dot));
   return section != nullptr ? section->find_setting(key.substr(dot + 1)) : nullptr;

@@ -81,7 +81,7 @@ class TreeBuilder : public YAML::EventHandler {
     refuse_anchor(mark, anchor);
     refuse_tag(mark, tag);
     if (open_.size() == kMaxDepth)
-      refuse(mark, fmt::format("nested deeper than {} levels; settings need two", kMaxDepth));
+      refuse(mark, fmt::format("nested deeper than {} levels; settings need four", kMaxDepth));
     open_.push_back(node(mark, kind));
   }
   void close() {

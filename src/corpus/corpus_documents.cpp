@@ -102,10 +102,15 @@ std::string readme(const CorpusSpec& spec, const Json& card) {
       total_of(spec), spec.shape.height, spec.shape.width,
       spec.shape.channels == 1 ? "grey" : "RGB",
       classes > 1 ? fmt::format(", {} classes", classes) : "", version());
+  const std::string counts =
+      spec.noisy_proportions
+          ? " The classes are in the proportions of a noisy count of the private images, which is "
+            "part of the privacy statement below."
+          : "";
   return fmt::format(
-      "{}\n# {}\n\n{}\n\n![Contact sheet](contact_sheet.png)\n\n{}\n{}\n"
+      "{}\n# {}\n\n{}{}\n\n![Contact sheet](contact_sheet.png)\n\n{}\n{}\n"
       "## Settings\n\n```json\n{}\n```\n",
-      hub_header(spec, card), title_of(spec), made, card_markdown(card), how_to_load(spec),
+      hub_header(spec, card), title_of(spec), made, counts, card_markdown(card), how_to_load(spec),
       spec.settings.dump(2));
 }
 

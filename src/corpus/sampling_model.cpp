@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "corpus/scheduler_file.h"
@@ -11,6 +13,7 @@
 #include "sfumato/core/file.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/generate/weights_hash.h"
+#include "sfumato/io/json_file.h"
 #include "sfumato/report/privacy_card.h"
 
 namespace sfumato {
@@ -80,6 +83,48 @@ void find_classes(const UNet2DConfig& network, const Config& config, SamplingMod
   if (classes < rows) model.null_label = classes;
 }
 
+/// The shares of the classes in a released label histogram; empty where there is none.
+std::vector<double> proportions_in(const fs::path& file) {
+  if (!fs::exists(file)) return {};
+  const nlohmann::json histogram = read_json(file);
+  const auto refuse = [&] {
+    throw DataError(
+        fmt::format("'{}' is no label histogram: its 'proportions' must be numbers of "
+                    "0 or more that add up to 1; use --per-class, or move it away",
+                    file.string()));
+  };
+  if (!histogram.is_object() || !histogram.contains("proportions") ||
+      !histogram["proportions"].is_array())
+    refuse();
+  std::vector<double> proportions;
+  double sum = 0;
+  for (const nlohmann::json& value : histogram["proportions"]) {
+    if (!value.is_number() || !(value.get<double>() >= 0)) refuse();
+    proportions.push_back(value.get<double>());
+    sum += proportions.back();
+  }
+  if (!(std::abs(sum - 1) < 1e-6)) refuse();
+  return proportions;
+}
+
+/// `total` images in these proportions, by the largest remainder.
+std::vector<int64_t> in_proportion(int64_t total, std::span<const double> proportions) {
+  std::vector<int64_t> counts;
+  std::vector<double> remainders;
+  int64_t left = total;
+  for (const double share : proportions) {
+    const double quota = static_cast<double>(total) * share;
+    counts.push_back(std::min(static_cast<int64_t>(quota), left));
+    remainders.push_back(quota - std::floor(quota));
+    left -= counts.back();
+  }
+  std::vector<std::size_t> order(counts.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, std::greater{}, [&](std::size_t i) { return remainders[i]; });
+  for (std::size_t i = 0; left > 0; i = (i + 1) % order.size(), --left) ++counts[order[i]];
+  return counts;
+}
+
 Json card_for(const fs::path& model_folder, const std::string& weights) {
   Json card = read_privacy_card(model_folder / "privacy_card.json");
   if (card.contains("weights_sha256") && card["weights_sha256"].is_string() &&
@@ -135,6 +180,8 @@ SamplingModel open_sampling_model(const ModelPlace& place, Config& config) {
   const UNet2DConfig& network = model.loaded.network->config();
   model.shape = shape_of(network, model.card, config);
   find_classes(network, config, model);
+  if (model.num_classes > 0)
+    model.class_proportions = proportions_in(place.model / "label_histogram.json");
   const fs::path named =
       fs::absolute(place.run.empty() ? place.model : place.run).lexically_normal();
   // Names only: a path could tell who made the corpus and where.
@@ -148,7 +195,12 @@ SamplingModel open_sampling_model(const ModelPlace& place, Config& config) {
   return model;
 }
 
-std::vector<int64_t> images_per_class(const CountOptions& options, int64_t num_classes) {
+bool takes_proportions(const CountOptions& options, std::span<const double> proportions) {
+  return !proportions.empty() && !options.only_class && options.per_class.empty();
+}
+
+std::vector<int64_t> images_per_class(const CountOptions& options, int64_t num_classes,
+                                      std::span<const double> proportions) {
   const int64_t classes = std::max<int64_t>(num_classes, 1);
   if (options.only_class && !options.per_class.empty())
     throw UsageError("--class and --per-class contradict each other; give one of them");
@@ -176,6 +228,14 @@ std::vector<int64_t> images_per_class(const CountOptions& options, int64_t num_c
           fmt::format("--class {} lies outside 0..{}", *options.only_class, classes - 1));
     counts[static_cast<std::size_t>(*options.only_class)] = *options.count;
     return counts;
+  }
+  if (takes_proportions(options, proportions)) {
+    if (std::ssize(proportions) != classes)
+      throw UsageError(
+          fmt::format("label_histogram.json beside the network counts {} classes, and "
+                      "{} are to be drawn; give --per-class",
+                      proportions.size(), classes));
+    return in_proportion(*options.count, proportions);
   }
   for (int64_t label = 0; label < classes; ++label)
     counts[static_cast<std::size_t>(label)] =

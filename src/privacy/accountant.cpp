@@ -2,48 +2,75 @@
 
 #include <fmt/format.h>
 
+#include <array>
+#include <limits>
+
 #include "sfumato/core/error.h"
+#include "sfumato/core/text.h"
+#include "sfumato/privacy/pld.h"
+#include "sfumato/privacy/rdp.h"
 
 namespace sfumato {
+namespace {
+
+PrivacyStatement statement_of(Accountant accountant, double epsilon, double delta,
+                              Adjacency adjacency) {
+  return {.epsilon = epsilon,
+          .epsilon_lower = std::nullopt,
+          .delta = delta,
+          .accountant = accountant,
+          .adjacency = adjacency,
+          .order = std::nullopt,
+          .delta_lower = std::nullopt,
+          .grid = std::nullopt};
+}
+
+}  // namespace
 
 std::string to_string(Accountant accountant) {
   switch (accountant) {
     case Accountant::kRdp: return "rdp";
+    case Accountant::kPld: return "pld";
   }
   throw UsageError("unknown accountant");
 }
 
 Accountant parse_accountant(std::string_view text) {
-  if (text == "rdp") return Accountant::kRdp;
-  if (text == "pld")
-    throw UsageError(
-        "accountant 'pld' is not in this version; use rdp, whose epsilon is an upper "
-        "bound, usually some 5 to 15 percent larger");
-  throw UsageError(fmt::format("accountant '{}' is unknown; use rdp", text));
+  const std::array<std::string, 2> names = {"rdp", "pld"};
+  if (text == names[0]) return Accountant::kRdp;
+  if (text == names[1]) return Accountant::kPld;
+  throw UsageError(
+      fmt::format("accountant '{}' is none of rdp, pld{}", text, did_you_mean(text, names)));
 }
 
-PrivacyStatement account_epsilon(Accountant accountant, std::span<const Phase> phases, double delta,
-                                 Adjacency adjacency) {
-  PrivacyStatement statement{0, std::nullopt, delta, accountant, adjacency, std::nullopt};
-  switch (accountant) {
-    case Accountant::kRdp: {
-      const EpsilonResult result = epsilon_from_rdp(phases, delta, adjacency);
-      statement.epsilon = result.epsilon;
-      if (result.order > 0) statement.order = result.order;
-    }
+PrivacyStatement account_epsilon(Accountant accountant, std::span<const PrivacyEvent> events,
+                                 double delta, Adjacency adjacency) {
+  PrivacyStatement statement = statement_of(accountant, 0, delta, adjacency);
+  if (accountant == Accountant::kRdp) {
+    const EpsilonResult result = epsilon_from_rdp(events, delta, adjacency);
+    statement.epsilon = result.epsilon;
+    if (result.order > 0) statement.order = result.order;
+  } else {
+    const PldBracket result = epsilon_from_pld(events, delta, adjacency);
+    statement.epsilon = result.upper;
+    statement.epsilon_lower = result.lower;
+    statement.grid = result.grid;
   }
   return statement;
 }
 
-PrivacyStatement account_delta(Accountant accountant, std::span<const Phase> phases, double epsilon,
-                               Adjacency adjacency) {
-  PrivacyStatement statement{epsilon, std::nullopt, 1, accountant, adjacency, std::nullopt};
-  switch (accountant) {
-    case Accountant::kRdp: {
-      const DeltaResult result = delta_from_rdp(phases, epsilon, adjacency);
-      statement.delta = result.delta;
-      if (result.order > 0) statement.order = result.order;
-    }
+PrivacyStatement account_delta(Accountant accountant, std::span<const PrivacyEvent> events,
+                               double epsilon, Adjacency adjacency) {
+  PrivacyStatement statement = statement_of(accountant, epsilon, 1, adjacency);
+  if (accountant == Accountant::kRdp) {
+    const DeltaResult result = delta_from_rdp(events, epsilon, adjacency);
+    statement.delta = result.delta;
+    if (result.order > 0) statement.order = result.order;
+  } else {
+    const PldBracket result = delta_from_pld(events, epsilon, adjacency);
+    statement.delta = result.upper;
+    statement.delta_lower = result.lower;
+    statement.grid = result.grid;
   }
   return statement;
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "mixture_density.h"
 #include "sfumato/core/error.h"
 
 namespace sfumato {
@@ -39,52 +40,6 @@ GaussianMixture binomial_mixture(double sample_rate, std::int64_t records, doubl
   }
   return mixture;
 }
-
-/// Density of a mixture relative to N(0, sigma^2).
-class RelativeDensity {
- public:
-  RelativeDensity(const GaussianMixture& mixture, double sigma) {
-    for (std::size_t j = 0; j < mixture.centres.size(); ++j) {
-      const double centre = mixture.centres[j];
-      if (centre == 0) {
-        ln_weight_at_zero_ = mixture.ln_weights[j];
-      } else {
-        const double slope = centre / (sigma * sigma);
-        terms_.push_back(
-            {mixture.ln_weights[j], std::exp(mixture.ln_weights[j]), slope, slope * centre / 2});
-      }
-    }
-  }
-  bool trivial() const { return terms_.empty(); }
-  /// The density minus 1, to full relative accuracy near 0; may overflow to infinity.
-  double excess(double x) const {
-    double sum = 0;
-    for (const Term& term : terms_) {
-      const double exponent = term.slope * x - term.offset;
-      sum +=
-          exponent < 30 ? term.weight * std::expm1(exponent) : std::exp(term.ln_weight + exponent);
-    }
-    return sum;
-  }
-  /// Its logarithm, given the excess; by log-sum-exp where 1 + excess would lose digits.
-  double ln(double x, double excess) const {
-    if (excess > -0.5 && excess < 1e300) return std::log1p(excess);
-    double peak = ln_weight_at_zero_;
-    for (const Term& term : terms_)
-      peak = std::max(peak, term.ln_weight + term.slope * x - term.offset);
-    double sum = std::exp(ln_weight_at_zero_ - peak);
-    for (const Term& term : terms_)
-      sum += std::exp(term.ln_weight + term.slope * x - term.offset - peak);
-    return peak + std::log(sum);
-  }
-
- private:
-  struct Term {
-    double ln_weight, weight, slope, offset;
-  };
-  std::vector<Term> terms_;
-  double ln_weight_at_zero_ = -kInfinity;
-};
 
 /// ln[(1+u)^order - 1 - order u], non-negative inside by Bernoulli; `ln_ratio` = ln(1+u).
 double ln_bernoulli_excess(double order, double ln_ratio, double u) {
@@ -128,7 +83,7 @@ class LnIntegrand {
   bool second_is_trivial() const { return q_.trivial(); }
 
  private:
-  RelativeDensity p_, q_;
+  MixtureDensity p_, q_;
   double half_precision_;
   double order_;
 };
@@ -207,6 +162,14 @@ std::vector<DominatingPair> dominating_pairs(double sample_rate, Adjacency adjac
   if (records_per_unit == 1) return {{sampled_at(sample_rate, shift.first), point_at_zero()}};
   GaussianMixture group = binomial_mixture(sample_rate, records_per_unit, shift.first);
   return {{group, point_at_zero()}, {point_at_zero(), group}};
+}
+
+std::vector<DominatingPair> both_directions(double sample_rate, Adjacency adjacency,
+                                            std::int64_t records_per_unit) {
+  std::vector<DominatingPair> pairs = dominating_pairs(sample_rate, adjacency, records_per_unit);
+  if (pairs.size() == 1 && record_shift(adjacency).second == 0)
+    pairs.push_back({pairs.front().second, pairs.front().first});
+  return pairs;
 }
 
 double renyi_divergence(const DominatingPair& pair, double noise_multiplier, double order) {

@@ -80,7 +80,7 @@ std::int64_t ChargedStep::spend(const SecureKey& key) {
 }
 
 Ledger Ledger::create(const std::filesystem::path& path, const json& plan,
-                      std::int64_t max_charged_steps, const SecureKey& noise_key) {
+                      std::int64_t max_charged_steps, const SecureKey& noise_key, bool witnessed) {
   if (max_charged_steps < 1)
     throw UsageError(fmt::format("a plan of {} steps trains nothing", max_charged_steps));
   Ledger ledger;
@@ -107,7 +107,7 @@ Ledger Ledger::create(const std::filesystem::path& path, const json& plan,
                           {"plan", plan},
                           {"plan_hash", state.plan_hash},
                           {"max_charged_steps", max_charged_steps}},
-                         noise_key);
+                         noise_key, witnessed);
     fsync_path(path.has_parent_path() ? path.parent_path() : ".");
   } catch (...) {
     ::unlink(path.c_str());  // ours since O_EXCL, and nothing is charged in it
@@ -137,6 +137,7 @@ Ledger Ledger::open(const std::filesystem::path& path, const std::string& expect
         state.problems.size() > 1
             ? fmt::format(" (and {} more: sfumato ledger verify)", state.problems.size() - 1)
             : ""));
+  ledger.state_->history = {};  // of no use to a writer
   ledger.file_ = std::make_unique<AppendFile>(path);
   ledger.mend(bytes);
   return ledger;
@@ -148,9 +149,12 @@ void Ledger::mend(const std::string& bytes) {
   const std::int64_t torn = std::exchange(state_->torn_bytes, 0);
   if (torn > 0) {
     if (::ftruncate(lock_fd_, size_) != 0 || ::fsync(lock_fd_) != 0) fail_open(state_->path, errno);
-    const std::int64_t charged = std::min(state_->charged_steps + 1, state_->max_charged_steps);
-    append({{"kind", "recovered"}, {"cut_bytes", torn}, {"charged", charged}});
-    state_->charged_steps = charged;
+    const auto after = count_torn_line(*state_, stage_limits(json::parse(state_->plan)));
+    json line = {{"kind", "recovered"}, {"cut_bytes", torn}, {"charged", after.charged_steps}};
+    if (!after.stages.empty()) line["stages"] = after.stages;
+    append(line);
+    state_->charged_steps = after.charged_steps;
+    state_->stage_charges = after.stages;
     ++state_->recoveries;
   } else if (bytes.back() != '\n') {
     file_->append("\n");
@@ -172,17 +176,17 @@ Ledger::Ledger(Ledger&& other) noexcept
       in_session_(other.in_session_),
       process_(other.process_) {}
 
-void Ledger::resume(const SecureKey& noise_key) {
+void Ledger::resume(const SecureKey& noise_key, bool witnessed) {
   for (const LedgerSession& earlier : state_->sessions)
     if (earlier.noise_key_id == noise_key.id())
       throw PrivacyError(fmt::format(
           "session {} of '{}' already drew noise from key {}: the same noise twice cancels out; "
           "every session needs a new key",
           earlier.number, state_->path.string(), noise_key.id()));
-  begin_session({{"kind", "resume"}}, noise_key);
+  begin_session({{"kind", "resume"}}, noise_key, witnessed);
 }
 
-void Ledger::begin_session(json line, const SecureKey& noise_key) {
+void Ledger::begin_session(json line, const SecureKey& noise_key, bool witnessed) {
   noise_key.chacha_key();  // refuses a key of another process
   LedgerSession session;
   session.number = static_cast<std::int64_t>(state_->sessions.size()) + 1;
@@ -191,26 +195,33 @@ void Ledger::begin_session(json line, const SecureKey& noise_key) {
   session.version = version();
   session.git_commit = git_commit();
   session.insecure = noise_key.insecure();
+  session.witnessed = witnessed;
   line["session"] = session.number;
   line["noise_key_id"] = session.noise_key_id;
   line["time"] = session.started;
   line["version"] = session.version;
   line["git_commit"] = session.git_commit;
   line["insecure"] = session.insecure;
+  if (!witnessed) line["witness"] = false;
   append(line);
   state_->sessions.push_back(session);
   session_last_step_ = -1;
   in_session_ = true;
 }
 
-ChargedStep Ledger::charge(std::int64_t optimizer_step, const SecureKey& noise_key) {
+void Ledger::check_session(const SecureKey& noise_key) const {
   noise_key.chacha_key();
   if (!in_session_)
     throw PrivacyError("the ledger was opened but no session was started; resume it with a key");
-  LedgerSession& session = state_->sessions.back();
+  const LedgerSession& session = state_->sessions.back();
   if (noise_key.id() != session.noise_key_id)
     throw PrivacyError(fmt::format("noise key {} is not the one of this session ({})",
                                    noise_key.id(), session.noise_key_id));
+}
+
+ChargedStep Ledger::charge(std::int64_t optimizer_step, const SecureKey& noise_key) {
+  check_session(noise_key);
+  LedgerSession& session = state_->sessions.back();
   if (state_->charged_steps >= state_->max_charged_steps)
     throw PrivacyError(fmt::format(
         "all {} noisy steps of the plan are charged (a step repeated after a crash counts again); "
@@ -221,7 +232,8 @@ ChargedStep Ledger::charge(std::int64_t optimizer_step, const SecureKey& noise_k
         fmt::format("step {} was to be charged after step {} in one session; a step is taken again "
                     "only by a later session",
                     optimizer_step, session_last_step_));
-  make_nonce(StreamDomain::kNoise, state_->charged_steps + 1);  // refuses what no nonce can hold
+  const std::int64_t release = state_->charged_releases() + 1;
+  make_nonce(StreamDomain::kNoise, release);  // refuses what no nonce can hold
   append({{"kind", "charge"},
           {"session", session.number},
           {"step", optimizer_step},
@@ -230,7 +242,35 @@ ChargedStep Ledger::charge(std::int64_t optimizer_step, const SecureKey& noise_k
   ++session.charged_steps;
   session_last_step_ = optimizer_step;
   state_->last_optimizer_step = std::max(state_->last_optimizer_step, optimizer_step);
-  return ChargedStep(optimizer_step, state_->charged_steps, session.noise_key_id);
+  return ChargedStep(optimizer_step, release, session.noise_key_id);
+}
+
+ChargedStep Ledger::charge_stage(const std::string& stage, const SecureKey& noise_key) {
+  check_session(noise_key);
+  const auto limits = stage_limits(json::parse(state_->plan));
+  const auto limit = limits.find(stage);
+  if (limit == limits.end())
+    throw PrivacyError(fmt::format(
+        "'{}' is no stage that the plan lets this run make: every use of the private data is "
+        "frozen in the plan before the first; name it in mechanism.stages and start a new run",
+        stage));
+  const std::int64_t count = charged_releases(stage) + 1;
+  if (count > limit->second)
+    throw PrivacyError(fmt::format(
+        "all {} releases of the stage '{}' are charged (one that a crash made uncertain counts as "
+        "well); one more would exceed the promised epsilon. Go on without it or start a new run",
+        limit->second, stage));
+  const std::int64_t release = state_->charged_releases() + 1;
+  make_nonce(StreamDomain::kSideStatistic, release);
+  const LedgerSession& session = state_->sessions.back();
+  append({{"kind", "stage"}, {"session", session.number}, {"stage", stage}, {"release", count}});
+  state_->stage_charges[stage] = count;
+  return ChargedStep(-1, release, session.noise_key_id);
+}
+
+std::int64_t Ledger::charged_releases(const std::string& stage) const {
+  const auto found = state_->stage_charges.find(stage);
+  return found == state_->stage_charges.end() ? 0 : found->second;
 }
 
 void Ledger::record_event(const std::string& kind, const json& fields) {

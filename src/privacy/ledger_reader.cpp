@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <numeric>
 
 #include "ledger_line.h"
 #include "sfumato/core/file.h"
@@ -52,7 +54,9 @@ class Reader {
 
   std::int64_t integer(const json& object, const char* name) {
     const auto at = object.find(name);
-    if (at != object.end() && at->is_number_integer()) return at->get<std::int64_t>();
+    if (at != object.end() && at->is_number_integer() &&
+        std::abs(at->get<double>()) <= 9007199254740992.0)  // 2^53: no count comes near
+      return at->get<std::int64_t>();
     problem(fmt::format("'{}' is missing or no integer", name));
     return -1;
   }
@@ -79,17 +83,21 @@ class Reader {
     }
     found_.head_hash = sha256_hex(bytes);
     if (found_.head_hash == expected_head_) head_seen_ = true;
+    found_.history.push_back({found_.head_hash, found_.charged_steps, checkpoint_step_});
   }
 
   void content(const json& object) {
     const std::string kind = text(object, "kind");
+    checkpoint_step_ = -1;
     if ((kind == "create") != (found_.lines == 1))
       problem(found_.lines == 1 ? "is not the first line of a ledger" : "starts a second ledger");
     if (kind == "create") create(object);
     if (kind == "create" || kind == "resume") session(object);
     if (kind == "charge") charge(object);
+    if (kind == "stage") stage(object);
+    if (kind == "checkpoint") checkpoint(object);
     if (kind == "recovered") recovered(object);
-    const std::string_view known[] = {"create",    "resume", "charge",
+    const std::string_view known[] = {"create",    "resume", "charge",    "stage",
                                       "recovered", "stop",   "checkpoint"};
     if (std::find(std::begin(known), std::end(known), kind) == std::end(known))
       problem(fmt::format("is of the unknown kind '{}'; was a newer version used?", kind));
@@ -107,6 +115,7 @@ class Reader {
     found_.plan_hash = text(object, "plan_hash");
     found_.max_charged_steps = integer(object, "max_charged_steps");
     if (found_.plan_hash != sha256_hex(found_.plan)) problem("plan and plan_hash do not agree");
+    if (plan != object.end()) stage_limits_ = stage_limits(*plan);
   }
 
   void session(const json& object) {
@@ -118,6 +127,8 @@ class Reader {
     next.git_commit = text(object, "git_commit");
     const auto insecure = object.find("insecure");
     next.insecure = insecure == object.end() || *insecure != json(false);
+    const auto witness = object.find("witness");
+    next.witnessed = witness == object.end() || *witness != json(false);
     if (next.number != static_cast<std::int64_t>(found_.sessions.size()) + 1)
       problem("its session number does not follow");
     for (const LedgerSession& earlier : found_.sessions)
@@ -127,14 +138,16 @@ class Reader {
     found_.sessions.push_back(next);
   }
 
+  bool charges_running_session(const json& object) {
+    const std::int64_t number = integer(object, "session");
+    if (!found_.sessions.empty() && found_.sessions.back().number == number) return true;
+    problem(fmt::format("charges session {}, which is not the one running", number));
+    return false;
+  }
+
   void charge(const json& object) {
     const std::int64_t step = integer(object, "step");
-    const std::int64_t number = integer(object, "session");
-    if (found_.sessions.empty() || found_.sessions.back().number != number) {
-      problem(fmt::format("charges session {}, which is not the one running", number));
-    } else {
-      ++found_.sessions.back().charged_steps;
-    }
+    if (charges_running_session(object)) ++found_.sessions.back().charged_steps;
     if (step <= session_last_step_)
       problem(fmt::format("charges step {} again or out of order in one session", step));
     session_last_step_ = std::max(session_last_step_, step);
@@ -142,9 +155,26 @@ class Reader {
     count(integer(object, "charged"), found_.charged_steps + 1);
   }
 
+  void stage(const json& object) {
+    charges_running_session(object);
+    const std::string name = text(object, "stage");
+    count_stage(name, integer(object, "release"), found_.stage_charges[name] + 1);
+  }
+
+  void checkpoint(const json& object) {
+    const auto step = object.find("step");
+    if (step != object.end() && step->is_number_integer())
+      checkpoint_step_ = step->get<std::int64_t>();
+  }
+
   void recovered(const json& object) {
     ++found_.recoveries;
-    count(integer(object, "charged"), std::min(found_.charged_steps + 1, found_.max_charged_steps));
+    const ChargesAfterTear after = count_torn_line(found_, stage_limits_);
+    count(integer(object, "charged"), after.charged_steps);
+    const auto stages = object.find("stages");
+    const json said = stages != object.end() && stages->is_object() ? *stages : json::object();
+    for (const auto& [name, charged] : after.stages)
+      count_stage(name, said.contains(name) ? integer(said, name.c_str()) : 0, charged);
   }
 
   /// Where the line and we disagree, the larger count is kept: never under-count.
@@ -155,7 +185,22 @@ class Reader {
       problem(fmt::format("charges more than the plan's {} steps", found_.max_charged_steps));
   }
 
+  void count_stage(const std::string& name, std::int64_t said, std::int64_t counted) {
+    if (said != counted)
+      problem(fmt::format("says {} releases of the stage '{}', not {}", said, name, counted));
+    found_.stage_charges[name] = std::max(said, counted);
+    const auto limit = stage_limits_.find(name);
+    if (limit == stage_limits_.end()) {
+      problem(fmt::format("charges the stage '{}', which the plan does not know", name));
+    } else if (found_.stage_charges[name] > limit->second) {
+      problem(fmt::format("charges more than the plan's {} releases of the stage '{}'",
+                          limit->second, name));
+    }
+  }
+
   LedgerSummary found_;
+  std::map<std::string, std::int64_t> stage_limits_;
+  std::int64_t checkpoint_step_ = -1;
   std::string expected_head_;
   bool head_seen_;
   std::int64_t session_last_step_ = -1;
@@ -181,6 +226,28 @@ bool seal_holds(std::string_view line) {
          seal.substr(kSealBegin.size(), 64) == sha256_hex(std::string(line.substr(0, begin)) + "}");
 }
 
+std::map<std::string, std::int64_t> stage_limits(const json& plan) {
+  std::map<std::string, std::int64_t> limits;
+  if (!plan.is_object() || !plan.contains("stages") || !plan["stages"].is_array()) return limits;
+  for (const json& stage : plan["stages"]) {
+    if (!stage.is_object() || !stage.contains("name") || !stage["name"].is_string()) continue;
+    if (stage.contains("declared") && stage["declared"] == json(true)) continue;
+    const char* key = stage.contains("steps") ? "steps" : "count";
+    if (!stage.contains(key) || !stage[key].is_number_integer()) continue;
+    limits[stage["name"].get<std::string>()] = stage[key].get<std::int64_t>();
+  }
+  return limits;
+}
+
+ChargesAfterTear count_torn_line(const LedgerSummary& state,
+                                 const std::map<std::string, std::int64_t>& stage_limits) {
+  ChargesAfterTear after{std::min(state.charged_steps + 1, state.max_charged_steps),
+                         state.stage_charges};
+  for (const auto& [name, limit] : stage_limits)
+    after.stages[name] = std::min(after.stages[name] + 1, std::max(limit, after.stages[name]));
+  return after;
+}
+
 LedgerSummary read_ledger(const std::filesystem::path& path, std::string_view bytes,
                           const std::string& expected_head) {
   return Reader(path, expected_head).read(bytes);
@@ -188,6 +255,11 @@ LedgerSummary read_ledger(const std::filesystem::path& path, std::string_view by
 
 LedgerSummary verify_ledger(const std::filesystem::path& path, const std::string& expected_head) {
   return read_ledger(path, read_file(path), expected_head);
+}
+
+std::int64_t LedgerSummary::charged_releases() const {
+  return std::accumulate(stage_charges.begin(), stage_charges.end(), charged_steps,
+                         [](std::int64_t sum, const auto& stage) { return sum + stage.second; });
 }
 
 bool LedgerSummary::insecure() const {

@@ -32,6 +32,8 @@ void visit_fields(Plan& plan, const Visit& visit) {
   visit("records_per_unit", plan.records_per_unit);
   visit("sampler", plan.sampler);
   visit("accountant", plan.accountant);
+  visit("stages", plan.stages);
+  visit("candidates", plan.candidates);
   visit("private", plan.is_private);
 }
 
@@ -42,6 +44,17 @@ nlohmann::ordered_json to_value(const T& field) {
 nlohmann::ordered_json to_value(const Adjacency& field) { return to_string(field); }
 nlohmann::ordered_json to_value(const std::optional<double>& field) {
   return field ? nlohmann::ordered_json(*field) : nlohmann::ordered_json(nullptr);
+}
+
+nlohmann::ordered_json to_value(const std::vector<StagePlan>& stages) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const StagePlan& stage : stages) {
+    nlohmann::ordered_json item = {
+        {"name", stage.name}, {"clip_norm_l2", stage.clip_norm_l2}, {"declared", stage.declared}};
+    item.update(to_json(stage.event));
+    list.push_back(item);
+  }
+  return list;
 }
 
 [[noreturn]] void wrong_type(const char* key, const char* expected, const nlohmann::json& value) {
@@ -80,6 +93,24 @@ void read_value(const char* key, const nlohmann::json& value, Adjacency& field) 
   field = parse_adjacency(name);
 }
 
+void read_value(const char* key, const nlohmann::json& value, std::vector<StagePlan>& field) {
+  if (!value.is_array()) wrong_type(key, "a list of stages", value);
+  for (const nlohmann::json& item : value) {
+    if (!item.is_object()) wrong_type(key, "a list of objects", item);
+    const auto member = [&](const char* name, auto& target) {
+      if (!item.contains(name))
+        throw DataError(fmt::format("mechanism plan: a stage lacks '{}'", name));
+      read_value(name, item.at(name), target);
+    };
+    StagePlan stage;
+    member("name", stage.name);
+    member("clip_norm_l2", stage.clip_norm_l2);
+    member("declared", stage.declared);
+    stage.event = event_from_json(item);
+    field.push_back(stage);
+  }
+}
+
 std::string one_of(const std::string& name, const std::string& value,
                    const std::vector<std::string>& allowed) {
   std::string words;
@@ -106,6 +137,20 @@ std::string message_of(const Check& check) {
   return {};
 }
 
+std::string stage_errors(const std::vector<StagePlan>& stages, Adjacency adjacency) {
+  std::string errors;
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    const StagePlan& stage = stages[i];
+    if (stage.name.empty()) errors += "\n  a stage has no name";
+    for (std::size_t j = 0; j < i; ++j)
+      if (stages[j].name == stage.name)
+        errors += fmt::format("\n  two stages are named '{}'", stage.name);
+    errors += positive(fmt::format("stage '{}': clip_norm_l2", stage.name), stage.clip_norm_l2);
+    errors += message_of([&] { check_event(stage.event, adjacency); });
+  }
+  return errors;
+}
+
 }  // namespace
 
 void MechanismPlan::validate() const {
@@ -123,7 +168,9 @@ void MechanismPlan::validate() const {
     errors += one_of("sampler", sampler, {"poisson"});
     errors += message_of([&] { parse_accountant(accountant); });
     if (unit.empty()) errors += "\n  unit is empty; say whom the statement protects";
+    if (candidates < 1) errors += fmt::format("\n  candidates {} is below 1", candidates);
     if (errors.empty()) errors += message_of([&] { check_phase(phase(steps), adjacency); });
+    errors += stage_errors(stages, adjacency);
   }
   if (!errors.empty()) throw UsageError("mechanism plan:" + errors);
 }
@@ -185,12 +232,41 @@ Phase MechanismPlan::phase(std::int64_t executed) const {
   return {sample_rate, noise_multiplier, executed, records_per_unit};
 }
 
+std::vector<PrivacyEvent> MechanismPlan::events(std::int64_t executed) const {
+  std::vector<PrivacyEvent> all;
+  for (const StagePlan& stage : stages)
+    all.push_back(stage.declared ? stage.event : repeated(stage.event, candidates));
+  all.push_back(repeated(phase(executed), candidates));
+  return all;
+}
+
+PrivacyStatement MechanismPlan::statement_after(std::int64_t executed) const {
+  const Accountant name = parse_accountant(accountant);
+  if (!is_private)
+    return {.epsilon = std::numeric_limits<double>::infinity(),
+            .epsilon_lower = std::nullopt,
+            .delta = delta,
+            .accountant = name,
+            .adjacency = adjacency,
+            .order = std::nullopt,
+            .delta_lower = std::nullopt,
+            .grid = std::nullopt};
+  return account_epsilon(name, events(executed), delta, adjacency);
+}
+
 double MechanismPlan::epsilon_after(std::int64_t executed) const {
-  if (!is_private) return std::numeric_limits<double>::infinity();
-  const Phase executed_phase = phase(executed);
-  return account_epsilon(parse_accountant(accountant), std::span(&executed_phase, 1), delta,
-                         adjacency)
-      .epsilon;
+  return statement_after(executed).epsilon;
+}
+
+double EpsilonMeter::epsilon_after(std::int64_t executed) {
+  if (executed > known_steps_) {
+    const std::int64_t stride = std::max<std::int64_t>(1, plan_.steps / 100);
+    // Rounded up, but not beyond the plan: the last value is the plan's own.
+    known_steps_ =
+        std::max(executed, std::min(plan_.steps, (executed + stride - 1) / stride * stride));
+    known_epsilon_ = plan_.epsilon_after(known_steps_);
+  }
+  return known_epsilon_;
 }
 
 }  // namespace sfumato

@@ -11,8 +11,10 @@
 
 namespace sfumato {
 
-PoissonSampler::PoissonSampler(const SecureKey& key, double sample_rate)
-    : key_(key), sample_rate_(sample_rate) {
+PoissonSampler::PoissonSampler(const SecureKey& key, double sample_rate, StreamDomain domain)
+    : key_(key), sample_rate_(sample_rate), domain_(domain) {
+  if (domain != StreamDomain::kPoisson && domain != StreamDomain::kStagePoisson)
+    throw PrivacyError("batches are drawn from a sampling stream, never from one of noise");
   if (!(sample_rate >= std::ldexp(1.0, -64) && sample_rate <= 1.0))
     throw UsageError(fmt::format(
         "sample rate {} is outside (0, 1]; it is the expected batch divided by the number of "
@@ -23,7 +25,7 @@ PoissonSampler::PoissonSampler(const SecureKey& key, double sample_rate)
 std::vector<std::int64_t> PoissonSampler::draw(std::int64_t step, std::int64_t records) const {
   if (records < 0 || records > kMaxWords64PerStream)
     throw UsageError(fmt::format("cannot sample from {} records", records));
-  ChaChaStream stream(key_, StreamDomain::kPoisson, step);
+  ChaChaStream stream(key_, domain_, step);
   std::vector<std::int64_t> batch;
   if (sample_rate_ == 1.0) {
     batch.resize(static_cast<std::size_t>(records));

@@ -7,63 +7,16 @@
 #include <limits>
 
 #include "sfumato/core/error.h"
-#include "sfumato/core/text.h"
 #include "sfumato/privacy/dominating_pair.h"
 
 namespace sfumato {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr std::int64_t kMaxRecordsPerUnit = 100'000;
 // Above this the windowed quadrature is quicker than the sum.
 constexpr double kMaxSummedOrder = 512;
 
 }  // namespace
-
-void check_phase(const Phase& phase, Adjacency adjacency) {
-  if (!(phase.sample_rate >= 0 && phase.sample_rate <= 1))
-    throw UsageError(
-        fmt::format("sample rate {} is outside [0, 1]; it is the probability with "
-                    "which a record joins a step",
-                    phase.sample_rate));
-  if (!(phase.noise_multiplier >= 0))
-    throw UsageError(
-        fmt::format("noise multiplier {} is not a number >= 0", phase.noise_multiplier));
-  if (phase.steps < 0) throw UsageError(fmt::format("steps {} is negative", phase.steps));
-  if (phase.records_per_unit < 1 || phase.records_per_unit > kMaxRecordsPerUnit)
-    throw UsageError(fmt::format("records per unit of privacy {} is outside 1 ... {}",
-                                 phase.records_per_unit, kMaxRecordsPerUnit));
-  if (phase.records_per_unit > 1 && record_shift(adjacency).second != 0)
-    dominating_pairs(0.5, adjacency, phase.records_per_unit);  // throws, and says why
-}
-
-Phase parse_phase(std::string_view text, std::int64_t records_per_unit) {
-  const std::size_t first = text.find(':');
-  const std::size_t second = first == text.npos ? text.npos : text.find(':', first + 1);
-  if (second != text.npos) {
-    const auto sample_rate = parse_double(text.substr(0, first));
-    const auto noise = parse_double(text.substr(first + 1, second - first - 1));
-    const auto steps = parse_int64(text.substr(second + 1));
-    if (sample_rate && noise && steps) return {*sample_rate, *noise, *steps, records_per_unit};
-  }
-  throw UsageError(
-      fmt::format("phase '{}' is not sample_rate:noise_multiplier:steps; write for "
-                  "example 0.01:1.1:1000",
-                  text));
-}
-
-void check_delta(double delta) {
-  if (!(delta > 0 && delta < 1))
-    throw UsageError(
-        fmt::format("delta {} is outside (0, 1); choose it well below one over the "
-                    "number of records, for example 1e-6",
-                    delta));
-}
-
-void check_epsilon(double epsilon) {
-  if (!(epsilon >= 0 && epsilon < kInfinity))
-    throw UsageError(fmt::format("epsilon {} is not a finite number >= 0", epsilon));
-}
 
 double sampled_gaussian_rdp_at_integer(double sample_rate, double noise_multiplier,
                                        std::int64_t order) {
@@ -117,17 +70,122 @@ double ln_delta_at_order(double rdp, double order, double epsilon) {
   return (order - 1) * (rdp - epsilon + std::log1p(-1 / order)) - std::log(order);
 }
 
-EpsilonResult epsilon_from_rdp(std::span<const Phase> phases, double delta, Adjacency adjacency) {
+namespace {
+
+/// The joint range of (P(S), Q(S)) under D_order(P || Q) <= rdp, by its boundary q(p): the smallest
+/// Q(S) that goes with P(S) = p.
+class RenyiRange {
+ public:
+  RenyiRange(double rdp, double order) : a_(order), budget_(std::expm1((order - 1) * rdp)) {}
+
+  /// ln q for 0 < p < 1: Newton in ln q on p^a q^(1-a) + (1-p)^a (1-q)^(1-a) - 1 = budget, convex
+  /// and falling in ln q below p, from the left, where it converges without overshooting.
+  double ln_q(double ln_p, double ln_1mp) const {
+    // (1-p)^a (1-q)^(1-a) >= (1-p)^a, so this start lies left of the root.
+    const double room = budget_ - std::expm1(a_ * ln_1mp);
+    double x = (a_ * ln_p - std::log(room)) / (a_ - 1);
+    for (int i = 0; i < 100; ++i) {
+      const double ln_1mq = x < -1e-300 ? std::log(-std::expm1(x)) : -kInfinity;
+      const double first = std::exp(a_ * ln_p + (1 - a_) * x);
+      const double second = std::expm1(a_ * ln_1mp + (1 - a_) * ln_1mq);
+      const double value = first + second - budget_;
+      const double slope = (1 - a_) * (first - (1 + second) * std::exp(x - ln_1mq));
+      if (!(value > 0) || !(slope < 0)) break;
+      const double next = x - value / slope;
+      if (!(next > x + 1e-14 * std::fabs(x))) break;
+      x = std::min(next, ln_p);
+    }
+    return x;
+  }
+
+ private:
+  double a_;
+  double budget_;
+};
+
+/// Golden section for the largest f over ln(p / (1 - p)), which has one maximum: the range is
+/// convex, and f is the slope or the height of a line that touches it.
+template <typename F>
+double largest_over_p(const F& f, double lowest_p) {
+  constexpr double kGolden = 0.6180339887498949;
+  double low = std::log(lowest_p) - std::log1p(-lowest_p);
+  double high = 40;
+  const auto at = [&](double logit) {
+    const double ln_1mp =
+        logit > 0 ? -logit - std::log1p(std::exp(-logit)) : -std::log1p(std::exp(logit));
+    const double ln_p =
+        logit > 0 ? -std::log1p(std::exp(-logit)) : logit - std::log1p(std::exp(logit));
+    return f(ln_p, ln_1mp);
+  };
+  double best = -kInfinity;
+  double left = high - kGolden * (high - low), right = low + kGolden * (high - low);
+  double at_left = at(left), at_right = at(right);
+  while (high - low > 1e-6) {
+    best = std::max({best, at_left, at_right});
+    if (at_left < at_right) {
+      low = left;
+      left = right;
+      at_left = at_right;
+      at_right = at(right = low + kGolden * (high - low));
+    } else {
+      high = right;
+      right = left;
+      at_right = at_left;
+      at_left = at(left = high - kGolden * (high - low));
+    }
+  }
+  return std::max({best, at_left, at_right});
+}
+
+// Above the error of the search and of rounding, in nats and relative.
+constexpr double kConversionSafety = 1e-9;
+
+}  // namespace
+
+double exact_epsilon_at_order(double rdp, double order, double delta) {
+  const double plain = epsilon_at_order(rdp, order, delta);
+  if (!((order - 1) * rdp < 500)) return plain;
+  if (rdp == 0) return 0;
+  const RenyiRange range(rdp, order);
+  const double slope = largest_over_p(
+      [&](double ln_p, double ln_1mp) {
+        const double p = std::exp(ln_p);
+        return p > delta ? std::log(p - delta) - range.ln_q(ln_p, ln_1mp) : -kInfinity;
+      },
+      delta);
+  if (!std::isfinite(slope)) return plain;
+  return std::clamp(slope + kConversionSafety * (1 + std::fabs(slope)), 0.0, std::max(plain, 0.0));
+}
+
+double exact_delta_at_order(double rdp, double order, double epsilon) {
+  const double plain = std::exp(ln_delta_at_order(rdp, order, epsilon));
+  if (!((order - 1) * rdp < 500)) return plain;
+  if (rdp == 0) return 0;
+  const RenyiRange range(rdp, order);
+  // The largest p - e^epsilon q, sought by its logarithm so that 1e-300 has digits too.
+  const double ln_delta = largest_over_p(
+      [&](double ln_p, double ln_1mp) {
+        const double ln_ratio = epsilon + range.ln_q(ln_p, ln_1mp) - ln_p;
+        return ln_ratio < 0 ? ln_p + std::log(-std::expm1(ln_ratio)) : -kInfinity;
+      },
+      1e-300);
+  if (!std::isfinite(ln_delta)) return plain;
+  return std::min(plain, std::exp(ln_delta) * (1 + kConversionSafety));
+}
+
+EpsilonResult epsilon_from_rdp(std::span<const PrivacyEvent> events, double delta,
+                               Adjacency adjacency) {
   check_delta(delta);
   RdpAccountant accountant(adjacency);
-  for (const Phase& phase : phases) accountant.add(phase);
+  for (const PrivacyEvent& event : events) accountant.add(event);
   return accountant.epsilon(delta);
 }
 
-DeltaResult delta_from_rdp(std::span<const Phase> phases, double epsilon, Adjacency adjacency) {
+DeltaResult delta_from_rdp(std::span<const PrivacyEvent> events, double epsilon,
+                           Adjacency adjacency) {
   check_epsilon(epsilon);
   RdpAccountant accountant(adjacency);
-  for (const Phase& phase : phases) accountant.add(phase);
+  for (const PrivacyEvent& event : events) accountant.add(event);
   return accountant.delta(epsilon);
 }
 

@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <unordered_map>
 #include <utility>
 
+#include "phase_pairs.h"
 #include "sfumato/privacy/rdp.h"
 
 namespace sfumato {
@@ -53,63 +55,139 @@ void refine(const Objective& objective, Minimum& best) {
   for (int index = low + 1; index < high; ++index) best.offer(objective(index), index);
 }
 
+/// The same for an objective that costs some 10 microseconds: octaves first.
+template <typename Objective>
+void sharpen(const Objective& objective, Minimum& best) {
+  for (int stride : {kPerOctave, kPerOctave / 4, kPerOctave / 32}) {
+    for (const int direction : {-1, 1}) {
+      for (int index = best.index + direction * stride; index >= kLowest && index <= kHighest;
+           index += direction * stride) {
+        const double value = objective(index);
+        if (!(value < best.value)) break;
+        best.offer(value, index);
+      }
+    }
+    best.offer(objective(best.index), best.index);
+  }
+}
+
+double gaussian_rdp(const GaussianRelease& release, double order) {
+  if (release.sensitivity_l2 == 0 || std::isinf(release.noise_stddev)) return 0;
+  const double ratio = release.sensitivity_l2 / release.noise_stddev;
+  return order * ratio * ratio / 2;
+}
+
+/// A public coin chooses the pair: E[(P/Q)^a] is the mean of the pairs'.
+double truncated_rdp(const Phase& phase, double order, Adjacency adjacency) {
+  if (phase.sample_rate == 0 || std::isinf(phase.noise_multiplier)) return 0;
+  if (phase.noise_multiplier == 0 || std::isinf(order)) return kInfinity;
+  Phase one = phase;
+  one.sample_rate = std::min(phase.sample_rate, 1 - 0x1p-53);
+  double worst = 0;
+  for (const auto& direction : phase_pairs(one, adjacency)) {
+    double sum = 0;  // of expm1, so that tiny divergences keep their digits
+    for (const WeightedPair& part : direction) {
+      const double ln_a = (order - 1) * renyi_divergence(part.pair, part.sigma, order);
+      sum += part.weight * std::expm1(ln_a);
+    }
+    worst = std::max(worst, std::log1p(sum) / (order - 1));
+  }
+  return worst;
+}
+
+/// Every epsilon-DP mechanism is a function of randomised response with the same epsilon (Kairouz,
+/// Oh, Viswanath 2015): ln[(e^(a e) + e^((1-a) e)) / (1 + e^e)] / (a - 1).
+double randomised_response_rdp(double epsilon, double order) {
+  if (epsilon == 0) return 0;
+  if (std::isinf(epsilon)) return kInfinity;
+  return (epsilon * (order - 1) + std::log1p(std::exp(epsilon * (1 - 2 * order))) -
+          std::log1p(std::exp(-epsilon))) /
+         (order - 1);
+}
+
 }  // namespace
 
-/// RDP of one step with one (q, sigma, m) on the lattice, computed when first asked for.
+/// RDP of one release of an event, on the lattice computed when first asked for.
 class RdpAccountant::Curve {
  public:
-  Curve(const Phase& phase, Adjacency adjacency) : phase_(phase), adjacency_(adjacency) {}
+  Curve(const PrivacyEvent& one, Adjacency adjacency) : one_(one), adjacency_(adjacency) {}
   double at(int index) {
     const auto [entry, is_new] = values_.try_emplace(index, 0.0);
     if (is_new) entry->second = at_order(order_at(index));
     return entry->second;
   }
   double at_order(double order) const {
-    return sampled_gaussian_rdp(phase_.sample_rate, phase_.noise_multiplier, order, adjacency_,
-                                phase_.records_per_unit);
+    const auto* phase = std::get_if<Phase>(&one_);
+    if (phase != nullptr && phase->truncation) return truncated_rdp(*phase, order, adjacency_);
+    if (phase != nullptr)
+      return sampled_gaussian_rdp(phase->sample_rate, phase->noise_multiplier, order, adjacency_,
+                                  phase->records_per_unit);
+    if (const auto* gaussian = std::get_if<GaussianRelease>(&one_))
+      return gaussian_rdp(*gaussian, order);
+    return randomised_response_rdp(std::get<ApproximateRelease>(one_).epsilon, order);
+  }
+  bool same(const PrivacyEvent& one) const {
+    return nlohmann::json(to_json(one_)) == nlohmann::json(to_json(one));
   }
 
  private:
-  Phase phase_;
+  PrivacyEvent one_;
   Adjacency adjacency_;
   std::unordered_map<int, double> values_;
 };
 
 RdpAccountant::RdpAccountant(Adjacency adjacency) : adjacency_(adjacency) {}
 
-void RdpAccountant::add(const Phase& phase) {
-  check_phase(phase, adjacency_);
-  if (phase.steps == 0) return;
-  for (Phase& known : phases_) {
-    if (known.sample_rate == phase.sample_rate &&
-        known.noise_multiplier == phase.noise_multiplier &&
-        known.records_per_unit == phase.records_per_unit) {
-      // Saturates: a sum that wrapped round would claim far too little.
-      if (__builtin_add_overflow(known.steps, phase.steps, &known.steps))
-        known.steps = std::numeric_limits<std::int64_t>::max();
-      return;
-    }
+void RdpAccountant::add(const PrivacyEvent& event) {
+  check_event(event, adjacency_);
+  PrivacyEvent one = event;
+  std::int64_t count = 0;
+  if (auto* phase = std::get_if<Phase>(&one)) {
+    count = std::exchange(phase->steps, 1);
+  } else if (auto* gaussian = std::get_if<GaussianRelease>(&one)) {
+    count = std::exchange(gaussian->count, 1);
+  } else {
+    auto& approximate = std::get<ApproximateRelease>(one);
+    count = std::exchange(approximate.count, 1);
+    if (count > 0) ln_no_failure_ += static_cast<double>(count) * std::log1p(-approximate.delta);
+    approximate.delta = 0;
   }
-  phases_.push_back(phase);
-  curves_.push_back(std::make_shared<Curve>(phase, adjacency_));
+  if (count > 0) add_steps(one, static_cast<double>(count));
+}
+
+void RdpAccountant::add_steps(const PrivacyEvent& one, double steps) {
+  for (std::size_t i = 0; i < curves_.size(); ++i) {
+    if (!curves_[i]->same(one)) continue;
+    counts_[i] += steps;
+    return;
+  }
+  curves_.push_back(std::make_shared<Curve>(one, adjacency_));
+  counts_.push_back(steps);
+}
+
+/// What approximate releases leave of delta: 1 - (1 - delta) / prod (1 - delta_0); negative where
+/// they use up more than all of it.
+double RdpAccountant::delta_left(double delta) const {
+  return -std::expm1(std::log1p(-delta) - ln_no_failure_);
 }
 
 double RdpAccountant::lattice_rdp(int index) const {
   double total = 0;
-  for (std::size_t i = 0; i < phases_.size(); ++i)
-    total += static_cast<double>(phases_[i].steps) * curves_[i]->at(index);
+  for (std::size_t i = 0; i < curves_.size(); ++i) total += counts_[i] * curves_[i]->at(index);
   return total * kSafety;
 }
 
 double RdpAccountant::rdp(double order) const {
   double total = 0;
-  for (std::size_t i = 0; i < phases_.size(); ++i)
-    total += static_cast<double>(phases_[i].steps) * curves_[i]->at_order(order);
+  for (std::size_t i = 0; i < curves_.size(); ++i)
+    total += counts_[i] * curves_[i]->at_order(order);
   return total;
 }
 
-EpsilonResult RdpAccountant::epsilon(double delta) const {
-  check_delta(delta);
+EpsilonResult RdpAccountant::epsilon(double target) const {
+  check_delta(target);
+  const double delta = delta_left(target);
+  if (!(delta > 0)) return {kInfinity, 0};
   // Total variation <= sqrt(1 - exp(-KL)) (Bretagnolle, Huber) and KL <= RDP of any order.
   const double smallest = lattice_rdp(kLowest);
   if (smallest == kInfinity) return {kInfinity, 0};
@@ -127,13 +205,19 @@ EpsilonResult RdpAccountant::epsilon(double delta) const {
   }
   refine(objective, best);
   if (best.value == kInfinity) return {kInfinity, 0};
+  // The exact conversion is dearer and has its best order near by.
+  const auto exactly = [&](int index) {
+    return exact_epsilon_at_order(lattice_rdp(index), order_at(index), delta);
+  };
+  sharpen(exactly, best);
   return {std::max(0.0, best.value), order_at(best.index)};
 }
 
 DeltaResult RdpAccountant::delta(double epsilon) const {
   check_epsilon(epsilon);
   const double smallest = lattice_rdp(kLowest);
-  if (smallest == 0) return {0, order_at(kLowest)};
+  const double failure = -std::expm1(ln_no_failure_);
+  if (smallest == 0) return {failure, order_at(kLowest)};
   const double by_total_variation = std::sqrt(-std::expm1(-smallest));
   const auto objective = [&](int index) {
     return ln_delta_at_order(lattice_rdp(index), order_at(index), epsilon);
@@ -148,10 +232,14 @@ DeltaResult RdpAccountant::delta(double epsilon) const {
     if (c > 1 / order && objective(index) >= std::min(best.value, 0.0)) break;
   }
   refine(objective, best);
-  const double by_order = std::exp(best.value) * kSafety;
-  if (std::min(by_order, by_total_variation) >= 1) return {1, 0};
-  if (by_total_variation <= by_order) return {by_total_variation, order_at(kLowest)};
-  return {by_order, order_at(best.index)};
+  Minimum exact{std::exp(best.value), best.index};
+  sharpen(
+      [&](int index) { return exact_delta_at_order(lattice_rdp(index), order_at(index), epsilon); },
+      exact);
+  const double smaller = std::min(exact.value * kSafety, by_total_variation);
+  const double delta = failure + (1 - failure) * smaller;
+  if (delta >= 1) return {1, 0};
+  return {delta, order_at(by_total_variation <= exact.value ? kLowest : exact.index)};
 }
 
 }  // namespace sfumato

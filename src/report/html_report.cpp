@@ -110,21 +110,22 @@ std::string settings_of(const HtmlReport& report) {
 
 }  // namespace
 
-std::string html_report(const HtmlReport& report) {
-  const std::string title = html_escape(report.title);
+std::string html_page(std::string_view title, std::string_view body) {
+  const std::string escaped = html_escape(title);
   std::string page;
   page += kHead;
-  page += fmt::format("<title>{}</title>\n", title);
+  page += fmt::format("<title>{}</title>\n", escaped);
   page += kStyle;
-  page += fmt::format("</head>\n<body>\n<main>\n<h1>{}</h1>\n", title);
-  page += banner_of(report);
-  page += contact_sheet_of(report);
-  page += card_of(report);
-  page += notes_of(report);
-  page += settings_of(report);
+  page += fmt::format("</head>\n<body>\n<main>\n<h1>{}</h1>\n", escaped);
+  page += body;
   page += fmt::format("<footer>Written by sfumato {} ({}).</footer>\n</main>\n</body>\n</html>\n",
                       html_escape(version()), html_escape(git_commit()));
   return page;
+}
+
+std::string html_report(const HtmlReport& report) {
+  return html_page(report.title, banner_of(report) + contact_sheet_of(report) + card_of(report) +
+                                     notes_of(report) + settings_of(report));
 }
 
 }  // namespace sfumato

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -15,7 +16,8 @@ namespace sfumato {
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr int64_t kSchemaVersion = 1;
+constexpr int64_t kSchemaVersion = 2;
+constexpr const char* kRecompute = "sfumato account --card privacy_card.json";
 
 const std::vector<std::string> kNeverCovered = {
     "Image size, number of channels and number of classes are treated as public facts.",
@@ -60,15 +62,33 @@ std::string statement_of(const PrivacyCard& card) {
 }
 
 Json stage_json(const PrivacyStage& stage) {
-  return {{"name", stage.name},
-          {"mechanism", stage.mechanism},
-          {"sample_rate", stage.sample_rate},
-          {"noise_multiplier", stage.noise_multiplier},
-          {"steps_planned", stage.steps_planned},
-          {"steps_charged", stage.steps_charged},
-          {"clip_norm_l2", stage.clip_norm_l2},
-          {"clipping", stage.clipping},
-          {"expected_batch_size", stage.expected_batch_size}};
+  Json json = {{"name", stage.name},
+               {"declared", stage.declared},
+               {"planned", stage.planned},
+               {"charged", stage.charged},
+               {"clip_norm_l2", stage.clip_norm_l2}};
+  if (!stage.clipping.empty()) json["clipping"] = stage.clipping;
+  if (stage.expected_batch_size > 0) json["expected_batch_size"] = stage.expected_batch_size;
+  json.update(stage.event);
+  return json;
+}
+
+std::string selection_of(int64_t candidates) {
+  if (candidates == 1)
+    return "The claim is about this run alone: other runs on the same data add to it. No run or "
+           "checkpoint may have been chosen by a look at private numbers.";
+  return fmt::format(
+      "ε counts every stage {} times, once for each run among which this one was chosen; what is "
+      "declared counts once. The choice may have looked at what the runs released and at public "
+      "data, never at private numbers.",
+      candidates);
+}
+
+Json pairs_json(const std::vector<std::pair<double, double>>& pairs, const char* first,
+                const char* second) {
+  Json list = Json::array();
+  for (const auto& [a, b] : pairs) list.push_back({{first, a}, {second, b}});
+  return list;
 }
 
 /// Nothing but a finite ε and a δ inside (0, 1) is a claim.
@@ -109,8 +129,15 @@ Json to_json(const PrivacyCard& given) {
                {"sampler", text_or_null(card.sampler)},
                {"accountant", text_or_null(card.accountant)},
                {"order", claim && card.order ? Json(*card.order) : Json()},
+               {"grid", claim && card.grid ? Json(*card.grid) : Json()},
+               {"candidates", card.candidates},
+               {"selection", claim ? Json(selection_of(card.candidates)) : Json()},
                {"stages", Json::array()},
+               {"epsilon_at_delta", Json::array()},
+               {"largest_true_positive_rate", Json::array()},
+               {"recompute", claim ? Json(kRecompute) : Json()},
                {"noise", text_or_null(card.noise)},
+               {"sensitivity_margin", text_or_null(card.sensitivity_margin)},
                {"public_data", card.public_data},
                {"not_covered", not_covered},
                {"code", {{"name", "sfumato"}, {"version", version()}, {"commit", git_commit()}}},
@@ -123,6 +150,10 @@ Json to_json(const PrivacyCard& given) {
                  {"channels", card.channels},
                  {"num_classes", card.num_classes}}}};
   for (const PrivacyStage& stage : card.stages) json["stages"].push_back(stage_json(stage));
+  if (!claim) return json;
+  json["epsilon_at_delta"] = pairs_json(card.epsilon_at_delta, "delta", "epsilon");
+  json["largest_true_positive_rate"] =
+      pairs_json(card.true_positive_bounds, "false_positive_rate", "true_positive_rate");
   return json;
 }
 
@@ -140,8 +171,20 @@ Json voided(Json card, const std::string& reason) {
   if (card["status"] == "not_private") return card;  // there was no claim to lose
   card["status"] = "void";
   card["statement"] = statement_of(PrivacyCard{});
-  for (const char* claim : {"epsilon", "epsilon_lower", "delta", "order"}) card[claim] = nullptr;
+  for (const char* claim : {"epsilon", "epsilon_lower", "delta", "order", "grid", "selection",
+                            "epsilon_at_delta", "largest_true_positive_rate", "recompute"})
+    if (card.contains(claim)) card[claim] = card[claim].is_array() ? Json::array() : Json();
   return card;
+}
+
+double largest_true_positive_rate(const std::vector<std::pair<double, double>>& epsilon_at_delta,
+                                  double false_positive_rate) {
+  double most = 1;
+  for (const auto& [delta, epsilon] : epsilon_at_delta) {
+    most = std::min(most, std::exp(epsilon) * false_positive_rate + delta);
+    most = std::min(most, 1 - std::exp(-epsilon) * (1 - delta - false_positive_rate));
+  }
+  return std::max(most, false_positive_rate);
 }
 
 Json read_privacy_card(const std::filesystem::path& path) {
@@ -153,10 +196,10 @@ Json read_privacy_card(const std::filesystem::path& path) {
   const Json card = Json::parse(read_file(path));
   if (!card.is_object() || !card.contains("schema_version") || !card.contains("status"))
     refuse("is not a privacy card; it needs schema_version and status");
-  if (card["schema_version"] != kSchemaVersion)
+  if (card["schema_version"] != kSchemaVersion && card["schema_version"] != 1)
     refuse(
-        fmt::format("is a privacy card of schema version {}, and this program knows {}; update "
-                    "sfumato",
+        fmt::format("is a privacy card of schema version {}, and this program knows 1 to {}; "
+                    "update sfumato",
                     card["schema_version"].dump(), kSchemaVersion));
   const Json& status = card["status"];
   if (status != "private" && status != "not_private" && status != "void")

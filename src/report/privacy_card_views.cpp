@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "sfumato/report/privacy_card.h"
 
@@ -32,15 +33,59 @@ std::vector<std::string> list_of(const Json& json, const std::string& key) {
 
 bool is_private(const Json& card) { return text_of(card, "status") == "private"; }
 
+/// "402 of 400 planned"; also for cards of schema version 1.
+std::string counts_text(const Json& stage) {
+  const bool old = stage.is_object() && stage.contains("steps_charged");
+  return fmt::format("{} charged of {} planned", text_of(stage, old ? "steps_charged" : "charged"),
+                     text_of(stage, old ? "steps_planned" : "planned"));
+}
+
 std::string stage_text(const Json& stage) {
-  return fmt::format(
-      "{}: sampling rate {}, noise multiplier {}, {} steps charged of {} planned, clip norm {} "
-      "({}), "
-      "expected batch {}",
-      text_of(stage, "mechanism"), text_of(stage, "sample_rate"),
-      text_of(stage, "noise_multiplier"), text_of(stage, "steps_charged"),
-      text_of(stage, "steps_planned"), text_of(stage, "clip_norm_l2"), text_of(stage, "clipping"),
-      text_of(stage, "expected_batch_size"));
+  const std::string mechanism = text_of(stage, "mechanism");
+  std::string text = mechanism;
+  if (mechanism == "sampled_gaussian") {
+    text = fmt::format("Poisson-sampled Gaussian, sampling rate {}, noise multiplier {}",
+                       text_of(stage, "sample_rate"), text_of(stage, "noise_multiplier"));
+  } else if (mechanism == "gaussian") {
+    text = fmt::format("Gaussian, sensitivity {}, noise {}", text_of(stage, "sensitivity_l2"),
+                       text_of(stage, "noise_stddev"));
+  } else if (mechanism == "approximate_dp") {
+    text = fmt::format("a mechanism with ε {} and δ {}", text_of(stage, "epsilon"),
+                       text_of(stage, "delta"));
+  }
+  if (const std::string most = text_of(stage, "records_per_unit"); !most.empty() && most != "1")
+    text += fmt::format(", at most {} records of a unit", most);
+  text += ", " + counts_text(stage);
+  if (text_of(stage, "declared") == "true") return text + ", made elsewhere and counted here";
+  text += fmt::format(", clip norm {}", text_of(stage, "clip_norm_l2"));
+  if (const std::string clipping = text_of(stage, "clipping"); !clipping.empty())
+    text +=
+        fmt::format(" ({}), expected batch {}", clipping, text_of(stage, "expected_batch_size"));
+  return text;
+}
+
+/// "10 % → 55 %" of each bound on what an attacker can do.
+std::string attack_text(const Json& card) {
+  std::vector<std::string> parts;
+  if (card.contains("largest_true_positive_rate"))
+    for (const Json& bound : card["largest_true_positive_rate"])
+      if (bound.is_object() && bound.contains("false_positive_rate") &&
+          bound["false_positive_rate"].is_number() && bound.contains("true_positive_rate") &&
+          bound["true_positive_rate"].is_number())
+        parts.push_back(fmt::format("{:.3g} % at {:.3g} % false alarms",
+                                    100 * bound["true_positive_rate"].get<double>(),
+                                    100 * bound["false_positive_rate"].get<double>()));
+  return fmt::format("{}", fmt::join(parts, "; "));
+}
+
+std::string curve_text(const Json& card) {
+  std::vector<std::string> parts;
+  if (card.contains("epsilon_at_delta"))
+    for (const Json& point : card["epsilon_at_delta"])
+      if (point.is_object() && point.contains("epsilon") && point["epsilon"].is_number())
+        parts.push_back(fmt::format("{} at {}", epsilon_text(point["epsilon"].get<double>()),
+                                    text_of(point, "delta")));
+  return fmt::format("{}", fmt::join(parts, "; "));
 }
 
 /// For a table cell or a line of Markdown: no markup, no HTML, no line break.
@@ -96,10 +141,17 @@ Rows card_rows(const Json& card) {
   add("Sampling", text_of(card, "sampler"));
   add("Accountant", text_of(card, "accountant"));
   add("Rényi order", text_of(card, "order"));
+  add("Grid of privacy losses", text_of(card, "grid"));
   if (card.contains("stages") && card["stages"].is_array())
     for (const Json& stage : card["stages"])
       add(fmt::format("Stage '{}'", text_of(stage, "name")), stage_text(stage));
+  add("Selection", text_of(card, "selection"));
+  if (is_private(card)) {
+    add("ε at other δ", curve_text(card));
+    add("Most that an attacker can recognise", attack_text(card));
+  }
   add("Noise", text_of(card, "noise"));
+  add("Margin for rounding", text_of(card, "sensitivity_margin"));
   add("Public data used", fmt::format("{}", fmt::join(list_of(card, "public_data"), "; ")));
   if (card.contains("code") && card["code"].is_object())
     add("Code", fmt::format("{} {} ({})", text_of(card["code"], "name"),
@@ -124,6 +176,11 @@ std::string card_markdown(const Json& card) {
   out += plain(banner.headline) + "\n\n| | |\n|---|---|\n";
   for (const auto& [name, value] : card_rows(card))
     out += fmt::format("| {} | {} |\n", plain(name), plain(value));
+  if (const std::string command = text_of(card, "recompute"); !command.empty() && is_private(card))
+    out += fmt::format(
+        "\n### Recompute\n\nε follows from the stages in the table alone. Anyone can compute it "
+        "again from\nprivacy_card.json, which lies beside this page:\n\n```\n{}\n```\n",
+        command);
   const auto notes = card_notes(card);
   if (!notes.empty()) out += "\n### Not covered\n\n";
   for (const std::string& note : notes) out += fmt::format("- {}\n", plain(note));

@@ -52,8 +52,7 @@ void add_chacha(at::Tensor& tensor, const SecureKey& key, int64_t step) {
 Timing summarize(std::vector<double> seconds) {
   std::sort(seconds.begin(), seconds.end());
   const size_t n = seconds.size(), middle = n / 2;
-  const double median =
-      n % 2 == 1 ? seconds[middle] : (seconds[middle - 1] + seconds[middle]) / 2;
+  const double median = n % 2 == 1 ? seconds[middle] : (seconds[middle - 1] + seconds[middle]) / 2;
   return {seconds.front(), median, seconds.back()};
 }
 
@@ -79,16 +78,19 @@ NoiseTimings benchmark_noise(int64_t count, int repeat) {
 
 AccountTimings benchmark_account(int repeat) {
   AccountTimings t;
-  const Phase phase{t.sample_rate, t.noise_multiplier, t.steps};
-  const CalibrationTarget target{.epsilon = t.target_epsilon, .delta = t.delta};
-  t.epsilon_seconds = time(repeat, [&] {
-    t.epsilon =
-        account_epsilon(Accountant::kRdp, std::array{phase}, t.delta, Adjacency::kZeroOut).epsilon;
-  });
-  t.calibrate_seconds = time(repeat, [&] {
-    t.calibrated_noise_multiplier =
-        calibrate_noise_multiplier(target, t.sample_rate, t.steps).phase.noise_multiplier;
-  });
+  const PrivacyEvent phase = Phase{t.sample_rate, t.noise_multiplier, t.steps};
+  CalibrationTarget target{.epsilon = t.target_epsilon, .delta = t.delta};
+  for (const Accountant accountant : {Accountant::kRdp, Accountant::kPld}) {
+    AccountTimings::Row& row = t.rows.emplace_back();
+    row.accountant = target.accountant = accountant;
+    row.epsilon_seconds = time(repeat, [&] {
+      row.epsilon = account_epsilon(accountant, {&phase, 1}, t.delta, target.adjacency).epsilon;
+    });
+    row.calibrate_seconds = time(repeat, [&] {
+      row.calibrated_noise_multiplier =
+          calibrate_noise_multiplier(target, t.sample_rate, t.steps).phase.noise_multiplier;
+    });
+  }
   return t;
 }
 

@@ -8,10 +8,11 @@
 #include "sfumato/core/sha256.h"
 #include "sfumato/generate/noise_schedule.h"
 #include "sfumato/generate/sampler.h"
+#include "sfumato/grad/clipped_sum.h"
 #include "sfumato/models/checkpoint_io.h"
-#include "sfumato/privacy/accountant.h"
 #include "sfumato/report/html_report.h"
 #include "sfumato/report/privacy_card.h"
+#include "train/run_card.h"
 
 namespace sfumato {
 namespace {
@@ -27,28 +28,42 @@ NamedWeights released_weights(const ReleaseInputs& inputs) {
   return weights;
 }
 
-PrivacyStage training_stage(const MechanismPlan& plan, int64_t charged) {
-  PrivacyStage stage;
-  stage.name = "train";
-  stage.sample_rate = plan.sample_rate;
-  stage.noise_multiplier = plan.noise_multiplier;
-  stage.steps_planned = plan.steps;
-  stage.steps_charged = charged;
-  stage.clip_norm_l2 = plan.clip_norm_l2;
-  stage.clipping = plan.clipping;
-  stage.expected_batch_size = plan.expected_batch_size;
-  return stage;
+PrivacyCard mechanism_card(const ReleaseInputs& inputs) {
+  const MechanismPlan& plan = inputs.plan;
+  PrivacyCard card;
+  if (inputs.ledger == nullptr) {
+    card.status = PrivacyCard::Status::kNotPrivate;
+    card.reasons.push_back("trained with privacy.enabled: false");
+    card.unit = plan.unit;
+    card.adjacency = to_string(plan.adjacency);
+    card.sampler = plan.sampler;
+    card.accountant = plan.accountant;
+    card.plan_hash = plan.hash();
+    return card;
+  }
+  ChargedReleases charged{inputs.ledger->charged_steps(), {}};
+  for (const StagePlan& stage : plan.stages)
+    charged.stages[stage.name] = inputs.ledger->charged_releases(stage.name);
+  card = claim_card(plan, charged);
+  card.noise =
+      "ChaCha20 (256-bit key from the operating system, never stored), Box-Muller with a 64-bit "
+      "radius, added in float32, the noisy sum rounded to a public grid: hardened against, not "
+      "proven for, floating-point attacks";
+  card.sensitivity_margin = fmt::format(
+      "clip factors are 1e-6 smaller, relatively, than the clip norm asks for, which covers the "
+      "rounding of factors and gradients; noise is larger than noise_multiplier times clip_norm_l2 "
+      "by a share of {:.2g}, which covers random rounding of the sum",
+      rounding_margin(plan.expected_batch_size));
+  card.ledger_head_hash = inputs.ledger->head_hash();
+  if (inputs.ledger->insecure()) {
+    card.status = PrivacyCard::Status::kVoid;
+    card.reasons.push_back("the noise came from a reproducible test key");
+  }
+  return card;
 }
 
 PrivacyCard make_card(const ReleaseInputs& inputs, const std::string& weights_sha256) {
-  const MechanismPlan& plan = inputs.plan;
-  PrivacyCard card;
-  card.delta = plan.delta;
-  card.unit = plan.unit;
-  card.adjacency = to_string(plan.adjacency);
-  card.sampler = plan.sampler;
-  card.accountant = plan.accountant;
-  card.plan_hash = plan.hash();
+  PrivacyCard card = mechanism_card(inputs);
   card.data_manifest_hash = inputs.store.manifest_hash();
   card.weights_sha256 = weights_sha256;
   card.image_size = inputs.store.height();
@@ -58,28 +73,6 @@ PrivacyCard make_card(const ReleaseInputs& inputs, const std::string& weights_sh
     card.public_data.push_back(
         fmt::format("pretrained weights '{}'",
                     std::filesystem::path(inputs.config.model.init()).filename().string()));
-  if (inputs.ledger == nullptr) {
-    card.status = PrivacyCard::Status::kNotPrivate;
-    card.reasons.push_back("trained with privacy.enabled: false");
-    return card;
-  }
-  const int64_t charged = inputs.ledger->charged_steps();
-  const Phase phase = plan.phase(charged);
-  const PrivacyStatement statement = account_epsilon(parse_accountant(plan.accountant),
-                                                     {&phase, 1}, plan.delta, plan.adjacency);
-  card.epsilon = statement.epsilon;
-  card.epsilon_lower = statement.epsilon_lower;
-  card.order = statement.order;
-  card.stages.push_back(training_stage(plan, charged));
-  card.noise =
-      "ChaCha20 (256-bit key from the operating system, never stored), Box-Muller with a 64-bit "
-      "radius, added in float32: hardened against, not proven for, floating-point attacks";
-  card.ledger_head_hash = inputs.ledger->head_hash();
-  card.status = PrivacyCard::Status::kPrivate;
-  if (inputs.ledger->insecure()) {
-    card.status = PrivacyCard::Status::kVoid;
-    card.reasons.push_back("the noise came from a reproducible test key");
-  }
   return card;
 }
 
@@ -103,8 +96,7 @@ void write_release(const ReleaseInputs& inputs) {
       ddpm_scheduler_config(noise_schedule_options(inputs.config.diffusion),
                             parse_prediction(inputs.config.diffusion.prediction()));
   save_pipeline(folder, inputs.network.config(), released_weights(inputs), scheduler);
-  const std::string weights =
-      read_file(folder / "unet" / "diffusion_pytorch_model.safetensors");
+  const std::string weights = read_file(folder / "unet" / "diffusion_pytorch_model.safetensors");
   const nlohmann::ordered_json card = to_json(make_card(inputs, sha256_hex(weights)));
   write_file_atomic(folder / "privacy_card.md", card_markdown(card));
   write_report(inputs, card);

@@ -14,6 +14,7 @@
 #include "sfumato/io/json_file.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/privacy/calibrate.h"
+#include "sfumato/train/stage_budget.h"
 
 namespace sfumato {
 namespace {
@@ -81,6 +82,20 @@ void freeze_unmatched(UNet2D& network, const std::vector<std::string>& patterns)
                                    did_you_mean(patterns[i], names)));
 }
 
+/// The noise of training at which everything together keeps the target: what the stages cost comes
+/// off first.
+double calibrated_noise(const MechanismPlan& plan) {
+  CalibrationTarget target{.epsilon = plan.target_epsilon.value(), .delta = plan.delta};
+  target.adjacency = plan.adjacency;
+  target.records_per_unit = plan.records_per_unit;
+  target.accountant = parse_accountant(plan.accountant);
+  target.spent = plan.events(0);
+  const Phase training{plan.sample_rate, 1, plan.steps, plan.records_per_unit};
+  return calibrate_noise_multiplier(target, plan.sample_rate,
+                                    std::get<Phase>(repeated(training, plan.candidates)).steps)
+      .phase.noise_multiplier;
+}
+
 }  // namespace
 
 int64_t class_rows(const Config& config) {
@@ -95,12 +110,12 @@ std::unique_ptr<UNet2D> make_network(const Config& config) {
   return network;
 }
 
-void check_store_fits(const RecordStore& store, const UNet2DConfig& network,
-                      const Config& config) {
+void check_store_fits(const RecordStore& store, const UNet2DConfig& network, const Config& config) {
   const auto refuse = [&](const std::string& what) {
-    throw DataError(fmt::format("record store '{}': {}; prepare the images again with other "
-                                "data.* settings or choose another network",
-                                store.path().string(), what));
+    throw DataError(
+        fmt::format("record store '{}': {}; prepare the images again with other "
+                    "data.* settings or choose another network",
+                    store.path().string(), what));
   };
   if (store.channels() != network.in_channels)
     refuse(fmt::format("images have {} channels, the network takes {}", store.channels(),
@@ -138,15 +153,10 @@ MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t r
   plan.records_per_unit = records_per_unit;
   plan.accountant = m.accountant();
   if (plan.is_private) {
-    if (m.target_epsilon()) {
-      CalibrationTarget target{.epsilon = *m.target_epsilon(), .delta = plan.delta};
-      target.adjacency = plan.adjacency;
-      target.records_per_unit = plan.records_per_unit;
-      plan.noise_multiplier =
-          calibrate_noise_multiplier(target, plan.sample_rate, plan.steps).phase.noise_multiplier;
-    } else {
-      plan.noise_multiplier = m.noise_multiplier().value();
-    }
+    plan.candidates = m.candidates();
+    plan.stages = plan_stages(config, plan);
+    plan.noise_multiplier =
+        m.target_epsilon() ? calibrated_noise(plan) : m.noise_multiplier().value();
   }
   plan.validate();
   return plan;

@@ -27,7 +27,11 @@
 #include "sfumato/train/checkpoint.h"
 #include "sfumato/train/gradient_step.h"
 #include "sfumato/train/physical_batch.h"
+#include "sfumato/train/private_stages.h"
+#include "sfumato/train/private_statistics.h"
 #include "sfumato/train/setup.h"
+#include "sfumato/train/use_witness.h"
+#include "sfumato/train/warm_up.h"
 #include "train/release.h"
 
 namespace sfumato {
@@ -51,11 +55,14 @@ class Training {
   void open_ledger(const std::optional<Checkpoint>& checkpoint, bool has_trained);
   void restore(const Checkpoint& checkpoint);
   void prepare_batches();
+  void before_first_step();
+  void stop_if_requested();
   void one_step();
   NoisyGradient private_gradient();
   NoisyGradient plain_gradient(int64_t records);
   void report_step(const std::vector<BatchStatistics>& batches, double seconds);
   void save_checkpoint();
+  void note_use(bool stopped = false);
   bool finished() const;
   double epsilon() const;
   TrainResult release();
@@ -73,10 +80,12 @@ class Training {
   SecureKey key_;
   PoissonSampler sampler_;
   std::optional<Ledger> ledger_;
+  std::optional<UseWitness> witness_;
   std::optional<MetricsLog> metrics_;
   std::optional<TensorBoardWriter> tensorboard_;
   Progress progress_;
   RateMeter images_rate_, step_rate_;
+  EpsilonMeter epsilon_meter_{plan_};
   int64_t physical_ = 0;
   int64_t step_ = 0;
   int64_t saved_step_ = -1;
@@ -118,43 +127,50 @@ void Training::prepare_batches() {
 
 void Training::open_run(bool resume) {
   const std::filesystem::path metrics = run_.private_folder() / "metrics.jsonl";
+  if (plan_.is_private) witness_.emplace(store_.path());
   if (resume) {
     std::optional<Checkpoint> checkpoint;
     if (const auto newest = newest_checkpoint(run_.checkpoints()))
       checkpoint = read_checkpoint(*newest);
     open_ledger(checkpoint, checkpoint || std::filesystem::exists(metrics));
     if (checkpoint) restore(*checkpoint);
-    if (ledger_) ledger_->resume(key_);
+    if (ledger_) ledger_->resume(key_, witness_->writable());
     log_info(fmt::format("resuming at step {}", step_));
   }
   // Not before: a resume that is refused leaves the run's own configuration. And before a new
   // ledger, so that a run that crashes from here on can be resumed.
   write_file_atomic(run_.config(), config_.resolved_yaml());
   if (plan_.is_private && !ledger_)
-    ledger_.emplace(Ledger::create(run_.ledger(), plan_.to_json(), plan_.steps, key_));
+    ledger_.emplace(
+        Ledger::create(run_.ledger(), plan_.to_json(), plan_.steps, key_, witness_->writable()));
+  note_use();
   metrics_.emplace(metrics);
   tensorboard_.emplace(run_.private_folder() / "tensorboard");
 }
 
-/// The ledger of the run that is resumed. `has_trained`: steps were taken, so that there must be one.
+/// The ledger of the run that is resumed. `has_trained`: steps were taken, so that there must be
+/// one.
 void Training::open_ledger(const std::optional<Checkpoint>& checkpoint, bool has_trained) {
   const std::string path = run_.ledger().string();
   if (!std::filesystem::exists(run_.ledger())) {
     if (plan_.is_private && has_trained)
-      throw PrivacyError(fmt::format("the ledger '{}' is missing: what this run has spent is no "
-                                     "longer known; put the file back or start a new run",
-                                     path));
+      throw PrivacyError(
+          fmt::format("the ledger '{}' is missing: what this run has spent is no "
+                      "longer known; put the file back or start a new run",
+                      path));
     return;
   }
   if (!plan_.is_private)
-    throw PrivacyError(fmt::format("'{}' is the ledger of a private run: it cannot go on with "
-                                   "privacy.enabled = false; choose another run.dir",
-                                   path));
+    throw PrivacyError(
+        fmt::format("'{}' is the ledger of a private run: it cannot go on with "
+                    "privacy.enabled = false; choose another run.dir",
+                    path));
+  witness_->check(verify_ledger(run_.ledger()));
   // The head that the checkpoint saw must still be in the chain: no lines were cut from the end.
   ledger_.emplace(Ledger::open(
       run_.ledger(), checkpoint ? checkpoint->state.value("ledger_head", "") : std::string{}));
-  const std::string difference = MechanismPlan::from_json(nlohmann::json::parse(ledger_->plan()))
-                                     .describe_difference(plan_);
+  const std::string difference =
+      MechanismPlan::from_json(nlohmann::json::parse(ledger_->plan())).describe_difference(plan_);
   if (!difference.empty())
     throw PrivacyError("the mechanism of a run is frozen, but the configuration differs:\n" +
                        difference);
@@ -163,11 +179,13 @@ void Training::open_ledger(const std::optional<Checkpoint>& checkpoint, bool has
 void Training::restore(const Checkpoint& checkpoint) {
   const auto& state = checkpoint.state;
   if (state.value("plan_hash", "") != plan_.hash())
-    throw PrivacyError("the checkpoint belongs to another mechanism; restore the configuration "
-                       "that the run was started with (config.yaml in the run directory)");
+    throw PrivacyError(
+        "the checkpoint belongs to another mechanism; restore the configuration "
+        "that the run was started with (config.yaml in the run directory)");
   if (state.value("manifest_hash", "") != store_.manifest_hash())
-    throw PrivacyError("the record store is not the one that this run was started with; set "
-                       "data.store to the original store");
+    throw PrivacyError(
+        "the record store is not the one that this run was started with; set "
+        "data.store to the original store");
   std::vector<Parameter*> parameters = network_->parameters();
   const at::NoGradGuard no_grad;
   for (size_t i = 0; i < parameters.size(); ++i) {
@@ -181,9 +199,10 @@ void Training::restore(const Checkpoint& checkpoint) {
   optimizer_.load_state(checkpoint.optimizer);
   step_ = saved_step_ = checkpoint.step;
   if (ledger_ && ledger_->charged_steps() < step_)
-    throw PrivacyError(fmt::format("the ledger holds {} charges, the checkpoint {} steps: the "
-                                   "ledger was cut or replaced",
-                                   ledger_->charged_steps(), step_));
+    throw PrivacyError(
+        fmt::format("the ledger holds {} charges, the checkpoint {} steps: the "
+                    "ledger was cut or replaced",
+                    ledger_->charged_steps(), step_));
 }
 
 bool Training::finished() const {
@@ -212,9 +231,9 @@ void Training::one_step() {
   // An empty batch is a step like any other: noise on a sum of zeros, charged.
   const NoisyGradient gradient = ledger_ ? private_gradient() : plain_gradient(count);
   const OptimizerSettings& o = config_.optimizer;
-  optimizer_.step(gradient, learning_rate_at(step_, o.learning_rate(), o.warmup_steps(),
-                                             plan_.steps, o.decay() == "cosine",
-                                             o.final_learning_rate_fraction()));
+  optimizer_.step(gradient,
+                  learning_rate_at(step_, o.learning_rate(), o.warmup_steps(), plan_.steps,
+                                   o.decay() == "cosine", o.final_learning_rate_fraction()));
   ema_.update();
   ++step_;
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
@@ -248,24 +267,24 @@ void Training::report_step(const std::vector<BatchStatistics>& batches, double s
     excluded += batch.excluded;
   }
   const double n = static_cast<double>(std::max<int64_t>(counted, 1));
-  std::vector<Metric> metrics = {{"loss", loss / n},
-                                 {"batch_size", static_cast<double>(counted)},
-                                 {"seconds", seconds}};
+  const double epsilon = ledger_ ? epsilon_meter_.epsilon_after(ledger_->charged_steps()) : 0;
+  std::vector<Metric> metrics = {
+      {"loss", loss / n}, {"batch_size", static_cast<double>(counted)}, {"seconds", seconds}};
   if (ledger_) {
     metrics.push_back({"gradient_norm_l2", norm / n});
     metrics.push_back({"clipped_fraction", static_cast<double>(clipped) / n});
     metrics.push_back({"not_finite", static_cast<double>(excluded)});
-    metrics.push_back({"epsilon", epsilon()});
+    metrics.push_back({"epsilon", epsilon});
   }
   metrics_->append(step_, metrics);
   for (const Metric& metric : metrics)
     tensorboard_->add_scalar(fmt::format("train/{}", metric.name), step_, metric.value);
-  const int64_t left = ledger_ ? std::min(plan_.steps - step_, ledger_->max_charged_steps() -
-                                                                   ledger_->charged_steps())
+  const int64_t left = ledger_ ? std::min(plan_.steps - step_,
+                                          ledger_->max_charged_steps() - ledger_->charged_steps())
                                : plan_.steps - step_;
   ProgressState state{step_, step_ + left, images_rate_.items_per_s(), std::nullopt,
                       static_cast<double>(left) / std::max(step_rate_.items_per_s(), 1e-9)};
-  if (ledger_) state.epsilon = epsilon();
+  if (ledger_) state.epsilon = epsilon;
   progress_.update(state);
 }
 
@@ -285,8 +304,15 @@ void Training::save_checkpoint() {
   }
   write_checkpoint(run_.checkpoints(), checkpoint);
   prune_checkpoints(run_.checkpoints(), config_.run.keep_last(), config_.run.keep_every());
+  note_use();
   tensorboard_->flush();
   saved_step_ = step_;
+}
+
+/// What the ledger holds by now, told to the record store: a copy of the run that was put back
+/// later cannot forget it.
+void Training::note_use(bool stopped) {
+  if (ledger_) witness_->note(*ledger_, run_.path(), stopped);
 }
 
 TrainResult Training::release() {
@@ -297,21 +323,48 @@ TrainResult Training::release() {
   return {step_, ledger_ ? ledger_->charged_steps() : 0, epsilon(), run_.release()};
 }
 
+/// The stages of the mechanism, then the warm-up on what they released. A checkpoint says that the
+/// warm-up is over; until then it starts from the beginning, which costs time and no privacy.
+void Training::before_first_step() {
+  if (ledger_) run_private_stages(config_, plan_, store_, run_, *ledger_, key_);
+  note_use();
+  if (config_.warmup.steps() == 0 || saved_step_ >= 0) return;
+  const CentralImages images = CentralImages::load(central_images_file(run_));
+  log_info(fmt::format("warm-up: {} steps on {} noisy central images", config_.warmup.steps(),
+                       images.images.size(0) * images.images.size(1)));
+  warm_up(config_, images, {store_.channels(), store_.height(), store_.width()}, diffusion_,
+          physical_, gradients_, [] {
+            if (stop_requested())
+              throw Interrupted(
+                  "stopped during the warm-up, which begins anew with --resume; no private step "
+                  "was taken");
+          });
+  ema_ = Ema(gradients_.engine().trainable(), config_.optimizer.ema_decay(),
+             config_.optimizer.ema_warmup());
+  save_checkpoint();
+}
+
+void Training::stop_if_requested() {
+  if (!stop_requested()) return;
+  progress_.finish();
+  save_checkpoint();
+  if (ledger_) ledger_->record_event("stop", {{"step", step_}, {"reason", "interrupted"}});
+  note_use(/*stopped=*/true);
+  throw Interrupted(fmt::format(
+      "stopped after step {}; the checkpoint is complete, continue with --resume", step_));
+}
+
 TrainResult Training::run() {
+  before_first_step();
   while (!finished()) {
-    if (stop_requested()) {
-      progress_.finish();
-      save_checkpoint();
-      if (ledger_) ledger_->record_event("stop", {{"step", step_}, {"reason", "interrupted"}});
-      throw Interrupted(fmt::format(
-          "stopped after step {}; the checkpoint is complete, continue with --resume", step_));
-    }
+    stop_if_requested();
     one_step();
     if (step_ % config_.run.checkpoint_every() == 0) save_checkpoint();
   }
   progress_.finish();
   save_checkpoint();
   if (ledger_) ledger_->record_event("stop", {{"step", step_}, {"reason", "finished"}});
+  note_use(/*stopped=*/true);
   return release();
 }
 

@@ -140,11 +140,19 @@ TEST(BaseYaml, LoadsToTheDefaults) {
   }
 }
 
+void add_keys(const YAML::Node& map, const std::string& prefix, std::vector<std::string>& keys) {
+  for (const auto& entry : map) {
+    const std::string key = prefix + entry.first.as<std::string>();
+    if (entry.second.IsMap())
+      add_keys(entry.second, key + ".", keys);
+    else
+      keys.push_back(key);
+  }
+}
+
 TEST(BaseYaml, AnotherReaderSeesTheSameKeys) {
   std::vector<std::string> keys;
-  for (const auto& section : YAML::Load(documented_yaml()))
-    for (const auto& setting : section.second)
-      keys.push_back(section.first.as<std::string>() + "." + setting.first.as<std::string>());
+  add_keys(YAML::Load(documented_yaml()), "", keys);
   EXPECT_EQ(keys, Config{}.keys());
 }
 

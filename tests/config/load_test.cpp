@@ -302,6 +302,72 @@ TEST(Contradictions, Others) {
               ElementsAre(HasSubstr("model.init (c.yaml:1) and model.config (c.yaml:1)")));
 }
 
+TEST(InnerSection, IsReadFromYamlAndOverrides) {
+  const auto config = load_text(
+      "mechanism:\n  steps: 5\n  stages:\n    label_histogram:\n      noise_multiplier: 50\n"
+      "    central_images: {noise_multiplier: 5, releases: 3}\n  delta: 1e-3\n"
+      "data: {num_classes: 2}\n",
+      {"mechanism.stages.central_images.releases=4", "mechanism.declared=[\"gaussian:1:9\"]"});
+  EXPECT_EQ(config->label_histogram.noise_multiplier(), 50.0);
+  EXPECT_EQ(config->central_images.noise_multiplier(), 5.0);
+  EXPECT_EQ(config->central_images.releases(), 4);
+  EXPECT_EQ(config->mechanism.steps(), 5);
+  EXPECT_EQ(config->mechanism.delta(), 1e-3);
+  EXPECT_THAT(config->mechanism.declared(), ElementsAre("gaussian:1:9"));
+  EXPECT_THAT(config->label_histogram.noise_multiplier.provenance(), HasSubstr("c.yaml:5"));
+  EXPECT_EQ(config->label_histogram.noise_multiplier.key(),
+            "mechanism.stages.label_histogram.noise_multiplier");
+  EXPECT_FALSE(load_text("mechanism: {stages: {label_histogram: }}")->label_histogram.on());
+}
+
+TEST(InnerSection, MistakesNameTheirPlace) {
+  EXPECT_THAT(mistakes_of("mechanism:\n  stages:\n    label_histgram: {share: 0.1}\n"),
+              ElementsAre("c.yaml:3:5: unknown key 'label_histgram' in section 'mechanism.stages'; "
+                          "did you mean 'label_histogram'?"));
+  EXPECT_THAT(mistakes_of("mechanism: {stagse: {}}"),
+              ElementsAre("c.yaml:1:13: unknown key 'stagse' in section 'mechanism'; did you mean "
+                          "'stages'?"));
+  EXPECT_THAT(mistakes_of("mechanism:\n  stages:\n    central_images:\n      realeases: 3\n"),
+              ElementsAre(AllOf(StartsWith("c.yaml:4:7: unknown key 'realeases'"),
+                                HasSubstr("did you mean 'releases'?"))));
+  EXPECT_THAT(mistakes_of("mechanism: {stages: 3}"),
+              ElementsAre("c.yaml:1:21: section 'mechanism.stages' holds 'key: value' lines, got "
+                          "'3'"));
+  EXPECT_THAT(mistakes_of("mechanism.stages.label_histogram: {share: 0.1}"), SizeIs(1));
+  EXPECT_THAT(mistakes_of("mechanism: {stages.label_histogram: {share: 0.1}}"), SizeIs(1));
+  EXPECT_THAT(
+      mistakes_of("mechanism:\n  stages:\n    label_histogram: {share: 2}\n"),
+      ElementsAre(HasSubstr("mechanism.stages.label_histogram.share: must be greater than 0 "
+                            "and less than 1, got 2")));
+  EXPECT_THAT(mistakes_of("", {"mechanism.stages.label_histogram.shar=1", "mechanism.stages=3",
+                               "mechanism.stages.label_histogram=4"}),
+              SizeIs(3));
+}
+
+TEST(Contradictions, Stages) {
+  const std::string two = "data.num_classes=2";
+  const std::string stage = "mechanism.stages.";
+  EXPECT_THAT(mistakes_of("", {two, stage + "label_histogram.share=0.1",
+                               stage + "label_histogram.epsilon=1", "mechanism.target_epsilon=8"}),
+              ElementsAre(HasSubstr("more than one of noise_multiplier, epsilon and share")));
+  EXPECT_THAT(mistakes_of("", {two, stage + "label_histogram.share=0.1"}),
+              ElementsAre(HasSubstr("share of mechanism.target_epsilon, which is not set")));
+  EXPECT_THAT(mistakes_of("", {two, stage + "label_histogram.share=0.5",
+                               stage + "central_images.share=0.5", "mechanism.target_epsilon=8"}),
+              ElementsAre(HasSubstr("leaves nothing for training")));
+  EXPECT_THAT(mistakes_of("", {stage + "label_histogram.noise_multiplier=50"}),
+              ElementsAre(HasSubstr("data.num_classes is 0")));
+  EXPECT_THAT(mistakes_of("", {"warmup.steps=3"}), ElementsAre(HasSubstr("needs central images")));
+  const std::vector<std::string> sound{two, stage + "label_histogram.share=0.01", "warmup.steps=3",
+                                       stage + "central_images.share=0.1",
+                                       "mechanism.target_epsilon=8"};
+  EXPECT_THAT(mistakes_of("", sound), IsEmpty());
+  EXPECT_NO_THROW(validate_for_training(*load_text("", sound)));
+  std::vector<std::string> open = sound;
+  open.push_back("privacy.enabled=false");
+  EXPECT_THROW(validate_for_training(*load_text("", open)), UsageError);
+}
+
 /// Whatever the bytes, the answer is a configuration or a UsageError, never another exception.
 void expect_clean_answer(const std::string& text) {
   try {

@@ -137,6 +137,18 @@ TEST(CorpusWriter, ReadmeCarriesHeaderCardAndBanner) {
   EXPECT_THAT(read_file(temp / "void/report.html"), HasSubstr("VOID"));
 }
 
+TEST(CorpusWriter, ReadmeSaysWhereTheClassCountsComeFrom) {
+  const test::TempFolder temp;
+  for (const bool noisy : {false, true}) {
+    CorpusSpec spec = spec_in(temp / (noisy ? "noisy" : "even"));
+    spec.noisy_proportions = noisy;
+    CorpusWriter writer(spec);
+    make_whole(writer);
+    const std::string readme = read_file(spec.folder / "README.md");
+    EXPECT_EQ(readme.find("proportions of a noisy count") != std::string::npos, noisy);
+  }
+}
+
 TEST(CorpusWriter, ContinuesAfterAKillAtAnyMoment) {
   for (const CorpusFormat format : {CorpusFormat::kFolder, CorpusFormat::kWebDataset}) {
     const test::TempFolder temp;

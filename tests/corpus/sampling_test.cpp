@@ -259,5 +259,53 @@ TEST(ImagesPerClass, SpreadsOrTakesCounts) {
   EXPECT_THROW(images_per_class({.count = 1, .only_class = 0}, 0), UsageError);
 }
 
+TEST(ImagesPerClass, FollowsProportionsByTheLargestRemainder) {
+  const std::vector<double> thirds{0.5, 0.25, 0.25};
+  EXPECT_THAT(images_per_class({.count = 8}, 3, thirds), ElementsAre(4, 2, 2));
+  // Quotas 4.5, 2.25, 2.25: the largest remainder gets the one that is left.
+  EXPECT_THAT(images_per_class({.count = 9}, 3, thirds), ElementsAre(5, 2, 2));
+  // Quotas 2.5, 1.25, 1.25; equal remainders: the first class.
+  EXPECT_THAT(images_per_class({.count = 5}, 3, thirds), ElementsAre(3, 1, 1));
+  EXPECT_THAT(images_per_class({.count = 3}, 4, std::vector<double>{0.25, 0.25, 0.25, 0.25}),
+              ElementsAre(1, 1, 1, 0));
+  EXPECT_THAT(images_per_class({.count = 7}, 3, std::vector<double>{1, 0, 0}),
+              ElementsAre(7, 0, 0));
+  for (int64_t count = 1; count < 200; ++count) {
+    const std::vector<double> odd{0.123, 0.777, 1 - 0.123 - 0.777};
+    const auto counts = images_per_class({.count = count}, 3, odd);
+    EXPECT_EQ(counts[0] + counts[1] + counts[2], count);
+    for (std::size_t c = 0; c < 3; ++c)
+      EXPECT_LT(std::abs(static_cast<double>(counts[c]) - odd[c] * static_cast<double>(count)), 1);
+  }
+  // What somebody asks for wins.
+  EXPECT_THAT(images_per_class({.per_class = {1, 0, 7}}, 3, thirds), ElementsAre(1, 0, 7));
+  EXPECT_THAT(images_per_class({.count = 5, .only_class = 1}, 3, thirds), ElementsAre(0, 5, 0));
+  EXPECT_FALSE(takes_proportions({.per_class = {1, 0, 7}}, thirds));
+  EXPECT_FALSE(takes_proportions({.count = 5, .only_class = 1}, thirds));
+  EXPECT_FALSE(takes_proportions({.count = 5}, {}));
+  EXPECT_TRUE(takes_proportions({.count = 5}, thirds));
+  EXPECT_THROW(images_per_class({.count = 5}, 4, thirds), UsageError);
+}
+
+TEST_F(SamplingTest, ProportionsComeFromTheReleasedHistogram) {
+  const fs::path file = run() / "release/label_histogram.json";
+  const auto proportions = [&] {
+    return open_sampling_model(find_model(run()), *config()).class_proportions;
+  };
+  EXPECT_THAT(proportions(), ElementsAre());
+  std::ofstream(file) << R"({"noisy_counts": [3, 1, -2], "proportions": [0.75, 0.25, 0]})";
+  EXPECT_THAT(proportions(), ElementsAre(0.75, 0.25, 0));
+  for (const char* wrong :
+       {R"([])", R"({})", R"({"proportions": 3})", R"({"proportions": [0.5, 0.4]})",
+        R"({"proportions": [1.5, -0.5]})", R"({"proportions": ["a"]})", R"({"proportions": []})",
+        R"({"proportions": [)"}) {
+    std::ofstream(file) << wrong;
+    EXPECT_THROW(proportions(), DataError) << wrong;
+  }
+  make_run(std::nullopt);  // a network without classes has no use for it
+  std::ofstream(file) << R"({"proportions": [0.75, 0.25, 0]})";
+  EXPECT_THAT(proportions(), ElementsAre());
+}
+
 }  // namespace
 }  // namespace sfumato

@@ -26,7 +26,7 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // Two-sided bounds of false alarm 1e-6. The keys are fixed, so a test passes always or never.
-constexpr double kNormalBound = 4.892;            // |Z|
+constexpr double kNormalBound = 4.892;                       // |Z|
 const double kKsBound = std::sqrt(-0.5 * std::log(0.5e-6));  // sqrt(n) D, Massart 1990
 
 /// Two matrices of equal shape and a vector.
@@ -44,8 +44,7 @@ class NoisyGradients : public ::testing::Test {
   static constexpr double kClipNorm = 2.5, kSigma = 0.7, kExpected = 32;
 
   NoisyGradient release(ClippedSum&& sum, double sigma = kSigma, double expected = kExpected) {
-    return NoisyGradient::release(std::move(sum), sigma, expected, key,
-                                  ledger.charge(step++, key));
+    return NoisyGradient::release(std::move(sum), sigma, expected, key, ledger.charge(step++, key));
   }
 
   TempFolder folder;
@@ -124,10 +123,9 @@ TEST_F(NoisyGradients, AStepTakenAgainAfterACrashHasNewNoise) {
   Ledger again = Ledger::open(folder / "ledger.jsonl");
   const SecureKey new_key = SecureKey::insecure_for_tests(8);
   again.resume(new_key);
-  const NoisyGradient second = NoisyGradient::release(engine.take(), kSigma, kExpected, new_key,
-                                                      again.charge(0, new_key));
-  EXPECT_LE(std::abs(correlation(first.gradients()[0], second.gradients()[0])),
-            kNormalBound / 300);
+  const NoisyGradient second =
+      NoisyGradient::release(engine.take(), kSigma, kExpected, new_key, again.charge(0, new_key));
+  EXPECT_LE(std::abs(correlation(first.gradients()[0], second.gradients()[0])), kNormalBound / 300);
 }
 
 /// Adds examples whose gradients are known to be `value` in one element of b, nothing elsewhere.
@@ -158,6 +156,47 @@ TEST_F(NoisyGradients, TheDivisorIsTheExpectedBatchAndNotTheRealOne) {
     EXPECT_NEAR(gradient.gradients()[2][3][5].item<double>(),
                 0.5 * static_cast<double>(examples) / 32, 1e-5);
   }
+}
+
+TEST_F(NoisyGradients, TheLastBitsOfTheSumDoNotLeave) {
+  // A signal that floats hold, far below the grid, beside noise and in a huge sum.
+  for (const double value : {1e-6, 0.5, 2.4}) {
+    add_examples(engine, network, 7, value);
+    const NoisyGradient gradient = release(engine.take(), kSigma, /*expected=*/1);
+    const double stddev = noise_stddev(kSigma, kClipNorm, 1);
+    const double grid = std::exp2(std::floor(std::log2(stddev)) - 10);
+    for (const double v : values_of(gradient.gradients()[2]))
+      ASSERT_EQ(v / grid, std::nearbyint(v / grid)) << v;
+  }
+}
+
+TEST_F(NoisyGradients, RoundingIsCoveredByTheMarginOfTheSensitivity) {
+  // Neighbouring sums of gradients that all point the same way, the worst for float32: what the
+  // record adds, computed in float32, exceeds C by less than the margin, also where it moves every
+  // other record to another place in the physical batches.
+  constexpr int64_t kBatch = 512, kPhysical = 16;
+  const auto sum_of = [&](int64_t skipped) {
+    std::vector<double> values;
+    for (int64_t i = 0; i < kBatch; ++i)
+      if (i != skipped) values.push_back(3.0 + 0.37 * static_cast<double>(i % 11));
+    for (size_t first = 0; first < values.size(); first += kPhysical)
+      for (size_t i = first; i < std::min(first + kPhysical, values.size()); ++i)
+        add_examples(engine, network, 1, values[i]);
+    const ClippedSum sum = engine.take();
+    std::vector<double> all;
+    for (const at::Tensor& tensor : ClippedSumInspector::sums(sum))
+      for (const double v : values_of(tensor)) all.push_back(v);
+    return all;
+  };
+  const std::vector<double> whole = sum_of(-1);
+  for (const int64_t skipped : {0, 7, 511}) {
+    const std::vector<double> less = sum_of(skipped);
+    double squared = 0;
+    for (size_t i = 0; i < whole.size(); ++i)
+      squared += (whole[i] - less[i]) * (whole[i] - less[i]);
+    EXPECT_LE(std::sqrt(squared), kClipNorm * (1 + rounding_margin(kBatch)));
+  }
+  EXPECT_EQ(noise_stddev(0.7, 2, 1 << 20), 0.7 * 2 * 2) << "the margin is in the noise";
 }
 
 TEST_F(NoisyGradients, NoiseGrowsWithTheClipNorm) {
@@ -194,9 +233,8 @@ TEST_F(NoisyGradients, AChargePaysForOneRelease) {
   // Nor does the one that it was moved from.
   ChargedStep next = ledger.charge(1, key);
   const ChargedStep moved = std::move(next);
-  EXPECT_THROW(
-      NoisyGradient::release(engine.take(), kSigma, kExpected, key, std::move(next)),
-      PrivacyError);
+  EXPECT_THROW(NoisyGradient::release(engine.take(), kSigma, kExpected, key, std::move(next)),
+               PrivacyError);
 }
 
 TEST_F(NoisyGradients, AClippedSumIsReleasedOnce) {

@@ -30,23 +30,28 @@ TEST(Adjacency, OnlyReplaceOneDoublesTheSensitivity) {
   EXPECT_EQ(sensitivity_in_clip_norms(Adjacency::kReplaceOne), 2);
 }
 
-TEST(Accountant, OnlyRdpExists) {
+TEST(Accountant, NamesBothAndHelpsWithTypos) {
   EXPECT_EQ(to_string(parse_accountant("rdp")), "rdp");
-  EXPECT_THROW(parse_accountant("pld"), UsageError);
+  EXPECT_EQ(to_string(parse_accountant("pld")), "pld");
   EXPECT_THROW(parse_accountant("moments"), UsageError);
 }
 
 TEST(Accountant, StatementCarriesWhatItWasAskedFor) {
-  const Phase phase{0.04, 1.5, 2250};
-  const auto statement =
-      account_epsilon(Accountant::kRdp, std::span(&phase, 1), 1e-5, Adjacency::kZeroOut);
-  EXPECT_NEAR(statement.epsilon, 7.328350, 1e-5);
-  EXPECT_FALSE(statement.epsilon_lower.has_value());
-  EXPECT_EQ(statement.adjacency, Adjacency::kZeroOut);
-  EXPECT_NEAR(statement.order.value(), 3.94, 0.01);
-  const auto back =
-      account_delta(Accountant::kRdp, std::span(&phase, 1), statement.epsilon, Adjacency::kZeroOut);
-  EXPECT_NEAR(back.delta, 1e-5, 1e-10);
+  const std::vector<PrivacyEvent> events = {Phase{0.04, 1.5, 2250}};
+  const auto rdp = account_epsilon(Accountant::kRdp, events, 1e-5, Adjacency::kZeroOut);
+  EXPECT_NEAR(rdp.epsilon, 7.328350, 1e-5);
+  EXPECT_FALSE(rdp.epsilon_lower.has_value());
+  EXPECT_EQ(rdp.adjacency, Adjacency::kZeroOut);
+  EXPECT_NEAR(rdp.order.value(), 3.94, 0.01);
+  EXPECT_NEAR(account_delta(Accountant::kRdp, events, rdp.epsilon, Adjacency::kZeroOut).delta, 1e-5,
+              1e-10);
+  const auto pld = account_epsilon(Accountant::kPld, events, 1e-5, Adjacency::kZeroOut);
+  EXPECT_FALSE(pld.order.has_value());
+  EXPECT_LE(pld.epsilon_lower.value(), pld.epsilon);
+  EXPECT_GT(pld.grid.value(), 0);
+  const auto back = account_delta(Accountant::kPld, events, pld.epsilon, Adjacency::kZeroOut);
+  EXPECT_NEAR(back.delta, 1e-5, 1e-8);
+  EXPECT_LE(back.delta_lower.value(), back.delta);
 }
 
 }  // namespace

@@ -71,6 +71,8 @@ std::vector<std::pair<std::string, MechanismPlan>> one_field_changed() {
   add("records_per_unit", [](auto& p) { p.records_per_unit = 2; });
   add("sampler", [](auto& p) { p.sampler = "other"; });
   add("accountant", [](auto& p) { p.accountant = "other"; });
+  add("stages", [](auto& p) { p.stages = {{"label_histogram", Phase{1, 50, 1}, 1, false}}; });
+  add("candidates", [](auto& p) { p.candidates = 2; });
   add("private", [](auto& p) { p.is_private = false; });
   return plans;
 }
@@ -158,6 +160,9 @@ TEST(MechanismPlan, EpsilonFollowsSampleRateNoiseAndUnit) {
   plan.sample_rate = 0.04;
   plan.noise_multiplier = 1.5;
   plan.records_per_unit = 1;
+  EXPECT_NEAR(plan.epsilon_after(2250), 6.768781, 2e-4);
+  EXPECT_LT(plan.statement_after(2250).epsilon_lower.value(), plan.epsilon_after(2250));
+  plan.accountant = "rdp";
   EXPECT_NEAR(plan.epsilon_after(2250), 7.328350, 1e-5);
   EXPECT_EQ(plan.epsilon_after(0), 0);
   EXPECT_THROW(plan.epsilon_after(-1), UsageError);
@@ -165,6 +170,49 @@ TEST(MechanismPlan, EpsilonFollowsSampleRateNoiseAndUnit) {
   EXPECT_GT(plan.epsilon_after(2250), 12);
   plan.is_private = false;
   EXPECT_TRUE(std::isinf(plan.epsilon_after(1)));
+}
+
+TEST(MechanismPlan, StagesAndCandidatesAreCharged) {
+  MechanismPlan plan = example();
+  plan.records_per_unit = 1;
+  const double alone = plan.epsilon_after(2250);
+  plan.stages = {{"label_histogram", Phase{1, 50, 1}, 1, false},
+                 {"declared_1", ApproximateRelease{0.1, 0}, 1, true}};
+  const std::vector<PrivacyEvent> by_hand = {Phase{1, 50, 1}, ApproximateRelease{0.1, 0},
+                                             plan.phase(2250)};
+  EXPECT_EQ(plan.epsilon_after(2250),
+            account_epsilon(Accountant::kPld, by_hand, plan.delta, plan.adjacency).epsilon);
+  EXPECT_GT(plan.epsilon_after(2250), alone);
+  EXPECT_GT(plan.epsilon_after(0), 0.1 - 1e-3) << "stages are spent before training starts";
+  plan.candidates = 3;
+  EXPECT_EQ(std::get<Phase>(plan.events(10).back()).steps, 30);
+  EXPECT_EQ(std::get<ApproximateRelease>(plan.events(10)[1]).count, 1) << "made once, elsewhere";
+  const auto back = MechanismPlan::from_json(nlohmann::json::parse(plan.to_json().dump()));
+  EXPECT_EQ(back.hash(), plan.hash());
+}
+
+TEST(MechanismPlan, BadStagesAreRefused) {
+  MechanismPlan plan = example();
+  plan.candidates = 0;
+  EXPECT_THROW(plan.validate(), UsageError);
+  plan = example();
+  plan.stages = {{"a", Phase{1, 50, 1}, 1, false}, {"a", Phase{1, 50, 1}, 1, false}};
+  EXPECT_THROW(plan.validate(), UsageError);
+  plan.stages = {{"a", Phase{2, 50, 1}, 1, false}};
+  EXPECT_THROW(plan.validate(), UsageError);
+  plan.stages = {{"a", Phase{1, 50, 1}, -1, false}};
+  EXPECT_THROW(plan.validate(), UsageError);
+}
+
+TEST(EpsilonMeter, NeverBelowTheTruthAndExactAtTheEnd) {
+  MechanismPlan plan = example();
+  plan.records_per_unit = 1;
+  plan.steps = 1000;
+  EpsilonMeter meter(plan);
+  for (const std::int64_t step : {1, 2, 9, 500, 999})
+    EXPECT_GE(meter.epsilon_after(step), plan.epsilon_after(step));
+  EXPECT_EQ(meter.epsilon_after(1000), plan.epsilon_after(1000));
+  EXPECT_GE(meter.epsilon_after(1007), plan.epsilon_after(1007));
 }
 
 }  // namespace

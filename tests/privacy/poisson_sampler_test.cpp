@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <vector>
@@ -36,6 +38,18 @@ TEST(PoissonSampler, RecordJoinsIfItsWordIsBelowTheThreshold) {
       if (words.next() < threshold) expected.push_back(i);
     EXPECT_EQ(PoissonSampler(key, q).draw(77, 5000), expected) << q;
   }
+}
+
+TEST(PoissonSampler, StagesAndTrainingDrawFromStreamsOfTheirOwn) {
+  const SecureKey key = SecureKey::insecure_for_tests(1);
+  const auto training = PoissonSampler(key, 0.5).draw(0, 4000);
+  EXPECT_EQ(PoissonSampler(key, 0.5, StreamDomain::kPoisson).draw(0, 4000), training);
+  const auto stage = PoissonSampler(key, 0.5, StreamDomain::kStagePoisson).draw(0, 4000);
+  std::vector<std::int64_t> both;
+  std::ranges::set_intersection(training, stage, std::back_inserter(both));
+  EXPECT_NEAR(static_cast<double>(both.size()), 1000, kZ * std::sqrt(4000 * 0.25 * 0.75));
+  for (const StreamDomain noise : {StreamDomain::kNoise, StreamDomain::kSideStatistic})
+    EXPECT_THROW(PoissonSampler(key, 0.5, noise), PrivacyError);
 }
 
 TEST(PoissonSampler, FewerRecordsAreAPrefix) {

@@ -9,7 +9,7 @@ namespace {
 
 double epsilon(const std::vector<Phase>& phases, double delta,
                Adjacency adjacency = Adjacency::kAddRemove) {
-  return epsilon_from_rdp(phases, delta, adjacency).epsilon;
+  return epsilon_from_rdp(to_events(phases), delta, adjacency).epsilon;
 }
 
 struct Row {
@@ -53,7 +53,8 @@ struct PhasesRow {
 };
 
 // RDP at the best real order, by the quadrature of a separate numpy program.
-TEST(RdpReference, EqualsTheBestRealOrder) {
+// `rdp`: the customary conversion at the best real order; the exact one is a little below.
+TEST(RdpReference, LiesJustBelowTheBestRealOrder) {
   const PhasesRow rows[] = {
       {{{1, 1, 1}}, 1e-5, 4.377178, 4.728387},
       {{{1, 2, 10}}, 1e-6, 8.306225, 8.845889},
@@ -72,8 +73,9 @@ TEST(RdpReference, EqualsTheBestRealOrder) {
   };
   for (const PhasesRow& row : rows) {
     const double ours = epsilon(row.phases, row.delta);
-    EXPECT_NEAR(ours, row.rdp, 1.5e-6)
+    EXPECT_LE(ours, row.rdp + 1.5e-6)
         << row.phases[0].sample_rate << ":" << row.phases[0].noise_multiplier;
+    EXPECT_GE(ours, row.rdp * 0.99);
     EXPECT_GE(ours, row.pld);
   }
 }

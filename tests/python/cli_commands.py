@@ -23,7 +23,7 @@ NETWORK = {
     "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
     "up_block_types": ["AttnUpBlock2D", "UpBlock2D"], "attention_head_dim": 4,
 }
-USAGE, DATA = 2, 3
+USAGE, DATA, PRIVACY = 2, 3, 4
 
 
 def run(*words, code=0):
@@ -89,13 +89,15 @@ class Commands(unittest.TestCase):
         self.assertAlmostEqual(
             noise["ratio"], noise["chacha_normals_per_s"] / noise["torch_normals_per_s"])
         account = run_json("bench", "account", "--repeat", 1)
-        # The same question through `account`, and the calibrated noise must reach the target.
-        asked = run_json("account", "--phase", "0.01:1:10000", "--delta", "1e-5")
-        self.assertAlmostEqual(account["epsilon"], asked["epsilon"], places=9)
-        sigma = account["calibrated_noise_multiplier"]
-        reached = run_json("account", "--phase", f"0.01:{sigma}:10000", "--delta", "1e-5")
-        self.assertLessEqual(reached["epsilon"], 10)
-        self.assertGreater(reached["epsilon"], 9.99)
+        # The same questions through `account`, and the calibrated noise must reach the target.
+        for name in ("rdp", "pld"):
+            how = ("--delta", "1e-5", "--accountant", name)
+            asked = run_json("account", "--phase", "0.04:1.5:2250", *how)
+            self.assertAlmostEqual(account[name]["epsilon"], asked["epsilon"], places=9)
+            sigma = account[name]["calibrated_noise_multiplier"]
+            reached = run_json("account", "--phase", f"0.04:{sigma}:2250", *how)
+            self.assertLessEqual(reached["epsilon"], 8)
+            self.assertGreater(reached["epsilon"], 7.999)
         sample = run_json("bench", "sample", "--network", self.network, "--batch", 2, "--steps", 2,
                           "--repeat", 1, "--threads", 1)
         self.assertGreater(sample["images_per_s"], 0)
@@ -161,6 +163,64 @@ class Commands(unittest.TestCase):
         run("sample", self.run_folder, "--out", corpus, "--count", 4, "sample.steps=2")
         found = run_json("inspect", corpus)
         self.assertEqual((found["kind"], found["images"], found["finished"]), ("corpus", 4, True))
+
+    def test_ledger_and_card_tell_the_same(self):
+        store, folder = self.folder / "store_of_cards", self.folder / "run_of_cards"
+        settings = [setting for setting in self.settings
+                    if not setting.startswith(("data.store", "run.dir"))]
+        settings += [f"data.store={store}", f"run.dir={folder}"]
+        run("prepare", f"data.source={self.folder / 'images.gz'}",
+            f"data.labels={self.folder / 'labels.gz'}", f"data.store={store}", *settings[:3])
+        trained = json.loads(run("train", *settings, "performance.threads=1", "--json").stdout)
+
+        found = run_json("ledger", "verify", folder)
+        self.assertEqual((found["verdict"], found["problems"]), ("sound", []))
+        self.assertEqual({check["name"]: check["outcome"] for check in found["checks"]},
+                         dict.fromkeys(("ledger", "mechanism", "privacy card", "weights",
+                                        "configuration", "checkpoints", "witness"), "passed"))
+        self.assertEqual(found["statement"]["epsilon"], trained["epsilon"])
+        table = run("ledger", "verify", folder).stdout
+        for name in ("recomputed from the ledger", "witness", "passed"):
+            self.assertIn(name, table)
+        self.assertNotIn("not checked", table)
+        used = run_json("ledger", "show", store)
+        self.assertEqual([use["charged_steps"] for use in used["runs"]], [2])
+        self.assertAlmostEqual(used["together"]["epsilon"], trained["epsilon"], places=3)
+        self.assertIn("adds up", run("ledger", "show", store).stdout)
+
+        path = folder / "release" / "privacy_card.json"
+        said = run_json("account", "--card", path)
+        self.assertTrue(said["holds"])
+        for line in said["recomputed"]:
+            if line["accountant"] == said["claimed"]["accountant"]:
+                self.assertAlmostEqual(line["epsilon"], trained["epsilon"], places=9)
+        self.assertIn("The claim holds.", run("account", "--card", path).stdout)
+
+        whole = json.loads(path.read_text())
+        edited = self.folder / "edited_card.json"
+
+        def account(code, **changes):
+            edited.write_text(json.dumps({**whole, **changes}))
+            return run("account", "--card", edited, code=code)
+        self.assertIn("its stages cost",
+                      account(PRIVACY, epsilon=whole["epsilon"] * (1 - 1e-5)).stderr)
+        account(0, epsilon=whole["epsilon"] * (1 - 1e-8))  # rounding of another machine
+        account(PRIVACY, delta=whole["delta"] / 10)
+        account(PRIVACY, candidates=2)
+        account(PRIVACY, stages=whole["stages"] * 2)
+        for changes in ({"stages": []}, {"sampler": "shuffle"}, {"accountant": "guess"},
+                        {"candidates": 0}, {"stages": [{"mechanism": "magic"}]}):
+            self.assertIn("edited_card.json", account(DATA, **changes).stderr)
+        self.assertIn("NOT PRIVATE", account(0, status="not_private", epsilon=None).stdout)
+        self.assertIn("VOID", account(0, status="void", epsilon=None).stdout)
+        account(PRIVACY, status="void")
+        run("account", "--card", self.folder / "nothing.json", code=DATA)
+        run("account", "--delta", "1e-5", code=USAGE)
+
+        path.write_text(json.dumps({**whole, "epsilon": whole["epsilon"] / 2}))
+        refused = run("ledger", "verify", folder, code=PRIVACY)
+        self.assertIn("failed", refused.stdout)
+        self.assertIn("privacy_card.json", refused.stderr)
 
     def test_bad_input(self):
         for words in (["bench"], ["bench", "step", "--repeat", "0"],

@@ -33,14 +33,27 @@ PrivacyCard private_card() {
   card.order = 3.5;
   card.noise = "ChaCha20";
   card.public_data = {"glyphs"};
-  card.stages = {{.name = "train",
-                  .sample_rate = 0.01,
-                  .noise_multiplier = 0.75,
-                  .steps_planned = 400,
-                  .steps_charged = 402,
+  card.stages = {{.name = "label_histogram",
+                  .event = {{"mechanism", "gaussian"},
+                            {"sensitivity_l2", 1.0},
+                            {"noise_stddev", 50.0},
+                            {"count", 1}},
+                  .planned = 1,
+                  .charged = 1,
+                  .clip_norm_l2 = 1},
+                 {.name = "train",
+                  .event = {{"mechanism", "sampled_gaussian"},
+                            {"sample_rate", 0.01},
+                            {"noise_multiplier", 0.75},
+                            {"steps", 402},
+                            {"records_per_unit", 1}},
+                  .planned = 400,
+                  .charged = 402,
                   .clip_norm_l2 = 0.5,
                   .clipping = "flat",
                   .expected_batch_size = 600}};
+  card.epsilon_at_delta = {{1e-3, 7.5}, {1e-5, 9.87654}};
+  card.true_positive_bounds = {{0.001, 0.9}, {0.01, 0.99}};
   card.data_manifest_hash = "abc";
   card.num_classes = 10;
   return card;
@@ -52,7 +65,13 @@ TEST(PrivacyCard, StatesTheClaim) {
   EXPECT_EQ(json["epsilon"], 9.87654);
   EXPECT_EQ(json["delta"], 1e-5);
   EXPECT_TRUE(json["epsilon_lower"].is_null());
-  EXPECT_EQ(json["stages"][0]["steps_charged"], 402);
+  EXPECT_EQ(json["schema_version"], 2);
+  EXPECT_EQ(json["stages"][0]["noise_stddev"], 50.0);
+  EXPECT_EQ(json["stages"][1]["charged"], 402);
+  EXPECT_EQ(json["stages"][1]["steps"], 402);
+  EXPECT_EQ(json["candidates"], 1);
+  EXPECT_EQ(json["epsilon_at_delta"][1]["epsilon"], 9.87654);
+  EXPECT_EQ(json["largest_true_positive_rate"][0]["true_positive_rate"], 0.9);
   EXPECT_EQ(json["public_facts"]["num_classes"], 10);
   for (const char* key : {"schema_version", "sampler", "accountant", "order", "noise", "code",
                           "data_manifest_hash", "plan_hash", "ledger_head_hash", "not_covered"})
@@ -62,7 +81,12 @@ TEST(PrivacyCard, StatesTheClaim) {
   EXPECT_THAT(text, HasSubstr("ε = 9.877 and δ = 1e-05"));
   EXPECT_THAT(text, HasSubstr("one image"));
   EXPECT_THAT(text, HasSubstr("added or removed"));
-  EXPECT_THAT(text, HasSubstr("402 steps charged of 400 planned"));
+  EXPECT_THAT(text, HasSubstr("402 charged of 400 planned"));
+  EXPECT_THAT(text, HasSubstr("Gaussian, sensitivity 1, noise 50"));
+  EXPECT_THAT(text, HasSubstr("90 % at 0.1 % false alarms"));
+  EXPECT_THAT(text, HasSubstr("sfumato account --card privacy_card.json"));
+  EXPECT_LT(text.find("ε = 9.877"), text.find("| Status")) << "the statement comes first";
+  EXPECT_LT(text.find("| Status"), text.find("### Recompute"));
   EXPECT_THAT(text, Not(HasSubstr("VOID")));
   EXPECT_THAT(text, Not(HasSubstr("NOT PRIVATE")));
   EXPECT_EQ(card_banner(json).banner, ReportBanner::kPrivate);
@@ -93,6 +117,9 @@ TEST(PrivacyCard, SaysVoidAndWhy) {
     EXPECT_THAT(card_markdown(json), Not(HasSubstr("9.877")));
     EXPECT_EQ(card_banner(json).banner, ReportBanner::kVoid);
     EXPECT_TRUE(card_notes(json).empty());
+    EXPECT_TRUE(json["epsilon_at_delta"].empty());
+    EXPECT_TRUE(json["largest_true_positive_rate"].empty());
+    EXPECT_THAT(card_markdown(json), Not(HasSubstr("Recompute")));
   }
   PrivacyCard card;
   card.status = PrivacyCard::Status::kNotPrivate;
@@ -148,7 +175,7 @@ TEST(PrivacyCard, ForeignFilesAreRefused) {
   refused("[]");
   refused("{}");
   auto json = to_json(private_card());
-  json["schema_version"] = 2;
+  json["schema_version"] = 3;
   refused(json.dump());
   json = to_json(private_card());
   json["status"] = "fine";
@@ -158,6 +185,42 @@ TEST(PrivacyCard, ForeignFilesAreRefused) {
     json[key] = nullptr;
     refused(json.dump());
   }
+}
+
+TEST(PrivacyCard, CardsOfTheFirstVersionAreRead) {
+  const test::TempFolder folder;
+  auto json = to_json(private_card());
+  json["schema_version"] = 1;
+  json["stages"] = {{{"name", "train"},
+                     {"mechanism", "sampled_gaussian"},
+                     {"sample_rate", 0.01},
+                     {"noise_multiplier", 0.75},
+                     {"steps_planned", 400},
+                     {"steps_charged", 402},
+                     {"clip_norm_l2", 0.5},
+                     {"clipping", "flat"},
+                     {"expected_batch_size", 600}}};
+  for (const char* later : {"candidates", "selection", "grid", "epsilon_at_delta", "recompute",
+                            "largest_true_positive_rate", "sensitivity_margin"})
+    json.erase(later);
+  write_json_atomic(folder / "privacy_card.json", json);
+  const auto back = read_privacy_card(folder / "privacy_card.json");
+  EXPECT_THAT(card_markdown(back), HasSubstr("402 charged of 400 planned"));
+  EXPECT_EQ(voided(back, "x")["status"], "void");
+  EXPECT_FALSE(voided(back, "x").contains("epsilon_at_delta"));
+}
+
+TEST(PrivacyCard, BoundsAttackersByTheCurve) {
+  using Curve = std::vector<std::pair<double, double>>;
+  const double ln2 = std::log(2.0);
+  // e^ε fpr + δ where false alarms are rare, 1 - e^-ε (1 - δ - fpr) where they are not.
+  EXPECT_DOUBLE_EQ(largest_true_positive_rate(Curve{{0.01, ln2}}, 0.1), 0.21);
+  EXPECT_DOUBLE_EQ(largest_true_positive_rate(Curve{{0.01, ln2}}, 0.6), 1 - 0.5 * 0.39);
+  // A second point can only help, and does so where it is the tighter one.
+  EXPECT_DOUBLE_EQ(largest_true_positive_rate(Curve{{0.01, ln2}, {0.05, 0}}, 0.1), 0.15);
+  EXPECT_DOUBLE_EQ(largest_true_positive_rate(Curve{{1e-6, 50}}, 0.1), 1);
+  EXPECT_DOUBLE_EQ(largest_true_positive_rate(Curve{{1e-30, 0}}, 0.1), 0.1);
+  EXPECT_EQ(largest_true_positive_rate(Curve{}, 0.1), 1) << "nothing known, nothing bounded";
 }
 
 TEST(PrivacyCard, MarkdownCannotBeInjected) {

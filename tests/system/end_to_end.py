@@ -44,7 +44,7 @@ def check_run(sfumato, run: Path) -> dict:
     check(0 < card["epsilon"] <= 10, f"the card's epsilon is {card['epsilon']}, the target 10")
     check(card["delta"] == 1e-5, f"the card's delta is {card['delta']}")
     stage, = card["stages"]
-    check(stage["steps_charged"] == STEPS, f"the card says {stage}")
+    check(stage["charged"] == STEPS == stage["steps"], f"the card says {stage}")
     phase = sfumato.json("account", "--delta", "1e-5", "--phase",
                          f"{stage['sample_rate']}:{stage['noise_multiplier']}:{STEPS}")
     check(abs(phase["epsilon"] - card["epsilon"]) <= 1e-6 * card["epsilon"],

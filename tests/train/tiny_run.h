@@ -31,8 +31,8 @@ inline std::vector<std::uint8_t> tiny_image(int i) {
   for (int y = 0; y < 8; ++y)
     for (int x = 0; x < 8; ++x) {
       const int along = i % 2 == 0 ? x : y;
-      pixels[static_cast<std::size_t>(8 * y + x)] =
-          static_cast<std::uint8_t>((along / 2 == i % 4 ? 200 : 30) + (i * 13 + x * 5 + y * 3) % 50);
+      pixels[static_cast<std::size_t>(8 * y + x)] = static_cast<std::uint8_t>(
+          (along / 2 == i % 4 ? 200 : 30) + (i * 13 + x * 5 + y * 3) % 50);
     }
   return pixels;
 }
@@ -105,8 +105,7 @@ class TinyRun : public ::testing::Test {
     overrides.insert(overrides.end(), changes.begin(), changes.end());
     const bool given = std::any_of(changes.begin(), changes.end(), [](const std::string& change) {
       return change.starts_with("mechanism.noise_multiplier") ||
-             change.starts_with("mechanism.target_epsilon") ||
-             change == "privacy.enabled=false";
+             change.starts_with("mechanism.target_epsilon") || change == "privacy.enabled=false";
     });
     if (!given) overrides.push_back("mechanism.noise_multiplier=1.0");
     return load_config(std::nullopt, overrides);
@@ -131,13 +130,17 @@ class TinyRun : public ::testing::Test {
     return verify_ledger(folder / run / "ledger.jsonl");
   }
 
-  /// The run as a crash after `step` steps would have left it.
+  /// The run as a crash after `step` steps would have left it. The record store forgets what it
+  /// knows of later steps, which a crash would not have told it.
   void copy_run(const std::string& from, const std::string& to, int step) const {
     std::filesystem::copy(folder / from, folder / to, std::filesystem::copy_options::recursive);
     std::filesystem::remove_all(folder / to / "release");
+    forget_uses();
     for (int later = step + 1; later <= 100; ++later)
       std::filesystem::remove_all(checkpoint_path(to, later));
   }
+
+  void forget_uses() const { std::filesystem::remove_all(folder / "store/uses"); }
 
   static std::vector<std::string> lines_of(const std::filesystem::path& path) {
     std::istringstream text(read_file(path));

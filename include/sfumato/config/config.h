@@ -17,8 +17,11 @@ struct Config : SettingsTree {
   ModelSettings model{this};
   PrivacySettings privacy{this};
   MechanismSettings mechanism{this};
+  LabelHistogramSettings label_histogram{this};  // mechanism.stages.label_histogram
+  CentralImagesSettings central_images{this};    // mechanism.stages.central_images
   DiffusionSettings diffusion{this};
   OptimizerSettings optimizer{this};
+  WarmupSettings warmup{this};
   PerformanceSettings performance{this};
   SampleSettings sample{this};
 };
@@ -33,7 +36,7 @@ std::unique_ptr<Config> load_config(const std::optional<std::filesystem::path>& 
 void validate(const Config& config);
 
 /// What only training needs, on top of validate(): with privacy.enabled, exactly one of
-/// mechanism.noise_multiplier and mechanism.target_epsilon.
+/// mechanism.noise_multiplier and mechanism.target_epsilon; without it, no stages.
 void validate_for_training(const Config& config);
 
 /// base_yaml() of the defaults: configs/base.yaml.

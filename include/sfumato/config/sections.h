@@ -120,17 +120,68 @@ struct MechanismSettings : Section {
       "target_epsilon."};
   Setting<std::optional<double>> target_epsilon{this, "target_epsilon", std::nullopt,
       greater_than(0), "",
-      "The ε that all steps together may spend; the noise multiplier is calibrated to it. Set "
-      "exactly one of this and noise_multiplier."};
+      "The ε that all stages and steps together may spend; the noise multiplier is calibrated to "
+      "what the stages leave. Set exactly one of this and noise_multiplier."};
   Setting<double> delta{this, "delta", 1e-5, strictly_between(0, 1), "",
       "The δ of the (ε, δ) guarantee; choose it well below one over the number of records."};
   Setting<std::string> adjacency{this, "adjacency", "zero_out",
       one_of({"add_remove", "zero_out", "replace_one"}), "",
       "What the guarantee compares: two sets that differ by one record added or removed, blanked "
       "out (the number of records is then public), or replaced (ε is larger)."};
-  Setting<std::string> accountant{this, "accountant", "rdp", one_of({"rdp"}), "",
-      "How ε is computed. rdp: Rényi differential privacy of the Poisson-subsampled Gaussian "
-      "mechanism."};
+  Setting<std::string> accountant{this, "accountant", "pld", one_of({"rdp", "pld"}), "",
+      "How ε is computed. pld: privacy loss distributions, tight, with a lower and an upper end "
+      "of which the upper one is claimed; rdp: Rényi differential privacy, a looser upper bound."};
+  Setting<int64_t> candidates{this, "candidates", 1, at_least(1), "runs",
+      "Runs on this private set among which the result is chosen, this one included; each is "
+      "charged in full, whatever the rule of choice. The choice may look at what the runs release "
+      "and at public data. One that looks at private data (metrics under private/) is a use of "
+      "its own: make it with a private mechanism and declare that, or do not make it."};
+  Setting<std::vector<std::string>> declared{this, "declared", {}, any_value(), "",
+      "Uses of the private data made elsewhere that count towards this budget: "
+      "'sample_rate:noise_multiplier:steps', 'gaussian:sensitivity:stddev[:count]' or "
+      "'approximate:epsilon:delta[:count]'."};
+};
+
+struct LabelHistogramSettings : Section {
+  explicit LabelHistogramSettings(SettingsTree* tree);
+  bool on() const { return noise_multiplier() || epsilon() || share(); }
+
+  Setting<std::optional<double>> noise_multiplier{this, "noise_multiplier", std::nullopt,
+      greater_than(0), "images",
+      "Standard deviation of the noise on each class's count. Set at most one of this, epsilon "
+      "and share; with none of them the stage is off."};
+  Setting<std::optional<double>> epsilon{this, "epsilon", std::nullopt, greater_than(0), "",
+      "The ε that the stage alone may spend at mechanism.delta; the noise follows from it."};
+  Setting<std::optional<double>> share{this, "share", std::nullopt, strictly_between(0, 1), "",
+      "Share of the budget mechanism.target_epsilon, counted in squared μ of Gaussian "
+      "differential privacy; the noise follows from it. 0.01 is plenty for counts."};
+};
+
+struct CentralImagesSettings : Section {
+  explicit CentralImagesSettings(SettingsTree* tree);
+  bool on() const { return noise_multiplier() || epsilon() || share(); }
+
+  Setting<std::optional<double>> noise_multiplier{this, "noise_multiplier", std::nullopt,
+      greater_than(0), "",
+      "Standard deviation of the noise on each sum of images, divided by clip_norm_l2. Set at "
+      "most one of this, epsilon and share; with none of them the stage is off."};
+  Setting<std::optional<double>> epsilon{this, "epsilon", std::nullopt, greater_than(0), "",
+      "The ε that the stage alone may spend at mechanism.delta; the noise follows from it."};
+  Setting<std::optional<double>> share{this, "share", std::nullopt, strictly_between(0, 1), "",
+      "Share of the budget mechanism.target_epsilon, counted in squared μ of Gaussian "
+      "differential privacy; the noise follows from it. Some 0.05 is enough for a warm-up."};
+  Setting<double> sample_rate{this, "sample_rate", 0.1, above_up_to(0, 1), "",
+      "Probability with which each record independently enters one central image of its class. A "
+      "public literal, never computed from the size of the private set."};
+  Setting<int64_t> releases{this, "releases", 10, between(1, 100000), "images per class",
+      "Number of central images of each class; each is charged to the budget."};
+  Setting<double> clip_norm_l2{this, "clip_norm_l2", 0.0, at_least(0), "",
+      "Bound on the L2 norm of one image, whose values are in [-1, 1]; 0 is the largest norm "
+      "possible, data.image_size times the square root of data.channels."};
+  Setting<double> expected_class_batch{this, "expected_class_batch", 0.0, at_least(0), "images",
+      "Divisor of each noisy sum: about sample_rate times a public estimate of a class's size. 0 "
+      "takes sample_rate / mechanism.sample_rate * mechanism.expected_batch_size / "
+      "data.num_classes."};
 };
 
 struct DiffusionSettings : Section {
@@ -198,6 +249,19 @@ struct OptimizerSettings : Section {
       "last weights."};
   Setting<bool> ema_warmup{this, "ema_warmup", true, any_value(), "",
       "Starts the average fast: step n uses min(ema_decay, (1+n)/(10+n))."};
+};
+
+struct WarmupSettings : Section {
+  explicit WarmupSettings(SettingsTree* tree);
+
+  Setting<int64_t> steps{this, "steps", 0, at_least(0), "steps",
+      "Ordinary training steps on the noisy central images before the first private step; 0 is "
+      "off. They need mechanism.stages.central_images and cost no privacy: post-processing."};
+  Setting<double> learning_rate{this, "learning_rate", 1e-3, greater_than(0), "",
+      "Learning rate of the warm-up, constant. The update rule is the optimizer's; its state and "
+      "the moving average begin afresh with the first private step."};
+  Setting<int64_t> batch{this, "batch", 64, between(1, 65536), "images",
+      "Central images in a warm-up step, drawn with repetition."};
 };
 
 struct PerformanceSettings : Section {

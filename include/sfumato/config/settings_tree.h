@@ -11,7 +11,8 @@ namespace sfumato {
 
 class SettingsTree;
 
-/// A named group of settings. Derive, and declare the settings as members.
+/// A named group of settings. Derive, and declare the settings as members. A name with dots,
+/// "mechanism.stages", is a section inside another: in YAML it is a map among the other's settings.
 class Section {
  public:
   Section(SettingsTree* tree, std::string name, std::string help);
@@ -44,6 +45,8 @@ class SettingsTree {
   std::span<Section* const> sections() const { return sections_; }
   /// nullptr if there is none.
   Section* find_section(std::string_view name) const;
+  /// Whether a section is `name` or lies inside it.
+  bool has_section_at(std::string_view name) const;
   /// By "section.name"; nullptr if there is none.
   SettingBase* find(std::string_view key) const;
   /// Every "section.name", in the order of declaration.

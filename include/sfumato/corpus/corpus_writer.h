@@ -24,6 +24,8 @@ struct CorpusSpec {
   std::vector<int64_t> images_per_class;  ///< one entry, class 0, where there are no classes
   ImageShape shape;
   nlohmann::ordered_json settings;
+  /// images_per_class follows a label histogram that the run released; README.md says so.
+  bool noisy_proportions = false;
 };
 
 /// The order in which images are made and packed: the first of each class, the second of each, ...

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,8 @@ struct SamplingModel {
   ImageShape shape;
   int64_t num_classes = 0;            ///< 0: the network takes no labels
   std::optional<int64_t> null_label;  ///< the row that stands for "no label", if it was trained
+  /// Of the classes, from the noisy label histogram released beside the network; empty without one.
+  std::vector<double> class_proportions;
 };
 
 /// Loads the network and fills, from the scheduler_config.json beside it, those settings of
@@ -41,17 +44,22 @@ struct SamplingModel {
 /// of the class table (less one, for "no label", if guidance is asked for).
 /// UsageError: guidance that the network was not trained for, an image size that is not known.
 /// DataError: as load_unet2d; a scheduler that is not of this family; the network does not make
-/// images of 1 or 3 channels.
+/// images of 1 or 3 channels; a damaged label_histogram.json.
 SamplingModel open_sampling_model(const ModelPlace& place, Config& config);
 
-/// How many images of each class (one entry where num_classes is 0). `count`: in all, spread
-/// evenly, the first classes getting the remainder; `only_class`: all of them of this class;
-/// `per_class`: the counts themselves. UsageError where these contradict each other or the network.
+/// How many images of each class (one entry where num_classes is 0). `count`: in all, spread in
+/// `proportions` where there are some, by the largest remainder (the first classes where remainders
+/// are equal), else evenly, the first classes getting the remainder; `only_class`: all of them of
+/// this class; `per_class`: the counts themselves. UsageError where these contradict each other or
+/// the network.
 struct CountOptions {
   std::optional<int64_t> count = std::nullopt;
   std::optional<int64_t> only_class = std::nullopt;
   std::vector<int64_t> per_class = {};
 };
-std::vector<int64_t> images_per_class(const CountOptions& options, int64_t num_classes);
+std::vector<int64_t> images_per_class(const CountOptions& options, int64_t num_classes,
+                                      std::span<const double> proportions = {});
+/// Whether the proportions decide the counts.
+bool takes_proportions(const CountOptions& options, std::span<const double> proportions);
 
 }  // namespace sfumato

@@ -35,8 +35,24 @@ class ClippedSumInspector {
   static const std::vector<at::Tensor>& sums(const ClippedSum& sum) { return sum.sums_; }
 };
 
-/// The Gaussian mechanism's release: (Σ clipped + N(0, (σ C)² I)) / expected batch size.
-/// The only thing that optimizers accept.
+/// How much, relative to the clip norm, float32 rounding may add to the L2 sensitivity of a clipped
+/// sum. A record changes the rounding of all others: each of n additions in a row errs by half a
+/// unit in the last place (2^-24) of a partial sum of norm at most B C, at random, so by
+/// sqrt(n) 2^-24 B C together; 2^-20 B allows n = 256 even if all gradients point the same way. A
+/// bound for random rounding, not for the worst case. Single contributions have a margin of their
+/// own: the engine's clip factors are rounded down and 1e-6 smaller than the formula.
+double rounding_margin(double expected_batch_size);
+
+/// Standard deviation of the noise on each coordinate of a clipped sum:
+/// noise_multiplier clip_norm_l2 (1 + rounding_margin), so that noise_multiplier is the ratio of
+/// noise to sensitivity that accountants see.
+double noise_stddev(double noise_multiplier, double clip_norm_l2, double expected_batch_size);
+
+/// The Gaussian mechanism's release: (Σ clipped + N(0, s² I)) / expected batch size with s as
+/// above. The noisy sum is rounded to a public grid, the power of two below s / 1024, so that the
+/// last bits of the sum, which floating-point attacks read (Mironov 2012), do not leave:
+/// post-processing that adds a ten-millionth to the variance. The only thing that optimizers
+/// accept.
 class NoisyGradient {
  public:
   /// `charge` proves that the ledger holds this step on disk; it is consumed. The noise of each
@@ -45,8 +61,9 @@ class NoisyGradient {
                                double expected_batch_size, const SecureKey& key,
                                ChargedStep&& charge);
 
-  /// For runs with privacy.enabled = false, whose card says NOT PRIVATE: gradients summed by
-  /// autograd over a batch, divided by the batch size.
+  /// Gradients summed by autograd over a batch, divided by the batch size. For runs with
+  /// privacy.enabled = false, whose card says NOT PRIVATE, and for batches that hold nothing
+  /// private: the warm-up on released images.
   static NoisyGradient not_private(std::vector<at::Tensor> gradient_sums, double batch_size);
 
   /// In the order of GradientEngine::trainable().

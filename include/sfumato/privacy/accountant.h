@@ -5,19 +5,20 @@
 #include <string_view>
 
 #include "sfumato/privacy/adjacency.h"
-#include "sfumato/privacy/rdp.h"
+#include "sfumato/privacy/event.h"
 
 namespace sfumato {
 
-/// The accountants that exist. A new one is a word here, a case in account_epsilon() and
-/// account_delta(), and a proof.
+/// The accountants that exist.
 enum class Accountant {
   kRdp,  ///< Renyi orders (rdp.h): an upper bound without a lower bracket
+  kPld,  ///< privacy loss distributions (pld.h): a bracket around the exact value; the claim is its
+         ///< upper end
 };
 
-/// "rdp".
+/// "rdp", "pld".
 std::string to_string(Accountant accountant);
-/// UsageError for an accountant that this version does not have.
+/// UsageError names the words and the nearest one.
 Accountant parse_accountant(std::string_view text);
 
 /// An (epsilon, delta) statement as commands print it and cards carry it.
@@ -27,14 +28,16 @@ struct PrivacyStatement {
   double delta;
   Accountant accountant;
   Adjacency adjacency;
-  std::optional<double> order;  ///< the Renyi order that gave it
+  std::optional<double> order;        ///< the Renyi order that gave it (rdp)
+  std::optional<double> delta_lower;  ///< the bracket's other end where delta was asked for (pld)
+  std::optional<double> grid;         ///< spacing of the discretised privacy losses, nats (pld)
 };
 
-/// The smallest epsilon that the accountant proves for `phases` at `delta`.
-PrivacyStatement account_epsilon(Accountant accountant, std::span<const Phase> phases, double delta,
-                                 Adjacency adjacency);
+/// The smallest epsilon that the accountant proves for `events` at `delta`.
+PrivacyStatement account_epsilon(Accountant accountant, std::span<const PrivacyEvent> events,
+                                 double delta, Adjacency adjacency);
 /// The smallest delta for `epsilon`; epsilon_lower is empty.
-PrivacyStatement account_delta(Accountant accountant, std::span<const Phase> phases, double epsilon,
-                               Adjacency adjacency);
+PrivacyStatement account_delta(Accountant accountant, std::span<const PrivacyEvent> events,
+                               double epsilon, Adjacency adjacency);
 
 }  // namespace sfumato

@@ -13,8 +13,8 @@ struct CalibrationTarget {
   double delta;
   Adjacency adjacency = Adjacency::kZeroOut;
   std::int64_t records_per_unit = 1;
-  std::vector<Phase> spent = {};
-  Accountant accountant = Accountant::kRdp;
+  std::vector<PrivacyEvent> spent = {};
+  Accountant accountant = Accountant::kPld;
 };
 
 /// The phase found and the statement recomputed with it from scratch, whose epsilon is at most the
@@ -40,5 +40,10 @@ Calibration calibrate_steps(const CalibrationTarget& target, double sample_rate,
 /// PrivacyError: not even 1e-12 fits; says what that costs.
 Calibration calibrate_sample_rate(const CalibrationTarget& target, double noise_multiplier,
                                   std::int64_t steps);
+
+/// The epsilon that is left for one more stage at the same delta: the largest e such that an
+/// (e, 0)-DP stage on top of what is spent keeps the target, rounded down to seven significant
+/// digits. PrivacyError as above.
+double calibrate_remaining_epsilon(const CalibrationTarget& target);
 
 }  // namespace sfumato

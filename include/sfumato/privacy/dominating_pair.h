@@ -36,6 +36,12 @@ struct DominatingPair {
 std::vector<DominatingPair> dominating_pairs(double sample_rate, Adjacency adjacency,
                                              std::int64_t records_per_unit = 1);
 
+/// The same pairs with both directions of every one, in the same order for all mechanisms of one
+/// adjacency, as privacy loss distributions need them: neither direction dominates the other once
+/// different mechanisms are composed. Two for add-remove and zero-out, one for replace-one.
+std::vector<DominatingPair> both_directions(double sample_rate, Adjacency adjacency,
+                                            std::int64_t records_per_unit = 1);
+
 /// Renyi divergence D_order(P || Q) for noise of standard deviation `noise_multiplier` clip norms,
 /// by a trapezoid rule on a non-negative integrand: with u = P/Q - 1, E_Q[u] = 0 and therefore
 ///   E_Q[(P/Q)^a] - 1 = E_Q[(1+u)^a - 1 - a u],

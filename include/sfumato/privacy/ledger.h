@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -24,9 +25,11 @@ class ChargedStep {
   ChargedStep(const ChargedStep&) = delete;
   ChargedStep& operator=(const ChargedStep&) = delete;
 
-  /// The optimizer step it pays for; PrivacyError once it has been moved on or spent.
+  /// The optimizer step it pays for, -1 for a release of a side stage; PrivacyError once it has
+  /// been moved on or spent.
   std::int64_t optimizer_step() const;
-  /// How many releases the ledger had charged with this one: never the same twice in a run.
+  /// How many releases of any kind the ledger had charged with this one: never the same twice in a
+  /// run.
   std::int64_t release_number() const;
   /// Marks it used and gives the release number, which is the nonce's `step`. PrivacyError the
   /// second time, and if `key` is not the key that was charged: one charge pays for one release
@@ -43,6 +46,13 @@ class ChargedStep {
   std::string key_id_;
 };
 
+/// Where a ledger stood after one of its lines.
+struct LedgerPoint {
+  std::string hash;  ///< SHA-256 of the line: the head that checkpoints and cards note
+  std::int64_t charged_steps = 0;
+  std::int64_t checkpoint_step = -1;  ///< of a "checkpoint" line, else -1
+};
+
 /// One process's work on a run: its own noise key, never shared with another session.
 struct LedgerSession {
   std::int64_t number = 0;
@@ -50,6 +60,8 @@ struct LedgerSession {
   std::string started;
   std::string version, git_commit;
   bool insecure = false;  ///< its noise came from a test key and protects nobody
+  /// Whether a note of this run is kept outside of its folder, which tells a restored old copy.
+  bool witnessed = true;
   std::int64_t charged_steps = 0;
 };
 
@@ -63,20 +75,26 @@ struct LedgerSummary {
   std::int64_t lines = 0;
   /// Noisy releases paid for, steps re-run after a crash included; epsilon follows from this.
   std::int64_t charged_steps = 0;
+  /// Releases paid for by each side stage, by name.
+  std::map<std::string, std::int64_t> stage_charges;
   std::int64_t last_optimizer_step = -1;
   std::string last_event;  ///< kind of the last line: "stop" after an orderly end
   std::vector<LedgerSession> sessions;
   std::int64_t recoveries = 0;        ///< torn lines cut after a crash, each counted as a charge
   std::int64_t torn_bytes = 0;        ///< an unfinished last line, which the next resume will cut
   std::string head_hash;              ///< SHA-256 of the last line
+  std::vector<LedgerPoint> history;   ///< one entry per line, in order (verify_ledger only)
   std::vector<std::string> problems;  ///< "line 7: ..."; empty if the ledger is sound
   bool insecure() const;              ///< a session drew noise from a test key
+  /// Releases of every kind: training steps and stages.
+  std::int64_t charged_releases() const;
 };
 
 /// The privacy ledger: JSON lines, each holding `previous`, the SHA-256 of the line before, and
 /// `sha256`, its own. The first line freezes the mechanism and the number of steps it may take;
-/// every noisy release is a "charge" line that is on disk (fsync) before the noise exists. A crash
-/// can therefore over-count, never under-count. Nothing private is in it (no batch size, loss, or
+/// every noisy release is a "charge" line (a training step) or a "stage" line (any other use of the
+/// private data) that is on disk (fsync) before the noise exists. A crash can therefore over-count,
+/// never under-count. Nothing private is in it (no batch size, loss, or
 /// time of a step, which would tell the batch size): the ledger may leave.
 ///
 /// Chaining detects any edited, inserted, swapped or missing line but the removal of whole lines
@@ -85,14 +103,18 @@ struct LedgerSummary {
 class Ledger {
  public:
   /// Starts a ledger and its first session. `plan` is frozen; at most `max_charged_steps` >= 1
-  /// releases will ever be charged. UsageError if the file exists; DataError if it cannot be
-  /// written.
+  /// training steps will ever be charged, and of each side stage what the plan's "stages" say.
+  /// `witnessed` false is noted in the session's line. UsageError if the file exists; DataError if
+  /// it cannot be written.
   static Ledger create(const std::filesystem::path& path, const nlohmann::ordered_json& plan,
-                       std::int64_t max_charged_steps, const SecureKey& noise_key);
+                       std::int64_t max_charged_steps, const SecureKey& noise_key,
+                       bool witnessed = true);
   /// Opens for resuming; call resume() before charging. The whole chain is verified. A torn last
-  /// line (the machine stopped while it was written; its noise was never used) is cut, counted as
-  /// one charge and noted as a "recovered" line. PrivacyError names line and defect of any other
-  /// damage, or says that another process holds the ledger; DataError if there is no ledger.
+  /// line (the machine stopped while it was written; its noise was never used) is cut and noted as
+  /// a "recovered" line. It is counted as everything that it may have been: one training step, and
+  /// one release of every stage that has releases left, which are then lost to the run.
+  /// PrivacyError names line and defect of any other damage, or says that another process holds the
+  /// ledger; DataError if there is no ledger.
   static Ledger open(const std::filesystem::path& path, const std::string& expected_head = {});
 
   ~Ledger();
@@ -102,7 +124,7 @@ class Ledger {
   Ledger& operator=(const Ledger&) = delete;
 
   /// Starts the next session. PrivacyError if an earlier session used this key.
-  void resume(const SecureKey& noise_key);
+  void resume(const SecureKey& noise_key, bool witnessed = true);
 
   /// Pays for the noisy release of `optimizer_step`; durable when it returns. PrivacyError if the
   /// plan's steps are used up, if `noise_key` is not this session's, if the step is not above the
@@ -110,6 +132,15 @@ class Ledger {
   /// (disk full) leaves the step uncharged and the file as it was, but this object closed: open the
   /// ledger again.
   [[nodiscard]] ChargedStep charge(std::int64_t optimizer_step, const SecureKey& noise_key);
+
+  /// Pays for the next release of the side stage `stage`, like charge(): durable when it returns.
+  /// The plan's JSON ("stages") says which stages exist and how many releases each may make
+  /// ("steps" or "count"); PrivacyError for any other, for one that is only declared, and if they
+  /// are used up. Training steps and stages draw their release numbers from one count, so that no
+  /// nonce repeats; optimizer_step() of the charge is -1.
+  [[nodiscard]] ChargedStep charge_stage(const std::string& stage, const SecureKey& noise_key);
+  /// Releases of `stage` charged so far, those lost with a torn line included.
+  std::int64_t charged_releases(const std::string& stage) const;
 
   /// Notes "stop" or "checkpoint" (other kinds: PrivacyError). `fields` may hold `step` (integer),
   /// `reason` and `checkpoint` (text of at most 200 bytes) and nothing else, so that nothing
@@ -122,12 +153,14 @@ class Ledger {
   const std::string& plan() const { return state_->plan; }
   const std::string& plan_hash() const { return state_->plan_hash; }
   const std::string& head_hash() const { return state_->head_hash; }
+  std::int64_t lines() const { return state_->lines; }
   bool insecure() const { return state_->insecure(); }
 
  private:
   Ledger() = default;
   void append(const nlohmann::ordered_json& line);
-  void begin_session(nlohmann::ordered_json line, const SecureKey& noise_key);
+  void begin_session(nlohmann::ordered_json line, const SecureKey& noise_key, bool witnessed);
+  void check_session(const SecureKey& noise_key) const;
   void mend(const std::string& bytes);
   void check_ours() const;
 

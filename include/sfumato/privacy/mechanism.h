@@ -3,11 +3,21 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "sfumato/privacy/accountant.h"
 #include "sfumato/privacy/adjacency.h"
-#include "sfumato/privacy/rdp.h"
+#include "sfumato/privacy/event.h"
 
 namespace sfumato {
+
+/// A use of the private data besides training, which the plan charges in full.
+struct StagePlan {
+  std::string name;  ///< "label_histogram", "central_images", or what declared it
+  PrivacyEvent event;
+  double clip_norm_l2 = 1;  ///< bound of one record's contribution to a release, L2
+  bool declared = false;    ///< made elsewhere: counted, never executed here
+};
 
 /// Everything that decides epsilon, and nothing else: two runs with equal plans make the same
 /// privacy statement whatever their hardware, batch split or precision. Fixed before the first
@@ -28,7 +38,13 @@ struct MechanismPlan {
   /// accounting is that of the whole group (dominating_pair.h).
   std::int64_t records_per_unit = 1;
   std::string sampler = "poisson";
-  std::string accountant = "rdp";
+  std::string accountant = "pld";
+  std::vector<StagePlan> stages;  ///< before training, in order
+  /// Runs on the private set among which this result is chosen; each is charged in full (basic
+  /// adaptive composition). The choice may look at what the runs release and at public data. A
+  /// choice by exact private numbers (losses, a fidelity score against private images) has no
+  /// epsilon by this: the chosen index alone may tell one record.
+  std::int64_t candidates = 1;
   bool is_private = true;  ///< false: ordinary training, no noise, no statement ("private" in JSON)
 
   /// UsageError that names every field out of range; PrivacyError for combinations without proof.
@@ -46,11 +62,30 @@ struct MechanismPlan {
   /// "noise_multiplier: 1.1 in the run, 0.9 in the configuration".
   std::string describe_difference(const MechanismPlan& configuration) const;
 
-  /// The accounting unit of `executed` steps of this plan.
+  /// The accounting unit of `executed` training steps of this plan.
   Phase phase(std::int64_t executed) const;
-  /// Epsilon at `delta` after that many steps; infinity if not private. Takes about a millisecond;
-  /// a loop that asks after every step keeps an RdpAccountant instead.
+  /// Everything that is charged once `executed` training steps are taken: all stages in full and
+  /// the training phase, `candidates` times each, and declared stages once. events(0) is what is
+  /// spent before training.
+  std::vector<PrivacyEvent> events(std::int64_t executed) const;
+  /// Epsilon at `delta` after that many steps; infinity if not private. Takes a millisecond (rdp)
+  /// or some tens of them (pld); a loop that asks after every step uses EpsilonMeter.
   double epsilon_after(std::int64_t executed) const;
+  /// The same with its bracket.
+  PrivacyStatement statement_after(std::int64_t executed) const;
+};
+
+/// Epsilon for a progress line: asks the accountant at no more than about a hundred step counts of
+/// a plan and gives the value at the next of them, so that it is never below the truth.
+class EpsilonMeter {
+ public:
+  explicit EpsilonMeter(const MechanismPlan& plan) : plan_(plan) {}
+  double epsilon_after(std::int64_t executed);
+
+ private:
+  const MechanismPlan& plan_;
+  std::int64_t known_steps_ = -1;
+  double known_epsilon_ = 0;
 };
 
 }  // namespace sfumato

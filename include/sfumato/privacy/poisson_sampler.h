@@ -11,11 +11,14 @@ namespace sfumato {
 /// for this sampler only: no shuffled epochs, no fixed batch size.
 class PoissonSampler {
  public:
-  /// `key` must outlive the sampler. UsageError unless 2^-64 <= sample_rate <= 1.
-  PoissonSampler(const SecureKey& key, double sample_rate);
+  /// `key` must outlive the sampler. `domain`: kPoisson for training, kStagePoisson for a stage
+  /// before it, so that their batches are independent; PrivacyError for any other. UsageError
+  /// unless 2^-64 <= sample_rate <= 1.
+  PoissonSampler(const SecureKey& key, double sample_rate,
+                 StreamDomain domain = StreamDomain::kPoisson);
 
   /// The records of step `step`, ascending, out of 0 ... records-1. Record i joins if word i of the
-  /// stream {kPoisson, step} is below floor(sample_rate 2^64): with a probability that is
+  /// stream {domain, step} is below floor(sample_rate 2^64): with a probability that is
   /// sample_rate, or less by under 2^-64. The same step draws the same records.
   /// PrivacyError in a forked child, or where the step exceeds 32 bits.
   std::vector<std::int64_t> draw(std::int64_t step, std::int64_t records) const;
@@ -25,6 +28,7 @@ class PoissonSampler {
  private:
   const SecureKey& key_;
   double sample_rate_;
+  StreamDomain domain_;
 };
 
 }  // namespace sfumato

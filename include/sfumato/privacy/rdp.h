@@ -2,34 +2,13 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string_view>
 #include <vector>
 
-#include "sfumato/privacy/adjacency.h"
+#include "sfumato/privacy/event.h"
 
 namespace sfumato {
 
-/// `steps` equal steps of the Poisson-subsampled Gaussian mechanism: every record joins a step by
-/// itself with probability `sample_rate`, is clipped to norm C, and N(0, (noise_multiplier C)^2) is
-/// added to each coordinate of the sum. A full-batch release is sample_rate 1.
-struct Phase {
-  double sample_rate;
-  double noise_multiplier;
-  std::int64_t steps;
-  std::int64_t records_per_unit = 1;  ///< most records that one unit of privacy (a user) owns
-};
-
-/// UsageError: sample_rate outside [0, 1], noise_multiplier negative or NaN, steps negative,
-/// records_per_unit outside 1 ... 100000. PrivacyError: replace_one with records_per_unit > 1.
-void check_phase(const Phase& phase, Adjacency adjacency);
-/// "q:sigma:steps", for example "0.01:1.1:1000", as the command line takes a phase; UsageError
-/// shows the form.
-Phase parse_phase(std::string_view text, std::int64_t records_per_unit = 1);
-/// UsageError unless 0 < delta < 1; unless 0 <= epsilon < infinity.
-void check_delta(double delta);
-void check_epsilon(double epsilon);
-
-/// What a set of phases costs. `order` is the Renyi order that gave it; 0 where none did (infinite
+/// What a set of events costs. `order` is the Renyi order that gave it; 0 where none did (infinite
 /// epsilon).
 struct EpsilonResult {
   double epsilon;
@@ -62,7 +41,16 @@ double epsilon_at_order(double rdp, double order, double delta);
 /// ln(delta) from the same statement: (order-1) (rdp - epsilon + ln(1 - 1/order)) - ln(order).
 double ln_delta_at_order(double rdp, double order, double epsilon);
 
-/// Adds up phases and converts. Orders are searched on a lattice even in ln(order - 1), from
+/// The largest ln((p - delta) / q) over all (p, q) = (P(S), Q(S)) that a Renyi divergence
+/// D_order(P || Q) <= rdp permits, that is under p^a q^(1-a) + (1-p)^a (1-q)^(1-a) <= e^((a-1)
+/// rdp): the exact conversion at one order (Asoodeh, Liao, Calmon, Kosut, Sankar 2021, "Three
+/// variants of differential privacy"), never above epsilon_at_order and much below it where rdp is
+/// small. At least 0.
+double exact_epsilon_at_order(double rdp, double order, double delta);
+/// The same for delta: the largest p - e^epsilon q.
+double exact_delta_at_order(double rdp, double order, double epsilon);
+
+/// Adds up events and converts. Orders are searched on a lattice even in ln(order - 1), from
 /// 1.004 to 10^6: coarse scan, then golden section; the loss against the best real order is below
 /// 1e-6 relative. RDP values per (q, sigma, m) are kept, so asking again after each step of a
 /// training run costs microseconds, and copies share them (not to be used from two threads).
@@ -70,25 +58,29 @@ double ln_delta_at_order(double rdp, double order, double epsilon);
 class RdpAccountant {
  public:
   explicit RdpAccountant(Adjacency adjacency);
-  /// Errors as check_phase.
-  void add(const Phase& phase);
+  /// Errors as check_event.
+  void add(const PrivacyEvent& event);
   /// 0 where the RDP proves (0, delta); infinity (order 0) where a phase has no noise.
   EpsilonResult epsilon(double delta) const;
   /// The smallest delta for `epsilon` that the RDP proves, at most 1.
   DeltaResult delta(double epsilon) const;
   /// RDP of everything added, at any order > 1.
   double rdp(double order) const;
-  const std::vector<Phase>& phases() const { return phases_; }
 
  private:
   class Curve;
+  void add_steps(const PrivacyEvent& one, double steps);
   double lattice_rdp(int index) const;
+  double delta_left(double delta) const;
   Adjacency adjacency_;
-  std::vector<Phase> phases_;  // equal (q, sigma, m) merged
-  std::vector<std::shared_ptr<Curve>> curves_;
+  std::vector<std::shared_ptr<Curve>> curves_;  // of one release each; equal ones merged
+  std::vector<double> counts_;
+  double ln_no_failure_ = 0;  ///< sum of ln(1 - delta_0) of approximate releases
 };
 
-EpsilonResult epsilon_from_rdp(std::span<const Phase> phases, double delta, Adjacency adjacency);
-DeltaResult delta_from_rdp(std::span<const Phase> phases, double epsilon, Adjacency adjacency);
+EpsilonResult epsilon_from_rdp(std::span<const PrivacyEvent> events, double delta,
+                               Adjacency adjacency);
+DeltaResult delta_from_rdp(std::span<const PrivacyEvent> events, double epsilon,
+                           Adjacency adjacency);
 
 }  // namespace sfumato

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -29,5 +30,8 @@ struct HtmlReport {
 /// One self-contained HTML page: style and picture inside, no scripts, no reference to anything
 /// outside. Readable on a phone, in print and with a dark colour scheme.
 std::string html_report(const HtmlReport& report);
+
+/// The same page around any other content. `body` is HTML: whoever makes it escapes what it holds.
+std::string html_page(std::string_view title, std::string_view body);
 
 }  // namespace sfumato

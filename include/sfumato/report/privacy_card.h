@@ -1,7 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
-#include <nlohmann/json_fwd.hpp>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <utility>
@@ -13,15 +13,16 @@ namespace sfumato {
 
 /// One mechanism that touched the private data.
 struct PrivacyStage {
-  std::string name;                            ///< "train"
-  std::string mechanism = "sampled_gaussian";  ///< Poisson-subsampled Gaussian
-  double sample_rate = 0;
-  double noise_multiplier = 0;
-  int64_t steps_planned = 0;
-  int64_t steps_charged = 0;  ///< in the ledger; crashes may make it more than the steps executed
+  std::string name;  ///< "train", "label_histogram", ...
+  /// What the accountant counted, as to_json(PrivacyEvent) writes it: the executed steps of
+  /// training, every other stage in full.
+  nlohmann::ordered_json event = nlohmann::ordered_json::object();
+  int64_t planned = 0;  ///< releases that the plan allows
+  int64_t charged = 0;  ///< in the ledger; crashes may make it more than were executed
   double clip_norm_l2 = 0;
-  std::string clipping;
-  double expected_batch_size = 0;
+  bool declared = false;           ///< made elsewhere and counted here
+  std::string clipping = {};       ///< training only
+  double expected_batch_size = 0;  ///< training only
 };
 
 /// What may be said about a release, and on what grounds: the content of privacy_card.json. Start
@@ -42,7 +43,14 @@ struct PrivacyCard {
   std::string sampler = "poisson";
   std::string accountant = "rdp";
   std::optional<double> order;  ///< of the Rényi divergence at which ε was found
+  std::optional<double> grid;   ///< of the discretised privacy losses, in nats
+  /// Runs on the private data among which this one is chosen; ε counts all stages that often.
+  int64_t candidates = 1;
   std::vector<PrivacyStage> stages;
+  std::vector<std::pair<double, double>> epsilon_at_delta;  ///< (δ, ε) of the same events
+  /// (false positive rate, largest true positive rate) of any test for one unit's presence.
+  std::vector<std::pair<double, double>> true_positive_bounds;
+  std::string sensitivity_margin;        ///< what covers the rounding of sums and noise, in words
   std::string noise;                     ///< generator, in words
   std::vector<std::string> public_data;  ///< what public data went in, such as pretrained weights
   std::vector<std::string> not_covered;  ///< beyond the standing list
@@ -63,8 +71,14 @@ nlohmann::ordered_json void_card(const std::string& reason);
 /// The card with one more reason why it is void.
 nlohmann::ordered_json voided(nlohmann::ordered_json card, const std::string& reason);
 
-/// Reads privacy_card.json; void_card if there is none. DataError if it is not a card, or one of a
-/// newer version.
+/// The highest rate at which a test can recognise data that holds a unit, at that rate of false
+/// alarms, under every (ε, δ) of `epsilon_at_delta` at once: the minimum over them of
+/// e^ε fpr + δ and 1 - e^-ε (1 - δ - fpr), in [fpr, 1] (Kairouz, Oh, Viswanath 2015, theorem 2.1).
+double largest_true_positive_rate(const std::vector<std::pair<double, double>>& epsilon_at_delta,
+                                  double false_positive_rate);
+
+/// Reads privacy_card.json of schema version 1 or 2; void_card if there is none. DataError if it is
+/// not a card, or one of a newer version.
 nlohmann::ordered_json read_privacy_card(const std::filesystem::path& path);
 
 // The three views below take any card that read_privacy_card or to_json returned.

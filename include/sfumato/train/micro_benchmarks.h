@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "sfumato/models/unet2d_config.h"
+#include "sfumato/privacy/accountant.h"
 
 namespace sfumato {
 
@@ -22,13 +23,17 @@ struct NoiseTimings {
 };
 NoiseTimings benchmark_noise(int64_t count, int repeat);
 
-/// Seconds of the accountant on a plan of `steps` steps.
+/// Seconds of each accountant on a plan of `steps` steps, and to calibrate to a target.
 struct AccountTimings {
-  double sample_rate = 0.01, noise_multiplier = 1.0, delta = 1e-5, target_epsilon = 10;
-  int64_t steps = 10000;
-  double epsilon = 0;                      ///< of these numbers
-  double calibrated_noise_multiplier = 0;  ///< that reaches target_epsilon
-  Timing epsilon_seconds, calibrate_seconds;
+  double sample_rate = 0.04, noise_multiplier = 1.5, delta = 1e-5, target_epsilon = 8;
+  int64_t steps = 2250;
+  struct Row {
+    Accountant accountant;
+    double epsilon = 0;                      ///< of these numbers
+    double calibrated_noise_multiplier = 0;  ///< that reaches target_epsilon
+    Timing epsilon_seconds, calibrate_seconds;
+  };
+  std::vector<Row> rows;
 };
 AccountTimings benchmark_account(int repeat);
 

@@ -24,8 +24,9 @@ std::unique_ptr<UNet2D> make_network(const Config& config);
 /// DataError unless the store's images and labels fit the network.
 void check_store_fits(const RecordStore& store, const UNet2DConfig& network, const Config& config);
 
-/// The mechanism that a configuration and its store's unit of privacy describe; a target epsilon
-/// is turned into a noise multiplier here. PrivacyError if it cannot be reached.
+/// The mechanism that a configuration and its store's unit of privacy describe, stages included; a
+/// target epsilon is turned into noise multipliers here, of the stages first and of training with
+/// what they leave. PrivacyError if it cannot be reached.
 MechanismPlan make_plan(const Config& config, const RecordStore& store);
 /// The same without a store, for a unit of privacy that owns at most `records_per_unit` records.
 MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t records_per_unit);

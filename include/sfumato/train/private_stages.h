@@ -1,0 +1,23 @@
+#pragma once
+#include <filesystem>
+
+#include "sfumato/config/config.h"
+#include "sfumato/data/record_store.h"
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/privacy/mechanism.h"
+#include "sfumato/train/run_directory.h"
+
+namespace sfumato {
+
+std::filesystem::path label_histogram_file(const RunDirectory& run);  ///< release/*.json
+std::filesystem::path central_images_file(const RunDirectory& run);   ///< release/*.safetensors
+
+/// Runs those stages of the plan that this run has not finished yet and writes what they release,
+/// each as soon as it is complete. A finished stage (all its releases charged, its file there) is
+/// left as it is. PrivacyError, with the remedy, for one whose charges are used up, wholly or in
+/// part, but whose result was lost in a crash: noise once drawn may have been seen, so what is
+/// charged is spent.
+void run_private_stages(const Config& config, const MechanismPlan& plan, const RecordStore& store,
+                        const RunDirectory& run, Ledger& ledger, const SecureKey& key);
+
+}  // namespace sfumato

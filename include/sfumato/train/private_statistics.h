@@ -1,0 +1,97 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <span>
+#include <vector>
+
+#include "sfumato/data/record_store.h"
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/privacy/mechanism.h"
+#include "sfumato/privacy/secure_random.h"
+
+namespace sfumato {
+
+/// A sum over records of which nothing leaves but release_statistic(): `rows` rows of `columns`
+/// numbers, to one row of which each record adds one vector, clipped.
+///
+/// Sensitivity. A record changes one row only, by a vector v with ||v|| <= clip_norm_l2 = C, so the
+/// whole array moves by at most C in L2 when the record is added, removed or blanked out, whatever
+/// the others are. (Replaced by another, which may lie in another row: by at most 2C, the factor
+/// that the adjacency accounts for.) This holds for the numbers in memory and not only for the real
+/// ones: vectors are truncated towards zero to whole multiples of a fixed power of two, and summed
+/// as integers, without rounding and in any order.
+class StatisticSum {
+ public:
+  /// UsageError unless clip_norm_l2 is positive and finite.
+  StatisticSum(std::int64_t rows, std::int64_t columns, double clip_norm_l2);
+
+  /// Adds `values` min(1, C / ||values||) to `row`; a vector whose norm is not finite adds nothing.
+  /// UsageError for a row or a length that does not fit, or more than 2^30 records.
+  void add(std::int64_t row, std::span<const float> values);
+
+  double clip_norm_l2() const { return clip_norm_l2_; }
+
+ private:
+  friend std::vector<double> release_statistic(StatisticSum&& sum, double noise_multiplier,
+                                               const SecureKey& key, ChargedStep&& charge);
+  friend class StatisticSumInspector;
+  std::int64_t columns_;
+  double clip_norm_l2_;
+  double unit_;  ///< what 1 stands for in sums_: a power of two, C 2^-32 or up to twice that
+  std::int64_t records_ = 0;
+  std::vector<std::int64_t> sums_;
+};
+
+/// Looks at a sum that is not released: for tests.
+class StatisticSumInspector {
+ public:
+  static std::vector<double> sums(const StatisticSum& sum);
+};
+
+/// The Gaussian mechanism: sum + N(0, (noise_multiplier C)^2) on every number, whether or not a
+/// record came its way. `charge` proves that the ledger holds this release on disk; it is consumed.
+/// A number's noise is half the sum of four independent normals (streams {kSideStatistic, release
+/// number, 0 ... 3}), and the result is rounded to a grid of a thousandth of the noise, so that its
+/// last digits do not tell the sum (Mironov 2012; Holohan, Braghin 2021): hardened against, not
+/// proven for, floating-point attacks. PrivacyError unless 0 < noise_multiplier <= 10^9.
+std::vector<double> release_statistic(StatisticSum&& sum, double noise_multiplier,
+                                      const SecureKey& key, ChargedStep&& charge);
+
+/// How many images each class has, noisy, and what follows from that without the data.
+struct LabelHistogram {
+  double noise_stddev = 0;
+  std::vector<double> noisy_counts;  ///< as released; may be negative
+  std::vector<double> proportions;   ///< of the counts above 0; equal ones if there is none
+};
+LabelHistogram make_label_histogram(std::vector<double> noisy_counts, double noise_stddev);
+/// {"schema_version", "noise_stddev", "noisy_counts", "proportions"}
+nlohmann::ordered_json to_json(const LabelHistogram& histogram);
+
+/// Runs the stage: one release over all records (sensitivity 1: a record counts once). Charged to
+/// `ledger` before the noise is drawn. PrivacyError if the stage is not one release of every
+/// record.
+LabelHistogram release_label_histogram(const RecordStore& store, const StagePlan& stage,
+                                       Ledger& ledger, const SecureKey& key);
+
+/// Noisy means of random images, by class: what a network may be trained on without further cost.
+struct CentralImages {
+  at::Tensor
+      images;  ///< float32 [releases, classes, channels, height, width], not limited to [-1, 1]
+  void save(const std::filesystem::path& path) const;
+  /// DataError if the file is damaged or holds something else.
+  static CentralImages load(const std::filesystem::path& path);
+};
+
+/// Runs the stage (DP-FETA, Gong et al. 2025): for each release a Poisson sample of all records; of
+/// each class the sum of its sampled images, values in [-1, 1] and each image clipped to
+/// stage.clip_norm_l2; noise; divided by `expected_class_batch`, a public number. (The realised
+/// number of images, by which DPImageBench divides, is private and would need noise of its own.)
+/// Each release is charged before its noise is drawn. One class if the store has none.
+CentralImages release_central_images(const RecordStore& store, const StagePlan& stage,
+                                     double expected_class_batch, Ledger& ledger,
+                                     const SecureKey& key);
+
+}  // namespace sfumato

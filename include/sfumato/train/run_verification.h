@@ -1,0 +1,56 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/privacy/mechanism.h"
+
+namespace sfumato {
+
+/// One thing that was looked at.
+struct RunCheck {
+  enum class Outcome { kPassed, kFailed, kNotChecked };
+  std::string name;
+  Outcome outcome = Outcome::kPassed;
+  std::string detail;                 ///< what was found, or why it was not checked
+  std::vector<std::string> problems;  ///< of a failed one: file, defect, remedy; one line each
+};
+/// "passed", "failed", "not checked".
+std::string to_string(RunCheck::Outcome outcome);
+
+/// What a run's ledger proves, and whether everything else in the run agrees with it.
+struct RunVerification {
+  LedgerSummary ledger;
+  std::optional<MechanismPlan> plan;          ///< frozen in the ledger; empty if it is no plan
+  std::optional<PrivacyStatement> statement;  ///< of what is charged; empty without privacy
+  double epsilon_planned = 0;                 ///< once all steps are taken
+  std::vector<RunCheck> checks;
+  std::vector<std::string> problems() const;
+  /// "DAMAGED" with a problem; else "NOT PRIVATE", "VOID" (noise from a test key) or "sound".
+  std::string verdict() const;
+};
+
+struct RunVerificationOptions {
+  std::filesystem::path run;  ///< run directory, or a ledger file
+  /// SHA-256 of a ledger line that was noted elsewhere and must be there.
+  std::string expected_head;
+  std::filesystem::path store;  ///< empty: data.store of the run's config.yaml
+  bool ledger_only = false;     ///< leaves out all but the ledger's own checks
+};
+
+/// Recomputes epsilon from the ledger alone and compares:
+///   "ledger"         every line: seals, chain, order, counts; the head noted elsewhere
+///   "mechanism"      the frozen plan is one, and allows no more charges than it has steps
+///   "privacy card"   release/privacy_card.json claims what the ledger proves, and no more
+///   "weights"        the released weights are those that the card was written for
+///   "configuration"  config.yaml describes the frozen mechanism
+///   "checkpoints"    every checkpoint saw a head of this chain, and steps and lines grow together
+///   "witness"        the record store's note of the run is not ahead of the ledger
+/// A part that is missing is not checked: a release that was shared has no private/. DataError if
+/// there is no ledger.
+RunVerification verify_run(const RunVerificationOptions& options);
+
+}  // namespace sfumato

@@ -1,0 +1,24 @@
+#pragma once
+#include <vector>
+
+#include "sfumato/config/config.h"
+#include "sfumato/privacy/mechanism.h"
+
+namespace sfumato {
+
+/// The stages of a configuration, those it declares last: `plan` has everything else but the noise
+/// of training. A share s of target_epsilon becomes the noise at which the stage alone (made
+/// `candidates` times) costs as much as the Gaussian mechanism with mu^2 = s mu_total^2, mu_total
+/// being that of the whole target (gaussian_mu): squares of mu add up over composed Gaussian
+/// mechanisms (Dong, Roth, Su 2022), which makes them the currency in which shares are counted. An
+/// epsilon becomes the noise at which one run's stage alone costs it. UsageError: a share too small
+/// to buy anything, a declared use that cannot be read. PrivacyError: an epsilon that no noise
+/// reaches.
+std::vector<StagePlan> plan_stages(const Config& config, const MechanismPlan& plan);
+
+/// Divisor of the noisy sums of central images, from public literals only: expected_class_batch
+/// where set, else sample_rate / mechanism.sample_rate mechanism.expected_batch_size /
+/// data.num_classes.
+double central_images_divisor(const Config& config);
+
+}  // namespace sfumato

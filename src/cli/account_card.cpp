@@ -1,0 +1,193 @@
+#include "cli/account_card.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "cli/privacy_text.h"
+#include "sfumato/core/error.h"
+#include "sfumato/privacy/accountant.h"
+#include "sfumato/report/privacy_card.h"
+
+namespace sfumato::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// A claim may be this much below what is recomputed: other machines round differently.
+constexpr double kTolerance = 1e-6;
+
+/// A card's claim and what follows from its stages. Nothing here comes from the code that wrote it.
+struct Recomputation {
+  std::string file;
+  double epsilon = 0, delta = 0;  ///< claimed
+  Accountant accountant = Accountant::kRdp;
+  Adjacency adjacency = Adjacency::kZeroOut;
+  std::int64_t candidates = 1;
+  std::vector<PrivacyEvent> events;
+  std::vector<PrivacyStatement> recomputed;  ///< pld, rdp
+};
+
+[[noreturn]] void refuse(const std::string& file, const std::string& defect) {
+  throw DataError(
+      fmt::format("'{}': {}, so that epsilon cannot be recomputed from it", file, defect));
+}
+
+/// A training stage as cards of schema version 1 describe it.
+PrivacyEvent event_of_first_version(const std::string& file, const Json& card, const Json& stage) {
+  if (card.value("unit", "") != "one image")
+    refuse(file, "cards of schema version 1 do not say how many records a user owns");
+  nlohmann::json event = {{"mechanism", "sampled_gaussian"}, {"records_per_unit", 1}};
+  for (const char* key : {"sample_rate", "noise_multiplier"})
+    if (stage.contains(key)) event[key] = stage[key];
+  if (stage.contains("steps_charged")) event["steps"] = stage["steps_charged"];
+  return event_from_json(event);
+}
+
+/// One event per stage: `candidates` times over, but once where it was only declared.
+std::vector<PrivacyEvent> events_of(const std::string& file, const Json& card,
+                                    std::int64_t candidates) {
+  if (!card.contains("stages") || !card["stages"].is_array() || card["stages"].empty())
+    refuse(file, "it lists no stages");
+  std::vector<PrivacyEvent> events;
+  for (const Json& stage : card["stages"]) {
+    if (!stage.is_object()) refuse(file, "a stage is no object");
+    const bool declared = stage.value("declared", Json(false)) == Json(true);
+    try {
+      const PrivacyEvent event = card["schema_version"] == 1
+                                     ? event_of_first_version(file, card, stage)
+                                     : event_from_json(stage);
+      events.push_back(repeated(event, declared ? 1 : candidates));
+    } catch (const DataError& error) {
+      refuse(file, fmt::format("stage {}: {}", stage.value("name", Json()).dump(), error.what()));
+    }
+  }
+  return events;
+}
+
+Recomputation recompute(const std::string& file, const Json& card) {
+  Recomputation result;
+  result.file = file;
+  result.epsilon = card["epsilon"].get<double>();
+  result.delta = card["delta"].get<double>();
+  const auto text = [&](const char* key) {
+    if (!card.contains(key) || !card[key].is_string())
+      refuse(file, fmt::format("it does not say its {}", key));
+    return card[key].get<std::string>();
+  };
+  if (text("sampler") != "poisson")
+    refuse(file, fmt::format("its sampler is '{}', and only Poisson sampling is accounted for",
+                             text("sampler")));
+  if (card.contains("candidates")) {
+    if (!card["candidates"].is_number_integer() || card["candidates"] < 1)
+      refuse(file, "candidates is no number of runs");
+    result.candidates = card["candidates"].get<std::int64_t>();
+  }
+  result.events = events_of(file, card, result.candidates);
+  try {
+    result.accountant = parse_accountant(text("accountant"));
+    result.adjacency = parse_adjacency(text("adjacency"));
+    for (const PrivacyEvent& event : result.events) check_event(event, result.adjacency);
+  } catch (const UsageError& error) {
+    refuse(file, error.what());
+  }
+  for (const Accountant accountant : {Accountant::kPld, Accountant::kRdp})
+    result.recomputed.push_back(
+        account_epsilon(accountant, result.events, result.delta, result.adjacency));
+  return result;
+}
+
+const PrivacyStatement& by_its_accountant(const Recomputation& result) {
+  for (const PrivacyStatement& statement : result.recomputed)
+    if (statement.accountant == result.accountant) return statement;
+  return result.recomputed.front();
+}
+
+/// "" if the claim holds.
+std::string defect(const Recomputation& result) {
+  const PrivacyStatement& proven = by_its_accountant(result);
+  if (result.epsilon >= proven.epsilon * (1 - kTolerance)) return {};
+  return fmt::format(
+      "'{}' claims epsilon {} at delta {}, but its stages cost {} by its own accountant ({}): do "
+      "not rely on it; if the run is at hand, `sfumato ledger verify` tells what is wrong",
+      result.file, result.epsilon, result.delta, upper_bound_text(proven.epsilon),
+      to_string(proven.accountant));
+}
+
+std::string text_of(const Recomputation& result) {
+  std::string text = fmt::format("claimed      epsilon {} at delta {} ({} accountant)\n",
+                                 result.epsilon, result.delta, to_string(result.accountant));
+  for (const PrivacyStatement& statement : result.recomputed)
+    text += fmt::format("recomputed   epsilon {}{} by {}\n", upper_bound_text(statement.epsilon),
+                        statement.epsilon_lower
+                            ? fmt::format(" (and at least {:.5g})", *statement.epsilon_lower)
+                            : "",
+                        to_string(statement.accountant));
+  text +=
+      fmt::format("from         {} adjacency, delta {}", to_string(result.adjacency), result.delta);
+  if (result.candidates > 1)
+    text += fmt::format(", one of {} candidates, each charged", result.candidates);
+  for (const PrivacyEvent& event : result.events) text += "\n             " + to_text(event);
+  return text + "\n";
+}
+
+Json json_of(const Recomputation& result) {
+  Json json = {{"card", result.file},
+               {"status", "private"},
+               {"claimed",
+                {{"epsilon", result.epsilon},
+                 {"delta", result.delta},
+                 {"accountant", to_string(result.accountant)},
+                 {"adjacency", to_string(result.adjacency)}}},
+               {"recomputed", Json::array()},
+               {"candidates", result.candidates},
+               {"events", Json::array()},
+               {"holds", defect(result).empty()}};
+  for (const PrivacyStatement& statement : result.recomputed)
+    json["recomputed"].push_back(to_json(statement));
+  for (const PrivacyEvent& event : result.events) json["events"].push_back(sfumato::to_json(event));
+  return json;
+}
+
+/// Nothing is claimed, so nothing can be wrong, unless a number says otherwise.
+void say_no_claim(const std::string& file, const Json& card, bool json) {
+  if (card.contains("epsilon") && !card["epsilon"].is_null())
+    throw PrivacyError(
+        fmt::format("'{}' is {} and yet states epsilon {}: it was edited; do not "
+                    "rely on it",
+                    file, card["status"].get<std::string>(), card["epsilon"].dump()));
+  const std::string status = card["status"] == "not_private" ? "NOT PRIVATE" : "VOID";
+  if (json) {
+    fmt::print("{}\n", Json{{"card", file},
+                            {"status", card["status"]},
+                            {"claimed", nullptr},
+                            {"recomputed", Json::array()},
+                            {"holds", true}}
+                           .dump(2));
+  } else {
+    fmt::print("{}: {}; it claims no privacy, so there is nothing to recompute\n", file, status);
+  }
+}
+
+}  // namespace
+
+void account_card(const std::string& file, bool json) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(file, ignored))
+    throw DataError(fmt::format("'{}' does not exist; name a privacy_card.json", file));
+  const Json card = read_privacy_card(file);
+  if (card["status"] != "private") return say_no_claim(file, card, json);
+  const Recomputation result = recompute(file, card);
+  if (json) {
+    fmt::print("{}\n", json_of(result).dump(2));
+  } else {
+    fmt::print("{}", text_of(result));
+  }
+  if (const std::string found = defect(result); !found.empty()) throw PrivacyError(found);
+  if (!json) fmt::print("The claim holds.\n");
+}
+
+}  // namespace sfumato::cli

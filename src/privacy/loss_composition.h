@@ -1,0 +1,52 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "loss_cells.h"
+
+namespace sfumato {
+
+/// Masses of P at the losses offset + (first + i) h of one release, and how often it is released.
+struct LossMasses {
+  double width = 0;
+  double offset = 0;
+  std::int64_t first = 0;
+  std::vector<double> mass;
+  double at_infinity = 0;
+  double count = 0;
+};
+
+/// Every cell split on its two borders so that P and Q keep their masses: more revealing.
+LossMasses pessimistic(const LossCells& cells, double count);
+/// Neighbouring cells, or shares of them that a coin chooses, merged into single outcomes whose
+/// loss is a grid point; what the highest one lacks and the tails are dropped: less revealing.
+LossMasses optimistic(const LossCells& cells, double count);
+
+/// The composition of many releases: the distribution of the total loss under P.
+class ComposedLoss {
+ public:
+  /// By one FFT of the masses tilted by e^(tilt loss). `pessimistic`: what rounding and tails may
+  /// hide counts against us, else for us. nullopt if it would need more than `max_points`.
+  static std::optional<ComposedLoss> compose(std::span<const LossMasses> releases, double tilt,
+                                             std::int64_t max_points, bool pessimistic);
+  /// Smallest epsilon >= 0 for delta; infinity where the mass at infinite loss exceeds it.
+  double epsilon(double delta) const;
+  double delta(double epsilon) const;
+
+ private:
+  double solve(double delta) const;
+  double uncertainty(double epsilon) const;
+  double scale_at(double loss) const;
+
+  bool pessimistic_ = true;
+  double width_ = 0, lowest_ = 0, tilt_ = 0;
+  double ln_scale_ = 0;         ///< ln E_P[e^(tilt loss)] of all releases
+  std::vector<double> tilted_;  ///< tilted probability at lowest_ + i width_
+  double at_infinity_ = 0;
+  double l2_error_ = 0;  ///< of tilted_
+  double beyond_ = 0;    ///< tilted mass outside the window, each side
+};
+
+}  // namespace sfumato

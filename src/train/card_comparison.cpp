@@ -1,0 +1,142 @@
+#include "train/card_comparison.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "train/run_card.h"
+
+namespace sfumato {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// A claim may be this much below what is recomputed: other machines round differently.
+constexpr double kTolerance = 1e-6;
+
+const Json& field(const Json& object, const std::string& key) {
+  static const Json absent;
+  return object.is_object() && object.contains(key) ? object[key] : absent;
+}
+
+/// Equal as JSON numbers are: 1 and 1.0 are the same.
+bool same(const Json& a, const Json& b) {
+  if (a.is_number() && b.is_number()) return a.get<double>() == b.get<double>();
+  return a == b;
+}
+
+/// The stages of a card of schema version 1 had other names for two of their fields and left out
+/// what was always the same.
+Json upgraded(Json stage) {
+  for (const auto& [from, to] :
+       {std::pair{"steps_charged", "charged"}, std::pair{"steps_planned", "planned"}})
+    if (stage.is_object() && stage.contains(from)) stage[to] = stage[from];
+  return stage;
+}
+
+void compare_stage(const Json& found, const PrivacyStage& expected, bool old,
+                   std::vector<std::string>& differences) {
+  Json fields = expected.event;
+  fields["declared"] = expected.declared;
+  fields["planned"] = expected.planned;
+  fields["charged"] = expected.charged;
+  fields["clip_norm_l2"] = expected.clip_norm_l2;
+  if (!expected.clipping.empty()) {
+    fields["clipping"] = expected.clipping;
+    fields["expected_batch_size"] = expected.expected_batch_size;
+  }
+  const Json stage = old ? upgraded(found) : found;
+  for (const auto& [key, value] : fields.items()) {
+    if (old && !stage.contains(key)) continue;
+    if (!same(field(stage, key), value))
+      differences.push_back(fmt::format("stage '{}': {} is {}, by the ledger {}", expected.name,
+                                        key, field(stage, key).dump(), value.dump()));
+  }
+}
+
+void compare_stages(const Json& card, const RunVerification& run,
+                    std::vector<std::string>& differences) {
+  const bool old = field(card, "schema_version") == 1;
+  const Json& found = field(card, "stages");
+  const std::vector<PrivacyStage> expected =
+      card_stages(*run.plan, {run.ledger.charged_steps, run.ledger.stage_charges});
+  std::vector<bool> known(found.is_array() ? found.size() : 0, false);
+  for (const PrivacyStage& stage : expected) {
+    std::size_t at = 0;
+    while (at < known.size() && (known[at] || field(found[at], "name") != stage.name)) ++at;
+    if (at == known.size()) {
+      differences.push_back(
+          fmt::format("stage '{}', which the ledger charges, is missing", stage.name));
+      continue;
+    }
+    known[at] = true;
+    compare_stage(found[at], stage, old, differences);
+  }
+  for (std::size_t i = 0; i < known.size(); ++i)
+    if (!known[i])
+      differences.push_back(
+          fmt::format("stage {} is not in the ledger", field(found[i], "name").dump()));
+}
+
+void compare_claim(const Json& card, const RunVerification& run,
+                   std::vector<std::string>& differences) {
+  const MechanismPlan& plan = *run.plan;
+  const auto differ = [&](const char* key, const Json& expected) {
+    if (!same(field(card, key), expected))
+      differences.push_back(
+          fmt::format("{} is {}, by the ledger {}", key, field(card, key).dump(), expected.dump()));
+  };
+  if (!plan.is_private || run.ledger.insecure()) {
+    differences.push_back(fmt::format("it claims privacy, but {}",
+                                      plan.is_private
+                                          ? "a session drew its noise from a test key (VOID)"
+                                          : "the run was trained without noise (NOT PRIVATE)"));
+    return;
+  }
+  const Json& epsilon = field(card, "epsilon");
+  const double proven = run.statement->epsilon;
+  if (!epsilon.is_number() || !(epsilon.get<double>() >= proven * (1 - kTolerance)))
+    differences.push_back(
+        fmt::format("epsilon is {}, but what the ledger charges costs {}", epsilon.dump(), proven));
+  const Json& lower = field(card, "epsilon_lower");
+  if (lower.is_number() && lower.get<double>() > proven * (1 + kTolerance))
+    differences.push_back(
+        fmt::format("epsilon_lower is {}, above the recomputed epsilon {}", lower.dump(), proven));
+  differ("delta", plan.delta);
+}
+
+}  // namespace
+
+std::vector<std::string> card_differences(const Json& card, const RunVerification& run) {
+  std::vector<std::string> differences;
+  const MechanismPlan& plan = *run.plan;
+  const LedgerSummary& ledger = run.ledger;
+  const auto differ = [&](const char* key, const Json& expected) {
+    if (!same(field(card, key), expected))
+      differences.push_back(
+          fmt::format("{} is {}, by the ledger {}", key, field(card, key).dump(), expected.dump()));
+  };
+  if (field(card, "status") == "private") compare_claim(card, run, differences);
+  if (field(card, "status") == "not_private" && plan.is_private)
+    differences.push_back("it says that the run is not private, and the ledger is a private run's");
+  differ("adjacency", to_string(plan.adjacency));
+  differ("unit", plan.unit);
+  differ("sampler", plan.sampler);
+  differ("accountant", plan.accountant);
+  differ("plan_hash", ledger.plan_hash);
+  if (field(card, "schema_version") != 1) differ("candidates", plan.candidates);
+  compare_stages(card, run, differences);
+  const Json& head = field(card, "ledger_head_hash");
+  const bool in_chain =
+      head.is_string() && std::any_of(ledger.history.begin(), ledger.history.end(),
+                                      [&](const LedgerPoint& point) { return point.hash == head; });
+  if (!in_chain)
+    differences.push_back(fmt::format(
+        "no line of the ledger has its ledger_head_hash {}: lines were removed, or the two belong "
+        "to different runs",
+        head.dump()));
+  return differences;
+}
+
+}  // namespace sfumato
