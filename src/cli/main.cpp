@@ -39,6 +39,7 @@ int run(int argc, char** argv) {
   add_inspect(app);
   add_doctor(app);
   add_bench(app);
+  add_audit(app);
   const std::string misspelt = misspelt_subcommand(app, argc, argv);
   if (!misspelt.empty()) throw sfumato::UsageError(misspelt + "; see sfumato --help");
   try {

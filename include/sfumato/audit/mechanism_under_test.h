@@ -1,0 +1,95 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "sfumato/grad/clipped_sum.h"
+#include "sfumato/grad/gradient_engine.h"
+#include "sfumato/nn/module.h"
+#include "sfumato/privacy/mechanism.h"
+#include "sfumato/train/batch_loader.h"
+
+namespace sfumato {
+
+class GradientStep;
+
+/// A physical batch of an audit: B examples of K draws each and how their losses arise.
+struct ProbeBatch {
+  int64_t examples = 0, draws = 1;
+  at::Tensor mask;  ///< [B] float32: 1 real, 0 padding; undefined: all real
+  /// [B]: the mean over each example's draws.
+  std::function<at::Tensor(Tape*)> losses;
+  /// [B K]: the loss of every draw by itself; empty where the network does not offer it. Only
+  /// mechanisms that do wrong need it.
+  std::function<at::Tensor(Tape*)> draw_losses;
+  /// What a network of a configuration is given, in place of the two above.
+  std::optional<PhysicalBatch> images;
+};
+
+/// A training mechanism as an audit drives it, step by step. Production is ProductionMechanism;
+/// whoever writes another one in its place (a test with a defect, a new back end) is audited alike.
+/// Gradients are in the order of the trainable parameters, float32.
+class MechanismUnderTest {
+ public:
+  virtual ~MechanismUnderTest() = default;
+  /// Which of the records 0 ... records-1 join a step.
+  virtual std::vector<int64_t> sample(int64_t step, int64_t records) = 0;
+  /// Adds the clipped gradients of a physical batch to the sum of the step.
+  virtual void accumulate(const ProbeBatch& batch) = 0;
+  /// The sum so far, before noise; starts over. Looks only: nothing is charged.
+  virtual std::vector<at::Tensor> take_clipped_sum() = 0;
+  /// Ends the step: charge, noise, divisor, optimizer. Returns the gradient that the weights were
+  /// moved by, as a plain SGD step of rate 1 shows it.
+  virtual std::vector<at::Tensor> release(int64_t step) = 0;
+  /// Noisy releases paid for so far.
+  virtual int64_t charges() const = 0;
+  /// Ends the session and starts the next one on the same ledger, as a resumed run does.
+  virtual void resume() = 0;
+};
+
+/// Where clipped sums come from: a GradientEngine, or a GradientStep around one.
+struct GradientSource {
+  std::function<void(const ProbeBatch&)> accumulate;
+  std::function<ClippedSum()> take;
+  std::vector<Parameter*> trainable;
+};
+GradientSource gradient_source(GradientEngine& engine);
+/// Its batches must hold `images`.
+GradientSource gradient_source(GradientStep& step);
+
+/// The classes that training uses, put together as training does: PoissonSampler, GradientEngine,
+/// Ledger::charge, NoisyGradient::release and Optimizer, with keys and a ledger of their own (in a
+/// temporary folder in memory where there is one).
+class ProductionMechanism : public MechanismUnderTest {
+ public:
+  /// `plan` gives sample rate, noise multiplier and expected batch; the clip norm is the source's.
+  /// `test_seed`: keys for tests; without one they come from the operating system, as in training.
+  ProductionMechanism(const MechanismPlan& plan, GradientSource source,
+                      std::optional<uint64_t> test_seed = std::nullopt);
+  ~ProductionMechanism() override;
+
+  std::vector<int64_t> sample(int64_t step, int64_t records) override;
+  void accumulate(const ProbeBatch& batch) override;
+  std::vector<at::Tensor> take_clipped_sum() override;
+  std::vector<at::Tensor> release(int64_t step) override;
+  int64_t charges() const override;
+  void resume() override;
+
+ protected:
+  /// What plain SGD of rate 1 makes of a gradient, starting at weights of zero.
+  std::vector<at::Tensor> applied(const NoisyGradient& gradient) const;
+  const MechanismPlan& plan() const { return plan_; }
+  GradientSource& source() { return source_; }
+
+ private:
+  struct Session;
+  MechanismPlan plan_;
+  GradientSource source_;
+  std::unique_ptr<Session> session_;
+};
+
+}  // namespace sfumato

@@ -1,0 +1,125 @@
+#include "sfumato/audit/mechanism_under_test.h"
+
+#include <ATen/ops/zeros.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "sfumato/core/error.h"
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/privacy/poisson_sampler.h"
+#include "sfumato/privacy/secure_random.h"
+#include "sfumato/train/gradient_step.h"
+#include "sfumato/train/optimizer.h"
+
+namespace sfumato {
+namespace {
+
+/// Releases that an audit's own ledger allows: more than any audit takes.
+constexpr int64_t kMostReleases = int64_t{1} << 31;
+
+std::filesystem::path make_folder() {
+  // In memory if possible: every charge waits for the disk.
+  const std::filesystem::path memory = "/dev/shm";
+  const bool usable = std::filesystem::is_directory(memory) && ::access(memory.c_str(), W_OK) == 0;
+  const std::filesystem::path parent = usable ? memory : std::filesystem::temp_directory_path();
+  const std::filesystem::path folder = parent / ("sfumato_audit_" + random_hex(8));
+  if (!std::filesystem::create_directory(folder))
+    throw DataError("cannot make the folder '" + folder.string() + "' for the audit's ledger");
+  return folder;
+}
+
+SecureKey make_key(std::optional<uint64_t> test_seed, uint64_t session) {
+  return test_seed ? SecureKey::insecure_for_tests(*test_seed * 1000 + session)
+                   : SecureKey::generate();
+}
+
+}  // namespace
+
+GradientSource gradient_source(GradientEngine& engine) {
+  return {[&engine](const ProbeBatch& batch) {
+            engine.accumulate(batch.examples, batch.draws, batch.mask,
+                              [&](Tape& tape) { return batch.losses(&tape); });
+          },
+          [&engine] { return engine.take(); }, engine.trainable()};
+}
+
+GradientSource gradient_source(GradientStep& step) {
+  return {[&step](const ProbeBatch& batch) { step.accumulate_private(batch.images.value()); },
+          [&step] { return step.take_private(); }, step.engine().trainable()};
+}
+
+struct ProductionMechanism::Session {
+  Session(const MechanismPlan& plan, std::optional<uint64_t> seed)
+      : test_seed(seed),
+        folder(make_folder()),
+        key(make_key(seed, number)),
+        sampler(key, plan.sample_rate),
+        ledger(Ledger::create(folder / "ledger.jsonl", plan.to_json(), kMostReleases, key,
+                              /*witnessed=*/false)) {}
+  ~Session() {
+    ledger.reset();
+    std::error_code ignored;
+    std::filesystem::remove_all(folder, ignored);
+  }
+
+  std::optional<uint64_t> test_seed;
+  uint64_t number = 0;
+  std::filesystem::path folder;
+  SecureKey key;  // sampler and ledger hold references: it is replaced in place
+  PoissonSampler sampler;
+  std::optional<Ledger> ledger;
+};
+
+ProductionMechanism::ProductionMechanism(const MechanismPlan& plan, GradientSource source,
+                                         std::optional<uint64_t> test_seed)
+    : plan_(plan),
+      source_(std::move(source)),
+      session_(std::make_unique<Session>(plan, test_seed)) {}
+
+ProductionMechanism::~ProductionMechanism() = default;
+
+std::vector<int64_t> ProductionMechanism::sample(int64_t step, int64_t records) {
+  return session_->sampler.draw(step, records);
+}
+
+void ProductionMechanism::accumulate(const ProbeBatch& batch) { source_.accumulate(batch); }
+
+std::vector<at::Tensor> ProductionMechanism::take_clipped_sum() {
+  const ClippedSum sum = source_.take();
+  return ClippedSumInspector::sums(sum);
+}
+
+std::vector<at::Tensor> ProductionMechanism::release(int64_t step) {
+  ClippedSum sum = source_.take();
+  ChargedStep charge = session_->ledger->charge(step, session_->key);
+  return applied(NoisyGradient::release(std::move(sum), plan_.noise_multiplier,
+                                        plan_.expected_batch_size, session_->key,
+                                        std::move(charge)));
+}
+
+std::vector<at::Tensor> ProductionMechanism::applied(const NoisyGradient& gradient) const {
+  std::vector<Parameter> weights;
+  for (const Parameter* parameter : source_.trainable)
+    weights.push_back({parameter->name, at::zeros(parameter->value.sizes()), true});
+  std::vector<Parameter*> addresses;
+  for (Parameter& weight : weights) addresses.push_back(&weight);
+  OptimizerOptions options;
+  options.kind = OptimizerOptions::Kind::kSgd;
+  Optimizer(addresses, std::vector<double>(weights.size(), 1.0), options).step(gradient, 1.0);
+  std::vector<at::Tensor> moved;
+  for (const Parameter& weight : weights) moved.push_back(weight.value.neg());
+  return moved;
+}
+
+int64_t ProductionMechanism::charges() const { return session_->ledger->charged_steps(); }
+
+void ProductionMechanism::resume() {
+  Session& session = *session_;
+  session.ledger.reset();
+  session.key = make_key(session.test_seed, ++session.number);
+  session.ledger.emplace(Ledger::open(session.folder / "ledger.jsonl"));
+  session.ledger->resume(session.key, /*witnessed=*/false);
+}
+
+}  // namespace sfumato

@@ -1,0 +1,82 @@
+#include <fmt/format.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "cli/audit_report.h"
+#include "cli/audit_subcommands.h"
+#include "cli/subcommands.h"
+#include "sfumato/audit/canaries.h"
+#include "sfumato/audit/conformance.h"
+#include "sfumato/core/error.h"
+#include "sfumato/core/log.h"
+#include "sfumato/train/setup.h"
+
+namespace sfumato::cli {
+namespace {
+
+struct Arguments {
+  ConfigOptions config;
+  std::string phase;
+  std::optional<double> delta;
+  CanaryOptions options;
+  ReportOptions report;
+};
+
+MechanismPlan plan_of_phase(const std::string& text) {
+  const Phase phase = parse_phase(text);
+  check_phase(phase, Adjacency::kZeroOut);
+  if (!(phase.sample_rate > 0) || !(phase.noise_multiplier > 0) || phase.steps < 1)
+    throw UsageError(
+        fmt::format("--phase {}: needs a sample rate, a noise multiplier and steps above 0", text));
+  MechanismPlan plan = default_audit_plan();
+  plan.sample_rate = phase.sample_rate;
+  plan.noise_multiplier = phase.noise_multiplier;
+  plan.steps = phase.steps;
+  return plan;
+}
+
+MechanismPlan plan_of(const Arguments& arguments) {
+  const bool configured = !arguments.config.file.empty() || !arguments.config.overrides.empty();
+  if (configured == !arguments.phase.empty())
+    throw UsageError("audit canaries: give either --config or --phase q:sigma:steps");
+  if (!configured) return plan_of_phase(arguments.phase);
+  const auto config = load(arguments.config);
+  set_threads(config->performance.threads());
+  return make_plan(*config, "one image", /*records_per_unit=*/1);
+}
+
+void run(const Arguments& arguments) {
+  if (arguments.report.json) set_quiet(true);
+  const MechanismPlan plan = plan_of(arguments);
+  CanaryOptions options = arguments.options;
+  options.delta = arguments.delta.value_or(arguments.phase.empty() ? plan.delta : options.delta);
+  const CanaryReport report = audit_canaries(plan, options);
+  print_report(arguments.report, to_text(report), to_json(report));
+  if (report.contradicts())
+    throw PrivacyError(
+        "the canaries contradict the claimed epsilon: do not release anything that this mechanism "
+        "made; run sfumato audit conformance to find out what is wrong");
+}
+
+}  // namespace
+
+void add_audit_canaries(CLI::App& audit) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* sub = audit.add_subcommand(
+      "canaries", "lower bounds on epsilon from planted gradients in a dry run of the mechanism");
+  sub->add_option("--phase", arguments->phase, "sample_rate:noise_multiplier:steps to audit")
+      ->type_name("q:sigma:steps");
+  sub->add_option("--delta", arguments->delta,
+                  "of the claim (default: the configuration's, else 1e-05)");
+  sub->add_option("--canaries", arguments->options.canaries, "planted gradients")
+      ->capture_default_str();
+  sub->add_option("--confidence", arguments->options.confidence, "of the lower bounds")
+      ->capture_default_str();
+  add_report_options(*sub, arguments->report);
+  add_config_options(*sub, arguments->config);
+  sub->callback([arguments] { run(*arguments); });
+}
+
+}  // namespace sfumato::cli
