@@ -28,7 +28,10 @@ std::string sentence(const PrivacyStatement& statement, const AccountOptions& op
           ? "one record"
           : fmt::format("one user with at most {} records", options.records_per_unit);
   if (!std::isfinite(statement.epsilon))
-    return fmt::format("No finite epsilon: a phase has no noise, so {} is not protected.\n", unit);
+    return fmt::format(
+        "No finite epsilon at delta {}: {} is not protected (no noise, or a "
+        "mechanism that fails with as much probability).\n",
+        statement.delta, unit);
   const std::string verb =
       statement.adjacency == Adjacency::kReplaceOne ? "Replacing" : "Adding or removing";
   return fmt::format("{} {} changes the distribution of the outputs by at most {}.\n",

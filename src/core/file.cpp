@@ -87,6 +87,7 @@ void write_file_atomic(const std::filesystem::path& path, std::string_view bytes
 void make_folder(const std::filesystem::path& path, unsigned mode) {
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) return;
+  error.clear();  // of a path that is not there
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
   if (error) fail("cannot create folder", path.parent_path(), error.value());
   if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST)

@@ -212,8 +212,8 @@ std::optional<ComposedLoss> ComposedLoss::compose(std::span<const LossMasses> re
   result.lowest_ = offset + start * h;
   result.at_infinity_ = -std::expm1(ln_finite);
   result.beyond_ = kBeyond;
-  // Transforms: some 4 log2 n roundings; powers: each bin's own rounding `count` times.
-  const double roundings = 8 * std::log2(static_cast<double>(points)) + 4 * releases_in_all;
+  // A transform's some 4 log2 n roundings of a bin count again in each factor of its power.
+  const double roundings = 4 * std::log2(static_cast<double>(points)) * (2 + releases_in_all);
   result.l2_error_ = roundings * kRounding * std::sqrt(squares);
   const double slack = releases_in_all * kMassError + kMassError;
   result.ln_scale_ += pessimistic ? slack : -slack;
@@ -232,14 +232,17 @@ double ComposedLoss::uncertainty(double epsilon) const {
 }
 
 double ComposedLoss::delta(double epsilon) const {
-  double sum = at_infinity_;
+  double sum = at_infinity_, above = at_infinity_;
   for (std::size_t i = tilted_.size(); i-- > 0;) {
     const double loss = lowest_ + static_cast<double>(i) * width_;
     if (loss <= epsilon) break;
-    sum += tilted_[i] * scale_at(loss) * -std::expm1(epsilon - loss);
+    const double p = tilted_[i] * scale_at(loss);
+    above += p;
+    sum += p * -std::expm1(epsilon - loss);
   }
-  return pessimistic_ ? std::min(1.0, sum + uncertainty(epsilon))
-                      : std::max(0.0, sum - uncertainty(epsilon));
+  if (!pessimistic_) return std::max(0.0, sum - uncertainty(epsilon));
+  if (epsilon < lowest_) sum += std::max(0.0, 1 - above);  // what may lie below the window
+  return std::min(1.0, sum + uncertainty(epsilon));
 }
 
 /// Where at_infinity + sum_{loss > epsilon} p (1 - e^(epsilon - loss)) falls to delta.
@@ -255,19 +258,30 @@ double ComposedLoss::solve(double delta) const {
     if (above > delta && above - weighted * std::exp(-width_) >= delta)
       return loss + std::log((above - delta) / weighted);
   }
-  return above > delta && weighted > 0 ? lowest_ + std::log((above - delta) / weighted)
-                                       : -kInfinity;
+  // Not reached above the lowest loss of the window: delta(lowest_) is below delta, which proves
+  // lowest_ and says nothing of what lies below it.
+  return pessimistic_ ? lowest_ : -kInfinity;
 }
 
-double ComposedLoss::epsilon(double delta) const {
-  double epsilon = solve(delta);
-  // The uncertainty falls with epsilon: one round is enough above, below it is taken twice.
-  for (int round = 0; round < 2 && std::isfinite(epsilon); ++round) {
-    const double margin = uncertainty(std::max(epsilon, 0.0));
-    epsilon = solve(pessimistic_ ? delta - margin : delta + 2 * margin);
-    if (pessimistic_) break;
+double ComposedLoss::epsilon(double target) const {
+  double epsilon = std::max(0.0, solve(target));
+  if (!std::isfinite(epsilon)) return epsilon;
+  if (!pessimistic_) {
+    // The uncertainty grows as epsilon falls: twice, and with room to spare.
+    for (int round = 0; round < 2; ++round)
+      epsilon = std::max(0.0, solve(target + 2 * uncertainty(epsilon)));
+    return delta(epsilon) >= target ? epsilon : 0;
   }
-  return std::max(0.0, epsilon);
+  const double margin = uncertainty(epsilon);
+  if (margin < 1e-3 * target) return std::max(epsilon, solve(target - margin));
+  // Near the bottom of the window it may be larger than the target, and still fall off quickly.
+  double low = epsilon, high = lowest_ + static_cast<double>(tilted_.size()) * width_;
+  if (!(delta(high) <= target)) return kInfinity;
+  for (int i = 0; i < 60 && high - low > 1e-9 * (1 + high); ++i) {
+    const double middle = 0.5 * (low + high);
+    (delta(middle) <= target ? high : low) = middle;
+  }
+  return std::max(0.0, high);
 }
 
 }  // namespace sfumato

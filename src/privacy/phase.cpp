@@ -15,12 +15,16 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr std::int64_t kMaxRecordsPerUnit = 100'000;
+constexpr std::int64_t kMostRecords = 1'000'000'000'000;  // of a truncated sample
 
 void check_truncation(const Phase& phase, Adjacency adjacency) {
   const Truncation& cut = *phase.truncation;
   if (cut.records < 1 || cut.max_batch < 1)
     throw UsageError(fmt::format("truncation to {} of {} records: both must be at least 1",
                                  cut.max_batch, cut.records));
+  if (cut.records > kMostRecords)
+    throw UsageError(fmt::format("truncation of {} records: at most {} are accounted for",
+                                 cut.records, kMostRecords));
   if (adjacency == Adjacency::kAddRemove)
     throw PrivacyError(
         "truncated Poisson sampling needs a public number of records, which add_remove adjacency "
@@ -53,10 +57,11 @@ void check_phase(const Phase& phase, Adjacency adjacency) {
 
 Phase parse_phase(std::string_view text, std::int64_t records_per_unit) {
   std::vector<std::string_view> fields;
-  for (std::string_view rest = text; fields.empty() || !rest.empty();) {
+  for (std::string_view rest = text;;) {
     const std::size_t colon = rest.find(':');
     fields.push_back(rest.substr(0, colon));
-    rest = colon == rest.npos ? std::string_view() : rest.substr(colon + 1);
+    if (colon == rest.npos) break;
+    rest.remove_prefix(colon + 1);
   }
   if (fields.size() == 3 || fields.size() == 5) {
     const auto sample_rate = parse_double(fields[0]);

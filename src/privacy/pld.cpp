@@ -96,7 +96,7 @@ double tilted_deviation(const RdpAccountant& rdp, double tilt) {
 }
 
 Question question(const RdpAccountant& rdp, double order, double ln_delta, double answer) {
-  const double tilt = std::clamp(order - 1, 1e-2, 1e5);
+  const double tilt = std::clamp(order - 1, 1e-3, 1e5);
   return {tilt, tilted_deviation(rdp, tilt), ln_delta, answer};
 }
 
@@ -117,8 +117,13 @@ class Evaluation {
       : all_(all), asked_(asked), tails_(tail_sigmas(all, asked.ln_delta)) {
     for (const Mechanism& mechanism : all.mechanisms) {
       releases_ += mechanism.count;
-      for (const auto& direction : mechanism.directions)
+      for (const auto& direction : mechanism.directions) {
         widest_ = std::max(widest_, span(direction));
+        for (const WeightedPair& part : direction)
+          terms_ = std::max(terms_, static_cast<double>(part.pair.first.centres.size() +
+                                                        part.pair.second.centres.size()) /
+                                        4);
+      }
       if (mechanism.is_approximate) widest_ = std::max(widest_, 2 * mechanism.approximate.epsilon);
     }
     if (all.gaussian_mu_squared > 0)
@@ -135,17 +140,28 @@ class Evaluation {
     return std::min({by_points, by_error, by_loss});
   }
 
+  /// Work on the widest release, in cells of a mixture of two: what a grid costs, besides its
+  /// window.
+  double cells(double width) const { return terms_ * widest_ / width; }
+  /// What rounding of the losses themselves, 2^-52 of each, can add up to.
+  double loss_rounding() const { return 4 * 0x1p-52 * releases_ * widest_; }
+
   /// Answers: the largest of what `ask` says of each direction; nullopt if the grid is too fine.
-  template <typename Ask>
-  std::optional<PldBracket> bracket(double width, const PldOptions& options, const Ask& ask) const {
-    if (widest_ / width > static_cast<double>(options.max_points)) return {};
+  /// `settles(loss, answer)`: whether a direction's answer is certainly no larger.
+  template <typename Ask, typename Settles>
+  std::optional<PldBracket> bracket(double width, const PldOptions& options, const Ask& ask,
+                                    const Settles& settles) const {
+    if (!(cells(width) <= static_cast<double>(options.max_points))) return {};
     std::optional<PldBracket> result = one_direction(0, width, options, ask);
     if (!result || options.sketch || all_.directions == 1) return result;
     // The other direction mostly lies far below: a coarse upper end then settles it.
     PldOptions coarse = options;
     coarse.sketch = true;
-    const auto glance = one_direction(1, 8 * width, coarse, ask);
-    if (glance && glance->upper < result->lower) return result;
+    const double answer = result->lower;
+    const auto glance = one_direction(1, 8 * width, coarse, [&](const ComposedLoss& loss) {
+      return settles(loss, answer) ? 0.0 : 1.0;
+    });
+    if (glance && glance->upper == 0) return result;
     const auto other = one_direction(1, width, options, ask);
     if (!other) return {};
     result->upper = std::max(result->upper, other->upper);
@@ -156,7 +172,8 @@ class Evaluation {
  private:
   double span(std::span<const WeightedPair> mechanism) const {
     const LossRange range = loss_range(mechanism, tails_);
-    return range.high - range.low;
+    const double length = range.high - range.low;
+    return std::isfinite(length) ? length : kInfinity;
   }
 
   template <typename Ask>
@@ -196,18 +213,24 @@ class Evaluation {
   const Composition& all_;
   const Question& asked_;
   double tails_;
-  double widest_ = 0;
+  double widest_ = 0, terms_ = 1;
   double releases_ = 1;
 };
 
+constexpr double kFirstCells = 1 << 20, kAllCells = 1 << 22;
+
 /// Refines the grid until the bracket is narrow: its width falls with the square of the spacing.
-template <typename Ask, typename Tolerance>
+template <typename Ask, typename Settles, typename Tolerance>
 PldBracket refine(const Evaluation& evaluation, const PldOptions& options, const Ask& ask,
-                  const Tolerance& tolerance, double start_error) {
+                  const Settles& settles, const Tolerance& tolerance, double start_error) {
   double width = evaluation.grid(static_cast<double>(options.points), start_error);
+  // No grid costs more than this at first, nor all of them together more than a few times as much.
+  width = std::max(width, evaluation.cells(options.sketch ? kFirstCells / 4 : kFirstCells));
+  double work = 0;
   std::optional<PldBracket> best;
   for (int round = 0; round < 6; ++round) {
-    const std::optional<PldBracket> found = evaluation.bracket(width, options, ask);
+    if (best && (work += evaluation.cells(width)) > kAllCells) break;
+    const std::optional<PldBracket> found = evaluation.bracket(width, options, ask, settles);
     if (!found) {  // too fine: half way back, or coarser than the first grid
       width = best ? std::sqrt(width * best->grid) : 3 * width;
       continue;
@@ -218,7 +241,7 @@ PldBracket refine(const Evaluation& evaluation, const PldOptions& options, const
     best->grid = width;
     best->upper = std::min(best->upper, found->upper);
     best->lower = std::max(best->lower, found->lower);
-    const double allowed = tolerance(*best);
+    const double allowed = std::isfinite(best->upper) ? tolerance(*best) : options.tolerance;
     if (options.sketch || !(best->upper - best->lower > allowed)) break;
     // The claim has converged, only its lower end has not.
     if (finer < 0.75 && before - best->upper < allowed / 20) break;
@@ -228,8 +251,27 @@ PldBracket refine(const Evaluation& evaluation, const PldOptions& options, const
   return best.value_or(PldBracket{0, kInfinity, width});
 }
 
-/// Rounding of closed forms, relative.
+/// Rounding of closed forms: relative, and of the two terms whose difference is delta, of size
+/// `term` and some |ln term| roundings each.
 constexpr double kClosedFormError = 1e-12;
+double term_rounding(double ln_term) { return 1e-14 * (1 + std::fabs(ln_term)); }
+
+PldBracket closed_epsilon(double mu, double delta) {
+  const double epsilon = gaussian_epsilon(mu, delta);
+  // d delta / d epsilon is the size of the terms.
+  const double margin =
+      epsilon * kClosedFormError + (mu > 0 ? term_rounding(std::log(delta)) : 0.0);
+  return {std::max(0.0, epsilon - margin), epsilon > 0 ? epsilon + margin : 0.0, 0};
+}
+
+PldBracket closed_delta(double mu, double epsilon) {
+  if (!(mu > 0)) return {0, 0, 0};
+  const double delta = gaussian_delta(mu, epsilon);
+  const double ln_term = ln_normal_cdf(mu / 2 - epsilon / mu);
+  const double margin =
+      delta * kClosedFormError + std::exp(ln_term) * term_rounding(std::fabs(ln_term) + epsilon);
+  return {std::max(0.0, delta - margin), std::min(1.0, delta + margin), 0};
+}
 
 }  // namespace
 
@@ -237,22 +279,20 @@ PldBracket epsilon_from_pld(std::span<const PrivacyEvent> events, double delta, 
                             const PldOptions& options) {
   check_delta(delta);
   const Composition all = composition_of(events, adjacency);
-  if (all.reveals_all) return {kInfinity, kInfinity, 0};
-  if (all.mechanisms.empty()) {
-    const double epsilon = gaussian_epsilon(std::sqrt(all.gaussian_mu_squared), delta);
-    return {epsilon * (1 - kClosedFormError), epsilon * (1 + kClosedFormError), 0};
-  }
+  if (all.reveals_all) return {0, kInfinity, 0};
+  if (all.mechanisms.empty()) return closed_epsilon(std::sqrt(all.gaussian_mu_squared), delta);
   const RdpAccountant rdp = rdp_of(events, adjacency);
   const EpsilonResult by_rdp = rdp.epsilon(delta);
   const Question asked = question(rdp, by_rdp.order, std::log(delta), by_rdp.epsilon);
   const Evaluation evaluation(all, asked);
   PldBracket result = refine(
       evaluation, options, [&](const ComposedLoss& loss) { return loss.epsilon(delta); },
+      [&](const ComposedLoss& loss, double answer) { return loss.delta(answer) <= delta; },
       [&](const PldBracket& b) {
         return options.tolerance * (std::min(1.0, 5 * b.upper) + b.upper / 20);
       },
       options.tolerance * std::min(1.0, 5 * by_rdp.epsilon));
-  result.upper = std::min(result.upper, by_rdp.epsilon);
+  result.upper = std::min(result.upper + evaluation.loss_rounding(), by_rdp.epsilon);
   return result;
 }
 
@@ -260,11 +300,8 @@ PldBracket delta_from_pld(std::span<const PrivacyEvent> events, double epsilon, 
                           const PldOptions& options) {
   check_epsilon(epsilon);
   const Composition all = composition_of(events, adjacency);
-  if (all.reveals_all) return {1, 1, 0};
-  if (all.mechanisms.empty()) {
-    const double delta = gaussian_delta(std::sqrt(all.gaussian_mu_squared), epsilon);
-    return {delta * (1 - kClosedFormError), std::min(1.0, delta * (1 + kClosedFormError)), 0};
-  }
+  if (all.reveals_all) return {0, 1, 0};
+  if (all.mechanisms.empty()) return closed_delta(std::sqrt(all.gaussian_mu_squared), epsilon);
   const RdpAccountant rdp = rdp_of(events, adjacency);
   const DeltaResult by_rdp = rdp.delta(epsilon);
   const double ln_delta = std::log(std::max(by_rdp.delta, 1e-290));
@@ -272,6 +309,7 @@ PldBracket delta_from_pld(std::span<const PrivacyEvent> events, double epsilon, 
   const Evaluation evaluation(all, asked);
   PldBracket result = refine(
       evaluation, options, [&](const ComposedLoss& loss) { return loss.delta(epsilon); },
+      [&](const ComposedLoss& loss, double answer) { return loss.delta(epsilon) <= answer; },
       [&](const PldBracket& b) { return options.tolerance * 5 * b.upper; }, options.tolerance);
   result.upper = std::min(result.upper, by_rdp.delta);
   return result;

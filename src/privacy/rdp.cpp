@@ -103,19 +103,22 @@ class RenyiRange {
   double budget_;
 };
 
-/// Golden section for the largest f over ln(p / (1 - p)), which has one maximum: the range is
-/// convex, and f is the slope or the height of a line that touches it.
+/// A binary distribution, and what is left of p above delta.
+struct Binary {
+  double ln_p, ln_1mp, ln_above;
+};
+
+/// Golden section for the largest f over s = ln((p - delta) / (1 - p)), in which p - delta has all
+/// its digits. f has one maximum: the range is convex, and f is the slope or the height of a line
+/// that touches it.
 template <typename F>
-double largest_over_p(const F& f, double lowest_p) {
+double largest_over_p(const F& f, double delta) {
   constexpr double kGolden = 0.6180339887498949;
-  double low = std::log(lowest_p) - std::log1p(-lowest_p);
-  double high = 40;
-  const auto at = [&](double logit) {
-    const double ln_1mp =
-        logit > 0 ? -logit - std::log1p(std::exp(-logit)) : -std::log1p(std::exp(logit));
-    const double ln_p =
-        logit > 0 ? -std::log1p(std::exp(-logit)) : logit - std::log1p(std::exp(logit));
-    return f(ln_p, ln_1mp);
+  double low = -700, high = 40;
+  const auto at = [&](double s) {
+    const double ln_1p = s > 0 ? s + std::log1p(std::exp(-s)) : std::log1p(std::exp(s));
+    return f(Binary{std::log(delta + std::exp(s)) - ln_1p, std::log1p(-delta) - ln_1p,
+                    s + std::log1p(-delta) - ln_1p});
   };
   double best = -kInfinity;
   double left = high - kGolden * (high - low), right = low + kGolden * (high - low);
@@ -148,11 +151,7 @@ double exact_epsilon_at_order(double rdp, double order, double delta) {
   if (rdp == 0) return 0;
   const RenyiRange range(rdp, order);
   const double slope = largest_over_p(
-      [&](double ln_p, double ln_1mp) {
-        const double p = std::exp(ln_p);
-        return p > delta ? std::log(p - delta) - range.ln_q(ln_p, ln_1mp) : -kInfinity;
-      },
-      delta);
+      [&](const Binary& b) { return b.ln_above - range.ln_q(b.ln_p, b.ln_1mp); }, delta);
   if (!std::isfinite(slope)) return plain;
   return std::clamp(slope + kConversionSafety * (1 + std::fabs(slope)), 0.0, std::max(plain, 0.0));
 }
@@ -164,11 +163,11 @@ double exact_delta_at_order(double rdp, double order, double epsilon) {
   const RenyiRange range(rdp, order);
   // The largest p - e^epsilon q, sought by its logarithm so that 1e-300 has digits too.
   const double ln_delta = largest_over_p(
-      [&](double ln_p, double ln_1mp) {
-        const double ln_ratio = epsilon + range.ln_q(ln_p, ln_1mp) - ln_p;
-        return ln_ratio < 0 ? ln_p + std::log(-std::expm1(ln_ratio)) : -kInfinity;
+      [&](const Binary& b) {
+        const double ln_ratio = epsilon + range.ln_q(b.ln_p, b.ln_1mp) - b.ln_p;
+        return ln_ratio < 0 ? b.ln_p + std::log(-std::expm1(ln_ratio)) : -kInfinity;
       },
-      1e-300);
+      0);
   if (!std::isfinite(ln_delta)) return plain;
   return std::min(plain, std::exp(ln_delta) * (1 + kConversionSafety));
 }

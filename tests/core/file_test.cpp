@@ -15,10 +15,10 @@
 namespace sfumato {
 namespace {
 
-using ::testing::HasSubstr;
 using test::error_message;
 using test::FileSizeLimit;
 using test::TempFolder;
+using ::testing::HasSubstr;
 
 unsigned mode_of(const std::filesystem::path& path) {
   struct stat info {};
@@ -88,6 +88,15 @@ TEST(MakeFolder, MakesParentsAndSetsTheModeOfTheLast) {
   EXPECT_EQ(mode_of(folder / "a/b/private"), 0700u);
   EXPECT_EQ(mode_of(folder / "a/b") & 0700u, 0700u);
   make_folder(folder / "a/b/private", 0700);  // a second time does nothing
+}
+
+TEST(MakeFolder, TakesABareName) {
+  const TempFolder folder;
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path());
+  EXPECT_NO_THROW(make_folder("plain"));
+  std::filesystem::current_path(before);
+  EXPECT_TRUE(std::filesystem::is_directory(folder / "plain"));
 }
 
 TEST(MakeFolder, RefusesAFileInItsPlace) {

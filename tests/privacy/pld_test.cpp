@@ -238,6 +238,7 @@ TEST(Pld, ExtremesAreAnswered) {
   EXPECT_EQ(epsilon_from_pld(Events{Phase{0.1, 0, 1}}, 1e-5, kZeroOut).upper, kInfinity);
   EXPECT_EQ(epsilon_from_pld(Events{GaussianRelease{1, 0}}, 1e-5, kZeroOut).upper, kInfinity);
   EXPECT_EQ(delta_from_pld(Events{Phase{0.1, 0, 1}}, 1, kZeroOut).upper, 1);
+  EXPECT_LE(delta_from_pld(Events{Phase{0.01, 0, 1}}, 1, kZeroOut).lower, 0.01);
   EXPECT_EQ(epsilon_from_pld(Events{Phase{1e-9, 1, 1}}, 1e-5, kZeroOut).upper, 0);
   // Tiny noise: finite and no worse than RDP. Huge noise: next to nothing.
   const Events loud = {Phase{1.024e-5, 0.1, 976563}};
@@ -263,6 +264,74 @@ TEST(Pld, TruncationNeedsAPublicNumberOfRecords) {
   // Beyond six standard deviations nothing is ever cut.
   const Events wide = {Phase{0.1, 1, 10, 1, Truncation{100, 60}}};
   EXPECT_NEAR(epsilon_from_pld(wide, 1e-5, kZeroOut).upper, plain, 1e-4);
+}
+
+double ln_normal_tail(double z) { return ln_normal_cdf(-z); }
+
+/// A lower bound of epsilon that needs no accountant: the event that the output of some step lies
+/// above c. P is exact, Q at most the sum over the steps.
+double epsilon_by_threshold(double q, double sigma, double steps, double delta) {
+  double best = 0;
+  for (int i = 0; i <= 400; ++i) {
+    const double c = -2 * sigma + (1 + 8 * sigma) * i / 400;
+    const double p_one = (1 - q) * phi(-c / sigma) + q * phi((1 - c) / sigma);
+    const double p = p_one < 1 ? -std::expm1(steps * std::log1p(-p_one)) : 1;
+    const double ln_q = std::min(0.0, ln_normal_tail(c / sigma) + std::log(steps));
+    if (p > delta) best = std::max(best, std::log(p - delta) - ln_q);
+  }
+  return best;
+}
+
+TEST(Pld, NeverBelowAThresholdTestEvenWithHardlyAnyNoise) {
+  const struct {
+    double q, sigma;
+    std::int64_t steps;
+    double delta;
+  } cases[] = {{0.01, 0.02, 12, 1e-5},         {0.029, 0.0316, 1505, 3.8e-5},
+               {0.00031, 0.0335, 10699, 5e-4}, {0.5, 0.001, 12, 1e-5},
+               {0.5, 0.05, 1000, 1e-5},        {0.04, 0.01, 100, 1e-5},
+               {0.5, 0.1, 30000, 1e-5},        {0.9, 0.05, 1000, 1e-5}};
+  for (const auto& c : cases) {
+    const Events events = {Phase{c.q, c.sigma, c.steps}};
+    PldOptions quick;
+    quick.points = 1 << 13;
+    quick.max_points = 1 << 17;
+    const double least = epsilon_by_threshold(c.q, c.sigma, static_cast<double>(c.steps), c.delta);
+    const double one_step =
+        epsilon_from_pld(Events{Phase{c.q, c.sigma, 1}}, c.delta, kZeroOut, quick).lower;
+    for (const auto adjacency : {kZeroOut, kReplaceOne}) {
+      const PldBracket found = epsilon_from_pld(events, c.delta, adjacency, quick);
+      EXPECT_GE(found.upper, least) << to_text(events[0]);
+      EXPECT_GE(found.upper, one_step) << to_text(events[0]);
+      EXPECT_GE(found.upper, found.lower);
+    }
+    // delta at an epsilon that is certainly too small cannot be small.
+    EXPECT_GE(delta_from_pld(events, least / 2, kZeroOut, quick).upper, c.delta);
+  }
+  EXPECT_EQ(epsilon_from_pld(Events{Phase{0.5, 1e-300, 12}}, 1e-5, kZeroOut).upper, kInfinity);
+  const Events joined = {Phase{0.01, 5, 1}, GaussianRelease{1, 0.0005}};
+  EXPECT_GE(epsilon_from_pld(joined, 1e-5, kZeroOut).upper, gaussian_epsilon(2000, 1e-5));
+}
+
+RC_GTEST_PROP(Pld, NeverBelowAThresholdTest, ()) {
+  const double q = std::pow(10.0, -0.001 * *rc::gen::inRange(50, 5000));
+  const double sigma = std::pow(10.0, 0.001 * *rc::gen::inRange(-2000, 300));
+  const auto steps = *rc::gen::inRange<std::int64_t>(1, 3000);
+  const double delta = std::pow(10.0, -*rc::gen::inRange(2, 12));
+  PldOptions quick;  // a coarse claim must be true as well
+  quick.points = 1 << 13;
+  quick.max_points = 1 << 16;
+  const auto found = epsilon_from_pld(Events{Phase{q, sigma, steps}}, delta, kZeroOut, quick);
+  RC_ASSERT(found.upper >= epsilon_by_threshold(q, sigma, static_cast<double>(steps), delta));
+  RC_ASSERT(found.lower <= found.upper);
+}
+
+TEST(Pld, TinyDeltasOfOneStepAreExact) {
+  for (const double q : {0.01, 0.3}) {
+    const auto found = epsilon_from_pld(Events{Phase{q, 1, 1}}, 1e-20, kZeroOut);
+    EXPECT_LT(found.upper - found.lower, 1e-4);
+    EXPECT_NEAR(found.upper, q == 0.01 ? 4.404189 : 8.175590, 1e-5);
+  }
 }
 
 RC_GTEST_PROP(Pld, BracketsHoldAndCoarseGridsClaimMore, ()) {
