@@ -106,6 +106,11 @@ void ReleaseChecks::noise(CheckWriter& write, int64_t least_coordinates) {
   const double charged = static_cast<double>(mechanism_.charges() - before);
   write.at_most("releases not charged, or charged twice",
                 std::abs(charged - static_cast<double>(steps)), 0);
+  // The reference noise is the program's own figure: sigma C and a margin for rounding, never less.
+  const double asked =
+      noise_stddev(plan_.noise_multiplier, plan_.clip_norm_l2, plan_.expected_batch_size) /
+      (plan_.noise_multiplier * plan_.clip_norm_l2);
+  write.at_most("noise asked for, short of sigma C", std::max(0.0, 1 - asked), 0);
   sample.start_second_session();
   mechanism_.resume();
   step_ = 0;

@@ -11,6 +11,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/report/privacy_card.h"
+#include "train/run_card.h"
 
 namespace sfumato::cli {
 namespace {
@@ -20,10 +21,14 @@ using Json = nlohmann::ordered_json;
 /// A claim may be this much below what is recomputed: other machines round differently.
 constexpr double kTolerance = 1e-6;
 
-/// A card's claim and what follows from its stages. Nothing here comes from the code that wrote it.
+/// A card's claim and what follows from its stages: events are rebuilt from the card's JSON, the
+/// accountant is this program's. (The independent check is with dp_accounting:
+/// tests/python/card_recomputed_by_dp_accounting.py.)
 struct Recomputation {
   std::string file;
-  double epsilon = 0, delta = 0;  ///< claimed
+  double epsilon = 0, delta = 0;                 ///< claimed
+  double epsilon_lower = 0;                      ///< claimed; 0 if nothing is
+  std::vector<std::pair<double, double>> curve;  ///< claimed (δ, ε) besides
   Accountant accountant = Accountant::kRdp;
   Adjacency adjacency = Adjacency::kZeroOut;
   std::int64_t candidates = 1;
@@ -47,6 +52,38 @@ PrivacyEvent event_of_first_version(const std::string& file, const Json& card, c
   return event_from_json(event);
 }
 
+/// More charges than the stage's event counts would be more than epsilon counts.
+void check_counted(const std::string& file, const Json& stage, const PrivacyEvent& event) {
+  const char* key = stage.contains("charged") ? "charged" : "steps_charged";
+  if (!stage.contains(key) || !stage[key].is_number()) return;
+  const Json json = sfumato::to_json(event);
+  const auto counted = json.at(json.contains("steps") ? "steps" : "count").get<std::int64_t>();
+  if (stage[key].get<double>() > static_cast<double>(counted))
+    throw PrivacyError(fmt::format(
+        "'{}' says that its stage {} charged {} releases, and counts {} of them: do not rely on "
+        "it; if the run is at hand, `sfumato ledger verify` tells what is wrong",
+        file, stage.value("name", Json()).dump(), stage[key].dump(), counted));
+}
+
+/// The points of the claimed curve.
+std::vector<std::pair<double, double>> curve_of(const std::string& file, const Json& card) {
+  std::vector<std::pair<double, double>> curve;
+  if (!card.contains("epsilon_at_delta")) return curve;
+  const Json& points = card["epsilon_at_delta"];
+  if (!points.is_array()) refuse(file, "epsilon_at_delta is no list");
+  for (const Json& point : points) {
+    const auto number = [&](const char* key) {
+      return point.is_object() && point.contains(key) && point[key].is_number()
+                 ? point[key].get<double>()
+                 : -1.0;
+    };
+    if (!(number("delta") > 0 && number("delta") < 1 && number("epsilon") >= 0))
+      refuse(file, "a point of epsilon_at_delta is no pair of a delta and an epsilon");
+    curve.emplace_back(number("delta"), number("epsilon"));
+  }
+  return curve;
+}
+
 /// One event per stage: `candidates` times over, but once where it was only declared.
 std::vector<PrivacyEvent> events_of(const std::string& file, const Json& card,
                                     std::int64_t candidates) {
@@ -60,6 +97,7 @@ std::vector<PrivacyEvent> events_of(const std::string& file, const Json& card,
       const PrivacyEvent event = card["schema_version"] == 1
                                      ? event_of_first_version(file, card, stage)
                                      : event_from_json(stage);
+      check_counted(file, stage, event);
       events.push_back(repeated(event, declared ? 1 : candidates));
     } catch (const DataError& error) {
       refuse(file, fmt::format("stage {}: {}", stage.value("name", Json()).dump(), error.what()));
@@ -73,6 +111,9 @@ Recomputation recompute(const std::string& file, const Json& card) {
   result.file = file;
   result.epsilon = card["epsilon"].get<double>();
   result.delta = card["delta"].get<double>();
+  if (card.contains("epsilon_lower") && card["epsilon_lower"].is_number())
+    result.epsilon_lower = card["epsilon_lower"].get<double>();
+  result.curve = curve_of(file, card);
   const auto text = [&](const char* key) {
     if (!card.contains(key) || !card[key].is_string())
       refuse(file, fmt::format("it does not say its {}", key));
@@ -106,10 +147,36 @@ const PrivacyStatement& by_its_accountant(const Recomputation& result) {
   return result.recomputed.front();
 }
 
+/// "" if what the card says besides its claim holds: no larger lower bound than the recomputed
+/// epsilon, and no point of the curve below what is recomputed as the card's writer does it, or
+/// with all the accountant's work.
+std::string curve_defect(const Recomputation& result) {
+  const PrivacyStatement& proven = by_its_accountant(result);
+  if (result.epsilon_lower > proven.epsilon * (1 + kTolerance))
+    return fmt::format(
+        "'{}' claims that epsilon is at least {}, but its stages cost at most {}: it was edited; "
+        "do not rely on it",
+        result.file, result.epsilon_lower, upper_bound_text(proven.epsilon));
+  for (const auto& [delta, epsilon] : result.curve) {
+    const auto below = [&, claimed = epsilon](double bound) {
+      return claimed < bound * (1 - kTolerance);
+    };
+    if (!below(curve_epsilon(result.accountant, result.events, delta, result.adjacency))) continue;
+    const double bound =
+        account_epsilon(result.accountant, result.events, delta, result.adjacency).epsilon;
+    if (!below(bound)) continue;
+    return fmt::format(
+        "'{}' claims epsilon {} at delta {} (epsilon_at_delta), but its stages cost {}: do not "
+        "rely on it; if the run is at hand, `sfumato ledger verify` tells what is wrong",
+        result.file, epsilon, delta, upper_bound_text(bound));
+  }
+  return {};
+}
+
 /// "" if the claim holds.
 std::string defect(const Recomputation& result) {
   const PrivacyStatement& proven = by_its_accountant(result);
-  if (result.epsilon >= proven.epsilon * (1 - kTolerance)) return {};
+  if (result.epsilon >= proven.epsilon * (1 - kTolerance)) return curve_defect(result);
   return fmt::format(
       "'{}' claims epsilon {} at delta {}, but its stages cost {} by its own accountant ({}): do "
       "not rely on it; if the run is at hand, `sfumato ledger verify` tells what is wrong",

@@ -10,6 +10,7 @@
 #include "cli/privacy_text.h"
 #include "cli/subcommands.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/printable.h"
 #include "sfumato/train/run_verification.h"
 #include "sfumato/train/use_witness.h"
 
@@ -24,6 +25,32 @@ struct LedgerOptions {
   std::string store;
   bool json = false;
 };
+
+/// Bytes that are no UTF-8 (paths may hold them) must not end the program.
+std::string dumped(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+void make_printable(std::string& text) { text = printable(text); }
+
+/// For a terminal: a ledger says what whoever wrote it liked.
+RunVerification printable_texts(RunVerification run) {
+  LedgerSummary& ledger = run.ledger;
+  ledger.path = printable(ledger.path.string());
+  for (std::string* text : {&ledger.run_id, &ledger.created, &ledger.version, &ledger.git_commit,
+                            &ledger.plan_hash, &ledger.last_event})
+    make_printable(*text);
+  for (LedgerSession& session : ledger.sessions)
+    for (std::string* text :
+         {&session.noise_key_id, &session.started, &session.version, &session.git_commit})
+      make_printable(*text);
+  if (run.plan) make_printable(run.plan->unit);
+  for (RunCheck& check : run.checks) {
+    make_printable(check.detail);
+    for (std::string& problem : check.problems) make_printable(problem);
+  }
+  return run;
+}
 
 Json finite(double value) { return std::isfinite(value) ? Json(value) : Json(); }
 
@@ -91,7 +118,7 @@ std::string privacy_lines(const RunVerification& run) {
   for (const StagePlan& stage : plan.stages) {
     const auto charged = run.ledger.stage_charges.find(stage.name);
     text += fmt::format(
-        "  stage       {}: {}, {}\n", stage.name, to_text(stage.event),
+        "  stage       {}: {}, {}\n", printable(stage.name), to_text(stage.event),
         stage.declared
             ? "made elsewhere"
             : fmt::format("{} releases made",
@@ -130,7 +157,7 @@ std::string to_text(const RunVerification& run) {
 }
 
 std::string check_table(const RunVerification& run) {
-  std::string text = fmt::format("{}: {}\n", run.ledger.path.string(), run.verdict());
+  std::string text = fmt::format("{}: {}\n", run.ledger.path.string(), run.headline());
   if (run.statement)
     text += fmt::format("  epsilon {}{} at delta {}, recomputed from the ledger ({} accountant)\n",
                         upper_bound_text(run.statement->epsilon),
@@ -170,15 +197,16 @@ Json store_json(const StoreSummary& summary) {
 }
 
 std::string to_text(const StoreSummary& summary, const std::string& store) {
-  std::string text =
-      fmt::format("Record store {}: used by {} private run(s)\n", store, summary.runs.size());
+  std::string text = fmt::format("Record store {}: used by {} private run(s)\n", printable(store),
+                                 summary.runs.size());
   for (const StoreRun& run : summary.runs) {
     const std::string counted = run.counted_from == "plan"
                                     ? "all planned steps counted: it was last heard of running"
                                     : fmt::format("by its {}", run.counted_from);
-    text += fmt::format("  {}  epsilon {} at delta {}{}; {} steps ({}), {}\n", run.use.run_id,
-                        upper_bound_text(run.epsilon), run.use.plan.delta,
-                        run.use.insecure ? " VOID" : "", run.charged_steps, counted, run.use.place);
+    text += fmt::format("  {}  epsilon {} at delta {}{}; {} steps ({}), {}\n",
+                        printable(run.use.run_id), upper_bound_text(run.epsilon),
+                        run.use.plan.delta, run.use.insecure ? " VOID" : "", run.charged_steps,
+                        counted, printable(run.use.place));
   }
   if (summary.runs.empty()) return text;
   text +=
@@ -187,31 +215,31 @@ std::string to_text(const StoreSummary& summary, const std::string& store) {
   if (summary.together)
     text += fmt::format("All runs together: epsilon {} at delta {} ({} adjacency, {}).\n",
                         upper_bound_text(summary.together->epsilon), summary.together->delta,
-                        to_string(summary.together->adjacency), summary.runs.front().use.plan.unit);
+                        to_string(summary.together->adjacency),
+                        printable(summary.runs.front().use.plan.unit));
   else
-    text += fmt::format("A sum cannot be given: {}.\n", summary.why_not);
+    text += fmt::format("A sum cannot be given: {}.\n", printable(summary.why_not));
   return text + "Runs without privacy leave no note here.\n";
 }
 
 void show(const LedgerOptions& options) {
   if (is_store(options.run)) {
     const StoreSummary summary = summarize_uses(options.run);
-    fmt::print("{}",
-               options.json ? store_json(summary).dump(2) + "\n" : to_text(summary, options.run));
+    fmt::print("{}", options.json ? dumped(store_json(summary)) : to_text(summary, options.run));
     return;
   }
   const RunVerification run = verify_run({options.run, options.head, {}, /*ledger_only=*/true});
-  fmt::print("{}", options.json ? run_json(run).dump(2) + "\n" : to_text(run));
+  fmt::print("{}", options.json ? dumped(run_json(run)) : to_text(printable_texts(run)));
 }
 
 void verify(const LedgerOptions& options) {
   const RunVerification run =
       verify_run({options.run, options.head, options.store, /*ledger_only=*/false});
-  fmt::print("{}", options.json ? run_json(run).dump(2) + "\n" : check_table(run));
-  const std::vector<std::string> problems = run.problems();
+  fmt::print("{}", options.json ? dumped(run_json(run)) : check_table(printable_texts(run)));
+  const std::vector<std::string> problems = printable_texts(run).problems();
   if (!problems.empty())
-    throw PrivacyError(
-        fmt::format("'{}' does not verify:\n  {}", options.run, fmt::join(problems, "\n  ")));
+    throw PrivacyError(fmt::format("'{}' does not verify:\n  {}", printable(options.run),
+                                   fmt::join(problems, "\n  ")));
 }
 
 void add_common(CLI::App& sub, LedgerOptions& options, const std::string& what) {

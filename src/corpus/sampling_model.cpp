@@ -83,10 +83,33 @@ void find_classes(const UNet2DConfig& network, const Config& config, SamplingMod
   if (classes < rows) model.null_label = classes;
 }
 
+/// Counts that the claim on the card does not cover may be exact ones: what is drawn in their
+/// proportions would tell them.
+void check_covered(const fs::path& file, const std::string& bytes, const Json& card) {
+  constexpr const char* kRemedy =
+      "put the released file back beside its card, or move it away to draw all classes alike";
+  const std::string found = sha256_hex(bytes);
+  if (card.contains("stages") && card["stages"].is_array())
+    for (const Json& stage : card["stages"]) {
+      if (!stage.is_object() || stage.value("name", Json()) != "label_histogram") continue;
+      if (stage.value("result_sha256", Json()) == found) return;
+      throw DataError(fmt::format(
+          "'{}' is not what the card beside it counts as the stage 'label_histogram': its SHA-256 "
+          "is {}, on the card {}; {}",
+          file.string(), found, stage.value("result_sha256", Json()).dump(), kRemedy));
+    }
+  throw DataError(
+      fmt::format("'{}' is there, but the card beside it counts no stage 'label_histogram': its "
+                  "counts may be exact ones, which sampling would give away; {}",
+                  file.string(), kRemedy));
+}
+
 /// The shares of the classes in a released label histogram; empty where there is none.
-std::vector<double> proportions_in(const fs::path& file) {
+std::vector<double> proportions_in(const fs::path& file, const Json& card) {
   if (!fs::exists(file)) return {};
-  const nlohmann::json histogram = read_json(file);
+  const std::string bytes = read_file(file);
+  check_covered(file, bytes, card);
+  const nlohmann::json histogram = parse_json(bytes, fmt::format("'{}'", file.string()));
   const auto refuse = [&] {
     throw DataError(
         fmt::format("'{}' is no label histogram: its 'proportions' must be numbers of "
@@ -181,7 +204,7 @@ SamplingModel open_sampling_model(const ModelPlace& place, Config& config) {
   model.shape = shape_of(network, model.card, config);
   find_classes(network, config, model);
   if (model.num_classes > 0)
-    model.class_proportions = proportions_in(place.model / "label_histogram.json");
+    model.class_proportions = proportions_in(place.model / "label_histogram.json", model.card);
   const fs::path named =
       fs::absolute(place.run.empty() ? place.model : place.run).lexically_normal();
   // Names only: a path could tell who made the corpus and where.

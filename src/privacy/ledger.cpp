@@ -170,6 +170,7 @@ Ledger::~Ledger() {
 Ledger::Ledger(Ledger&& other) noexcept
     : state_(std::move(other.state_)),
       file_(std::move(other.file_)),
+      on_charge_(std::move(other.on_charge_)),
       lock_fd_(std::exchange(other.lock_fd_, -1)),
       size_(other.size_),
       session_last_step_(other.session_last_step_),
@@ -242,6 +243,7 @@ ChargedStep Ledger::charge(std::int64_t optimizer_step, const SecureKey& noise_k
   ++session.charged_steps;
   session_last_step_ = optimizer_step;
   state_->last_optimizer_step = std::max(state_->last_optimizer_step, optimizer_step);
+  if (on_charge_) on_charge_();
   return ChargedStep(optimizer_step, release, session.noise_key_id);
 }
 
@@ -265,12 +267,41 @@ ChargedStep Ledger::charge_stage(const std::string& stage, const SecureKey& nois
   const LedgerSession& session = state_->sessions.back();
   append({{"kind", "stage"}, {"session", session.number}, {"stage", stage}, {"release", count}});
   state_->stage_charges[stage] = count;
+  if (on_charge_) on_charge_();
   return ChargedStep(-1, release, session.noise_key_id);
 }
 
 std::int64_t Ledger::charged_releases(const std::string& stage) const {
   const auto found = state_->stage_charges.find(stage);
   return found == state_->stage_charges.end() ? 0 : found->second;
+}
+
+void Ledger::record_result(const std::string& stage, const std::string& sha256) {
+  if (!in_session_)
+    throw PrivacyError("the ledger was opened but no session was started; resume it with a key");
+  const auto limits = stage_limits(json::parse(state_->plan));
+  const auto limit = limits.find(stage);
+  if (limit == limits.end() || charged_releases(stage) < limit->second)
+    throw PrivacyError(
+        fmt::format("the stage '{}' has no result yet: {} of {} releases are charged; note it when "
+                    "all are",
+                    stage, charged_releases(stage), limit == limits.end() ? 0 : limit->second));
+  if (!result_of(stage).empty())
+    throw PrivacyError(
+        fmt::format("the stage '{}' has its result already: SHA-256 {}", stage, result_of(stage)));
+  if (!is_sha256(sha256))
+    throw PrivacyError(
+        fmt::format("'{}' is no SHA-256 of what the stage '{}' released", sha256, stage));
+  append({{"kind", "result"},
+          {"session", static_cast<std::int64_t>(state_->sessions.size())},
+          {"stage", stage},
+          {"result", sha256}});
+  state_->stage_results[stage] = sha256;
+}
+
+std::string Ledger::result_of(const std::string& stage) const {
+  const auto found = state_->stage_results.find(stage);
+  return found == state_->stage_results.end() ? std::string() : found->second;
 }
 
 void Ledger::record_event(const std::string& kind, const json& fields) {

@@ -19,6 +19,8 @@ std::string plan_text(const nlohmann::ordered_json& plan);
 std::string seal_line(const nlohmann::ordered_json& line);
 /// Whether the line ends in the SHA-256 of what is before it.
 bool seal_holds(std::string_view line);
+/// Whether it looks like one: 64 digits of lower-case hexadecimal.
+bool is_sha256(std::string_view text);
 
 /// How many releases each side stage of a plan may make here, by name. Stages that are only
 /// declared were made elsewhere and may make none. What is no list of stages is none: reading the

@@ -16,6 +16,23 @@ using json = nlohmann::ordered_json;
 constexpr std::string_view kSealBegin = ",\"sha256\":\"";
 constexpr std::string_view kSealEnd = "\"}";
 constexpr std::size_t kSealSize = kSealBegin.size() + 64 + kSealEnd.size();
+/// No line of a ledger comes near; writing out what is nested without end would end the program.
+constexpr int kMaxDepth = 64;
+
+bool nested_too_deeply(std::string_view text) {
+  int depth = 0;
+  bool quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted && c == '\\') ++i;
+    if (c == '"') quoted = !quoted;
+    if (quoted) continue;
+    if (c == '[' || c == '{') ++depth;
+    if (c == ']' || c == '}') --depth;
+    if (depth > kMaxDepth) return true;
+  }
+  return false;
+}
 
 /// Follows a ledger line by line, as the writer did.
 class Reader {
@@ -71,7 +88,8 @@ class Reader {
   void line(std::string_view bytes) {
     ++found_.lines;
     if (!seal_holds(bytes)) problem("was edited or damaged: its own SHA-256 does not match");
-    const json object = json::parse(bytes, nullptr, /*allow_exceptions=*/false);
+    const json object =
+        nested_too_deeply(bytes) ? json() : json::parse(bytes, nullptr, /*allow_exceptions=*/false);
     if (!object.is_object()) {
       problem("is not a JSON object");
     } else {
@@ -83,22 +101,25 @@ class Reader {
     }
     found_.head_hash = sha256_hex(bytes);
     if (found_.head_hash == expected_head_) head_seen_ = true;
-    found_.history.push_back({found_.head_hash, found_.charged_steps, checkpoint_step_});
+    found_.history.push_back(
+        {found_.head_hash, found_.charged_steps, checkpoint_step_, checkpoint_});
   }
 
   void content(const json& object) {
     const std::string kind = text(object, "kind");
     checkpoint_step_ = -1;
+    checkpoint_.clear();
     if ((kind == "create") != (found_.lines == 1))
       problem(found_.lines == 1 ? "is not the first line of a ledger" : "starts a second ledger");
     if (kind == "create") create(object);
     if (kind == "create" || kind == "resume") session(object);
     if (kind == "charge") charge(object);
     if (kind == "stage") stage(object);
+    if (kind == "result") result(object);
     if (kind == "checkpoint") checkpoint(object);
     if (kind == "recovered") recovered(object);
-    const std::string_view known[] = {"create",    "resume", "charge",    "stage",
-                                      "recovered", "stop",   "checkpoint"};
+    const std::string_view known[] = {"create", "resume",    "charge", "stage",
+                                      "result", "recovered", "stop",   "checkpoint"};
     if (std::find(std::begin(known), std::end(known), kind) == std::end(known))
       problem(fmt::format("is of the unknown kind '{}'; was a newer version used?", kind));
     found_.last_event = kind;
@@ -161,7 +182,22 @@ class Reader {
     count_stage(name, integer(object, "release"), found_.stage_charges[name] + 1);
   }
 
+  void result(const json& object) {
+    const std::string name = text(object, "stage"), hash = text(object, "result");
+    if (!is_sha256(hash)) problem(fmt::format("the result of the stage '{}' is no SHA-256", name));
+    const auto limit = stage_limits_.find(name);
+    const auto charged = found_.stage_charges.find(name);
+    if (limit == stage_limits_.end())
+      problem(fmt::format("has a result of the stage '{}', which the plan does not know", name));
+    else if (charged == found_.stage_charges.end() || charged->second < limit->second)
+      problem(fmt::format("has a result of the stage '{}' before its last charge", name));
+    if (!found_.stage_results.emplace(name, hash).second)
+      problem(fmt::format("has a second result of the stage '{}'", name));
+  }
+
   void checkpoint(const json& object) {
+    const auto weights = object.find("checkpoint");
+    if (weights != object.end() && weights->is_string()) checkpoint_ = weights->get<std::string>();
     const auto step = object.find("step");
     if (step != object.end() && step->is_number_integer())
       checkpoint_step_ = step->get<std::int64_t>();
@@ -201,6 +237,7 @@ class Reader {
   LedgerSummary found_;
   std::map<std::string, std::int64_t> stage_limits_;
   std::int64_t checkpoint_step_ = -1;
+  std::string checkpoint_;
   std::string expected_head_;
   bool head_seen_;
   std::int64_t session_last_step_ = -1;
@@ -224,6 +261,10 @@ bool seal_holds(std::string_view line) {
   const std::string_view seal = line.substr(begin);
   return seal.starts_with(kSealBegin) && seal.ends_with(kSealEnd) &&
          seal.substr(kSealBegin.size(), 64) == sha256_hex(std::string(line.substr(0, begin)) + "}");
+}
+
+bool is_sha256(std::string_view text) {
+  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
 std::map<std::string, std::int64_t> stage_limits(const json& plan) {

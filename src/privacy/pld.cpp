@@ -217,7 +217,7 @@ class Evaluation {
   double releases_ = 1;
 };
 
-constexpr double kFirstCells = 1 << 20, kAllCells = 1 << 22;
+constexpr double kFirstCells = 1 << 19, kAllCells = 1 << 21;
 
 /// Refines the grid until the bracket is narrow: its width falls with the square of the spacing.
 template <typename Ask, typename Settles, typename Tolerance>

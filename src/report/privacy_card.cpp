@@ -70,6 +70,7 @@ Json stage_json(const PrivacyStage& stage) {
   if (!stage.clipping.empty()) json["clipping"] = stage.clipping;
   if (stage.expected_batch_size > 0) json["expected_batch_size"] = stage.expected_batch_size;
   json.update(stage.event);
+  if (!stage.result_sha256.empty()) json["result_sha256"] = stage.result_sha256;
   return json;
 }
 

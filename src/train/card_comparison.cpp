@@ -26,6 +26,10 @@ bool same(const Json& a, const Json& b) {
   return a == b;
 }
 
+ChargedReleases charged_in(const LedgerSummary& ledger) {
+  return {ledger.charged_steps, ledger.stage_charges, ledger.stage_results};
+}
+
 /// The stages of a card of schema version 1 had other names for two of their fields and left out
 /// what was always the same.
 Json upgraded(Json stage) {
@@ -46,6 +50,7 @@ void compare_stage(const Json& found, const PrivacyStage& expected, bool old,
     fields["clipping"] = expected.clipping;
     fields["expected_batch_size"] = expected.expected_batch_size;
   }
+  if (!expected.result_sha256.empty()) fields["result_sha256"] = expected.result_sha256;
   const Json stage = old ? upgraded(found) : found;
   for (const auto& [key, value] : fields.items()) {
     if (old && !stage.contains(key)) continue;
@@ -53,14 +58,19 @@ void compare_stage(const Json& found, const PrivacyStage& expected, bool old,
       differences.push_back(fmt::format("stage '{}': {} is {}, by the ledger {}", expected.name,
                                         key, field(stage, key).dump(), value.dump()));
   }
+  if (old || !stage.is_object()) return;
+  // What is read with the rest may change what the rest means, as a truncation does.
+  for (const auto& [key, value] : stage.items())
+    if (key != "name" && !fields.contains(key))
+      differences.push_back(fmt::format("stage '{}': {} is {}, by the ledger there is none",
+                                        expected.name, key, value.dump()));
 }
 
 void compare_stages(const Json& card, const RunVerification& run,
                     std::vector<std::string>& differences) {
   const bool old = field(card, "schema_version") == 1;
   const Json& found = field(card, "stages");
-  const std::vector<PrivacyStage> expected =
-      card_stages(*run.plan, {run.ledger.charged_steps, run.ledger.stage_charges});
+  const std::vector<PrivacyStage> expected = card_stages(*run.plan, charged_in(run.ledger));
   std::vector<bool> known(found.is_array() ? found.size() : 0, false);
   for (const PrivacyStage& stage : expected) {
     std::size_t at = 0;
@@ -79,14 +89,38 @@ void compare_stages(const Json& card, const RunVerification& run,
           fmt::format("stage {} is not in the ledger", field(found[i], "name").dump()));
 }
 
+/// Numbers within the tolerance, everything else exactly, at any depth.
+bool alike(const Json& a, const Json& b) {
+  if (a.is_number() && b.is_number()) {
+    const double x = a.get<double>(), y = b.get<double>();
+    return std::abs(x - y) <= kTolerance * std::max(std::abs(x), std::abs(y));
+  }
+  if (a.type() != b.type() || a.size() != b.size()) return false;
+  if (a.is_object()) {
+    for (const auto& [key, value] : a.items())
+      if (!b.contains(key) || !alike(value, b[key])) return false;
+    return true;
+  }
+  return a.is_array() ? std::equal(a.begin(), a.end(), b.begin(), alike) : a == b;
+}
+
+/// The card that the ledger's charges earn. Its statement is that of `claimed` where that is the
+/// same number but for the last digits.
+Json earned_card(const RunVerification& run, const Json& claimed) {
+  const MechanismPlan& plan = *run.plan;
+  PrivacyCard card;
+  card.status = PrivacyCard::Status::kNotPrivate;
+  if (plan.is_private) {
+    card = claim_card(plan, charged_in(run.ledger));
+    if (claimed.is_number() && alike(claimed, card.epsilon)) card.epsilon = claimed.get<double>();
+    if (run.ledger.insecure()) card.status = PrivacyCard::Status::kVoid;
+  }
+  return to_json(card);
+}
+
 void compare_claim(const Json& card, const RunVerification& run,
                    std::vector<std::string>& differences) {
   const MechanismPlan& plan = *run.plan;
-  const auto differ = [&](const char* key, const Json& expected) {
-    if (!same(field(card, key), expected))
-      differences.push_back(
-          fmt::format("{} is {}, by the ledger {}", key, field(card, key).dump(), expected.dump()));
-  };
   if (!plan.is_private || run.ledger.insecure()) {
     differences.push_back(fmt::format("it claims privacy, but {}",
                                       plan.is_private
@@ -103,7 +137,27 @@ void compare_claim(const Json& card, const RunVerification& run,
   if (lower.is_number() && lower.get<double>() > proven * (1 + kTolerance))
     differences.push_back(
         fmt::format("epsilon_lower is {}, above the recomputed epsilon {}", lower.dump(), proven));
-  differ("delta", plan.delta);
+  if (!same(field(card, "delta"), plan.delta))
+    differences.push_back(
+        fmt::format("delta is {}, by the ledger {}", field(card, "delta").dump(), plan.delta));
+}
+
+/// Everything else that follows from the ledger alone. (Cards of schema version 1 hold less and
+/// said it in other words.)
+void compare_derived(const Json& card, const RunVerification& run,
+                     std::vector<std::string>& differences) {
+  const Json earned = earned_card(run, field(card, "epsilon"));
+  for (const char* key :
+       {"status", "statement", "epsilon", "epsilon_lower", "delta", "order", "grid", "selection",
+        "epsilon_at_delta", "largest_true_positive_rate", "recompute", "not_covered"}) {
+    if (alike(field(card, key), earned[key])) continue;
+    if (earned[key].is_array()) {
+      differences.push_back(fmt::format("{} is not what follows from the ledger", key));
+      continue;
+    }
+    differences.push_back(fmt::format("{} is {}, by the ledger {}", key, field(card, key).dump(),
+                                      earned[key].dump()));
+  }
 }
 
 }  // namespace
@@ -127,6 +181,7 @@ std::vector<std::string> card_differences(const Json& card, const RunVerificatio
   differ("plan_hash", ledger.plan_hash);
   if (field(card, "schema_version") != 1) differ("candidates", plan.candidates);
   compare_stages(card, run, differences);
+  if (field(card, "schema_version") != 1) compare_derived(card, run, differences);
   const Json& head = field(card, "ledger_head_hash");
   const bool in_chain =
       head.is_string() && std::any_of(ledger.history.begin(), ledger.history.end(),

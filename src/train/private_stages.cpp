@@ -7,6 +7,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
+#include "sfumato/core/sha256.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/train/private_statistics.h"
 #include "sfumato/train/stage_budget.h"
@@ -14,12 +15,27 @@
 namespace sfumato {
 namespace {
 
+/// The result must be the one that the stage's charges paid for: what it holds goes into the
+/// weights and out with them.
+void check_result(const std::string& stage, const Ledger& ledger,
+                  const std::filesystem::path& file) {
+  const std::string noted = ledger.result_of(stage), found = sha256_hex(read_file(file));
+  if (found == noted) return;
+  throw PrivacyError(fmt::format(
+      "'{}' is not what the stage '{}' released: its SHA-256 is {}, and the ledger notes {}; put "
+      "the released file back, or start a new run in another run.dir",
+      file.string(), stage, found, noted.empty() ? "none (an interruption lost it)" : noted));
+}
+
 /// Whether the stage is done; false: not begun.
 bool is_done(const StagePlan& stage, const Ledger& ledger, const std::filesystem::path& file) {
   const int64_t planned = std::get<Phase>(stage.event).steps;
   const int64_t charged = ledger.charged_releases(stage.name);
   const bool there = std::filesystem::exists(file);
-  if (charged == planned && there) return true;
+  if (charged == planned && there) {
+    check_result(stage.name, ledger, file);
+    return true;
+  }
   if (charged == 0 && !there) return false;
   if (charged == 0)
     throw PrivacyError(fmt::format(
@@ -38,12 +54,18 @@ bool is_done(const StagePlan& stage, const Ledger& ledger, const std::filesystem
 
 }  // namespace
 
+std::filesystem::path stage_file(const std::filesystem::path& release, const std::string& stage) {
+  if (stage == "label_histogram") return release / "label_histogram.json";
+  if (stage == "central_images") return release / "central_images.safetensors";
+  return {};
+}
+
 std::filesystem::path label_histogram_file(const RunDirectory& run) {
-  return run.release() / "label_histogram.json";
+  return stage_file(run.release(), "label_histogram");
 }
 
 std::filesystem::path central_images_file(const RunDirectory& run) {
-  return run.release() / "central_images.safetensors";
+  return stage_file(run.release(), "central_images");
 }
 
 void run_private_stages(const Config& config, const MechanismPlan& plan, const RecordStore& store,
@@ -61,6 +83,7 @@ void run_private_stages(const Config& config, const MechanismPlan& plan, const R
       write_json_atomic(file, to_json(release_label_histogram(store, stage, ledger, key)));
     else
       release_central_images(store, stage, central_images_divisor(config), ledger, key).save(file);
+    ledger.record_result(stage.name, sha256_hex(read_file(file)));
     log_info(fmt::format("stage {}: released to {}", stage.name, file.string()));
   }
 }

@@ -8,6 +8,7 @@
 #include "sfumato/core/sha256.h"
 #include "sfumato/generate/noise_schedule.h"
 #include "sfumato/generate/sampler.h"
+#include "sfumato/generate/weights_hash.h"
 #include "sfumato/grad/clipped_sum.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/report/html_report.h"
@@ -41,9 +42,12 @@ PrivacyCard mechanism_card(const ReleaseInputs& inputs) {
     card.plan_hash = plan.hash();
     return card;
   }
-  ChargedReleases charged{inputs.ledger->charged_steps(), {}};
-  for (const StagePlan& stage : plan.stages)
+  ChargedReleases charged{inputs.ledger->charged_steps(), {}, {}};
+  for (const StagePlan& stage : plan.stages) {
     charged.stages[stage.name] = inputs.ledger->charged_releases(stage.name);
+    if (const std::string result = inputs.ledger->result_of(stage.name); !result.empty())
+      charged.results[stage.name] = result;
+  }
   card = claim_card(plan, charged);
   card.noise =
       "ChaCha20 (256-bit key from the operating system, never stored), Box-Muller with a 64-bit "
@@ -62,17 +66,20 @@ PrivacyCard mechanism_card(const ReleaseInputs& inputs) {
   return card;
 }
 
-PrivacyCard make_card(const ReleaseInputs& inputs, const std::string& weights_sha256) {
+PrivacyCard make_card(const ReleaseInputs& inputs, const std::string& weights_hash) {
   PrivacyCard card = mechanism_card(inputs);
   card.data_manifest_hash = inputs.store.manifest_hash();
-  card.weights_sha256 = weights_sha256;
+  card.weights_sha256 = weights_hash;
   card.image_size = inputs.store.height();
   card.channels = inputs.store.channels();
   card.num_classes = inputs.store.num_classes();
-  if (!inputs.config.model.init().empty())
-    card.public_data.push_back(
-        fmt::format("pretrained weights '{}'",
-                    std::filesystem::path(inputs.config.model.init()).filename().string()));
+  if (!inputs.config.model.init().empty()) {
+    const std::filesystem::path init = inputs.config.model.init();
+    const bool pipeline = std::filesystem::is_directory(init / "unet");
+    card.public_data.push_back(fmt::format("pretrained weights '{}' (SHA-256 {})",
+                                           init.filename().string(),
+                                           weights_sha256(pipeline ? init / "unet" : init)));
+  }
   return card;
 }
 

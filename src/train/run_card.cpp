@@ -19,23 +19,14 @@ std::int64_t releases_of(const PrivacyEvent& event) {
   return json.at(json.contains("steps") ? "steps" : "count").get<std::int64_t>();
 }
 
-/// A point of the curve; with less work than the claim itself, which only makes it larger.
-double curve_epsilon(const MechanismPlan& plan, const std::vector<PrivacyEvent>& events,
-                     double delta) {
-  const Accountant accountant = parse_accountant(plan.accountant);
-  if (accountant != Accountant::kPld)
-    return account_epsilon(accountant, events, delta, plan.adjacency).epsilon;
-  PldOptions options;
-  options.tolerance = 2e-3;
-  options.points = 1 << 14;
-  return epsilon_from_pld(events, delta, plan.adjacency, options).upper;
-}
-
 void add_curve(const MechanismPlan& plan, std::int64_t steps, PrivacyCard& card) {
   const std::vector<PrivacyEvent> events = plan.events(steps);
+  const Accountant accountant = parse_accountant(plan.accountant);
   std::vector<std::pair<double, double>> curve = {{card.delta, card.epsilon}};
   for (const double delta : kDeltas) {
-    const double epsilon = delta == card.delta ? card.epsilon : curve_epsilon(plan, events, delta);
+    const double epsilon = delta == card.delta
+                               ? card.epsilon
+                               : curve_epsilon(accountant, events, delta, plan.adjacency);
     if (!std::isfinite(epsilon)) continue;
     curve.emplace_back(delta, epsilon);
     if (delta <= kLargestListedDelta) card.epsilon_at_delta.emplace_back(delta, epsilon);
@@ -45,6 +36,16 @@ void add_curve(const MechanismPlan& plan, std::int64_t steps, PrivacyCard& card)
 }
 
 }  // namespace
+
+double curve_epsilon(Accountant accountant, std::span<const PrivacyEvent> events, double delta,
+                     Adjacency adjacency) {
+  if (accountant != Accountant::kPld)
+    return account_epsilon(accountant, events, delta, adjacency).epsilon;
+  PldOptions options;
+  options.tolerance = 2e-3;
+  options.points = 1 << 14;
+  return epsilon_from_pld(events, delta, adjacency, options).upper;
+}
 
 std::vector<PrivacyStage> card_stages(const MechanismPlan& plan, const ChargedReleases& charged) {
   std::vector<PrivacyStage> stages;
@@ -59,6 +60,8 @@ std::vector<PrivacyStage> card_stages(const MechanismPlan& plan, const ChargedRe
                                                     : found->second;
     stage.clip_norm_l2 = planned.clip_norm_l2;
     stage.declared = planned.declared;
+    if (const auto result = charged.results.find(planned.name); result != charged.results.end())
+      stage.result_sha256 = result->second;
     stages.push_back(stage);
   }
   PrivacyStage training;

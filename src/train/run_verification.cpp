@@ -1,6 +1,7 @@
 #include "sfumato/train/run_verification.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,12 +10,17 @@
 
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
+#include "sfumato/core/sha256.h"
 #include "sfumato/core/text.h"
 #include "sfumato/generate/weights_hash.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/report/privacy_card.h"
+#include "sfumato/train/private_stages.h"
 #include "sfumato/train/use_witness.h"
 #include "train/card_comparison.h"
+#include "train/checkpoint_binding.h"
+#include "train/configuration_comparison.h"
 
 namespace sfumato {
 namespace {
@@ -80,7 +86,7 @@ RunCheck check_mechanism(RunVerification& run) {
       problems.push_back(fmt::format("'{}', line 1: allows {} charges, the plan only {} steps",
                                      ledger.path.string(), ledger.max_charged_steps,
                                      run.plan->steps));
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {  // whatever was written there
     run.plan.reset();
     run.statement.reset();
     problems.push_back(fmt::format("'{}', line 1: {}", ledger.path.string(), error.what()));
@@ -97,6 +103,12 @@ RunCheck check_card(const RunVerification& run, const nlohmann::ordered_json& ca
         fmt::format("'{}': {}; `sfumato train --resume` writes the card again from "
                     "the ledger",
                     path.string(), difference));
+  const fs::path page = fs::path(path).replace_extension(".md");
+  if (fs::exists(page) && read_file(page) != card_markdown(card))
+    problems.push_back(
+        fmt::format("'{}' does not say what the card beside it says; `sfumato train --resume` "
+                    "writes both again",
+                    page.string()));
   return outcome_of("privacy card",
                     fmt::format("agrees with the ledger ({})", card["status"].get<std::string>()),
                     problems);
@@ -128,37 +140,38 @@ void check_release(RunVerification& run, const fs::path& folder) {
     const nlohmann::ordered_json card = read_privacy_card(path);
     run.checks.push_back(check_card(run, card, path));
     run.checks.push_back(check_weights(card, release));
-  } catch (const DataError& error) {
-    run.checks.push_back(outcome_of("privacy card", {}, {error.what()}));
+  } catch (const std::exception& error) {
+    run.checks.push_back(
+        outcome_of("privacy card", {}, {fmt::format("'{}': {}", path.string(), error.what())}));
   }
 }
 
-/// What config.yaml says of the mechanism, where it says it in so many words.
-std::vector<std::string> configuration_differences(const Config& config,
-                                                   const MechanismPlan& plan) {
-  const MechanismSettings& m = config.mechanism;
-  std::vector<std::string> differences;
-  const auto compare = [&](const char* key, const auto& here, const auto& frozen) {
-    if (here != frozen)
-      differences.push_back(fmt::format("{} is {}, in the ledger {}", key,
-                                        nlohmann::json(here).dump(),
-                                        nlohmann::json(frozen).dump()));
-  };
-  compare("privacy.enabled", config.privacy.enabled(), plan.is_private);
-  compare("mechanism.sample_rate", m.sample_rate(), plan.sample_rate);
-  compare("mechanism.steps", m.steps(), plan.steps);
-  compare("mechanism.clip_norm_l2", m.clip_norm_l2(), plan.clip_norm_l2);
-  compare("mechanism.clipping", m.clipping(), plan.clipping);
-  compare("mechanism.expected_batch_size", m.expected_batch_size(), plan.expected_batch_size);
-  compare("mechanism.delta", m.delta(), plan.delta);
-  compare("mechanism.adjacency", m.adjacency(), to_string(plan.adjacency));
-  compare("mechanism.accountant", m.accountant(), plan.accountant);
-  compare("mechanism.candidates", m.candidates(), plan.candidates);
-  if (m.noise_multiplier())
-    compare("mechanism.noise_multiplier", *m.noise_multiplier(), plan.noise_multiplier);
-  if (m.target_epsilon())
-    compare("mechanism.target_epsilon", *m.target_epsilon(), plan.target_epsilon.value_or(0));
-  return differences;
+/// What the stages released is what their charges paid for.
+RunCheck check_results(const RunVerification& run, const fs::path& folder) {
+  const std::string name = "stage results";
+  if (folder.empty()) return not_checked(name, "there are none (release/)");
+  std::vector<std::string> problems, missing, found;
+  for (const char* stage : {"label_histogram", "central_images"}) {
+    const fs::path file = stage_file(folder / "release", stage);
+    const auto noted = run.ledger.stage_results.find(stage);
+    const bool is_noted = noted != run.ledger.stage_results.end();
+    if (!fs::exists(file)) {
+      if (is_noted) missing.push_back(file.filename().string());
+      continue;
+    }
+    found.push_back(stage);
+    const std::string hash = sha256_hex(read_file(file));
+    if (!is_noted || noted->second != hash)
+      problems.push_back(fmt::format(
+          "'{}': its SHA-256 is {}, and the ledger notes {} as what the stage '{}' released; put "
+          "the released file back, or move away what is not this run's",
+          file.string(), hash, is_noted ? noted->second : "nothing", stage));
+  }
+  if (problems.empty() && !missing.empty())
+    return not_checked(name, fmt::format("not here: {}", fmt::join(missing, ", ")));
+  return outcome_of(
+      name, found.empty() ? "there are none" : fmt::format("{} as noted", fmt::join(found, ", ")),
+      problems);
 }
 
 /// The run's configuration; null where it has none. `problem`: it cannot be read.
@@ -167,7 +180,7 @@ std::unique_ptr<Config> read_configuration(const fs::path& folder, std::string& 
   if (folder.empty() || !fs::exists(path)) return nullptr;
   try {
     return load_config(path, {});
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     problem = error.what();
     return nullptr;
   }
@@ -186,35 +199,7 @@ RunCheck check_configuration(const RunVerification& run, const Config* config,
         fmt::format("'{}': {}; put back the configuration that the run was started "
                     "with",
                     (folder / "config.yaml").string(), difference));
-  return outcome_of("configuration", "describes the frozen mechanism", problems);
-}
-
-/// What is wrong with one checkpoint, "" if nothing; `line` is where its head is in the chain.
-std::string checkpoint_defect(const LedgerSummary& ledger, const nlohmann::json& state,
-                              std::int64_t step, std::int64_t& line) {
-  if (!state.is_object()) return "its state.json is damaged";
-  const auto text = [&](const char* key) {
-    return state.contains(key) && state[key].is_string() ? state[key].get<std::string>() : "";
-  };
-  const std::string head = text("ledger_head");
-  const auto point = std::find_if(ledger.history.begin(), ledger.history.end(),
-                                  [&](const LedgerPoint& p) { return p.hash == head; });
-  if (point == ledger.history.end())
-    return fmt::format(
-        "the ledger lacks the line {} that it was saved at: the ledger was rolled back or "
-        "replaced, "
-        "or the checkpoint is another run's",
-        head.empty() ? "(none noted)" : head);
-  line = point - ledger.history.begin() + 1;
-  if (state.value("charged_steps", nlohmann::json()) != point->charged_steps)
-    return fmt::format("says {} charged steps, the ledger {} at line {}",
-                       state.value("charged_steps", nlohmann::json()).dump(), point->charged_steps,
-                       line);
-  if (point->checkpoint_step != step || state.value("step", nlohmann::json()) != step)
-    return fmt::format("is not the checkpoint of step {} that line {} of the ledger notes", step,
-                       line);
-  if (text("plan_hash") != ledger.plan_hash) return "belongs to another mechanism";
-  return {};
+  return outcome_of("configuration", "sets nothing else than the frozen mechanism", problems);
 }
 
 RunCheck check_checkpoints(const LedgerSummary& ledger, const fs::path& folder) {
@@ -234,8 +219,8 @@ RunCheck check_checkpoints(const LedgerSummary& ledger, const fs::path& folder) 
     std::string defect;
     std::int64_t line = 0;
     try {
-      defect = checkpoint_defect(ledger, read_json(path / "state.json"), step, line);
-    } catch (const DataError& error) {
+      defect = checkpoint_defect(ledger, read_checkpoint(path), step, line);
+    } catch (const std::exception& error) {
       defect = error.what();
     }
     if (defect.empty() && line <= earlier_line)
@@ -264,15 +249,23 @@ RunCheck check_witness(const LedgerSummary& ledger, const fs::path& given, const
                                               store.string()));
   try {
     const auto use = read_use(store, ledger.run_id);
+    if (!use && !was_witnessed(ledger))
+      return not_checked("witness",
+                         fmt::format("run {} never kept a note in a record store", ledger.run_id));
     if (!use)
-      return not_checked("witness", fmt::format("the record store '{}' has no note of run {}",
-                                                store.string(), ledger.run_id));
+      return outcome_of(
+          "witness", {},
+          {fmt::format(
+              "the record store '{}' has no note of run {}, and '{}' says that one was kept: it "
+              "was removed, so that charges may have been forgotten; put uses/{}.json back, or "
+              "name the store that the run used with --store",
+              store.string(), ledger.run_id, ledger.path.string(), ledger.run_id)});
     std::vector<std::string> problems;
     if (const std::string found = contradiction(*use, ledger); !found.empty())
       problems.push_back(found);
     return outcome_of("witness", fmt::format("'{}' knows no more than the ledger", store.string()),
                       problems);
-  } catch (const DataError& error) {
+  } catch (const std::exception& error) {
     return outcome_of("witness", {}, {error.what()});
   }
 }
@@ -301,6 +294,14 @@ std::string RunVerification::verdict() const {
   return ledger.insecure() ? "VOID" : "sound";
 }
 
+std::string RunVerification::headline() const {
+  const auto left_out = std::count_if(checks.begin(), checks.end(), [](const RunCheck& check) {
+    return check.outcome == Outcome::kNotChecked;
+  });
+  if (left_out == 0) return verdict();
+  return fmt::format("{} ({} check{} not made)", verdict(), left_out, left_out == 1 ? "" : "s");
+}
+
 RunVerification verify_run(const RunVerificationOptions& options) {
   const Places places = places_of(options.run);
   RunVerification run;
@@ -309,6 +310,7 @@ RunVerification verify_run(const RunVerificationOptions& options) {
   run.checks.push_back(check_mechanism(run));
   if (options.ledger_only) return run;
   check_release(run, places.run);
+  run.checks.push_back(check_results(run, places.run));
   std::string problem;
   const auto config = read_configuration(places.run, problem);
   run.checks.push_back(check_configuration(run, config.get(), problem, places.run));

@@ -32,6 +32,7 @@
 #include "sfumato/train/setup.h"
 #include "sfumato/train/use_witness.h"
 #include "sfumato/train/warm_up.h"
+#include "train/checkpoint_binding.h"
 #include "train/release.h"
 
 namespace sfumato {
@@ -109,6 +110,7 @@ Training::Training(const Config& config, bool resume)
       sampler_(key_, plan_.sample_rate),
       progress_(std::cerr, ::isatty(STDERR_FILENO) != 0, 10) {
   check_store_fits(store_, network_->config(), config);
+  if (plan_.is_private) check_init_is_public(config, store_);
   gradients_.verify();
   prepare_batches();
   open_run(resume);
@@ -144,6 +146,7 @@ void Training::open_run(bool resume) {
     ledger_.emplace(
         Ledger::create(run_.ledger(), plan_.to_json(), plan_.steps, key_, witness_->writable()));
   note_use();
+  if (ledger_) ledger_->on_charge([this] { witness_->note_if_due(*ledger_, run_.path()); });
   metrics_.emplace(metrics);
   tensorboard_.emplace(run_.private_folder() / "tensorboard");
 }
@@ -165,7 +168,8 @@ void Training::open_ledger(const std::optional<Checkpoint>& checkpoint, bool has
         fmt::format("'{}' is the ledger of a private run: it cannot go on with "
                     "privacy.enabled = false; choose another run.dir",
                     path));
-  witness_->check(verify_ledger(run_.ledger()));
+  const LedgerSummary found = verify_ledger(run_.ledger());
+  witness_->check(found);
   // The head that the checkpoint saw must still be in the chain: no lines were cut from the end.
   ledger_.emplace(Ledger::open(
       run_.ledger(), checkpoint ? checkpoint->state.value("ledger_head", "") : std::string{}));
@@ -174,6 +178,14 @@ void Training::open_ledger(const std::optional<Checkpoint>& checkpoint, bool has
   if (!difference.empty())
     throw PrivacyError("the mechanism of a run is frozen, but the configuration differs:\n" +
                        difference);
+  int64_t line = 0;
+  const std::string defect =
+      checkpoint ? checkpoint_defect(found, *checkpoint, checkpoint->step, line) : "";
+  if (!defect.empty())
+    throw PrivacyError(fmt::format(
+        "the checkpoint of step {} in '{}': {}; put back the checkpoint that the run saved, or "
+        "remove it to go on from an earlier one",
+        checkpoint->step, run_.checkpoints().string(), defect));
 }
 
 void Training::restore(const Checkpoint& checkpoint) {
@@ -237,7 +249,9 @@ void Training::one_step() {
   ema_.update();
   ++step_;
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  images_rate_.add(static_cast<double>(count), seconds.count());
+  // The batch size is secret, and the rate goes to the terminal: the expected one stands for it.
+  images_rate_.add(ledger_ ? plan_.expected_batch_size : static_cast<double>(count),
+                   seconds.count());
   step_rate_.add(1, seconds.count());
   if (step_ % config_.run.log_every() == 0 || step_ == 1) report_step(statistics, seconds.count());
 }
@@ -298,7 +312,8 @@ void Training::save_checkpoint() {
   checkpoint.optimizer = optimizer_.state();
   checkpoint.state = {{"plan_hash", plan_.hash()}, {"manifest_hash", store_.manifest_hash()}};
   if (ledger_) {
-    ledger_->record_event("checkpoint", {{"step", step_}});
+    ledger_->record_event("checkpoint",
+                          {{"step", step_}, {"checkpoint", checkpoint_sha256(checkpoint)}});
     checkpoint.state["ledger_head"] = ledger_->head_hash();
     checkpoint.state["charged_steps"] = ledger_->charged_steps();
   }

@@ -187,6 +187,12 @@ UseWitness::UseWitness(fs::path store) : store_(std::move(store)) {
 void UseWitness::check(const LedgerSummary& ledger) const {
   if (!ledger.problems.empty()) return;  // opening it says what is wrong
   const auto use = read_use(store_, ledger.run_id);
+  if (!use && was_witnessed(ledger))
+    log_warning(fmt::format(
+        "the record store '{}' has no note of run {}, although the run kept one: the note was "
+        "removed, or the store is a copy. Whether this ledger is an older copy that has forgotten "
+        "charges can no longer be told; go on only if you know that it is the newest",
+        store_.string(), ledger.run_id));
   if (!use) return;
   if (const std::string found = contradiction(*use, ledger); !found.empty())
     throw PrivacyError(found);
@@ -194,6 +200,17 @@ void UseWitness::check(const LedgerSummary& ledger) const {
 
 void UseWitness::note(const Ledger& ledger, const fs::path& run_folder, bool stopped) {
   if (!writable_) return;
+  try {
+    const auto there = read_use(store_, ledger.run_id());
+    if (there && there->head != last_head_)
+      if (const std::string found = contradiction(*there, verify_ledger(ledger.path()));
+          !found.empty())
+        throw PrivacyError(found);
+  } catch (const DataError& error) {
+    writable_ = false;
+    log_warning(fmt::format("the record store takes no more notes of this run: {}", error.what()));
+    return;
+  }
   const nlohmann::ordered_json note = {
       {"kind", kKind},
       {"schema_version", kSchemaVersion},
@@ -209,10 +226,22 @@ void UseWitness::note(const Ledger& ledger, const fs::path& run_folder, bool sto
       {"plan", nlohmann::ordered_json::parse(ledger.plan())}};
   try {
     write_json_atomic(note_path(store_, ledger.run_id()), note, 2, 0600);
+    last_head_ = ledger.head_hash();
+    last_time_ = std::chrono::steady_clock::now();
   } catch (const DataError& error) {
     writable_ = false;
     log_warning(fmt::format("the record store takes no more notes of this run: {}", error.what()));
   }
+}
+
+void UseWitness::note_if_due(const Ledger& ledger, const fs::path& run_folder) {
+  if (std::chrono::steady_clock::now() - last_time_ >= kNoteInterval)
+    note(ledger, run_folder, /*stopped=*/false);
+}
+
+bool was_witnessed(const LedgerSummary& ledger) {
+  return std::any_of(ledger.sessions.begin(), ledger.sessions.end(),
+                     [](const LedgerSession& session) { return session.witnessed; });
 }
 
 StoreSummary summarize_uses(const fs::path& store) {

@@ -19,12 +19,14 @@
 #include "sfumato/corpus/sampling_model.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/report/privacy_card.h"
+#include "support/error_message.h"
 #include "support/temp_folder.h"
 
 namespace sfumato {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -72,6 +74,15 @@ class SamplingTest : public testing::Test {
   }
 
   fs::path run() const { return temp_ / "run"; }
+
+  /// Puts a label histogram beside the weights, and its stage on their card.
+  void release_histogram(const std::string& bytes) const {
+    const fs::path path = run() / "release/privacy_card.json";
+    std::ofstream(run() / "release/label_histogram.json") << bytes;
+    auto card = read_privacy_card(path);
+    card["stages"] = {{{"name", "label_histogram"}, {"result_sha256", sha256_hex(bytes)}}};
+    write_json_atomic(path, card);
+  }
 
   static std::unique_ptr<Config> config(std::vector<std::string> overrides = {}) {
     overrides.push_back("sample.steps=6");
@@ -293,18 +304,33 @@ TEST_F(SamplingTest, ProportionsComeFromTheReleasedHistogram) {
     return open_sampling_model(find_model(run()), *config()).class_proportions;
   };
   EXPECT_THAT(proportions(), ElementsAre());
-  std::ofstream(file) << R"({"noisy_counts": [3, 1, -2], "proportions": [0.75, 0.25, 0]})";
+  release_histogram(R"({"noisy_counts": [3, 1, -2], "proportions": [0.75, 0.25, 0]})");
   EXPECT_THAT(proportions(), ElementsAre(0.75, 0.25, 0));
   for (const char* wrong :
        {R"([])", R"({})", R"({"proportions": 3})", R"({"proportions": [0.5, 0.4]})",
         R"({"proportions": [1.5, -0.5]})", R"({"proportions": ["a"]})", R"({"proportions": []})",
         R"({"proportions": [)"}) {
-    std::ofstream(file) << wrong;
+    release_histogram(wrong);
     EXPECT_THROW(proportions(), DataError) << wrong;
   }
   make_run(std::nullopt);  // a network without classes has no use for it
   std::ofstream(file) << R"({"proportions": [0.75, 0.25, 0]})";
   EXPECT_THAT(proportions(), ElementsAre());
+}
+
+TEST_F(SamplingTest, CountsThatTheCardDoesNotCoverAreRefused) {
+  const fs::path file = run() / "release/label_histogram.json";
+  const auto message = [&] {
+    return test::error_message<DataError>(
+        [&] { open_sampling_model(find_model(run()), *config()); });
+  };
+  std::ofstream(file) << R"({"proportions": [0.75, 0.25, 0]})";
+  EXPECT_THAT(message(), AllOf(HasSubstr("counts no stage"), HasSubstr("move it away")));
+  release_histogram(R"({"proportions": [0.75, 0.25, 0]})");
+  std::ofstream(file) << R"({"proportions": [0.25, 0.75, 0]})";
+  EXPECT_THAT(message(), AllOf(HasSubstr("is not what the card"), HasSubstr("move it away")));
+  fs::remove(run() / "release/privacy_card.json");
+  EXPECT_THAT(message(), HasSubstr("counts no stage"));
 }
 
 }  // namespace

@@ -74,6 +74,72 @@ TEST(LedgerStages, ShareOneCountOfReleasesWithTraining) {
   EXPECT_THAT(found.stage_charges, ElementsAre(Pair("histogram", 1), Pair("images", 3)));
 }
 
+TEST(LedgerStages, NoteWhatTheyReleasedOnceAndWhenAllIsCharged) {
+  TempFolder folder;
+  const auto path = folder / "l";
+  const SecureKey key = SecureKey::generate();
+  const std::string hash = sha256_hex("released"), other = sha256_hex("other");
+  Ledger ledger = Ledger::create(path, plan_with_stages(), 10, key);
+  EXPECT_THROW(ledger.record_result("histogram", hash), PrivacyError) << "nothing is charged";
+  (void)ledger.charge_stage("histogram", key);
+  (void)ledger.charge_stage("images", key);
+  EXPECT_THAT(message_of<PrivacyError>([&] { ledger.record_result("images", hash); }),
+              HasSubstr("1 of 3 releases"));
+  for (const char* stage : {"elsewhere", "curiosity", ""})
+    EXPECT_THROW(ledger.record_result(stage, hash), PrivacyError) << stage;
+  for (const std::string& wrong :
+       {std::string(), std::string("17 records"), hash + "0", std::string(64, 'A')})
+    EXPECT_THROW(ledger.record_result("histogram", wrong), PrivacyError) << wrong;
+  EXPECT_THROW(ledger.record_event("result", {}), PrivacyError);
+  EXPECT_EQ(ledger.result_of("histogram"), "");
+  ledger.record_result("histogram", hash);
+  EXPECT_THROW(ledger.record_result("histogram", other), PrivacyError) << "a second result";
+  EXPECT_EQ(ledger.result_of("histogram"), hash);
+  const LedgerSummary found = verify_ledger(path);
+  EXPECT_THAT(found.problems, ElementsAre());
+  EXPECT_THAT(found.stage_results, ElementsAre(Pair("histogram", hash)));
+  EXPECT_EQ(found.lines, 4) << "a refusal leaves no line";
+}
+
+TEST(LedgerStages, ForgedResultsAreProblems) {
+  const auto with_result = [](int charges, std::vector<json> results) {
+    TempFolder folder;
+    const auto path = folder / "l";
+    const SecureKey key = SecureKey::generate();
+    Ledger ledger = Ledger::create(path, plan_with_stages(), 10, key);
+    for (int i = 0; i < charges; ++i) (void)ledger.charge_stage("images", key);
+    auto lines = lines_of(path);
+    for (json result : results) {
+      json line = {{"line", lines.size() + 1}, {"kind", "result"}, {"session", 1}};
+      line.update(result);
+      line["previous"] = sha256_hex(lines.back());
+      lines.push_back(seal_line(line));
+    }
+    write_lines(path, lines);
+    return verify_ledger(path).problems;
+  };
+  const json good = {{"stage", "images"}, {"result", sha256_hex("x")}};
+  EXPECT_THAT(with_result(3, {good}), ElementsAre());
+  EXPECT_THAT(with_result(2, {good}), ElementsAre(HasSubstr("before its last charge")));
+  EXPECT_THAT(with_result(3, {good, good}), ElementsAre(HasSubstr("second result")));
+  EXPECT_THAT(with_result(3, {{{"stage", "images"}, {"result", "7"}}}),
+              ElementsAre(HasSubstr("no SHA-256")));
+  EXPECT_THAT(with_result(3, {{{"stage", "more"}, {"result", sha256_hex("x")}}}),
+              ElementsAre(HasSubstr("does not know")));
+  EXPECT_THAT(with_result(3, {{{"stage", 3}}}), testing::Not(ElementsAre()));
+}
+
+TEST(LedgerStages, TheObserverOfChargesRunsOnceTheyAreOnDisk) {
+  TempFolder folder;
+  const SecureKey key = SecureKey::generate();
+  Ledger ledger = Ledger::create(folder / "l", plan_with_stages(), 10, key);
+  std::vector<std::int64_t> lines;
+  ledger.on_charge([&] { lines.push_back(verify_ledger(folder / "l").lines); });
+  (void)ledger.charge_stage("images", key);
+  (void)ledger.charge(0, key);
+  EXPECT_THAT(lines, ElementsAre(2, 3));
+}
+
 TEST(LedgerStages, AreRefusedBeyondThePlan) {
   TempFolder folder;
   const SecureKey key = SecureKey::generate(), other = SecureKey::generate();

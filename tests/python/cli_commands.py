@@ -177,12 +177,25 @@ class Commands(unittest.TestCase):
         self.assertEqual((found["verdict"], found["problems"]), ("sound", []))
         self.assertEqual({check["name"]: check["outcome"] for check in found["checks"]},
                          dict.fromkeys(("ledger", "mechanism", "privacy card", "weights",
-                                        "configuration", "checkpoints", "witness"), "passed"))
+                                        "stage results", "configuration", "checkpoints",
+                                        "witness"), "passed"))
         self.assertEqual(found["statement"]["epsilon"], trained["epsilon"])
         table = run("ledger", "verify", folder).stdout
         for name in ("recomputed from the ledger", "witness", "passed"):
             self.assertIn(name, table)
         self.assertNotIn("not checked", table)
+        self.assertIn(": sound\n", table)
+        alone = run("ledger", "verify", folder / "ledger.jsonl", code=0)
+        self.assertNotIn("DAMAGED", alone.stdout)
+        copied = self.folder / "ledger_by_itself"
+        copied.write_text((folder / "ledger.jsonl").read_text())
+        self.assertIn(": sound (6 checks not made)\n", run("ledger", "verify", copied).stdout)
+        for text in ("[" * 300000 + "\n", "{}\n", "\x00\x1b[2J", '{"kind":"\\u001b[2J"}\n'):
+            copied.write_text(text)
+            refused = run("ledger", "verify", copied, code=PRIVACY)
+            self.assertIn("ledger_by_itself", refused.stderr)
+            self.assertNotIn("\x1b[2J", refused.stdout + refused.stderr)
+            self.assertNotIn("\x1b[2J", run("ledger", "show", copied).stdout)
         used = run_json("ledger", "show", store)
         self.assertEqual([use["charged_steps"] for use in used["runs"]], [2])
         self.assertAlmostEqual(used["together"]["epsilon"], trained["epsilon"], places=3)
@@ -208,7 +221,13 @@ class Commands(unittest.TestCase):
         account(PRIVACY, delta=whole["delta"] / 10)
         account(PRIVACY, candidates=2)
         account(PRIVACY, stages=whole["stages"] * 2)
-        for changes in ({"stages": []}, {"sampler": "shuffle"}, {"accountant": "guess"},
+        curve = whole["epsilon_at_delta"]
+        self.assertIn("epsilon_at_delta", account(
+            PRIVACY, epsilon_at_delta=[{**curve[-1], "epsilon": curve[-1]["epsilon"] / 2}]).stderr)
+        self.assertIn("at least", account(PRIVACY, epsilon_lower=whole["epsilon"] * 1.01).stderr)
+        self.assertIn("charged 7 releases", account(
+            PRIVACY, stages=[{**whole["stages"][-1], "charged": 7}]).stderr)
+        for changes in ({"stages": []}, {"epsilon_at_delta": [3]}, {"sampler": "shuffle"}, {"accountant": "guess"},
                         {"candidates": 0}, {"stages": [{"mechanism": "magic"}]}):
             self.assertIn("edited_card.json", account(DATA, **changes).stderr)
         self.assertIn("NOT PRIVATE", account(0, status="not_private", epsilon=None).stdout)

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include "sfumato/core/error.h"
+#include "sfumato/core/sha256.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/privacy/accountant.h"
@@ -147,6 +148,24 @@ TEST_F(StagesOfALedger, APartlyChargedStageIsRefused) {
   EXPECT_FALSE(fs::exists(central("run")));
 }
 
+TEST_F(StagesOfALedger, AResultIsTiedToItsFile) {
+  run_stages();
+  for (const auto& [stage, file] :
+       {std::pair{"label_histogram", histogram("run")}, {"central_images", central("run")}})
+    EXPECT_EQ(ledger_.result_of(stage), sha256_hex(read_file(file))) << stage;
+  EXPECT_NO_THROW(run_stages()) << "what is done stays as it is";
+  write_file_atomic(histogram("run"), R"({"proportions": [0.5, 0.5]})");
+  EXPECT_THAT(error_message<PrivacyError>([&] { run_stages(); }),
+              HasSubstr("is not what the stage 'label_histogram' released"));
+}
+
+TEST_F(StagesOfALedger, AFileThatTheLedgerDoesNotNoteIsRefused) {
+  (void)ledger_.charge_stage("label_histogram", key);
+  fs::create_directories(run.release());
+  write_file_atomic(histogram("run"), "{}");
+  EXPECT_THAT(error_message<PrivacyError>([&] { run_stages(); }), HasSubstr("notes none"));
+}
+
 TEST_F(StagesOfALedger, AFileWithoutAChargeIsNotThisRuns) {
   fs::create_directories(run.release());
   write_file_atomic(histogram("run"), "{}");
@@ -230,13 +249,16 @@ TEST_F(WarmUp, BatchesAreReleasedImagesWithTheirClasses) {
   EXPECT_FALSE(warm_up_batch(images, 0, 30, 8, 1, options).drawn.eps.equal(batch.drawn.eps));
 }
 
-TEST_F(WarmUp, ImagesOfAnotherShapeAreRefused) {
+TEST_F(WarmUp, ReplacedImagesAreRefusedBeforeTheyAreSeen) {
   start("run", kStages);
   copy_before_training("run", "again");
-  const at::Tensor images = CentralImages::load(central("run")).images;
-  CentralImages{images.narrow(1, 0, 1).clone()}.save(central("again"));
-  EXPECT_THAT(error_message<DataError>([&] { resume("again", with_warm_up()); }),
-              HasSubstr("do not fit"));
+  CentralImages images = CentralImages::load(central("run"));
+  images.images.add_(0.001);
+  images.save(central("again"));
+  EXPECT_THAT(error_message<PrivacyError>([&] { resume("again", with_warm_up()); }),
+              AllOf(HasSubstr("is not what the stage 'central_images' released"),
+                    HasSubstr("put the released file back")));
+  EXPECT_FALSE(fs::exists(checkpoint_path("again", 0)));
 }
 
 TEST_F(WarmUp, AStopIsHeardAndTheWarmUpBeginsAnew) {

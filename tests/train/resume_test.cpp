@@ -216,6 +216,53 @@ TEST_F(Resume, ALedgerThatIsGoneIsNotStartedAnew) {
   EXPECT_THAT(error_message<PrivacyError>([&] { resume("bare"); }), HasSubstr("ledger"));
 }
 
+// Also where only an earlier session drew its noise from it.
+TEST_F(Resume, ATestKeyInTheLedgerVoidsTheCard) {
+  start("run");
+  const auto plan = nlohmann::ordered_json::parse(ledger("run").plan);
+  copy_run("run", "again", 0);
+  fs::remove(folder / "again/ledger.jsonl");
+  {
+    const SecureKey key = SecureKey::insecure_for_tests(1);
+    Ledger ledger = Ledger::create(folder / "again/ledger.jsonl", plan, 6, key);
+    for (int step = 0; step < 2; ++step) (void)ledger.charge(step, key);
+  }
+  const TrainResult result = resume("again");
+  EXPECT_EQ(result.charged, 6);
+  const nlohmann::json card = read_json(result.release / "privacy_card.json");
+  EXPECT_EQ(card.at("status"), "void");
+  EXPECT_TRUE(card.at("epsilon").is_null());
+  EXPECT_THAT(card.at("reasons").dump(), HasSubstr("test key"));
+}
+
+TEST_F(Resume, WeightsOfAnotherRunAreRefused) {
+  start("run");
+  start("plain", {"privacy.enabled=false"});
+  for (const char* part : {"model.safetensors", "ema.safetensors"}) {
+    fs::remove_all(folder / "again");
+    copy_run("run", "again", 4);
+    fs::copy_file(checkpoint_path("plain", 4) / part, checkpoint_path("again", 4) / part,
+                  fs::copy_options::overwrite_existing);
+    const std::string before = read_file(folder / "again/ledger.jsonl");
+    EXPECT_THAT(error_message<PrivacyError>([&] { resume("again"); }),
+                AllOf(HasSubstr("were replaced"), HasSubstr("put back")));
+    EXPECT_EQ(read_file(folder / "again/ledger.jsonl"), before);
+    EXPECT_FALSE(fs::exists(folder / "again/release"));
+  }
+}
+
+TEST_F(Resume, ACheckpointThatNamesAnotherLineOfTheLedgerIsRefused) {
+  start("run");
+  copy_run("run", "again", 4);
+  const fs::path path = checkpoint_path("again", 4) / "state.json";
+  nlohmann::json state = read_json(path);
+  state["ledger_head"] = ledger("again").history.at(5).hash;
+  state["charged_steps"] = ledger("again").history.at(5).charged_steps;
+  write_json_atomic(path, state);
+  EXPECT_THAT(error_message<PrivacyError>([&] { resume("again"); }),
+              HasSubstr("is not the checkpoint of step 4"));
+}
+
 TEST_F(Resume, AnIncompleteCheckpointIsPassedOver) {
   start("run", kPlain);
   copy_run("run", "again", 6);

@@ -1,15 +1,9 @@
 // Every tampering with a finished run, and what a verification says of it.
 #include "sfumato/train/run_verification.h"
 
-#include <gmock/gmock.h>
-
-#include <functional>
-
 #include "sfumato/core/error.h"
-#include "sfumato/core/sha256.h"
-#include "sfumato/io/json_file.h"
 #include "support/error_message.h"
-#include "train/tiny_run.h"
+#include "train/verified_run.h"
 
 namespace sfumato {
 namespace {
@@ -21,80 +15,13 @@ using ::testing::IsEmpty;
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-/// A run with two uses of the data besides training, one of them its own, and a twin of it.
-class Verification : public TinyRun {
- protected:
-  const std::vector<std::string> kChanges = {
-      "mechanism.declared=[\"gaussian:1:50\"]",
-      "mechanism.stages.label_histogram.noise_multiplier=50"};
-
-  RunVerification verify(const std::string& run) const {
-    return verify_run({folder / run, {}, {}, false});
-  }
-  static const RunCheck& check_of(const RunVerification& run, const std::string& name) {
-    for (const RunCheck& check : run.checks)
-      if (check.name == name) return check;
-    ADD_FAILURE() << "no check is called " << name;
-    return run.checks.front();
-  }
-  /// A copy of "run" with everything in it, the witness in the store being its own.
-  fs::path copy(const std::string& name) const {
-    fs::remove_all(folder / name);
-    fs::copy(folder / "run", folder / name, fs::copy_options::recursive);
-    return folder / name;
-  }
-  /// `tamper` must be noticed by `check`, in a line that holds `text` and names the file.
-  void expect_caught(const std::string& what, const std::string& check, const std::string& text,
-                     const std::function<void(const fs::path&)>& tamper) {
-    tamper(copy("tampered"));
-    const RunVerification found = verify("tampered");
-    EXPECT_EQ(found.verdict(), "DAMAGED") << what;
-    const RunCheck& failed = check_of(found, check);
-    EXPECT_EQ(failed.outcome, RunCheck::Outcome::kFailed) << what;
-    EXPECT_THAT(failed.problems,
-                testing::Contains(testing::AllOf(HasSubstr(text), HasSubstr("tampered"))))
-        << what;
-  }
-  static void edit_card(const fs::path& run, const std::function<void(Json&)>& edit) {
-    Json card = Json::parse(read_file(run / "release/privacy_card.json"));
-    edit(card);
-    write_json_atomic(run / "release/privacy_card.json", card);
-  }
-  static void edit_ledger(const fs::path& run,
-                          const std::function<void(std::vector<std::string>&)>& edit) {
-    std::vector<std::string> lines = lines_of(run / "ledger.jsonl");
-    edit(lines);
-    write_lines(run / "ledger.jsonl", lines);
-  }
-  static void replace_file(const fs::path& from, const fs::path& to) {
-    fs::copy(from, to, fs::copy_options::recursive | fs::copy_options::overwrite_existing);
-  }
-  /// Cuts the ledger after the mark of the checkpoint of `step`.
-  static void cut_after_checkpoint(const fs::path& run, int step) {
-    edit_ledger(run, [&](std::vector<std::string>& lines) {
-      const auto is_mark = [&](const std::string& line) {
-        const auto json = nlohmann::json::parse(line);
-        return json["kind"] == "checkpoint" && json["step"] == step;
-      };
-      while (!is_mark(lines.back())) lines.pop_back();
-    });
-  }
-  /// The whole run as it was when the checkpoint of `step` was saved.
-  fs::path older_copy(const std::string& name, int step) const {
-    const fs::path run = copy(name);
-    for (const char* last : {"unet", "privacy_card.json"}) fs::remove_all(run / "release" / last);
-    for (int later = step + 1; later <= 6; ++later) fs::remove_all(checkpoint_path(name, later));
-    cut_after_checkpoint(run, step);
-    return run;
-  }
-};
-
 TEST_F(Verification, ASoundRunPasses) {
   const TrainResult result = start("run", kChanges);
   const RunVerification found = verify("run");
   EXPECT_EQ(found.verdict(), "sound");
   EXPECT_THAT(found.problems(), IsEmpty());
-  ASSERT_EQ(found.checks.size(), 7u);
+  ASSERT_EQ(found.checks.size(), 8u);
+  EXPECT_EQ(found.headline(), "sound");
   for (const RunCheck& check : found.checks)
     EXPECT_EQ(check.outcome, RunCheck::Outcome::kPassed) << check.name << ": " << check.detail;
   ASSERT_TRUE(found.statement);
@@ -114,15 +41,17 @@ TEST_F(Verification, WhatIsMissingIsNotChecked) {
   for (const char* part : {"private", "config.yaml"}) fs::remove_all(shared / part);
   RunVerification found = verify("shared");
   EXPECT_EQ(found.verdict(), "sound");
+  EXPECT_EQ(found.headline(), "sound (3 checks not made)");
   for (const char* name : {"configuration", "checkpoints", "witness"})
     EXPECT_EQ(check_of(found, name).outcome, RunCheck::Outcome::kNotChecked) << name;
-  for (const char* name : {"privacy card", "weights"})
+  for (const char* name : {"privacy card", "weights", "stage results"})
     EXPECT_EQ(check_of(found, name).outcome, RunCheck::Outcome::kPassed) << name;
   EXPECT_EQ(check_of(verify_run({shared, {}, folder / "store", false}), "witness").outcome,
             RunCheck::Outcome::kPassed);
   fs::remove_all(shared / "release");
   found = verify("shared");
-  EXPECT_EQ(check_of(found, "privacy card").outcome, RunCheck::Outcome::kNotChecked);
+  for (const char* name : {"privacy card", "weights", "stage results"})
+    EXPECT_EQ(check_of(found, name).outcome, RunCheck::Outcome::kNotChecked) << name;
   EXPECT_EQ(found.verdict(), "sound");
   // The ledger by itself, and no ledger.
   fs::copy_file(shared / "ledger.jsonl", folder / "alone");
@@ -135,9 +64,9 @@ TEST_F(Verification, WhatIsMissingIsNotChecked) {
 TEST_F(Verification, EveryTamperingWithTheLedgerIsCaught) {
   start("run", kChanges);
   start("twin", kChanges);
-  expect_caught("edited", "ledger", "line 3: was edited", [](const fs::path& run) {
+  expect_caught("edited", "ledger", "line 4: was edited", [](const fs::path& run) {
     edit_ledger(run, [](auto& lines) {
-      lines[2].replace(lines[2].find("\"charged\":"), 11, "\"charged\":9");
+      lines[3].replace(lines[3].find("\"charged\":"), 11, "\"charged\":9");
     });
   });
   expect_caught("reordered", "ledger", "line 3: does not follow", [](const fs::path& run) {
@@ -212,10 +141,10 @@ TEST_F(Verification, EveryTamperingWithTheCardIsCaught) {
                 [&](const fs::path& run) {
                   replace_file(folder / "twin/release/unet", run / "release/unet");
                 });
-  // A larger epsilon than the ledger proves harms nobody.
-  edit_card(copy("careful"),
-            [](Json& card) { card["epsilon"] = card["epsilon"].get<double>() * 2; });
-  EXPECT_EQ(verify("careful").verdict(), "sound");
+  expect_caught("the page beside it", "privacy card", "privacy_card.md", [](const fs::path& run) {
+    const fs::path page = run / "release/privacy_card.md";
+    write_file_atomic(page, read_file(page) + "\nNothing can be learned about anybody.\n");
+  });
 }
 
 TEST_F(Verification, EveryTamperingWithConfigurationAndCheckpointsIsCaught) {
@@ -230,6 +159,16 @@ TEST_F(Verification, EveryTamperingWithConfigurationAndCheckpointsIsCaught) {
                   yaml.replace(at + key.size(), 1, "2");
                   write_file_atomic(run / "config.yaml", yaml);
                 });
+  const auto set = [&](const std::string& change, const std::string& text) {
+    expect_caught(change, "configuration", text, [&](const fs::path& run) {
+      std::vector<std::string> changes = kChanges;
+      changes.push_back(change);
+      write_file_atomic(run / "config.yaml", config("run", changes)->resolved_yaml());
+    });
+  };
+  set("mechanism.stages.label_histogram.noise_multiplier=60", "label_histogram.noise_multiplier");
+  set("mechanism.stages.central_images.noise_multiplier=2", "central_images (on) is true");
+  set("mechanism.declared=[\"gaussian:1:60\"]", "mechanism.declared is");
   expect_caught("no configuration", "configuration", "config.yaml", [](const fs::path& run) {
     write_file_atomic(run / "config.yaml", "mechanism: [\n");
   });
@@ -238,6 +177,13 @@ TEST_F(Verification, EveryTamperingWithConfigurationAndCheckpointsIsCaught) {
                   replace_file(folder / "twin/private/checkpoints/step_000004",
                                run / "private/checkpoints/step_000004");
                 });
+  for (const char* part : {"model", "ema", "optimizer"})
+    expect_caught("another run's tensors", "checkpoints", "were replaced",
+                  [&](const fs::path& run) {
+                    const std::string file = std::string(part) + ".safetensors";
+                    replace_file(folder / "twin/private/checkpoints/step_000004" / file,
+                                 run / "private/checkpoints/step_000004" / file);
+                  });
   expect_caught("renamed checkpoint", "checkpoints", "is not the checkpoint of step 9",
                 [](const fs::path& run) {
                   fs::rename(run / "private/checkpoints/step_000004",
@@ -266,7 +212,7 @@ TEST_F(Verification, ACardThatClaimsMoreThanATestKeyAllowsIsCaught) {
   fs::remove_all(forged / "private");
   {
     const SecureKey key = SecureKey::insecure_for_tests(1);
-    Ledger ledger = Ledger::create(forged / "ledger.jsonl", plan, 6, key);
+    Ledger ledger = Ledger::create(forged / "ledger.jsonl", plan, 6, key, /*witnessed=*/false);
     for (int step = 0; step < 6; ++step) (void)ledger.charge(step, key);
   }
   const RunVerification found = verify("tampered");

@@ -31,10 +31,10 @@ TEST_F(RunSetup, PatternsDecideWhatTrains) {
 }
 
 TEST_F(RunSetup, APatternWithoutAMatchIsAMistake) {
-  EXPECT_THAT(
-      error_message<UsageError>(
-          [&] { make_network(*config("run", {"model.trainable=[\"*\", \"conv_on.weight\"]"})); }),
-      AllOf(HasSubstr("conv_on.weight"), HasSubstr("did you mean 'conv_in.weight'")));
+  EXPECT_THAT(error_message<UsageError>([&] {
+                make_network(*config("run", {"model.trainable=[\"*\", \"conv_on.weight\"]"}));
+              }),
+              AllOf(HasSubstr("conv_on.weight"), HasSubstr("did you mean 'conv_in.weight'")));
 }
 
 TEST_F(RunSetup, SomeNetworkIsNeeded) {
@@ -78,9 +78,8 @@ TEST_F(RunSetup, AStoreThatDoesNotFitIsRefused) {
   deep.block_out_channels = {8, 8, 8, 8, 8};
   EXPECT_THAT(error_message<DataError>([&] { check_store_fits(store, deep, *settings); }),
               HasSubstr("8x8"));
-  EXPECT_THAT(error_message<DataError>([&] {
-                check_store_fits(store, fits, *config("run", {"data.num_classes=5"}));
-              }),
+  EXPECT_THAT(error_message<DataError>(
+                  [&] { check_store_fits(store, fits, *config("run", {"data.num_classes=5"})); }),
               AllOf(HasSubstr("2 classes"), HasSubstr("5")));
 }
 
@@ -88,10 +87,10 @@ TEST_F(RunSetup, ThePlanIsTheConfigurationsAndTheStoresUnit) {
   RecordStoreWriter writer(folder / "users", {8, 8, 1, 2, {"across", "down"}, true, 3});
   for (int i = 0; i < 6; ++i) writer.append(tiny_image(i), i % 2, i / 3);
   writer.finish({});
-  const auto settings = config(
-      "run", {"mechanism.clip_norm_l2=0.5", "mechanism.clipping=automatic",
-              "mechanism.automatic_gamma=0.2", "mechanism.adjacency=add_remove",
-              "mechanism.noise_multiplier=1.25", "mechanism.expected_batch_size=7"});
+  const auto settings =
+      config("run", {"mechanism.clip_norm_l2=0.5", "mechanism.clipping=automatic",
+                     "mechanism.automatic_gamma=0.2", "mechanism.adjacency=add_remove",
+                     "mechanism.noise_multiplier=1.25", "mechanism.expected_batch_size=7"});
   const MechanismPlan plan = make_plan(*settings, RecordStore::open(folder / "users"));
   EXPECT_EQ(plan.sample_rate, 0.25);
   EXPECT_EQ(plan.steps, 6);
@@ -138,6 +137,28 @@ TEST_F(RunSetup, OptimizerOptionsAndRateScales) {
   ASSERT_EQ(scales.size(), parameters.size());
   for (std::size_t i = 0; i < scales.size(); ++i)
     EXPECT_EQ(scales[i], parameters[i]->name == "class_embedding.weight" ? 5.0 : 1.0);
+}
+
+TEST_F(RunSetup, WeightsTrainedOnTheSameStoreAreNotPublic) {
+  // A run without privacy on the store itself, then a private one from its release.
+  train(*config("open", {"privacy.enabled=false", "mechanism.steps=2"}), false);
+  const std::string init = "model.init=" + (folder / "open" / "release").string();
+  const auto start = [&](std::vector<std::string> changes) {
+    changes.push_back("model.config=");
+    train(*config("private", changes), false);
+  };
+  EXPECT_THAT(error_message<PrivacyError>([&] {
+                start({init, "mechanism.steps=2"});
+              }),
+              HasSubstr("without privacy on this very record store"));
+  // A private one costs what it spent.
+  train(*config("first", {"mechanism.steps=2"}), false);
+  const std::string again = "model.init=" + (folder / "first" / "release").string();
+  EXPECT_THAT(error_message<PrivacyError>([&] {
+                start({again, "mechanism.steps=2"});
+              }),
+              HasSubstr("mechanism.declared"));
+  EXPECT_NO_THROW(start({again, "mechanism.steps=2", "mechanism.declared=[\"0.3:1:2\"]"}));
 }
 
 }  // namespace

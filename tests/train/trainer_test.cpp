@@ -114,8 +114,9 @@ TEST_F(Trainer, WhatIsMeasuredOnPrivateDataStaysUnderPrivate) {
       EXPECT_EQ(text.find(secret), std::string::npos) << place << " holds " << secret;
   }
   // Nor any field of the ledger that could hold one, such as the size or the time of a batch.
-  const std::set<std::string> public_fields = {"line",    "kind",     "session", "step",
-                                               "charged", "previous", "sha256",  "reason"};
+  // (`checkpoint` is a SHA-256 of weights that the noise protects.)
+  const std::set<std::string> public_fields = {
+      "line", "kind", "session", "step", "charged", "previous", "sha256", "reason", "checkpoint"};
   for (const std::string& line : lines_of(folder / "run/ledger.jsonl")) {
     const auto object = nlohmann::json::parse(line);
     if (object.at("kind") == "create") continue;
@@ -135,6 +136,37 @@ TEST_F(Trainer, AnEmptyBatchIsChargedAndGetsNoise) {
   ASSERT_EQ(before.size(), after.size());
   for (std::size_t i = 0; i < before.size(); ++i)
     EXPECT_FALSE(before[i].second.equal(after[i].second)) << before[i].first << " got no noise";
+}
+
+// From one end to the other: what the weights moved by, where no record is in the batch.
+TEST_F(Trainer, TheNoiseInTheWeightsIsThatOfThePlan) {
+  const std::vector<std::string> changes = {
+      "mechanism.sample_rate=1e-12",    "mechanism.steps=1",  "mechanism.clip_norm_l2=0.5",
+      "mechanism.noise_multiplier=0.7", "optimizer.name=sgd", "optimizer.learning_rate=2"};
+  start("run", changes);
+  const NamedWeights before = named_weights(*make_network(*config("run", changes)));
+  const TensorList after = checkpoint("run", 1).model;
+  double squares = 0, count = 0;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    const at::Tensor moved = after[i].second.to(at::kDouble).sub(before[i].second.detach());
+    squares += moved.square().sum().item<double>();
+    count += static_cast<double>(moved.numel());
+  }
+  ASSERT_GT(count, 10'000);
+  const double stddev = 2 * 0.7 * 0.5 / 10;  // rate sigma C / expected batch
+  EXPECT_NEAR(squares / count / (stddev * stddev), 1, 4.9 * std::sqrt(2 / count) + 2e-4);
+}
+
+// The checks of the network come before anything is charged.
+TEST_F(Trainer, ANetworkThatFailsItsChecksTakesNoStep) {
+  const auto network = make_network(*config("run"));
+  network->parameters().back()->value.detach().fill_(1e38);
+  save_unet2d(folder / "huge", network->config(), named_weights(*network));
+  EXPECT_THAT(error_message<PrivacyError>([&] {
+                start("run", {"model.config=", "model.init=" + (folder / "huge").string()});
+              }),
+              HasSubstr("not finite"));
+  EXPECT_FALSE(fs::exists(folder / "run/ledger.jsonl"));
 }
 
 TEST_F(Trainer, TheSeedReachesNeitherNoiseNorSampling) {

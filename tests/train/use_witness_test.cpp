@@ -3,6 +3,9 @@
 
 #include <gmock/gmock.h>
 
+#include <chrono>
+#include <thread>
+
 #include "sfumato/core/error.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/io/json_file.h"
@@ -67,6 +70,64 @@ TEST_F(UseWitnessOfARun, IsWrittenAtEveryCheckpoint) {
   EXPECT_EQ(use.charged_steps, 1);
   EXPECT_FALSE(use.stopped);
   EXPECT_NO_THROW(witness.check(ledger("run"))) << "the ledger may know more than the note";
+}
+
+TEST_F(UseWitnessOfARun, KnowsEveryChargeButThoseOfTheLastSecond) {
+  start("run");
+  const SecureKey key = SecureKey::generate();
+  const auto plan = nlohmann::ordered_json::parse(ledger("run").plan);
+  fs::create_directories(folder / "other");
+  Ledger own = Ledger::create(folder / "other/ledger.jsonl", plan, 6, key);
+  UseWitness witness(folder / "store");
+  own.on_charge([&] { witness.note_if_due(own, folder / "other"); });
+  const auto noted = [&] { return read_use(folder / "store", own.run_id())->charged_steps; };
+  const auto begin = std::chrono::steady_clock::now();
+  (void)own.charge(0, key);
+  EXPECT_EQ(noted(), 1) << "there was no note yet";
+  (void)own.charge(1, key);
+  const std::int64_t after_two = noted();
+  if (std::chrono::steady_clock::now() - begin < UseWitness::kNoteInterval) {
+    EXPECT_EQ(after_two, 1) << "a second has not passed";
+  }
+  std::this_thread::sleep_for(UseWitness::kNoteInterval);
+  (void)own.charge(2, key);
+  EXPECT_EQ(noted(), 3);
+}
+
+TEST_F(UseWitnessOfARun, RefusesToForgetWhatAnotherCopyNoted) {
+  start("run");
+  const SecureKey key = SecureKey::generate();
+  const auto plan = nlohmann::ordered_json::parse(ledger("run").plan);
+  fs::create_directories(folder / "a");
+  { Ledger made = Ledger::create(folder / "a/ledger.jsonl", plan, 6, key); }
+  fs::copy(folder / "a", folder / "b", fs::copy_options::recursive);
+  const SecureKey first = SecureKey::generate(), second = SecureKey::generate();
+  Ledger a = Ledger::open(folder / "a/ledger.jsonl"), b = Ledger::open(folder / "b/ledger.jsonl");
+  a.resume(first);
+  b.resume(second);
+  UseWitness witness_a(folder / "store"), witness_b(folder / "store");
+  witness_a.note(a, folder / "a", false);
+  EXPECT_THAT(error_message<PrivacyError>([&] { witness_b.note(b, folder / "b", false); }),
+              HasSubstr("two copies of this run went on separately"));
+  (void)a.charge(0, first);
+  witness_a.note(a, folder / "a", false);
+  EXPECT_THAT(error_message<PrivacyError>([&] { witness_b.note(b, folder / "b", false); }),
+              HasSubstr("forgotten 1 charged steps"));
+  EXPECT_EQ(read_use(folder / "store", a.run_id())->charged_steps, 1);
+}
+
+TEST_F(UseWitnessOfARun, ANoteThatIsGoneIsAProblemAndAWarning) {
+  start("run");
+  forget_uses();
+  const RunVerification found = verify_run({folder / "run", {}, {}, false});
+  EXPECT_EQ(found.checks.back().name, "witness");
+  EXPECT_THAT(
+      found.checks.back().problems,
+      testing::ElementsAre(testing::AllOf(HasSubstr("has no note of run"), HasSubstr("--store"))));
+  testing::internal::CaptureStderr();
+  EXPECT_NO_THROW(resume("run"));
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("has no note of run"));
+  EXPECT_EQ(verify_run({folder / "run", {}, {}, false}).verdict(), "sound") << "it is noted again";
 }
 
 TEST_F(UseWitnessOfARun, AStoreThatTakesNoNotesIsWarnedOfAndNoted) {

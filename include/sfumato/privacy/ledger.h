@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
@@ -51,6 +52,7 @@ struct LedgerPoint {
   std::string hash;  ///< SHA-256 of the line: the head that checkpoints and cards note
   std::int64_t charged_steps = 0;
   std::int64_t checkpoint_step = -1;  ///< of a "checkpoint" line, else -1
+  std::string checkpoint;             ///< of such a line: SHA-256 of the tensors that were saved
 };
 
 /// One process's work on a run: its own noise key, never shared with another session.
@@ -77,6 +79,8 @@ struct LedgerSummary {
   std::int64_t charged_steps = 0;
   /// Releases paid for by each side stage, by name.
   std::map<std::string, std::int64_t> stage_charges;
+  /// SHA-256 of the file that each finished stage released, by name.
+  std::map<std::string, std::string> stage_results;
   std::int64_t last_optimizer_step = -1;
   std::string last_event;  ///< kind of the last line: "stop" after an orderly end
   std::vector<LedgerSession> sessions;
@@ -142,6 +146,17 @@ class Ledger {
   /// Releases of `stage` charged so far, those lost with a torn line included.
   std::int64_t charged_releases(const std::string& stage) const;
 
+  /// Notes the SHA-256 of the file that `stage` released, which ties the two together for whoever
+  /// reads the file later. PrivacyError unless all releases of the stage are charged, for a second
+  /// result of a stage, and for what is no SHA-256 in lower-case hexadecimal.
+  void record_result(const std::string& stage, const std::string& sha256);
+  /// What record_result() noted, "" if nothing.
+  std::string result_of(const std::string& stage) const;
+
+  /// `observer` runs after every charge, when the line is on disk and before any noise is drawn.
+  /// What it throws leaves charge() and charge_stage(); the charge stays.
+  void on_charge(std::function<void()> observer) { on_charge_ = std::move(observer); }
+
   /// Notes "stop" or "checkpoint" (other kinds: PrivacyError). `fields` may hold `step` (integer),
   /// `reason` and `checkpoint` (text of at most 200 bytes) and nothing else, so that nothing
   /// private gets in.
@@ -149,6 +164,7 @@ class Ledger {
 
   std::int64_t charged_steps() const { return state_->charged_steps; }
   std::int64_t max_charged_steps() const { return state_->max_charged_steps; }
+  const std::filesystem::path& path() const { return state_->path; }
   const std::string& run_id() const { return state_->run_id; }
   const std::string& plan() const { return state_->plan; }
   const std::string& plan_hash() const { return state_->plan_hash; }
@@ -166,6 +182,7 @@ class Ledger {
 
   std::unique_ptr<LedgerSummary> state_;  ///< what a reader would find in the file now
   std::unique_ptr<AppendFile> file_;
+  std::function<void()> on_charge_;
   int lock_fd_ = -1;
   std::int64_t size_ = 0;
   std::int64_t session_last_step_ = -1;

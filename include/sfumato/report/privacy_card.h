@@ -23,6 +23,7 @@ struct PrivacyStage {
   bool declared = false;           ///< made elsewhere and counted here
   std::string clipping = {};       ///< training only
   double expected_batch_size = 0;  ///< training only
+  std::string result_sha256 = {};  ///< of the file that a side stage of this run released
 };
 
 /// What may be said about a release, and on what grounds: the content of privacy_card.json. Start

@@ -1,5 +1,6 @@
 #pragma once
 #include <filesystem>
+#include <string>
 
 #include "sfumato/config/config.h"
 #include "sfumato/data/record_store.h"
@@ -12,9 +13,13 @@ namespace sfumato {
 std::filesystem::path label_histogram_file(const RunDirectory& run);  ///< release/*.json
 std::filesystem::path central_images_file(const RunDirectory& run);   ///< release/*.safetensors
 
+/// The file that a stage of this name leaves in the folder `release`; empty for an unknown stage.
+std::filesystem::path stage_file(const std::filesystem::path& release, const std::string& stage);
+
 /// Runs those stages of the plan that this run has not finished yet and writes what they release,
-/// each as soon as it is complete. A finished stage (all its releases charged, its file there) is
-/// left as it is. PrivacyError, with the remedy, for one whose charges are used up, wholly or in
+/// each as soon as it is complete, with its SHA-256 in the ledger. A finished stage (all its
+/// releases charged, its file there) is left as it is; PrivacyError if the file is not the one that
+/// the ledger notes. PrivacyError, with the remedy, for one whose charges are used up, wholly or in
 /// part, but whose result was lost in a crash: noise once drawn may have been seen, so what is
 /// charged is spent.
 void run_private_stages(const Config& config, const MechanismPlan& plan, const RecordStore& store,

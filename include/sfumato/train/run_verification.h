@@ -31,6 +31,8 @@ struct RunVerification {
   std::vector<std::string> problems() const;
   /// "DAMAGED" with a problem; else "NOT PRIVATE", "VOID" (noise from a test key) or "sound".
   std::string verdict() const;
+  /// The verdict and how much of it rests on nothing: "sound (2 checks not made)".
+  std::string headline() const;
 };
 
 struct RunVerificationOptions {
@@ -44,11 +46,15 @@ struct RunVerificationOptions {
 /// Recomputes epsilon from the ledger alone and compares:
 ///   "ledger"         every line: seals, chain, order, counts; the head noted elsewhere
 ///   "mechanism"      the frozen plan is one, and allows no more charges than it has steps
-///   "privacy card"   release/privacy_card.json claims what the ledger proves, and no more
+///   "privacy card"   release/privacy_card.json says of the claim what the ledger proves, in every
+///                    field that follows from it, and privacy_card.md says the same
 ///   "weights"        the released weights are those that the card was written for
-///   "configuration"  config.yaml describes the frozen mechanism
-///   "checkpoints"    every checkpoint saw a head of this chain, and steps and lines grow together
-///   "witness"        the record store's note of the run is not ahead of the ledger
+///   "stage results"  what the stages released is what the ledger noted of them
+///   "configuration"  config.yaml sets no other mechanism than the frozen one; numbers that it
+///                    leaves to calibration are not compared
+///   "checkpoints"    every checkpoint saw a head of this chain, and steps and lines grow together,
+///                    and its tensors are those that the ledger noted
+///   "witness"        the record store's note of the run is there and not ahead of the ledger
 /// A part that is missing is not checked: a release that was shared has no private/. DataError if
 /// there is no ledger.
 RunVerification verify_run(const RunVerificationOptions& options);

@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -43,15 +44,26 @@ class UseWitness {
   explicit UseWitness(std::filesystem::path store);
   /// For the session's line in the ledger.
   bool writable() const { return writable_; }
-  /// Before a run is resumed. PrivacyError if its note contradicts the ledger.
+  /// Before a run is resumed. PrivacyError if its note contradicts the ledger. A note that should
+  /// be there and is not is warned of.
   void check(const LedgerSummary& ledger) const;
   /// Replaces the note; DataError never: a store that has become read-only is warned of.
+  /// PrivacyError if the note there knows a line that this ledger lacks: another copy of the run
+  /// goes on as well.
   void note(const Ledger& ledger, const std::filesystem::path& run_folder, bool stopped);
+  /// note() where the last is kNoteInterval old: to be called at every charge.
+  void note_if_due(const Ledger& ledger, const std::filesystem::path& run_folder);
+  static constexpr std::chrono::milliseconds kNoteInterval{1000};
 
  private:
   std::filesystem::path store_;
   bool writable_ = false;
+  std::string last_head_;  ///< of the note that this object wrote last
+  std::chrono::steady_clock::time_point last_time_{};
 };
+
+/// Whether a note of this run should be in its store: some session kept one.
+bool was_witnessed(const LedgerSummary& ledger);
 
 /// A run as `ledger show STORE` lists it.
 struct StoreRun {
