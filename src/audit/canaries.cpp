@@ -12,6 +12,7 @@
 #include "sfumato/nn/layers.h"
 #include "sfumato/privacy/gaussian_mechanism.h"
 #include "sfumato/privacy/secure_random.h"
+#include "sfumato/train/setup.h"
 
 namespace sfumato {
 namespace {
@@ -20,10 +21,6 @@ namespace {
 constexpr double kScale = 1000;
 constexpr int kThresholds = 64;
 constexpr int kProfilePoints = 48;
-
-ClipOptions claimed_clip(const MechanismPlan& plan) {
-  return {parse_clipping(plan.clipping), plan.clip_norm_l2, plan.automatic_gamma};
-}
 
 void check_options(const CanaryOptions& options) {
   if (options.canaries < 16 || options.canaries > 10'000'000)
@@ -184,7 +181,7 @@ CanaryReport audit_canaries(const MechanismPlan& plan, const CanaryOptions& opti
   if (!plan.is_private)
     throw UsageError("canaries: the plan is not private; there is no claim to audit");
   check_options(options);
-  CanaryProbe network(options.canaries, claimed_clip(plan));
+  CanaryProbe network(options.canaries, clip_options(plan));
   ProductionMechanism mechanism(plan, network.source(), test_seed);
   return audit_canaries(mechanism, network, plan, options, test_seed);
 }

@@ -24,10 +24,6 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-ClipOptions claimed_clip(const MechanismPlan& plan) {
-  return {parse_clipping(plan.clipping), plan.clip_norm_l2, plan.automatic_gamma};
-}
-
 void check_all(ConformanceAudit& audit, MechanismUnderTest& mechanism, ProbeNetwork& network,
                const std::string& subject) {
   audit.check_gradients(mechanism, network, subject);
@@ -93,7 +89,7 @@ ConformanceReport audit_conformance(MechanismUnderTest& mechanism, ProbeNetwork&
 }
 
 ConformanceReport audit_conformance(const MechanismPlan& plan, std::optional<uint64_t> test_seed) {
-  LayerProbe network(claimed_clip(plan));
+  LayerProbe network(clip_options(plan));
   ProductionMechanism mechanism(plan, network.source(), test_seed);
   return audit_conformance(mechanism, network, plan);
 }

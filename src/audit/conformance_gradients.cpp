@@ -9,6 +9,7 @@
 
 #include "audit/check_writer.h"
 #include "sfumato/audit/conformance.h"
+#include "sfumato/train/setup.h"
 
 namespace sfumato {
 namespace {
@@ -21,15 +22,10 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 /// Largest distance between two float32 ways to the same sum, in clip norms an example.
 constexpr double kRounding = 1e-3;
 
-/// The clipping that a plan claims.
-ClipOptions claimed_clip(const MechanismPlan& plan) {
-  return {parse_clipping(plan.clipping), plan.clip_norm_l2, plan.automatic_gamma};
-}
-
 class GradientChecks {
  public:
   GradientChecks(MechanismUnderTest& mechanism, ProbeNetwork& network, const MechanismPlan& plan)
-      : mechanism_(mechanism), network_(network), clip_(claimed_clip(plan)) {}
+      : mechanism_(mechanism), network_(network), clip_(clip_options(plan)) {}
 
   void bounds(CheckWriter& write);
   void draws(CheckWriter& write);

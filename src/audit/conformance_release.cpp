@@ -5,6 +5,7 @@
 #include "audit/check_writer.h"
 #include "audit/noise_statistics.h"
 #include "sfumato/audit/conformance.h"
+#include "sfumato/train/setup.h"
 
 namespace sfumato {
 namespace {
@@ -25,10 +26,7 @@ struct KnownBatch {
 class ReleaseChecks {
  public:
   ReleaseChecks(MechanismUnderTest& mechanism, ProbeNetwork& network, const MechanismPlan& plan)
-      : mechanism_(mechanism),
-        network_(network),
-        plan_(plan),
-        clip_{parse_clipping(plan.clipping), plan.clip_norm_l2, plan.automatic_gamma} {}
+      : mechanism_(mechanism), network_(network), plan_(plan), clip_(clip_options(plan)) {}
 
   void noise(CheckWriter& write, int64_t least_coordinates);
   void divisor(CheckWriter& write);

@@ -111,8 +111,6 @@ double bisect_probability(const F& is_below) {
 
 }  // namespace
 
-double normal_cdf(double x) { return 0.5 * std::erfc(-x / std::numbers::sqrt2); }
-
 double normal_quantile(double probability) {
   require(probability >= 0 && probability <= 1, "a probability lies in [0, 1]");
   if (probability == 0) return -kInfinity;

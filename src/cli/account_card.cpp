@@ -18,9 +18,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// A claim may be this much below what is recomputed: other machines round differently.
-constexpr double kTolerance = 1e-6;
-
 /// A card's claim and what follows from its stages: events are rebuilt from the card's JSON, the
 /// accountant is this program's. (The independent check is with dp_accounting:
 /// tests/python/card_recomputed_by_dp_accounting.py.)
@@ -152,14 +149,14 @@ const PrivacyStatement& by_its_accountant(const Recomputation& result) {
 /// with all the accountant's work.
 std::string curve_defect(const Recomputation& result) {
   const PrivacyStatement& proven = by_its_accountant(result);
-  if (result.epsilon_lower > proven.epsilon * (1 + kTolerance))
+  if (result.epsilon_lower > proven.epsilon * (1 + kCardTolerance))
     return fmt::format(
         "'{}' claims that epsilon is at least {}, but its stages cost at most {}: it was edited; "
         "do not rely on it",
         result.file, result.epsilon_lower, upper_bound_text(proven.epsilon));
   for (const auto& [delta, epsilon] : result.curve) {
     const auto below = [&, claimed = epsilon](double bound) {
-      return claimed < bound * (1 - kTolerance);
+      return claimed < bound * (1 - kCardTolerance);
     };
     if (!below(curve_epsilon(result.accountant, result.events, delta, result.adjacency))) continue;
     const double bound =
@@ -176,7 +173,7 @@ std::string curve_defect(const Recomputation& result) {
 /// "" if the claim holds.
 std::string defect(const Recomputation& result) {
   const PrivacyStatement& proven = by_its_accountant(result);
-  if (result.epsilon >= proven.epsilon * (1 - kTolerance)) return curve_defect(result);
+  if (result.epsilon >= proven.epsilon * (1 - kCardTolerance)) return curve_defect(result);
   return fmt::format(
       "'{}' claims epsilon {} at delta {}, but its stages cost {} by its own accountant ({}): do "
       "not rely on it; if the run is at hand, `sfumato ledger verify` tells what is wrong",

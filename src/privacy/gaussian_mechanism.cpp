@@ -29,9 +29,11 @@ double bisect(double keeping, double breaking, const Keeps& keeps) {
 
 }  // namespace
 
+double normal_cdf(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
+
 double ln_normal_cdf(double x) {
   // Below -25 by the asymptotic series, where erfc would underflow.
-  if (x > -25) return std::log(0.5 * std::erfc(-x / std::sqrt(2.0)));
+  if (x > -25) return std::log(normal_cdf(x));
   const double y = 1 / (x * x);
   return -0.5 * x * x - 0.5 * std::log(2 * std::acos(-1.0)) - std::log(-x) +
          std::log1p(y * (-1 + y * (3 + y * (-15 + y * 105))));

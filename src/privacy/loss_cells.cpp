@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "mixture_density.h"
+#include "sfumato/privacy/gaussian_mechanism.h"
 
 namespace sfumato {
 namespace {
@@ -93,8 +94,6 @@ void integrate(const PrivacyLoss& loss, double sigma, double weight, double from
   }
 }
 
-double normal_tail(double sigmas) { return 0.5 * std::erfc(sigmas / std::sqrt(2.0)); }
-
 void add_pair(const WeightedPair& part, double tail_sigmas, LossCells& result) {
   const PrivacyLoss loss(part.pair, part.sigma);
   const double start = loss.low(tail_sigmas), end = loss.high(tail_sigmas);
@@ -118,8 +117,8 @@ void add_pair(const WeightedPair& part, double tail_sigmas, LossCells& result) {
     if (ceiling >= highest) break;
     ++k;
   }
-  result.tail_above += part.weight * normal_tail(tail_sigmas);
-  result.tail_below += part.weight * normal_tail(tail_sigmas);
+  result.tail_above += part.weight * normal_cdf(-tail_sigmas);
+  result.tail_below += part.weight * normal_cdf(-tail_sigmas);
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ struct Tilted {
 
 Tilted tilt_masses(const LossMasses& release, double tilt) {
   Tilted result;
-  result.loss_at_0 = release.offset + static_cast<double>(release.first) * release.width;
+  result.loss_at_0 = static_cast<double>(release.first) * release.width;
   result.p.resize(release.mass.size());
   double peak = -kInfinity;
   for (std::size_t i = 0; i < release.mass.size(); ++i) {
@@ -111,12 +111,8 @@ std::vector<double> folded(const Tilted& release, std::int64_t first, std::int64
 }  // namespace
 
 LossMasses pessimistic(const LossCells& cells, double count) {
-  LossMasses result{cells.width,
-                    0,
-                    cells.first,
-                    std::vector<double>(cells.cells.size() + 1, 0.0),
-                    cells.at_infinity + cells.tail_above,
-                    count};
+  LossMasses result{cells.width, cells.first, std::vector<double>(cells.cells.size() + 1, 0.0),
+                    cells.at_infinity + cells.tail_above, count};
   const double up = -1 / std::expm1(-cells.width), down = 1 / std::expm1(cells.width);
   for (std::size_t i = 0; i < cells.cells.size(); ++i) {
     result.mass[i] += cells.cells[i].lack * down;
@@ -129,8 +125,7 @@ LossMasses pessimistic(const LossCells& cells, double count) {
 
 LossMasses optimistic(const LossCells& cells, double count) {
   const auto n = static_cast<std::int64_t>(cells.cells.size());
-  LossMasses result{cells.width,       0,
-                    cells.first,       std::vector<double>(static_cast<std::size_t>(n), 0.0),
+  LossMasses result{cells.width, cells.first, std::vector<double>(static_cast<std::size_t>(n), 0.0),
                     cells.at_infinity, count};
   const auto cell = [&](std::int64_t j) { return cells.cells[static_cast<std::size_t>(j)]; };
   // Grid point k (the lower border of cell k) takes what is left of a cell below it and from the
@@ -173,14 +168,13 @@ std::optional<ComposedLoss> ComposedLoss::compose(std::span<const LossMasses> re
   result.pessimistic_ = pessimistic;
   result.tilt_ = tilt;
   std::vector<Tilted> tilted;
-  double mean = 0, variance = 0, offset = 0, low = 0, high = 0, ln_finite = 0, releases_in_all = 0;
+  double mean = 0, variance = 0, low = 0, high = 0, ln_finite = 0, releases_in_all = 0;
   for (const LossMasses& release : releases) {
     const Tilted& one = tilted.emplace_back(tilt_masses(release, tilt));
     result.width_ = release.width;
     result.ln_scale_ += release.count * one.ln_norm;
     mean += release.count * one.mean;
     variance += release.count * one.variance;
-    offset += release.count * release.offset;
     low += release.count * one.loss_at_0;
     high += release.count * (one.loss_at_0 + static_cast<double>(one.p.size() - 1) * release.width);
     ln_finite += release.count * std::log1p(-release.at_infinity);
@@ -190,8 +184,8 @@ std::optional<ComposedLoss> ComposedLoss::compose(std::span<const LossMasses> re
   const double deviation = std::max(std::sqrt(variance), h);
   low = std::max(low, mean - reach(tilted, releases, deviation, -1));
   high = std::min(high, mean + reach(tilted, releases, deviation, +1));
-  const double start = std::floor((low - offset) / h);
-  const double length = std::ceil((high - offset) / h) + 2 - start;
+  const double start = std::floor(low / h);
+  const double length = std::ceil(high / h) + 2 - start;
   if (!(length < static_cast<double>(max_points)) || !(std::fabs(start) < 0x1p52)) return {};
   const std::int64_t points = fast_fft_length(std::max<std::int64_t>(16, std::int64_t(length)));
 
@@ -209,7 +203,7 @@ std::optional<ComposedLoss> ComposedLoss::compose(std::span<const LossMasses> re
     squares += value * value;
     if (++at == points) at = 0;
   }
-  result.lowest_ = offset + start * h;
+  result.lowest_ = start * h;
   result.at_infinity_ = -std::expm1(ln_finite);
   result.beyond_ = kBeyond;
   // A transform's some 4 log2 n roundings of a bin count again in each factor of its power.

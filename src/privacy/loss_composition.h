@@ -8,10 +8,9 @@
 
 namespace sfumato {
 
-/// Masses of P at the losses offset + (first + i) h of one release, and how often it is released.
+/// Masses of P at the losses (first + i) h of one release, and how often it is released.
 struct LossMasses {
   double width = 0;
-  double offset = 0;
   std::int64_t first = 0;
   std::vector<double> mass;
   double at_infinity = 0;

@@ -47,7 +47,8 @@ TruncatedSampling truncated_sampling(const Phase& phase) {
   return {full, std::clamp(rate, 0x1p-60, 1 - 0x1p-53)};
 }
 
-std::vector<std::vector<WeightedPair>> phase_pairs(const Phase& phase, Adjacency adjacency) {
+std::vector<std::vector<WeightedPair>> phase_pairs(Phase phase, Adjacency adjacency) {
+  phase.sample_rate = std::min(phase.sample_rate, 1 - 0x1p-53);
   std::vector<std::vector<WeightedPair>> directions;
   const TruncatedSampling cut = truncated_sampling(phase);
   for (const DominatingPair& pair :

@@ -26,8 +26,8 @@ struct WeightedPair {
   double sigma;
 };
 
-/// One step of a phase in each direction (see both_directions); needs 0 < sample_rate < 1 and
-/// finite noise above 0.
-std::vector<std::vector<WeightedPair>> phase_pairs(const Phase& phase, Adjacency adjacency);
+/// One step of a phase in each direction (see both_directions); needs a sample rate
+/// above 0, where 1 counts as the number below it, and finite noise above 0.
+std::vector<std::vector<WeightedPair>> phase_pairs(Phase phase, Adjacency adjacency);
 
 }  // namespace sfumato

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "loss_composition.h"
@@ -17,8 +18,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 /// One mechanism with all its releases, in each direction.
 struct Mechanism {
   std::vector<std::vector<WeightedPair>> directions;
-  ApproximateRelease approximate{0, 0, 0};
-  bool is_approximate = false;
+  std::optional<ApproximateRelease> approximate;
   double count = 0;
 };
 
@@ -45,9 +45,7 @@ void add_phase(const Phase& phase, Adjacency adjacency, Composition& all) {
   }
   Mechanism mechanism;
   mechanism.count = steps;
-  Phase one = phase;
-  one.sample_rate = std::min(phase.sample_rate, 1 - 0x1p-53);
-  mechanism.directions = phase_pairs(one, adjacency);
+  mechanism.directions = phase_pairs(phase, adjacency);
   all.mechanisms.push_back(std::move(mechanism));
 }
 
@@ -66,7 +64,7 @@ Composition composition_of(std::span<const PrivacyEvent> events, Adjacency adjac
       const auto& release = std::get<ApproximateRelease>(event);
       if (release.count == 0 || (release.epsilon == 0 && release.delta == 0)) continue;
       all.reveals_all |= std::isinf(release.epsilon) || release.delta == 1;
-      all.mechanisms.push_back({{}, release, true, static_cast<double>(release.count)});
+      all.mechanisms.push_back({{}, release, static_cast<double>(release.count)});
     }
   }
   all.reveals_all |= std::isinf(all.gaussian_mu_squared);
@@ -78,7 +76,6 @@ struct Question {
   double tilt;       ///< Renyi order - 1 at which the RDP answers it best
   double deviation;  ///< of the tilted total loss
   double ln_delta;   ///< about what delta is in play
-  double answer;     ///< the RDP's
 };
 
 RdpAccountant rdp_of(std::span<const PrivacyEvent> events, Adjacency adjacency) {
@@ -95,9 +92,9 @@ double tilted_deviation(const RdpAccountant& rdp, double tilt) {
   return second > 0 && std::isfinite(second) ? std::sqrt(second) : 1;
 }
 
-Question question(const RdpAccountant& rdp, double order, double ln_delta, double answer) {
+Question question(const RdpAccountant& rdp, double order, double ln_delta) {
   const double tilt = std::clamp(order - 1, 1e-3, 1e5);
-  return {tilt, tilted_deviation(rdp, tilt), ln_delta, answer};
+  return {tilt, tilted_deviation(rdp, tilt), ln_delta};
 }
 
 /// Where outcomes become tails: their mass, over all releases, far below delta.
@@ -124,7 +121,7 @@ class Evaluation {
                                                         part.pair.second.centres.size()) /
                                         4);
       }
-      if (mechanism.is_approximate) widest_ = std::max(widest_, 2 * mechanism.approximate.epsilon);
+      if (mechanism.approximate) widest_ = std::max(widest_, 2 * mechanism.approximate->epsilon);
     }
     if (all.gaussian_mu_squared > 0)
       widest_ = std::max(widest_, span(gaussian_pair(std::sqrt(all.gaussian_mu_squared))));
@@ -199,8 +196,8 @@ class Evaluation {
       if (!sketch) lower.push_back(optimistic(cells, count));
     };
     for (const Mechanism& mechanism : all_.mechanisms) {
-      if (mechanism.is_approximate) {
-        add(cut_into_cells(mechanism.approximate, width), mechanism.count);
+      if (mechanism.approximate) {
+        add(cut_into_cells(*mechanism.approximate, width), mechanism.count);
       } else {
         const auto& pairs = mechanism.directions[static_cast<std::size_t>(direction)];
         add(cut_into_cells(pairs, width, tails_), mechanism.count);
@@ -283,7 +280,7 @@ PldBracket epsilon_from_pld(std::span<const PrivacyEvent> events, double delta, 
   if (all.mechanisms.empty()) return closed_epsilon(std::sqrt(all.gaussian_mu_squared), delta);
   const RdpAccountant rdp = rdp_of(events, adjacency);
   const EpsilonResult by_rdp = rdp.epsilon(delta);
-  const Question asked = question(rdp, by_rdp.order, std::log(delta), by_rdp.epsilon);
+  const Question asked = question(rdp, by_rdp.order, std::log(delta));
   const Evaluation evaluation(all, asked);
   PldBracket result = refine(
       evaluation, options, [&](const ComposedLoss& loss) { return loss.epsilon(delta); },
@@ -305,7 +302,7 @@ PldBracket delta_from_pld(std::span<const PrivacyEvent> events, double epsilon, 
   const RdpAccountant rdp = rdp_of(events, adjacency);
   const DeltaResult by_rdp = rdp.delta(epsilon);
   const double ln_delta = std::log(std::max(by_rdp.delta, 1e-290));
-  const Question asked = question(rdp, std::max(by_rdp.order, 1.1), ln_delta, by_rdp.delta);
+  const Question asked = question(rdp, std::max(by_rdp.order, 1.1), ln_delta);
   const Evaluation evaluation(all, asked);
   PldBracket result = refine(
       evaluation, options, [&](const ComposedLoss& loss) { return loss.delta(epsilon); },

@@ -81,10 +81,8 @@ double gaussian_rdp(const GaussianRelease& release, double order) {
 double truncated_rdp(const Phase& phase, double order, Adjacency adjacency) {
   if (phase.sample_rate == 0 || std::isinf(phase.noise_multiplier)) return 0;
   if (phase.noise_multiplier == 0 || std::isinf(order)) return kInfinity;
-  Phase one = phase;
-  one.sample_rate = std::min(phase.sample_rate, 1 - 0x1p-53);
   double worst = 0;
-  for (const auto& direction : phase_pairs(one, adjacency)) {
+  for (const auto& direction : phase_pairs(phase, adjacency)) {
     double sum = 0;  // of expm1, so that tiny divergences keep their digits
     for (const WeightedPair& part : direction) {
       const double ln_a = (order - 1) * renyi_divergence(part.pair, part.sigma, order);

@@ -12,9 +12,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// A claim may be this much below what is recomputed: other machines round differently.
-constexpr double kTolerance = 1e-6;
-
 const Json& field(const Json& object, const std::string& key) {
   static const Json absent;
   return object.is_object() && object.contains(key) ? object[key] : absent;
@@ -93,7 +90,7 @@ void compare_stages(const Json& card, const RunVerification& run,
 bool alike(const Json& a, const Json& b) {
   if (a.is_number() && b.is_number()) {
     const double x = a.get<double>(), y = b.get<double>();
-    return std::abs(x - y) <= kTolerance * std::max(std::abs(x), std::abs(y));
+    return std::abs(x - y) <= kCardTolerance * std::max(std::abs(x), std::abs(y));
   }
   if (a.type() != b.type() || a.size() != b.size()) return false;
   if (a.is_object()) {
@@ -130,11 +127,11 @@ void compare_claim(const Json& card, const RunVerification& run,
   }
   const Json& epsilon = field(card, "epsilon");
   const double proven = run.statement->epsilon;
-  if (!epsilon.is_number() || !(epsilon.get<double>() >= proven * (1 - kTolerance)))
+  if (!epsilon.is_number() || !(epsilon.get<double>() >= proven * (1 - kCardTolerance)))
     differences.push_back(
         fmt::format("epsilon is {}, but what the ledger charges costs {}", epsilon.dump(), proven));
   const Json& lower = field(card, "epsilon_lower");
-  if (lower.is_number() && lower.get<double>() > proven * (1 + kTolerance))
+  if (lower.is_number() && lower.get<double>() > proven * (1 + kCardTolerance))
     differences.push_back(
         fmt::format("epsilon_lower is {}, above the recomputed epsilon {}", lower.dump(), proven));
   if (!same(field(card, "delta"), plan.delta))

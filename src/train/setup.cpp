@@ -202,6 +202,10 @@ ClipOptions clip_options(const Config& config) {
           config.mechanism.automatic_gamma()};
 }
 
+ClipOptions clip_options(const MechanismPlan& plan) {
+  return {parse_clipping(plan.clipping), plan.clip_norm_l2, plan.automatic_gamma};
+}
+
 OptimizerOptions optimizer_options(const Config& config) {
   const OptimizerSettings& o = config.optimizer;
   OptimizerOptions options;

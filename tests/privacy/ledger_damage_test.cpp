@@ -14,6 +14,7 @@ namespace sfumato {
 namespace {
 
 using json = nlohmann::ordered_json;
+using test::chained;
 using test::lines_of;
 using test::message_of;
 using test::small_plan;
@@ -123,20 +124,6 @@ TEST_F(DamagedLedger, OtherFilesAreNoLedgers) {
     write_file_atomic(path_, bytes);
     expect_noticed(bytes.substr(0, 20));
   }
-}
-
-/// A chain that is sound line by line, of whatever content.
-std::vector<std::string> chained(const std::vector<json>& contents) {
-  std::vector<std::string> lines;
-  std::string previous(kNoPrevious);
-  for (const json& content : contents) {
-    json line = {{"line", lines.size() + 1}};
-    line.update(content);
-    line["previous"] = previous;
-    lines.push_back(seal_line(line));
-    previous = sha256_hex(lines.back());
-  }
-  return lines;
 }
 
 TEST(LedgerContent, MustMakeSenseToo) {

@@ -10,6 +10,7 @@ namespace sfumato {
 namespace {
 
 using json = nlohmann::ordered_json;
+using test::chained;
 using test::lines_of;
 using test::message_of;
 using test::TempFolder;
@@ -218,20 +219,6 @@ TEST(LedgerStages, ATornLineIsNotCountedBeyondThePlan) {
   const LedgerSummary found = verify_ledger(path);
   EXPECT_THAT(found.problems, ElementsAre());
   EXPECT_EQ(found.charged_releases(), 5);
-}
-
-/// A chain that is sound line by line, of whatever content.
-std::vector<std::string> chained(const std::vector<json>& contents) {
-  std::vector<std::string> lines;
-  std::string previous(kNoPrevious);
-  for (const json& content : contents) {
-    json line = {{"line", lines.size() + 1}};
-    line.update(content);
-    line["previous"] = previous;
-    lines.push_back(seal_line(line));
-    previous = sha256_hex(lines.back());
-  }
-  return lines;
 }
 
 TEST(LedgerStages, ReaderIsAsStrictAsWithCharges) {

@@ -8,7 +8,9 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/sha256.h"
 #include "sfumato/privacy/ledger.h"
+#include "src/privacy/ledger_line.h"
 #include "support/temp_folder.h"
 
 namespace sfumato::test {
@@ -30,6 +32,20 @@ inline void write_lines(const std::filesystem::path& path, const std::vector<std
   std::string bytes;
   for (const std::string& line : lines) bytes += line + "\n";
   write_file_atomic(path, bytes);
+}
+
+/// A chain that is sound line by line, of whatever content.
+inline std::vector<std::string> chained(const std::vector<nlohmann::ordered_json>& contents) {
+  std::vector<std::string> lines;
+  std::string previous(kNoPrevious);
+  for (const nlohmann::ordered_json& content : contents) {
+    nlohmann::ordered_json line = {{"line", lines.size() + 1}};
+    line.update(content);
+    line["previous"] = previous;
+    lines.push_back(seal_line(line));
+    previous = sha256_hex(lines.back());
+  }
+  return lines;
 }
 
 /// Two sessions with charges, a checkpoint and a stop: 9 lines.

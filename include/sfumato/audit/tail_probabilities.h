@@ -2,16 +2,15 @@
 #include <cstdint>
 #include <span>
 
+#include "sfumato/privacy/gaussian_mechanism.h"
+
 namespace sfumato {
 
 // Tails of the distributions that audits test against. All are accurate to about 1e-10 relative in
 // the tail that is asked for, also far out, where 1 - (the other tail) would be rounding noise.
 // UsageError for parameters outside their range.
 
-/// P[Z <= x] for a standard normal Z (its logarithm: ln_normal_cdf in
-/// privacy/gaussian_mechanism.h).
-double normal_cdf(double x);
-/// The inverse: -infinity at 0, infinity at 1.
+/// The inverse of normal_cdf (privacy/gaussian_mechanism.h): -infinity at 0, infinity at 1.
 double normal_quantile(double probability);
 
 /// Regularised incomplete beta function I_x(a, b), a, b > 0: continued fraction (Lentz's method),

@@ -2,6 +2,8 @@
 
 namespace sfumato {
 
+/// P[Z <= x] for a standard normal Z.
+double normal_cdf(double x);
 /// ln of the standard normal distribution function, to full relative accuracy in its lower tail.
 double ln_normal_cdf(double x);
 

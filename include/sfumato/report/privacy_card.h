@@ -78,6 +78,9 @@ nlohmann::ordered_json voided(nlohmann::ordered_json card, const std::string& re
 double largest_true_positive_rate(const std::vector<std::pair<double, double>>& epsilon_at_delta,
                                   double false_positive_rate);
 
+/// A card's numbers may differ by this share from recomputed ones: other machines round otherwise.
+inline constexpr double kCardTolerance = 1e-6;
+
 /// Reads privacy_card.json of schema version 1 or 2; void_card if there is none. DataError if it is
 /// not a card, or one of a newer version.
 nlohmann::ordered_json read_privacy_card(const std::filesystem::path& path);

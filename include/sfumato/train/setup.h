@@ -38,6 +38,8 @@ MechanismPlan make_plan(const Config& config, const RecordStore& store);
 MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t records_per_unit);
 
 ClipOptions clip_options(const Config& config);
+/// The clipping that a plan claims.
+ClipOptions clip_options(const MechanismPlan& plan);
 OptimizerOptions optimizer_options(const Config& config);
 /// One factor per parameter: optimizer.class_embedding_learning_rate_scale for the class table.
 std::vector<double> rate_scales(const Config& config, const std::vector<Parameter*>& parameters);
