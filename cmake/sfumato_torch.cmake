@@ -26,3 +26,8 @@ target_link_libraries(sfumato_torch INTERFACE ${torch_dir}/lib/libtorch_cpu.so
 target_link_options(sfumato_torch INTERFACE -Wl,--no-as-needed)
 # LibTorch ships its own fmt headers, which win in sources that see them: use those header-only.
 target_compile_definitions(sfumato_torch INTERFACE FMT_HEADER_ONLY=1)
+
+# With CUDA, for libsfumato_cuda.so alone.
+add_library(sfumato_torch_cuda INTERFACE)
+target_link_libraries(sfumato_torch_cuda INTERFACE sfumato_torch ${torch_dir}/lib/libtorch_cuda.so
+                                                   ${torch_dir}/lib/libc10_cuda.so)

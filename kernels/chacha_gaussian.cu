@@ -6,6 +6,7 @@
 
 #include "kernels/chacha_gaussian.h"
 #include "kernels/device/chacha20.cuh"
+#include "kernels/device/launch.cuh"
 #include "kernels/device/normal_pair.cuh"
 
 namespace sfumato {
@@ -36,7 +37,7 @@ __global__ void __launch_bounds__(kThreads)
         arguments.nonce.stream, arguments.nonce.step, arguments.nonce.tensor);
     float normals[kNormalsPerBlock];
     device::block_normals<device::ScalarOps>(words, arguments.scale, normals);
-#pragma unroll
+    SFUMATO_UNROLL
     for (int slot = 0; slot < kNormalsPerBlock; ++slot) {
       const std::int64_t i = number * kNormalsPerGroup + slot * kChaChaLanes + lane;
       if (i < begin || i >= end) continue;
@@ -59,15 +60,10 @@ int launch_chacha_gaussian(float* out, std::int64_t begin, std::int64_t end, con
   const std::int64_t groups = (end - 1) / kNormalsPerGroup - first_group + 1;
   const std::int64_t blocks =
       std::min(kMaxBlocks, (groups * kChaChaLanes + kThreads - 1) / kThreads);
-  const auto cuda_stream = static_cast<cudaStream_t>(stream);
-  if (add) {
-    chacha_gaussian_kernel<true><<<static_cast<unsigned>(blocks), kThreads, 0, cuda_stream>>>(
-        out, begin, end, first_group, groups, arguments);
-  } else {
-    chacha_gaussian_kernel<false><<<static_cast<unsigned>(blocks), kThreads, 0, cuda_stream>>>(
-        out, begin, end, first_group, groups, arguments);
-  }
-  const cudaError_t status = cudaGetLastError();
+  const int status =
+      device::launch_secret(add ? chacha_gaussian_kernel<true> : chacha_gaussian_kernel<false>,
+                            dim3(static_cast<unsigned>(blocks)), kThreads, stream, out, begin, end,
+                            first_group, groups, arguments);
   explicit_bzero(&arguments, sizeof arguments);
   return status;
 }

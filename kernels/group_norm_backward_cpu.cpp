@@ -1,82 +1,215 @@
 #include "kernels/group_norm_backward.h"
 
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <vector>
+
+#include "kernels/element_access.h"
+#include "kernels/lane_math.h"
+
 namespace sfumato {
 namespace {
 
-constexpr int64_t kLanes = 16;
+constexpr std::int64_t kRun = 64 * kLanes;
 
+#define SFUMATO_INLINE inline __attribute__((always_inline))
+
+/// Sums of d and d (x - mean).
 struct Sums {
-  double dy = 0, dyx = 0;
+  double d = 0, dx = 0;
 };
 
-/// Sums of dy and dy * x over one channel: float lanes over short runs, double across runs.
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-Sums channel_sums(const float* x, const float* dy, int64_t positions) {
+/// A group of one sample: its first channel's x, dy and dx (or null), gamma and beta.
+struct Group {
+  const float *x, *dy;
+  float* dx;
+  const float *gamma, *beta;
+  float mean, rstd;
+  std::int64_t per_group, positions;
+
+  float weight(std::int64_t c) const { return rstd * gamma[c]; }
+};
+
+/// dy silu'(z).
+SFUMATO_INLINE float through_silu(float dy, float z) {
+  const float sigmoid = lane_sigmoid(z);
+  return dy * (sigmoid * (1.0f + z * (1.0f - sigmoid)));
+}
+
+/// Sums over one channel: float lanes over short runs, double across runs. With SiLU, d is kept in
+/// dx where there is one, for the second pass.
+template <bool kSilu>
+SFUMATO_INLINE Sums channel_sums(const Group& g, std::int64_t c) {
+  const float *x = g.x + c * g.positions, *dy = g.dy + c * g.positions;
+  float* kept = g.dx == nullptr ? nullptr : g.dx + c * g.positions;
+  const float mean = g.mean, weight = kSilu ? g.weight(c) : 0, beta = kSilu ? g.beta[c] : 0;
   Sums sums;
-  constexpr int64_t kRun = 64 * kLanes;
-  for (int64_t start = 0; start < positions; start += kRun) {
-    const int64_t stop = start + kRun < positions ? start + kRun : positions;
-    const int64_t whole = start + (stop - start) / kLanes * kLanes;
-    float a[kLanes] = {}, b[kLanes] = {};
-    for (int64_t s = start; s < whole; s += kLanes)
-      for (int64_t l = 0; l < kLanes; ++l) {
-        a[l] += dy[s + l];
-        b[l] += dy[s + l] * x[s + l];
+  for (std::int64_t start = 0; start < g.positions; start += kRun) {
+    const std::int64_t stop = std::min(start + kRun, g.positions);
+    const std::int64_t whole = start + (stop - start) / kLanes * kLanes;
+    Lanes a = {}, b = {}, d, offset;
+    for (std::int64_t s = start; s < whole; s += kLanes) {
+      load_lanes(x + s, offset);
+      offset -= mean;
+      if constexpr (kSilu) {
+        float through[kLanes];
+        for (std::int64_t l = 0; l < kLanes; ++l)
+          through[l] = through_silu(dy[s + l], (x[s + l] - mean) * weight + beta);
+        load_lanes(through, d);
+        if (kept != nullptr) std::memcpy(kept + s, through, sizeof through);
+      } else {
+        load_lanes(dy + s, d);
       }
-    double run_dy = 0, run_dyx = 0;
-    for (int64_t l = 0; l < kLanes; ++l) {
-      run_dy += double{a[l]};
-      run_dyx += double{b[l]};
+      a += d;
+      b += d * offset;
     }
-    for (int64_t s = whole; s < stop; ++s) {
-      run_dy += double{dy[s]};
-      run_dyx += double{dy[s]} * double{x[s]};
+    double run_d = lane_sum(a), run_dx = lane_sum(b);
+    for (std::int64_t s = whole; s < stop; ++s) {
+      const float rest = x[s] - mean;
+      const float through = kSilu ? through_silu(dy[s], rest * weight + beta) : dy[s];
+      run_d += double{through};
+      run_dx += double{through} * double{rest};
+      if (kSilu && kept != nullptr) kept[s] = through;
     }
-    sums.dy += run_dy;
-    sums.dyx += run_dyx;
+    sums.d += run_d;
+    sums.dx += run_dx;
   }
   return sums;
 }
 
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-void scale_channel(const float* x, const float* dy, float a, float b, float c, int64_t positions,
-                   float* dx) {
-  for (int64_t s = 0; s < positions; ++s) dx[s] = a * dy[s] + b * x[s] + c;
+/// First pass: the sums of each channel of a group.
+__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void group_sums(
+    const Group& g, Sums* sums) {
+  for (std::int64_t c = 0; c < g.per_group; ++c) sums[c] = channel_sums<false>(g, c);
+}
+__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void group_sums_silu(
+    const Group& g, Sums* sums) {
+  for (std::int64_t c = 0; c < g.per_group; ++c) sums[c] = channel_sums<true>(g, c);
+}
+
+/// Second pass: dx = weight d + slope (x - mean) + level; d may be dx.
+__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void scale_group(
+    const Group& g, const float* d, float slope, float level) {
+  for (std::int64_t c = 0; c < g.per_group; ++c) {
+    const float weight = g.weight(c), mean = g.mean;
+    const float *x = g.x + c * g.positions, *dc = d + c * g.positions;
+    float* dx = g.dx + c * g.positions;
+    for (std::int64_t s = 0; s < g.positions; ++s)
+      dx[s] = weight * dc[s] + (slope * (x[s] - mean) + level);
+  }
 }
 
 }  // namespace
 
-void group_norm_backward_cpu(const float* x, const float* dy, const float* mean, const float* rstd,
-                             const float* gamma, int64_t begin, int64_t end, int64_t channels,
-                             int64_t groups, int64_t positions, float* dx, float* dgamma,
-                             float* dbeta) {
-  const int64_t per_group = channels / groups;
+void group_norm_backward_float_cpu(const float* x, const float* dy, const float* mean,
+                                   const float* rstd, const float* gamma, const float* beta,
+                                   std::int64_t begin, std::int64_t end, std::int64_t channels,
+                                   std::int64_t groups, std::int64_t positions,
+                                   FusedActivation activation, float* dx, float* dgamma,
+                                   float* dbeta) {
+  const std::int64_t per_group = channels / groups;
+  const bool silu = activation == FusedActivation::kSilu;
   const double count = static_cast<double>(per_group) * static_cast<double>(positions);
-  for (int64_t n = begin; n < end; ++n) {
-    for (int64_t g = 0; g < groups; ++g) {
-      const double m = mean[n * groups + g], r = rstd[n * groups + g];
-      double sum_beta = 0, sum_gamma = 0;
-      for (int64_t c = g * per_group; c < (g + 1) * per_group; ++c) {
-        const int64_t offset = (n * channels + c) * positions;
-        const Sums sums = channel_sums(x + offset, dy + offset, positions);
-        const double channel_dgamma = r * (sums.dyx - m * sums.dy);
-        if (dgamma != nullptr) {
-          dgamma[n * channels + c] = static_cast<float>(channel_dgamma);
-          dbeta[n * channels + c] = static_cast<float>(sums.dy);
-        }
-        sum_beta += sums.dy * double{gamma[c]};
-        sum_gamma += channel_dgamma * double{gamma[c]};
+  std::vector<Sums> sums(static_cast<std::size_t>(per_group));
+  for (std::int64_t index = begin * groups; index < end * groups; ++index) {
+    const std::int64_t first = index % groups * per_group, row = index * per_group;
+    const std::int64_t offset = row * positions;
+    const Group group{x + offset,
+                      dy + offset,
+                      dx == nullptr ? nullptr : dx + offset,
+                      gamma + first,
+                      silu ? beta + first : nullptr,
+                      mean[index],
+                      rstd[index],
+                      per_group,
+                      positions};
+    (silu ? group_sums_silu : group_sums)(group, sums.data());
+    const double r = double{rstd[index]};
+    double sum_beta = 0, sum_gamma = 0;
+    for (std::int64_t c = 0; c < per_group; ++c) {
+      const Sums& sum = sums[static_cast<std::size_t>(c)];
+      if (dgamma != nullptr) {
+        dgamma[row + c] = static_cast<float>(r * sum.dx);
+        dbeta[row + c] = static_cast<float>(sum.d);
       }
-      if (dx == nullptr) continue;
-      // dx = r gamma dy - r/M sum_beta - r^2/M (x - m) sum_gamma, as a dy + b x + c.
-      const double b = -r * r * sum_gamma / count;
-      const double c0 = -r * sum_beta / count - b * m;
-      for (int64_t c = g * per_group; c < (g + 1) * per_group; ++c) {
-        const int64_t offset = (n * channels + c) * positions;
-        scale_channel(x + offset, dy + offset, static_cast<float>(r * double{gamma[c]}),
-                      static_cast<float>(b), static_cast<float>(c0), positions, dx + offset);
-      }
+      sum_beta += sum.d * double{group.gamma[c]};
+      sum_gamma += r * sum.dx * double{group.gamma[c]};
     }
+    if (dx != nullptr)
+      scale_group(group, silu ? group.dx : group.dy, static_cast<float>(-r * r * sum_gamma / count),
+                  static_cast<float>(-r * sum_beta / count));
+  }
+}
+
+std::int64_t group_norm_backward_workspace_bytes(const GroupNormShape& shape) {
+  const GroupNormPlan plan = group_norm_plan(shape, 2);
+  return 8 * shape.samples * (plan.splits * shape.channels + (plan.resident ? 0 : shape.groups));
+}
+
+namespace {
+
+/// What the twin reads, in float64.
+struct Reader {
+  const void *x, *dy;
+  const float *mean, *rstd, *gamma, *beta;
+  const GroupNormShape& shape;
+
+  /// visit(place, xhat, d) of the elements of one channel of a sample.
+  template <class Visit>
+  void channel(std::int64_t n, std::int64_t c, const Visit& visit) const {
+    const std::int64_t group = n * shape.groups + c / shape.per_group();
+    for (std::int64_t s = 0; s < shape.positions; ++s) {
+      const std::int64_t place = shape.layout == Layout::kChannelsLast
+                                     ? (n * shape.positions + s) * shape.channels + c
+                                     : (n * shape.channels + c) * shape.positions + s;
+      const double xhat =
+          (double{element_at(x, shape.element, place)} - double{mean[group]}) * double{rstd[group]};
+      double d = double{element_at(dy, shape.element, place)};
+      if (shape.activation == FusedActivation::kSilu) {
+        const double z = xhat * double{gamma[c]} + double{beta[c]};
+        const double sigmoid = 1 / (1 + std::exp(-z));
+        d *= sigmoid * (1 + z * (1 - sigmoid));
+      }
+      visit(place, xhat, d);
+    }
+  }
+};
+
+}  // namespace
+
+void group_norm_backward_cpu(const void* x, const void* dy, const float* mean, const float* rstd,
+                             const float* gamma, const float* beta, const GroupNormShape& shape,
+                             void* dx, float* dgamma, float* dbeta) {
+  const Reader read{x, dy, mean, rstd, gamma, beta, shape};
+  for (std::int64_t i = 0; dgamma != nullptr && i < shape.examples(); ++i)
+    for (std::int64_t c = 0; c < shape.channels; ++c) {
+      double sum = 0, sum_xhat = 0;
+      for (std::int64_t n = i * shape.draws; n < (i + 1) * shape.draws; ++n)
+        read.channel(n, c, [&](std::int64_t, double xhat, double d) {
+          sum += d;
+          sum_xhat += d * xhat;
+        });
+      dbeta[i * shape.channels + c] = static_cast<float>(sum);
+      dgamma[i * shape.channels + c] = static_cast<float>(sum_xhat);
+    }
+  const std::int64_t per_group = shape.per_group();
+  const double count = static_cast<double>(per_group * shape.positions);
+  for (std::int64_t group = 0; dx != nullptr && group < shape.samples * shape.groups; ++group) {
+    const std::int64_t n = group / shape.groups, first = group % shape.groups * per_group;
+    double sum = 0, sum_xhat = 0;
+    for (std::int64_t c = first; c < first + per_group; ++c)
+      read.channel(n, c, [&](std::int64_t, double xhat, double d) {
+        sum += d * double{gamma[c]};
+        sum_xhat += d * double{gamma[c]} * xhat;
+      });
+    for (std::int64_t c = first; c < first + per_group; ++c)
+      read.channel(n, c, [&](std::int64_t place, double xhat, double d) {
+        set_element(dx, shape.element, place,
+                    static_cast<float>(double{rstd[group]} *
+                                       (d * double{gamma[c]} - (sum + xhat * sum_xhat) / count)));
+      });
   }
 }
 

@@ -24,10 +24,9 @@ AttentionBlock::AttentionBlock(const Options& o)
 
 at::Tensor AttentionBlock::forward(const at::Tensor& x, Tape* tape) {
   const int64_t n = x.size(0), pixels = x.size(2) * x.size(3);
-  at::Tensor h = x.flatten(2);
-  if (group_norm_) h = group_norm_->forward(h, tape);
-  // One copy that q, k and v share, also as what their gradients need.
-  h = h.transpose(1, 2).contiguous();
+  at::Tensor h = group_norm_ ? group_norm_->forward(x, tape) : x;
+  // One copy that q, k and v share, also as what their gradients need; none if channels are last.
+  h = h.permute({0, 2, 3, 1}).reshape({n, pixels, x.size(1)}).contiguous();
 
   const auto split = [&](const at::Tensor& t) {
     return t.view({n, pixels, heads_, head_dim_}).transpose(1, 2);

@@ -1,26 +1,29 @@
 #include "models/resample.h"
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/avg_pool2d.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/conv_transpose2d.h>
-#include <ATen/ops/empty.h>
+#include <ATen/ops/outer.h>
 #include <ATen/ops/upsample_nearest2d.h>
 
 namespace sfumato {
 namespace {
 
 constexpr int kTaps = 4;
-constexpr float kFir[kTaps] = {1, 3, 3, 1};
-constexpr float kFirSum = 64;  // of the outer product
+constexpr double kFirSum = 64;  // of the outer product of (1, 3, 3, 1)
 
-/// One 4 x 4 filter per channel, [C, 1, 4, 4], of sum `gain`.
-at::Tensor fir_filter(const at::Tensor& like, float gain) {
-  at::Tensor filter = at::empty({1, 1, kTaps, kTaps});
-  float* values = filter.mutable_data_ptr<float>();
-  for (int i = 0; i < kTaps; ++i)
-    for (int j = 0; j < kTaps; ++j) values[i * kTaps + j] = kFir[i] * kFir[j] / kFirSum * gain;
-  return filter.to(like.device()).expand({like.size(1), 1, kTaps, kTaps}).contiguous();
+/// One 4 x 4 filter per channel, [C, 1, 4, 4], of sum `gain`. Made where `like` is: a copy from the
+/// host could not be part of a recorded step.
+at::Tensor fir_filter(const at::Tensor& like, double gain) {
+  const at::Tensor place = at::arange(kTaps, like.options().dtype(at::kFloat));
+  const at::Tensor taps = place.sub_(1.5).square_().neg_().add_(3.25);  // (1, 3, 3, 1)
+  return at::outer(taps, taps)
+      .mul_(gain / kFirSum)
+      .to(like.scalar_type())
+      .expand({like.size(1), 1, kTaps, kTaps})
+      .contiguous();
 }
 
 }  // namespace

@@ -19,6 +19,12 @@ Activation activation_by_name(const std::string& name) {
                    "' is not known; allowed: silu, swish, mish, gelu, relu");
 }
 
+at::Tensor activated_norm(GroupNorm& norm, const ResnetStyle& style, const at::Tensor& x,
+                          Tape* tape) {
+  if (style.is_silu) return norm.forward(x, tape, FusedActivation::kSilu);
+  return style.activation(norm.forward(x, tape));
+}
+
 ResnetBlock::ResnetBlock(const ResnetStyle& style, const Options& o)
     : style_(style),
       output_scale_(o.output_scale),
@@ -41,7 +47,7 @@ ResnetBlock::ResnetBlock(const ResnetStyle& style, const Options& o)
 
 at::Tensor ResnetBlock::forward(const at::Tensor& x, const at::Tensor& activated_time,
                                 Tape* tape) {
-  at::Tensor h = style_.activation(norm1_.forward(x, tape));
+  at::Tensor h = activated_norm(norm1_, style_, x, tape);
   h = conv1_.forward(resample(h, resample_), tape);
 
   const at::Tensor time =
@@ -49,11 +55,11 @@ at::Tensor ResnetBlock::forward(const at::Tensor& x, const at::Tensor& activated
   // In place where nobody has kept the tensor: what a convolution or a product returns.
   if (style_.scale_shift) {
     const std::vector<at::Tensor> parts = at::chunk(time, 2, 1);
-    h = norm2_.forward(h, tape).mul(parts[0].add(1)).add_(parts[1]);
+    h = style_.activation(norm2_.forward(h, tape).mul(parts[0].add(1)).add_(parts[1]));
   } else {
-    h = norm2_.forward(h.add_(time), tape);
+    h = activated_norm(norm2_, style_, h.add_(time), tape);
   }
-  h = conv2_.forward(style_.activation(h), tape);
+  h = conv2_.forward(h, tape);
 
   const at::Tensor shortcut = resample(x, resample_);
   h.add_(conv_shortcut_ ? conv_shortcut_->forward(shortcut, tape) : shortcut);

@@ -18,8 +18,13 @@ struct ResnetStyle {
   int64_t time_embed_dim = 0;
   double eps = 1e-5;
   Activation activation = nullptr;
+  bool is_silu = false;  ///< which norms compute in the same pass
   bool scale_shift = false;  ///< the time embedding scales and shifts after norm2, else adds before
 };
+
+/// act(norm(x)), in one pass where the activation allows it.
+at::Tensor activated_norm(GroupNorm& norm, const ResnetStyle& style, const at::Tensor& x,
+                          Tape* tape);
 
 /// diffusers' ResnetBlock2D:
 ///   h = conv1(resample(act(norm1(x)))); h = norm2(h + t) or norm2(h) (1 + s) + t;

@@ -47,7 +47,7 @@ void write_tensor_file(const std::filesystem::path& path,
   std::vector<at::Tensor> contiguous;
   std::vector<NamedTensor> named;
   for (const auto& [name, tensor] : tensors) {
-    contiguous.push_back(tensor.detach().contiguous());
+    contiguous.push_back(tensor.detach().cpu().contiguous());
     const at::Tensor& t = contiguous.back();
     const auto* bytes = static_cast<const std::byte*>(t.const_data_ptr());
     named.push_back({name, dtype_of(name, t), t.sizes().vec(), {bytes, t.nbytes()}});

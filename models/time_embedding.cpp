@@ -96,8 +96,8 @@ ClassEmbedding::ClassEmbedding(const UNet2DConfig& config, int64_t time_features
 }
 
 at::Tensor ClassEmbedding::forward(const at::Tensor& labels, TimeProjection& time_projection,
-                                   Tape* tape) {
-  if (mlp_) return mlp_->forward(time_projection.forward(labels, tape), tape);
+                                   at::ScalarType type, Tape* tape) {
+  if (mlp_) return mlp_->forward(time_projection.forward(labels, tape).to(type), tape);
   if (!table_) return labels;  // "identity"
   return look_up(*table_, labels, "class label", tape);
 }

@@ -38,8 +38,9 @@ class TimestepMlp : public Module {
 class ClassEmbedding : public Module {
  public:
   ClassEmbedding(const UNet2DConfig& config, int64_t time_features);
-  /// `time_projection` embeds the labels of class_embed_type "timestep".
-  at::Tensor forward(const at::Tensor& labels, TimeProjection& time_projection, Tape* tape);
+  /// `time_projection` embeds the labels of class_embed_type "timestep"; `type` is computed in.
+  at::Tensor forward(const at::Tensor& labels, TimeProjection& time_projection,
+                     at::ScalarType type, Tape* tape);
 
  private:
   std::unique_ptr<Embedding> table_;

@@ -1,6 +1,5 @@
 #include "sfumato/models/unet2d.h"
 
-#include <ATen/ops/silu.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -10,6 +9,7 @@
 #include "models/unet2d_blocks.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
+#include "sfumato/device/kernel_bridge.h"
 
 namespace sfumato {
 namespace {
@@ -23,6 +23,7 @@ ResnetStyle style_of(const UNet2DConfig& config) {
   return {.time_embed_dim = config.time_embed_dim(),
           .eps = config.norm_eps,
           .activation = activation_by_name(config.act_fn),
+          .is_silu = config.act_fn == "silu" || config.act_fn == "swish",
           .scale_shift = config.resnet_time_scale_shift == "scale_shift"};
 }
 
@@ -93,7 +94,10 @@ at::Tensor UNet2D::forward(const at::Tensor& sample, const at::Tensor& timestep,
                            const at::Tensor& class_labels, Tape* tape) {
   check_inputs(sample, timestep, class_labels);
   Parts& p = *parts_;
-  const at::Tensor x = config_.center_input_sample ? sample.mul(2).sub_(1) : sample;
+  at::Tensor x = config_.center_input_sample ? sample.mul(2).sub_(1) : sample;
+  // The layers follow the type and layout of what comes in.
+  x = x.to(compute_type_);
+  if (kernels_for(x) != nullptr) x = x.contiguous(at::MemoryFormat::ChannelsLast);
 
   UNetState state;
   // Every residual block wants the activated embedding: it is the same for all.
@@ -106,8 +110,10 @@ at::Tensor UNet2D::forward(const at::Tensor& sample, const at::Tensor& timestep,
   state.image.reset();  // the way up draws its own
   for (const std::unique_ptr<UNetBlock>& block : p.up_blocks) block->forward(state, tape);
 
-  at::Tensor out = p.conv_out.forward(at::silu(p.conv_norm_out.forward(state.h, tape)), tape);
+  at::Tensor out = p.conv_out.forward(
+      p.conv_norm_out.forward(state.h, tape, FusedActivation::kSilu), tape);
   if (state.image.defined()) out.add_(state.image);
+  out = out.to(at::kFloat);
   // Fourier networks predict a score: their timestep is the noise level.
   if (config_.time_embedding_type == "fourier") out = out.div(timestep.view({-1, 1, 1, 1}));
   return out;
@@ -116,9 +122,11 @@ at::Tensor UNet2D::forward(const at::Tensor& sample, const at::Tensor& timestep,
 at::Tensor UNet2D::embedding(const at::Tensor& timestep, const at::Tensor& class_labels,
                              Tape* tape) {
   Parts& p = *parts_;
-  const at::Tensor time = p.time_embedding.forward(p.time_proj.forward(timestep, tape), tape);
+  const at::Tensor time = p.time_embedding.forward(
+      p.time_proj.forward(timestep, tape).to(compute_type_), tape);
   if (!p.class_embedding) return time;
-  return time.add(p.class_embedding->forward(class_labels, p.time_proj, tape));
+  return time.add(
+      p.class_embedding->forward(class_labels, p.time_proj, compute_type_, tape).to(compute_type_));
 }
 
 void UNet2D::check_inputs(const at::Tensor& sample, const at::Tensor& timestep,

@@ -3,18 +3,7 @@
 // and in the scalar reference, or a vector of them (one lane per block) in the CPU twin.
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define SFUMATO_DEVICE __host__ __device__ __forceinline__
-#else
-#define SFUMATO_DEVICE inline __attribute__((always_inline))
-#endif
-#if defined(__CUDA_ARCH__)
-#define SFUMATO_UNROLL _Pragma("unroll")
-#elif defined(__CUDACC__)
-#define SFUMATO_UNROLL  // nvcc's host pass knows neither spelling
-#else
-#define SFUMATO_UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "kernels/device/macros.cuh"
 
 namespace sfumato::device {
 
@@ -50,6 +39,10 @@ SFUMATO_DEVICE void chacha20_block(Word (&x)[16], const std::uint32_t* key, cons
   SFUMATO_UNROLL
   for (int i = 0; i < 16; ++i) x[i] = broadcast<Word>(start[i]);
   x[12] = counter;
+#if defined(__CUDA_ARCH__)
+  // Straight code has the compiler spread the additions over both integer pipes, a loop has not.
+#pragma unroll
+#endif
   for (int round = 0; round < 10; ++round) {
     quarter_round(x[0], x[4], x[8], x[12]);
     quarter_round(x[1], x[5], x[9], x[13]);

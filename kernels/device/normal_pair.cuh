@@ -25,11 +25,15 @@ struct ScalarOps {
   static SFUMATO_DEVICE Real mul(Real a, Real b) { return __fmul_rn(a, b); }
   static SFUMATO_DEVICE Real add(Real a, Real b) { return __fadd_rn(a, b); }
   static SFUMATO_DEVICE Real sqrt(Real a) { return __fsqrt_rn(a); }
+  static SFUMATO_DEVICE Real div(Real a, Real b) { return __fdiv_rn(a, b); }
 #else
   static SFUMATO_DEVICE Real mul(Real a, Real b) { return a * b; }
   static SFUMATO_DEVICE Real add(Real a, Real b) { return a + b; }
   static SFUMATO_DEVICE Real sqrt(Real a) { return std::sqrt(a); }
+  static SFUMATO_DEVICE Real div(Real a, Real b) { return a / b; }
 #endif
+  /// To a whole number, ties to even.
+  static SFUMATO_DEVICE Real round(Real a) { return rintf(a); }
   static SFUMATO_DEVICE Real signed_real(Word a) { return static_cast<Real>(static_cast<Int>(a)); }
   static SFUMATO_DEVICE Real unsigned_real(Word a) { return static_cast<Real>(a); }
   template <int kBits>

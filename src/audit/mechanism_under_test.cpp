@@ -98,7 +98,7 @@ std::vector<at::Tensor> ProductionMechanism::release(int64_t step) {
                                         std::move(charge)));
 }
 
-std::vector<at::Tensor> ProductionMechanism::applied(const NoisyGradient& gradient) const {
+std::vector<at::Tensor> ProductionMechanism::applied(NoisyGradient&& gradient) const {
   std::vector<Parameter> weights;
   for (const Parameter* parameter : source_.trainable)
     weights.push_back({parameter->name, at::zeros(parameter->value.sizes()), true});
@@ -106,7 +106,8 @@ std::vector<at::Tensor> ProductionMechanism::applied(const NoisyGradient& gradie
   for (Parameter& weight : weights) addresses.push_back(&weight);
   OptimizerOptions options;
   options.kind = OptimizerOptions::Kind::kSgd;
-  Optimizer(addresses, std::vector<double>(weights.size(), 1.0), options).step(gradient, 1.0);
+  Optimizer(addresses, std::vector<double>(weights.size(), 1.0), options)
+      .step(std::move(gradient), 1.0);
   std::vector<at::Tensor> moved;
   for (const Parameter& weight : weights) moved.push_back(weight.value.neg());
   return moved;

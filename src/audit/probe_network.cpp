@@ -192,8 +192,7 @@ struct ConfiguredProbe::Parts {
       : network(make_network(config)),
         schedule(noise_schedule_options(config.diffusion)),
         diffusion(diffusion_options(config.diffusion, config.data.num_classes())),
-        step(*network, schedule, diffusion, clip_options(config),
-             parse_algorithm_policy(config.performance.layer_algorithm())) {}
+        step(*network, schedule, diffusion, clip_options(config), step_options(config)) {}
 
   ImageShape shape() const {
     const UNet2DConfig& c = network->config();

@@ -3,6 +3,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/bench_device.h"
+#include "cli/bench_kernels.h"
+#include "cli/bench_project.h"
 #include "cli/bench_step.h"
 #include "cli/subcommands.h"
 #include "sfumato/core/error.h"
@@ -16,7 +19,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Arguments {
-  std::string network;
+  std::string network, device = "cpu", precision = "fp32";
   int64_t count = 10'000'000, batch = 16, steps = 10, threads = 0;
   int repeat = 7;
   bool json = false;
@@ -26,9 +29,29 @@ Json to_json(const Timing& t) {
   return {{"min_s", t.min}, {"median_s", t.median}, {"max_s", t.max}};
 }
 
+void print_gpu_noise(const Arguments& arguments, const NoiseTimings& t) {
+  const auto count = static_cast<double>(t.count);
+  const double ours = count / t.chacha.median, torch = count / t.torch.median;
+  if (arguments.json) {
+    const Json out{{"count", t.count},
+                   {"device", t.device},
+                   {"chacha_normals_per_s", ours},
+                   {"torch_normals_per_s", torch},
+                   {"ratio", ours / torch},
+                   {"chacha", to_json(t.chacha)},
+                   {"torch", to_json(t.torch)}};
+    fmt::print("{}\n", out.dump(2));
+    return;
+  }
+  fmt::print("{} standard normals on the GPU, medians of {}\n"
+             "  ChaCha20 {:.2f} G/s   torch {:.2f} G/s   {:.2f} times torch\n",
+             t.count, arguments.repeat, ours * 1e-9, torch * 1e-9, ours / torch);
+}
+
 void run_noise(const Arguments& arguments) {
   set_threads(arguments.threads);
-  const NoiseTimings t = benchmark_noise(arguments.count, arguments.repeat);
+  const NoiseTimings t = benchmark_noise(arguments.count, arguments.repeat, arguments.device);
+  if (t.device != "cpu") return print_gpu_noise(arguments, t);
   const auto rate = [&](const Timing& timing) {
     return static_cast<double>(t.count) / timing.median;
   };
@@ -36,6 +59,7 @@ void run_noise(const Arguments& arguments) {
   const double ratio_one = rate(t.chacha_one_thread) / rate(t.torch_one_thread);
   if (arguments.json) {
     const Json out{{"count", t.count},
+                   {"device", t.device},
                    {"threads", t.threads},
                    {"chacha_normals_per_s", rate(t.chacha)},
                    {"chacha_one_thread_normals_per_s", rate(t.chacha_one_thread)},
@@ -92,10 +116,13 @@ void run_sample(const Arguments& arguments) {
   const StepCase network =
       arguments.network.empty() ? builtin_step_cases().front() : step_case_from(arguments.network);
   const SampleTimings t =
-      benchmark_sampling(network.network, arguments.batch, arguments.steps, arguments.repeat);
+      benchmark_sampling(network.network, arguments.batch, arguments.steps, arguments.repeat,
+                         arguments.device, arguments.precision);
   const double rate = static_cast<double>(t.batch) / t.seconds.median;
   if (arguments.json) {
     const Json out{{"network", network.name},
+                   {"device", arguments.device},
+                   {"precision", arguments.precision},
                    {"batch", t.batch},
                    {"steps", t.steps},
                    {"images_per_s", rate},
@@ -131,6 +158,8 @@ void add_bench(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "how fast this machine is at what training needs");
   bench->require_subcommand(1);
   add_bench_step(*bench);
+  add_bench_kernels(*bench);
+  add_bench_project(*bench);
 
   auto noise = std::make_shared<Arguments>();
   CLI::App* sub =
@@ -138,6 +167,7 @@ void add_bench(CLI::App& app) {
   sub->add_option("--count", noise->count, "normals")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
       ->capture_default_str();
+  add_device_options(*sub, noise->device, nullptr);
   add_threads(*sub, *noise);
 
   auto account = std::make_shared<Arguments>();
@@ -154,6 +184,7 @@ void add_bench(CLI::App& app) {
   sub->add_option("--batch", sample->batch, "images drawn together")
       ->check(CLI::Range(1, 100'000))
       ->capture_default_str();
+  add_device_options(*sub, sample->device, &sample->precision);
   add_threads(*sub, *sample);
 }
 

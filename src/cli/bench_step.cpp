@@ -9,9 +9,11 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/bench_device.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/text.h"
+#include "sfumato/device/gpu.h"
 #include "sfumato/train/micro_benchmarks.h"
 #include "sfumato/train/setup.h"
 #include "sfumato/train/step_benchmark.h"
@@ -23,16 +25,19 @@ using Json = nlohmann::ordered_json;
 
 struct Arguments {
   std::string network, case_name, layer_algorithm = "auto", only;
+  std::string device = "cpu", precision = "fp32";
   int64_t examples = 0, draws = 0, threads = 0;
   int repeat = 5;
   bool json = false;
 };
 
-/// Peak resident sets of a process that does nothing but one kind of step, in bytes.
+/// Peak memory of a process that does nothing but one kind of step, in bytes: its resident set, or
+/// on a GPU the tensors alive.
 struct StepMemory {
-  int64_t idle = 0;      ///< program, libraries and network
+  int64_t idle = 0;      ///< program, libraries and network; on a GPU weights and moments
   int64_t gradient = 0;  ///< up to the gradient
   int64_t whole = 0;     ///< with noise and Adam
+  int64_t held = 0;      ///< GPU only: what the allocator holds at the end, tensors or not
 };
 
 struct StepResult {
@@ -40,7 +45,14 @@ struct StepResult {
   int64_t parameters = 0;
   Timing private_gradient, plain_gradient, private_whole, plain_whole;
   StepMemory private_memory, plain_memory;
+  bool recorded = false;
+
+  double draws_per_s(const Timing& t) const {
+    return static_cast<double>(step_case.examples * step_case.draws) / t.median;
+  }
 };
+
+constexpr int kWarmUpOnGpu = 4;  ///< two batches, the recording, one replay
 
 double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 double ratio(int64_t a, int64_t b) { return ratio(static_cast<double>(a), static_cast<double>(b)); }
@@ -51,17 +63,37 @@ std::vector<StepCase> cases(const Arguments& arguments) {
     all.push_back(step_case_from(arguments.network));
   } else {
     for (StepCase& known : builtin_step_cases())
-      if (arguments.case_name.empty() || arguments.case_name == known.name)
+      if (arguments.case_name.empty() ? !known.by_name_only : arguments.case_name == known.name)
         all.push_back(std::move(known));
   }
   for (StepCase& each : all) {
     if (arguments.examples > 0) each.examples = arguments.examples;
     if (arguments.draws > 0) each.draws = arguments.draws;
+    each.device = arguments.device;
+    each.precision = arguments.precision;
   }
   return all;
 }
 
 // Memory ------------------------------------------------------------------------------------------
+
+/// Tensors at the peak while a step is recorded: what a replay occupies. Layers are measured and
+/// libraries choose their algorithms before, with memory of their own.
+StepMemory gpu_memory_of(StepBenchmark& benchmark, StepKind kind) {
+  const GpuBackend& gpu = *find_gpu_backend();
+  StepMemory memory;
+  memory.idle = gpu.memory().allocated;
+  for (int i = 0; i < 2; ++i) benchmark.run_gradient(kind);
+  gpu.release_cached_memory();
+  gpu.reset_peak();
+  for (int i = 0; i < 2; ++i) benchmark.run_gradient(kind);
+  memory.gradient = gpu.memory().peak;
+  for (int i = 0; i < 2; ++i) (void)benchmark.run(kind);
+  const GpuMemory end = gpu.memory();
+  memory.whole = end.peak;
+  memory.held = end.allocated + end.cached;
+  return memory;
+}
 
 /// In the child: one kind of step and nothing else.
 void measure_memory(const Arguments& arguments) {
@@ -70,12 +102,16 @@ void measure_memory(const Arguments& arguments) {
   StepBenchmark benchmark(cases(arguments).at(0),
                           parse_algorithm_policy(arguments.layer_algorithm));
   StepMemory memory;
-  memory.idle = peak_resident_bytes();
-  for (int i = 0; i < 2; ++i) benchmark.run_gradient(kind);
-  memory.gradient = peak_resident_bytes();
-  for (int i = 0; i < 2; ++i) (void)benchmark.run(kind);
-  memory.whole = peak_resident_bytes();
-  fmt::print("{} {} {}\n", memory.idle, memory.gradient, memory.whole);
+  if (arguments.device == "cuda") {
+    memory = gpu_memory_of(benchmark, kind);
+  } else {
+    memory.idle = peak_resident_bytes();
+    for (int i = 0; i < 2; ++i) benchmark.run_gradient(kind);
+    memory.gradient = peak_resident_bytes();
+    for (int i = 0; i < 2; ++i) (void)benchmark.run(kind);
+    memory.whole = peak_resident_bytes();
+  }
+  fmt::print("{} {} {} {}\n", memory.idle, memory.gradient, memory.whole, memory.held);
 }
 
 /// Runs this program again; what it printed. (Not ru_maxrss: it starts from the parent's.)
@@ -123,11 +159,13 @@ StepMemory memory_of(const Arguments& arguments, const StepCase& step_case, cons
   add("--draws", std::to_string(step_case.draws));
   add("--threads", std::to_string(arguments.threads));
   add("--layer-algorithm", arguments.layer_algorithm);
+  add("--device", arguments.device);
+  add("--precision", arguments.precision);
   const std::string text = output_of_self(words);
-  long long idle = 0, gradient = 0, whole = 0;
-  if (std::sscanf(text.c_str(), "%lld %lld %lld", &idle, &gradient, &whole) != 3)
+  long long idle = 0, gradient = 0, whole = 0, held = 0;
+  if (std::sscanf(text.c_str(), "%lld %lld %lld %lld", &idle, &gradient, &whole, &held) != 4)
     throw DeviceError("the process that measures memory printed '" + text + "'");
-  return {idle, gradient, whole};
+  return {idle, gradient, whole, held};
 }
 
 // Time --------------------------------------------------------------------------------------------
@@ -135,8 +173,10 @@ StepMemory memory_of(const Arguments& arguments, const StepCase& step_case, cons
 void measure_time(const Arguments& arguments, StepResult& result) {
   StepBenchmark benchmark(result.step_case, parse_algorithm_policy(arguments.layer_algorithm));
   result.parameters = benchmark.parameters();
-  (void)benchmark.run(StepKind::kPlain);
-  (void)benchmark.run(StepKind::kPrivate);
+  for (int i = 0; i < (arguments.device == "cuda" ? kWarmUpOnGpu : 1); ++i) {
+    (void)benchmark.run(StepKind::kPlain);
+    (void)benchmark.run(StepKind::kPrivate);
+  }
   std::vector<double> gradient[2], whole[2];
   // In turns, so that a slower minute of the machine meets both.
   for (int i = 0; i < arguments.repeat; ++i)
@@ -145,6 +185,7 @@ void measure_time(const Arguments& arguments, StepResult& result) {
       gradient[kind].push_back(seconds.gradient);
       whole[kind].push_back(seconds.whole());
     }
+  result.recorded = benchmark.recorded();
   result.plain_gradient = summarize(gradient[0]);
   result.private_gradient = summarize(gradient[1]);
   result.plain_whole = summarize(whole[0]);
@@ -167,11 +208,13 @@ Json to_json(const Timing& t) {
 }
 
 Json to_json(const Timing& gradient, const Timing& whole, const StepMemory& memory) {
-  return {{"gradient", to_json(gradient)},
-          {"whole_step", to_json(whole)},
-          {"idle_bytes", memory.idle},
-          {"peak_bytes_gradient", memory.gradient},
-          {"peak_bytes_whole_step", memory.whole}};
+  Json out{{"gradient", to_json(gradient)},
+           {"whole_step", to_json(whole)},
+           {"idle_bytes", memory.idle},
+           {"peak_bytes_gradient", memory.gradient},
+           {"peak_bytes_whole_step", memory.whole}};
+  if (memory.held > 0) out["held_bytes"] = memory.held;
+  return out;
 }
 
 Json to_json(const StepResult& r) {
@@ -182,6 +225,9 @@ Json to_json(const StepResult& r) {
           {"parameters", r.parameters},
           {"examples", r.step_case.examples},
           {"draws", r.step_case.draws},
+          {"recorded", r.recorded},
+          {"draws_per_s",
+           {{"private", r.draws_per_s(r.private_whole)}, {"plain", r.draws_per_s(r.plain_whole)}}},
           {"private", to_json(r.private_gradient, r.private_whole, r.private_memory)},
           {"plain", to_json(r.plain_gradient, r.plain_whole, r.plain_memory)},
           {"ratio",
@@ -209,15 +255,23 @@ void print(const StepResult& r) {
   time("with noise and Adam, s", r.private_whole, r.plain_whole);
   memory("peak memory, gradient", r.private_memory.gradient, r.plain_memory.gradient);
   memory("peak memory, with Adam", r.private_memory.whole, r.plain_memory.whole);
+  if (r.private_memory.held > 0)
+    memory("held by the allocator", r.private_memory.held, r.plain_memory.held);
+  fmt::print("  {:<28}{:>30.0f}{:>30.0f}{}\n", "noise draws per second",
+             r.draws_per_s(r.private_whole), r.draws_per_s(r.plain_whole),
+             r.recorded ? "  as CUDA graphs" : "");
 }
 
 void run(const Arguments& arguments) {
   if (!arguments.only.empty()) return measure_memory(arguments);
   if (arguments.json) set_quiet(true);
   set_threads(arguments.threads);
+  (void)open_device(arguments.device);  // before a child fails for want of it
   Json out{{"threads", at::get_num_threads()},
            {"repeat", arguments.repeat},
            {"layer_algorithm", arguments.layer_algorithm},
+           {"device", arguments.device},
+           {"precision", arguments.precision},
            {"cases", Json::array()}};
   for (const StepCase& each : cases(arguments)) {
     const StepResult result = measure(arguments, each);
@@ -234,9 +288,9 @@ void add_bench_step(CLI::App& bench) {
   CLI::App* sub = bench.add_subcommand("step", "a private training step against a plain one");
   auto* network =
       sub->add_option("--network", arguments->network,
-                      "config.json or a folder with one (default: both built-in cases)");
-  sub->add_option("--case", arguments->case_name, "one built-in case: small or cifar10")
-      ->check(CLI::IsMember({"small", "cifar10"}))
+                      "config.json or a folder with one (default: small and cifar10)");
+  sub->add_option("--case", arguments->case_name, "one built-in case")
+      ->check(CLI::IsMember(step_case_names()))
       ->excludes(network);
   const auto positive = CLI::Range(int64_t{1}, int64_t{1'000'000});
   sub->add_option("--examples", arguments->examples, "physical batch (default: the case's, or 8)")
@@ -249,9 +303,11 @@ void add_bench_step(CLI::App& bench) {
   sub->add_option("--threads", arguments->threads, "0: all cores")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
-  sub->add_option("--layer-algorithm", arguments->layer_algorithm, "auto, keep or gram")
-      ->check(CLI::IsMember({"auto", "keep", "gram"}))
+  sub->add_option("--layer-algorithm", arguments->layer_algorithm,
+                  "auto, keep, gram, or on a GPU direct")
+      ->check(CLI::IsMember({"auto", "keep", "gram", "direct"}))
       ->capture_default_str();
+  add_device_options(*sub, arguments->device, &arguments->precision);
   sub->add_flag("--json", arguments->json, "print one JSON object with all figures");
   // How the program calls itself to measure memory.
   sub->add_option("--only", arguments->only)

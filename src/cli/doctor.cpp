@@ -1,12 +1,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
 
-#include "cli/privacy_text.h"
+#include "cli/doctor_network.h"
 #include "cli/subcommands.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
@@ -22,10 +20,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 std::string bytes_text(int64_t bytes) { return human_bytes(static_cast<double>(bytes)); }
-const char* name_of(Algorithm algorithm) {
-  return algorithm == Algorithm::kKeep ? "keep" : "gram";
-}
-
 // Machine -----------------------------------------------------------------------------------------
 
 void print(const Machine& m, const std::vector<Check>& checks) {
@@ -36,13 +30,29 @@ void print(const Machine& m, const std::vector<Check>& checks) {
   fmt::print("  LibTorch    {}, {} threads, {} kernels\n", m.torch_version, m.torch_threads,
              m.tensor_kernels);
   fmt::print("  noise       ChaCha20, {} kernels\n", m.noise_kernels);
-  fmt::print("  CUDA        {}\n", m.cuda_kernels ? "kernels are compiled in" : "CPU build");
+  if (m.gpu)
+    fmt::print("  GPU         {}, compute capability {}.{}, {}, of which {} free; CUDA {}, driver "
+               "for {}\n",
+               m.gpu->name, m.gpu->major, m.gpu->minor, bytes_text(m.gpu->memory_bytes),
+               bytes_text(m.gpu_free_bytes), m.gpu->runtime, m.gpu->driver);
+  else
+    fmt::print("  GPU         none: {}\n", m.why_no_gpu);
   for (const Check& check : checks)
     fmt::print("  {:<4}        {}: {}\n", check.ok ? "ok" : "FAIL", check.name, check.detail);
 }
 
 Json to_json(const Machine& m) {
-  return {{"cpu_model", m.cpu_model},
+  Json gpu = nullptr;
+  if (m.gpu)
+    gpu = {{"name", m.gpu->name},
+           {"compute_capability", fmt::format("{}.{}", m.gpu->major, m.gpu->minor)},
+           {"multiprocessors", m.gpu->multiprocessors},
+           {"memory_bytes", m.gpu->memory_bytes},
+           {"memory_free_bytes", m.gpu_free_bytes},
+           {"memory_bytes_per_s", m.gpu->memory_bytes_per_s},
+           {"driver", m.gpu->driver},
+           {"runtime", m.gpu->runtime}};
+  Json out{{"cpu_model", m.cpu_model},
           {"cores", m.cores},
           {"simd", m.simd},
           {"memory_bytes", m.memory_bytes},
@@ -51,82 +61,8 @@ Json to_json(const Machine& m) {
           {"torch_threads", m.torch_threads},
           {"tensor_kernels", m.tensor_kernels},
           {"noise_kernels", m.noise_kernels},
-          {"cuda_kernels", m.cuda_kernels}};
-}
-
-// Network -----------------------------------------------------------------------------------------
-
-void print_layers(const NetworkReport& r) {
-  size_t width = 5;
-  for (const LayerChoice& layer : r.layers) width = std::max(width, layer.work.layer.size());
-  fmt::print("\nper example:\n  {:<{}}  {:<9} {:>7} {:>7} {:>7} {:>12} {:>11}\n", "layer", width,
-             "algorithm", "tokens", "fan-in", "fan-out", "forward MFLOP", "held");
-  for (const LayerChoice& layer : r.layers)
-    fmt::print("  {:<{}}  {:<9} {:>7} {:>7} {:>7} {:>13.2f} {:>11}\n", layer.work.layer, width,
-               name_of(layer.algorithm), layer.work.tokens, layer.work.fan_in, layer.work.fan_out,
-               forward_flops(layer) * 1e-6, human_bytes(held_bytes_per_example(layer)));
-  const auto others = r.tensors - static_cast<int64_t>(r.layers.size());
-  fmt::print("  and {} biases, norms and tables, whose gradients are kept\n", others);
-}
-
-void print_plan(const NetworkReport& r) {
-  if (!r.plan) {
-    fmt::print("plan: set mechanism.noise_multiplier or mechanism.target_epsilon to train\n");
-    return;
-  }
-  const MechanismPlan& p = *r.plan;
-  if (!p.is_private) {
-    fmt::print("plan: {} steps, NOT PRIVATE\n", p.steps);
-    return;
-  }
-  fmt::print("plan: {} steps at sample rate {}, noise multiplier {}, clip norm {} ({}):\n"
-             "  epsilon {} at delta {}, {} adjacency, if the unit of privacy is {}\n",
-             p.steps, p.sample_rate, p.noise_multiplier, p.clip_norm_l2, p.clipping,
-             upper_bound_text(r.epsilon), p.delta, to_string(p.adjacency), p.unit);
-}
-
-void print(const NetworkReport& r) {
-  fmt::print("\nnetwork: {} parameters, {} train, {} are frozen\n", r.parameters, r.trainable,
-             r.parameters - r.trainable);
-  fmt::print("coverage: {} of {} trainable tensors have a per-example rule; examples do not mix\n",
-             r.tensors_covered, r.tensors);
-  print_layers(r);
-  fmt::print("\nmemory: {} for weights, average and optimizer\n", bytes_text(r.state_bytes));
-  fmt::print("  {} for a pass over one example, {} over two; the budget is {}\n",
-             bytes_text(r.peak_bytes_one), bytes_text(r.peak_bytes_two),
-             bytes_text(r.budget_bytes));
-  fmt::print("  physical batch {}: about {}\n", r.physical_batch, bytes_text(r.peak_bytes));
-  print_plan(r);
-}
-
-Json to_json(const LayerChoice& layer) {
-  return {{"layer", layer.work.layer},
-          {"algorithm", name_of(layer.algorithm)},
-          {"tokens", layer.work.tokens},
-          {"fan_in", layer.work.fan_in},
-          {"fan_out", layer.work.fan_out},
-          {"forward_flops", forward_flops(layer)},
-          {"held_bytes", held_bytes_per_example(layer)}};
-}
-
-Json to_json(const NetworkReport& r) {
-  Json out{{"parameters", r.parameters},
-           {"trainable", r.trainable},
-           {"frozen", r.parameters - r.trainable},
-           {"trainable_tensors", r.tensors},
-           {"covered_tensors", r.tensors_covered},
-           {"layers", Json::array()},
-           {"state_bytes", r.state_bytes},
-           {"peak_bytes_one_example", r.peak_bytes_one},
-           {"peak_bytes_two_examples", r.peak_bytes_two},
-           {"memory_budget_bytes", r.budget_bytes},
-           {"physical_batch", r.physical_batch},
-           {"peak_bytes", r.peak_bytes},
-           {"plan", nullptr},
-           {"epsilon", nullptr}};
-  for (const LayerChoice& layer : r.layers) out["layers"].push_back(to_json(layer));
-  if (r.plan) out["plan"] = r.plan->to_json();
-  if (r.plan && std::isfinite(r.epsilon)) out["epsilon"] = r.epsilon;
+          {"gpu", gpu}};
+  if (!m.gpu) out["why_no_gpu"] = m.why_no_gpu;
   return out;
 }
 
@@ -143,8 +79,8 @@ void run(const ConfigOptions& options, bool json) {
   // Without a configuration there is no network to look at.
   if (!options.file.empty() || !options.overrides.empty()) {
     const NetworkReport report = report_network(*config);
-    out["network"] = to_json(report);
-    if (!json) print(report);
+    out["network"] = network_json(report);
+    if (!json) print_network(report);
   }
   if (json) fmt::print("{}\n", out.dump(2));
   std::string failed;

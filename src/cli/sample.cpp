@@ -14,6 +14,7 @@
 #include "sfumato/core/text.h"
 #include "sfumato/corpus/generate_corpus.h"
 #include "sfumato/corpus/sampling_model.h"
+#include "sfumato/generate/placement.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/report/progress.h"
 
@@ -97,6 +98,7 @@ void run(SampleArguments& arguments) {
   if (config->performance.threads() > 0)
     at::set_num_threads(static_cast<int>(config->performance.threads()));
   const SamplingModel model = open_sampling_model(place, *config);
+  const c10::Device device = place_network(*model.loaded.network, config->performance);
   const Sampler sampler(
       NoiseSchedule(noise_schedule_options(config->diffusion)),
       sampler_options(config->sample, parse_prediction(config->diffusion.prediction())));
@@ -120,6 +122,7 @@ void run(SampleArguments& arguments) {
   source.with_labels = model.num_classes > 0;
   source.seed = static_cast<uint64_t>(config->sample.seed());
   source.batch = config->sample.batch();
+  source.device = device;
   install_stop_signals();
   const double images_per_s = draw(writer, source, arguments.json);
   writer.finish(model.card, model.origin);

@@ -35,7 +35,7 @@ void generate_corpus(CorpusWriter& writer, const CorpusSource& source,
                       "again to continue",
                       writer.done(), writer.total(), writer.spec().folder.string()));
     writer.add(pictures_of(sample_images(source.network, *source.sampler, writer.spec().shape, ids,
-                                         source.with_labels, source.seed)));
+                                         source.with_labels, source.seed, source.device)));
     drawn += static_cast<int64_t>(ids.size());
     if (progress) progress(writer.done(), drawn);
   }

@@ -79,7 +79,8 @@ at::Tensor diffusion_loss(const DenoiserFn& network, const DiffusionBatch& batch
                     "must keep the shape (in_channels = out_channels)",
                     fmt::join(batch.target.sizes(), ", "), fmt::join(out.sizes(), ", ")));
   const int64_t examples = batch.target.size(0) / draws;
-  return (out - batch.target).square().view({examples, -1}).mean(1);
+  // The network may answer channels last.
+  return (out - batch.target).square().reshape({examples, -1}).mean(1);
 }
 
 at::Tensor diffusion_loss(UNet2D& network, const NoiseSchedule& schedule, Prediction prediction,

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "sfumato/core/error.h"
@@ -29,13 +31,48 @@ LayerChoice choose_algorithm(const LayerWork& work, AlgorithmPolicy policy) {
   // Gram: two Gram matrices, their sum over taps, one weighted gradient, copies in float64.
   const double gram = 2 * b * (tin * tin * c + t * t * p) / kFloat64FlopsPerS;
   const double taps = t > 1 ? b * (d / std::max(c, 1.0)) * t * t / kTapFlopsPerS : 0;
-  choice.gram_seconds =
-      weight_gradient + gram + taps + 24 * b * (tin * c + t * p) / kBytesPerS;
+  choice.gram_seconds = weight_gradient + gram + taps + 24 * b * (tin * c + t * p) / kBytesPerS;
   choice.gram_bytes = 4 * b * (tin * c + t * p);
   const bool gram_is_cheaper = choice.gram_seconds < choice.keep_seconds;
   const bool gram_wanted =
       policy == AlgorithmPolicy::kGram || (policy == AlgorithmPolicy::kAuto && gram_is_cheaper);
   choice.algorithm = gram_wanted && work.gram_possible ? Algorithm::kGram : Algorithm::kKeep;
+  return choice;
+}
+
+std::string plan_name(const LayerPlan& plan) {
+  const char* algorithm = plan.algorithm == Algorithm::kKeep   ? "keep"
+                          : plan.algorithm == Algorithm::kGram ? "gram"
+                                                               : "direct";
+  return fmt::format("{} by {}", algorithm, plan.route == Route::kKernel ? "kernel" : "library");
+}
+
+LayerChoice choose_algorithm(const LayerWork& work, AlgorithmPolicy policy,
+                             const std::vector<LayerCandidate>& candidates, Tuner& tuner) {
+  LayerChoice choice = choose_algorithm(work, AlgorithmPolicy::kKeep);  // its sizes
+  const auto wanted = [policy](Algorithm algorithm) {
+    return policy == AlgorithmPolicy::kAuto ||
+           algorithm == (policy == AlgorithmPolicy::kKeep   ? Algorithm::kKeep
+                         : policy == AlgorithmPolicy::kGram ? Algorithm::kGram
+                                                            : Algorithm::kDirect);
+  };
+  std::vector<Tuner::Candidate> allowed;
+  std::vector<LayerPlan> plans;
+  for (const bool fallback : {false, true}) {
+    for (const LayerCandidate& candidate : candidates) {
+      if (!fallback ? !wanted(candidate.plan.algorithm)
+                    : candidate.plan.algorithm != Algorithm::kKeep)
+        continue;
+      plans.push_back(candidate.plan);
+      allowed.push_back({plan_name(candidate.plan), candidate.run});
+    }
+    if (!plans.empty()) break;
+  }
+  const Tuner::Result result = tuner.fastest(work.shape, allowed);
+  choice.algorithm = plans[result.fastest].algorithm;
+  choice.route = plans[result.fastest].route;
+  for (size_t i = 0; i < result.seconds.size(); ++i)
+    choice.measured.emplace_back(plans[i], result.seconds[i]);
   return choice;
 }
 
@@ -51,7 +88,8 @@ AlgorithmPolicy parse_algorithm_policy(const std::string& name) {
   if (name == "auto") return AlgorithmPolicy::kAuto;
   if (name == "keep") return AlgorithmPolicy::kKeep;
   if (name == "gram") return AlgorithmPolicy::kGram;
-  const std::string valid[] = {"auto", "keep", "gram"};
+  if (name == "direct") return AlgorithmPolicy::kDirect;
+  const std::string valid[] = {"auto", "keep", "gram", "direct"};
   throw UsageError("unknown layer algorithm '" + name + "'" + did_you_mean(name, valid));
 }
 

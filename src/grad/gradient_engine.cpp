@@ -1,6 +1,7 @@
 #include "sfumato/grad/gradient_engine.h"
 
 #include <ATen/ops/ones.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
@@ -9,21 +10,19 @@
 #include <unordered_map>
 #include <utility>
 
+#include "kernels/clip_factors.h"
 #include "sfumato/core/error.h"
 
 namespace sfumato {
 namespace {
 
-/// Clip factors are this much smaller than the formula, relatively: float32 rounding of factors
-/// and of stored gradients can then not lift a contribution above the clip norm.
-constexpr double kClipMargin = 1e-6;
-
 class EngineTape final : public Tape {
  public:
   EngineTape(int64_t examples, int64_t draws, const std::vector<Parameter*>& trainable,
-             AlgorithmPolicy policy, std::vector<LayerChoice>& choices)
+             AlgorithmPolicy policy, Tuner& tuner, std::vector<LayerChoice>& choices)
       : Tape(examples, draws),
         policy_(policy),
+        tuner_(tuner),
         choices_(choices),
         gradients_(trainable.size()),
         uses_(trainable.size(), 0) {
@@ -38,14 +37,15 @@ class EngineTape final : public Tape {
           parameter));
   }
 
-  Algorithm choose(const LayerWork& work) override {
-    choices_.push_back(choose_algorithm(work, policy_));
-    return choices_.back().algorithm;
+  LayerPlan choose(const LayerWork& work, const std::vector<LayerCandidate>& candidates) override {
+    choices_.push_back(candidates.empty() ? choose_algorithm(work, policy_)
+                                          : choose_algorithm(work, policy_, candidates, tuner_));
+    return {choices_.back().algorithm, choices_.back().route};
   }
 
   void record(const std::string& parameter, PerExampleGradient gradient) override {
     PerExampleGradient& slot = gradients_[at(parameter)];
-    if (slot.clipped_sum)
+    if (slot.defined())
       throw PrivacyError(
           fmt::format("parameter '{}' was recorded twice in one backward pass", parameter));
     slot = std::move(gradient);
@@ -55,7 +55,7 @@ class EngineTape final : public Tape {
   void check_complete(const std::vector<Parameter*>& trainable) const {
     std::string missing;
     for (size_t i = 0; i < trainable.size(); ++i)
-      if (uses_[i] != 1 || !gradients_[i].clipped_sum)
+      if (uses_[i] != 1 || !gradients_[i].defined())
         missing += fmt::format("{}'{}'", missing.empty() ? "" : ", ", trainable[i]->name);
     if (!missing.empty())
       throw PrivacyError(fmt::format(
@@ -76,26 +76,21 @@ class EngineTape final : public Tape {
   }
 
   AlgorithmPolicy policy_;
+  Tuner& tuner_;
   std::vector<LayerChoice>& choices_;
   std::vector<PerExampleGradient> gradients_;
   std::vector<int> uses_;
   std::unordered_map<std::string, size_t> index_;
 };
 
-/// `factor` as a float, rounded down: near zero a float is coarser than the clip margin.
-float round_down(double factor) {
-  const float nearest = static_cast<float>(factor);
-  return double{nearest} > factor ? std::nextafter(nearest, 0.0f) : nearest;
-}
-
-/// 1 for real examples, 0 for padding.
-std::vector<bool> real_examples(const at::Tensor& mask, int64_t examples) {
-  std::vector<bool> real(static_cast<size_t>(examples), true);
-  if (!mask.defined()) return real;
-  if (mask.dim() != 1 || mask.size(0) != examples)
-    throw PrivacyError(fmt::format("the mask has shape {} but must have one value for each of the "
-                                   "{} examples",
-                                   c10::str(mask.sizes()), examples));
+/// Each value is 1 (real) or 0 (padding).
+void check_mask(const at::Tensor& mask, int64_t examples) {
+  if (!mask.defined()) return;
+  if (mask.dim() != 1 || mask.size(0) != examples || mask.scalar_type() != at::kFloat)
+    throw PrivacyError(
+        fmt::format("the mask has shape {} but must have one value for each of the "
+                    "{} examples",
+                    c10::str(mask.sizes()), examples));
   for (int64_t i = 0; i < examples; ++i) {
     const float value = mask[i].item<float>();
     if (value != 0 && value != 1)
@@ -103,19 +98,23 @@ std::vector<bool> real_examples(const at::Tensor& mask, int64_t examples) {
           "the mask holds {}: it says which examples are real (1) or padding (0), and a weight "
           "would lift the clipped contribution above the clip norm",
           value));
-    real[static_cast<size_t>(i)] = value == 1;
   }
-  return real;
 }
 
-/// Factor for a gradient of squared norm `squared` and bound C.
-double clip_factor(double squared, double clip_norm, const ClipOptions& clip) {
-  if (!std::isfinite(squared)) return 0.0;
-  const double norm = std::sqrt(squared);
-  const double factor = clip.clipping == Clipping::kAutomatic
-                            ? clip_norm / (norm + clip.automatic_gamma)
-                            : (norm > clip_norm ? clip_norm / norm : 1.0);
-  return factor * (1 - kClipMargin);
+ClipFactorOptions factor_options(const ClipOptions& clip) {
+  const ClipRule rule = clip.clipping == Clipping::kFlat       ? ClipRule::kFlat
+                        : clip.clipping == Clipping::kPerLayer ? ClipRule::kPerLayer
+                                                               : ClipRule::kAutomatic;
+  return {rule, clip.clip_norm_l2, clip.automatic_gamma};
+}
+
+/// Which rows a rule on the CPU must treat as zero; kernels see it in the factors.
+std::vector<int64_t> excluded_rows(const at::Tensor& flags) {
+  std::vector<int64_t> rows;
+  const uint8_t* flag = flags.const_data_ptr<uint8_t>();
+  for (int64_t i = 0; i < flags.numel(); ++i)
+    if ((flag[i] & kExampleExcluded) != 0) rows.push_back(i);
+  return rows;
 }
 
 void check_loss(const at::Tensor& loss, int64_t examples) {
@@ -130,9 +129,24 @@ void check_loss(const at::Tensor& loss, int64_t examples) {
 
 }  // namespace
 
+BatchStatistics::Counts BatchStatistics::counts() const {
+  Counts counts;
+  const at::Tensor host = flags.defined() ? flags.cpu() : at::Tensor{};
+  for (int64_t i = 0; i < loss.numel(); ++i) {
+    if (mask.defined() && mask[i].item<float>() == 0) continue;
+    ++counts.counted;
+    const uint8_t flag = host.defined() ? host.const_data_ptr<uint8_t>()[i] : uint8_t{0};
+    counts.clipped += (flag & kExampleClipped) != 0 ? 1 : 0;
+    counts.excluded += (flag & kExampleExcluded) != 0 ? 1 : 0;
+  }
+  return counts;
+}
+
 GradientEngine::GradientEngine(std::vector<Parameter*> parameters, const ClipOptions& clip,
-                               AlgorithmPolicy policy)
-    : clip_(clip), policy_(policy) {
+                               AlgorithmPolicy policy, std::shared_ptr<Tuner> tuner)
+    : clip_(clip),
+      policy_(policy),
+      tuner_(tuner ? std::move(tuner) : std::make_shared<Tuner>(std::filesystem::path{})) {
   if (!(clip.clip_norm_l2 > 0) || !std::isfinite(clip.clip_norm_l2))
     throw PrivacyError("the clip norm must be positive and finite; set mechanism.clip_norm_l2");
   if (clip.clipping == Clipping::kAutomatic && !(clip.automatic_gamma > 0))
@@ -141,75 +155,107 @@ GradientEngine::GradientEngine(std::vector<Parameter*> parameters, const ClipOpt
     if (parameter->trainable) trainable_.push_back(parameter);
   if (trainable_.empty())
     throw PrivacyError("no parameter is trainable; check the patterns of model.trainable");
+  on_kernels_ = kernels_for(trainable_.front()->value) != nullptr;
   sums_.resize(trainable_.size());
 }
 
 GradientEngine::~GradientEngine() = default;
 
+void GradientEngine::begin_batch(int64_t examples, const at::Tensor& mask) {
+  check_mask(mask, examples);
+  if (!on_kernels_) return;
+  if (!lease_.expired())
+    throw PrivacyError("the last clipped sum is still in use: release it before the next batch");
+  for (size_t j = 0; j < sums_.size(); ++j) {
+    if (!sums_[j].defined())
+      sums_[j] = at::zeros_like(trainable_[j]->value.detach());
+    else if (sum_is_stale_)
+      sums_[j].zero_();
+  }
+  sum_is_stale_ = false;
+}
+
 BatchStatistics GradientEngine::accumulate(int64_t examples, int64_t draws, const at::Tensor& mask,
                                            const std::function<at::Tensor(Tape&)>& loss) {
+  begin_batch(examples, mask);
+  const at::Tensor device_mask =
+      mask.defined() ? mask.to(trainable_.front()->value.device()) : mask;
+  BatchStatistics statistics = accumulate_checked(examples, draws, device_mask, loss);
+  statistics.mask = mask;
+  return statistics;
+}
+
+BatchStatistics GradientEngine::accumulate_checked(int64_t examples, int64_t draws,
+                                                   const at::Tensor& device_mask,
+                                                   const std::function<at::Tensor(Tape&)>& loss) {
   BatchStatistics statistics;
-  statistics.loss = at::zeros({examples});
-  statistics.norm = at::zeros({examples}, at::kDouble);
+  const at::TensorOptions options = trainable_.front()->value.detach().options();
+  statistics.loss = at::zeros({examples}, options);
+  statistics.norm = at::zeros({examples}, options.dtype(at::kDouble));
   if (examples == 0) return statistics;
-  const std::vector<bool> real = real_examples(mask, examples);
   choices_.clear();
-  EngineTape tape(examples, draws, trainable_, policy_, choices_);
+  EngineTape tape(examples, draws, trainable_, policy_, *tuner_, choices_);
   {
     const at::Tensor losses = loss(tape);
     check_loss(losses, examples);
     statistics.loss = losses.detach().clone();
-    losses.backward(at::ones({examples}));
+    losses.backward(at::ones({examples}, options));
   }
   tape.check_complete(trainable_);
 
   std::vector<PerExampleGradient>& gradients = tape.gradients();
-  at::Tensor total = at::zeros({examples}, at::kDouble);
-  for (const PerExampleGradient& gradient : gradients) total.add_(gradient.squared_norm);
-  const double* totals = total.const_data_ptr<double>();
-  ClipWeights weights{at::zeros({examples}), {}};
-  for (int64_t i = 0; i < examples; ++i)
-    if (!std::isfinite(totals[i])) weights.excluded.push_back(i);
-
-  const bool per_layer = clip_.clipping == Clipping::kPerLayer;
-  const double layer_norm =
-      per_layer ? clip_.clip_norm_l2 / std::sqrt(static_cast<double>(gradients.size()))
-                : clip_.clip_norm_l2;
-  std::vector<bool> clipped(static_cast<size_t>(examples), false);
-  const auto set_factors = [&](const double* squared) {
-    float* factors = weights.factors.mutable_data_ptr<float>();
-    for (int64_t i = 0; i < examples; ++i) {
-      const auto index = static_cast<size_t>(i);
-      const bool finite = std::isfinite(totals[i]);
-      const double factor = finite ? clip_factor(squared[i], layer_norm, clip_) : 0.0;
-      factors[i] = real[index] ? round_down(factor) : 0.0f;
-      if (finite && factor < 1 - 2 * kClipMargin) clipped[index] = true;
-    }
-  };
-  if (!per_layer) set_factors(totals);
-  for (size_t j = 0; j < gradients.size(); ++j) {
-    if (per_layer) set_factors(gradients[j].squared_norm.const_data_ptr<double>());
-    at::Tensor contribution = gradients[j].clipped_sum(weights).contiguous();
-    gradients[j] = {};
-    // The first physical batch is the sum: no zeros to fill and to read again.
-    sums_[j] = sums_[j].defined() ? sums_[j].add_(contribution) : std::move(contribution);
-  }
-
-  statistics.norm = total.sqrt();
-  for (int64_t i = 0; i < examples; ++i) {
-    if (!real[static_cast<size_t>(i)]) continue;
-    ++statistics.counted;
-    statistics.clipped += clipped[static_cast<size_t>(i)] ? 1 : 0;
-    statistics.excluded += std::isfinite(totals[i]) ? 0 : 1;
-  }
+  std::vector<at::Tensor> squared;
+  for (const PerExampleGradient& gradient : gradients) squared.push_back(gradient.squared_norm);
+  const bridge::ClipResult clip =
+      bridge::clip_factors(at::stack(squared), device_mask, factor_options(clip_));
+  statistics.norm = clip.total_norm;
+  statistics.flags = clip.flags;
+  add_contributions(gradients, clip);
   return statistics;
 }
 
+/// First everything that needs memory, then the additions: where memory runs out nothing was added.
+void GradientEngine::add_contributions(std::vector<PerExampleGradient>& gradients,
+                                       const bridge::ClipResult& clip) {
+  const bool per_layer = clip_.clipping == Clipping::kPerLayer;
+  const std::vector<int64_t> excluded =
+      on_kernels_ ? std::vector<int64_t>{} : excluded_rows(clip.flags);
+  std::vector<at::Tensor> contributions(gradients.size());
+  std::vector<bridge::KeptEntry> kept;
+  for (size_t j = 0; j < gradients.size(); ++j) {
+    const auto row = static_cast<int64_t>(per_layer ? j : 0);
+    if (gradients[j].kept.defined()) {
+      kept.push_back({std::move(gradients[j].kept), sums_[j], row});
+    } else {
+      contributions[j] = gradients[j].clipped_sum({clip.factors.select(0, row), excluded});
+      // In the layout of the sum, so that adding needs no copy.
+      contributions[j] = on_kernels_ ? contributions[j] : contributions[j].contiguous();
+    }
+    gradients[j] = {};
+  }
+  bridge::clip_accumulate(kept, clip.factors);
+  for (size_t j = 0; j < contributions.size(); ++j) {
+    if (!contributions[j].defined()) continue;
+    // On the CPU the first physical batch is the sum: no zeros to fill and to read again.
+    sums_[j] = sums_[j].defined() ? sums_[j].add_(contributions[j]) : std::move(contributions[j]);
+  }
+}
+
 ClippedSum GradientEngine::take() {
-  std::vector<at::Tensor> sums = std::exchange(sums_, std::vector<at::Tensor>(trainable_.size()));
+  const auto lease = std::make_shared<const int>(0);
+  std::vector<at::Tensor> sums;
+  if (on_kernels_) {
+    // A sum that was lent once and never begun again holds what its last owner left: zero it.
+    if (sum_is_stale_) begin_batch(0, {});
+    lease_ = lease;
+    sum_is_stale_ = true;
+    sums = sums_;
+  } else {
+    sums = std::exchange(sums_, std::vector<at::Tensor>(trainable_.size()));
+  }
   for (size_t j = 0; j < sums.size(); ++j)
     if (!sums[j].defined()) sums[j] = at::zeros_like(trainable_[j]->value.detach());
-  return ClippedSum(std::move(sums), clip_.clip_norm_l2);
+  return ClippedSum(std::move(sums), clip_.clip_norm_l2, lease);
 }
 
 }  // namespace sfumato

@@ -10,8 +10,8 @@ void verify_isolation(GradientEngine& engine, int64_t draws,
                       const std::function<at::Tensor(Tape&, int variant)>& loss) {
   double losses[2], norms[2];
   for (const int variant : {0, 1}) {
-    const BatchStatistics statistics = engine.accumulate(
-        2, draws, {}, [&](Tape& tape) { return loss(tape, variant); });
+    const BatchStatistics statistics =
+        engine.accumulate(2, draws, {}, [&](Tape& tape) { return loss(tape, variant); });
     losses[variant] = double{statistics.loss[0].item<float>()};
     norms[variant] = statistics.norm[0].item<double>();
   }

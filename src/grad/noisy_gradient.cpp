@@ -1,4 +1,4 @@
-#include <ATen/Parallel.h>
+#include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,22 +11,6 @@
 #include "sfumato/privacy/secure_random.h"
 
 namespace sfumato {
-namespace {
-
-/// values[i] = (values[i] to the nearest multiple of `grid`, a power of two) * scale.
-void round_and_scale(float* values, int64_t count, float grid, float scale) {
-  // Adding and subtracting 1.5 2^23 rounds what is below 2^22; above, a float's own unit in the
-  // last place times the grid is coarser than the grid or equal.
-  constexpr float kShift = 12582912.0f, kWhole = 4194304.0f;
-  const float per_grid = 1 / grid;
-  for (int64_t i = 0; i < count; ++i) {
-    const float x = values[i] * per_grid;
-    const float rounded = (x + kShift) - kShift;
-    values[i] = (std::fabs(x) < kWhole ? rounded : std::nearbyint(x)) * grid * scale;
-  }
-}
-
-}  // namespace
 
 double rounding_margin(double expected_batch_size) {
   return 0x1p-20 * std::max(expected_batch_size, 64.0);
@@ -44,29 +28,62 @@ NoisyGradient NoisyGradient::release(ClippedSum&& sum, double noise_multiplier,
   if (!(expected_batch_size > 0) || !std::isfinite(expected_batch_size))
     throw PrivacyError("the expected batch size must be positive and finite");
   if (sum.sums_.empty()) throw PrivacyError("this clipped sum was already released");
-  const int64_t step = charge.spend(key);
-  const double stddev = noise_stddev(noise_multiplier, sum.clip_norm_l2_, expected_batch_size);
-  const float grid = std::ldexp(1.0f, std::max(std::ilogb(stddev) - 10, -120));
-  const auto scale = static_cast<float>(1 / expected_batch_size);
-  std::vector<at::Tensor> gradients = std::move(sum.sums_);
+  const ChaChaNonce nonce = make_nonce(StreamDomain::kNoise, charge.spend(key));
+  NoisyGradient gradient;
+  PrivateUpdateOptions& noise = gradient.noise_;
+  noise.add_noise = true;
+  noise.stddev = noise_stddev(noise_multiplier, sum.clip_norm_l2_, expected_batch_size);
+  noise.grid = std::ldexp(1.0f, std::max(std::ilogb(noise.stddev) - 10, -120));
+  noise.scale = static_cast<float>(1 / expected_batch_size);
+  noise.nonce_stream = nonce.stream;
+  noise.nonce_step = nonce.step;
+  gradient.key_ = &key;
+  gradient.sums_ = std::move(sum.sums_);
+  gradient.lease_ = std::move(sum.lease_);
   sum.sums_.clear();
-  for (size_t j = 0; j < gradients.size(); ++j) {
-    const ChaChaNonce nonce = make_nonce(StreamDomain::kNoise, step, static_cast<int64_t>(j));
-    const ChaChaKey& words = key.chacha_key();
-    float* data = gradients[j].mutable_data_ptr<float>();
-    // Grain: whole groups of the stream, so that no thread computes a block twice.
-    at::parallel_for(0, gradients[j].numel(), 128 * kNormalsPerGroup,
-                     [&](int64_t begin, int64_t end) {
-                       chacha_gaussian_add_cpu(data + begin, begin, end, words, nonce, stddev);
-                       round_and_scale(data + begin, end - begin, grid, scale);
-                     });
-  }
-  return NoisyGradient(std::move(gradients));
+  return gradient;
 }
 
 NoisyGradient NoisyGradient::not_private(std::vector<at::Tensor> gradient_sums, double batch_size) {
-  for (at::Tensor& sum : gradient_sums) sum = sum.div(batch_size);
-  return NoisyGradient(std::move(gradient_sums));
+  NoisyGradient gradient;
+  gradient.noise_.add_noise = false;
+  gradient.noise_.scale = static_cast<float>(1 / batch_size);
+  gradient.sums_ = std::move(gradient_sums);
+  return gradient;
+}
+
+void NoisyGradient::apply(const PrivateUpdateOptions& rule,
+                          std::vector<bridge::UpdateTensors> tensors) && {
+  if (tensors.size() != sums_.size())
+    throw PrivacyError(fmt::format("an update of {} parameters was given the gradients of {}",
+                                   tensors.size(), sums_.size()));
+  for (size_t j = 0; j < tensors.size(); ++j) tensors[j].sum = sums_[j];
+  PrivateUpdateOptions options = rule;
+  options.add_noise = noise_.add_noise;
+  options.stddev = noise_.stddev;
+  options.grid = noise_.grid;
+  options.scale = noise_.scale;
+  options.nonce_stream = noise_.nonce_stream;
+  options.nonce_step = noise_.nonce_step;
+  static const ChaChaKey no_key;
+  bridge::private_update(tensors, options, key_ != nullptr ? key_->chacha_key() : no_key);
+  sums_.clear();
+  lease_.reset();
+}
+
+std::vector<at::Tensor> NoisyGradient::gradients() && {
+  // Gradient descent at rate -1 from zero.
+  std::vector<bridge::UpdateTensors> tensors;
+  std::vector<at::Tensor> values;
+  for (const at::Tensor& sum : sums_) {
+    values.push_back(at::zeros_like(sum));
+    tensors.emplace_back().value = values.back();
+  }
+  PrivateUpdateOptions rule;
+  rule.rule = UpdateRule::kSgd;
+  rule.learning_rate = -1;
+  std::move(*this).apply(rule, std::move(tensors));
+  return values;
 }
 
 }  // namespace sfumato

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "kernels/gram_norm.h"
+#include "nn/conv2d_kernels.h"
 #include "nn/per_example.h"
 #include "nn/recorded_op.h"
 #include "sfumato/nn/layers.h"
@@ -21,12 +22,11 @@ namespace {
 
 using Options = Conv2d::Options;
 
-/// The three gradients of a plain convolution, as asked for.
-std::tuple<at::Tensor, at::Tensor, at::Tensor> conv_backward(const at::Tensor& dy,
-                                                             const at::Tensor& x,
-                                                             const at::Tensor& weight,
-                                                             const Options& o, int64_t groups,
-                                                             std::array<bool, 3> mask) {
+}  // namespace
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> conv_backward(
+    const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, const Conv2d::Options& o,
+    int64_t groups, std::array<bool, 3> mask) {
   return at::convolution_backward(dy, x, weight, at::OptionalIntArrayRef({weight.size(0)}),
                                   o.stride, o.padding, o.dilation, /*transposed=*/false, {0, 0},
                                   groups, mask);
@@ -35,8 +35,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv_backward(const at::Tensor& d
 /// Per-example weight gradients [B, out, in / groups, kh, kw]. Two library routes: large examples
 /// one by one (each fills the machine), small ones as one grouped convolution with a group per
 /// example: [B K, C, H, W] is seen as [K, B C, H, W], so the batch sum runs over draws only.
-at::Tensor per_example_weight_grad(const at::Tensor& x, const at::Tensor& dy, const Options& o,
-                                   int64_t examples) {
+at::Tensor per_example_weight_grad(const at::Tensor& x, const at::Tensor& dy,
+                                   const Conv2d::Options& o, int64_t examples) {
   const int64_t draws = x.size(0) / examples;
   const std::array<int64_t, 4> shape{o.out, o.in / o.groups, o.kernel[0], o.kernel[1]};
   const double flops = 2.0 * static_cast<double>(dy.numel() / examples) *
@@ -46,9 +46,9 @@ at::Tensor per_example_weight_grad(const at::Tensor& x, const at::Tensor& dy, co
     const at::Tensor weight = at::empty(shape, x.options());
     at::Tensor out = at::empty({examples, shape[0], shape[1], shape[2], shape[3]}, x.options());
     for (int64_t i = 0; i < examples; ++i)
-      out.select(0, i).copy_(std::get<1>(conv_backward(dy.narrow(0, i * draws, draws),
-                                                       x.narrow(0, i * draws, draws), weight, o,
-                                                       o.groups, {false, true, false})));
+      out.select(0, i).copy_(
+          std::get<1>(conv_backward(dy.narrow(0, i * draws, draws), x.narrow(0, i * draws, draws),
+                                    weight, o, o.groups, {false, true, false})));
     return out;
   }
   const auto by_draw = [&](const at::Tensor& t) {
@@ -64,6 +64,8 @@ at::Tensor per_example_weight_grad(const at::Tensor& x, const at::Tensor& dy, co
                                    {false, true, false}))
       .view({examples, shape[0], shape[1], shape[2], shape[3]});
 }
+
+namespace {
 
 /// Squared norms [B] through Gram matrices (groups == 1).
 at::Tensor gram_norms(const at::Tensor& x, const at::Tensor& dy, const Options& o,
@@ -95,9 +97,8 @@ at::Tensor gram_norms(const at::Tensor& x, const at::Tensor& dy, const Options& 
     const double* pdy = gdy.const_data_ptr<double>();
     at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const auto [squared, magnitude] =
-            gram_norm_conv_cpu(px + i * gx.size(1) * gx.size(1),
-                               pdy + i * gdy.size(1) * gdy.size(1), geometry);
+        const auto [squared, magnitude] = gram_norm_conv_cpu(
+            px + i * gx.size(1) * gx.size(1), pdy + i * gdy.size(1) * gdy.size(1), geometry);
         norms[start + i] = with_rounding_floor(squared, magnitude, gdy.size(1));
       }
     });
@@ -112,7 +113,8 @@ PerExampleGradient weight_gradient(const at::Tensor& x, const at::Tensor& dy, co
   PerExampleGradient result;
   result.squared_norm = gram_norms(x, dy, o, examples);
   const int64_t draws = x.size(0) / examples;
-  result.clipped_sum = [x = x, dy = dy, o, shape = shape.vec(), draws](const ClipWeights& weights) mutable {
+  result.clipped_sum = [x = x, dy = dy, o, shape = shape.vec(),
+                        draws](const ClipWeights& weights) mutable {
     const at::Tensor weight = at::empty(shape, x.options());
     at::Tensor sum = std::get<1>(conv_backward(weighted_by_example(dy, weights, draws),
                                                without_excluded(x, weights, draws), weight, o,
@@ -142,8 +144,9 @@ LayerWork work_of(const std::string& layer, const at::Tensor& x, const at::Tenso
 }  // namespace
 
 Conv2d::Conv2d(const Options& options) : options_(options) {
-  weight.value = at::zeros({options.out, options.in / options.groups, options.kernel[0],
-                            options.kernel[1]});
+  weight.value =
+      at::zeros({options.out, options.in / options.groups, options.kernel[0], options.kernel[1]});
+  weight.kernel_layout = at::MemoryFormat::ChannelsLast;
   add_parameter("weight", weight);
   set_trainable(weight, true);
   if (!options.bias) return;
@@ -157,36 +160,51 @@ at::Tensor Conv2d::forward(const at::Tensor& input, Tape* tape) {
   const bool record_weight = tape != nullptr && weight.trainable;
   const bool record_bias = tape != nullptr && o.bias && bias.trainable;
   if (!record_weight && !record_bias)
-    return at::conv2d(input, weight.value, bias.value, o.stride, o.padding, o.dilation, o.groups);
+    return at::conv2d(input, compute_value(weight, input), compute_value(bias, input), o.stride,
+                      o.padding, o.dilation, o.groups);
 
   const int64_t examples = tape->examples();
   check_rows(*tape, input.size(0), weight.name);
   if (record_weight) tape->expect(weight.name);
   if (record_bias) tape->expect(bias.name);
-  at::Tensor x = input.detach();
-  at::Tensor output;
+  const bool on_kernels = kernels_for(input) != nullptr;
+  const at::MemoryFormat layout =
+      on_kernels ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+  at::Tensor x = on_kernels ? input.detach().contiguous(layout) : input.detach();
+  at::Tensor output, value;
   {
     const at::NoGradGuard no_grad;
-    output = at::conv2d(x, weight.value, bias.value, o.stride, o.padding, o.dilation, o.groups);
+    value = compute_value(weight, x).detach();
+    output =
+        at::conv2d(x, value, compute_value(bias, x), o.stride, o.padding, o.dilation, o.groups);
   }
-  const Algorithm algorithm = record_weight
-                                  ? tape->choose(work_of(weight.name, x, output, o, examples))
-                                  : Algorithm::kKeep;
+  const LayerPlan plan = record_weight ? choose(*tape, x, output) : LayerPlan{};
   return recorded_op(
       input, output,
-      [this, tape, examples, algorithm, record_weight, record_bias, x = std::move(x)](
-          const at::Tensor& grad_output, bool needs_input_grad) {
-        const at::Tensor dy = grad_output.contiguous();
+      [this, tape, examples, plan, layout, on_kernels, record_weight, record_bias, x = std::move(x),
+       value = std::move(value)](const at::Tensor& grad_output, bool needs_input_grad) {
+        const at::Tensor dy = grad_output.contiguous(layout);
         at::Tensor dx;
         if (needs_input_grad)
-          dx = std::get<0>(conv_backward(dy, x, weight.value.detach(), options_, options_.groups,
-                                         {true, false, false}));
-        if (record_bias) tape->record(bias.name, bias_gradient(dy, examples));
-        if (record_weight)
-          tape->record(weight.name, weight_gradient(x, dy, options_, weight.value.sizes(),
-                                                    examples, algorithm));
+          dx = std::get<0>(
+              conv_backward(dy, x, value, options_, options_.groups, {true, false, false}));
+        LayerRecord record;
+        if (record_weight && on_kernels)
+          record = ConvOnKernels(options_, weight, examples).gradients(x, dy, plan, record_bias);
+        else if (record_weight)
+          record.weight =
+              weight_gradient(x, dy, options_, weight.value.sizes(), examples, plan.algorithm);
+        if (record_bias && !record.bias.defined()) record.bias = bias_gradient(dy, examples);
+        if (record_bias) tape->record(bias.name, std::move(record.bias));
+        if (record_weight) tape->record(weight.name, std::move(record.weight));
         return dx;
       });
+}
+
+LayerPlan Conv2d::choose(Tape& tape, const at::Tensor& x, const at::Tensor& output) const {
+  const LayerWork work = work_of(weight.name, x, output, options_, tape.examples());
+  if (kernels_for(x) == nullptr) return tape.choose(work);
+  return ConvOnKernels(options_, weight, tape.examples()).choose(tape, work, x, output);
 }
 
 }  // namespace sfumato

@@ -17,6 +17,15 @@ namespace {
 PerExampleGradient table_gradient(const at::Tensor& indices, const at::Tensor& dy,
                                   at::IntArrayRef shape) {
   PerExampleGradient result;
+  if (kernels_for(dy) != nullptr) {
+    result.squared_norm = bridge::embedding_norms(indices, dy);
+    result.clipped_sum = [indices, dy, shape = shape.vec()](const ClipWeights& weights) {
+      at::Tensor sum = at::zeros(shape, dy.options().dtype(at::kFloat));
+      bridge::embedding_accumulate(indices, dy, weights.factors, sum);
+      return sum;
+    };
+    return result;
+  }
   const at::Tensor d = dy.to(at::kDouble);
   const at::Tensor same = at::eq(indices.unsqueeze(2), indices.unsqueeze(1)).to(at::kDouble);
   result.squared_norm = sum_of_products(at::bmm(d, d.transpose(1, 2)).mul_(same));
@@ -46,17 +55,16 @@ at::Tensor Embedding::forward(const at::Tensor& indices, Tape* tape) {
     const at::NoGradGuard no_grad;
     output = at::embedding(weight.value, indices);
   }
-  at::Tensor rows = indices.reshape({examples, -1});
-  return recorded_op(indices, output,
-                     [this, tape, examples, rows = std::move(rows)](const at::Tensor& grad_output,
-                                                                    bool) {
-                       const int64_t width = weight.value.size(1);
-                       tape->record(weight.name,
-                                    table_gradient(rows,
-                                                   grad_output.reshape({examples, -1, width}),
-                                                   weight.value.sizes()));
-                       return at::Tensor{};
-                     });
+  at::Tensor rows = indices.reshape({examples, -1}).contiguous();
+  return recorded_op(
+      indices, output,
+      [this, tape, examples, rows = std::move(rows)](const at::Tensor& grad_output, bool) {
+        const int64_t width = weight.value.size(1);
+        tape->record(weight.name,
+                     table_gradient(rows, grad_output.reshape({examples, -1, width}).contiguous(),
+                                    weight.value.sizes()));
+        return at::Tensor{};
+      });
 }
 
 PlainParameter::PlainParameter(at::IntArrayRef shape) {
@@ -76,9 +84,10 @@ at::Tensor PlainParameter::forward(int64_t n, Tape* tape) {
   return recorded_op(source, source.unsqueeze(0).expand(shape).clone(),
                      [this, tape, examples](const at::Tensor& dy, bool) {
                        const int64_t draws = dy.size(0) / std::max<int64_t>(examples, 1);
-                       tape->record(value.name,
-                                    kept_gradient(dy.reshape({examples, draws, -1}).sum({1}),
-                                                  value.value.sizes()));
+                       tape->record(
+                           value.name,
+                           kept_gradient(dy.reshape({examples, draws, -1}).to(at::kFloat).sum({1}),
+                                         value.value.sizes()));
                        return at::Tensor{};
                      });
 }

@@ -1,15 +1,10 @@
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/group_norm.h>
-#include <ATen/ops/native_group_norm.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 
 #include <utility>
 
-#include "kernels/group_norm_backward.h"
 #include "nn/per_example.h"
 #include "nn/recorded_op.h"
 #include "sfumato/nn/layers.h"
@@ -26,45 +21,37 @@ GroupNorm::GroupNorm(int64_t groups, int64_t channels, double eps)
   set_trainable(bias, true);
 }
 
-at::Tensor GroupNorm::forward(const at::Tensor& input, Tape* tape) {
+/// Its own backward pass with and without a tape: the activation needs no tensor of its own, and
+/// on a GPU LibTorch's would leave the channels-last layout.
+at::Tensor GroupNorm::forward(const at::Tensor& input, Tape* tape, FusedActivation activation) {
   const bool record_weight = tape != nullptr && weight.trainable;
   const bool record_bias = tape != nullptr && bias.trainable;
-  if (!record_weight && !record_bias)
-    return at::group_norm(input, groups_, weight.value, bias.value, eps_, /*cudnn_enabled=*/false);
-
-  const int64_t examples = tape->examples();
-  check_rows(*tape, input.size(0), weight.name);
+  // A frozen layer under a tape need not see examples times draws rows.
+  const int64_t examples = record_weight || record_bias ? tape->examples() : input.size(0);
+  if (record_weight || record_bias) check_rows(*tape, input.size(0), weight.name);
   if (record_weight) tape->expect(weight.name);
   if (record_bias) tape->expect(bias.name);
-  at::Tensor x = input.detach().contiguous();
-  const int64_t n = x.size(0);
-  const int64_t positions = n == 0 ? 0 : x.numel() / (n * channels_);
-  at::Tensor output, mean, rstd;
-  {
-    const at::NoGradGuard no_grad;
-    std::tie(output, mean, rstd) = at::native_group_norm(x, weight.value, bias.value, n, channels_,
-                                                         positions, groups_, eps_);
-  }
+  const at::MemoryFormat layout =
+      kernels_for(input) != nullptr ? input.suggest_memory_format() : at::MemoryFormat::Contiguous;
+  at::Tensor x = input.detach().contiguous(layout);
+  bridge::GroupNormOutput saved =
+      bridge::group_norm(x, weight.value.detach(), bias.value.detach(), groups_, eps_, activation);
+  const at::Tensor output = std::move(saved.y);
+  const bool trains = weight.trainable || bias.trainable;
+  if (!at::GradMode::is_enabled() || (!trains && !input.requires_grad())) return output;
   return recorded_op(
       input, output,
-      [this, tape, examples, n, positions, record_weight, record_bias, x = std::move(x),
-       mean = std::move(mean),
-       rstd = std::move(rstd)](const at::Tensor& grad_output, bool needs_input_grad) {
-        const at::Tensor dy = grad_output.contiguous();
-        at::Tensor dx = needs_input_grad ? at::empty_like(x) : at::Tensor{};
-        at::Tensor dgamma = at::empty({n, channels_}), dbeta = at::empty({n, channels_});
-        const float *px = x.const_data_ptr<float>(), *pdy = dy.const_data_ptr<float>();
-        const float *pmean = mean.const_data_ptr<float>(), *prstd = rstd.const_data_ptr<float>();
-        const float* gamma = weight.value.const_data_ptr<float>();
-        float* pdx = needs_input_grad ? dx.mutable_data_ptr<float>() : nullptr;
-        float *pg = dgamma.mutable_data_ptr<float>(), *pb = dbeta.mutable_data_ptr<float>();
-        at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
-          group_norm_backward_cpu(px, pdy, pmean, prstd, gamma, begin, end, channels_,
-                                           groups_, positions, pdx, pg, pb);
-        });
-        if (record_bias) tape->record(bias.name, bias_gradient(dbeta, examples));
-        if (record_weight) tape->record(weight.name, bias_gradient(dgamma, examples));
-        return dx;
+      [this, tape, examples, activation, layout, record_weight, record_bias, x = std::move(x),
+       saved = std::move(saved)](const at::Tensor& grad_output, bool needs_input_grad) {
+        const bool plain = tape == nullptr && (weight.trainable || bias.trainable);
+        bridge::GroupNormGradients g = bridge::group_norm_backward(
+            x, grad_output.contiguous(layout), saved, weight.value.detach(), bias.value.detach(),
+            examples, groups_, activation, needs_input_grad, record_weight || record_bias || plain);
+        if (record_bias) tape->record(bias.name, kept_gradient(g.beta, {channels_}));
+        if (record_weight) tape->record(weight.name, kept_gradient(g.gamma, {channels_}));
+        if (plain && bias.trainable) add_plain_gradient(bias, g.beta.sum({0}));
+        if (plain && weight.trainable) add_plain_gradient(weight, g.gamma.sum({0}));
+        return g.dx;
       });
 }
 

@@ -1,5 +1,7 @@
 #include "sfumato/nn/module.h"
 
+#include "sfumato/device/kernel_bridge.h"
+
 namespace sfumato {
 
 std::vector<Parameter*> Module::parameters() {
@@ -29,6 +31,14 @@ void Module::add_parameter(const std::string& name, Parameter& parameter) {
 void set_trainable(Parameter& parameter, bool trainable) {
   parameter.trainable = trainable;
   parameter.value.requires_grad_(trainable);
+}
+
+void move_parameters(const std::vector<Parameter*>& parameters, c10::Device device) {
+  for (Parameter* parameter : parameters) {
+    at::Tensor moved = parameter->value.detach().to(device);
+    if (kernels_for(moved) != nullptr) moved = moved.contiguous(parameter->kernel_layout);
+    parameter->value = moved.set_requires_grad(parameter->trainable);
+  }
 }
 
 }  // namespace sfumato

@@ -1,11 +1,15 @@
 #include "nn/per_example.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mul.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/sum.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <fmt/format.h>
 
@@ -25,7 +29,69 @@ void check_rows(const Tape& tape, int64_t rows, const std::string& parameter) {
       parameter, rows, tape.examples(), tape.draws(), tape.examples() * tape.draws()));
 }
 
+at::Tensor compute_value(const Parameter& parameter, const at::Tensor& input) {
+  const at::ScalarType type = input.scalar_type();
+  if (!parameter.value.defined() || parameter.value.scalar_type() == type) return parameter.value;
+  return parameter.value.to(type);
+}
+
+bool rounds_operands(const at::Tensor& tensor) {
+  const at::Context& context = at::globalContext();
+  return tensor.scalar_type() == at::kBFloat16 || context.allowTF32CuDNN() ||
+         context.allowTF32CuBLAS();
+}
+
+void add_plain_gradient(Parameter& parameter, const at::Tensor& gradient) {
+  const at::NoGradGuard no_grad;
+  at::Tensor& grad = parameter.value.mutable_grad();
+  if (grad.defined())
+    grad.add_(gradient);
+  else
+    grad = gradient;
+}
+
+at::Tensor tokens_of(const at::Tensor& images, int64_t examples) {
+  return images.permute({0, 2, 3, 1}).view({examples, -1, images.size(1)});
+}
+
+PerExampleGradient kept_by_kernel(at::Tensor kept, at::Tensor squared_norm) {
+  PerExampleGradient result;
+  result.kept = std::move(kept);
+  result.squared_norm = std::move(squared_norm);
+  return result;
+}
+
+PerExampleGradient formed_again(at::Tensor squared_norm, const Parameter& parameter,
+                                std::function<at::Tensor(int64_t, int64_t)> form) {
+  constexpr int64_t kMostElements = int64_t{64} << 20;  // 256 MiB of float32
+  PerExampleGradient result;
+  result.squared_norm = std::move(squared_norm);
+  result.clipped_sum = [value = parameter.value.detach(),
+                        form = std::move(form)](const ClipWeights& weights) mutable {
+    at::Tensor sum = at::zeros_like(value);
+    const int64_t examples = weights.factors.numel();
+    const int64_t chunk = std::max<int64_t>(1, kMostElements / std::max<int64_t>(sum.numel(), 1));
+    for (int64_t first = 0; first < examples; first += chunk) {
+      const int64_t count = std::min(chunk, examples - first);
+      bridge::clip_accumulate({{form(first, count), sum, 0}},
+                              weights.factors.narrow(0, first, count).unsqueeze(0));
+    }
+    form = nullptr;  // and what it held
+    return sum;
+  };
+  return result;
+}
+
+void sum_unclipped(PerExampleGradient gradient, const at::Tensor& like, int64_t examples) {
+  const ClipWeights ones{at::ones({examples}, like.options().dtype(at::kFloat)), {}};
+  if (gradient.kept.defined())
+    bridge::clip_accumulate({{gradient.kept, at::zeros_like(like), 0}}, ones.factors.unsqueeze(0));
+  else
+    (void)gradient.clipped_sum(ones);
+}
+
 at::Tensor row_squared_norms(const at::Tensor& rows) {
+  if (kernels_for(rows) != nullptr) return bridge::row_norms(rows.contiguous());
   const at::Tensor flat = rows.contiguous();
   const int64_t count = flat.size(0);
   const int64_t columns = count == 0 ? 0 : flat.numel() / count;
@@ -39,15 +105,16 @@ at::Tensor row_squared_norms(const at::Tensor& rows) {
 }
 
 at::Tensor without_excluded(const at::Tensor& tensor, const ClipWeights& weights, int64_t draws) {
+  if (kernels_for(tensor) != nullptr) return bridge::without_zero_factors(tensor, weights.factors);
   if (weights.excluded.empty()) return tensor;
   at::Tensor copy = tensor.clone();
-  for (const int64_t example : weights.excluded)
-    copy.narrow(0, example * draws, draws).zero_();
+  for (const int64_t example : weights.excluded) copy.narrow(0, example * draws, draws).zero_();
   return copy;
 }
 
 at::Tensor weighted_by_example(const at::Tensor& tensor, const ClipWeights& weights,
                                int64_t draws) {
+  if (kernels_for(tensor) != nullptr) return bridge::scaled_examples(tensor, weights.factors);
   const int64_t examples = weights.factors.size(0);
   const at::Tensor clean = without_excluded(tensor, weights, draws);
   const at::Tensor rows = clean.reshape({examples, -1});
@@ -55,6 +122,11 @@ at::Tensor weighted_by_example(const at::Tensor& tensor, const ClipWeights& weig
 }
 
 PerExampleGradient kept_gradient(at::Tensor gradients, at::IntArrayRef shape) {
+  if (kernels_for(gradients) != nullptr) {
+    gradients = gradients.contiguous();
+    at::Tensor squared_norm = bridge::row_norms(gradients);
+    return kept_by_kernel(std::move(gradients), std::move(squared_norm));
+  }
   PerExampleGradient result;
   result.squared_norm = row_squared_norms(gradients);
   result.clipped_sum = [gradients = std::move(gradients),
@@ -69,10 +141,17 @@ PerExampleGradient kept_gradient(at::Tensor gradients, at::IntArrayRef shape) {
 }
 
 PerExampleGradient bias_gradient(const at::Tensor& grad_output, int64_t examples) {
+  if (kernels_for(grad_output) != nullptr) return token_sums(tokens_of(grad_output, examples));
   const int64_t width = grad_output.size(1);
   const int64_t draws = grad_output.size(0) / std::max<int64_t>(examples, 1);
   const at::Tensor sums = grad_output.reshape({examples, draws, width, -1}).sum({1, 3});
   return kept_gradient(sums, {width});
+}
+
+PerExampleGradient token_sums(const at::Tensor& dy) {
+  if (kernels_for(dy) == nullptr) return kept_gradient(dy.sum({1}), {dy.size(2)});
+  bridge::LayerGradients g = bridge::bias_gradients(dy);
+  return kept_by_kernel(std::move(g.bias), std::move(g.bias_squared_norm));
 }
 
 at::Tensor gram_squared_norm(const at::Tensor& x, const at::Tensor& dy) {

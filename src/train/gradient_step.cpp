@@ -1,29 +1,55 @@
 #include "sfumato/train/gradient_step.h"
 
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
 
 #include <numeric>
 
+#include "sfumato/core/log.h"
 #include "sfumato/grad/isolation.h"
 #include "sfumato/grad/memory_meter.h"
 
 namespace sfumato {
 namespace {
 
+/// Batches that run step by step before one is recorded: libraries choose their algorithms and the
+/// allocator finds its sizes.
+constexpr int64_t kBatchesBeforeRecording = 2;
+
 /// Side of synthetic images where the network's config.json names no sample_size: a few positions
 /// at the lowest level.
 int64_t side(const UNet2DConfig& config) { return 4 * config.size_multiple(); }
 
+void copy_into(at::Tensor& place, const at::Tensor& value) {
+  if (value.defined()) place.copy_(value);
+}
+
 }  // namespace
+
+/// A physical batch at fixed addresses and the work on it as a graph.
+struct GradientStep::Recording {
+  DiffusionBatch batch;
+  at::Tensor mask;
+  BatchStatistics statistics;  ///< of the last replay, overwritten by the next
+  std::unique_ptr<RecordedWork> work;
+  int64_t examples = 0, batches = 0;
+  bool failed = false;
+};
 
 GradientStep::GradientStep(UNet2D& network, const NoiseSchedule& schedule,
                            const DiffusionOptions& diffusion, const ClipOptions& clip,
-                           AlgorithmPolicy policy)
+                           const StepOptions& options)
     : network_(network),
       schedule_(schedule),
       diffusion_(diffusion),
-      engine_(network.parameters(), clip, policy) {}
+      engine_(network.parameters(), clip, options.policy, options.tuner),
+      device_(engine_.trainable().front()->value.device()),
+      record_(options.record && device_.is_cuda()) {}
+
+GradientStep::~GradientStep() = default;
 
 ImageShape GradientStep::image_shape() const {
   const UNet2DConfig& c = network_.config();
@@ -31,32 +57,128 @@ ImageShape GradientStep::image_shape() const {
   return {c.in_channels, height, width};
 }
 
-at::Tensor GradientStep::loss(const PhysicalBatch& batch, Tape* tape) {
-  return diffusion_loss(network_, schedule_, diffusion_.prediction, batch.images, batch.drawn,
-                        tape);
+DiffusionBatch GradientStep::prepare(const PhysicalBatch& batch) const {
+  return make_diffusion_batch(schedule_, diffusion_.prediction, batch.images.to(device_),
+                              batch.drawn);
+}
+
+/// `mask` on the device.
+BatchStatistics GradientStep::run(const DiffusionBatch& batch, int64_t examples,
+                                  const at::Tensor& mask, bool is_private) {
+  if (!is_private) return plain(batch, examples, mask);
+  return engine_.accumulate_checked(examples, diffusion_.draws, mask, [&](Tape& tape) {
+    return diffusion_loss(unet_denoiser(network_, &tape), batch, diffusion_.draws);
+  });
+}
+
+BatchStatistics GradientStep::plain(const DiffusionBatch& batch, int64_t examples,
+                                    const at::Tensor& mask) {
+  BatchStatistics statistics;
+  const at::Tensor losses =
+      diffusion_loss(unet_denoiser(network_, nullptr), batch, diffusion_.draws);
+  statistics.loss = losses.detach();
+  statistics.norm = at::zeros({examples}, losses.options().dtype(at::kDouble));
+  losses.backward(mask);
+  return statistics;
+}
+
+BatchStatistics GradientStep::accumulate(const PhysicalBatch& batch, bool is_private) {
+  last_was_recorded_ = false;
+  if (is_private)
+    engine_.begin_batch(batch.examples, batch.mask);
+  else
+    begin_plain();
+  const DiffusionBatch prepared = prepare(batch);
+  const at::Tensor mask = batch.mask.to(device_);
+  std::unique_ptr<Recording>& slot = recordings_[is_private ? 1 : 0];
+  if (!slot || slot->examples != batch.examples) {
+    slot = std::make_unique<Recording>();
+    slot->examples = batch.examples;
+  }
+  Recording& recording = *slot;
+  BatchStatistics statistics;
+  if (!record_ || recording.failed || ++recording.batches <= kBatchesBeforeRecording) {
+    statistics = run(prepared, batch.examples, mask, is_private);
+  } else {
+    statistics = replay(recording, prepared, mask, is_private);
+  }
+  statistics.mask = batch.mask;
+  return statistics;
+}
+
+BatchStatistics GradientStep::replay(Recording& recording, const DiffusionBatch& batch,
+                                     const at::Tensor& mask, bool is_private) {
+  const GpuBackend& gpu = *find_gpu_backend();
+  if (!recording.work) {
+    recording.batch = {batch.noisy.clone(), batch.timesteps.clone(),
+                       batch.labels.defined() ? batch.labels.clone() : at::Tensor{},
+                       batch.target.clone()};
+    recording.mask = mask.clone();
+    // Gradients of plain autograd are added into what is there: recorded addresses must exist.
+    if (!is_private)
+      for (Parameter* parameter : engine_.trainable())
+        if (!parameter->value.grad().defined())
+          parameter->value.mutable_grad() = at::zeros_like(parameter->value.detach());
+    // A graph has memory of its own; what the batches before it needed goes back first.
+    gpu.release_cached_memory();
+    try {
+      recording.work = gpu.record([&] {
+        recording.statistics = run(recording.batch, recording.examples, recording.mask, is_private);
+      });
+    } catch (const c10::OutOfMemoryError&) {
+      recording = {};
+      throw;
+    } catch (const std::exception& error) {
+      log_warning(fmt::format("steps run without a CUDA graph, which is slower: {}", error.what()));
+      recording = {};
+      recording.examples = batch.target.size(0) / diffusion_.draws;
+      recording.failed = true;
+      return run(batch, recording.examples, mask, is_private);
+    }
+  }
+  // Before the replay: once the sum has grown, nothing may run out of memory.
+  const BatchStatistics& fixed = recording.statistics;
+  BatchStatistics statistics;
+  statistics.loss = at::empty_like(fixed.loss);
+  statistics.norm = at::empty_like(fixed.norm);
+  if (fixed.flags.defined()) statistics.flags = at::empty_like(fixed.flags);
+  copy_into(recording.batch.noisy, batch.noisy);
+  copy_into(recording.batch.timesteps, batch.timesteps);
+  copy_into(recording.batch.labels, batch.labels);
+  copy_into(recording.batch.target, batch.target);
+  copy_into(recording.mask, mask);
+  recording.work->replay();
+  last_was_recorded_ = true;
+  statistics.loss.copy_(fixed.loss);
+  statistics.norm.copy_(fixed.norm);
+  copy_into(statistics.flags, fixed.flags);
+  return statistics;
 }
 
 BatchStatistics GradientStep::accumulate_private(const PhysicalBatch& batch) {
-  return engine_.accumulate(batch.examples, diffusion_.draws, batch.mask,
-                            [&](Tape& tape) { return loss(batch, &tape); });
+  return accumulate(batch, /*is_private=*/true);
 }
 
 BatchStatistics GradientStep::accumulate_plain(const PhysicalBatch& batch) {
-  BatchStatistics statistics;
-  const at::Tensor losses = loss(batch, nullptr);
-  statistics.loss = losses.detach();
-  statistics.norm = at::zeros({batch.examples}, at::kDouble);
-  statistics.counted = static_cast<int64_t>(batch.mask.sum().item<float>());
-  losses.backward(batch.mask);
-  return statistics;
+  return accumulate(batch, /*is_private=*/false);
+}
+
+/// Gradients at recorded addresses that were taken: whatever their taker left, they start at zero.
+void GradientStep::begin_plain() {
+  if (!std::exchange(plain_was_taken_, false)) return;
+  for (Parameter* parameter : engine_.trainable())
+    if (parameter->value.grad().defined()) parameter->value.mutable_grad().zero_();
 }
 
 std::vector<at::Tensor> GradientStep::take_plain() {
   std::vector<at::Tensor> sums;
+  plain_was_taken_ = true;
+  const bool keep = recordings_[0] && recordings_[0]->work;
   for (Parameter* parameter : engine_.trainable()) {
     at::Tensor& grad = parameter->value.mutable_grad();
+    // A recorded graph adds to these addresses: they stay.
     sums.push_back(grad.defined() ? grad : at::zeros_like(parameter->value.detach()));
-    grad = at::Tensor{};
+    if (!keep) grad = at::Tensor{};
   }
   return sums;
 }
@@ -64,23 +186,49 @@ std::vector<at::Tensor> GradientStep::take_plain() {
 void GradientStep::verify() {
   verify_isolation(engine_, diffusion_.draws, [&](Tape& tape, int variant) {
     const uint64_t keys[] = {0, 1 + static_cast<uint64_t>(variant)};
-    return loss(synthetic_batch(image_shape(), keys, diffusion_), &tape);
+    const DiffusionBatch batch = prepare(synthetic_batch(image_shape(), keys, diffusion_));
+    return diffusion_loss(unet_denoiser(network_, &tape), batch, diffusion_.draws);
   });
 }
 
 int64_t GradientStep::peak_bytes(int64_t examples, bool is_private) {
-  const MemoryMeter meter;
   std::vector<uint64_t> keys(static_cast<size_t>(examples));
   std::iota(keys.begin(), keys.end(), uint64_t{0});
   const PhysicalBatch batch = synthetic_batch(image_shape(), keys, diffusion_);
-  if (is_private) {
-    accumulate_private(batch);
-    (void)take_private();
+  const bool record = std::exchange(record_, false);
+  const auto pass = [&] {
+    accumulate(batch, is_private);
+    if (is_private)
+      (void)take_private();
+    else
+      (void)take_plain();
+  };
+  int64_t bytes = 0;
+  if (device_.is_cuda()) {
+    const GpuBackend& gpu = *find_gpu_backend();
+    pass();  // measures layers, which takes memory of its own
+    gpu.synchronize();
+    gpu.reset_peak();
+    const int64_t before = gpu.memory().allocated;
+    pass();
+    gpu.synchronize();
+    bytes = gpu.memory().peak - before;
   } else {
-    accumulate_plain(batch);
-    (void)take_plain();
+    const MemoryMeter meter;
+    pass();
+    bytes = meter.peak_bytes();
   }
-  return meter.peak_bytes();
+  record_ = record;
+  return bytes;
 }
+
+void GradientStep::release_memory() {
+  for (std::unique_ptr<Recording>& recording : recordings_) recording.reset();
+  if (std::exchange(plain_was_taken_, false))
+    for (Parameter* parameter : engine_.trainable()) parameter->value.mutable_grad() = at::Tensor{};
+  if (device_.is_cuda()) find_gpu_backend()->release_cached_memory();
+}
+
+bool GradientStep::recorded() const { return last_was_recorded_; }
 
 }  // namespace sfumato

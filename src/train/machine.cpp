@@ -78,6 +78,21 @@ std::string check_codec() {
   return "OpenCV writes and reads PNG";
 }
 
+void describe_gpu(Machine& machine) {
+  try {
+    const GpuBackend* gpu = find_gpu_backend();
+    if (gpu == nullptr) {
+      machine.why_no_gpu = why_no_gpu();
+      return;
+    }
+    machine.gpu = gpu->facts(gpu->current_device());
+    machine.gpu_free_bytes = gpu->memory().free;
+  } catch (const std::exception& error) {
+    machine.gpu.reset();
+    machine.why_no_gpu = error.what();
+  }
+}
+
 /// Writes where `folder` would be made: in its nearest ancestor that exists.
 std::string check_writing(const std::filesystem::path& folder) {
   std::filesystem::path place = std::filesystem::absolute(folder).lexically_normal();
@@ -105,9 +120,7 @@ Machine describe_machine() {
   machine.memory_available_bytes = available_memory_bytes();
   machine.torch_version = TORCH_VERSION;
   machine.torch_threads = at::get_num_threads();
-#ifdef SFUMATO_HAVE_CUDA
-  machine.cuda_kernels = true;
-#endif
+  describe_gpu(machine);
   return machine;
 }
 

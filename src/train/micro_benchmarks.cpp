@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
@@ -10,9 +11,12 @@
 #include <functional>
 
 #include "kernels/chacha_gaussian.h"
+#include "kernels/kernel_set.h"
 #include "sfumato/core/error.h"
+#include "sfumato/device/gpu.h"
 #include "sfumato/generate/denoiser.h"
 #include "sfumato/generate/noise_schedule.h"
+#include "sfumato/generate/placement.h"
 #include "sfumato/generate/sample_images.h"
 #include "sfumato/generate/sampler.h"
 #include "sfumato/models/checkpoint_io.h"
@@ -47,6 +51,27 @@ void add_chacha(at::Tensor& tensor, const SecureKey& key, int64_t step) {
   });
 }
 
+void benchmark_noise_on_gpu(at::Tensor& tensor, const SecureKey& key, int repeat,
+                            NoiseTimings& timings) {
+  const GpuBackend& gpu = *find_gpu_backend();
+  int64_t step = 0;
+  const auto chacha = [&] {
+    const int status = gpu.kernels().chacha_gaussian(
+        tensor.mutable_data_ptr<float>(), 0, tensor.numel(), key.chacha_key(),
+        make_nonce(StreamDomain::kNoise, step++), 1.0, /*add=*/true, gpu.current_stream());
+    if (status != 0)
+      throw DeviceError(fmt::format("chacha_gaussian failed with CUDA's error {}", status));
+  };
+  const auto on_gpu = [&](const std::function<void()>& work) {
+    for (int i = 0; i < 2; ++i) work();
+    std::vector<double> seconds;
+    for (int i = 0; i < repeat; ++i) seconds.push_back(gpu.seconds_of(work));
+    return summarize(std::move(seconds));
+  };
+  timings.chacha = on_gpu(chacha);
+  timings.torch = on_gpu([&] { tensor.normal_(); });
+}
+
 }  // namespace
 
 Timing summarize(std::vector<double> seconds) {
@@ -56,13 +81,19 @@ Timing summarize(std::vector<double> seconds) {
   return {seconds.front(), median, seconds.back()};
 }
 
-NoiseTimings benchmark_noise(int64_t count, int repeat) {
+NoiseTimings benchmark_noise(int64_t count, int repeat, const std::string& device_name) {
   if (count < 1) throw UsageError("a benchmark of noise needs at least one number");
   NoiseTimings timings;
   timings.count = count;
   timings.threads = at::get_num_threads();
   const SecureKey key = SecureKey::insecure_for_tests(kSeed);
-  at::Tensor tensor = at::zeros({count});
+  const c10::Device device = open_device(device_name);
+  timings.device = device_name;
+  at::Tensor tensor = at::zeros({count}, at::TensorOptions().device(device));
+  if (device.is_cuda()) {
+    benchmark_noise_on_gpu(tensor, key, repeat, timings);
+    return timings;
+  }
   int64_t step = 0;
   const auto chacha = [&] { add_chacha(tensor, key, step++); };
   const auto torch = [&] { tensor.normal_(); };
@@ -95,10 +126,12 @@ AccountTimings benchmark_account(int repeat) {
 }
 
 SampleTimings benchmark_sampling(const UNet2DConfig& config, int64_t batch, int64_t steps,
-                                 int repeat) {
+                                 int repeat, const std::string& device_name,
+                                 const std::string& precision) {
   if (batch < 1) throw UsageError("a benchmark of sampling needs at least one image");
   UNet2D network(config);
   initialise(network, kSeed);
+  const c10::Device device = place_network(network, device_name, precision);
   for (Parameter* parameter : network.parameters()) set_trainable(*parameter, false);
   SamplerOptions options;
   options.steps = steps;
@@ -109,14 +142,14 @@ SampleTimings benchmark_sampling(const UNet2DConfig& config, int64_t batch, int6
   for (int64_t i = 0; i < batch; ++i) images.push_back({.label = 0, .index = i});
   const auto draw = [&] {
     (void)sample_images(unet_denoiser(network), sampler, {config.in_channels, height, width},
-                        images, config.class_conditional(), kSeed);
+                        images, config.class_conditional(), kSeed, device);
   };
   SampleTimings timings{batch, steps, {}};
   SamplerOptions warm = options;
   warm.steps = 1;
   (void)sample_images(unet_denoiser(network), Sampler(NoiseSchedule({}), warm),
                       {config.in_channels, height, width}, images, config.class_conditional(),
-                      kSeed);
+                      kSeed, device);
   timings.seconds = time(repeat, draw);
   return timings;
 }

@@ -1,6 +1,7 @@
 #include "sfumato/train/network_report.h"
 
 #include "sfumato/generate/noise_schedule.h"
+#include "sfumato/generate/placement.h"
 #include "sfumato/train/gradient_step.h"
 #include "sfumato/train/physical_batch.h"
 #include "sfumato/train/setup.h"
@@ -14,16 +15,18 @@ int64_t copies(const OptimizerOptions& optimizer) {
   return optimizer.momentum > 0 ? 3 : 2;
 }
 
-void report_memory(const Config& config, GradientStep& step, NetworkReport& report) {
+void report_memory(const Config& config, c10::Device device, GradientStep& step,
+                   NetworkReport& report) {
   const bool is_private = config.privacy.enabled();
   report.peak_bytes_one = step.peak_bytes(1, is_private);
   report.peak_bytes_two = step.peak_bytes(2, is_private);
-  report.budget_bytes = memory_budget_bytes(config.performance.memory_budget_gib());
+  report.budget_bytes = memory_budget_bytes(config.performance.memory_budget_gib(), device);
   report.physical_batch = config.performance.physical_batch();
   if (report.physical_batch == 0)
     report.physical_batch = choose_physical_batch(
         report.budget_bytes,
-        most_useful_examples(config.diffusion.draws(), config.mechanism.expected_batch_size()),
+        most_useful_examples(config.diffusion.draws(), config.mechanism.expected_batch_size(),
+                             device),
         [&](int64_t b) { return b == 1 ? report.peak_bytes_one : report.peak_bytes_two; });
   report.peak_bytes = report.peak_bytes_one + (report.physical_batch - 1) *
                                                   (report.peak_bytes_two - report.peak_bytes_one);
@@ -44,19 +47,22 @@ double forward_flops(const LayerChoice& layer) {
          static_cast<double>(w.fan_out);
 }
 
-double held_bytes_per_example(const LayerChoice& layer) {
-  const double bytes = layer.algorithm == Algorithm::kKeep ? layer.keep_bytes : layer.gram_bytes;
-  return bytes / static_cast<double>(std::max<int64_t>(layer.work.examples, 1));
+double held_bytes_per_example(const LayerChoice& layer, double element_bytes) {
+  const double float32 = layer.algorithm == Algorithm::kKeep ? layer.keep_bytes : layer.gram_bytes;
+  const auto examples = static_cast<double>(std::max<int64_t>(layer.work.examples, 1));
+  return float32 * element_bytes / 4 / examples;
 }
 
 NetworkReport report_network(const Config& config) {
   NetworkReport report;
   const std::unique_ptr<UNet2D> network = make_network(config);
+  const c10::Device device = place_network(*network, config.performance);
+  report.device = config.performance.device();
+  report.held_element_bytes = config.performance.precision() == "bf16" ? 2 : 4;
   const NoiseSchedule schedule(noise_schedule_options(config.diffusion));
   GradientStep step(*network, schedule,
                     diffusion_options(config.diffusion, config.data.num_classes()),
-                    clip_options(config),
-                    parse_algorithm_policy(config.performance.layer_algorithm()));
+                    clip_options(config), step_options(config));
   for (const Parameter* parameter : network->parameters())
     report.parameters += parameter->value.numel();
   for (const Parameter* parameter : step.engine().trainable())
@@ -68,7 +74,7 @@ NetworkReport report_network(const Config& config) {
   report.layer_examples = report.layers.empty() ? 0 : report.layers.front().work.examples;
   report.state_bytes =
       4 * (report.parameters + (copies(optimizer_options(config)) - 1) * report.trainable);
-  report_memory(config, step, report);
+  report_memory(config, device, step, report);
   report_plan(config, report);
   return report;
 }

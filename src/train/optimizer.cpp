@@ -42,33 +42,32 @@ Optimizer::Optimizer(std::vector<Parameter*> parameters, std::vector<double> rat
   }
 }
 
-void Optimizer::step(const NoisyGradient& gradient, double learning_rate) {
+void Optimizer::step(NoisyGradient&& gradient, double learning_rate, Ema* average) {
   const at::NoGradGuard no_grad;
   const OptimizerOptions& o = options_;
   ++steps_;
-  const double correction1 = 1 - std::pow(o.beta1, static_cast<double>(steps_));
-  const double correction2 = 1 - std::pow(o.beta2, static_cast<double>(steps_));
+  PrivateUpdateOptions rule;
+  rule.rule = o.kind == OptimizerOptions::Kind::kSgd    ? UpdateRule::kSgd
+              : o.kind == OptimizerOptions::Kind::kAdam ? UpdateRule::kAdam
+                                                        : UpdateRule::kAdamW;
+  rule.learning_rate = learning_rate;
+  rule.momentum = o.momentum;
+  rule.beta1 = o.beta1;
+  rule.beta2 = o.beta2;
+  rule.eps = o.eps;
+  rule.weight_decay = o.weight_decay;
+  rule.correction1 = 1 - std::pow(o.beta1, static_cast<double>(steps_));
+  rule.correction2 = 1 - std::pow(o.beta2, static_cast<double>(steps_));
+  if (average != nullptr) rule.average_decay = average->next_decay();
+  std::vector<bridge::UpdateTensors> tensors(parameters_.size());
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    at::Tensor& value = parameters_[i]->value;
-    at::Tensor g = gradient.gradients()[i];
-    const double rate = learning_rate * rate_scales_[i];
-    const bool decoupled = o.kind == OptimizerOptions::Kind::kAdamW;
-    if (o.weight_decay > 0) {
-      if (decoupled)
-        value.mul_(1 - rate * o.weight_decay);
-      else
-        g = g.add(value, o.weight_decay);
-    }
-    if (o.kind == OptimizerOptions::Kind::kSgd) {
-      if (o.momentum > 0) g = first_[i].mul_(o.momentum).add_(g);
-      value.add_(g, -rate);
-      continue;
-    }
-    first_[i].mul_(o.beta1).add_(g, 1 - o.beta1);
-    second_[i].mul_(o.beta2).addcmul_(g, g, 1 - o.beta2);
-    const at::Tensor denominator = second_[i].sqrt().div_(std::sqrt(correction2)).add_(o.eps);
-    value.addcdiv_(first_[i], denominator, -rate / correction1);
+    tensors[i].value = parameters_[i]->value.detach();
+    tensors[i].rate_scale = rate_scales_[i];
+    if (i < first_.size()) tensors[i].first = first_[i];
+    if (i < second_.size()) tensors[i].second = second_[i];
+    if (average != nullptr) tensors[i].average = average->values().at(i);
   }
+  std::move(gradient).apply(rule, std::move(tensors));
 }
 
 TensorList Optimizer::state() const {
@@ -103,12 +102,9 @@ Ema::Ema(std::vector<Parameter*> parameters, double decay, bool warmup)
     values_.push_back(parameter->value.detach().clone());
 }
 
-void Ema::update() {
-  const at::NoGradGuard no_grad;
+double Ema::next_decay() {
   const double n = static_cast<double>(updates_++);
-  const double decay = warmup_ ? std::min(decay_, (1 + n) / (10 + n)) : decay_;
-  for (size_t i = 0; i < values_.size(); ++i)
-    values_[i].mul_(decay).add_(parameters_[i]->value.detach(), 1 - decay);
+  return warmup_ ? std::min(decay_, (1 + n) / (10 + n)) : decay_;
 }
 
 TensorList Ema::state() const {

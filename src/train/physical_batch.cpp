@@ -7,6 +7,7 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
+#include "sfumato/device/gpu.h"
 #include "sfumato/grad/memory_meter.h"
 
 namespace sfumato {
@@ -24,13 +25,19 @@ int64_t choose_physical_batch(int64_t budget_bytes, int64_t most,
   return std::clamp<int64_t>(1 + (budget_bytes - one) / each, 1, most);
 }
 
-int64_t most_useful_examples(int64_t draws, double expected_batch_size) {
+int64_t most_useful_examples(int64_t draws, double expected_batch_size, c10::Device device) {
   const int64_t expected = std::llround(std::clamp(expected_batch_size, 1.0, 1e9));
-  return std::clamp<int64_t>(64 / draws, 1, expected);
+  return std::clamp<int64_t>((device.is_cuda() ? 4096 : 64) / draws, 1, expected);
 }
 
-int64_t memory_budget_bytes(double memory_budget_gib) {
+int64_t smaller_physical_batch(int64_t examples) { return (examples + 1) / 2; }
+
+int64_t memory_budget_bytes(double memory_budget_gib, c10::Device device) {
   if (memory_budget_gib > 0) return static_cast<int64_t>(memory_budget_gib * (1 << 30));
+  if (device.is_cuda()) {
+    const GpuMemory memory = find_gpu_backend()->memory();
+    return (memory.free + memory.cached) / 10 * 8;
+  }
   const int64_t available = available_memory_bytes();
   return available > 0 ? available / 10 * 7 : int64_t{4} << 30;
 }

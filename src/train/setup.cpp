@@ -206,6 +206,15 @@ ClipOptions clip_options(const MechanismPlan& plan) {
   return {parse_clipping(plan.clipping), plan.clip_norm_l2, plan.automatic_gamma};
 }
 
+StepOptions step_options(const Config& config) {
+  return {parse_algorithm_policy(config.performance.layer_algorithm()),
+          // Not on the CPU: asking for a GPU loads CUDA.
+          std::make_shared<Tuner>(config.performance.device() == "cuda"
+                                      ? Tuner::default_memory()
+                                      : std::filesystem::path{}),
+          config.performance.cuda_graph()};
+}
+
 OptimizerOptions optimizer_options(const Config& config) {
   const OptimizerSettings& o = config.optimizer;
   OptimizerOptions options;

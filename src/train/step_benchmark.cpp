@@ -9,6 +9,9 @@
 #include <optional>
 
 #include "sfumato/core/error.h"
+#include "sfumato/core/text.h"
+#include "sfumato/device/gpu.h"
+#include "sfumato/generate/placement.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/privacy/ledger.h"
@@ -76,7 +79,13 @@ PhysicalBatch batch_of(const StepCase& step_case) {
 std::unique_ptr<UNet2D> network_of(const StepCase& step_case) {
   auto network = std::make_unique<UNet2D>(step_case.network);
   initialise(*network, kSeed);
+  place_network(*network, step_case.device, step_case.precision);
   return network;
+}
+
+/// The clock is read when the GPU has nothing left to do.
+void finish(const std::string& device) {
+  if (device == "cuda") find_gpu_backend()->synchronize();
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -106,7 +115,26 @@ std::vector<StepCase> builtin_step_cases() {
   cifar10.flip_sin_to_cos = false;
   cifar10.freq_shift = 1;
   cifar10.norm_eps = 1e-6;
-  return {{"small", small, 32, 1}, {"cifar10", cifar10, 4, 4}};
+
+  UNet2DConfig dpdm = small;
+  dpdm.block_out_channels = {40, 64, 64};
+  dpdm.num_class_embeds = 10;
+  return {{"small", small, 32, 1},
+          {"cifar10", cifar10, 4, 4},
+          {"dpdm-mnist", dpdm, 64, 32, /*by_name_only=*/true}};
+}
+
+std::vector<std::string> step_case_names() {
+  std::vector<std::string> names;
+  for (const StepCase& each : builtin_step_cases()) names.push_back(each.name);
+  return names;
+}
+
+StepCase builtin_step_case(const std::string& name) {
+  for (StepCase& each : builtin_step_cases())
+    if (each.name == name) return std::move(each);
+  throw UsageError("no built-in network is called '" + name + "'" +
+                   did_you_mean(name, step_case_names()));
 }
 
 StepCase step_case_from(const std::filesystem::path& path) {
@@ -122,15 +150,18 @@ StepCase step_case_from(const std::filesystem::path& path) {
 
 struct StepBenchmark::Parts {
   Parts(const StepCase& step_case, AlgorithmPolicy policy)
-      : plan(plan_of(step_case)),
+      : device(step_case.device),
+        plan(plan_of(step_case)),
         network(network_of(step_case)),
         batch(batch_of(step_case)),
-        gradients(*network, schedule, diffusion_of(step_case), {}, policy),
+        gradients(*network, schedule, diffusion_of(step_case), {},
+                  StepOptions{.policy = policy, .tuner = nullptr}),
         optimizer(gradients.engine().trainable(),
                   std::vector<double>(gradients.engine().trainable().size(), 1.0), {}),
         ledger(Ledger::create(folder.path() / "ledger.jsonl", plan.to_json(), kMaxCharges, key)) {}
 
   TemporaryFolder folder;
+  std::string device;
   MechanismPlan plan;
   SecureKey key = SecureKey::insecure_for_tests(kSeed);
   NoiseSchedule schedule{{}};
@@ -150,11 +181,13 @@ StepBenchmark::~StepBenchmark() = default;
 StepSeconds StepBenchmark::run(StepKind kind) {
   Parts& p = *parts_;
   StepSeconds seconds;
+  finish(p.device);
   const auto start = std::chrono::steady_clock::now();
   std::optional<NoisyGradient> gradient;
   if (kind == StepKind::kPrivate) {
     p.gradients.accumulate_private(p.batch);
     ClippedSum sum = p.gradients.take_private();
+    finish(p.device);
     seconds.gradient = seconds_since(start);
     gradient = NoisyGradient::release(std::move(sum), p.plan.noise_multiplier,
                                       p.plan.expected_batch_size, p.key,
@@ -162,16 +195,19 @@ StepSeconds StepBenchmark::run(StepKind kind) {
   } else {
     p.gradients.accumulate_plain(p.batch);
     std::vector<at::Tensor> sums = p.gradients.take_plain();
+    finish(p.device);
     seconds.gradient = seconds_since(start);
     gradient = NoisyGradient::not_private(std::move(sums), p.plan.expected_batch_size);
   }
-  p.optimizer.step(*gradient, kLearningRate);
+  p.optimizer.step(*std::move(gradient), kLearningRate);
+  finish(p.device);
   seconds.update = seconds_since(start) - seconds.gradient;
   return seconds;
 }
 
 double StepBenchmark::run_gradient(StepKind kind) {
   Parts& p = *parts_;
+  finish(p.device);
   const auto start = std::chrono::steady_clock::now();
   if (kind == StepKind::kPrivate) {
     p.gradients.accumulate_private(p.batch);
@@ -180,6 +216,7 @@ double StepBenchmark::run_gradient(StepKind kind) {
     p.gradients.accumulate_plain(p.batch);
     (void)p.gradients.take_plain();
   }
+  finish(p.device);
   return seconds_since(start);
 }
 
@@ -189,6 +226,8 @@ int64_t StepBenchmark::parameters() const {
     count += parameter->value.numel();
   return count;
 }
+
+bool StepBenchmark::recorded() const { return parts_->gradients.recorded(); }
 
 const std::vector<LayerChoice>& StepBenchmark::choices() const {
   return parts_->gradients.engine().choices();

@@ -1,6 +1,7 @@
 #include "sfumato/train/trainer.h"
 
 #include <ATen/core/grad_mode.h>
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "sfumato/data/record_store.h"
 #include "sfumato/generate/diffusion_draws.h"
 #include "sfumato/generate/noise_schedule.h"
+#include "sfumato/generate/placement.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/poisson_sampler.h"
@@ -59,6 +61,7 @@ class Training {
   void before_first_step();
   void stop_if_requested();
   void one_step();
+  void shrink_physical_batch();
   NoisyGradient private_gradient();
   NoisyGradient plain_gradient(int64_t records);
   void report_step(const std::vector<BatchStatistics>& batches, double seconds);
@@ -72,6 +75,7 @@ class Training {
   RecordStore store_;
   MechanismPlan plan_;
   std::unique_ptr<UNet2D> network_;
+  c10::Device device_;
   NoiseSchedule schedule_;
   DiffusionOptions diffusion_;
   GradientStep gradients_;
@@ -87,7 +91,7 @@ class Training {
   Progress progress_;
   RateMeter images_rate_, step_rate_;
   EpsilonMeter epsilon_meter_{plan_};
-  int64_t physical_ = 0;
+  int64_t physical_ = 0, size_tried_again_ = 0;
   int64_t step_ = 0;
   int64_t saved_step_ = -1;
 };
@@ -97,10 +101,10 @@ Training::Training(const Config& config, bool resume)
       store_(RecordStore::open(config.data.store())),
       plan_(make_plan(config, store_)),
       network_(make_network(config)),
+      device_(place_network(*network_, config.performance)),
       schedule_(noise_schedule_options(config.diffusion)),
       diffusion_(diffusion_options(config.diffusion, config.data.num_classes())),
-      gradients_(*network_, schedule_, diffusion_, clip_options(config),
-                 parse_algorithm_policy(config.performance.layer_algorithm())),
+      gradients_(*network_, schedule_, diffusion_, clip_options(config), step_options(config)),
       optimizer_(gradients_.engine().trainable(),
                  rate_scales(config, gradients_.engine().trainable()), optimizer_options(config)),
       ema_(gradients_.engine().trainable(), config.optimizer.ema_decay(),
@@ -120,8 +124,8 @@ void Training::prepare_batches() {
   physical_ = config_.performance.physical_batch();
   if (physical_ == 0) {
     physical_ = choose_physical_batch(
-        memory_budget_bytes(config_.performance.memory_budget_gib()),
-        most_useful_examples(diffusion_.draws, plan_.expected_batch_size),
+        memory_budget_bytes(config_.performance.memory_budget_gib(), device_),
+        most_useful_examples(diffusion_.draws, plan_.expected_batch_size, device_),
         [&](int64_t b) { return gradients_.peak_bytes(b, plan_.is_private); });
   }
   log_info(fmt::format("physical batch: {} images of {} draws", physical_, diffusion_.draws));
@@ -232,21 +236,27 @@ void Training::one_step() {
   const std::vector<int64_t> records = sampler_.draw(step_, store_.count());
   std::vector<BatchStatistics> statistics;
   const auto count = static_cast<int64_t>(records.size());
-  for (int64_t first = 0; first < count; first += physical_) {
+  for (int64_t first = 0; first < count;) {
     const auto size = static_cast<size_t>(std::min(physical_, count - first));
     const PhysicalBatch batch = load_physical_batch(
         store_, std::span(records).subspan(static_cast<size_t>(first), size), physical_,
         static_cast<uint64_t>(config_.run.seed()), step_, diffusion_);
-    statistics.push_back(ledger_ ? gradients_.accumulate_private(batch)
-                                 : gradients_.accumulate_plain(batch));
+    try {
+      statistics.push_back(ledger_ ? gradients_.accumulate_private(batch)
+                                   : gradients_.accumulate_plain(batch));
+      first += static_cast<int64_t>(size);
+    } catch (const c10::OutOfMemoryError&) {
+      // Nothing of this batch was added: the same records again, fewer at a time.
+      shrink_physical_batch();
+    }
   }
   // An empty batch is a step like any other: noise on a sum of zeros, charged.
-  const NoisyGradient gradient = ledger_ ? private_gradient() : plain_gradient(count);
+  NoisyGradient gradient = ledger_ ? private_gradient() : plain_gradient(count);
   const OptimizerSettings& o = config_.optimizer;
-  optimizer_.step(gradient,
+  optimizer_.step(std::move(gradient),
                   learning_rate_at(step_, o.learning_rate(), o.warmup_steps(), plan_.steps,
-                                   o.decay() == "cosine", o.final_learning_rate_fraction()));
-  ema_.update();
+                                   o.decay() == "cosine", o.final_learning_rate_fraction()),
+                  &ema_);
   ++step_;
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   // The batch size is secret, and the rate goes to the terminal: the expected one stands for it.
@@ -254,6 +264,21 @@ void Training::one_step() {
                    seconds.count());
   step_rate_.add(1, seconds.count());
   if (step_ % config_.run.log_every() == 0 || step_ == 1) report_step(statistics, seconds.count());
+}
+
+void Training::shrink_physical_batch() {
+  gradients_.release_memory();
+  // Once more at the same size: what others held, or an earlier phase, may have gone.
+  if (ledger_ && std::exchange(size_tried_again_, physical_) != physical_) return;
+  // Plain autograd adds as it goes: what was added cannot be told apart.
+  if (!ledger_ || physical_ == 1)
+    throw DeviceError(fmt::format(
+        "out of memory with a physical batch of {}; set a smaller performance.physical_batch or "
+        "fewer diffusion.draws",
+        physical_));
+  physical_ = smaller_physical_batch(physical_);
+  log_warning(
+      fmt::format("out of memory: the physical batch is {} images from here on", physical_));
 }
 
 NoisyGradient Training::private_gradient() {
@@ -273,12 +298,13 @@ void Training::report_step(const std::vector<BatchStatistics>& batches, double s
   double loss = 0, norm = 0;
   int64_t counted = 0, clipped = 0, excluded = 0;
   for (const BatchStatistics& batch : batches) {
+    const BatchStatistics::Counts counts = batch.counts();
     // Padding comes last in a batch.
-    loss += batch.loss.narrow(0, 0, batch.counted).sum().item<double>();
-    norm += batch.norm.narrow(0, 0, batch.counted).sum().item<double>();
-    counted += batch.counted;
-    clipped += batch.clipped;
-    excluded += batch.excluded;
+    loss += batch.loss.narrow(0, 0, counts.counted).sum().item<double>();
+    norm += batch.norm.narrow(0, 0, counts.counted).sum().item<double>();
+    counted += counts.counted;
+    clipped += counts.clipped;
+    excluded += counts.excluded;
   }
   const double n = static_cast<double>(std::max<int64_t>(counted, 1));
   const double epsilon = ledger_ ? epsilon_meter_.epsilon_after(ledger_->charged_steps()) : 0;
@@ -354,6 +380,7 @@ void Training::before_first_step() {
                   "stopped during the warm-up, which begins anew with --resume; no private step "
                   "was taken");
           });
+  gradients_.release_memory();  // what ordinary steps needed is of no use to private ones
   ema_ = Ema(gradients_.engine().trainable(), config_.optimizer.ema_decay(),
              config_.optimizer.ema_warmup());
   save_checkpoint();

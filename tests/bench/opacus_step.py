@@ -3,6 +3,7 @@
 
     tests/bench/opacus_step.py                     # both cases, two threads
     tests/bench/opacus_step.py --case cifar10 --threads 8 --json result.json
+    tests/bench/opacus_step.py --device cuda --precision bf16 --case cifar10 --batch 16 --draws 8
 
 Cases (B images, K noise draws of each; a step sees B*K network inputs):
     small    1.6 M-parameter UNet, 28x28 grey, B = 32, K = 1
@@ -14,6 +15,13 @@ minima, which other load on the machine disturbs least. Opacus and diffusers are
 into build/opacus-venv, which borrows torch from .venv; nothing else is touched. The K draws of an
 image are one example: Opacus gets B*K inputs, and their gradients are averaged in groups of K
 before the clip.
+
+With --device cuda the clock is read after the GPU is done, memory is that of tensors at the peak,
+and bf16 is autocast for PyTorch and Opacus. On a machine without a network, bring the packages:
+    pip download --no-deps --dest wheels opacus==1.6.0 diffusers==0.42.1 opt_einsum
+    pip install --no-index --find-links wheels --no-deps --target vendor opacus diffusers opt_einsum
+    tests/bench/opacus_step.py --packages vendor --device cuda --precision bf16
+which runs with the Python that runs this script; torch and what else they import is its own.
 """
 import argparse
 import json
@@ -52,6 +60,10 @@ CASES = {
 }
 
 
+def sizes_of(case: dict, arguments) -> tuple:
+    return arguments.batch or case["batch"], arguments.draws or case["draws"]
+
+
 # In the virtual environment ----------------------------------------------------------------------
 
 
@@ -70,12 +82,16 @@ def make_network(case: dict):
     return UNet2DModel(**case["network"])
 
 
-def measure(engine: str, case: dict, threads: int, steps: int, warmup: int) -> dict:
+def measure(engine: str, case: dict, arguments) -> dict:
     import torch
 
-    torch.set_num_threads(threads)
-    batch, draws = case["batch"], case["draws"]
-    network = make_network(case).train()
+    torch.set_num_threads(arguments.threads)
+    steps, warmup = arguments.steps, arguments.warmup
+    on_gpu = arguments.device == "cuda"
+    torch.backends.cuda.matmul.allow_tf32 = arguments.precision != "fp32"
+    torch.backends.cudnn.allow_tf32 = arguments.precision != "fp32"
+    batch, draws = sizes_of(case, arguments)
+    network = make_network(case).train().to(arguments.device)
     parameters = sum(p.numel() for p in network.parameters())
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     if engine == "opacus":
@@ -89,10 +105,12 @@ def measure(engine: str, case: dict, threads: int, steps: int, warmup: int) -> d
     shape = (inputs, case["network"]["in_channels"], size, size)
 
     def step() -> None:
-        sample, target = torch.randn(shape), torch.randn(shape)
-        timestep = torch.randint(0, 1000, (inputs,))
+        sample, target = (torch.randn(shape, device=arguments.device) for _ in range(2))
+        timestep = torch.randint(0, 1000, (inputs,), device=arguments.device)
         optimizer.zero_grad(set_to_none=True)
-        out = network(sample, timestep).sample
+        with torch.autocast(arguments.device, torch.bfloat16,
+                            enabled=arguments.precision == "bf16"):
+            out = network(sample, timestep).sample.float()
         torch.nn.functional.mse_loss(out, target).backward()
         if engine == "opacus" and draws > 1:
             for p in network.parameters():
@@ -103,10 +121,13 @@ def measure(engine: str, case: dict, threads: int, steps: int, warmup: int) -> d
     for i in range(warmup + steps):
         start = time.perf_counter()
         step()
+        if on_gpu:
+            torch.cuda.synchronize()
         if i >= warmup:
             seconds.append(time.perf_counter() - start)
     return {"seconds": statistics.median(seconds), "fastest": min(seconds),
-            "peak_mib": peak_rss_mib(), "parameters": parameters}
+            "peak_mib": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_rss_mib(),
+            "parameters": parameters}
 
 
 def child_main(arguments) -> None:
@@ -115,8 +136,7 @@ def child_main(arguments) -> None:
         make_network(case).save_pretrained(arguments.folder)
         result = {}
     else:
-        result = measure(arguments.child, case, arguments.threads, arguments.steps,
-                         arguments.warmup)
+        result = measure(arguments.child, case, arguments)
     print("RESULT " + json.dumps(result))
 
 
@@ -141,15 +161,24 @@ def make_environment(folder: Path) -> Path:
     return python
 
 
-def thread_environment(threads: int) -> dict:
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+def environment(arguments) -> dict:
+    threads = str(arguments.threads)
+    packages = {"PYTHONPATH": str(arguments.packages.resolve())} if arguments.packages else {}
+    return {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **packages}
+
+
+def device_words(arguments) -> list:
+    return ["--device", arguments.device, "--precision", arguments.precision]
 
 
 def run_child(python: Path, what: str, case: str, arguments, folder: Path) -> dict:
     command = [python, "-W", "ignore", __file__, "--child", what, "--case", case, "--threads",
                str(arguments.threads), "--steps", str(arguments.steps), "--warmup",
-               str(arguments.warmup), "--folder", folder]
-    done = subprocess.run(list(map(str, command)), env=thread_environment(arguments.threads),
+               str(arguments.warmup), "--folder", folder, *device_words(arguments)]
+    for name in ("batch", "draws"):
+        if getattr(arguments, name):
+            command += [f"--{name}", getattr(arguments, name)]
+    done = subprocess.run(list(map(str, command)), env=environment(arguments),
                           capture_output=True, text=True)
     for line in done.stdout.splitlines():
         if line.startswith("RESULT "):
@@ -159,10 +188,11 @@ def run_child(python: Path, what: str, case: str, arguments, folder: Path) -> di
 
 def run_sfumato(arguments, case: str, folder: Path) -> dict:
     """Rows as of run_child, 'plain' and 'private', as measured by `sfumato bench step`."""
-    command = [arguments.sfumato, "bench", "step", "--network", folder, "--examples",
-               CASES[case]["batch"], "--draws", CASES[case]["draws"], "--threads",
-               arguments.threads, "--repeat", arguments.steps, "--json"]
-    done = subprocess.run(list(map(str, command)), env=thread_environment(arguments.threads),
+    batch, draws = sizes_of(CASES[case], arguments)
+    command = [arguments.sfumato, "bench", "step", "--network", folder, "--examples", batch,
+               "--draws", draws, "--threads", arguments.threads, "--repeat", arguments.steps,
+               "--json", *device_words(arguments)]
+    done = subprocess.run(list(map(str, command)), env=environment(arguments),
                           capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"sfumato bench step failed on {case} (status {done.returncode}):\n{done.stderr}")
@@ -173,10 +203,10 @@ def run_sfumato(arguments, case: str, folder: Path) -> dict:
                    "parameters": measured["parameters"]} for kind in ("plain", "private")}
 
 
-def table(case: str, rows: dict) -> str:
-    what = CASES[case]
-    lines = [f"{case}: {rows['PyTorch']['parameters']:,} parameters, B = {what['batch']}, "
-             f"K = {what['draws']}",
+def table(case: str, rows: dict, arguments) -> str:
+    batch, draws = sizes_of(CASES[case], arguments)
+    lines = [f"{case}: {rows['PyTorch']['parameters']:,} parameters, B = {batch}, K = {draws}, "
+             f"{arguments.device}, {arguments.precision}",
              f"  {'':22}{'s/step':>9}{'fastest':>9}{'peak MiB':>10}{'x PyTorch':>11}"
              f"{'x own ordinary step':>22}"]
     for name, row in rows.items():
@@ -192,6 +222,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", action="append", choices=sorted(CASES), help="default: all")
+    parser.add_argument("--batch", type=int, help="images (default: the case's)")
+    parser.add_argument("--draws", type=int, help="noise draws of each (default: the case's)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default="fp32",
+                        help="tf32, bf16: with --device cuda")
+    parser.add_argument("--packages", type=Path,
+                        help="folder with Opacus and diffusers, instead of installing them")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5, help="measured steps")
     parser.add_argument("--warmup", type=int, default=2, help="steps before them")
@@ -205,7 +242,10 @@ def main() -> int:
     if arguments.child:
         child_main(arguments)
         return 0
-    python = make_environment(ROOT / "build/opacus-venv")
+    if arguments.device == "cpu" and arguments.precision != "fp32":
+        parser.error("--precision needs --device cuda")
+    python = (Path(sys.executable) if arguments.packages
+              else make_environment(ROOT / "build/opacus-venv"))
     results = {}
     for case in arguments.case or ["small", "cifar10"]:
         folder = arguments.folder / case
@@ -217,7 +257,7 @@ def main() -> int:
             rows["sfumato, not private"] = measured["plain"]
             rows["sfumato, private"] = measured["private"]
         results[case] = rows
-        print(table(case, rows), flush=True)
+        print(table(case, rows, arguments), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
     return 0

@@ -6,11 +6,11 @@ namespace sfumato {
 namespace {
 
 LayerWork linear_work(int64_t tokens, int64_t in, int64_t out) {
-  return {"linear.weight", 8, tokens, tokens, in, in, out, true};
+  return {"linear.weight", 8, tokens, tokens, in, in, out, true, {}};
 }
 
 LayerWork conv_work(int64_t side, int64_t in, int64_t out) {
-  return {"conv.weight", 8, side * side, (side + 2) * (side + 2), 9 * in, in, out, true};
+  return {"conv.weight", 8, side * side, (side + 2) * (side + 2), 9 * in, in, out, true, {}};
 }
 
 Algorithm automatic(const LayerWork& work) {

@@ -156,8 +156,8 @@ TEST(ClipBound, AnExampleThatIsNotFiniteHasWeightZeroAndTouchesNoOther) {
           if (!in_loss) poisoned.x[3][0][4][4] = poison * 3;
           const BatchStatistics statistics = accumulate(engine, network, poisoned);
           const Gradient with = sum_of(engine);
-          EXPECT_EQ(statistics.excluded, 1);
-          EXPECT_EQ(statistics.counted, 4);
+          EXPECT_EQ(statistics.counts().excluded, 1);
+          EXPECT_EQ(statistics.counts().counted, 4);
           for (size_t j = 0; j < with.size(); ++j)
             EXPECT_TRUE(with[j].equal(without[j]))
                 << "poison " << poison << " in " << (in_loss ? "the loss" : "a pixel") << ", "
@@ -183,7 +183,7 @@ TEST(ClipBound, OneLayerThatIsNotFiniteExcludesTheWholeExample) {
   const BatchStatistics statistics = engine.accumulate(2, 1, {}, [&](Tape& tape) {
     return network.a.forward(xa, &tape).add(network.b.forward(xb, &tape)).sum({1});
   });
-  EXPECT_EQ(statistics.excluded, 1);
+  EXPECT_EQ(statistics.counts().excluded, 1);
   const Gradient got = sum_of(engine);
   EXPECT_NEAR(got[0].item<double>(), std::sqrt(0.5), 1e-5) << "clipped to its layer's share";
   EXPECT_NEAR(got[1].item<double>(), 0.25, 1e-5) << "only the finite example";

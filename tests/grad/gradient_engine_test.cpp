@@ -120,8 +120,8 @@ TEST(GradientEngine, PaddingAddsNothingWhateverItHolds) {
     const BatchStatistics statistics = accumulate(engine, network, padded, mask);
     const Gradient hostile = sum_of(engine);
     for (size_t j = 0; j < plain.size(); ++j) EXPECT_TRUE(plain[j].equal(hostile[j])) << j;
-    EXPECT_EQ(statistics.counted, 3);
-    EXPECT_EQ(statistics.excluded, 0) << "padding is no example";
+    EXPECT_EQ(statistics.counts().counted, 3);
+    EXPECT_EQ(statistics.counts().excluded, 0) << "padding is no example";
 
     accumulate(engine, network, batch);
     const Gradient without = sum_of(engine);
@@ -140,7 +140,7 @@ TEST(GradientEngine, AnEmptyBatchIsASumOfZeros) {
             ADD_FAILURE() << "the network ran on nothing";
             return at::zeros({0});
           });
-      EXPECT_EQ(statistics.counted, 0);
+      EXPECT_EQ(statistics.counts().counted, 0);
       EXPECT_EQ(statistics.norm.numel(), 0);
     }
     const Gradient sum = sum_of(engine);
@@ -197,9 +197,9 @@ TEST(GradientEngine, StatisticsCountClippedAndExcludedExamples) {
   batch.scale[3] = std::numeric_limits<float>::infinity();
   GradientEngine engine(network.parameters(), {Clipping::kFlat, 1.0, 0.01});
   const BatchStatistics statistics = accumulate(engine, network, batch);
-  EXPECT_EQ(statistics.counted, 4);
-  EXPECT_EQ(statistics.clipped, 2);
-  EXPECT_EQ(statistics.excluded, 1);
+  EXPECT_EQ(statistics.counts().counted, 4);
+  EXPECT_EQ(statistics.counts().clipped, 2);
+  EXPECT_EQ(statistics.counts().excluded, 1);
   EXPECT_NEAR(statistics.norm[1].item<double>(), 2.0, 1e-4);
   EXPECT_NEAR(statistics.loss[1].item<float>(),
               batch.part(1, 1).loss(network, nullptr).item<float>(), 1e-4);

@@ -43,8 +43,10 @@ class NoisyGradients : public ::testing::Test {
  protected:
   static constexpr double kClipNorm = 2.5, kSigma = 0.7, kExpected = 32;
 
-  NoisyGradient release(ClippedSum&& sum, double sigma = kSigma, double expected = kExpected) {
-    return NoisyGradient::release(std::move(sum), sigma, expected, key, ledger.charge(step++, key));
+  using Gradients = std::vector<at::Tensor>;
+  Gradients release(ClippedSum&& sum, double sigma = kSigma, double expected = kExpected) {
+    return NoisyGradient::release(std::move(sum), sigma, expected, key, ledger.charge(step++, key))
+        .gradients();
   }
 
   TempFolder folder;
@@ -96,18 +98,18 @@ void expect_normal(std::vector<double> values, double stddev) {
 }
 
 TEST_F(NoisyGradients, AnEmptyBatchIsGaussianNoiseOfSigmaTimesClipOverExpectedBatch) {
-  const NoisyGradient gradient = release(engine.take());
-  ASSERT_EQ(gradient.gradients().size(), 3u);
+  const Gradients gradient = release(engine.take());
+  ASSERT_EQ(gradient.size(), 3u);
   for (size_t j = 0; j < 3; ++j) {
-    EXPECT_EQ(gradient.gradients()[j].sizes(), engine.trainable()[j]->value.sizes());
-    expect_normal(values_of(gradient.gradients()[j]), kSigma * kClipNorm / kExpected);
+    EXPECT_EQ(gradient[j].sizes(), engine.trainable()[j]->value.sizes());
+    expect_normal(values_of(gradient[j]), kSigma * kClipNorm / kExpected);
   }
 }
 
 TEST_F(NoisyGradients, TensorsAndStepsHaveNoiseOfTheirOwn) {
-  const NoisyGradient first = release(engine.take()), second = release(engine.take());
-  const at::Tensor a1 = first.gradients()[0], b1 = first.gradients()[2];
-  const at::Tensor a2 = second.gradients()[0], b2 = second.gradients()[2];
+  const Gradients first = release(engine.take()), second = release(engine.take());
+  const at::Tensor a1 = first[0], b1 = first[2];
+  const at::Tensor a2 = second[0], b2 = second[2];
   ASSERT_EQ(a1.sizes(), b1.sizes());
   const double bound = kNormalBound / std::sqrt(static_cast<double>(a1.numel()));
   EXPECT_LE(std::abs(correlation(a1, b1)), bound) << "two tensors of one step";
@@ -118,14 +120,15 @@ TEST_F(NoisyGradients, TensorsAndStepsHaveNoiseOfTheirOwn) {
 }
 
 TEST_F(NoisyGradients, AStepTakenAgainAfterACrashHasNewNoise) {
-  const NoisyGradient first = release(engine.take());
+  const Gradients first = release(engine.take());
   { const Ledger gone = std::move(ledger); }
   Ledger again = Ledger::open(folder / "ledger.jsonl");
   const SecureKey new_key = SecureKey::insecure_for_tests(8);
   again.resume(new_key);
-  const NoisyGradient second =
-      NoisyGradient::release(engine.take(), kSigma, kExpected, new_key, again.charge(0, new_key));
-  EXPECT_LE(std::abs(correlation(first.gradients()[0], second.gradients()[0])), kNormalBound / 300);
+  const Gradients second =
+      NoisyGradient::release(engine.take(), kSigma, kExpected, new_key, again.charge(0, new_key))
+          .gradients();
+  EXPECT_LE(std::abs(correlation(first[0], second[0])), kNormalBound / 300);
 }
 
 /// Adds examples whose gradients are known to be `value` in one element of b, nothing elsewhere.
@@ -142,18 +145,18 @@ void add_examples(GradientEngine& engine, TwoMatrices& network, int64_t examples
 TEST_F(NoisyGradients, NoiseIsAddedOnceHoweverManyPhysicalBatches) {
   for (const int64_t batches : {1, 2, 8, 25}) {
     for (int64_t i = 0; i < batches; ++i) add_examples(engine, network, 3, 0.5);
-    const NoisyGradient gradient = release(engine.take());
+    const Gradients gradient = release(engine.take());
     // Only one element holds a signal.
-    expect_normal(values_of(gradient.gradients()[0]), kSigma * kClipNorm / kExpected);
-    expect_normal(values_of(gradient.gradients()[2][0]), kSigma * kClipNorm / kExpected);
+    expect_normal(values_of(gradient[0]), kSigma * kClipNorm / kExpected);
+    expect_normal(values_of(gradient[2][0]), kSigma * kClipNorm / kExpected);
   }
 }
 
 TEST_F(NoisyGradients, TheDivisorIsTheExpectedBatchAndNotTheRealOne) {
   for (const int64_t examples : {1, 3, 64}) {
     add_examples(engine, network, examples, 0.5);
-    const NoisyGradient gradient = release(engine.take(), 1e-7, 32);
-    EXPECT_NEAR(gradient.gradients()[2][3][5].item<double>(),
+    const Gradients gradient = release(engine.take(), 1e-7, 32);
+    EXPECT_NEAR(gradient[2][3][5].item<double>(),
                 0.5 * static_cast<double>(examples) / 32, 1e-5);
   }
 }
@@ -162,10 +165,10 @@ TEST_F(NoisyGradients, TheLastBitsOfTheSumDoNotLeave) {
   // A signal that floats hold, far below the grid, beside noise and in a huge sum.
   for (const double value : {1e-6, 0.5, 2.4}) {
     add_examples(engine, network, 7, value);
-    const NoisyGradient gradient = release(engine.take(), kSigma, /*expected=*/1);
+    const Gradients gradient = release(engine.take(), kSigma, /*expected=*/1);
     const double stddev = noise_stddev(kSigma, kClipNorm, 1);
     const double grid = std::exp2(std::floor(std::log2(stddev)) - 10);
-    for (const double v : values_of(gradient.gradients()[2]))
+    for (const double v : values_of(gradient[2]))
       ASSERT_EQ(v / grid, std::nearbyint(v / grid)) << v;
   }
 }
@@ -202,8 +205,8 @@ TEST_F(NoisyGradients, RoundingIsCoveredByTheMarginOfTheSensitivity) {
 TEST_F(NoisyGradients, NoiseGrowsWithTheClipNorm) {
   for (const double clip_norm : {1e-3, 40.0}) {
     GradientEngine other(network.parameters(), {Clipping::kFlat, clip_norm, 0.01});
-    const NoisyGradient gradient = release(other.take());
-    expect_normal(values_of(gradient.gradients()[0]), kSigma * clip_norm / kExpected);
+    const Gradients gradient = release(other.take());
+    expect_normal(values_of(gradient[0]), kSigma * clip_norm / kExpected);
   }
 }
 
@@ -239,7 +242,7 @@ TEST_F(NoisyGradients, AChargePaysForOneRelease) {
 
 TEST_F(NoisyGradients, AClippedSumIsReleasedOnce) {
   ClippedSum sum = engine.take();
-  const NoisyGradient kept = release(std::move(sum));
+  const Gradients kept = release(std::move(sum));
   EXPECT_THAT(error_message<PrivacyError>([&] { release(std::move(sum)); }),
               HasSubstr("already released"));
 }
@@ -254,10 +257,10 @@ TEST_F(NoisyGradients, WithoutNoiseOrDivisorThereIsNoRelease) {
 }
 
 TEST_F(NoisyGradients, OrdinaryTrainingDividesByTheBatchAndAddsNothing) {
-  const NoisyGradient gradient =
-      NoisyGradient::not_private({at::tensor({6.0f, -3.0f}), at::tensor({1.5f})}, 3);
-  EXPECT_TRUE(gradient.gradients()[0].equal(at::tensor({2.0f, -1.0f})));
-  EXPECT_TRUE(gradient.gradients()[1].equal(at::tensor({0.5f})));
+  const Gradients gradient =
+      NoisyGradient::not_private({at::tensor({6.0f, -3.0f}), at::tensor({1.5f})}, 3).gradients();
+  EXPECT_TRUE(gradient[0].equal(at::tensor({2.0f, -1.0f})));
+  EXPECT_TRUE(gradient[1].equal(at::tensor({0.5f})));
 }
 
 }  // namespace

@@ -122,7 +122,7 @@ struct Repeating : Module {
     return recorded_op(x, x.detach().clone(), [this, tape](const at::Tensor& dy, bool) {
       for (int i = 0; i < times_; ++i)
         tape->record(weight.name,
-                     {at::ones({2}, at::kDouble),
+                     {at::ones({2}, at::kDouble), {},
                       [](const ClipWeights& weights) { return weights.factors.sum().view({1}); }});
       return dy;
     });

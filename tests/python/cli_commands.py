@@ -23,7 +23,7 @@ NETWORK = {
     "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
     "up_block_types": ["AttnUpBlock2D", "UpBlock2D"], "attention_head_dim": 4,
 }
-USAGE, DATA, PRIVACY = 2, 3, 4
+USAGE, DATA, PRIVACY, DEVICE = 2, 3, 4, 5
 
 
 def run(*words, code=0):
@@ -101,6 +101,46 @@ class Commands(unittest.TestCase):
         sample = run_json("bench", "sample", "--network", self.network, "--batch", 2, "--steps", 2,
                           "--repeat", 1, "--threads", 1)
         self.assertGreater(sample["images_per_s"], 0)
+
+    def test_bench_kernels_says_what_needs_a_gpu(self):
+        out = run_json("bench", "kernels", "--repeat", 1, "--examples", 2, "--draws", 2)
+        self.assertGreater(out["bytes_per_s"], 1e8)
+        self.assertIsNone(out["bf16_flops_per_s"])
+        rows = {row["kernel"]: row for row in out["rows"]}
+        self.assertEqual(rows["conv_weight_grad"]["note"], "needs a GPU")
+        update = rows["private_update"]
+        self.assertAlmostEqual(update["gbytes_per_s"], update["bytes"] / update["min_s"] * 1e-9)
+        self.assertAlmostEqual(update["share_of_limit"],
+                               update["bytes"] / update["min_s"] / out["bytes_per_s"])
+        self.assertIn("needs a GPU", run("bench", "kernels", "--repeat", 1).stdout)
+
+    def test_bench_project_adds_up_and_says_that_nothing_was_run(self):
+        words = ("bench", "project", "--network", self.network, "--examples", 4, "--draws", 2)
+        out = run_json(*words)
+        self.assertTrue(out["projected"])
+        self.assertEqual(out["gpu"]["name"], "H200")
+        for kind in ("plain", "private"):
+            self.assertAlmostEqual(out[f"{kind}_s"],
+                                   sum(term[f"{kind}_s"] for term in out["terms"]))
+        self.assertAlmostEqual(out["time_ratio"], out["private_s"] / out["plain_s"])
+        self.assertAlmostEqual(out["memory_ratio"], out["private_bytes"] / out["plain_bytes"])
+        self.assertAlmostEqual(out["draws_per_s"] * out["private_s"], 8)
+        text = run(*words, "--gpu", "a100 80gb").stdout
+        self.assertTrue(text.startswith("PROJECTED"))
+        for name in out["assumptions"]:
+            self.assertIn(name, text)
+        self.assertIn("H100 PCIe", run(*words, "--gpu", "H20", code=USAGE).stderr)
+
+    def test_a_gpu_that_is_not_there_is_a_device_error(self):
+        gpu = run_json("doctor")["machine"]
+        self.assertEqual(gpu["gpu"] is None, "why_no_gpu" in gpu)
+        self.assertIn("GPU", run("doctor").stdout)
+        if gpu["gpu"] is not None:
+            return
+        for words in (["kernels"], ["noise"], ["sample"], ["step", "--case", "small"]):
+            message = run("bench", *words, "--device", "cuda", code=DEVICE).stderr
+            self.assertIn(gpu["why_no_gpu"], message)
+        run("bench", "sample", "--precision", "bf16", code=USAGE)
 
     def test_doctor_without_a_network(self):
         out = run_json("doctor")

@@ -20,8 +20,9 @@ def check_maps() -> None:
         missing = {file.stem for file in files if f"`{file.stem}`" not in section[0]}
         check(not missing, f"src/README.md, {area.name}: no line on {sorted(missing)}")
     kernels = (ROOT / "kernels/README.md").read_text()
-    for header in (ROOT / "kernels").glob("*.h"):
-        names = [header.stem, *re.findall(r"\b(\w+)\(", header.read_text())]
+    for header in [*(ROOT / "kernels").glob("*.h"), *(ROOT / "kernels/device").glob("*.cuh")]:
+        names = [header.stem, header.name, f"device/{header.name}",
+                 *re.findall(r"\b(\w+)\(", header.read_text())]
         check(any(f"`{name.removesuffix('_cpu')}`" in kernels for name in names),
               f"kernels/README.md has no row for {header.stem}")
 

@@ -42,7 +42,8 @@ class GradientSteps : public TinyRun {
 
   GradientStep step(double clip_norm, Clipping clipping = Clipping::kFlat,
                     AlgorithmPolicy policy = AlgorithmPolicy::kAuto) {
-    return GradientStep(*network, *schedule, diffusion, {clipping, clip_norm, 0.01}, policy);
+    return GradientStep(*network, *schedule, diffusion, {clipping, clip_norm, 0.01},
+                        {.policy = policy, .tuner = nullptr});
   }
 
   PhysicalBatch load(std::span<const int64_t> records, int64_t physical) const {
@@ -102,7 +103,7 @@ TEST_F(GradientSteps, WithoutClippingBothWaysAgree) {
   const Tensors with = private_sum(gradients, kRecords, 4);
   const BatchStatistics statistics = gradients.accumulate_plain(load(kRecords, 9));
   const Tensors plain = gradients.take_plain();
-  EXPECT_EQ(statistics.counted, 7) << "padding is no example";
+  EXPECT_EQ(statistics.counts().counted, 7) << "padding is no example";
   EXPECT_LE(distance(with, plain), 1e-5 * norm_of(plain));
   for (const at::Tensor& zero : gradients.take_plain()) EXPECT_EQ(norm_of({zero}), 0);
 }

@@ -24,10 +24,11 @@ using Kind = OptimizerOptions::Kind;
 
 // A plain gradient reaching the weights does not compile.
 template <typename Gradient>
-constexpr bool kCanStep = requires(Optimizer& optimizer, const Gradient& gradient) {
-  optimizer.step(gradient, 0.1);
+constexpr bool kCanStep = requires(Optimizer& optimizer, Gradient&& gradient) {
+  optimizer.step(std::forward<Gradient>(gradient), 0.1);
 };
 static_assert(kCanStep<NoisyGradient>);
+static_assert(!kCanStep<NoisyGradient&>, "a noisy gradient is used once");
 static_assert(!kCanStep<std::vector<at::Tensor>>);
 static_assert(!kCanStep<at::Tensor>);
 static_assert(!kCanStep<ClippedSum>);
@@ -191,11 +192,13 @@ TEST(Ema, FollowsItsRecursion) {
       Weights weights;
       const double start = weights.a.value[0].item<double>();
       Ema ema(weights.parameters(), decay, warmup);
+      // Rate 0: the weights are what the test makes them.
+      Optimizer still(weights.parameters(), {1, 1}, {.kind = Kind::kSgd});
       std::vector<double> values;
       for (int n = 0; n < 12; ++n) {
         values.push_back(std::cos(n) * 3);
         weights.a.value.detach()[0] = values.back();
-        ema.update();
+        still.step(gradients_of(n), 0.0, &ema);
         EXPECT_NEAR(ema.values()[0][0].item<double>(), average_of(start, values, decay, warmup),
                     1e-5);
       }
@@ -212,15 +215,16 @@ TEST(Ema, DoesNotShareMemoryWithTheWeights) {
 TEST(Ema, AfterItsStateWasLoadedItGoesOnBitForBit) {
   Weights weights;
   Ema first(weights.parameters(), 0.99, true);
+  Optimizer still(weights.parameters(), {1, 1}, {.kind = Kind::kSgd});
   for (int n = 0; n < 3; ++n) {
     weights.a.value.detach().add_(1);
-    first.update();
+    still.step(gradients_of(n), 0.0, &first);
   }
   Ema second(weights.parameters(), 0.99, true);
   second.load_state(first.state());
   weights.a.value.detach().add_(1);
-  first.update();
-  second.update();
+  still.step(gradients_of(3), 0.0, &first);
+  still.step(gradients_of(3), 0.0, &second);
   EXPECT_TRUE(first.values()[0].equal(second.values()[0])) << "the warm-up counts updates";
   Weights other(/*other_shape=*/true);
   Ema third(other.parameters(), 0.99, true);

@@ -81,7 +81,7 @@ class ProductionMechanism : public MechanismUnderTest {
 
  protected:
   /// What plain SGD of rate 1 makes of a gradient, starting at weights of zero.
-  std::vector<at::Tensor> applied(const NoisyGradient& gradient) const;
+  std::vector<at::Tensor> applied(NoisyGradient&& gradient) const;
   const MechanismPlan& plan() const { return plan_; }
   GradientSource& source() { return source_; }
 

@@ -270,15 +270,21 @@ struct PerformanceSettings : Section {
   Setting<int64_t> physical_batch{this, "physical_batch", 0, at_least(0), "images",
       "Images that pass through the network together; 0 chooses as many as fit the memory."};
   Setting<double> memory_budget_gib{this, "memory_budget_gib", 0.0, at_least(0), "GiB",
-      "Memory that a step may use; 0 means 70 % of what is free."};
+      "Memory that a step may use; 0 means 70 % of what is free (80 % on a GPU)."};
   Setting<int64_t> threads{this, "threads", 0, at_least(0), "threads",
       "Threads on the CPU; 0 uses all cores."};
   Setting<std::string> layer_algorithm{this, "layer_algorithm", "auto",
-      one_of({"auto", "keep", "gram"}), "",
+      one_of({"auto", "keep", "gram", "direct"}), "",
       "How per-example norms are computed. keep forms each example's weight gradient, gram the "
-      "norm without it; auto takes the cheaper one in each layer."};
-  Setting<std::string> device{this, "device", "cpu", one_of({"cpu"}), "",
-      "Where the network is computed."};
+      "norm without it, direct (GPU) forms it twice and keeps nothing; auto takes the cheapest in "
+      "each layer: by cost on the CPU, by measurement on a GPU."};
+  Setting<std::string> device{this, "device", "cpu", one_of({"cpu", "cuda"}), "",
+      "Where the network is computed. cuda: the first GPU that CUDA_VISIBLE_DEVICES shows."};
+  Setting<std::string> precision{this, "precision", "fp32", one_of({"fp32", "tf32", "bf16"}), "",
+      "What layers compute in on a GPU. bf16 is the fastest; tf32 keeps float32's range. Weights, "
+      "norms, sums and noise are float32 or better in all three; the CPU knows fp32 alone."};
+  Setting<bool> cuda_graph{this, "cuda_graph", true, any_value(), "",
+      "On a GPU, run a physical batch as one recorded graph instead of thousands of launches."};
 };
 
 struct SampleSettings : Section {

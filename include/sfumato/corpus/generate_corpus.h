@@ -1,4 +1,6 @@
 #pragma once
+#include <c10/core/Device.h>
+
 #include <cstdint>
 #include <functional>
 
@@ -15,6 +17,7 @@ struct CorpusSource {
   bool with_labels = false;
   uint64_t seed = 0;
   int64_t batch = 64;  ///< images drawn together; changes none of them
+  c10::Device device = c10::kCPU;  ///< where the network is
 };
 
 /// Draws every image that `writer` still lacks. `progress` (may be empty) hears of each batch:

@@ -1,5 +1,6 @@
 #pragma once
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include <cstdint>
 #include <span>
@@ -21,8 +22,10 @@ struct ImageId {
 /// does. All noise of an image comes from its own streams (seed, label, index), so an image does
 /// not depend on the batch it is drawn in (beyond rounding, one grey level) nor on how many others
 /// are asked for. `with_labels`: the network takes class labels. Runs without autograd. DataError
-/// if the network returns a value that is not finite.
+/// if the network returns a value that is not finite. Computes on `device`, where the network is;
+/// the images come back on the CPU.
 at::Tensor sample_images(const DenoiserFn& network, const Sampler& sampler, const ImageShape& shape,
-                         std::span<const ImageId> images, bool with_labels, uint64_t seed);
+                         std::span<const ImageId> images, bool with_labels, uint64_t seed,
+                         c10::Device device = c10::kCPU);
 
 }  // namespace sfumato

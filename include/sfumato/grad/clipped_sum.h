@@ -2,8 +2,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
+
+#include "sfumato/device/kernel_bridge.h"
 
 namespace sfumato {
 
@@ -22,10 +25,12 @@ class ClippedSum {
   friend class GradientEngine;
   friend class NoisyGradient;
   friend class ClippedSumInspector;
-  ClippedSum(std::vector<at::Tensor> sums, double clip_norm_l2)
-      : sums_(std::move(sums)), clip_norm_l2_(clip_norm_l2) {}
+  ClippedSum(std::vector<at::Tensor> sums, double clip_norm_l2, std::shared_ptr<const void> lease)
+      : sums_(std::move(sums)), clip_norm_l2_(clip_norm_l2), lease_(std::move(lease)) {}
   std::vector<at::Tensor> sums_;
   double clip_norm_l2_;
+  /// Alive as long as the sum is: on a GPU the engine's own buffers are lent out.
+  std::shared_ptr<const void> lease_;
 };
 
 /// Looks at a clipped sum that never reaches weights: for `probe` on data one holds oneself, and
@@ -52,26 +57,38 @@ double noise_stddev(double noise_multiplier, double clip_norm_l2, double expecte
 /// above. The noisy sum is rounded to a public grid, the power of two below s / 1024, so that the
 /// last bits of the sum, which floating-point attacks read (Mironov 2012), do not leave:
 /// post-processing that adds a ten-millionth to the variance. The only thing that optimizers
-/// accept.
+/// accept. Noise is drawn where the gradient is used, in the pass that updates the weights; there
+/// is no way to the sum without it, and none to use it twice.
 class NoisyGradient {
  public:
   /// `charge` proves that the ledger holds this step on disk; it is consumed. The noise of each
   /// tensor is its own ChaCha20 stream: nonce = (domain, charge's release number, tensor index).
+  /// `key` must outlive the result.
   static NoisyGradient release(ClippedSum&& sum, double noise_multiplier,
                                double expected_batch_size, const SecureKey& key,
                                ChargedStep&& charge);
 
   /// Gradients summed by autograd over a batch, divided by the batch size. For runs with
   /// privacy.enabled = false, whose card says NOT PRIVATE, and for batches that hold nothing
-  /// private: the warm-up on released images.
+  /// private: the warm-up on released images. The tensors are consumed: zero afterwards.
   static NoisyGradient not_private(std::vector<at::Tensor> gradient_sums, double batch_size);
 
-  /// In the order of GradientEngine::trainable().
-  const std::vector<at::Tensor>& gradients() const { return gradients_; }
+  NoisyGradient(NoisyGradient&&) = default;
+  NoisyGradient& operator=(NoisyGradient&&) = default;
+
+  /// One pass: noise, division and the update that `rule` describes (its fields about noise are
+  /// not read). `tensors`, without sums, in the order of GradientEngine::trainable().
+  void apply(const PrivateUpdateOptions& rule, std::vector<bridge::UpdateTensors> tensors) &&;
+
+  /// The noisy gradients themselves, in the same order.
+  std::vector<at::Tensor> gradients() &&;
 
  private:
-  explicit NoisyGradient(std::vector<at::Tensor> gradients) : gradients_(std::move(gradients)) {}
-  std::vector<at::Tensor> gradients_;
+  NoisyGradient() = default;
+  std::vector<at::Tensor> sums_;
+  PrivateUpdateOptions noise_;
+  const SecureKey* key_ = nullptr;  ///< null: not private
+  std::shared_ptr<const void> lease_;
 };
 
 }  // namespace sfumato

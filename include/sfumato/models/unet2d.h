@@ -30,6 +30,10 @@ class UNet2D : public Module {
 
   const UNet2DConfig& config() const { return config_; }
 
+  /// float32 (the default) or bfloat16: what layers compute in, from float32 parameters. Inputs and
+  /// outputs stay float32.
+  void set_compute_type(at::ScalarType type) { compute_type_ = type; }
+
  private:
   struct Parts;
   void check_inputs(const at::Tensor& sample, const at::Tensor& timestep,
@@ -37,6 +41,7 @@ class UNet2D : public Module {
   at::Tensor embedding(const at::Tensor& timestep, const at::Tensor& class_labels, Tape* tape);
 
   UNet2DConfig config_;
+  at::ScalarType compute_type_ = at::kFloat;
   std::unique_ptr<Parts> parts_;
 };
 

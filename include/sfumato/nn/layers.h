@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 
+#include "kernels/group_norm_shape.h"
 #include "sfumato/nn/module.h"
 #include "sfumato/nn/tape.h"
 
@@ -12,7 +13,8 @@ namespace sfumato {
 // Layers with parameters. Each forward takes the tape last: null for plain autograd (ordinary
 // training, inference), else the layer's own backward hands (input, output gradient) to the tape
 // in per-example form instead of forming the averaged weight gradient. Inputs are float32
-// [N, ...] with N = examples * draws under a tape. Parameters are created uninitialised (zeros);
+// [N, ...] with N = examples * draws under a tape; on a GPU bfloat16 too, and the layer computes in
+// its input's type from float32 parameters. Parameters are created uninitialised (zeros);
 // networks initialise them or load a checkpoint. Layers without trainable parameters record
 // nothing and cost what inference costs.
 
@@ -32,6 +34,7 @@ class Conv2d : public Module {
   Parameter weight, bias;
 
  private:
+  LayerPlan choose(Tape& tape, const at::Tensor& x, const at::Tensor& output) const;
   Options options_;
 };
 
@@ -44,6 +47,7 @@ class Linear : public Module {
   Parameter weight, bias;
 
  private:
+  LayerPlan choose(Tape& tape, const at::Tensor& x) const;
   bool with_bias_;
 };
 
@@ -51,8 +55,9 @@ class Linear : public Module {
 class GroupNorm : public Module {
  public:
   GroupNorm(int64_t groups, int64_t channels, double eps);
-  /// [N, C, ...] -> same shape.
-  at::Tensor forward(const at::Tensor& input, Tape* tape);
+  /// [N, C, ...] -> same shape. An activation that follows is computed in the same pass.
+  at::Tensor forward(const at::Tensor& input, Tape* tape,
+                     FusedActivation activation = FusedActivation::kNone);
   Parameter weight, bias;
 
  private:

@@ -1,5 +1,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+#include <c10/core/MemoryFormat.h>
 
 #include <string>
 #include <utility>
@@ -7,12 +9,14 @@
 
 namespace sfumato {
 
-/// A tensor of weights. `name` is the full key in checkpoints ("down_blocks.0.resnets.0.conv1.bias")
-/// once Module::name_parameters ran on the root.
+/// A tensor of weights. `name` is the full key in checkpoints
+/// ("down_blocks.0.resnets.0.conv1.bias") once Module::name_parameters ran on the root.
 struct Parameter {
   std::string name;
   at::Tensor value;  ///< float32, a leaf; requires_grad exactly if trainable
   bool trainable = true;
+  /// Order of its elements in memory where kernels serve the layer.
+  c10::MemoryFormat kernel_layout = c10::MemoryFormat::Contiguous;
 };
 
 /// Tree of layers and parameters. Modules are neither copied nor moved: children are members,
@@ -40,5 +44,9 @@ class Module {
 
 /// Marks a parameter (un)trainable; keeps requires_grad in step.
 void set_trainable(Parameter& parameter, bool trainable);
+
+/// Moves all values to `device`, in the layout that its kernels want. Before optimizers, averages
+/// and engines are made of them.
+void move_parameters(const std::vector<Parameter*>& parameters, c10::Device device);
 
 }  // namespace sfumato

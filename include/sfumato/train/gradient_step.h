@@ -1,6 +1,8 @@
 #pragma once
+#include <memory>
 #include <vector>
 
+#include "sfumato/device/gpu.h"
 #include "sfumato/generate/diffusion_loss.h"
 #include "sfumato/grad/gradient_engine.h"
 #include "sfumato/models/unet2d.h"
@@ -8,14 +10,24 @@
 
 namespace sfumato {
 
+/// How a step is computed; none of it changes the clipped sum beyond rounding.
+struct StepOptions {
+  AlgorithmPolicy policy = AlgorithmPolicy::kAuto;
+  std::shared_ptr<Tuner> tuner;  ///< null: measures anew in every process
+  bool record = true;            ///< on a GPU, run a physical batch as one recorded graph
+};
+
 /// Gradients of one logical batch of a diffusion network, physical batch by physical batch: the
-/// private way (clipped per example) and the ordinary way, on the same batches.
+/// private way (clipped per example) and the ordinary way, on the same batches. Computes where the
+/// network's parameters are.
 class GradientStep {
  public:
   GradientStep(UNet2D& network, const NoiseSchedule& schedule, const DiffusionOptions& diffusion,
-               const ClipOptions& clip, AlgorithmPolicy policy);
+               const ClipOptions& clip, const StepOptions& options);
+  ~GradientStep();
 
-  /// Adds Σ clip(g_i) over the real examples.
+  /// Adds Σ clip(g_i) over the real examples. Where memory runs out (c10::OutOfMemoryError) the sum
+  /// is as it was before the call.
   BatchStatistics accumulate_private(const PhysicalBatch& batch);
   ClippedSum take_private() { return engine_.take(); }
 
@@ -28,17 +40,33 @@ class GradientStep {
   void verify();
   /// Bytes of tensors that a private (or plain) pass over `examples` synthetic examples needs.
   int64_t peak_bytes(int64_t examples, bool is_private);
+  /// Drops recorded graphs and the memory that they and the allocator hold: after memory ran out.
+  void release_memory();
 
   const GradientEngine& engine() const { return engine_; }
+  /// Whether the last batch ran as a recorded graph.
+  bool recorded() const;
 
  private:
+  struct Recording;
   ImageShape image_shape() const;
-  at::Tensor loss(const PhysicalBatch& batch, Tape* tape);
+  DiffusionBatch prepare(const PhysicalBatch& batch) const;
+  BatchStatistics run(const DiffusionBatch& batch, int64_t examples, const at::Tensor& mask,
+                      bool is_private);
+  BatchStatistics plain(const DiffusionBatch& batch, int64_t examples, const at::Tensor& mask);
+  void begin_plain();
+  BatchStatistics accumulate(const PhysicalBatch& batch, bool is_private);
+  BatchStatistics replay(Recording& recording, const DiffusionBatch& batch, const at::Tensor& mask,
+                         bool is_private);
 
   UNet2D& network_;
   const NoiseSchedule& schedule_;
   DiffusionOptions diffusion_;
   GradientEngine engine_;
+  c10::Device device_;
+  bool record_;
+  std::unique_ptr<Recording> recordings_[2];  ///< plain, private
+  bool last_was_recorded_ = false, plain_was_taken_ = false;
 };
 
 }  // namespace sfumato

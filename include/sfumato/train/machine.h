@@ -1,7 +1,10 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "sfumato/device/gpu.h"
 
 namespace sfumato {
 
@@ -15,7 +18,10 @@ struct Machine {
   int64_t memory_bytes = 0, memory_available_bytes = 0;
   std::string torch_version;
   int torch_threads = 0;
-  bool cuda_kernels = false;  ///< compiled into this program
+  /// The GPU that performance.device=cuda takes; empty: `why_no_gpu` says what to do about it.
+  std::optional<GpuFacts> gpu;
+  int64_t gpu_free_bytes = 0;
+  std::string why_no_gpu;
 };
 Machine describe_machine();
 

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "sfumato/models/unet2d_config.h"
@@ -14,14 +15,16 @@ struct Timing {
 /// `seconds` must not be empty.
 Timing summarize(std::vector<double> seconds);
 
-/// Seconds for `count` standard normals, float32, one thread and all.
+/// Seconds for `count` standard normals, float32, one thread and all; on a GPU there is one figure
+/// each, between events on the GPU.
 struct NoiseTimings {
   int64_t count = 0;
   int threads = 1;
+  std::string device = "cpu";
   Timing chacha_one_thread, chacha;  ///< added to a tensor, as the mechanism does it
   Timing torch_one_thread, torch;    ///< at::normal_, which is not secret
 };
-NoiseTimings benchmark_noise(int64_t count, int repeat);
+NoiseTimings benchmark_noise(int64_t count, int repeat, const std::string& device = "cpu");
 
 /// Seconds of each accountant on a plan of `steps` steps, and to calibrate to a target.
 struct AccountTimings {
@@ -37,12 +40,14 @@ struct AccountTimings {
 };
 AccountTimings benchmark_account(int repeat);
 
-/// Seconds to draw `batch` images from a network with random weights, `steps` DDIM steps.
+/// Seconds to draw `batch` images from a network with random weights, `steps` DDIM steps; device
+/// and precision as of performance.*.
 struct SampleTimings {
   int64_t batch = 0, steps = 0;
   Timing seconds;
 };
 SampleTimings benchmark_sampling(const UNet2DConfig& network, int64_t batch, int64_t steps,
-                                 int repeat);
+                                 int repeat, const std::string& device = "cpu",
+                                 const std::string& precision = "fp32");
 
 }  // namespace sfumato

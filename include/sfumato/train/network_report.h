@@ -18,6 +18,8 @@ struct NetworkReport {
   /// Per layer with a choice of algorithm, for `layer_examples` examples.
   std::vector<LayerChoice> layers;
   int64_t layer_examples = 0;
+  std::string device = "cpu";
+  double held_element_bytes = 4;  ///< of what layers hold: 2 in bf16
 
   int64_t state_bytes = 0;  ///< weights, their average and the optimizer's moments
   int64_t peak_bytes_one = 0, peak_bytes_two = 0;  ///< of a step over one and two examples
@@ -31,8 +33,9 @@ struct NetworkReport {
 
 /// Multiply-adds of one example's forward pass through a layer, times two.
 double forward_flops(const LayerChoice& layer);
-/// Bytes that one example's gradient holds until the norm over all parameters is known.
-double held_bytes_per_example(const LayerChoice& layer);
+/// Bytes that one example's gradient holds until the norm over all parameters is known, in elements
+/// of `element_bytes`.
+double held_bytes_per_example(const LayerChoice& layer, double element_bytes = 4);
 
 /// Errors as make_network; PrivacyError if a trainable parameter has no per-example gradient or
 /// the network mixes examples; DeviceError if one example does not fit the memory. The unit of

@@ -21,6 +21,25 @@ struct OptimizerOptions {
   double momentum = 0;      ///< SGD
 };
 
+/// Exponential moving average of parameters (post-processing of the released iterates). With
+/// warm-up the decay of update n is min(decay, (1 + n) / (10 + n)).
+class Ema {
+ public:
+  Ema(std::vector<Parameter*> parameters, double decay, bool warmup);
+  /// Decay of the next update, which is counted with it: Optimizer::step makes the update.
+  double next_decay();
+  const std::vector<at::Tensor>& values() const { return values_; }
+  TensorList state() const;
+  void load_state(const TensorList& state);
+
+ private:
+  std::vector<Parameter*> parameters_;
+  double decay_;
+  bool warmup_;
+  std::vector<at::Tensor> values_;
+  int64_t updates_ = 0;
+};
+
 /// SGD with momentum, Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), updating
 /// parameters in place. It takes nothing but a NoisyGradient: a plain gradient does not compile.
 class Optimizer {
@@ -28,7 +47,8 @@ class Optimizer {
   /// `rate_scales`: one factor on the learning rate for each parameter.
   Optimizer(std::vector<Parameter*> parameters, std::vector<double> rate_scales,
             const OptimizerOptions& options);
-  void step(const NoisyGradient& gradient, double learning_rate);
+  /// Noise, update and, if given, the moving average of the same parameters, in one pass.
+  void step(NoisyGradient&& gradient, double learning_rate, Ema* average = nullptr);
 
   /// Moments and the number of steps, for checkpoints.
   TensorList state() const;
@@ -47,23 +67,5 @@ class Optimizer {
 /// cosine from `peak` to `peak * final_fraction` at `total`.
 double learning_rate_at(int64_t step, double peak, int64_t warmup, int64_t total, bool cosine,
                         double final_fraction);
-
-/// Exponential moving average of parameters (post-processing of the released iterates). With
-/// warm-up the decay of update n is min(decay, (1 + n) / (10 + n)).
-class Ema {
- public:
-  Ema(std::vector<Parameter*> parameters, double decay, bool warmup);
-  void update();
-  const std::vector<at::Tensor>& values() const { return values_; }
-  TensorList state() const;
-  void load_state(const TensorList& state);
-
- private:
-  std::vector<Parameter*> parameters_;
-  double decay_;
-  bool warmup_;
-  std::vector<at::Tensor> values_;
-  int64_t updates_ = 0;
-};
 
 }  // namespace sfumato

@@ -6,6 +6,7 @@
 #include "sfumato/grad/gradient_engine.h"
 #include "sfumato/models/unet2d.h"
 #include "sfumato/privacy/mechanism.h"
+#include "sfumato/train/gradient_step.h"
 #include "sfumato/train/optimizer.h"
 
 namespace sfumato {
@@ -40,6 +41,8 @@ MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t r
 ClipOptions clip_options(const Config& config);
 /// The clipping that a plan claims.
 ClipOptions clip_options(const MechanismPlan& plan);
+/// Choices of performance.* that a step needs; layers are measured once for each kind of GPU.
+StepOptions step_options(const Config& config);
 OptimizerOptions optimizer_options(const Config& config);
 /// One factor per parameter: optimizer.class_embedding_learning_rate_scale for the class table.
 std::vector<double> rate_scales(const Config& config, const std::vector<Parameter*>& parameters);

@@ -16,11 +16,18 @@ struct StepCase {
   UNet2DConfig network;
   int64_t examples = 8;  ///< physical batch B
   int64_t draws = 1;     ///< K
+  bool by_name_only = false;  ///< takes long on a CPU
+  std::string device = "cpu", precision = "fp32";  ///< as of performance.*
 };
 
 /// "small": 1.6 M parameters, 28x28 grey, B = 32, K = 1. "cifar10": the 35.7 M parameters of
-/// google/ddpm-cifar10-32, B = 4, K = 4.
+/// google/ddpm-cifar10-32, B = 4, K = 4. "dpdm-mnist": 1,758,625 parameters, 28x28 grey with ten
+/// classes, B = 64, K = 32, about the network and the draws of DPDM on MNIST (Dockhorn et al. 2022,
+/// 1.75 M parameters).
 std::vector<StepCase> builtin_step_cases();
+std::vector<std::string> step_case_names();
+/// By name; UsageError for one that is not built in.
+StepCase builtin_step_case(const std::string& name);
 /// A config.json, or a folder that holds one (also as unet/config.json). DataError for anything
 /// else.
 StepCase step_case_from(const std::filesystem::path& path);
@@ -28,7 +35,7 @@ StepCase step_case_from(const std::filesystem::path& path);
 enum class StepKind { kPrivate, kPlain };
 
 /// Seconds of one step. `update` is what follows the gradient: charge, noise and Adam for a private
-/// step, division and Adam for a plain one.
+/// step, division and Adam for a plain one. On a GPU both end when its work is done.
 struct StepSeconds {
   double gradient = 0, update = 0;
   double whole() const { return gradient + update; }
@@ -47,6 +54,8 @@ class StepBenchmark {
   double run_gradient(StepKind kind);
 
   int64_t parameters() const;
+  /// Whether the last gradient ran as one recorded graph.
+  bool recorded() const;
   /// Of the last private step.
   const std::vector<LayerChoice>& choices() const;
 

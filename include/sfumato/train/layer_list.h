@@ -1,0 +1,26 @@
+#pragma once
+#include <vector>
+
+#include "kernels/conv_shape.h"
+#include "sfumato/models/unet2d_config.h"
+#include "sfumato/nn/tape.h"
+
+namespace sfumato {
+
+/// Every convolution and matrix product with weights of a network, in the order of its forward
+/// pass, with the sizes of one example of `draws` draws: found by running it once on the CPU.
+std::vector<LayerWork> layers_of(const UNet2DConfig& network, int64_t draws);
+
+/// Trainable parameters of the network.
+int64_t parameters_of(const UNet2DConfig& network);
+
+/// Whether a layer sees each token by itself: Linear and 1x1 convolutions.
+bool is_pointwise(const LayerWork& layer);
+
+/// Geometry of a convolution of square images with `draws` draws, as far as its sizes tell: a
+/// padding under a stride counts as part of the input.
+ConvShape conv_shape_of(const LayerWork& layer, int64_t examples, int64_t draws);
+/// Of a layer that is_pointwise.
+LinearShape linear_shape_of(const LayerWork& layer, int64_t examples);
+
+}  // namespace sfumato

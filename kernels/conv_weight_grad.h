@@ -1,0 +1,45 @@
+#pragma once
+#include <cstdint>
+
+#include "kernels/conv_shape.h"
+#include "kernels/element.h"
+
+namespace sfumato {
+
+/// Weight gradients of a 2-d convolution (groups = 1), one for each example, never unfolding the
+/// input in memory. With x channels last [B K, H, W, C] and dy [B K, Ho, Wo, P], both of element
+/// `in`, and the rows i K .. i K + K - 1 (draws) belonging to example i:
+///   grad[i, p, ky, kx, c] = sum over k, oy, ox of
+///       dy[i K + k, oy, ox, p] x[i K + k, oy stride_y - padding_y + ky dilation_y, ox ..., c]
+///   bias_grad[i, p] = sum over k, oy, ox of dy[i K + k, oy, ox, p]
+/// where x is zero outside of the image (a zero that is multiplied: 0 times NaN is NaN).
+///   grad                [B, P, kh, kw, C] of element `out`, rounded to nearest; null: not stored,
+///                       and the squared norm is that of the float32 sums
+///   bias_grad           float [B, P] or null
+///   squared_norm        double [B] or null: of grad as stored, added up in float64
+///   bias_squared_norm   double [B] or null (needs bias_grad): of bias_grad as stored
+/// Accuracy: products of bfloat16 inputs are exact; float32 inputs are rounded to tf32 (10 bits of
+/// mantissa, relative error 2^-11 each) as they are multiplied, but not in bias_grad. Sums are
+/// float32: weights by tensor cores, whose order inside an instruction is unspecified.
+/// The bits depend on shape and element alone (where B is small, tokens are split into parts that
+/// are added up in order, so B counts too), not on the device's size. A NaN or an infinity in one
+/// example reaches no other.
+/// Bytes: B (T P + K H W C) input elements read at least once and B P N stored, N = kh kw C,
+/// T = K Ho Wo; from the second-level cache each input is read N / 128 (dy), P / 128 (x, per tap)
+/// times. Operations: 2 B T P N.
+/// Source: the implicit matrix product of Chetlur et al. 2014 (arXiv:1410.0759), one per example.
+/// workspace: conv_weight_grad_workspace_bytes(shape) bytes of device memory, 16-byte aligned, as
+/// are all tensors' starts. Returns a cudaError_t; cudaErrorInvalidValue for a shape out of range:
+/// P, N, T, H, W, Ho stride_y, Wo stride_x below 2^30, an example's x and dy below 2^31 elements
+/// each, fewer than 2^31 tiles; or a bias norm without a bias. B = 0 does nothing.
+int launch_conv_weight_grad(const void* x, const void* dy, Element in, const ConvShape& shape,
+                            void* grad, Element out, float* bias_grad, double* squared_norm,
+                            double* bias_squared_norm, void* workspace, void* stream);
+std::int64_t conv_weight_grad_workspace_bytes(const ConvShape& shape);
+
+/// The same on the CPU, sums in float64 and float32 inputs as they are.
+void conv_weight_grad_cpu(const void* x, const void* dy, Element in, const ConvShape& shape,
+                          void* grad, Element out, float* bias_grad, double* squared_norm,
+                          double* bias_squared_norm);
+
+}  // namespace sfumato

@@ -1,0 +1,16 @@
+#pragma once
+// Spellings that differ between nvcc and the host compiler.
+
+#if defined(__CUDACC__)
+#define SFUMATO_DEVICE __host__ __device__ __forceinline__
+#else
+#define SFUMATO_DEVICE inline __attribute__((always_inline))
+#endif
+
+#if defined(__CUDA_ARCH__)
+#define SFUMATO_UNROLL _Pragma("unroll")
+#elif defined(__CUDACC__)
+#define SFUMATO_UNROLL  // nvcc's host pass knows neither spelling
+#else
+#define SFUMATO_UNROLL _Pragma("GCC unroll 16")
+#endif

@@ -1,0 +1,83 @@
+#include "sfumato/device/gpu.h"
+
+#include <ATen/Context.h>
+#include <dlfcn.h>
+#include <fmt/format.h>
+#include <stdlib.h>  // setenv is not in <cstdlib>
+
+#include <filesystem>
+
+#include "sfumato/core/error.h"
+
+namespace sfumato {
+namespace {
+
+constexpr const char* kPlugin = "libsfumato_cuda.so";
+/// What the plugin exports: a GpuBackend that lives as long as the process, or null with a reason.
+constexpr const char* kEntry = "sfumato_gpu_backend";
+using Entry = const GpuBackend* (*)(const char** reason);
+
+struct Found {
+  const GpuBackend* backend = nullptr;
+  std::string reason;
+};
+
+/// Beside the program, or where an installation and a bundle keep libraries.
+std::filesystem::path plugin_path() {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const fs::path folder = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+  for (const fs::path& place : {folder / kPlugin, folder.parent_path() / "lib" / kPlugin})
+    if (fs::exists(place, ignored)) return place;
+  return {};
+}
+
+Found load() {
+  const std::filesystem::path path = plugin_path();
+  if (path.empty())
+    return {nullptr, fmt::format("this build has no {}: build where nvcc of CUDA 12.8 or later is "
+                                 "found (cmake --preset cuda)",
+                                 kPlugin)};
+  // cuBLAS sums in a fixed order only with workspaces of a fixed size; a user's own choice stands.
+  ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr)
+    return {nullptr, fmt::format("'{}' could not be loaded ({}); CUDA's libraries come with "
+                                 "torch, see scripts/setup",
+                                 path.string(), ::dlerror())};
+  const auto entry = reinterpret_cast<Entry>(::dlsym(library, kEntry));
+  if (entry == nullptr)
+    return {nullptr, fmt::format("'{}' belongs to another build; build again", path.string())};
+  const char* reason = "";
+  const GpuBackend* backend = entry(&reason);
+  if (backend != nullptr && !at::hasCUDA())
+    return {nullptr,
+            "LibTorch had already settled that there is none: a GPU must be asked for before "
+            "the first tensor work of the process"};
+  return {backend, backend == nullptr ? reason : ""};
+}
+
+const Found& found() {
+  static const Found result = load();
+  return result;
+}
+
+}  // namespace
+
+const GpuBackend* find_gpu_backend() { return found().backend; }
+
+std::string why_no_gpu() { return found().reason; }
+
+c10::Device open_device(const std::string& name) {
+  if (name == "cpu") return c10::Device(c10::kCPU);
+  if (name != "cuda")
+    throw UsageError(fmt::format("the device '{}' is not known; allowed: cpu, cuda", name));
+  const GpuBackend* backend = find_gpu_backend();
+  if (backend == nullptr)
+    throw DeviceError(fmt::format(
+        "performance.device is cuda, but {}; or set performance.device=cpu", why_no_gpu()));
+  backend->select(0);
+  return c10::Device(c10::kCUDA, 0);
+}
+
+}  // namespace sfumato

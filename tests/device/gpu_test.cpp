@@ -1,0 +1,297 @@
+// What only a GPU has: recorded steps, its memory, measured choices, a whole run.
+#include <ATen/ops/empty.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
+#include <c10/util/Exception.h>
+
+#include <cmath>
+#include <optional>
+
+#include "emulated/layer_cases.h"
+#include "models/probe_network.h"
+#include "sfumato/device/gpu.h"
+#include "sfumato/models/checkpoint_io.h"
+#include "sfumato/train/gradient_step.h"
+#include "sfumato/train/optimizer.h"
+#include "support/temp_folder.h"
+#include "train/tiny_run.h"
+
+namespace sfumato {
+namespace {
+
+using namespace test;
+
+class Gpu : public OnKernels {
+ protected:
+  void SetUp() override {
+    OnKernels::SetUp();
+    if (!IsSkipped()) here_.emplace();
+    diffusion_.draws = 2;
+    diffusion_.num_classes = 2;
+  }
+
+  std::unique_ptr<UNet2D> network(Precision precision) const {
+    UNet2DConfig config = small_config();
+    config.num_class_embeds = 3;
+    config.block_out_channels = {32, 64};
+    auto made = std::make_unique<UNet2D>(config);
+    initialise(*made, 5);
+    made->set_compute_type(type_of(precision));
+    move_parameters(made->parameters(), here_->device());
+    return made;
+  }
+  GradientStep step(UNet2D& network, bool record, double clip_norm = 0.02) const {
+    return GradientStep(network, schedule_, diffusion_, {Clipping::kFlat, clip_norm, 0.01},
+                        {.policy = AlgorithmPolicy::kAuto, .tuner = tuner_, .record = record});
+  }
+  PhysicalBatch batch(uint64_t first) const {
+    return synthetic_batch({3, 8, 8}, std::vector<uint64_t>{first, first + 1, first + 2},
+                           diffusion_);
+  }
+
+  std::optional<KernelsServe> here_;
+  NoiseSchedule schedule_{{}};
+  DiffusionOptions diffusion_;
+  /// One for all: measured choices are the same wherever steps are compared.
+  std::shared_ptr<Tuner> tuner_ = std::make_shared<Tuner>(std::filesystem::path{});
+};
+
+Tensors host_copies(const Tensors& tensors) {
+  Tensors copies;
+  for (const at::Tensor& t : tensors) copies.push_back(host(t));
+  return copies;
+}
+
+/// The backward pass of LibTorch's attention adds up in any order; rounded operands make more of
+/// it.
+double repeatable(Precision precision) { return precision == Precision::kFp32 ? 1e-5 : 2e-3; }
+
+TEST_F(Gpu, FactsAndMemoryMakeSense) {
+  const GpuBackend& gpu = *find_gpu_backend();
+  const GpuFacts facts = gpu.facts(gpu.current_device());
+  EXPECT_FALSE(facts.name.empty());
+  EXPECT_GE(facts.major, 8);
+  EXPECT_GT(facts.multiprocessors, 0);
+  const int64_t before = gpu.memory().allocated;
+  gpu.reset_peak();
+  {
+    const at::Tensor block =
+        at::empty({64 << 20}, at::TensorOptions().dtype(at::kByte).device(here_->device()));
+    EXPECT_GE(gpu.memory().allocated, before + (64 << 20));
+  }
+  EXPECT_LT(gpu.memory().allocated, before + (64 << 20));
+  EXPECT_GE(gpu.memory().peak, before + (64 << 20));
+  gpu.release_cached_memory();
+  EXPECT_GT(gpu.memory().free, 0);
+  EXPECT_LE(gpu.memory().free, facts.memory_bytes);
+}
+
+TEST_F(Gpu, RecordedStepsAreEagerSteps) {
+  for (const Precision precision : kPrecisions) {
+    const PrecisionScope scope(precision);
+    const auto net = network(precision);
+    GradientStep eager = step(*net, false), recorded = step(*net, true);
+    for (int logical = 0; logical < 3; ++logical) {
+      for (int physical = 0; physical < 3; ++physical) {
+        PhysicalBatch images = batch(static_cast<uint64_t>(10 * logical + 3 * physical));
+        if (physical == 2) images.mask[1] = 0.0f;
+        const BatchStatistics wanted = eager.accumulate_private(images);
+        const BatchStatistics got = recorded.accumulate_private(images);
+        EXPECT_FALSE(eager.recorded());
+        EXPECT_EQ(recorded.recorded(), logical > 0 || physical >= 2);
+        EXPECT_LE(distance_on_host({got.norm}, {wanted.norm}),
+                  repeatable(precision) * norm_on_host({wanted.norm}));
+        EXPECT_EQ(got.counts().counted, physical == 2 ? 2 : 3);
+      }
+      const Tensors wanted = host_copies(ClippedSumInspector::sums(eager.take_private()));
+      const Tensors got = host_copies(ClippedSumInspector::sums(recorded.take_private()));
+      ASSERT_GT(norm_on_host(wanted), 0);
+      EXPECT_LE(distance_on_host(got, wanted), repeatable(precision) * norm_on_host(wanted))
+          << name_of(precision) << ", step " << logical;
+    }
+  }
+}
+
+TEST_F(Gpu, RecordedPlainStepsAreEagerSteps) {
+  const PrecisionScope scope(Precision::kTf32);
+  const auto net = network(Precision::kTf32);
+  std::vector<std::vector<Tensors>> sums(2);
+  for (const bool record : {false, true}) {
+    GradientStep gradients = step(*net, record);
+    for (int logical = 0; logical < 3; ++logical) {
+      for (int physical = 0; physical < 3; ++physical)
+        gradients.accumulate_plain(batch(static_cast<uint64_t>(10 * logical + 3 * physical)));
+      EXPECT_EQ(gradients.recorded(), record);
+      sums[record ? 1 : 0].push_back(host_copies(gradients.take_plain()));
+    }
+    for (Parameter* p : net->parameters()) p->value.mutable_grad() = at::Tensor{};
+  }
+  for (int logical = 0; logical < 3; ++logical)
+    EXPECT_LE(distance_on_host(sums[1][static_cast<std::size_t>(logical)],
+                               sums[0][static_cast<std::size_t>(logical)]),
+              repeatable(Precision::kTf32) *
+                  norm_on_host(sums[0][static_cast<std::size_t>(logical)]))
+        << "step " << logical;
+}
+
+TEST_F(Gpu, RecordedStepsFollowTheWeights) {
+  const PrecisionScope scope(Precision::kTf32);
+  std::vector<Tensors> weights;
+  for (const bool record : {false, true}) {
+    const auto net = network(Precision::kTf32);
+    GradientStep gradients = step(*net, record);
+    Optimizer optimizer(gradients.engine().trainable(),
+                        std::vector<double>(gradients.engine().trainable().size(), 1.0), {});
+    Ema average(gradients.engine().trainable(), 0.9, true);
+    TempFolder folder;
+    SecureKey key = SecureKey::insecure_for_tests(7);
+    Ledger ledger = Ledger::create(folder / "ledger.jsonl", {{"test", true}}, 1000, key);
+    for (int64_t logical = 0; logical < 6; ++logical) {
+      gradients.accumulate_private(batch(static_cast<uint64_t>(logical)));
+      optimizer.step(NoisyGradient::release(gradients.take_private(), 0.5, 3, key,
+                                            ledger.charge(logical, key)),
+                     1e-3, &average);
+    }
+    weights.emplace_back();
+    for (const Parameter* p : gradients.engine().trainable())
+      weights.back().push_back(host(p->value));
+    for (const at::Tensor& t : average.values()) weights.back().push_back(host(t));
+  }
+  EXPECT_LE(distance_on_host(weights[1], weights[0]), 1e-4 * norm_on_host(weights[0]));
+}
+
+TEST_F(Gpu, AStepThatDoesNotFitLeavesTheSumAndTheNextOneRuns) {
+  const PrecisionScope scope(Precision::kTf32);
+  const auto net = network(Precision::kTf32);
+  GradientStep gradients = step(*net, true);
+  gradients.accumulate_private(batch(1));
+  const Tensors wanted = host_copies(ClippedSumInspector::sums(gradients.take_private()));
+  gradients.accumulate_private(batch(1));
+  const int64_t free = find_gpu_backend()->memory().free;
+  EXPECT_THROW(at::empty({free + (int64_t{256} << 30)},
+                         at::TensorOptions().dtype(at::kByte).device(here_->device())),
+               c10::OutOfMemoryError);
+  gradients.release_memory();
+  const Tensors got = host_copies(ClippedSumInspector::sums(gradients.take_private()));
+  EXPECT_LE(distance_on_host(got, wanted), repeatable(Precision::kTf32) * norm_on_host(wanted));
+  gradients.accumulate_private(batch(1));
+  EXPECT_LE(distance_on_host(ClippedSumInspector::sums(gradients.take_private()), wanted),
+            repeatable(Precision::kTf32) * norm_on_host(wanted));
+}
+
+TEST_F(Gpu, MemoryGrowsWithThePhysicalBatch) {
+  const PrecisionScope scope(Precision::kTf32);
+  const auto net = network(Precision::kTf32);
+  GradientStep gradients = step(*net, true);
+  for (const bool is_private : {true, false}) {
+    const int64_t four = gradients.peak_bytes(4, is_private);
+    const int64_t eight = gradients.peak_bytes(8, is_private);
+    EXPECT_GT(four, 0);
+    EXPECT_GT(eight, four);
+  }
+}
+
+TEST_F(Gpu, TheTunerMeasuresOnceAndRemembers) {
+  TempFolder folder;
+  const std::filesystem::path memory = folder / "deeper/layers.json";
+  const at::Tensor small =
+      at::zeros({1 << 10}, at::TensorOptions().dtype(at::kFloat).device(here_->device()));
+  const at::Tensor large =
+      at::zeros({64 << 20}, at::TensorOptions().dtype(at::kFloat).device(here_->device()));
+  int runs = 0;
+  const std::vector<Tuner::Candidate> candidates = {
+      {"much", [&] { ++runs, at::Tensor(large).add_(1); }},
+      {"little", [&] { ++runs, at::Tensor(small).add_(1); }},
+      {"does not fit", [&] { ++runs, throw c10::OutOfMemoryError({}, "made up by a test"); }}};
+  for (int process = 0; process < 2; ++process) {
+    Tuner tuner(memory);
+    const Tuner::Result result = tuner.fastest("work", candidates);
+    EXPECT_EQ(result.fastest, 1u);
+    ASSERT_EQ(result.seconds.size(), 3u);
+    EXPECT_GT(result.seconds[0], result.seconds[1]);
+    EXPECT_TRUE(std::isinf(result.seconds[2]));
+    if (process == 0) {
+      EXPECT_GT(runs, 2);
+    } else {
+      EXPECT_EQ(runs, 0) << "remembered from the file";
+    }
+    runs = 0;
+  }
+}
+
+TEST_F(Gpu, LayersAreMeasuredAndChosen) {
+  const PrecisionScope scope(Precision::kBf16);
+  const auto net = network(Precision::kBf16);
+  GradientStep gradients = step(*net, false);
+  gradients.accumulate_private(batch(1));
+  (void)gradients.take_private();
+  std::size_t measured = 0;
+  for (const LayerChoice& choice : gradients.engine().choices())
+    measured += choice.measured.size() > 1 ? 1 : 0;
+  EXPECT_GT(measured, 10u);
+}
+
+TEST_F(Gpu, LayersGiveTheSameBitsTwice) {
+  for (const LayerRecipe& recipe : layer_recipes()) {
+    for (const Precision precision : kPrecisions) {
+      for (const AlgorithmPolicy policy : {AlgorithmPolicy::kKeep, AlgorithmPolicy::kDirect}) {
+        // Measured choices may differ from engine to engine, in rounding: one engine for both.
+        const LayerPass pass{.recipe = recipe, .precision = precision, .draws = 2,
+                             .policy = policy};
+        const std::vector<LayerOutcome> runs = run_on_kernels(pass, {at::Tensor{}, at::Tensor{}});
+        EXPECT_TRUE(same_bits(runs[0].sums, runs[1].sums))
+            << recipe.name << ", " << name_of(precision) << ", " << name_of(policy);
+        EXPECT_TRUE(same_bits({runs[0].norm}, {runs[1].norm})) << recipe.name;
+      }
+    }
+  }
+}
+
+/// Training from a configuration, as `sfumato train` does it.
+class RunsOnGpu : public TinyRun {
+ protected:
+  void SetUp() override {
+    if (const std::string why = why_no_kernels(); !why.empty()) GTEST_SKIP() << why;
+  }
+};
+
+TEST_F(RunsOnGpu, TrainsInEveryPrecision) {
+  for (const std::string precision : {"fp32", "tf32", "bf16"}) {
+    start(precision, {"performance.device=cuda", "performance.precision=" + precision});
+    EXPECT_EQ(ledger(precision).charged_steps, 6);
+    for (const auto& [name, tensor] : checkpoint(precision, 6).model)
+      EXPECT_TRUE(tensor.isfinite().all().item<bool>()) << name;
+    EXPECT_GT(differing(checkpoint(precision, 2).model, checkpoint(precision, 6).model), 0);
+  }
+}
+
+TEST_F(RunsOnGpu, AResumedRunEqualsTheUninterruptedOne) {
+  const std::vector<std::string> changes = {"privacy.enabled=false", "performance.device=cuda"};
+  start("whole", changes);
+  copy_run("whole", "again", 2);
+  resume("again", changes);
+  const Checkpoint whole = checkpoint("whole", 6), again = checkpoint("again", 6);
+  for (const auto& [a, b] : {std::pair{&whole.model, &again.model},
+                             std::pair{&whole.ema, &again.ema},
+                             std::pair{&whole.optimizer, &again.optimizer}}) {
+    ASSERT_EQ(a->size(), b->size());
+    for (std::size_t j = 0; j < a->size(); ++j)
+      EXPECT_LE(distance_on_host({(*a)[j].second}, {(*b)[j].second}),
+                1e-3 * norm_on_host({(*a)[j].second}) + 1e-6)
+          << (*a)[j].first;
+  }
+}
+
+TEST_F(RunsOnGpu, WithoutPrivacyAllIsAsOnTheCpu) {
+  start("on_cpu", {"privacy.enabled=false"});
+  start("on_gpu", {"privacy.enabled=false", "performance.device=cuda"});
+  const TensorList cpu = checkpoint("on_cpu", 6).model, cuda = checkpoint("on_gpu", 6).model;
+  ASSERT_EQ(cpu.size(), cuda.size());
+  for (std::size_t j = 0; j < cpu.size(); ++j)
+    EXPECT_LE(distance_on_host({cuda[j].second}, {cpu[j].second}),
+              0.02 * norm_on_host({cpu[j].second}) + 1e-3)
+        << cpu[j].first;
+}
+
+}  // namespace
+}  // namespace sfumato

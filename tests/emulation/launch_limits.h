@@ -1,0 +1,24 @@
+#pragma once
+#include <cstddef>
+#include <string>
+
+#include "emulation/emulator.h"
+
+namespace sfumato::emulation {
+
+/// Dynamic shared memory that a kernel may ask for: compute capability 9.0 and 10.0.
+inline constexpr std::size_t kMostShared = 227 << 10;
+
+struct Refusal {
+  int status = 0;  // a cudaError_t
+  std::string why;
+};
+
+/// Why CUDA would not start this; status 0 if it would. `asked_for` is the shared memory that
+/// cudaFuncSetAttribute allowed the kernel.
+Refusal refusal_of(const LaunchShape& shape, std::size_t asked_for);
+
+/// "(x, y, z)".
+std::string triple(unsigned x, unsigned y, unsigned z);
+
+}  // namespace sfumato::emulation
