@@ -94,7 +94,7 @@ int launch_sums(const T* dy, std::int64_t examples, std::int64_t tokens, std::in
   while (cover.lanes < device::kWarp && cover.lanes * kSize < width) cover.lanes *= 2;
   cover.tiles = (width + cover.lanes * kSize - 1) / (cover.lanes * kSize);
   return device::launch(sum_runs_kernel<kAligned, T>,
-                        dim3(static_cast<unsigned>(examples * cover.runs * cover.tiles)), kThreads,
+                        device::blocks(examples * cover.runs * cover.tiles), kThreads,
                         kThreads * kSize * sizeof(double), stream, dy, cover, sums);
 }
 
@@ -114,7 +114,7 @@ int launch_bias_norm(const void* dy, Element element, std::int64_t examples, std
   });
   if (status != cudaSuccess) return status;
   const std::int64_t run = bias_norm_run(tokens);
-  return device::launch(add_runs_kernel, dim3(static_cast<unsigned>(examples)), kThreads,
+  return device::launch(add_runs_kernel, device::blocks(examples), kThreads,
                         device::kWarp * sizeof(double), stream, sums, (tokens + run - 1) / run,
                         width, bias_grad, squared_norm);
 }

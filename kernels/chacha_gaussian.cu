@@ -60,10 +60,9 @@ int launch_chacha_gaussian(float* out, std::int64_t begin, std::int64_t end, con
   const std::int64_t groups = (end - 1) / kNormalsPerGroup - first_group + 1;
   const std::int64_t blocks =
       std::min(kMaxBlocks, (groups * kChaChaLanes + kThreads - 1) / kThreads);
-  const int status =
-      device::launch_secret(add ? chacha_gaussian_kernel<true> : chacha_gaussian_kernel<false>,
-                            dim3(static_cast<unsigned>(blocks)), kThreads, stream, out, begin, end,
-                            first_group, groups, arguments);
+  const int status = device::launch_secret(
+      add ? chacha_gaussian_kernel<true> : chacha_gaussian_kernel<false>, device::blocks(blocks),
+      kThreads, stream, out, begin, end, first_group, groups, arguments);
   explicit_bzero(&arguments, sizeof arguments);
   return status;
 }

@@ -132,7 +132,7 @@ int launch_clip_accumulate(const KeptGradient* table, std::int64_t entries, std:
                            const float* factors, std::int64_t examples, bool overwrite,
                            void* stream) {
   if (blocks == 0 || (examples == 0 && !overwrite)) return cudaSuccess;
-  return device::launch(clip_accumulate_kernel, dim3(static_cast<unsigned>(blocks)), kThreads,
+  return device::launch(clip_accumulate_kernel, device::blocks(blocks), kThreads,
                         kTile * sizeof(float), stream, table, entries, factors, examples,
                         overwrite);
 }

@@ -62,9 +62,8 @@ int launch_clip_factors(const double* squared_norms, std::int64_t layers, std::i
                         const float* mask, const ClipFactorOptions& options, float* factors,
                         double* total_norm, std::uint8_t* flags, void* stream) {
   if (examples == 0) return cudaSuccess;
-  return device::launch(clip_factors_kernel,
-                        dim3(static_cast<unsigned>((examples + kThreads - 1) / kThreads)), kThreads,
-                        0, stream, squared_norms, layers, examples, mask,
+  return device::launch(clip_factors_kernel, device::blocks((examples + kThreads - 1) / kThreads),
+                        kThreads, 0, stream, squared_norms, layers, examples, mask,
                         device::clip_bound(options, layers), options.rule == ClipRule::kPerLayer,
                         factors, total_norm, flags);
 }

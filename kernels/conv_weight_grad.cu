@@ -130,8 +130,8 @@ int launch_tiles(device::WeightGradArguments a, const ConvShape& shape, const We
   a.walk = token_walk(shape, Copy::kRowStep);
   const std::int64_t blocks = shape.examples * plan.splits * plan.row_tiles * plan.column_tiles;
   return device::launch(device::weight_grad_kernel<Config, kWidePixels, kWideSlopes>,
-                        dim3(static_cast<unsigned>(blocks)), device::kWeightGradThreads,
-                        Config::kSharedBytes, stream, a);
+                        device::blocks(blocks), device::kWeightGradThreads, Config::kSharedBytes,
+                        stream, a);
 }
 
 template <class Config>
@@ -161,11 +161,11 @@ int combine(const float* parts, const WeightGradPlan& plan, std::int64_t example
             std::int64_t count, void* out_values, Element out, double* norms, void* stream) {
   const std::int64_t chunks = WeightGradPlan::combine_blocks(count);
   const auto run = [&]<class Out>(Out* values) {
-    return device::launch(
-        combine_splits_kernel<Out>, dim3(static_cast<unsigned>(examples * chunks)), kCombineThreads,
-        device::kWarp * sizeof(double), stream, parts, static_cast<int>(plan.splits),
-        static_cast<int>(examples), count, static_cast<int>(WeightGradPlan::kCombineChunk),
-        static_cast<int>(chunks), values, norms);
+    return device::launch(combine_splits_kernel<Out>, device::blocks(examples * chunks),
+                          kCombineThreads, device::kWarp * sizeof(double), stream, parts,
+                          static_cast<int>(plan.splits), static_cast<int>(examples), count,
+                          static_cast<int>(WeightGradPlan::kCombineChunk), static_cast<int>(chunks),
+                          values, norms);
   };
   return out == Element::kFloat32 ? run(static_cast<float*>(out_values))
                                   : run(static_cast<std::uint16_t*>(out_values));
@@ -173,9 +173,8 @@ int combine(const float* parts, const WeightGradPlan& plan, std::int64_t example
 
 int add_norm_parts(const double* parts, std::int64_t examples, std::int64_t count, double* out,
                    void* stream) {
-  return device::launch(add_norm_parts_kernel, dim3(static_cast<unsigned>(examples)),
-                        device::kWeightGradThreads, device::kWarp * sizeof(double), stream, parts,
-                        count, out);
+  return device::launch(add_norm_parts_kernel, device::blocks(examples), device::kWeightGradThreads,
+                        device::kWarp * sizeof(double), stream, parts, count, out);
 }
 
 }  // namespace

@@ -135,8 +135,8 @@ int launch_embedding_norm(const std::int64_t* indices, const void* dy, Element e
   const int warps = static_cast<int>(std::min<std::int64_t>(kWarps, tokens));
   return device::with_element(element, [&](auto type) {
     using T = typename decltype(type)::Type;
-    return device::launch(embedding_norm_kernel<T>, dim3(static_cast<unsigned>(examples)),
-                          warps * device::kWarp, device::kWarp * sizeof(double), stream, indices,
+    return device::launch(embedding_norm_kernel<T>, device::blocks(examples), warps * device::kWarp,
+                          device::kWarp * sizeof(double), stream, indices,
                           static_cast<const T*>(dy), tokens, width, squared_norm);
   });
 }
@@ -151,7 +151,7 @@ int launch_embedding_accumulate(const std::int64_t* indices, const void* dy, Ele
   const std::int64_t part = (lookups + stride - 1) / stride * device::kWarp;  // of one warp
   return device::with_element(element, [&](auto type) {
     using T = typename decltype(type)::Type;
-    return device::launch(embedding_accumulate_kernel<T>, dim3(static_cast<unsigned>(rows * tiles)),
+    return device::launch(embedding_accumulate_kernel<T>, device::blocks(rows * tiles),
                           kWarps * device::kWarp, kWarps * kTile * sizeof(double), stream, indices,
                           static_cast<const T*>(dy), lookups, tokens, width, tiles, part, factors,
                           out);

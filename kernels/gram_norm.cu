@@ -301,9 +301,9 @@ int launch_pairs(const T* x, const T* dy, const double* x_squares, const double*
   int status = cudaSuccess;
   for (std::int64_t first = 0; first < items && status == cudaSuccess; first += kMostBlocks)
     status = device::launch(gram_pair_kernel<kAligned, T, kTile>,
-                            dim3(static_cast<unsigned>(std::min(items - first, kMostBlocks))),
-                            2 * kTile, static_cast<std::size_t>(geometry.plan.shared_bytes), stream,
-                            x, dy, x_squares, dy_squares, geometry, first, sums);
+                            device::blocks(std::min(items - first, kMostBlocks)), 2 * kTile,
+                            static_cast<std::size_t>(geometry.plan.shared_bytes), stream, x, dy,
+                            x_squares, dy_squares, geometry, first, sums);
   return status;
 }
 
@@ -330,10 +330,10 @@ int launch_gram_norm_conv(const void* x, const void* dy, Element in, const ConvS
         launch_row_squared_norms(dy, in, dy_rows, shape.out_channels, dy_squares, scratch, stream);
   if (status != cudaSuccess) return status;
   if (shape.tokens() == 1)
-    return device::launch(
-        gram_single_token_kernel,
-        dim3(static_cast<unsigned>((shape.examples + kFinishThreads - 1) / kFinishThreads)),
-        kFinishThreads, 0, stream, x_squares, dy_squares, geometry.shape, squared_norm);
+    return device::launch(gram_single_token_kernel,
+                          device::blocks((shape.examples + kFinishThreads - 1) / kFinishThreads),
+                          kFinishThreads, 0, stream, x_squares, dy_squares, geometry.shape,
+                          squared_norm);
   status = device::with_element(in, [&](auto type) {
     using T = typename decltype(type)::Type;
     const auto* xs = static_cast<const T*>(x);
@@ -348,9 +348,9 @@ int launch_gram_norm_conv(const void* x, const void* dy, Element in, const ConvS
     return aligned ? run(launch_pairs<true, T, 128>) : run(launch_pairs<false, T, 128>);
   });
   if (status != cudaSuccess) return status;
-  return device::launch(gram_finish_kernel, dim3(static_cast<unsigned>(shape.examples)),
-                        kFinishThreads, device::kWarp * sizeof(double), stream, sums,
-                        geometry.plan.pairs(), shape.tokens(), squared_norm);
+  return device::launch(gram_finish_kernel, device::blocks(shape.examples), kFinishThreads,
+                        device::kWarp * sizeof(double), stream, sums, geometry.plan.pairs(),
+                        shape.tokens(), squared_norm);
 }
 
 int launch_gram_norm_linear(const void* x, const void* dy, Element in, const LinearShape& shape,

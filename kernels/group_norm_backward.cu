@@ -317,12 +317,12 @@ struct Workspace {
 template <class T, bool kAligned, bool kLast>
 int launch_stages(const Inputs<T>& in, const GroupNormShape& shape, const GroupNormPlan& plan,
                   T* dx, const Workspace& space, void* stream) {
-  const dim3 grid(static_cast<unsigned>(device::group_norm_blocks(shape, plan)));
+  const dim3 grid = device::blocks(device::group_norm_blocks(shape, plan));
   const std::size_t shared = kLast ? 2 * sizeof(float) * kThreads * Packet<T>::kSize : 0;
   int status = device::launch(sums_kernel<T, kAligned, kLast>, grid, kThreads, shared, stream, in,
                               shape, plan, space.sum_d, space.sum_dx);
   if (status != 0 || dx == nullptr) return status;
-  status = device::launch(finish_kernel, dim3(static_cast<unsigned>(shape.samples * shape.groups)),
+  status = device::launch(finish_kernel, device::blocks(shape.samples * shape.groups),
                           kFinishThreads, sizeof(double) * device::kWarp, stream, space.sum_d,
                           space.sum_dx, in.rstd, in.gamma, shape, plan, space.lines);
   if (status != 0) return status;
@@ -338,8 +338,8 @@ int launch_resident(const Inputs<T>& in, const GroupNormShape& shape, const Grou
       2 * sizeof(float) * kThreads * Packet<T>::kSize +
       2 * sizeof(float) * static_cast<std::size_t>(plan.width / shape.per_group());
   const std::int64_t blocks = device::group_norm_blocks(shape, plan);
-  return device::launch(resident_kernel<T, kAligned>, dim3(static_cast<unsigned>(blocks)), kThreads,
-                        shared, stream, in, shape, plan, dx, sum_d, sum_dx);
+  return device::launch(resident_kernel<T, kAligned>, device::blocks(blocks), kThreads, shared,
+                        stream, in, shape, plan, dx, sum_d, sum_dx);
 }
 
 }  // namespace

@@ -336,13 +336,13 @@ int launch_stages(const T* x, const float* gamma, const float* beta, double eps,
                   const GroupNormShape& shape, const GroupNormPlan& plan, T* y, float* mean,
                   float* rstd, float* means, void* stream) {
   const std::int64_t blocks = device::group_norm_blocks(shape, plan);
-  const dim3 grid(static_cast<unsigned>(blocks));
+  const dim3 grid = device::blocks(blocks);
   float* squares = means + shape.samples * plan.splits * shape.channels;
   const std::size_t shared = kLast ? kMomentBytes * kThreads * Packet<T>::kSize : 0;
   int status = device::launch(moments_kernel<T, kAligned, kLast>, grid, kThreads, shared, stream, x,
                               shape, plan, means, squares);
   if (status != 0) return status;
-  status = device::launch(finish_kernel, dim3(static_cast<unsigned>(shape.samples * shape.groups)),
+  status = device::launch(finish_kernel, device::blocks(shape.samples * shape.groups),
                           kFinishThreads, kMomentBytes * (kFinishThreads / device::kWarp), stream,
                           means, squares, eps, shape, plan, mean, rstd);
   if (status != 0) return status;
@@ -358,8 +358,8 @@ int launch_resident(const T* x, const float* gamma, const float* beta, double ep
                              kMomentBytes * kThreads * Packet<T>::kSize +
                              8 * static_cast<std::size_t>(plan.width / shape.per_group());
   const std::int64_t blocks = device::group_norm_blocks(shape, plan);
-  return device::launch(resident_kernel<T, kAligned>, dim3(static_cast<unsigned>(blocks)), kThreads,
-                        shared, stream, x, gamma, beta, eps, shape, plan, y, mean, rstd);
+  return device::launch(resident_kernel<T, kAligned>, device::blocks(blocks), kThreads, shared,
+                        stream, x, gamma, beta, eps, shape, plan, y, mean, rstd);
 }
 
 }  // namespace

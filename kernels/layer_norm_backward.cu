@@ -183,8 +183,7 @@ int launch_layer_norm_backward(const void* x, const void* dy, const float* mean,
         device::rows_are_aligned<T>(x, channels) && device::rows_are_aligned<T>(dy, channels) &&
         device::rows_are_aligned<T>(dx, channels) && device::rows_are_aligned<T>(gamma, channels);
     const auto kernel = aligned ? tile_kernel<T, true> : tile_kernel<T, false>;
-    return device::launch(kernel, dim3(static_cast<unsigned>(examples * tiles)), kThreads, shared,
-                          stream, a);
+    return device::launch(kernel, device::blocks(examples * tiles), kThreads, shared, stream, a);
   });
   if (status != 0 || dgamma == nullptr || direct) return status;
   return device::fold_terms(sums, sums + examples * tiles * channels, examples, tiles, channels,

@@ -121,8 +121,8 @@ int start(const PrivateUpdateTensor* table, std::int64_t tensors, std::int64_t g
   const std::int64_t blocks = (groups + kGroupsPerBlock - 1) / kGroupsPerBlock;
   return device::launch_secret(
       add_noise ? private_update_kernel<kForm, true> : private_update_kernel<kForm, false>,
-      dim3(static_cast<unsigned>(blocks)), kThreads, stream, table, static_cast<int>(tensors),
-      groups, arguments);
+      device::blocks(blocks), kThreads, stream, table, static_cast<int>(tensors), groups,
+      arguments);
 }
 
 }  // namespace

@@ -89,14 +89,14 @@ __global__ void __launch_bounds__(kThreads)
 template <bool kAligned, class T>
 int launch_rows(const T* rows, std::int64_t count, std::int64_t columns, double* out,
                 double* workspace, void* stream) {
-  const auto rows_grid = dim3(static_cast<unsigned>((count + kWarps - 1) / kWarps));
+  const auto rows_grid = device::blocks((count + kWarps - 1) / kWarps);
   if (columns <= kShortRow)
     return device::launch(short_rows_kernel<kAligned, T>, rows_grid, kThreads, 0, stream, rows,
                           count, columns, out);
   const std::int64_t chunks = (columns + kRowNormChunk - 1) / kRowNormChunk;
-  const int status = device::launch(
-      long_rows_kernel<kAligned, T>, dim3(static_cast<unsigned>(count * chunks)), kThreads,
-      device::kWarp * sizeof(double), stream, rows, columns, chunks, chunks > 1 ? workspace : out);
+  const int status = device::launch(long_rows_kernel<kAligned, T>, device::blocks(count * chunks),
+                                    kThreads, device::kWarp * sizeof(double), stream, rows, columns,
+                                    chunks, chunks > 1 ? workspace : out);
   if (status != cudaSuccess || chunks == 1) return status;
   return device::launch(add_chunks_kernel, rows_grid, kThreads, 0, stream, workspace, count, chunks,
                         out);

@@ -54,9 +54,8 @@ int launch_rows(const T* in, const float* factors, bool only_zero, std::int64_t 
                 std::int64_t columns, T* out, void* stream) {
   constexpr std::int64_t kChunk = kThreads * kPackets * device::Packet<T>::kSize;
   const std::int64_t chunks = (columns + kChunk - 1) / kChunk;
-  return device::launch(scale_examples_kernel<kAligned, T>,
-                        dim3(static_cast<unsigned>(examples * chunks)), kThreads, 0, stream, in,
-                        factors, only_zero, columns, chunks, out);
+  return device::launch(scale_examples_kernel<kAligned, T>, device::blocks(examples * chunks),
+                        kThreads, 0, stream, in, factors, only_zero, columns, chunks, out);
 }
 
 }  // namespace

@@ -29,9 +29,8 @@ int launch_upload(void* to, const void* host, std::int64_t bytes, void* stream) 
     Payload payload = {};
     std::memcpy(payload.bytes, static_cast<const unsigned char*>(host) + start,
                 static_cast<std::size_t>(count));
-    const int status =
-        device::launch(upload_kernel, dim3(1), kThreads, 0, stream,
-                       static_cast<unsigned char*>(to) + start, count, payload);
+    const int status = device::launch(upload_kernel, dim3(1), kThreads, 0, stream,
+                                      static_cast<unsigned char*>(to) + start, count, payload);
     if (status != cudaSuccess) return status;
   }
   return cudaSuccess;

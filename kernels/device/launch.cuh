@@ -24,17 +24,23 @@ __device__ __forceinline__ T* shared_memory() {
 #endif
 }
 
-/// Starts kernel(arguments...) on `stream` (a cudaStream_t) and returns the cudaError_t of doing so.
-/// More than 48 KiB of shared memory are asked for as the architecture demands.
+/// A grid of `count` blocks. Zero, and with it cudaErrorInvalidConfiguration from the launch, where
+/// there are more than a grid can have.
+inline dim3 blocks(std::int64_t count) {
+  constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1;
+  return dim3(count > kMost ? 0u : static_cast<unsigned>(count));
+}
+
+/// Starts kernel(arguments...) on `stream` (a cudaStream_t) and returns the cudaError_t of doing
+/// so. More than 48 KiB of shared memory are asked for as the architecture demands.
 template <class... Parameters, class... Arguments>
 int launch(void (*kernel)(Parameters...), dim3 grid, int threads, std::size_t shared_bytes,
            void* stream, Arguments&&... arguments) {
   constexpr std::size_t kWithoutAsking = 48 << 10;
   if (shared_bytes > kWithoutAsking) {
-    const cudaError_t status =
-        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(shared_bytes));
+    const cudaError_t status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                    static_cast<int>(shared_bytes));
     if (status != cudaSuccess) return status;
   }
   cudaLaunchConfig_t config = {};

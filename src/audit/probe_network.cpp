@@ -11,6 +11,7 @@
 
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/log.h"
 #include "sfumato/generate/noise_schedule.h"
 #include "sfumato/generate/seeded_streams.h"
 #include "sfumato/nn/layers.h"
@@ -187,12 +188,24 @@ ProbeBatch LayerProbe::batch(std::span<const ProbeExample> examples) {
 
 // A configuration ---------------------------------------------------------------------------------
 
+namespace {
+
+/// The training step's classes and rules, on the CPU whatever performance.device is.
+StepOptions on_the_cpu(const Config& config) {
+  if (config.performance.device() != "cpu")
+    log_warning(
+        "audits compute on the CPU in fp32; performance.device is for training and sampling");
+  return {.policy = parse_algorithm_policy(config.performance.layer_algorithm()), .tuner = nullptr};
+}
+
+}  // namespace
+
 struct ConfiguredProbe::Parts {
   explicit Parts(const Config& config)
       : network(make_network(config)),
         schedule(noise_schedule_options(config.diffusion)),
         diffusion(diffusion_options(config.diffusion, config.data.num_classes())),
-        step(*network, schedule, diffusion, clip_options(config), step_options(config)) {}
+        step(*network, schedule, diffusion, clip_options(config), on_the_cpu(config)) {}
 
   ImageShape shape() const {
     const UNet2DConfig& c = network->config();

@@ -24,9 +24,8 @@ struct Arguments {
 Json positive_or_null(double value) { return value > 0 ? Json(value) : Json(nullptr); }
 
 Json to_json(const KernelRow& row) {
-  Json out{{"kernel", row.kernel},   {"shape", row.shape},
-           {"element", row.element}, {"layers", row.layers},
-           {"flops", row.flops},     {"bytes", row.bytes},
+  Json out{{"kernel", row.kernel},    {"shape", row.shape}, {"element", row.element},
+           {"layers", row.layers},    {"flops", row.flops}, {"bytes", row.bytes},
            {"measured", row.measured}};
   if (!row.note.empty()) out["note"] = row.note;
   if (!row.measured) return out;
@@ -92,17 +91,18 @@ void print(const KernelBenchmarkOptions& options, const KernelBenchmark& result)
     shape_width = std::max(shape_width, row.shape.size());
   }
   if (options.device == "cuda")
-    fmt::print("{}: {:.0f} GB/s of memory{}; the second-level cache is emptied before every run\n"
-               "layers of google/ddpm-cifar10-32: {} examples of {} draws. x summed, x per ex.: "
-               "rate over the library's\nfor the gradient summed over the batch, and for per-example "
-               "gradients\n\n",
-               result.limits.name, result.limits.bytes_per_s * 1e-9,
-               result.limits.bf16_flops_per_s > 0
-                   ? fmt::format(", {:.0f} TFLOP/s bf16, {:.0f} tf32 (data sheet)",
-                                 result.limits.bf16_flops_per_s * 1e-12,
-                                 result.limits.tf32_flops_per_s * 1e-12)
-                   : "; its FLOP limits are not known",
-               options.examples, options.draws);
+    fmt::print(
+        "{}: {:.0f} GB/s of memory{}; the second-level cache is emptied before every run\n"
+        "layers of google/ddpm-cifar10-32: {} examples of {} draws. x summed, x per ex.: "
+        "rate over the library's\nfor the gradient summed over the batch, and for per-example "
+        "gradients\n\n",
+        result.limits.name, result.limits.bytes_per_s * 1e-9,
+        result.limits.bf16_flops_per_s > 0
+            ? fmt::format(", {:.0f} TFLOP/s bf16, {:.0f} tf32 (data sheet)",
+                          result.limits.bf16_flops_per_s * 1e-12,
+                          result.limits.tf32_flops_per_s * 1e-12)
+            : "; its FLOP limits are not known",
+        options.examples, options.draws);
   else
     fmt::print("CPU: a pass over 256 MiB in place moves {:.1f} GB/s; shares are of that\n\n",
                result.limits.bytes_per_s * 1e-9);
@@ -119,11 +119,11 @@ void print(const KernelBenchmarkOptions& options, const KernelBenchmark& result)
   }
   if (!need_gpu.empty()) fmt::print("\nneeds a GPU:{}\n", need_gpu);
   for (const KernelTotals& t : result.totals)
-    fmt::print("\nall weight gradients, {}: {:.3f} ms; the library's summed gradient {:.3f} ms "
-               "({:.2f} of its rate), its per-example gradients {:.3f} ms ({:.2f} times as fast)\n",
-               t.element, t.seconds * 1e3, t.library_summed_s * 1e3,
-               t.library_summed_s / t.seconds, t.library_per_example_s * 1e3,
-               t.library_per_example_s / t.seconds);
+    fmt::print(
+        "\nall weight gradients, {}: {:.3f} ms; the library's summed gradient {:.3f} ms "
+        "({:.2f} of its rate), its per-example gradients {:.3f} ms ({:.2f} times as fast)\n",
+        t.element, t.seconds * 1e3, t.library_summed_s * 1e3, t.library_summed_s / t.seconds,
+        t.library_per_example_s * 1e3, t.library_per_example_s / t.seconds);
 }
 
 void run(const Arguments& arguments) {

@@ -1,3 +1,5 @@
+#include <c10/util/Exception.h>
+
 #include <cstdio>
 #include <exception>
 
@@ -50,6 +52,13 @@ int run(int argc, char** argv) {
   return 0;
 }
 
+/// As an exit status.
+int out_of_memory() {
+  sfumato::log_error(
+      "out of memory; set a smaller performance.physical_batch (for sampling: sample.batch)");
+  return static_cast<int>(sfumato::ErrorKind::kDevice);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -59,8 +68,9 @@ int main(int argc, char** argv) {
     sfumato::log_error(error.what());
     return error.exit_code();
   } catch (const std::bad_alloc&) {
-    sfumato::log_error("out of memory; set a smaller performance.physical_batch");
-    return static_cast<int>(sfumato::ErrorKind::kDevice);
+    return out_of_memory();
+  } catch (const c10::OutOfMemoryError&) {
+    return out_of_memory();
   } catch (const std::exception& error) {
     sfumato::log_error(std::string("internal error: ") + error.what());
     return 1;

@@ -1,8 +1,10 @@
 #include "sfumato/corpus/generate_corpus.h"
 
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include "sfumato/core/error.h"
+#include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
 
 namespace sfumato {
@@ -25,17 +27,24 @@ std::vector<Image> pictures_of(const at::Tensor& pixels) {
 
 void generate_corpus(CorpusWriter& writer, const CorpusSource& source,
                      const std::function<void(int64_t done, int64_t drawn)>& progress) {
-  int64_t drawn = 0;
+  int64_t drawn = 0, batch = source.batch;
   while (true) {
-    const std::vector<ImageId> ids = writer.next(source.batch);
+    const std::vector<ImageId> ids = writer.next(batch);
     if (ids.empty()) return;
     if (stop_requested())
       throw Interrupted(
           fmt::format("stopped with {} of {} images in '{}'; run the same command "
                       "again to continue",
                       writer.done(), writer.total(), writer.spec().folder.string()));
-    writer.add(pictures_of(sample_images(source.network, *source.sampler, writer.spec().shape, ids,
-                                         source.with_labels, source.seed, source.device)));
+    try {
+      writer.add(pictures_of(sample_images(source.network, *source.sampler, writer.spec().shape,
+                                           ids, source.with_labels, source.seed, source.device)));
+    } catch (const c10::OutOfMemoryError&) {
+      if (batch == 1) throw;
+      batch = (batch + 1) / 2;
+      log_warning(fmt::format("out of memory: {} images at a time from here on", batch));
+      continue;
+    }
     drawn += static_cast<int64_t>(ids.size());
     if (progress) progress(writer.done(), drawn);
   }

@@ -80,6 +80,11 @@ bool same_memory_order(const at::Tensor& a, const at::Tensor& b) {
   return true;
 }
 
+void check_device(const char* kernel, const at::Tensor& tensor, const at::Tensor& like) {
+  if (tensor.device() != like.device())
+    refuse(kernel, tensor, "a tensor on " + like.device().str());
+}
+
 at::Tensor aligned(const at::Tensor& tensor) {
   const auto address = reinterpret_cast<uintptr_t>(tensor.const_data_ptr());
   return address % 16 == 0 ? tensor : tensor.clone();

@@ -32,6 +32,7 @@ bool same_memory_order(const at::Tensor& a, const at::Tensor& b);
 /// `tensor`, or a copy where it does not begin at a multiple of 16 bytes: a slice of one row is
 /// contiguous, too.
 at::Tensor aligned(const at::Tensor& tensor);
+void check_device(const char* kernel, const at::Tensor& tensor, const at::Tensor& like);
 const KernelSet& require_kernels(const char* kernel, const at::Tensor& tensor);
 
 at::TensorOptions options_of(const at::Tensor& like, at::ScalarType type);

@@ -14,6 +14,7 @@ at::Tensor scaled(const at::Tensor& tensor, const at::Tensor& factors, bool only
   const Element in = element_of(kName, tensor);
   const int64_t examples = factors.numel();
   check_type(kName, factors, at::kFloat, examples);
+  check_device(kName, factors, tensor);
   if (!tensor.is_non_overlapping_and_dense() || (examples > 0 && tensor.size(0) % examples != 0))
     refuse(kName, tensor, "dense rows, the draws of each example together");
   at::Tensor out = at::empty_like(tensor);
@@ -41,7 +42,10 @@ ClipResult clip_factors(const at::Tensor& squared_norms, const at::Tensor& mask,
   if (squared_norms.dim() != 2) refuse(kName, squared_norms, "[layers, examples]");
   const int64_t layers = squared_norms.size(0), examples = squared_norms.size(1);
   check_type(kName, squared_norms, at::kDouble, layers * examples);
-  if (mask.defined()) check_type(kName, mask, at::kFloat, examples);
+  if (mask.defined()) {
+    check_type(kName, mask, at::kFloat, examples);
+    check_device(kName, mask, squared_norms);
+  }
   const int64_t rows = options.rule == ClipRule::kPerLayer ? layers : 1;
   ClipResult out{at::empty({rows, examples}, options_of(squared_norms, at::kFloat)),
                  at::empty({examples}, options_of(squared_norms, at::kDouble)),
@@ -72,6 +76,10 @@ void clip_accumulate(const std::vector<KeptEntry>& entries, const at::Tensor& fa
       refuse(kName, entry.gradients, fmt::format("contiguous rows [{}, {}]", examples, count));
     if (entry.sum.scalar_type() != at::kFloat || !entry.sum.is_non_overlapping_and_dense())
       refuse(kName, entry.sum, "a dense float32 sum");
+    check_device(kName, entry.gradients, factors);
+    check_device(kName, entry.sum, factors);
+    if (entry.factor_row < 0 || entry.factor_row >= factors.size(0))
+      refuse(kName, factors, fmt::format("a row {} of factors", entry.factor_row));
     KeptGradient row = {};
     row.gradients = entry.gradients.const_data_ptr();
     row.sum = entry.sum.mutable_data_ptr<float>();

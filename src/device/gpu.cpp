@@ -75,7 +75,7 @@ c10::Device open_device(const std::string& name) {
   const GpuBackend* backend = find_gpu_backend();
   if (backend == nullptr)
     throw DeviceError(fmt::format(
-        "performance.device is cuda, but {}; or set performance.device=cpu", why_no_gpu()));
+        "a GPU was asked for, but {}; or use the CPU (performance.device=cpu)", why_no_gpu()));
   backend->select(0);
   return c10::Device(c10::kCUDA, 0);
 }

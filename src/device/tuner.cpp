@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
+#include <torch/headeronly/version.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
+#include "sfumato/core/version.h"
 #include "sfumato/device/gpu.h"
 
 namespace sfumato {
@@ -32,6 +34,7 @@ double best_seconds(const GpuBackend& gpu, const std::function<void()>& run) {
     gpu.release_cached_memory();
     return kDoesNotFit;
   } catch (const c10::Error&) {
+    gpu.synchronize();   // throws where the GPU itself is at fault
     return kDoesNotFit;  // a library without an algorithm for this shape
   }
   return best;
@@ -44,6 +47,11 @@ std::string file_name(std::string gpu) {
     c = std::isalnum(byte) != 0 ? static_cast<char>(std::tolower(byte)) : '-';
   }
   return gpu;
+}
+
+/// Builds whose times are worth remembering for each other.
+std::string made_by() {
+  return fmt::format("sfumato {}, LibTorch {}", git_commit(), TORCH_VERSION);
 }
 
 }  // namespace
@@ -68,7 +76,9 @@ std::filesystem::path Tuner::default_memory() {
 void Tuner::load() {
   if (std::exchange(loaded_, true) || memory_.empty() || !std::filesystem::exists(memory_)) return;
   try {
-    for (const auto& [shape, row] : Json::parse(read_file(memory_)).at("seconds").items())
+    const Json file = Json::parse(read_file(memory_));
+    if (file.value("made_by", "") != made_by()) return;  // other kernels, other times
+    for (const auto& [shape, row] : file.at("seconds").items())
       for (const auto& [candidate, seconds] : row.items()) {
         const double value = seconds.get<double>();
         if (value > 0) known_[shape][candidate] = value;
@@ -88,7 +98,7 @@ void Tuner::save() {
       if (std::isfinite(seconds)) rows[shape][candidate] = seconds;
   try {
     std::filesystem::create_directories(memory_.parent_path());
-    write_file_atomic(memory_, Json{{"format", 1}, {"seconds", rows}}.dump(1) + "\n");
+    write_file_atomic(memory_, Json{{"made_by", made_by()}, {"seconds", rows}}.dump(1) + "\n");
   } catch (const std::exception& error) {
     warned_ = true;
     log_warning(fmt::format("'{}' cannot be written ({}): the next process measures layers again",

@@ -63,7 +63,8 @@ at::Tensor sample_images(const DenoiserFn& network, const Sampler& sampler, cons
   at::Tensor x = noise_of(images, shape, seed, 0).to(device);
   for (int64_t i = 0; i < static_cast<int64_t>(sampler.timesteps().size()); ++i) {
     const int64_t timestep = sampler.timesteps()[static_cast<std::size_t>(i)];
-    const at::Tensor output = network(x, at::full({count}, timestep, x.options().dtype(at::kLong)), labels);
+    const at::Tensor output =
+        network(x, at::full({count}, timestep, x.options().dtype(at::kLong)), labels);
     const at::Tensor noise =
         sampler.needs_noise(i) ? noise_of(images, shape, seed, i + 1).to(device) : at::Tensor();
     x = sampler.step(output, i, x, noise);

@@ -1,5 +1,6 @@
 #include "sfumato/grad/gradient_engine.h"
 
+#include <ATen/ops/_foreach_zero.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
@@ -166,13 +167,10 @@ void GradientEngine::begin_batch(int64_t examples, const at::Tensor& mask) {
   if (!on_kernels_) return;
   if (!lease_.expired())
     throw PrivacyError("the last clipped sum is still in use: release it before the next batch");
-  for (size_t j = 0; j < sums_.size(); ++j) {
-    if (!sums_[j].defined())
-      sums_[j] = at::zeros_like(trainable_[j]->value.detach());
-    else if (sum_is_stale_)
-      sums_[j].zero_();
-  }
-  sum_is_stale_ = false;
+  for (size_t j = 0; j < sums_.size(); ++j)
+    if (!sums_[j].defined()) sums_[j] = at::zeros_like(trainable_[j]->value.detach());
+  // Whatever the last owner left: the update leaves zeros, but a sum may have been dropped.
+  if (std::exchange(sum_is_stale_, false)) at::_foreach_zero_(sums_);
 }
 
 BatchStatistics GradientEngine::accumulate(int64_t examples, int64_t draws, const at::Tensor& mask,

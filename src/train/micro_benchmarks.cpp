@@ -42,7 +42,7 @@ Timing time(int repeat, const std::function<void()>& work) {
   return summarize(std::move(seconds));
 }
 
-/// As NoisyGradient::release adds it.
+/// The noise of a private update by itself.
 void add_chacha(at::Tensor& tensor, const SecureKey& key, int64_t step) {
   const ChaChaNonce nonce = make_nonce(StreamDomain::kNoise, step);
   float* data = tensor.mutable_data_ptr<float>();

@@ -1,5 +1,6 @@
 #include "sfumato/train/physical_batch.h"
 
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -21,8 +22,12 @@ int64_t choose_physical_batch(int64_t budget_bytes, int64_t most,
         "diffusion.draws, a smaller network, or raise performance.memory_budget_gib",
         human_bytes(static_cast<double>(one)), human_bytes(static_cast<double>(budget_bytes))));
   if (most <= 1) return 1;
-  const int64_t each = std::max<int64_t>(peak_bytes(2) - one, 1);
-  return std::clamp<int64_t>(1 + (budget_bytes - one) / each, 1, most);
+  try {
+    const int64_t each = std::max<int64_t>(peak_bytes(2) - one, 1);
+    return std::clamp<int64_t>(1 + (budget_bytes - one) / each, 1, most);
+  } catch (const c10::OutOfMemoryError&) {
+    return 1;
+  }
 }
 
 int64_t most_useful_examples(int64_t draws, double expected_batch_size, c10::Device device) {

@@ -62,8 +62,7 @@ Tensors host_copies(const Tensors& tensors) {
   return copies;
 }
 
-/// The backward pass of LibTorch's attention adds up in any order; rounded operands make more of
-/// it.
+/// Recorded and not, the same kernels run; libraries may still choose others for other addresses.
 double repeatable(Precision precision) { return precision == Precision::kFp32 ? 1e-5 : 2e-3; }
 
 TEST_F(Gpu, FactsAndMemoryMakeSense) {
@@ -127,10 +126,10 @@ TEST_F(Gpu, RecordedPlainStepsAreEagerSteps) {
     for (Parameter* p : net->parameters()) p->value.mutable_grad() = at::Tensor{};
   }
   for (int logical = 0; logical < 3; ++logical)
-    EXPECT_LE(distance_on_host(sums[1][static_cast<std::size_t>(logical)],
-                               sums[0][static_cast<std::size_t>(logical)]),
-              repeatable(Precision::kTf32) *
-                  norm_on_host(sums[0][static_cast<std::size_t>(logical)]))
+    EXPECT_LE(
+        distance_on_host(sums[1][static_cast<std::size_t>(logical)],
+                         sums[0][static_cast<std::size_t>(logical)]),
+        repeatable(Precision::kTf32) * norm_on_host(sums[0][static_cast<std::size_t>(logical)]))
         << "step " << logical;
 }
 
@@ -202,7 +201,7 @@ TEST_F(Gpu, TheTunerMeasuresOnceAndRemembers) {
   const std::vector<Tuner::Candidate> candidates = {
       {"much", [&] { ++runs, at::Tensor(large).add_(1); }},
       {"little", [&] { ++runs, at::Tensor(small).add_(1); }},
-      {"does not fit", [&] { ++runs, throw c10::OutOfMemoryError({}, "made up by a test"); }}};
+      {"does not fit", [&] { throw c10::OutOfMemoryError({}, "made up by a test"); }}};
   for (int process = 0; process < 2; ++process) {
     Tuner tuner(memory);
     const Tuner::Result result = tuner.fastest("work", candidates);
@@ -236,8 +235,8 @@ TEST_F(Gpu, LayersGiveTheSameBitsTwice) {
     for (const Precision precision : kPrecisions) {
       for (const AlgorithmPolicy policy : {AlgorithmPolicy::kKeep, AlgorithmPolicy::kDirect}) {
         // Measured choices may differ from engine to engine, in rounding: one engine for both.
-        const LayerPass pass{.recipe = recipe, .precision = precision, .draws = 2,
-                             .policy = policy};
+        const LayerPass pass{
+            .recipe = recipe, .precision = precision, .draws = 2, .policy = policy};
         const std::vector<LayerOutcome> runs = run_on_kernels(pass, {at::Tensor{}, at::Tensor{}});
         EXPECT_TRUE(same_bits(runs[0].sums, runs[1].sums))
             << recipe.name << ", " << name_of(precision) << ", " << name_of(policy);
@@ -271,14 +270,12 @@ TEST_F(RunsOnGpu, AResumedRunEqualsTheUninterruptedOne) {
   copy_run("whole", "again", 2);
   resume("again", changes);
   const Checkpoint whole = checkpoint("whole", 6), again = checkpoint("again", 6);
-  for (const auto& [a, b] : {std::pair{&whole.model, &again.model},
-                             std::pair{&whole.ema, &again.ema},
-                             std::pair{&whole.optimizer, &again.optimizer}}) {
+  for (const auto& [a, b] :
+       {std::pair{&whole.model, &again.model}, std::pair{&whole.ema, &again.ema},
+        std::pair{&whole.optimizer, &again.optimizer}}) {
     ASSERT_EQ(a->size(), b->size());
     for (std::size_t j = 0; j < a->size(); ++j)
-      EXPECT_LE(distance_on_host({(*a)[j].second}, {(*b)[j].second}),
-                1e-3 * norm_on_host({(*a)[j].second}) + 1e-6)
-          << (*a)[j].first;
+      EXPECT_EQ(distance_on_host({(*a)[j].second}, {(*b)[j].second}), 0) << (*a)[j].first;
   }
 }
 

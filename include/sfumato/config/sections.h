@@ -268,7 +268,8 @@ struct PerformanceSettings : Section {
   explicit PerformanceSettings(SettingsTree* tree);
 
   Setting<int64_t> physical_batch{this, "physical_batch", 0, at_least(0), "images",
-      "Images that pass through the network together; 0 chooses as many as fit the memory."};
+      "Images that pass through the network together; 0 chooses as many as fit the memory. Private "
+      "training goes on with fewer where memory runs out."};
   Setting<double> memory_budget_gib{this, "memory_budget_gib", 0.0, at_least(0), "GiB",
       "Memory that a step may use; 0 means 70 % of what is free (80 % on a GPU)."};
   Setting<int64_t> threads{this, "threads", 0, at_least(0), "threads",
@@ -284,7 +285,8 @@ struct PerformanceSettings : Section {
       "What layers compute in on a GPU. bf16 is the fastest; tf32 keeps float32's range. Weights, "
       "norms, sums and noise are float32 or better in all three; the CPU knows fp32 alone."};
   Setting<bool> cuda_graph{this, "cuda_graph", true, any_value(), "",
-      "On a GPU, run a physical batch as one recorded graph instead of thousands of launches."};
+      "On a GPU, run a physical batch of training as one recorded graph instead of thousands of "
+      "launches."};
 };
 
 struct SampleSettings : Section {

@@ -16,7 +16,7 @@ struct CorpusSource {
   const Sampler* sampler = nullptr;
   bool with_labels = false;
   uint64_t seed = 0;
-  int64_t batch = 64;  ///< images drawn together; changes none of them
+  int64_t batch = 64;  ///< images drawn together, fewer if memory runs out; changes none of them
   c10::Device device = c10::kCPU;  ///< where the network is
 };
 

@@ -10,8 +10,8 @@ namespace sfumato {
 
 /// Finds the fastest of several ways to do the same work on a GPU by running each, and remembers
 /// the answer by the shape of the work and the kind of GPU: in a file, so that the next process
-/// need not measure again. What it times is made-up data: its answer depends on shapes and machine
-/// alone, never on private images, and changes no result beyond rounding.
+/// of the same build need not measure again. What it times is made-up data: its answer depends on
+/// shapes and machine alone, never on private images, and changes no result beyond rounding.
 class Tuner {
  public:
   /// `memory`: a JSON file that may not exist yet, in a folder that may not exist; empty: none. A
