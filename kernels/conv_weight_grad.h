@@ -16,22 +16,25 @@ namespace sfumato {
 ///   grad                [B, P, kh, kw, C] of element `out`, rounded to nearest; null: not stored,
 ///                       and the squared norm is that of the float32 sums
 ///   bias_grad           float [B, P] or null
-///   squared_norm        double [B] or null: of grad as stored, added up in float64
+///   squared_norm        double [B] or null: of grad as stored; squares of 8 values are added in
+///                       float32, all else in float64, so that a norm is at most 4 * 2^-24 smaller
+///                       (relatively) than the exact one, a quarter of kClipMargin
 ///   bias_squared_norm   double [B] or null (needs bias_grad): of bias_grad as stored
 /// Accuracy: products of bfloat16 inputs are exact; float32 inputs are rounded to tf32 (10 bits of
 /// mantissa, relative error 2^-11 each) as they are multiplied, but not in bias_grad. Sums are
 /// float32: weights by tensor cores, whose order inside an instruction is unspecified.
-/// The bits depend on shape and element alone (where B is small, tokens are split into parts that
-/// are added up in order, so B counts too), not on the device's size. A NaN or an infinity in one
-/// example reaches no other.
+/// The bits depend on shape and element alone, not on the device's size: the tokens of a tile may be
+/// divided into parts, which are added up in order (weight_grad_plan.h), as the number of examples
+/// and no device demands. A NaN or an infinity in one example reaches no other.
 /// Bytes: B (T P + K H W C) input elements read at least once and B P N stored, N = kh kw C,
 /// T = K Ho Wo; from the second-level cache each input is read N / 128 (dy), P / 128 (x, per tap)
 /// times. Operations: 2 B T P N.
 /// Source: the implicit matrix product of Chetlur et al. 2014 (arXiv:1410.0759), one per example.
+/// Every call is one kernel, after a few KiB of zeros.
 /// workspace: conv_weight_grad_workspace_bytes(shape) bytes of device memory, 16-byte aligned, as
 /// are all tensors' starts. Returns a cudaError_t; cudaErrorInvalidValue for a shape out of range:
 /// P, N, T, H, W, Ho stride_y, Wo stride_x below 2^30, an example's x and dy below 2^31 elements
-/// each, fewer than 2^31 tiles; or a bias norm without a bias. B = 0 does nothing.
+/// each, fewer than 2^31 blocks; or a bias norm without a bias. B = 0 does nothing.
 int launch_conv_weight_grad(const void* x, const void* dy, Element in, const ConvShape& shape,
                             void* grad, Element out, float* bias_grad, double* squared_norm,
                             double* bias_squared_norm, void* workspace, void* stream);

@@ -1,10 +1,12 @@
 #pragma once
-// How conv_weight_grad.cu covers a shape: which tiles, how many parts of the tokens, and where in
-// the workspace what lies. Host code, a function of the shape alone.
+// How conv_weight_grad.cu covers a shape: which tiles, how the work on them is divided among
+// blocks, and where in the workspace what lies. Host code but for the division, a function of the
+// shape alone.
 #include <algorithm>
 #include <cstdint>
 
 #include "kernels/conv_shape.h"
+#include "kernels/device/macros.cuh"
 #include "kernels/element.h"
 
 namespace sfumato {
@@ -16,53 +18,151 @@ enum class WeightGradTile {
   kFlat,    ///< 32 x 128: few output channels
 };
 
+/// An example's tiles, each of `steps` steps over tokens, form one row of tiles x steps; worker w
+/// of `workers` takes the part [begin(w), begin(w + 1)) of it, so that all have the same share
+/// whatever the number of tiles ("Stream-K": Osama et al. 2023, arXiv:2301.03598). The division is
+/// that of one example and the same for all of them.
+struct WeightGradDivision {
+  std::int32_t tiles = 1, steps = 1, workers = 1;
+  std::int32_t share = 1, longer = 0;  ///< steps of a worker; workers that have one more
+
+  /// No part of a tile is shorter, unless the tile is: a short part costs as much to add up as a
+  /// long one.
+  static constexpr std::int32_t kFewestSteps = 4;
+
+  static constexpr WeightGradDivision of(std::int32_t tiles, std::int32_t steps,
+                                         std::int32_t workers) {
+    const std::int64_t all = std::int64_t{tiles} * steps;
+    return {tiles, steps, workers, static_cast<std::int32_t>(all / workers),
+            static_cast<std::int32_t>(all % workers)};
+  }
+  SFUMATO_DEVICE constexpr std::int32_t begin(std::int32_t worker) const {
+    const std::int32_t even = share * worker + (worker < longer ? worker : longer);
+    const std::int32_t inside = even % steps;
+    if (inside < kFewestSteps) return even - inside;
+    return steps - inside < kFewestSteps ? even - inside + steps : even;
+  }
+};
+
 struct WeightGradPlan {
   bool wide_x = false, wide_dy = false;  ///< 16 bytes of a row lie in one tap and are aligned
   WeightGradTile tile = WeightGradTile::kMedium;
   std::int64_t tile_rows = 0, tile_columns = 0;
   std::int64_t row_tiles = 0, column_tiles = 0;
-  std::int64_t splits = 1, tokens_per_split = 0;  ///< parts of every example's tokens
+  WeightGradDivision division;
+  std::int64_t splits = 1;  ///< most workers that share a tile
 
-  static constexpr std::int64_t kCombineChunk = 2048;  ///< values that a combining block adds up
   static constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
     return (a + b - 1) / b;
   }
-  static constexpr std::int64_t combine_blocks(std::int64_t count) {
-    return divide_up(count, kCombineChunk);
-  }
+  constexpr std::int64_t tiles() const { return row_tiles * column_tiles; }
 
   // Sizes in the workspace, in this order; every part starts at a multiple of 16 bytes.
-  constexpr std::int64_t norm_parts(const ConvShape& shape) const {
-    return splits > 1 ? combine_blocks(shape.weights()) : row_tiles * column_tiles;
-  }
-  constexpr std::int64_t bias_norm_parts(const ConvShape& shape) const {
-    return splits > 1 ? combine_blocks(shape.out_channels) : row_tiles;
-  }
   static constexpr std::int64_t aligned(std::int64_t bytes) { return divide_up(bytes, 16) * 16; }
+  /// Arrivals: the steps of every tile that are in its parts, then the finished tiles of every
+  /// example. Zeros at the start.
+  constexpr std::int64_t arrival_bytes(const ConvShape& shape) const {
+    return aligned(shape.examples * (tiles() + 1) * 4);
+  }
   constexpr std::int64_t norm_bytes(const ConvShape& shape) const {
-    return aligned(shape.examples * norm_parts(shape) * 8);
+    return aligned(shape.examples * tiles() * 8);
   }
   constexpr std::int64_t bias_norm_bytes(const ConvShape& shape) const {
-    return aligned(shape.examples * bias_norm_parts(shape) * 8);
+    return aligned(shape.examples * row_tiles * 8);
   }
-  constexpr std::int64_t split_grad_bytes(const ConvShape& shape) const {
-    return splits > 1 ? aligned(splits * shape.examples * shape.weights() * 4) : 0;
+  /// Parts of tiles and of their bias: a worker has two at most, one of the tile that it begins
+  /// with and one of the tile that it ends in.
+  constexpr std::int64_t parts(const ConvShape& shape) const {
+    return splits > 1 ? shape.examples * division.workers * 2 : 0;
   }
-  constexpr std::int64_t split_bias_bytes(const ConvShape& shape) const {
-    return splits > 1 ? aligned(splits * shape.examples * shape.out_channels * 4) : 0;
+  constexpr std::int64_t part_bytes(const ConvShape& shape) const {
+    return parts(shape) * tile_rows * tile_columns * 4;
+  }
+  constexpr std::int64_t bias_part_bytes(const ConvShape& shape) const {
+    return parts(shape) * tile_rows * 4;
   }
   constexpr std::int64_t workspace_bytes(const ConvShape& shape) const {
-    return norm_bytes(shape) + bias_norm_bytes(shape) + split_grad_bytes(shape) +
-           split_bias_bytes(shape);
+    return arrival_bytes(shape) + norm_bytes(shape) + bias_norm_bytes(shape) + part_bytes(shape) +
+           bias_part_bytes(shape);
   }
 };
 
-/// Blocks that fill a large GPU twice over: fewer than this, and tokens are split.
-inline constexpr std::int64_t kWeightGradBlocks = 264;
-/// A part has at least so many tokens: below, adding up the parts costs more than it gains.
+/// Multiprocessors that are to be kept busy, those of a large GPU. Fixed, so that the order of sums
+/// is the same on every GPU.
+inline constexpr std::int64_t kWeightGradMultiprocessors = 132;
+/// A worker has at least so many tokens' work of a tile that others share.
 inline constexpr std::int64_t kWeightGradSplitTokens = 1024;
-/// Parts start at multiples of this many tokens, the depth of a step.
-inline constexpr std::int64_t kWeightGradTokenGrain = 32;
+
+/// Blocks that one multiprocessor holds, and tokens of one step.
+constexpr std::int64_t weight_grad_blocks_per_sm(WeightGradTile tile) {
+  return tile == WeightGradTile::kLarge ? 2 : 4;
+}
+constexpr std::int64_t weight_grad_depth(Element in) { return in == Element::kFloat32 ? 16 : 32; }
+
+/// Time that a division takes, in steps of a block that shares its multiprocessor. Of the numbers
+/// in it none is measured; they are reasoned from clocks of instructions and bytes.
+constexpr double weight_grad_time(const WeightGradDivision& division, std::int64_t examples,
+                                  std::int64_t slots) {
+  constexpr double kTileCost = 2;     // filling the pipeline, storing the tile
+  constexpr double kPartCost = 5;     // storing a part, adding it up
+  constexpr double kAloneCost = 0.8;  // a step of a block that shares with nobody
+  const auto workers = static_cast<double>(division.workers);
+  const auto tiles = static_cast<double>(division.tiles);
+  const bool whole = division.tiles % division.workers == 0;
+  // A worker's parts: one where all share tiles evenly, two at most.
+  const double parts = whole ? 0
+                       : division.workers % division.tiles == 0
+                           ? 1
+                           : std::min(2.0, 1 + tiles / workers);
+  const double one = tiles / workers * (division.steps + kTileCost) + parts * kPartCost;
+  const std::int64_t blocks = examples * division.workers, rest = blocks % slots;
+  // The last wave, where it leaves half of the places empty, has multiprocessors to itself.
+  const double last = rest == 0 ? 0 : rest * 2 <= slots ? kAloneCost : 1;
+  return (static_cast<double>(blocks / slots) + last) * one;
+}
+
+/// The fastest of: a worker for each tile, as many as fill the GPU once, and twice. What comes
+/// later takes more memory, and has to be worth it.
+constexpr WeightGradDivision divide_weight_grad(std::int64_t tiles, std::int64_t tokens,
+                                                std::int64_t steps, std::int64_t examples,
+                                                std::int64_t slots) {
+  // What does not fit is refused before a launch; here it must only not overflow.
+  const auto as_int = [](std::int64_t n) {
+    return static_cast<std::int32_t>(std::min<std::int64_t>(n, 1 << 30));
+  };
+  const std::int64_t most = std::max(tiles, tiles * tokens / kWeightGradSplitTokens);
+  WeightGradDivision best = WeightGradDivision::of(as_int(tiles), as_int(steps), as_int(tiles));
+  double fastest = weight_grad_time(best, examples, slots);
+  constexpr std::int64_t kMostWaves = 2;  // parts take memory: 64 KiB each
+  for (std::int64_t waves = 1; waves <= kMostWaves; ++waves) {
+    const auto division =
+        WeightGradDivision::of(best.tiles, best.steps,
+                               as_int(std::clamp<std::int64_t>(waves * slots / examples, 1, most)));
+    const double time = weight_grad_time(division, examples, slots);
+    if (time < 0.97 * fastest) {
+      fastest = time;
+      best = division;
+    }
+  }
+  return best;
+}
+
+/// Most workers that share a tile.
+constexpr std::int64_t workers_of_a_tile(const WeightGradDivision& division) {
+  if (division.tiles % division.workers == 0) return 1;
+  std::int64_t most = 1, sharing = 0;
+  std::int32_t last_tile = -1;
+  for (std::int32_t worker = 0; worker < division.workers; ++worker) {
+    const std::int32_t begin = division.begin(worker), end = division.begin(worker + 1);
+    if (begin == end) continue;
+    sharing = begin / division.steps == last_tile ? sharing + 1 : 1;
+    most = std::max(most, sharing);
+    const std::int32_t tile = (end - 1) / division.steps;
+    if (tile != begin / division.steps) sharing = 1;
+    last_tile = tile;
+  }
+  return most;
+}
 
 constexpr WeightGradPlan plan_weight_grad(const ConvShape& shape, Element in) {
   const std::int64_t packet = 16 / element_size(in);
@@ -87,16 +187,13 @@ constexpr WeightGradPlan plan_weight_grad(const ConvShape& shape, Element in) {
   }
   plan.row_tiles = up(rows, plan.tile_rows);
   plan.column_tiles = up(columns, plan.tile_columns);
-  const std::int64_t examples =
-      shape.planned_examples > 0 ? shape.planned_examples : shape.examples;
-  const std::int64_t blocks =
-      std::max<std::int64_t>(1, examples * plan.row_tiles * plan.column_tiles);
-  const std::int64_t wanted =
-      std::clamp<std::int64_t>(shape.tokens() / kWeightGradSplitTokens, 1,
-                               std::max<std::int64_t>(1, kWeightGradBlocks / blocks));
-  plan.tokens_per_split =
-      up(up(shape.tokens(), wanted), kWeightGradTokenGrain) * kWeightGradTokenGrain;
-  plan.splits = up(shape.tokens(), plan.tokens_per_split);
+  const std::int64_t examples = std::max<std::int64_t>(
+      1, shape.planned_examples > 0 ? shape.planned_examples : shape.examples);
+  plan.division = divide_weight_grad(
+      std::max<std::int64_t>(1, plan.tiles()), shape.tokens(),
+      std::max<std::int64_t>(1, up(shape.tokens(), weight_grad_depth(in))), examples,
+      kWeightGradMultiprocessors * weight_grad_blocks_per_sm(plan.tile));
+  plan.splits = workers_of_a_tile(plan.division);
   return plan;
 }
 

@@ -25,6 +25,17 @@ SFUMATO_DEVICE std::uint16_t bfloat16_of(float value) {
   return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
+/// Two neighbours in memory, the first in the low half.
+SFUMATO_DEVICE std::uint32_t bfloat16_pair(float first, float second) {
+#if defined(__CUDA_ARCH__)
+  std::uint32_t pair;  // one instruction; a NaN stays one, without its payload
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+#else
+  return bfloat16_of(first) | static_cast<std::uint32_t>(bfloat16_of(second)) << 16;
+#endif
+}
+
 SFUMATO_DEVICE float load_as_float(const float* place) { return *place; }
 SFUMATO_DEVICE float load_as_float(const std::uint16_t* place) {
   return float_of_bits(static_cast<std::uint32_t>(*place) << 16);

@@ -1,8 +1,8 @@
 #pragma once
-// The matrix product of conv_weight_grad.cu: one block makes one tile [kTileRows output channels,
-// kTileColumns (tap, input channel)] of one example's gradient, grad = dy^T unfold(x), the
-// reduction running over tokens. kStages tiles of both operands are under way from memory at any
-// time; inside of a step fragments of the next instructions are read while the present ones
+// The matrix product of conv_weight_grad.cu: a block makes tiles [kTileRows output channels,
+// kTileColumns (tap, input channel)] of one example's gradient, grad = dy^T unfold(x), or parts of
+// them, the reduction running over tokens. kStages tiles of both operands are under way from memory
+// at any time; inside of a step fragments of the next instructions are read while the present ones
 // compute.
 #include <cuda_runtime.h>
 
@@ -10,8 +10,8 @@
 #include <type_traits>
 
 #include "kernels/device/bfloat16.cuh"
-#include "kernels/device/reduce.cuh"
 #include "kernels/device/tensor_core.cuh"
+#include "kernels/device/weight_grad_finish.cuh"
 #include "kernels/device/weight_grad_load.cuh"
 
 namespace sfumato::device {
@@ -151,23 +151,20 @@ class BiasSum {
     for (int i = 0; i < kPerThread; ++i) sums_[i] += step[i];
   }
 
-  /// Stores the tile's part and returns the square of what this thread stored. All threads call it;
+  /// The sum of row `threadIdx.x` of the tile, in the threads that have one. All threads call it;
   /// `shared` is free room, free again on return.
-  __device__ __forceinline__ double store(float* bias, int first_row, int rows, float* shared) {
+  __device__ __forceinline__ float of_row(float* shared) {
     SFUMATO_UNROLL
     for (int i = 0; i < kPerThread; ++i)
       shared[group() * Config::kTileRows + column() + i] = sums_[i];
     __syncthreads();
     const int mine = static_cast<int>(threadIdx.x);
-    double square = 0;
-    if (mine < Config::kTileRows && first_row + mine < rows) {
-      float sum = 0;
+    float sum = 0;
+    if (mine < Config::kTileRows) {
       for (int g = 0; g < kGroups; ++g) sum += shared[g * Config::kTileRows + mine];
-      bias[first_row + mine] = sum;
-      square = double{sum} * double{sum};
     }
     __syncthreads();
-    return square;
+    return sum;
   }
 
  private:
@@ -180,126 +177,27 @@ class BiasSum {
   float sums_[kPerThread] = {};
 };
 
-/// Two neighbours of one row: as one access where the row permits it.
-__device__ __forceinline__ void store_pair(float* to, float (&values)[2], bool both, bool aligned) {
-  if (both && aligned) {
-    *reinterpret_cast<float2*>(to) = make_float2(values[0], values[1]);
-  } else {
-    to[0] = values[0];
-    if (both) to[1] = values[1];
-  }
-}
-__device__ __forceinline__ void store_pair(std::uint16_t* to, float (&values)[2], bool both,
-                                           bool aligned) {
-  const std::uint16_t low = bfloat16_of(values[0]), high = bfloat16_of(values[1]);
-  values[0] = load_as_float(&low);
-  values[1] = load_as_float(&high);
-  if (both && aligned) {
-    *reinterpret_cast<std::uint32_t*>(to) = low | static_cast<std::uint32_t>(high) << 16;
-  } else {
-    to[0] = low;
-    if (both) to[1] = high;
-  }
-}
-
-/// Stores a lane's part of the tile as `Out` (null: nothing) and returns the sum of the squares of
-/// the values as stored.
-template <class Config, class Out>
-__device__ __forceinline__ double store_tile(
-    float (&sums)[Config::kRowBlocks][Config::kColumnBlocks][4], Out* grad,
-    const WeightGradArguments& a, int row, int column) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const bool aligned = a.columns % 2 == 0;
-  double squares = 0;
-  SFUMATO_UNROLL
-  for (int i = 0; i < Config::kRowBlocks; ++i) {
-    SFUMATO_UNROLL
-    for (int side = 0; side < 2; ++side) {
-      const int p = row + i * 16 + side * 8 + lane / 4;
-      if (p >= a.rows) continue;
-      SFUMATO_UNROLL
-      for (int j = 0; j < Config::kColumnBlocks; ++j) {
-        const int n = column + j * 8 + lane % 4 * 2;
-        if (n >= a.columns) continue;
-        const bool both = n + 1 < a.columns;
-        float values[2] = {sums[i][j][side * 2], sums[i][j][side * 2 + 1]};
-        if (grad != nullptr)
-          store_pair(grad + std::int64_t{p} * a.columns + n, values, both, aligned);
-        squares += double{values[0]} * double{values[0]};
-        if (both) squares += double{values[1]} * double{values[1]};
-      }
-    }
-  }
-  return squares;
-}
-
-/// What a block makes, in tiles and elements. Slots are examples, once for every part of the
-/// tokens.
-struct TilePlace {
-  int slot, row, column;      // of the tile
-  int warp_row, warp_column;  // of the warp, inside of it
-};
-
-/// Stores the tile and, in the first column tile, the bias, with the sums of their squares.
-/// `shared` is free room.
-template <class Config>
-__device__ __forceinline__ void finish_tile(
-    float (&sums)[Config::kRowBlocks][Config::kColumnBlocks][4], BiasSum<Config>& bias,
-    const WeightGradArguments& a, const TilePlace& at, void* shared) {
-  if (a.bias != nullptr && at.column == 0) {
-    const double square = bias.store(a.bias + std::int64_t{at.slot} * a.rows, at.row, a.rows,
-                                     static_cast<float*>(shared));
-    if (a.bias_norms != nullptr) {
-      const double sum = block_sum(square, static_cast<double*>(shared));
-      if (threadIdx.x == 0)
-        a.bias_norms[std::int64_t{at.slot} * a.row_tiles + at.row / Config::kTileRows] = sum;
-    }
-  }
-  const std::int64_t start = std::int64_t{at.slot} * a.rows * a.columns;
-  const int row = at.row + at.warp_row, column = at.column + at.warp_column;
-  double squares;
-  if (a.grad == nullptr)
-    squares = store_tile<Config, float>(sums, nullptr, a, row, column);
-  else if (a.bfloat16_out)
-    squares = store_tile<Config>(sums, static_cast<std::uint16_t*>(a.grad) + start, a, row, column);
-  else
-    squares = store_tile<Config>(sums, static_cast<float*>(a.grad) + start, a, row, column);
-  if (a.norms == nullptr) return;
-  const double sum = block_sum(squares, static_cast<double*>(shared));
-  if (threadIdx.x == 0) a.norms[blockIdx.x] = sum;
-}
-
-/// Block (slot, row tile, column tile), the last running fastest.
+/// Steps [at.begin, at.end) of one tile, multiplied into `sums`, which start at zero; `bias` gets
+/// the sums of dy, of row threadIdx.x, in tiles of the first column. `stages` is free again on
+/// return.
 template <class Config, bool kWidePixels, bool kWideSlopes>
-__global__ void __launch_bounds__(kWeightGradThreads, Config::kBlocksPerSm)
-    weight_grad_kernel(const WeightGradArguments a) {
+__device__ __forceinline__ void multiply_part(
+    float (&sums)[Config::kRowBlocks][Config::kColumnBlocks][4], float& bias,
+    const WeightGradArguments& a, const TilePart& at, typename Config::T* stages) {
   using T = typename Config::T;
-  T* stages = shared_memory<T>();
-  const int tiles = a.row_tiles * a.column_tiles;
-  const int slot = static_cast<int>(blockIdx.x) / tiles;
-  const int tile = static_cast<int>(blockIdx.x) % tiles;
-  const int row = tile / a.column_tiles * Config::kTileRows;
-  const int column = tile % a.column_tiles * Config::kTileColumns;
-  const int example = slot % a.examples;
-  const int begin = slot / a.examples * a.tokens_per_split;
-  const int rest = a.tokens - begin;
-  const int count = rest < a.tokens_per_split ? rest : a.tokens_per_split;
-  const int steps = (count + Config::kDepth - 1) / Config::kDepth;
-  SlopeLoader<T, Config::kTileRows, kWideSlopes> slopes(a, example, row, begin, begin + count);
-  PixelLoader<T, Config::kTileColumns, kWidePixels> pixels(a, example, column, begin,
-                                                           begin + count);
+  const int begin = at.begin * Config::kDepth, whole = at.end * Config::kDepth;
+  const int end = whole < a.tokens ? whole : a.tokens;
+  const int steps = at.end - at.begin;
+  SlopeLoader<T, Config::kTileRows, kWideSlopes> slopes(a, at.example, at.row, begin, end);
+  PixelLoader<T, Config::kTileColumns, kWidePixels> pixels(a, at.example, at.column, begin, end);
   const auto load = [&](int stage) {
     T* to = stages + stage * Config::kStageElements;
     slopes.copy(a, to);
     pixels.copy(a, to + Config::kSlopeElements);
   };
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int warp_row = warp / Config::kWarpsAcross * Config::kWarpRows;
-  const int warp_column = warp % Config::kWarpsAcross * Config::kWarpColumns;
-  const bool sums_bias = a.bias != nullptr && column == 0;
-  float sums[Config::kRowBlocks][Config::kColumnBlocks][4] = {};
-  BiasSum<Config> bias;
-  const OperandPlaces<Config> places(warp_row, warp_column);
+  const bool sums_bias = a.bias != nullptr && at.column == 0;
+  BiasSum<Config> bias_sum;
+  const OperandPlaces<Config> places(warp_row<Config>(), warp_column<Config>());
 
   SFUMATO_UNROLL
   for (int stage = 0; stage < Config::kStages - 1; ++stage) {
@@ -319,13 +217,39 @@ __global__ void __launch_bounds__(kWeightGradThreads, Config::kBlocksPerSm)
     load_operands<Config>(operands[1], places, slope_tile, pixel_tile, 1);
     multiply<Config>(sums, operands[0]);
     multiply<Config>(sums, operands[1]);
-    if (sums_bias) bias.add(slope_tile);
+    if (sums_bias) bias_sum.add(slope_tile);
     reading = reading + 1 == Config::kStages ? 0 : reading + 1;
     writing = writing + 1 == Config::kStages ? 0 : writing + 1;
   }
   async_wait<0>();
   __syncthreads();
-  finish_tile<Config>(sums, bias, a, {slot, row, column, warp_row, warp_column}, stages);
+  bias = sums_bias ? bias_sum.of_row(reinterpret_cast<float*>(stages)) : 0.0f;
+}
+
+/// Block (example, worker), the worker running fastest: one tile after the other of the worker's
+/// share of steps.
+template <class Config, bool kWidePixels, bool kWideSlopes>
+__global__ void __launch_bounds__(kWeightGradThreads, Config::kBlocksPerSm)
+    weight_grad_kernel(const WeightGradArguments a) {
+  using T = typename Config::T;
+  T* stages = shared_memory<T>();
+  const WeightGradDivision& d = a.division;
+  TilePart at;
+  at.example = static_cast<int>(blockIdx.x) / d.workers;
+  at.worker = static_cast<int>(blockIdx.x) % d.workers;
+  const int end = d.begin(at.worker + 1);
+  for (int step = d.begin(at.worker); step < end; step += at.end - at.begin) {
+    at.tile = step / d.steps;
+    at.row = at.tile / a.column_tiles * Config::kTileRows;
+    at.column = at.tile % a.column_tiles * Config::kTileColumns;
+    at.begin = step - at.tile * d.steps;
+    at.end = end - step + at.begin < d.steps ? end - step + at.begin : d.steps;
+    float sums[Config::kRowBlocks][Config::kColumnBlocks][4] = {};
+    float bias;
+    multiply_part<Config, kWidePixels, kWideSlopes>(sums, bias, a, at, stages);
+    if (at.end - at.begin == d.steps || join_parts<Config>(sums, bias, a, at, stages))
+      finish_tile<Config, kWidePixels>(sums, bias, a, at, stages);
+  }
 }
 
 }  // namespace sfumato::device

@@ -9,6 +9,7 @@
 
 #include "kernels/device/async_copy.cuh"
 #include "kernels/device/macros.cuh"
+#include "kernels/weight_grad_plan.h"
 
 namespace sfumato::device {
 
@@ -26,15 +27,23 @@ struct TokenWalk {
 struct WeightGradArguments {
   const void* x;
   const void* dy;
-  void* grad;          // [slots, rows, columns], slot = split * examples + example; or null
-  float* bias;         // [slots, rows] or null
-  double* norms;       // [slots, row_tiles * column_tiles] or null
-  double* bias_norms;  // [slots, row_tiles] or null
+  void* grad;                 // [examples, rows, columns] or null
+  float* bias;                // [examples, rows] or null
+  double* squared_norm;       // [examples] or null
+  double* bias_squared_norm;  // [examples] or null
+  // Workspace; weight_grad_plan.h says how much.
+  std::uint32_t* arrived;         // [examples, tiles]: steps of a tile that its parts have
+  std::uint32_t* finished;        // [examples]: tiles
+  double* norms;                  // [examples, tiles]
+  double* bias_norms;             // [examples, row_tiles]
+  float* parts;                   // [examples, 2 workers, tile rows * tile columns]
+  float* bias_parts;              // [examples, 2 workers, tile rows]
   std::int64_t example_elements;  // of x
-  int examples, rows, columns, channels, tokens, tokens_per_split;
+  int rows, columns, channels, tokens;
   int height, width, out_height, out_width, kernel_width;
   int stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x;
   int row_tiles, column_tiles;
+  WeightGradDivision division;
   bool bfloat16_out;
   TokenWalk walk;
 };

@@ -143,7 +143,7 @@ void compare_with_twin(const ConvShape& shape, Element in, Element out, std::uin
         emulation::expect_close(actual.bias, expected.bias, shape.examples, 2e-5,
                                 Element::kFloat32);
         emulation::expect_norms_as_stored(actual, shape.examples, shape.weights(),
-                                          shape.out_channels);
+                                          shape.out_channels, emulation::kSquaresShare);
         if (schedule == 0) first = actual.grad;
         EXPECT_TRUE(emulation::all_same_bits(actual.grad, first));
       },
@@ -243,6 +243,155 @@ TEST(EmulatedConvWeightGrad, SumsExactlyRepresentableProductsExactly) {
       EXPECT_TRUE(emulation::all_near(actual.norm, expected.norm, 1e-13, 0));
       EXPECT_TRUE(emulation::all_near(actual.bias_norm, expected.bias_norm, 1e-13, 0));
     }
+}
+
+/// A few of many examples: fewer workers than tiles and more, tiles that two to four workers share.
+/// The number of `planned` examples is what decides.
+struct DivisionCase {
+  std::int64_t size, channels, out_channels, kernel, draws, planned;
+  std::int32_t tiles, workers;
+  std::int64_t splits;
+};
+std::vector<DivisionCase> division_cases() {
+  return {{16, 16, 200, 3, 4, 70, 4, 3, 2},  // a tile and a third each
+          {32, 8, 72, 3, 4, 133, 1, 3, 3},   // one tile for three
+          {32, 8, 40, 3, 4, 70, 2, 7, 4},    // parts that end inside of a tile on both sides
+          {32, 8, 40, 3, 4, 151, 2, 3, 2},  // a worker with the end of one and the start of another
+          {32, 16, 120, 3, 3, 89, 2, 5, 3}};
+}
+ConvShape shape_of(const DivisionCase& c, std::int64_t examples) {
+  ConvShape s;
+  s.examples = examples;
+  s.planned_examples = c.planned;
+  s.draws = c.draws;
+  s.height = s.width = c.size;
+  s.channels = c.channels;
+  s.out_channels = c.out_channels;
+  s.kernel = {c.kernel, c.kernel};
+  s.padding = {c.kernel / 2, c.kernel / 2};
+  return completed(s);
+}
+
+TEST(EmulatedConvWeightGrad, SumsExactlyHoweverTheWorkIsDivided) {
+  for (const DivisionCase& c : division_cases()) {
+    const ConvShape shape = shape_of(c, 1);
+    SCOPED_TRACE(text(shape) + " planned for " + std::to_string(c.planned));
+    for (const Element in : {Element::kBfloat16, Element::kFloat32}) {
+      const WeightGradPlan plan = plan_weight_grad(shape, in);
+      EXPECT_EQ(plan.division.tiles, c.tiles);
+      EXPECT_EQ(plan.division.workers, c.workers);
+      EXPECT_EQ(plan.splits, c.splits);
+    }
+    auto x = random_x(shape, 91), dy = random_dy(shape, 91);
+    for (float& v : x) v = std::round(v * 2);
+    for (float& v : dy) v = std::round(v * 2);
+    const auto expected = run_twin(x, dy, Element::kBfloat16, Element::kFloat32, shape);
+    // Schedules change the order of blocks, and with it who comes last at a tile.
+    for_each_schedule(
+        [&](std::uint64_t) {
+          const auto actual = run_kernel(x, dy, Element::kBfloat16, Element::kFloat32, shape);
+          EXPECT_TRUE(emulation::all_near(actual.grad, expected.grad, 0, 0));
+          EXPECT_TRUE(emulation::all_near(actual.bias, expected.bias, 0, 0));
+          EXPECT_TRUE(emulation::all_near(actual.norm, expected.norm, emulation::kSquaresShare, 0));
+          EXPECT_TRUE(emulation::all_near(actual.bias_norm, expected.bias_norm, 1e-13, 0));
+        },
+        2);
+  }
+}
+
+TEST(EmulatedConvWeightGrad, TheOrderOfBlocksDoesNotReachTheBits) {
+  const ConvShape shape = shape_of(division_cases()[2], 2);  // sums of four parts
+  const auto x = random_x(shape, 92), dy = random_dy(shape, 92);
+  WeightGradOutputs first;
+  for_each_schedule(
+      [&](std::uint64_t schedule) {
+        const auto actual = run_kernel(x, dy, Element::kBfloat16, Element::kFloat32, shape);
+        if (schedule == 0) first = actual;
+        EXPECT_TRUE(emulation::all_same_bits(actual.grad, first.grad));
+        EXPECT_TRUE(emulation::all_same_bits(actual.bias, first.bias));
+        EXPECT_EQ(actual.norm, first.norm);
+        EXPECT_EQ(actual.bias_norm, first.bias_norm);
+      },
+      4);
+}
+
+TEST(EmulatedConvWeightGrad, APartOfABatchHasTheBatchsBits) {
+  for (const std::size_t which : {std::size_t{0}, std::size_t{2}}) {
+    const ConvShape all = shape_of(division_cases()[which], 3);
+    const auto x = random_x(all, 93), dy = random_dy(all, 93);
+    const auto together = run_kernel(x, dy, Element::kBfloat16, Element::kFloat32, all);
+    ConvShape last = all;
+    last.examples = 1;
+    const auto part = [](const std::vector<float>& values) {
+      return std::vector<float>(values.end() - static_cast<std::ptrdiff_t>(values.size() / 3),
+                                values.end());
+    };
+    const auto alone = run_kernel(part(x), part(dy), Element::kBfloat16, Element::kFloat32, last);
+    EXPECT_TRUE(emulation::all_same_bits(alone.grad, part(together.grad)));
+    EXPECT_TRUE(emulation::all_same_bits(alone.bias, part(together.bias)));
+    EXPECT_EQ(alone.norm[0], together.norm[2]);
+    EXPECT_EQ(alone.bias_norm[0], together.bias_norm[2]);
+  }
+}
+
+TEST(EmulatedConvWeightGrad, NormsOfEverySizeAreThoseOfTheGradient) {
+  // From values whose squares are subnormal in float32, or nothing at all, to those whose squares
+  // overflow it.
+  ConvShape shape = tile_cases()[3].shape;  // one token: a gradient is one product
+  for (const Element in : {Element::kFloat32, Element::kBfloat16})
+    for (const float scale :
+         {0x1p-60f, 0x1p-35f, 0x1p-31f, 0x1p-15f, 1.0f, 0x1p30f, 0x1p33f, 0x1p60f}) {
+      SCOPED_TRACE(scale);
+      auto x = random_x(shape, 94), dy = random_dy(shape, 94);
+      for (float& v : x) v *= scale;
+      for (float& v : dy) v *= scale;
+      const auto actual = run_kernel(x, dy, in, Element::kFloat32, shape);
+      emulation::expect_norms_as_stored(actual, shape.examples, shape.weights(), shape.out_channels,
+                                        emulation::kSquaresShare);
+    }
+}
+
+TEST(WeightGradDivision, CoversEveryStepOnceInPartsThatAreNotShort) {
+  for (const std::int32_t tiles : {1, 2, 3, 9, 36, 72})
+    for (const std::int32_t steps : {1, 3, 4, 5, 7, 8, 9, 64, 256})
+      for (std::int32_t workers = 1; workers <= 2 * tiles + 5; ++workers) {
+        const auto division = WeightGradDivision::of(tiles, steps, workers);
+        ASSERT_EQ(division.begin(0), 0);
+        ASSERT_EQ(division.begin(workers), tiles * steps);
+        for (std::int32_t worker = 0; worker < workers; ++worker) {
+          const std::int32_t begin = division.begin(worker), end = division.begin(worker + 1);
+          ASSERT_LE(begin, end);
+          ASSERT_TRUE(begin % steps == 0 || begin % steps >= WeightGradDivision::kFewestSteps);
+          ASSERT_TRUE(begin % steps == 0 ||
+                      steps - begin % steps >= WeightGradDivision::kFewestSteps);
+          // Nobody has more than his share but for what the rounding moved.
+          ASSERT_LE(end - begin,
+                    tiles * steps / workers + 1 + 2 * WeightGradDivision::kFewestSteps);
+        }
+      }
+}
+
+TEST(WeightGradPlan, FillsTheMultiprocessorsOfTheNetworkItIsMadeFor) {
+  // google/ddpm-cifar10-32 with 16 images of 8 draws: 16 workers an example are 256 of 264 places.
+  struct Row {
+    std::int64_t size, channels, out_channels, kernel;
+    std::int32_t tiles, workers;
+  };
+  for (const Row& row :
+       {Row{32, 128, 128, 3, 9, 16}, Row{32, 256, 128, 3, 18, 16}, Row{32, 256, 256, 3, 36, 16},
+        Row{16, 256, 256, 3, 36, 16}, Row{16, 256, 256, 1, 4, 8}, Row{4, 256, 256, 3, 36, 36}}) {
+    ConvShape s;
+    s.examples = 16;
+    s.draws = 8;
+    s.height = s.width = row.size;
+    s.channels = row.channels;
+    s.out_channels = row.out_channels;
+    s.kernel = {row.kernel, row.kernel};
+    s.padding = {row.kernel / 2, row.kernel / 2};
+    const WeightGradPlan plan = plan_weight_grad(completed(s), Element::kBfloat16);
+    EXPECT_EQ(plan.division.tiles, row.tiles) << row.size << " " << row.channels;
+    EXPECT_EQ(plan.division.workers, row.workers) << row.size << " " << row.channels;
+  }
 }
 
 TEST(EmulatedConvWeightGrad, EveryOutputMayBeLeftOut) {

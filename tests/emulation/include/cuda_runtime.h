@@ -198,6 +198,18 @@ T __ldg(const T* place) {
   return *place;
 }
 
+/// Past the first-level cache, which is not coherent between blocks.
+template <class T>
+T __ldcg(const T* place) {
+  return *place;
+}
+/// Blocks run one after another: nothing comes in between.
+inline unsigned atomicAdd(unsigned* place, unsigned value) {
+  const unsigned before = *place;
+  *place += value;
+  return before;
+}
+
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
