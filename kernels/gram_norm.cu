@@ -315,7 +315,7 @@ int launch_gram_norm_conv(const void* x, const void* dy, Element in, const ConvS
   const std::int64_t x_rows = shape.examples * shape.draws * shape.height * shape.width;
   const std::int64_t dy_rows = shape.examples * shape.tokens();
   const Geometry geometry = {device_shape(shape),
-                             plan_gram_norm(shape, in),
+                             plan_gram_norm(shape, in, device::most_shared_bytes()),
                              gram_entry_error(in, shape.channels, shape.taps()),
                              gram_entry_underflow(shape.channels, shape.taps()),
                              gram_entry_error(in, shape.out_channels, 1),

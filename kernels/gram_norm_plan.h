@@ -18,8 +18,8 @@ struct GramPlan {
   std::int32_t chunk_height = 1, chunk_width = 1;
   std::int64_t step_y = 1, step_x = 1;
   std::int32_t halo_height = 1, halo_width = 1;
-  std::int32_t gram_stride = 0;  ///< floats from one row of the halo's Gram matrix to the next
-  std::int32_t shared_bytes = 0;
+  std::int32_t gram_stride = 0;   ///< floats from one row of the halo's Gram matrix to the next
+  std::int32_t shared_bytes = 0;  ///< that a block asks for
   std::int64_t blocks_draws = 1, blocks_height = 1, blocks_width = 1;  ///< tiles of an example
   double operations = 0;  ///< floating point, per example
 
@@ -51,8 +51,15 @@ constexpr int gram_table_bytes(int tile, int halo) {
   return 2 * tile * (3 * 8 + 4) + 2 * halo * 8 + 32 * 8;
 }
 
-/// The cheapest division by a rough count of time. Depends on the shape of an example, not on how
-/// many there are: an example's result is the same in every batch.
-GramPlan plan_gram_norm(const ConvShape& shape, Element in);
+/// Shared memory of a block that every device of compute capability 8.0 or later has, and what
+/// plans for larger ones use at most.
+inline constexpr std::int64_t kGramSharedBytes = 99 << 10, kGramLargeSharedBytes = 160 << 10;
+
+/// The cheapest division by a rough count of time, for a device whose blocks may have
+/// `most_shared_bytes`: there are two kinds, those with kGramLargeSharedBytes and those without.
+/// Depends on the shape of an example, not on how many there are: an example's result is the same
+/// in every batch, and on every device of a kind.
+GramPlan plan_gram_norm(const ConvShape& shape, Element in,
+                        std::int64_t most_shared_bytes = kGramLargeSharedBytes);
 
 }  // namespace sfumato

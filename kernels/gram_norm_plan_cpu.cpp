@@ -10,9 +10,14 @@
 namespace sfumato {
 namespace {
 
-/// The most shared memory for a block: what compute capability 8.0 has; and for small tiles half of
-/// what 9.0 has, so that two blocks share a multiprocessor.
-constexpr std::int64_t kMostShared[2] = {113 << 10, 160 << 10};
+/// The most shared memory for a block with tiles of 64: half of what 9.0 has, so that two blocks
+/// share a multiprocessor.
+constexpr std::int64_t kSmallTileSharedBytes = 113 << 10;
+
+std::int64_t most_for(std::int32_t tile, std::int64_t most_shared_bytes) {
+  if (most_shared_bytes < kGramLargeSharedBytes) return kGramSharedBytes;
+  return tile == 128 ? kGramLargeSharedBytes : kSmallTileSharedBytes;
+}
 
 /// Rough costs in multiply-adds, those of bfloat16 counted as tensor cores' and those of float32 as
 /// ordinary ones: an element from the L2 cache, a Gram entry from shared memory for one tap, the
@@ -66,7 +71,7 @@ std::int64_t shared_bytes_of(const GramPlan& plan, Element in) {
 /// Whether the halo's Gram matrix fits for this chunk of taps; sets what follows from it. One tap
 /// always does.
 bool set_chunk(GramPlan& plan, std::int64_t height, std::int64_t width, const ConvShape& shape,
-               Element in) {
+               Element in, std::int64_t most_shared_bytes) {
   if (height > kTooMany || width > kTooMany) return false;
   plan.chunk_height = static_cast<std::int32_t>(height);
   plan.chunk_width = static_cast<std::int32_t>(width);
@@ -76,7 +81,7 @@ bool set_chunk(GramPlan& plan, std::int64_t height, std::int64_t width, const Co
   plan.gram_stride = static_cast<std::int32_t>((halo + 7) / 8 * 8 + 4);
   const std::int64_t bytes = shared_bytes_of(plan, in);
   plan.shared_bytes = static_cast<std::int32_t>(bytes);
-  return bytes <= kMostShared[plan.tile == 128];
+  return bytes <= most_for(plan.tile, most_shared_bytes);
 }
 
 /// Rows as multiplied: a part of a tile up to a multiple of 16, as far as warps can leave it out.
@@ -118,13 +123,13 @@ double cost_of(GramPlan& plan, const ConvShape& shape, Element in) {
 
 }  // namespace
 
-GramPlan plan_gram_norm(const ConvShape& shape, Element in) {
+GramPlan plan_gram_norm(const ConvShape& shape, Element in, std::int64_t most_shared_bytes) {
   GramPlan best;
   double lowest = std::numeric_limits<double>::infinity();
   const auto consider_chunks = [&](GramPlan plan) {
     for (std::int64_t height = shape.kernel[0];; height = (height + 1) / 2) {
       for (std::int64_t width = shape.kernel[1];; width = (width + 1) / 2) {
-        if (set_chunk(plan, height, width, shape, in)) {
+        if (set_chunk(plan, height, width, shape, in, most_shared_bytes)) {
           const double cost = cost_of(plan, shape, in);
           if (cost < lowest) {
             lowest = cost;
@@ -165,8 +170,10 @@ std::int64_t workspace_bytes(const ConvShape& shape) {
   if (shape.examples == 0) return 0;
   const std::int64_t x_rows = shape.examples * shape.draws * shape.height * shape.width;
   const std::int64_t dy_rows = shape.examples * shape.tokens();
-  const std::int64_t pairs = std::max(plan_gram_norm(shape, Element::kFloat32).pairs(),
-                                      plan_gram_norm(shape, Element::kBfloat16).pairs());
+  std::int64_t pairs = 0;  // of whichever plan is made
+  for (const Element in : {Element::kFloat32, Element::kBfloat16})
+    for (const std::int64_t shared : {kGramSharedBytes, kGramLargeSharedBytes})
+      pairs = std::max(pairs, plan_gram_norm(shape, in, shared).pairs());
   const std::int64_t scratch =
       std::max(row_squared_norms_workspace_bytes(x_rows, shape.channels),
                row_squared_norms_workspace_bytes(dy_rows, shape.out_channels));

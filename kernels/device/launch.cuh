@@ -31,6 +31,24 @@ inline dim3 blocks(std::int64_t count) {
   return dim3(count > kMost ? 0u : static_cast<unsigned>(count));
 }
 
+/// The most shared memory that a block may ask for on the current device: 99 KiB (compute
+/// capability 8.6, 8.9, 12.0), 163 KiB (8.0) or 227 KiB (9.0, 10.0).
+inline std::int64_t most_shared_bytes() {
+  int device = 0, bytes = 0;
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) !=
+          cudaSuccess)
+    return 0;
+  return bytes;
+}
+
+/// `status`, and where it is a refusal, CUDA forgets it: whoever asks CUDA for the last error next
+/// would take it for his own. (That a kernel died is for everybody to know.)
+inline int refused(cudaError_t status) {
+  if (status != cudaSuccess && status != cudaErrorLaunchFailure) cudaGetLastError();
+  return status;
+}
+
 /// Starts kernel(arguments...) on `stream` (a cudaStream_t) and returns the cudaError_t of doing
 /// so. More than 48 KiB of shared memory are asked for as the architecture demands.
 template <class... Parameters, class... Arguments>
@@ -41,14 +59,14 @@ int launch(void (*kernel)(Parameters...), dim3 grid, int threads, std::size_t sh
     const cudaError_t status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                                     cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                     static_cast<int>(shared_bytes));
-    if (status != cudaSuccess) return status;
+    if (status != cudaSuccess) return refused(status);
   }
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = shared_bytes;
   config.stream = static_cast<cudaStream_t>(stream);
-  return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+  return refused(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
 }
 
 /// Not inlined: their frames, with the copies that a launch makes of its arguments, lie where

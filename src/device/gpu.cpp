@@ -15,6 +15,11 @@ namespace {
 constexpr const char* kPlugin = "libsfumato_cuda.so";
 /// What the plugin exports: a GpuBackend that lives as long as the process, or null with a reason.
 constexpr const char* kEntry = "sfumato_gpu_backend";
+#if defined(SFUMATO_HAVE_CUDA)
+constexpr bool kBuiltWithCuda = true;
+#else
+constexpr bool kBuiltWithCuda = false;
+#endif
 using Entry = const GpuBackend* (*)(const char** reason);
 
 struct Found {
@@ -35,9 +40,13 @@ std::filesystem::path plugin_path() {
 Found load() {
   const std::filesystem::path path = plugin_path();
   if (path.empty())
-    return {nullptr, fmt::format("this build has no {}: build where nvcc of CUDA 12.8 or later is "
-                                 "found (cmake --preset cuda)",
-                                 kPlugin)};
+    return {nullptr,
+            kBuiltWithCuda
+                ? fmt::format("{}, which this build makes, is not beside the program: "
+                              "build again (scripts/build), or move both together",
+                              kPlugin)
+                : std::string("this build was made without CUDA: build again "
+                              "(scripts/build) where nvcc of CUDA 12.8 or later is found")};
   // cuBLAS sums in a fixed order only with workspaces of a fixed size; a user's own choice stands.
   ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
   void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);

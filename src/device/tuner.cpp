@@ -25,19 +25,24 @@ constexpr int kRepeat = 5;
 /// Of this moment: another time there may be more memory, so it never reaches the file.
 constexpr double kDoesNotFit = std::numeric_limits<double>::infinity();
 
-double best_seconds(const GpuBackend& gpu, const std::function<void()>& run) {
+/// `why`: what was said of a way that this GPU or its libraries do not have; memory that ran out
+/// leaves it empty.
+double best_seconds(const GpuBackend& gpu, const std::function<void()>& run, std::string& why) {
   double best = kDoesNotFit;
   try {
     run();  // libraries choose their algorithms, memory is cached
     for (int i = 0; i < kRepeat; ++i) best = std::min(best, gpu.seconds_of(run));
+    return best;
   } catch (const c10::OutOfMemoryError&) {
     gpu.release_cached_memory();
     return kDoesNotFit;
-  } catch (const c10::Error&) {
-    gpu.synchronize();   // throws where the GPU itself is at fault
-    return kDoesNotFit;  // a library without an algorithm for this shape
+  } catch (const c10::Error& error) {  // a library without an algorithm for this shape
+    why = error.what_without_backtrace();
+  } catch (const DeviceError& error) {  // a kernel that this GPU cannot start
+    why = error.what();
   }
-  return best;
+  gpu.synchronize();  // throws where the GPU itself is at fault
+  return kDoesNotFit;
 }
 
 /// "NVIDIA H200" -> "nvidia-h200".
@@ -113,10 +118,17 @@ Tuner::Result Tuner::fastest(const std::string& shape, const std::vector<Candida
   load();
   std::map<std::string, double>& row = known_[shape];
   bool measured = false;
+  std::string why;
   for (const Candidate& candidate : candidates) {
     const auto [found, is_new] = row.emplace(candidate.name, kDoesNotFit);
     if (is_new) {
-      found->second = best_seconds(*gpu, candidate.run);
+      std::string why_not;
+      found->second = best_seconds(*gpu, candidate.run, why_not);
+      if (!why_not.empty()) {
+        why = fmt::format("'{}' by '{}' does not run on this GPU: {}", shape, candidate.name,
+                          why_not);
+        log_warning(why + "; other ways are taken");
+      }
       measured = true;
     }
     result.seconds.push_back(found->second);
@@ -126,6 +138,7 @@ Tuner::Result Tuner::fastest(const std::string& shape, const std::vector<Candida
   if (measured) save();
   if (!std::isfinite(result.seconds[result.fastest])) {
     known_.erase(shape);
+    if (!why.empty()) throw DeviceError(why + "; and no other way is left");
     TORCH_CHECK_WITH(OutOfMemoryError, false, "no way to compute '", shape,
                      "' fits the GPU's memory");
   }

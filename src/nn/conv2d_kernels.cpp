@@ -135,7 +135,10 @@ LayerPlan ConvOnKernels::choose(Tape& tape, LayerWork work, const at::Tensor& x,
   std::vector<LayerCandidate> candidates;
   for (const LayerPlan& plan : plans)
     candidates.push_back({plan, [this, plan, x, output] {
-                            const at::Tensor made_up = at::rand_like(x), dy = at::rand_like(output);
+                            // Laid out as walking back lays its gradients out.
+                            const at::Tensor made_up = at::rand_like(x);
+                            const at::Tensor dy =
+                                at::rand_like(output).contiguous(at::MemoryFormat::ChannelsLast);
                             sum_unclipped(gradients(made_up, dy, plan, false).weight,
                                           weight_.value.detach(), examples_);
                           }});

@@ -1,5 +1,7 @@
 #include "sfumato/nn/module.h"
 
+#include <ATen/ops/empty_like.h>
+
 #include "sfumato/device/kernel_bridge.h"
 
 namespace sfumato {
@@ -36,7 +38,10 @@ void set_trainable(Parameter& parameter, bool trainable) {
 void move_parameters(const std::vector<Parameter*>& parameters, c10::Device device) {
   for (Parameter* parameter : parameters) {
     at::Tensor moved = parameter->value.detach().to(device);
-    if (kernels_for(moved) != nullptr) moved = moved.contiguous(parameter->kernel_layout);
+    // Copied even where it is contiguous in this sense: of one input channel, any strides are, and
+    // libraries read from strides alone that outputs are to be channels last too.
+    if (kernels_for(moved) != nullptr)
+      moved = at::empty_like(moved, moved.options(), parameter->kernel_layout).copy_(moved);
     parameter->value = moved.set_requires_grad(parameter->trainable);
   }
 }

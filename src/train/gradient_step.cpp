@@ -129,7 +129,9 @@ BatchStatistics GradientStep::replay(Recording& recording, const DiffusionBatch&
       recording = {};
       throw;
     } catch (const std::exception& error) {
-      log_warning(fmt::format("steps run without a CUDA graph, which is slower: {}", error.what()));
+      const auto* said = dynamic_cast<const c10::Error*>(&error);  // with a trace of calls
+      log_warning(fmt::format("steps run without a CUDA graph, which is slower: {}",
+                              said != nullptr ? said->what_without_backtrace() : error.what()));
       recording = {};
       recording.examples = batch.target.size(0) / diffusion_.draws;
       recording.failed = true;

@@ -23,13 +23,13 @@ void report_memory(const Config& config, c10::Device device, GradientStep& step,
   report.budget_bytes = memory_budget_bytes(config.performance.memory_budget_gib(), device);
   report.physical_batch = config.performance.physical_batch();
   if (report.physical_batch == 0)
-    report.physical_batch = choose_physical_batch(
-        report.budget_bytes,
-        most_useful_examples(config.diffusion.draws(), config.mechanism.expected_batch_size(),
-                             device),
+    report.physical_batch = physical_batch_for(
+        {config.mechanism.expected_batch_size(), config.mechanism.sample_rate(),
+         config.diffusion.draws()},
+        report.budget_bytes, device,
         [&](int64_t b) { return b == 1 ? report.peak_bytes_one : report.peak_bytes_two; });
-  report.peak_bytes = report.peak_bytes_one + (report.physical_batch - 1) *
-                                                  (report.peak_bytes_two - report.peak_bytes_one);
+  report.peak_bytes = report.peak_bytes_one +
+                      (report.physical_batch - 1) * (report.peak_bytes_two - report.peak_bytes_one);
 }
 
 void report_plan(const Config& config, NetworkReport& report) {

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <vector>
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
@@ -12,6 +14,52 @@
 #include "sfumato/grad/memory_meter.h"
 
 namespace sfumato {
+namespace {
+
+constexpr double kDeviations = 4;  ///< standard deviations beyond which sizes do not count
+
+/// Probabilities of a batch's size: binomial, within some standard deviations of the mean.
+class SizeProbabilities {
+ public:
+  explicit SizeProbabilities(const LogicalBatch& batch) {
+    const double rate = std::clamp(batch.sample_rate, 1e-12, 1.0);
+    // Beyond, sizes hardly vary, and passes are many.
+    const double mean = std::clamp(batch.expected_batch_size, 1.0, 1e6);
+    const double records = std::max(1.0, std::round(mean / rate));
+    const double deviation = std::sqrt(mean * (1 - rate));
+    first_ = std::max<int64_t>(0, std::llround(mean - 2 * kDeviations * deviation));
+    const auto last =
+        static_cast<int64_t>(std::min(records, std::ceil(mean + 2 * kDeviations * deviation + 1)));
+    double sum = 0;
+    for (int64_t n = first_; n <= last; ++n) {
+      const auto size = static_cast<double>(n);
+      const double log_probability =
+          rate >= 1
+              ? (size == records ? 0.0 : -1e9)
+              : std::lgamma(records + 1) - std::lgamma(size + 1) - std::lgamma(records - size + 1) +
+                    size * std::log(rate) + (records - size) * std::log1p(-rate);
+      of_.push_back(std::exp(log_probability));
+      sum += of_.back();
+    }
+    for (double& probability : of_) probability /= sum;
+  }
+
+  /// E[ceil(N / size)].
+  double expected_passes(int64_t size) const {
+    double passes = 0;
+    for (size_t i = 0; i < of_.size(); ++i) {
+      const int64_t n = first_ + static_cast<int64_t>(i);
+      passes += of_[i] * static_cast<double>((n + size - 1) / size);
+    }
+    return passes;
+  }
+
+ private:
+  int64_t first_ = 0;
+  std::vector<double> of_;
+};
+
+}  // namespace
 
 int64_t choose_physical_batch(int64_t budget_bytes, int64_t most,
                               const std::function<int64_t(int64_t)>& peak_bytes) {
@@ -30,9 +78,37 @@ int64_t choose_physical_batch(int64_t budget_bytes, int64_t most,
   }
 }
 
-int64_t most_useful_examples(int64_t draws, double expected_batch_size, c10::Device device) {
-  const int64_t expected = std::llround(std::clamp(expected_batch_size, 1.0, 1e9));
-  return std::clamp<int64_t>((device.is_cuda() ? 4096 : 64) / draws, 1, expected);
+int64_t most_useful_examples(const LogicalBatch& batch, c10::Device device) {
+  const double expected = std::clamp(batch.expected_batch_size, 1.0, 1e9);
+  const double hardly_ever =
+      expected + kDeviations * std::sqrt(expected * std::max(0.0, 1 - batch.sample_rate));
+  return std::clamp<int64_t>((device.is_cuda() ? 4096 : 64) / batch.draws, 1,
+                             std::llround(hardly_ever));
+}
+
+int64_t cheapest_physical_batch(const LogicalBatch& batch, int64_t most, double overhead) {
+  const SizeProbabilities sizes(batch);
+  int64_t best = 1;
+  double least = std::numeric_limits<double>::infinity();
+  for (int64_t size = 1; size <= most; ++size) {
+    const double cost = sizes.expected_passes(size) * (static_cast<double>(size) + overhead);
+    if (cost < least) {
+      least = cost;
+      best = size;
+    }
+  }
+  return best;
+}
+
+double pass_overhead(const LogicalBatch& batch, c10::Device device) {
+  return (device.is_cuda() ? 32.0 : 4.0) / static_cast<double>(batch.draws);
+}
+
+int64_t physical_batch_for(const LogicalBatch& batch, int64_t budget_bytes, c10::Device device,
+                           const std::function<int64_t(int64_t)>& peak_bytes) {
+  return cheapest_physical_batch(
+      batch, choose_physical_batch(budget_bytes, most_useful_examples(batch, device), peak_bytes),
+      pass_overhead(batch, device));
 }
 
 int64_t smaller_physical_batch(int64_t examples) { return (examples + 1) / 2; }

@@ -33,7 +33,8 @@ class TemporaryFolder {
   TemporaryFolder() {
     std::string name = (std::filesystem::temp_directory_path() / "sfumato-bench-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr)
-      throw DeviceError("cannot make a temporary folder " + name + "; set TMPDIR to a folder that "
+      throw DeviceError("cannot make a temporary folder " + name +
+                        "; set TMPDIR to a folder that "
                         "can be written");
     path_ = name;
   }
@@ -86,10 +87,6 @@ std::unique_ptr<UNet2D> network_of(const StepCase& step_case) {
 /// The clock is read when the GPU has nothing left to do.
 void finish(const std::string& device) {
   if (device == "cuda") find_gpu_backend()->synchronize();
-}
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 }  // namespace
@@ -171,6 +168,17 @@ struct StepBenchmark::Parts {
   Optimizer optimizer;
   Ledger ledger;
   int64_t step = 0;
+
+  /// Seconds of one of `steps` calls of work(*this).
+  template <class Work>
+  double seconds_of(int64_t steps, Work work) {
+    finish(device);
+    const auto start = std::chrono::steady_clock::now();
+    for (int64_t i = 0; i < steps; ++i) work(*this);
+    finish(device);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    return seconds.count() / static_cast<double>(steps);
+  }
 };
 
 StepBenchmark::StepBenchmark(const StepCase& step_case, AlgorithmPolicy policy)
@@ -178,46 +186,33 @@ StepBenchmark::StepBenchmark(const StepCase& step_case, AlgorithmPolicy policy)
 
 StepBenchmark::~StepBenchmark() = default;
 
-StepSeconds StepBenchmark::run(StepKind kind) {
-  Parts& p = *parts_;
-  StepSeconds seconds;
-  finish(p.device);
-  const auto start = std::chrono::steady_clock::now();
-  std::optional<NoisyGradient> gradient;
-  if (kind == StepKind::kPrivate) {
-    p.gradients.accumulate_private(p.batch);
-    ClippedSum sum = p.gradients.take_private();
-    finish(p.device);
-    seconds.gradient = seconds_since(start);
-    gradient = NoisyGradient::release(std::move(sum), p.plan.noise_multiplier,
-                                      p.plan.expected_batch_size, p.key,
-                                      p.ledger.charge(p.step++, p.key));
-  } else {
-    p.gradients.accumulate_plain(p.batch);
-    std::vector<at::Tensor> sums = p.gradients.take_plain();
-    finish(p.device);
-    seconds.gradient = seconds_since(start);
-    gradient = NoisyGradient::not_private(std::move(sums), p.plan.expected_batch_size);
-  }
-  p.optimizer.step(*std::move(gradient), kLearningRate);
-  finish(p.device);
-  seconds.update = seconds_since(start) - seconds.gradient;
-  return seconds;
+double StepBenchmark::run(StepKind kind, int64_t steps) {
+  return parts_->seconds_of(steps, [&](Parts& p) {
+    std::optional<NoisyGradient> gradient;
+    if (kind == StepKind::kPrivate) {
+      p.gradients.accumulate_private(p.batch);
+      ClippedSum sum = p.gradients.take_private();
+      gradient = NoisyGradient::release(std::move(sum), p.plan.noise_multiplier,
+                                        p.plan.expected_batch_size, p.key,
+                                        p.ledger.charge(p.step++, p.key));
+    } else {
+      p.gradients.accumulate_plain(p.batch);
+      gradient = NoisyGradient::not_private(p.gradients.take_plain(), p.plan.expected_batch_size);
+    }
+    p.optimizer.step(*std::move(gradient), kLearningRate);
+  });
 }
 
-double StepBenchmark::run_gradient(StepKind kind) {
-  Parts& p = *parts_;
-  finish(p.device);
-  const auto start = std::chrono::steady_clock::now();
-  if (kind == StepKind::kPrivate) {
-    p.gradients.accumulate_private(p.batch);
-    (void)p.gradients.take_private();
-  } else {
-    p.gradients.accumulate_plain(p.batch);
-    (void)p.gradients.take_plain();
-  }
-  finish(p.device);
-  return seconds_since(start);
+double StepBenchmark::run_gradient(StepKind kind, int64_t steps) {
+  return parts_->seconds_of(steps, [&](Parts& p) {
+    if (kind == StepKind::kPrivate) {
+      p.gradients.accumulate_private(p.batch);
+      (void)p.gradients.take_private();
+    } else {
+      p.gradients.accumulate_plain(p.batch);
+      (void)p.gradients.take_plain();
+    }
+  });
 }
 
 int64_t StepBenchmark::parameters() const {

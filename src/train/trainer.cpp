@@ -123,9 +123,9 @@ Training::Training(const Config& config, bool resume)
 void Training::prepare_batches() {
   physical_ = config_.performance.physical_batch();
   if (physical_ == 0) {
-    physical_ = choose_physical_batch(
-        memory_budget_bytes(config_.performance.memory_budget_gib(), device_),
-        most_useful_examples(diffusion_.draws, plan_.expected_batch_size, device_),
+    physical_ = physical_batch_for(
+        {plan_.expected_batch_size, plan_.sample_rate, diffusion_.draws},
+        memory_budget_bytes(config_.performance.memory_budget_gib(), device_), device_,
         [&](int64_t b) { return gradients_.peak_bytes(b, plan_.is_private); });
   }
   log_info(fmt::format("physical batch: {} images of {} draws", physical_, diffusion_.draws));

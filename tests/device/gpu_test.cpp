@@ -1,18 +1,23 @@
 // What only a GPU has: recorded steps, its memory, measured choices, a whole run.
+#include <ATen/core/CachingHostAllocator.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
+#include <gmock/gmock.h>
 
 #include <cmath>
 #include <optional>
+#include <stdexcept>
 
 #include "emulated/layer_cases.h"
 #include "models/probe_network.h"
+#include "sfumato/core/error.h"
 #include "sfumato/device/gpu.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/train/gradient_step.h"
 #include "sfumato/train/optimizer.h"
+#include "support/error_message.h"
 #include "support/temp_folder.h"
 #include "train/tiny_run.h"
 
@@ -244,6 +249,50 @@ TEST_F(Gpu, LayersGiveTheSameBitsTwice) {
       }
     }
   }
+}
+
+TEST_F(Gpu, AFailedRecordingGivesItsMemoryBack) {
+  const GpuBackend& gpu = *find_gpu_backend();
+  at::HostAllocator& pinned = *at::getHostAllocator(at::kCUDA);
+  const auto on_device = at::TensorOptions().dtype(at::kByte).device(here_->device());
+  gpu.release_cached_memory();
+  pinned.empty_cache();
+  const int64_t device_before = gpu.memory().allocated + gpu.memory().cached;
+  const int64_t pinned_before = pinned.get_stats().allocated_bytes.current;
+  const auto fail = [&] {
+    const at::Tensor on_host = at::empty({1 << 20}, at::TensorOptions().pinned_memory(true));
+    const at::Tensor scratch = at::empty({1 << 20}, on_device);
+    throw std::runtime_error("made up by a test");
+  };
+  const auto wait_inside = [&] {
+    const at::Tensor on_host = at::empty({1 << 20}, at::TensorOptions().pinned_memory(true));
+    const at::Tensor scratch = at::empty({1 << 20}, on_device);
+    gpu.synchronize();  // not allowed: the recording cannot be ended
+  };
+  EXPECT_THROW(gpu.record(fail), std::exception);
+  EXPECT_THROW(gpu.record(wait_inside), std::exception);
+  gpu.release_cached_memory();
+  pinned.empty_cache();
+  EXPECT_EQ(gpu.memory().allocated + gpu.memory().cached, device_before);
+  EXPECT_EQ(pinned.get_stats().allocated_bytes.current, pinned_before);
+  at::Tensor counted = at::zeros({1}, on_device);
+  const auto work = gpu.record([&] { counted.add_(1); });
+  work->replay();
+  gpu.synchronize();
+}
+
+TEST_F(Gpu, AWayThatThisGpuDoesNotHaveIsLeftOut) {
+  Tuner tuner(std::filesystem::path{});
+  const auto refuse = [] { throw DeviceError("a kernel could not be started"); };
+  const auto work = [&] { at::zeros({1 << 20}, at::TensorOptions().device(here_->device())); };
+  const Tuner::Result result = tuner.fastest("refused", {{"kernel", refuse}, {"library", work}});
+  EXPECT_EQ(result.fastest, 1u);
+  EXPECT_TRUE(std::isinf(result.seconds.at(0)));
+  EXPECT_THAT(error_message<DeviceError>([&] {
+                tuner.fastest("refused by all", {{"kernel", refuse}, {"other", refuse}});
+              }),
+              ::testing::AllOf(::testing::HasSubstr("refused by all"),
+                               ::testing::HasSubstr("could not be started")));
 }
 
 /// Training from a configuration, as `sfumato train` does it.

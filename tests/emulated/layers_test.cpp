@@ -12,9 +12,8 @@ namespace {
 
 using namespace test;
 
-class LayersOnKernels
-    : public OnKernels,
-      public ::testing::WithParamInterface<std::tuple<LayerRecipe, Precision>> {
+class LayersOnKernels : public OnKernels,
+                        public ::testing::WithParamInterface<std::tuple<LayerRecipe, Precision>> {
  protected:
   LayerRecipe recipe() const { return std::get<0>(GetParam()); }
   Precision precision() const { return std::get<1>(GetParam()); }
@@ -95,12 +94,30 @@ TEST_P(LayersOnKernels, TheNormIsThatOfWhatIsAdded) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, LayersOnKernels,
-    ::testing::Combine(::testing::ValuesIn(layer_recipes()), ::testing::ValuesIn(kPrecisions)),
-    [](const auto& each) {
-      return std::get<0>(each.param).name + "_" + name_of(std::get<1>(each.param));
-    });
+/// Of one channel, any strides are contiguous as channels last, but only the right ones tell a
+/// library to lay its output out so.
+class WeightsOnKernels : public OnKernels {};
+TEST_F(WeightsOnKernels, TellChannelsLastWhateverTheirSizes) {
+  const KernelsServe here;
+  for (const int64_t in : {1, 3, 8})
+    for (const int64_t out : {1, 8}) {
+      Conv2d layer({.in = in, .out = out, .padding = {1, 1}});
+      const at::Tensor before = layer.weight.value.detach().clone();
+      move_parameters(layer.parameters(), here.device());
+      EXPECT_EQ(layer.weight.value.suggest_memory_format(), at::MemoryFormat::ChannelsLast)
+          << in << " to " << out << ": " << layer.weight.value.strides();
+      EXPECT_EQ(distance_on_host({layer.weight.value}, {before}), 0);
+      EXPECT_TRUE(layer.weight.value.is_leaf());
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, LayersOnKernels,
+                         ::testing::Combine(::testing::ValuesIn(layer_recipes()),
+                                            ::testing::ValuesIn(kPrecisions)),
+                         [](const auto& each) {
+                           return std::get<0>(each.param).name + "_" +
+                                  name_of(std::get<1>(each.param));
+                         });
 
 }  // namespace
 }  // namespace sfumato

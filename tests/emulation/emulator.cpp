@@ -103,6 +103,7 @@ class Emulator {
   Statistics statistics;
   std::string error;
   int last_status = cudaSuccess;
+  std::size_t most_shared = kMostSharedMemory;
 
  private:
   int refuse(int status, const std::string& why);
@@ -148,10 +149,10 @@ int Emulator::refuse(int status, const std::string& why) {
 }
 
 int Emulator::allow_shared_memory(const void* kernel, int bytes) {
-  if (bytes < 0 || static_cast<std::size_t>(bytes) > kMostShared)
+  if (bytes < 0 || static_cast<std::size_t>(bytes) > most_shared)
     return refuse(cudaErrorInvalidValue, "cudaFuncSetAttribute: " + std::to_string(bytes) +
                                              " bytes of shared memory, at most " +
-                                             std::to_string(kMostShared) + " are there");
+                                             std::to_string(most_shared) + " are there");
   allowed_[kernel] = static_cast<std::size_t>(bytes);
   return cudaSuccess;
 }
@@ -430,6 +431,8 @@ void Emulator::async_wait(int pending_groups) {
 }  // namespace
 
 void set_schedule(std::uint64_t seed) { emulator().schedule.set_seed(seed); }
+std::size_t most_shared_memory() { return emulator().most_shared; }
+void set_most_shared_memory(std::size_t bytes) { emulator().most_shared = bytes; }
 std::string last_error() { return emulator().error; }
 void clear_error() { emulator().error.clear(); }
 Statistics statistics() { return emulator().statistics; }

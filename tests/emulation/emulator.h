@@ -24,6 +24,12 @@ namespace sfumato::emulation {
 /// and 4, 7, ... some warps.
 void set_schedule(std::uint64_t seed);
 
+/// Shared memory that a block may ask for: as much as compute capability 9.0 and 10.0 have, until
+/// set to less (8.6, 8.9 and 12.0 have 99 KiB).
+inline constexpr std::size_t kMostSharedMemory = 227 << 10;
+std::size_t most_shared_memory();
+void set_most_shared_memory(std::size_t bytes);
+
 /// Why the last launch that failed did so, with block, thread and place in the source; empty if
 /// none failed since the last call of clear_error().
 std::string last_error();

@@ -215,6 +215,12 @@ TEST(EmulatorOfMemory, MoreSharedMemoryMustBeAskedForKernelByKernel) {
   EXPECT_LAUNCHED(device::launch(hungry_kernel<3>, dim3(1), 1, 227 << 10, nullptr, out.data()));
   EXPECT_EQ(device::launch(hungry_kernel<3>, dim3(1), 1, (227 << 10) + 1, nullptr, out.data()),
             cudaErrorInvalidValue);
+  // And says so itself: nobody else comes across the error later.
+  EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+  EXPECT_EQ(device::launch(hungry_kernel<3>, device::blocks(std::int64_t{1} << 31), 1, 0, nullptr,
+                           out.data()),
+            cudaErrorInvalidConfiguration);
+  EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
 }
 
 __global__ void throwing_kernel(bool trap) {

@@ -72,6 +72,8 @@ TEST(GramNorm, PlansFitTheDevice) {
     const GramPlan plan = plan_gram_norm(s, in);
     RC_ASSERT(plan.tokens() <= plan.tile && plan.tokens() >= 1);
     RC_ASSERT(plan.shared_bytes <= 163 << 10);
+    RC_ASSERT(plan_gram_norm(s, in, 99 << 10).shared_bytes <= 99 << 10);
+    RC_ASSERT(plan_gram_norm(s, in, 163 << 10).shared_bytes == plan.shared_bytes);
     RC_ASSERT(plan.shared_bytes == 4 * plan.halo() * plan.gram_stride +
                                        gram_stage_bytes(in, plan.tile) +
                                        gram_table_bytes(plan.tile, plan.halo()));
@@ -110,7 +112,8 @@ testing::AssertionResult near_twin(const std::vector<double>& got, const std::ve
     const double entry = 1e-6 + 1e-8 * static_cast<double>(s.taps());
     const double rounding = entry * (expected[i] + terms), difference = got[i] - expected[i];
     // The bound is taken chunk by chunk of the taps, the twin's of all taps.
-    const GramPlan plan = plan_gram_norm(s, in);
+    const auto shared = static_cast<std::int64_t>(emulation::most_shared_memory());
+    const GramPlan plan = plan_gram_norm(s, in, shared);
     const bool chunks = plan.chunk_height < s.kernel[0] || plan.chunk_width < s.kernel[1];
     const double surplus = chunks ? most_floors(truths[i], in, s) : 0;
     if (!(difference >= -rounding && difference <= rounding + surplus))
@@ -129,6 +132,17 @@ TEST(GramNorm, KernelIsTheTwin) {
       for (const std::int64_t first : {0, 1})
         EXPECT_TRUE(near_twin(kernel(x, dy, in, shape, first), x, dy, in, shape));
     }
+}
+
+TEST(GramNorm, ACardWithLittleSharedMemoryHasPlansThatFitIt) {
+  emulation::set_most_shared_memory(99 << 10);  // compute capability 8.6, 8.9, 12.0
+  for (const auto& [what, shape] : cases())
+    for (const Element in : kElements) {
+      SCOPED_TRACE(what);
+      const auto x = random_floats(x_count(shape), 3), dy = random_floats(dy_count(shape), 4);
+      EXPECT_TRUE(near_twin(kernel(x, dy, in, shape, 0), x, dy, in, shape));
+    }
+  emulation::set_most_shared_memory(emulation::kMostSharedMemory);
 }
 
 ConvShape any_shape() {

@@ -6,9 +6,6 @@
 
 namespace sfumato::emulation {
 
-/// Dynamic shared memory that a kernel may ask for: compute capability 9.0 and 10.0.
-inline constexpr std::size_t kMostShared = 227 << 10;
-
 struct Refusal {
   int status = 0;  // a cudaError_t
   std::string why;

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <random>
+
 #include "sfumato/core/error.h"
 #include "sfumato/grad/memory_meter.h"
 #include "support/error_message.h"
@@ -45,6 +48,54 @@ TEST(PhysicalBatch, SaysWhatToDoWhereNothingFits) {
   EXPECT_THAT(test::error_message<DeviceError>([] { choose_physical_batch(1299, 4, peak); }),
               AllOf(HasSubstr("1.3 KiB"), HasSubstr("diffusion.draws"),
                     HasSubstr("performance.memory_budget_gib")));
+}
+
+/// Cost of a training's step by drawing batches, with passes of `size` examples.
+double drawn_cost(const LogicalBatch& batch, int64_t size, double overhead) {
+  std::mt19937_64 generator(3);
+  std::binomial_distribution<int64_t> draw(
+      std::llround(batch.expected_batch_size / batch.sample_rate), batch.sample_rate);
+  constexpr int kDraws = 20000;
+  double passes = 0;
+  for (int i = 0; i < kDraws; ++i)
+    passes += static_cast<double>((draw(generator) + size - 1) / size) / kDraws;
+  return passes * (static_cast<double>(size) + overhead);
+}
+
+TEST(CheapestPhysicalBatch, NoOtherSizeCostsLessOverManyBatches) {
+  for (const LogicalBatch& batch :
+       {LogicalBatch{64, 0.01, 1}, LogicalBatch{100, 0.002, 1}, LogicalBatch{512, 0.01, 1},
+        LogicalBatch{3, 0.001, 1}, LogicalBatch{40, 0.9, 1}})
+    for (const double overhead : {0.5, 4.0, 32.0}) {
+      const int64_t most = most_useful_examples(batch, c10::kCUDA);
+      const int64_t chosen = cheapest_physical_batch(batch, most, overhead);
+      const double cost = drawn_cost(batch, chosen, overhead);
+      for (int64_t other = 1; other <= most; other += 1 + other / 16)
+        EXPECT_LE(cost, 1.01 * drawn_cost(batch, other, overhead))
+            << "of " << batch.expected_batch_size << " with overhead " << overhead << ": " << chosen
+            << " against " << other;
+    }
+}
+
+TEST(CheapestPhysicalBatch, PadsLessThanTheExpectedBatchAsAPass) {
+  for (const double expected : {64.0, 100.0, 512.0}) {
+    const LogicalBatch batch{expected, 0.001, 8};
+    const auto padded = [&](int64_t size) { return drawn_cost(batch, size, 0) / expected; };
+    EXPECT_GT(padded(std::llround(expected)), 1.4);  // a second pass for a few, every other time
+    const int64_t chosen = physical_batch_for(batch, int64_t{1} << 40, c10::kCUDA, peak);
+    EXPECT_LT(padded(chosen), 1.3) << chosen;
+  }
+}
+
+TEST(CheapestPhysicalBatch, BatchesThatDoNotVaryArePassesThatAreFull) {
+  EXPECT_EQ(cheapest_physical_batch({48, 1.0, 1}, 48, 4), 48);
+  EXPECT_EQ(cheapest_physical_batch({48, 1.0, 1}, 47, 4), 24);
+  EXPECT_EQ(cheapest_physical_batch({1, 1.0, 1}, 1, 4), 1);
+}
+
+TEST(CheapestPhysicalBatch, StaysWithinWhatFits) {
+  EXPECT_LE(cheapest_physical_batch({1e9, 0.001, 1}, 100, 4), 100);
+  EXPECT_EQ(physical_batch_for({64, 0.01, 1}, 1300, c10::kCPU, peak), 1);
 }
 
 TEST(MemoryBudget, IsAsConfiguredOrMostOfWhatIsFree) {

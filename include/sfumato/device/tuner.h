@@ -28,10 +28,12 @@ class Tuner {
   struct Result {
     size_t fastest = 0;           ///< index into the candidates
     std::vector<double> seconds;  ///< of each, the best of a few runs; infinite where memory ran
-                                  ///< out; empty where nothing was measured
+                                  ///< out or the GPU does not have this way; empty where nothing
+                                  ///< was measured
   };
   /// `shape` names the work. One candidate, and machines without a GPU: the first, unmeasured.
-  /// c10::OutOfMemoryError where none of them fits the memory now.
+  /// A way that throws DeviceError or c10::Error is left out with a warning. Where none is left:
+  /// DeviceError, or c10::OutOfMemoryError if memory was all that was missing.
   Result fastest(const std::string& shape, const std::vector<Candidate>& candidates);
 
   /// $SFUMATO_CACHE_DIR, else $XDG_CACHE_HOME/sfumato, else ~/.cache/sfumato, and the file in it

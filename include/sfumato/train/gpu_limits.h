@@ -9,7 +9,7 @@ namespace sfumato {
 /// What a kind of GPU can do at most, by its vendor's data sheet: dense matrix products without
 /// sparsity, and bytes of its memory. 0: not known.
 struct GpuLimits {
-  std::string name;  ///< "H200"
+  std::string name;                                   ///< "H200"
   double bf16_flops_per_s = 0, tf32_flops_per_s = 0;  ///< of the tensor cores
   double fp32_flops_per_s = 0;                        ///< outside of them
   double bytes_per_s = 0;

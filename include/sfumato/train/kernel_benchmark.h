@@ -10,11 +10,11 @@ namespace sfumato {
 /// One kernel on one shape.
 struct KernelRow {
   std::string kernel, shape;
-  std::string element;     ///< "bf16", "tf32", "fp32"
-  int64_t layers = 0;      ///< of the network that have this shape; 0: not a layer's
-  double flops = 0;        ///< floating-point operations; 0: too few to matter
-  double bytes = 0;        ///< the least that have to move: inputs once, outputs once
-  bool measured = false;   ///< false: `note` says why
+  std::string element;    ///< "bf16", "tf32", "fp32"
+  int64_t layers = 0;     ///< of the network that have this shape; 0: not a layer's
+  double flops = 0;       ///< floating-point operations; 0: too few to matter
+  double bytes = 0;       ///< the least that have to move: inputs once, outputs once
+  bool measured = false;  ///< false: `note` says why
   Timing seconds;
   double share = 0;  ///< of the machine's limit that the fastest run reached; 0: no limit is known
   /// The library's fastest run, 0 where there is nothing to compare with: the ordinary gradient,

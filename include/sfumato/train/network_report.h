@@ -13,8 +13,8 @@ namespace sfumato {
 /// What training a configuration would take, found by running its network on synthetic images. No
 /// private data is touched.
 struct NetworkReport {
-  int64_t parameters = 0, trainable = 0;    ///< elements
-  int64_t tensors = 0, tensors_covered = 0; ///< trainable tensors; those with a per-example rule
+  int64_t parameters = 0, trainable = 0;     ///< elements
+  int64_t tensors = 0, tensors_covered = 0;  ///< trainable tensors; those with a per-example rule
   /// Per layer with a choice of algorithm, for `layer_examples` examples.
   std::vector<LayerChoice> layers;
   int64_t layer_examples = 0;

@@ -12,10 +12,30 @@ namespace sfumato {
 int64_t choose_physical_batch(int64_t budget_bytes, int64_t most,
                               const std::function<int64_t(int64_t)>& peak_bytes);
 
+/// The batches of a training: their size is random, each of expected_batch_size / sample_rate
+/// records joins with probability sample_rate. All of it is public.
+struct LogicalBatch {
+  double expected_batch_size = 1;
+  double sample_rate = 1;
+  int64_t draws = 1;
+};
+
 /// The `most` of training: more than some 64 draws in a pass (4096 on a GPU) only take memory,
-/// fewer leave the cores idle; and no more examples than a step is expected to have.
-int64_t most_useful_examples(int64_t draws, double expected_batch_size,
-                             c10::Device device = c10::kCPU);
+/// fewer leave the cores idle; and no more examples than hardly any step has.
+int64_t most_useful_examples(const LogicalBatch& batch, c10::Device device = c10::kCPU);
+
+/// The physical batch up to `most` for which a step costs least: the last pass of a step is filled
+/// up with padding, and a pass costs something beside its examples, so that
+///   E[ceil(N / p)] (p + overhead)
+/// is as small as can be, N the random size of a batch. `overhead` in examples.
+int64_t cheapest_physical_batch(const LogicalBatch& batch, int64_t most, double overhead);
+/// What a pass costs beside its examples: starting kernels, filling and draining the machine.
+/// Assumed, not measured: as much as 4 draws on a CPU and as 32 on a GPU.
+double pass_overhead(const LogicalBatch& batch, c10::Device device);
+
+/// What a training runs with: of the sizes that fit and are useful, the cheapest.
+int64_t physical_batch_for(const LogicalBatch& batch, int64_t budget_bytes, c10::Device device,
+                           const std::function<int64_t(int64_t)>& peak_bytes);
 
 /// performance.memory_budget_gib in bytes, or 70 % of what the system can give (80 % of the GPU's).
 int64_t memory_budget_bytes(double memory_budget_gib, c10::Device device = c10::kCPU);

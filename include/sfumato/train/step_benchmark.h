@@ -14,9 +14,9 @@ namespace sfumato {
 struct StepCase {
   std::string name;
   UNet2DConfig network;
-  int64_t examples = 8;  ///< physical batch B
-  int64_t draws = 1;     ///< K
-  bool by_name_only = false;  ///< takes long on a CPU
+  int64_t examples = 8;                            ///< physical batch B
+  int64_t draws = 1;                               ///< K
+  bool by_name_only = false;                       ///< takes long on a CPU
   std::string device = "cpu", precision = "fp32";  ///< as of performance.*
 };
 
@@ -34,13 +34,6 @@ StepCase step_case_from(const std::filesystem::path& path);
 
 enum class StepKind { kPrivate, kPlain };
 
-/// Seconds of one step. `update` is what follows the gradient: charge, noise and Adam for a private
-/// step, division and Adam for a plain one. On a GPU both end when its work is done.
-struct StepSeconds {
-  double gradient = 0, update = 0;
-  double whole() const { return gradient + update; }
-};
-
 /// One logical step of one physical batch, the private way and the plain way, on the same network
 /// and the same synthetic images. Noise comes from a test key and is charged to a ledger in a
 /// temporary folder, so that everything a training step costs is in it.
@@ -49,9 +42,12 @@ class StepBenchmark {
   StepBenchmark(const StepCase& step_case, AlgorithmPolicy policy);
   ~StepBenchmark();
 
-  StepSeconds run(StepKind kind);
-  /// As run, without the update.
-  double run_gradient(StepKind kind);
+  /// Seconds of a step with all that follows on the gradient: charge, noise and Adam for a private
+  /// one, division and Adam for a plain one. `steps` of them run in a row and the clock is read
+  /// when a GPU has done all: as in training, it computes while the host writes the ledger.
+  double run(StepKind kind, int64_t steps = 1);
+  /// The same without what follows on the gradient.
+  double run_gradient(StepKind kind, int64_t steps = 1);
 
   int64_t parameters() const;
   /// Whether the last gradient ran as one recorded graph.

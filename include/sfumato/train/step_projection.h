@@ -12,15 +12,15 @@ namespace sfumato {
 struct ProjectionAssumptions {
   double matrix_fraction = 0.5;  ///< of the tensor cores' rate: libraries' convolutions, products
   double weight_gradient_fraction = 0.5;  ///< conv_weight_grad, of the library's rate for the sum
-  double full_width = 128;       ///< fewer output channels use that share of matrix_fraction
-  double memory_fraction = 0.85; ///< of the memory's bytes per second, by streaming kernels
-  double update_fraction = 0.75; ///< the same by private_update, which computes noise meanwhile
-  double activation_passes = 8;  ///< reads and writes of every layer's input by what is no matrix
-                                 ///< product: norms, activations and sums, forward and backward
-  double activation_copies = 2;  ///< of every layer's input held for the backward pass: before and
-                                 ///< after its norm
-  double launch_seconds = 2e-6;  ///< of every kernel of a recorded step, besides its work
-  double launches_per_layer = 8; ///< of either step
+  double full_width = 128;        ///< fewer output channels use that share of matrix_fraction
+  double memory_fraction = 0.85;  ///< of the memory's bytes per second, by streaming kernels
+  double update_fraction = 0.75;  ///< the same by private_update, which computes noise meanwhile
+  double activation_passes = 8;   ///< reads and writes of every layer's input by what is no matrix
+                                  ///< product: norms, activations and sums, forward and backward
+  double activation_copies = 2;   ///< of every layer's input held for the backward pass: before and
+                                  ///< after its norm
+  double launch_seconds = 2e-6;   ///< of every kernel of a recorded step, besides its work
+  double launches_per_layer = 8;  ///< of either step
   double more_launches_per_layer = 1;  ///< of the private step: a norm's second stage
 };
 

@@ -1,4 +1,6 @@
 // libsfumato_cuda.so: the only host code that is compiled against CUDA's headers.
+#include <ATen/Context.h>
+#include <ATen/core/CachingHostAllocator.h>
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -26,8 +28,13 @@ class CudaGraph final : public RecordedWork {
  public:
   void record(const std::function<void()>& work) {
     const c10::MempoolId_t pool = at::cuda::graph_pool_handle();
-    // Other threads may allocate meanwhile: only this work is held to the rules of recording.
-    graph_.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
+    try {
+      // Other threads may allocate meanwhile: only this work is held to the rules of recording.
+      graph_.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
+    } catch (...) {
+      leave(pool);
+      throw;
+    }
     try {
       work();
     } catch (...) {
@@ -52,13 +59,25 @@ class CudaGraph final : public RecordedWork {
       leave(pool);
     }
   }
-  /// A recording that could not be ended leaves the allocator in it: it could never give memory
-  /// back again.
+  /// A recording that did not begin or could not be ended leaves both allocators in it: that of the
+  /// GPU could never give memory back, that of pinned memory would go on asking this object.
   static void leave(c10::MempoolId_t pool) {
     cudaGetLastError();
     const c10::DeviceIndex device = c10::cuda::current_device();
-    c10::cuda::CUDACachingAllocator::endAllocateToPool(device, pool);
-    c10::cuda::CUDACachingAllocator::releasePool(device, pool);
+    namespace gpu = c10::cuda::CUDACachingAllocator;
+    at::HostAllocator& pinned = *at::getHostAllocator(at::kCUDA);
+    // One after the other, whatever of them the recording had got to.
+    attempt([&] { gpu::endAllocateToPool(device, pool); });
+    attempt([&] { gpu::releasePool(device, pool); });
+    attempt([&] { pinned.end_allocate_to_pool(pool); });
+    attempt([&] { pinned.release_pool(pool); });
+  }
+  template <class Work>
+  static void attempt(Work work) {
+    try {
+      work();
+    } catch (const std::exception&) {  // it had not got there
+    }
   }
 
   at::cuda::CUDAGraph graph_;
@@ -90,6 +109,7 @@ class CudaBackend final : public GpuBackend {
   }
 
   void select(int device) const override {
+    initialise();
     c10::cuda::set_device(static_cast<c10::DeviceIndex>(device));
     // Once: work on another stream would not wait for what is under way on this one.
     if (c10::cuda::getCurrentCUDAStream() != c10::cuda::getDefaultCUDAStream()) return;
@@ -103,6 +123,7 @@ class CudaBackend final : public GpuBackend {
   void synchronize() const override { c10::cuda::device_synchronize(); }
 
   GpuMemory memory() const override {
+    initialise();
     size_t free = 0, total = 0;
     C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
     const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(c10::cuda::current_device());
@@ -111,9 +132,13 @@ class CudaBackend final : public GpuBackend {
             stats.reserved_bytes[0].current - allocated.current, allocated.peak};
   }
   void reset_peak() const override {
+    initialise();
     c10::cuda::CUDACachingAllocator::resetPeakStats(c10::cuda::current_device());
   }
-  void release_cached_memory() const override { c10::cuda::CUDACachingAllocator::emptyCache(); }
+  void release_cached_memory() const override {
+    initialise();
+    c10::cuda::CUDACachingAllocator::emptyCache();
+  }
 
   std::unique_ptr<RecordedWork> record(const std::function<void()>& work) const override {
     synchronize();
@@ -137,6 +162,10 @@ class CudaBackend final : public GpuBackend {
     C10_CUDA_CHECK(cudaEventDestroy(end));
     return 1e-3 * static_cast<double>(milliseconds);
   }
+
+ private:
+  /// LibTorch makes its allocators when the first tensor is; whoever asks them sooner is refused.
+  static void initialise() { at::globalContext().lazyInitDevice(at::kCUDA); }
 };
 
 }  // namespace

@@ -96,6 +96,16 @@ inline cudaError_t cudaPeekAtLastError() {
   return static_cast<cudaError_t>(sfumato::emulation::take_last_status(false));
 }
 
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = static_cast<int>(sfumato::emulation::most_shared_memory());
+  return cudaSuccess;
+}
+
 inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
   return static_cast<cudaError_t>(sfumato::emulation::allow_shared_memory(kernel, value));
 }
