@@ -39,6 +39,23 @@ sys.exit(not (3, 10) <= sys.version_info < (3, 15))' >/dev/null 2>&1; then
   return 1
 }
 
+# Prints an nvcc of CUDA 12.8 or later: $CUDACXX, that on PATH, the toolkit's usual place, or the one
+# that scripts/setup put into .venv.
+find_nvcc() {
+  local candidate version
+  for candidate in "${CUDACXX:-}" "$(command -v nvcc || true)" \
+    "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" \
+    "$root"/.venv/lib/python3*/site-packages/nvidia/cu*/bin/nvcc; do
+    [[ -x $candidate ]] || continue
+    version=$("$candidate" --version 2>/dev/null | sed -n 's/.*, release \([0-9.]*\),.*/\1/p')
+    if [[ -n $version && $(printf '%s\n' 12.8 "$version" | sort -V | head -n 1) == 12.8 ]]; then
+      echo "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
 # Compile jobs: a source that includes torch takes up to 2 GB, so memory limits them too.
 job_count() {
   local cores kib limit
