@@ -3,7 +3,7 @@
 
     tests/bench/opacus_step.py                     # both cases, two threads
     tests/bench/opacus_step.py --case cifar10 --threads 8 --json result.json
-    tests/bench/opacus_step.py --device cuda --precision bf16 --case cifar10 --batch 16 --draws 8
+    tests/bench/opacus_step.py --device cuda       # cifar10, B = 16, K = 8, bf16
 
 Cases (B images, K noise draws of each; a step sees B*K network inputs):
     small    1.6 M-parameter UNet, 28x28 grey, B = 32, K = 1
@@ -16,14 +16,18 @@ into build/opacus-venv, which borrows torch from .venv; nothing else is touched.
 image are one example: Opacus gets B*K inputs, and their gradients are averaged in groups of K
 before the clip.
 
-With --device cuda the clock is read after the GPU is done, memory is that of tensors at the peak,
-and bf16 is autocast for PyTorch and Opacus. On a machine without a network, bring the packages:
-    pip download --no-deps --dest wheels opacus==1.6.0 diffusers==0.42.1 opt_einsum
-    pip install --no-index --find-links wheels --no-deps --target vendor opacus diffusers opt_einsum
-    tests/bench/opacus_step.py --packages vendor --device cuda --precision bf16
+With --device cuda the clock is read when the GPU is done, for PyTorch and sfumato after 8 steps, memory is that of tensors at the peak,
+and bf16 is autocast for PyTorch and Opacus. Both run in channels_last and in NCHW, PyTorch also with
+cuDNN's search for the fastest algorithm, and held to cuDNN's deterministic ones; each engine's row is
+its fastest variant, and the others stand below it. sfumato's steps, the plain one too, always take
+deterministic algorithms, and replay a CUDA graph, while PyTorch and Opacus launch every kernel anew.
+On a machine without a network, bring the packages:
+    pip install --no-deps --target peers $(tests/bench/opacus_step.py --list-packages)
+    tests/bench/opacus_step.py --packages peers --device cuda
 which runs with the Python that runs this script; torch and what else they import is its own.
 """
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -31,9 +35,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ["opacus==1.6.0", "diffusers==0.42.1"]
+# What they import beside torch and that a machine with torch may lack.
+BROUGHT_ALONG = ["opt_einsum==3.4.0"]
 CASES = {
     "small": {
         "batch": 32,
@@ -60,7 +67,31 @@ CASES = {
 }
 
 
-def sizes_of(case: dict, arguments) -> tuple:
+GPU_SIZES = {"batch": 16, "draws": 8}  # of cifar10, where a GPU has something to do
+
+
+class Variant(NamedTuple):
+    """How PyTorch may run a network; what is measured on a GPU for each engine."""
+    name: str
+    channels_last: bool = False
+    search: bool = False         # cuDNN tries its algorithms and takes the fastest
+    deterministic: bool = False  # cuDNN takes deterministic algorithms alone
+
+
+IN_A_ROW = 8  # PyTorch's steps on a GPU between two looks at the clock, as in `sfumato bench step`
+ON_CPU = (Variant("NCHW"),)
+ON_GPU = {
+    "plain": (Variant("channels_last", channels_last=True), Variant("NCHW"),
+              Variant("channels_last, search", channels_last=True, search=True),
+              Variant("channels_last, deterministic", channels_last=True, deterministic=True)),
+    "opacus": (Variant("channels_last", channels_last=True), Variant("NCHW")),
+}
+
+
+def sizes_of(case_name: str, arguments) -> tuple:
+    case = CASES[case_name]
+    if arguments.device == "cuda" and case_name == "cifar10":
+        case = GPU_SIZES
     return arguments.batch or case["batch"], arguments.draws or case["draws"]
 
 
@@ -82,16 +113,14 @@ def make_network(case: dict):
     return UNet2DModel(**case["network"])
 
 
-def measure(engine: str, case: dict, arguments) -> dict:
+def make_step(engine: str, case_name: str, variant: Variant, arguments):
+    """A function that takes one step, and the number of parameters."""
     import torch
 
-    torch.set_num_threads(arguments.threads)
-    steps, warmup = arguments.steps, arguments.warmup
-    on_gpu = arguments.device == "cuda"
-    torch.backends.cuda.matmul.allow_tf32 = arguments.precision != "fp32"
-    torch.backends.cudnn.allow_tf32 = arguments.precision != "fp32"
-    batch, draws = sizes_of(case, arguments)
-    network = make_network(case).train().to(arguments.device)
+    case = CASES[case_name]
+    batch, draws = sizes_of(case_name, arguments)
+    layout = torch.channels_last if variant.channels_last else torch.contiguous_format
+    network = make_network(case).train().to(arguments.device).to(memory_format=layout)
     parameters = sum(p.numel() for p in network.parameters())
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     if engine == "opacus":
@@ -105,7 +134,8 @@ def measure(engine: str, case: dict, arguments) -> dict:
     shape = (inputs, case["network"]["in_channels"], size, size)
 
     def step() -> None:
-        sample, target = (torch.randn(shape, device=arguments.device) for _ in range(2))
+        sample, target = (torch.randn(shape, device=arguments.device).to(memory_format=layout)
+                          for _ in range(2))
         timestep = torch.randint(0, 1000, (inputs,), device=arguments.device)
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(arguments.device, torch.bfloat16,
@@ -117,26 +147,60 @@ def measure(engine: str, case: dict, arguments) -> dict:
                 p.grad_sample = p.grad_sample.view(batch, draws, *p.shape).mean(dim=1)
         optimizer.step()
 
+    return step, parameters
+
+
+def measure_variant(engine: str, case_name: str, variant: Variant, arguments) -> dict:
+    import torch
+
+    on_gpu = arguments.device == "cuda"
+    torch.backends.cudnn.benchmark = variant.search
+    torch.backends.cudnn.deterministic = variant.deterministic
+    if on_gpu:
+        gc.collect()  # the variant before
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    step, parameters = make_step(engine, case_name, variant, arguments)
+    # As sfumato's steps: the host prepares the next one while the GPU computes. Opacus' take too long
+    # for that to matter.
+    in_a_row = IN_A_ROW if on_gpu and engine == "plain" else 1
     seconds = []
-    for i in range(warmup + steps):
+    for i in range(arguments.warmup + arguments.steps):
         start = time.perf_counter()
-        step()
+        for _ in range(in_a_row):
+            step()
         if on_gpu:
             torch.cuda.synchronize()
-        if i >= warmup:
-            seconds.append(time.perf_counter() - start)
+        if i >= arguments.warmup:
+            seconds.append((time.perf_counter() - start) / in_a_row)
     return {"seconds": statistics.median(seconds), "fastest": min(seconds),
             "peak_mib": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_rss_mib(),
             "parameters": parameters}
 
 
+def measure(engine: str, case_name: str, arguments) -> dict:
+    """The fastest variant's row, with all of them in it."""
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    if arguments.without_cudnn_attention:
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    torch.backends.cuda.matmul.allow_tf32 = arguments.precision != "fp32"
+    torch.backends.cudnn.allow_tf32 = arguments.precision != "fp32"
+    tried = ON_GPU[engine] if arguments.device == "cuda" else ON_CPU
+    variants = {variant.name: measure_variant(engine, case_name, variant, arguments)
+                for variant in tried}
+    name = min(variants, key=lambda each: variants[each]["fastest"])
+    return {**variants[name], "variant": name, "variants": variants}
+
+
 def child_main(arguments) -> None:
-    case = CASES[arguments.case[0]]
+    case_name, = arguments.case
     if arguments.child == "save":
-        make_network(case).save_pretrained(arguments.folder)
+        make_network(CASES[case_name]).save_pretrained(arguments.folder)
         result = {}
     else:
-        result = measure(arguments.child, case, arguments)
+        result = measure(arguments.child, case_name, arguments)
     print("RESULT " + json.dumps(result))
 
 
@@ -175,6 +239,8 @@ def run_child(python: Path, what: str, case: str, arguments, folder: Path) -> di
     command = [python, "-W", "ignore", __file__, "--child", what, "--case", case, "--threads",
                str(arguments.threads), "--steps", str(arguments.steps), "--warmup",
                str(arguments.warmup), "--folder", folder, *device_words(arguments)]
+    if arguments.without_cudnn_attention:
+        command.append("--without-cudnn-attention")
     for name in ("batch", "draws"):
         if getattr(arguments, name):
             command += [f"--{name}", getattr(arguments, name)]
@@ -188,7 +254,7 @@ def run_child(python: Path, what: str, case: str, arguments, folder: Path) -> di
 
 def run_sfumato(arguments, case: str, folder: Path) -> dict:
     """Rows as of run_child, 'plain' and 'private', as measured by `sfumato bench step`."""
-    batch, draws = sizes_of(CASES[case], arguments)
+    batch, draws = sizes_of(case, arguments)
     command = [arguments.sfumato, "bench", "step", "--network", folder, "--examples", batch,
                "--draws", draws, "--threads", arguments.threads, "--repeat", arguments.steps,
                "--json", *device_words(arguments)]
@@ -204,29 +270,37 @@ def run_sfumato(arguments, case: str, folder: Path) -> dict:
 
 
 def table(case: str, rows: dict, arguments) -> str:
-    batch, draws = sizes_of(CASES[case], arguments)
+    batch, draws = sizes_of(case, arguments)
     lines = [f"{case}: {rows['PyTorch']['parameters']:,} parameters, B = {batch}, K = {draws}, "
              f"{arguments.device}, {arguments.precision}",
-             f"  {'':22}{'s/step':>9}{'fastest':>9}{'peak MiB':>10}{'x PyTorch':>11}"
+             f"  {'':30}{'s/step':>9}{'fastest':>9}{'peak MiB':>10}{'x PyTorch':>11}"
              f"{'x own ordinary step':>22}"]
     for name, row in rows.items():
         plain = rows["PyTorch" if name in ("PyTorch", "Opacus") else "sfumato, not private"]
-        lines.append(f"  {name:22}{row['seconds']:9.3f}{row['fastest']:9.3f}{row['peak_mib']:10.0f}"
-                     f"{row['fastest'] / rows['PyTorch']['fastest']:10.2f}x"
-                     f"{row['fastest'] / plain['fastest']:8.2f}x time,"
-                     f"{row['peak_mib'] / plain['peak_mib']:5.2f}x memory")
+        tried = row.get("variants", {})
+        for line_name, each in {name: row, **(tried if len(tried) > 1 else {})}.items():
+            label = name if each is row else f"  {line_name}"
+            lines.append(f"  {label:30}{each['seconds']:9.4f}{each['fastest']:9.4f}"
+                         f"{each['peak_mib']:10.0f}"
+                         f"{each['fastest'] / rows['PyTorch']['fastest']:10.2f}x"
+                         f"{each['fastest'] / plain['fastest']:8.2f}x time,"
+                         f"{each['peak_mib'] / plain['peak_mib']:5.2f}x memory")
+    if arguments.device == "cuda":
+        lines.append("  sfumato: deterministic algorithms, a replayed CUDA graph; PyTorch and Opacus: "
+                     "kernels\n  launched anew, any algorithm unless it says deterministic")
     return "\n".join(lines)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", action="append", choices=sorted(CASES), help="default: all")
+    parser.add_argument("--case", action="append", choices=sorted(CASES),
+                        help="default: all; with --device cuda, cifar10")
     parser.add_argument("--batch", type=int, help="images (default: the case's)")
     parser.add_argument("--draws", type=int, help="noise draws of each (default: the case's)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default="fp32",
-                        help="tf32, bf16: with --device cuda")
+    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"],
+                        help="tf32, bf16: with --device cuda (default there: bf16)")
     parser.add_argument("--packages", type=Path,
                         help="folder with Opacus and diffusers, instead of installing them")
     parser.add_argument("--threads", type=int, default=2)
@@ -234,11 +308,21 @@ def main() -> int:
     parser.add_argument("--warmup", type=int, default=2, help="steps before them")
     parser.add_argument("--sfumato", type=Path, default=ROOT / "build/release/sfumato")
     parser.add_argument("--without-sfumato", action="store_true", help="PyTorch and Opacus only")
+    parser.add_argument("--without-cudnn-attention", action="store_true",
+                        help="PyTorch and Opacus take another attention than cuDNN's")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--folder", type=Path, default=ROOT / "build/opacus-bench",
                         help="where networks are saved for sfumato")
+    parser.add_argument("--list-packages", action="store_true",
+                        help="print what --packages needs, as pip takes it, and end")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.list_packages:
+        print(*PACKAGES, *BROUGHT_ALONG)
+        return 0
+    on_gpu = arguments.device == "cuda"
+    arguments.precision = arguments.precision or ("bf16" if on_gpu else "fp32")
+    arguments.case = arguments.case or (["cifar10"] if on_gpu else ["small", "cifar10"])
     if arguments.child:
         child_main(arguments)
         return 0
@@ -247,7 +331,7 @@ def main() -> int:
     python = (Path(sys.executable) if arguments.packages
               else make_environment(ROOT / "build/opacus-venv"))
     results = {}
-    for case in arguments.case or ["small", "cifar10"]:
+    for case in arguments.case:
         folder = arguments.folder / case
         rows = {"PyTorch": run_child(python, "plain", case, arguments, folder),
                 "Opacus": run_child(python, "opacus", case, arguments, folder)}

@@ -6,6 +6,7 @@ The sanitizer, the driver's nvidia-smi and the tests are stand-ins, so that no G
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -13,6 +14,7 @@ from sfumato_cli import ROOT, check, main
 
 PASSED = "[  PASSED  ] 5 tests."
 CLEAN = "========= ERROR SUMMARY: 0 errors"
+DEFAULT_FILTER = "--gtest_filter=Twins.*:UpdatesOnKernels.*:All/LayersOnKernels.*_bf16*"
 # What the sanitizer prints, its status, and whether that is clean.
 OUTCOMES = {
     "clean": ((PASSED, CLEAN), 0, True),
@@ -57,6 +59,11 @@ class Checkout:
                               env={"PATH": f"{self.folder}/tools:/usr/bin:/bin",
                                    "TMPDIR": str(self.folder)})
 
+    def run_on_stand_in(self, *arguments):
+        """With the stand-in that knows the real tool's options, which runs the program."""
+        shutil.copy(ROOT / "tests/pretend_gpu/bin/compute-sanitizer", self.folder / "tools")
+        return self.run(*arguments)
+
     def calls(self) -> list[str]:
         return (self.folder / "calls").read_text().splitlines()
 
@@ -81,9 +88,48 @@ def check_all_tools(checkout: Checkout) -> None:
     for tool, call in zip(tools, calls):
         check(call.startswith(f"--tool {tool} ") and
               call.endswith("build/release/test_device --gtest_filter=A*"), call)
-    check("--leak-check full" in calls[0], calls[0])
     unclean = sum(not clean for _, _, clean in OUTCOMES.values())
     check(len(list(checkout.folder.glob("sanitize-device.*"))) == unclean, "logs left")
+
+
+def check_what_is_checked(checkout: Checkout) -> None:
+    """Own kernels on a filter of tests; nothing of what LibTorch and its libraries do by design."""
+    checkout.expect_sanitizer_says((PASSED, CLEAN), 0)
+    (checkout.folder / "calls").unlink()
+    check(checkout.run("--gtest_repeat=1").returncode == 0, "tests' arguments without a tool")
+    calls = checkout.calls()
+    check(len(calls) == 4, calls)
+    for call in calls:
+        words = call.split()
+        tool = words[words.index("--tool") + 1]
+        check(words[-2:] == [DEFAULT_FILTER, "--gtest_repeat=1"], f"no default filter: {call}")
+        # What a kernel writes unwatched would count as never written.
+        check(("--kernel-name kernel_substring=_ZN7sfumato " in call) == (tool != "initcheck"), call)
+        check("--leak-check full" not in call, f"LibTorch's own memory counts as leaked: {call}")
+        check(("--report-api-errors no" in call) == (tool == "memcheck"), call)
+
+
+def check_environment_of_tests(checkout: Checkout) -> None:
+    """A CUDA graph cannot be recorded where LibTorch's allocator does not keep memory."""
+    program = checkout.folder / "build/release/test_device"
+    write_program(program, f'env > {checkout.folder}/environment\necho "{PASSED}"\n')
+    done = checkout.run_on_stand_in("all", "--logs", checkout.folder / "kept")
+    check(done.returncode == 0 and done.stdout.count(": ok, 5 tests") == 4, done)
+    seen = (checkout.folder / "environment").read_text()
+    check("NO_CUDA_MEMORY_CACHING" not in seen, f"the tests run with\n{seen}")
+    kept = sorted(path.name for path in (checkout.folder / "kept").iterdir())
+    check(kept == ["initcheck.log", "memcheck.log", "racecheck.log", "synccheck.log"], kept)
+    check("SUMMARY: 0" in (checkout.folder / "kept/racecheck.log").read_text(), "the log is empty")
+
+
+def check_limits_of_time(checkout: Checkout) -> None:
+    write_program(checkout.folder / "build/release/test_device", "sleep 600\n")
+    started = time.monotonic()
+    done = checkout.run_on_stand_in("synccheck", "--limit", "1")
+    check(done.returncode == 1 and "synccheck: FAILED, no end after 1 s" in done.stdout, done)
+    check(time.monotonic() - started < 30, "the limit of time does not hold")
+    for wrong in ("0", "1.5", "soon"):
+        check(checkout.run("synccheck", "--limit", wrong).returncode == 2, f"--limit {wrong}")
 
 
 def check_bundle_layout(work: Path) -> None:
@@ -94,7 +140,8 @@ def check_bundle_layout(work: Path) -> None:
     bundle.expect_sanitizer_says((PASSED, CLEAN), 0)
     done = bundle.run("synccheck")
     check(done.returncode == 0 and bundle.calls()[0] == "run --" and
-          bundle.calls()[1].endswith("/bin/test_device"), f"{done} {bundle.calls()}")
+          bundle.calls()[1].endswith(f"/bin/test_device {DEFAULT_FILTER}"),
+          f"{done} {bundle.calls()}")
 
 
 def check_what_is_missing(checkout: Checkout) -> None:
@@ -112,6 +159,9 @@ def sanitize_device(_, work: Path, __):
     write_program(checkout.folder / "build/release/test_device", "exit 1\n")
     check_outcomes(checkout)
     check_all_tools(checkout)
+    check_what_is_checked(checkout)
+    check_environment_of_tests(checkout)
+    check_limits_of_time(checkout)
     check_bundle_layout(work)
     check_what_is_missing(checkout)
 
