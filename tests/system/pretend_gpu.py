@@ -8,6 +8,7 @@ runs the cases whose names contain it.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -310,6 +311,20 @@ def nothing_reaches_cuda(bench: Bench) -> None:
     check(len(needed) > 100 and needed <= there, f"not pretended: {sorted(needed - there)}")
 
 
+def the_program_comes_with_its_library(bench: Bench) -> None:
+    """Who builds the program alone gets its GPU, and who takes it away alone is told so."""
+    built = bench.gpu.binary.parent
+    if (built / "build.ninja").exists():
+        inputs = subprocess.run(["ninja", "-C", built, "-t", "inputs", "sfumato"], text=True,
+                                capture_output=True, check=True).stdout.split()
+        check("libsfumato_cuda.so" in inputs, "the target sfumato does not build its GPU library")
+    alone = bench.work / "alone"
+    alone.mkdir()
+    shutil.copy(bench.gpu.binary, alone)
+    said = Sfumato(alone / bench.gpu.binary.name).run("doctor").stdout
+    check("libsfumato_cuda.so, which this build makes, is not beside the program" in said, said)
+
+
 def torch_in_python(bench: Bench) -> None:
     """The layouts are LibTorch's own choice; where there is no Python with torch, C++ alone is."""
     try:
@@ -359,6 +374,7 @@ CASES = {
     "tests without values": tests_without_values,
     "the log tells": the_log_tells,
     "nothing reaches CUDA": nothing_reaches_cuda,
+    "the program comes with its library": the_program_comes_with_its_library,
     "torch in Python": torch_in_python,
 }
 

@@ -94,6 +94,11 @@ def check_contents(correct: Path, speed: Path) -> None:
     check(json.loads((correct / "test_device.json").read_text())["tests"] > 0, "no test in the report")
     check(set(json.loads((correct / "doctor.json").read_text())) == {"nvidia_smi", "doctor", "ceilings"},
           "doctor.json")
+    peers = json.loads((speed / "opacus.json").read_text())
+    for name in ("PyTorch", "Opacus"):
+        tried = peers[name]["variants"]
+        check({"channels_last", "NCHW"} <= set(tried) and peers[name]["fastest"] ==
+              min(each["fastest"] for each in tried.values()), f"{name} ran as {tried}")
     with tarfile.open(speed / "run.tar.xz") as packed:
         names = packed.getnames()
         card = json.load(packed.extractfile("train/privacy_card.json"))
