@@ -67,6 +67,8 @@ def judge_sanitize(tool: str):
         said = last_line(done.output)
         if not log.is_file():
             raise Unmet(f"nothing ran: {said or last_line(done.errors)}")
+        if "no end after" in said:
+            raise Unmet(said.partition("] ")[2])
         if not call.dry_run:
             if done.rc != 0 or f"{tool}: ok" not in said:
                 raise Unmet(said.partition("] ")[2] or last_line(done.errors))
@@ -95,8 +97,8 @@ STEPS = FIRST_STEPS + (
     Step("step_cifar10_bf16_keep", 60, bench_step("cifar10", "bf16", "--layer-algorithm", "keep"),
          judge_bench_step("cifar10_bf16_keep"), ("unpack",)),
     Step("test_device", 210, test_device, judge_test_device, ("unpack",)),
-    sanitizer_step("memcheck", 160),
-    sanitizer_step("racecheck", 100, "--gtest_filter=Twins.*"),
-    sanitizer_step("synccheck", 50, "--gtest_filter=Twins.*"),
-    sanitizer_step("initcheck", 60, "--gtest_filter=Twins.*"),
+    sanitizer_step("memcheck", 150),
+    sanitizer_step("racecheck", 110, "--gtest_filter=Twins.*"),
+    sanitizer_step("synccheck", 90, "--gtest_filter=Twins.*"),
+    sanitizer_step("initcheck", 90, "--gtest_filter=Twins.*"),
 )

@@ -16,11 +16,12 @@ into build/opacus-venv, which borrows torch from .venv; nothing else is touched.
 image are one example: Opacus gets B*K inputs, and their gradients are averaged in groups of K
 before the clip.
 
-With --device cuda the clock is read when the GPU is done, for PyTorch and sfumato after 8 steps, memory is that of tensors at the peak,
-and bf16 is autocast for PyTorch and Opacus. Both run in channels_last and in NCHW, PyTorch also with
-cuDNN's search for the fastest algorithm, and held to cuDNN's deterministic ones; each engine's row is
-its fastest variant, and the others stand below it. sfumato's steps, the plain one too, always take
-deterministic algorithms, and replay a CUDA graph, while PyTorch and Opacus launch every kernel anew.
+With --device cuda the clock is read when the GPU is done, for PyTorch and sfumato after 4 steps;
+memory is that of tensors at the peak, and bf16 is autocast for PyTorch and Opacus. Both run in
+channels_last and in NCHW, PyTorch also with cuDNN's search for the fastest algorithm, and held to
+cuDNN's deterministic ones; each engine's row is its fastest variant, and the others stand below it.
+sfumato's steps, the plain one too, always take deterministic algorithms, and replay a CUDA graph,
+while PyTorch and Opacus launch every kernel anew.
 On a machine without a network, bring the packages:
     pip install --no-deps --target peers $(tests/bench/opacus_step.py --list-packages)
     tests/bench/opacus_step.py --packages peers --device cuda
@@ -78,7 +79,7 @@ class Variant(NamedTuple):
     deterministic: bool = False  # cuDNN takes deterministic algorithms alone
 
 
-IN_A_ROW = 8  # PyTorch's steps on a GPU between two looks at the clock, as in `sfumato bench step`
+IN_A_ROW = 4  # PyTorch's steps on a GPU between two looks at the clock, as in `sfumato bench step`
 ON_CPU = (Variant("NCHW"),)
 ON_GPU = {
     "plain": (Variant("channels_last", channels_last=True), Variant("NCHW"),
@@ -161,18 +162,21 @@ def measure_variant(engine: str, case_name: str, variant: Variant, arguments) ->
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     step, parameters = make_step(engine, case_name, variant, arguments)
-    # As sfumato's steps: the host prepares the next one while the GPU computes. Opacus' take too long
-    # for that to matter.
+    # As sfumato's steps: the host prepares the next one while the GPU computes. Opacus' take too
+    # long for that to matter.
     in_a_row = IN_A_ROW if on_gpu and engine == "plain" else 1
-    seconds = []
-    for i in range(arguments.warmup + arguments.steps):
+
+    def seconds_of(steps: int) -> float:
         start = time.perf_counter()
-        for _ in range(in_a_row):
+        for _ in range(steps):
             step()
         if on_gpu:
             torch.cuda.synchronize()
-        if i >= arguments.warmup:
-            seconds.append((time.perf_counter() - start) / in_a_row)
+        return (time.perf_counter() - start) / steps
+
+    for _ in range(arguments.warmup):
+        seconds_of(1)
+    seconds = [seconds_of(in_a_row) for _ in range(arguments.steps)]
     return {"seconds": statistics.median(seconds), "fastest": min(seconds),
             "peak_mib": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_rss_mib(),
             "parameters": parameters}

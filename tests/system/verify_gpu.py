@@ -10,6 +10,7 @@ import json
 import lzma
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts/verify_gpu"))
+from gpu_evidence import check_evidence
 from gpu_recordings import NAME, check_dry_recording, check_recording, check_refusals
 import results as results_of
 import runner
@@ -169,7 +171,8 @@ def check_limits(work: Path) -> None:
     logs = work / "limits"
     logs.mkdir()
     endless = f"while : {work}; do sleep 1; done"
-    stubborn = f"trap '' TERM; timeout 600 sh -c 'trap \"\" TERM; echo started; {endless}'"
+    loop = f"trap '' TERM; echo started; {endless}"
+    stubborn = f"trap '' TERM; timeout 600 sh -c {shlex.quote(loop)}; true"
 
     def judge(_, done):
         if done.rc != 0:
@@ -212,6 +215,7 @@ def check_end_from_outside(build: Path, archive: Path, work: Path) -> None:
 def verify_gpu(sfumato, work: Path, _):
     build = sfumato.binary.parent
     check_limits(work)
+    check_evidence(work / "evidence")
     reason = why_not(build)
     if reason:
         return reason
