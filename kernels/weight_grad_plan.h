@@ -132,6 +132,8 @@ constexpr WeightGradDivision divide_weight_grad(std::int64_t tiles, std::int64_t
   };
   const std::int64_t most = std::max(tiles, tiles * tokens / kWeightGradSplitTokens);
   WeightGradDivision best = WeightGradDivision::of(as_int(tiles), as_int(steps), as_int(tiles));
+  // Too many steps to be counted: refused before a launch, too.
+  if (std::int64_t{best.tiles} * best.steps >= std::int64_t{1} << 31) return best;
   double fastest = weight_grad_time(best, examples, slots);
   constexpr std::int64_t kMostWaves = 2;  // parts take memory: 64 KiB each
   for (std::int64_t waves = 1; waves <= kMostWaves; ++waves) {
