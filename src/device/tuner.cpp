@@ -118,7 +118,8 @@ Tuner::Result Tuner::fastest(const std::string& shape, const std::vector<Candida
   load();
   std::map<std::string, double>& row = known_[shape];
   bool measured = false;
-  std::string why;
+  std::string why;  // the last that was refused, not for want of memory
+  bool may_fit = false;
   for (const Candidate& candidate : candidates) {
     const auto [found, is_new] = row.emplace(candidate.name, kDoesNotFit);
     if (is_new) {
@@ -127,8 +128,8 @@ Tuner::Result Tuner::fastest(const std::string& shape, const std::vector<Candida
       if (!why_not.empty()) {
         why = fmt::format("'{}' by '{}' does not run on this GPU: {}", shape, candidate.name,
                           why_not);
-        log_warning(why + "; other ways are taken");
       }
+      may_fit = may_fit || why_not.empty();
       measured = true;
     }
     result.seconds.push_back(found->second);
@@ -136,9 +137,12 @@ Tuner::Result Tuner::fastest(const std::string& shape, const std::vector<Candida
   result.fastest = static_cast<size_t>(
       std::min_element(result.seconds.begin(), result.seconds.end()) - result.seconds.begin());
   if (measured) save();
+  if (!why.empty() && std::isfinite(result.seconds[result.fastest]))
+    log_warning(fmt::format("{}; '{}' is taken", why, candidates[result.fastest].name));
   if (!std::isfinite(result.seconds[result.fastest])) {
     known_.erase(shape);
-    if (!why.empty()) throw DeviceError(why + "; and no other way is left");
+    // Less memory may do for a way that only did not fit: the caller can try with fewer examples.
+    if (!may_fit && !why.empty()) throw DeviceError(why + "; no other way is left");
     TORCH_CHECK_WITH(OutOfMemoryError, false, "no way to compute '", shape,
                      "' fits the GPU's memory");
   }

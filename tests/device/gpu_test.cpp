@@ -30,7 +30,10 @@ class Gpu : public OnKernels {
  protected:
   void SetUp() override {
     OnKernels::SetUp();
-    if (!IsSkipped()) here_.emplace();
+    if (!IsSkipped()) {
+      here_.emplace();
+      find_gpu_backend()->select(0);  // as training does: nothing is recorded on the default stream
+    }
     diffusion_.draws = 2;
     diffusion_.num_classes = 2;
   }
@@ -251,6 +254,21 @@ TEST_F(Gpu, LayersGiveTheSameBitsTwice) {
   }
 }
 
+TEST_F(Gpu, WhatFailsInARecordingPassesThrough) {
+  const GpuBackend& gpu = *find_gpu_backend();
+  at::HostAllocator& pinned = *at::getHostAllocator(at::kCUDA);
+  pinned.empty_cache();
+  const int64_t before = pinned.get_stats().allocated_bytes.current;
+  for (int i = 0; i < 3; ++i)
+    EXPECT_THROW(gpu.record([&] {
+      const at::Tensor on_host = at::empty({1 << 20}, at::TensorOptions().pinned_memory(true));
+      throw c10::OutOfMemoryError({}, "made up by a test");
+    }),
+                 c10::OutOfMemoryError);
+  pinned.empty_cache();
+  EXPECT_EQ(pinned.get_stats().allocated_bytes.current, before);
+}
+
 TEST_F(Gpu, AFailedRecordingGivesItsMemoryBack) {
   const GpuBackend& gpu = *find_gpu_backend();
   at::HostAllocator& pinned = *at::getHostAllocator(at::kCUDA);
@@ -269,7 +287,8 @@ TEST_F(Gpu, AFailedRecordingGivesItsMemoryBack) {
     const at::Tensor scratch = at::empty({1 << 20}, on_device);
     gpu.synchronize();  // not allowed: the recording cannot be ended
   };
-  EXPECT_THROW(gpu.record(fail), std::exception);
+  EXPECT_THAT(test::error_message<std::runtime_error>([&] { gpu.record(fail); }),
+              ::testing::HasSubstr("made up by a test"));
   EXPECT_THROW(gpu.record(wait_inside), std::exception);
   gpu.release_cached_memory();
   pinned.empty_cache();
@@ -293,6 +312,10 @@ TEST_F(Gpu, AWayThatThisGpuDoesNotHaveIsLeftOut) {
               }),
               ::testing::AllOf(::testing::HasSubstr("refused by all"),
                                ::testing::HasSubstr("could not be started")));
+  // Fewer examples may do for the second.
+  const auto lack = [] { throw c10::OutOfMemoryError({}, "made up by a test"); };
+  EXPECT_THROW(tuner.fastest("refused or too large", {{"kernel", refuse}, {"library", lack}}),
+               c10::OutOfMemoryError);
 }
 
 /// Training from a configuration, as `sfumato train` does it.

@@ -4,6 +4,7 @@
 
 #include "pretend_gpu/capture.h"
 #include "pretend_gpu/report.h"
+#include "pretend_gpu/settings.h"
 
 namespace pretend_gpu {
 namespace {
@@ -58,6 +59,7 @@ cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable, cudaGraph
   const Lock lock;
   const Graph* found = graphs().find(graph);
   if (found == nullptr) return no_graph("cudaGraphInstantiate");
+  if (settings().break_graphs) return set_last_error(cudaErrorMemoryAllocation);
   *executable = executables().add(*found);
   return cudaSuccess;
 }

@@ -67,6 +67,7 @@ Settings read() {
   s.log = variable("PRETEND_GPU_LOG");
   s.truths = variable("PRETEND_GPU_TRUTHS") == "1";
   s.break_captures = variable("PRETEND_GPU_BREAK_CAPTURES") == "1";
+  s.break_graphs = variable("PRETEND_GPU_BREAK_GRAPHS") == "1";
   s.verbose = !variable("PRETEND_GPU_VERBOSE").empty();
   return s;
 }

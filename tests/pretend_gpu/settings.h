@@ -15,6 +15,7 @@ struct Settings {
   int threads_per_multiprocessor = 0;
   int blocks_per_multiprocessor = 0;
   bool break_captures = false;  ///< PRETEND_GPU_BREAK_CAPTURES: their first work makes them invalid
+  bool break_graphs = false;    ///< PRETEND_GPU_BREAK_GRAPHS: no memory to make one executable
   std::string log;              ///< PRETEND_GPU_LOG; empty: none
   bool truths = false;          ///< PRETEND_GPU_TRUTHS: a single byte that leaves the device is 1
   bool verbose = false;         ///< PRETEND_GPU_VERBOSE: what is illegal goes to stderr, too

@@ -173,6 +173,26 @@ def recordings_that_fail(bench: Bench) -> None:
     bench.check_ledger(run)
 
 
+def graphs_that_cannot_be_made(bench: Bench) -> None:
+    """Nor may a device that is full when a recording is over end the program."""
+    run, said = bench.train(3, "bf16", settings={"PRETEND_GPU_BREAK_GRAPHS": 1})
+    check("steps run without a CUDA graph" in said, said)
+    check(bench.gpu.total("captures_ended") == 1 and bench.gpu.total("graph_launches") == 0,
+          f"{bench.gpu.report}")
+    bench.check_ledger(run)
+    test_of_a_gpu(bench, "Gpu.WhatFailsInARecordingPassesThrough", PRETEND_GPU_BREAK_GRAPHS=1)
+
+
+def test_of_a_gpu(bench: Bench, tests: str, **settings) -> None:
+    """Tests of test_device that compare nothing but what the host keeps: all must pass."""
+    done = subprocess.run([str(LAUNCHER), str(bench.gpu.binary.parent / "test_device"),
+                           f"--gtest_filter={tests}"], text=True, capture_output=True, timeout=120,
+                          env=bench.gpu.environment(bench.work / "values.log", **settings))
+    passed = f"[  PASSED  ] {tests.count(':') + 1} test"
+    check(done.returncode == 0 and passed in done.stdout,
+          f"{done.returncode}: {done.stdout[-3000:]}{done.stderr[-2000:]}")
+
+
 def less_shared_memory(channels: int):
     def case(bench: Bench) -> None:
         run, said = bench.train(channels, "bf16",
@@ -252,13 +272,9 @@ def tests_of_a_gpu(bench: Bench) -> None:
 
 def tests_without_values(bench: Bench) -> None:
     """Those tests of a GPU that have nothing to compare but what the host keeps must hold."""
-    tests = "Gpu.AFailedRecordingGivesItsMemoryBack:Gpu.AWayThatThisGpuDoesNotHaveIsLeftOut"
-    log = bench.work / "values.log"
-    done = subprocess.run([str(LAUNCHER), str(bench.gpu.binary.parent / "test_device"),
-                           f"--gtest_filter={tests}"], text=True, capture_output=True, timeout=120,
-                          env=bench.gpu.environment(log))
-    check(done.returncode == 0 and "[  PASSED  ] 2 tests" in done.stdout,
-          f"{done.returncode}: {done.stdout[-3000:]}{done.stderr[-2000:]}")
+    test_of_a_gpu(bench, "Gpu.AFailedRecordingGivesItsMemoryBack:"
+                  "Gpu.WhatFailsInARecordingPassesThrough:"
+                  "Gpu.AWayThatThisGpuDoesNotHaveIsLeftOut")
 
 
 # The device itself: tests/pretend_gpu/pretend_gpu_test.cpp has the rest --------------------------
@@ -364,6 +380,7 @@ CASES = {
     "memory that runs out": memory_that_runs_out,
     "memory for nothing": memory_for_nothing,
     "recordings that fail": recordings_that_fail,
+    "graphs that cannot be made": graphs_that_cannot_be_made,
     "less shared memory, grey": less_shared_memory(1),
     "less shared memory, colour": less_shared_memory(3),
     "sampling": sampling,

@@ -33,7 +33,7 @@ class Tuner {
   };
   /// `shape` names the work. One candidate, and machines without a GPU: the first, unmeasured.
   /// A way that throws DeviceError or c10::Error is left out with a warning. Where none is left:
-  /// DeviceError, or c10::OutOfMemoryError if memory was all that was missing.
+  /// c10::OutOfMemoryError if one of them lacked memory alone, else DeviceError.
   Result fastest(const std::string& shape, const std::vector<Candidate>& candidates);
 
   /// $SFUMATO_CACHE_DIR, else $XDG_CACHE_HOME/sfumato, else ~/.cache/sfumato, and the file in it

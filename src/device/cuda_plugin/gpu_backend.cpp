@@ -60,9 +60,11 @@ class CudaGraph final : public RecordedWork {
     }
   }
   /// A recording that did not begin or could not be ended leaves both allocators in it: that of the
-  /// GPU could never give memory back, that of pinned memory would go on asking this object.
-  static void leave(c10::MempoolId_t pool) {
+  /// GPU could never give memory back, that of pinned memory would go on asking this object. One that
+  /// ended and could not be made executable has left them, and gives their pools back itself.
+  void leave(c10::MempoolId_t pool) {
     cudaGetLastError();
+    if (has_ended()) return;
     const c10::DeviceIndex device = c10::cuda::current_device();
     namespace gpu = c10::cuda::CUDACachingAllocator;
     at::HostAllocator& pinned = *at::getHostAllocator(at::kCUDA);
@@ -71,6 +73,14 @@ class CudaGraph final : public RecordedWork {
     attempt([&] { gpu::releasePool(device, pool); });
     attempt([&] { pinned.end_allocate_to_pool(pool); });
     attempt([&] { pinned.release_pool(pool); });
+  }
+  bool has_ended() {
+    try {
+      graph_.pool();  // asserts just that
+      return true;
+    } catch (const std::exception&) {
+      return false;
+    }
   }
   template <class Work>
   static void attempt(Work work) {
