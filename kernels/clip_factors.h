@@ -15,8 +15,8 @@ struct ClipFactorOptions {
   double automatic_gamma = 0.01;  ///< gamma of kAutomatic, > 0
 };
 
-/// Clip factors are this much smaller than the formula, relatively: float32 rounding of factors
-/// and of stored gradients can then not lift a contribution above the clip norm.
+/// Clip factors are this much smaller than the formula, relatively: float32 rounding of factors, of
+/// stored gradients and of squares (2.4e-7, conv_weight_grad.h) lifts no contribution above the clip.
 inline constexpr double kClipMargin = 1e-6;
 
 /// Bits of a flag. They describe the norm alone: padding (mask 0) has them too.

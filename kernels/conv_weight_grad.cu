@@ -36,9 +36,10 @@ bool in_range(const ConvShape& shape, const WeightGradPlan& plan) {
                                 shape.kernel[1] * shape.dilation[1] + shape.padding[1]};
   for (const std::int64_t size : sizes)
     if (size < 0 || size >= kSize) return false;
+  if (shape.tokens() == 0 || shape.weights() == 0) return false;
   return shape.draws * shape.height * shape.width * shape.channels < kCount &&
          shape.tokens() * shape.out_channels < kCount &&
-         std::int64_t{plan.division.tiles} * plan.division.steps < kCount &&
+         plan.tiles() < kSize / plan.division.steps &&
          shape.examples * plan.division.workers < kCount;
 }
 
@@ -154,9 +155,9 @@ int launch_conv_weight_grad(const void* x, const void* dy, Element in, const Con
   a.squared_norm = squared_norm;
   a.bias_squared_norm = bias_squared_norm;
   place_workspace(a, shape, plan, workspace);
-  const cudaError_t status =
+  const int status = device::refused(
       cudaMemsetAsync(a.arrived, 0, static_cast<std::size_t>(plan.arrival_bytes(shape)),
-                      static_cast<cudaStream_t>(stream));
+                      static_cast<cudaStream_t>(stream)));
   if (status != cudaSuccess) return status;
   return in == Element::kFloat32 ? launch_element<float>(a, shape, plan, stream)
                                  : launch_element<std::uint16_t>(a, shape, plan, stream);

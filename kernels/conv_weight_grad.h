@@ -29,10 +29,10 @@ namespace sfumato {
 /// (T P + K H W C) input elements read at least once and B P N stored, N = kh kw C, T = K Ho Wo;
 /// from the second-level cache each input is read N / 128 (dy), P / 128 (x, per tap) times.
 /// Operations: 2 B T P N. Source: the implicit matrix product of Chetlur et al. 2014
-/// (arXiv:1410.0759), one per example. Every call is one kernel, after a few KiB of zeros.
+/// (arXiv:1410.0759), one per example. Every call: 4 B (tiles + 1) bytes of zeros, then one kernel.
 /// workspace: conv_weight_grad_workspace_bytes(shape) bytes of device memory, 16-byte aligned, as
 /// are all tensors' starts. Returns a cudaError_t; cudaErrorInvalidValue for a shape out of range:
-/// P, N, T, H, W, Ho stride_y, Wo stride_x below 2^30, an example's x and dy below 2^31 elements
+/// P, N, T, H, W, Ho stride_y, Wo stride_x in 1 .. 2^30-1, an example's x and dy below 2^31 values
 /// each, fewer than 2^31 blocks; or a bias norm without a bias. B = 0 does nothing.
 int launch_conv_weight_grad(const void* x, const void* dy, Element in, const ConvShape& shape,
                             void* grad, Element out, float* bias_grad, double* squared_norm,

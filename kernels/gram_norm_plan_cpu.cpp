@@ -69,7 +69,7 @@ std::int64_t shared_bytes_of(const GramPlan& plan, Element in) {
 }
 
 /// Whether the halo's Gram matrix fits for this chunk of taps; sets what follows from it. One tap
-/// always does.
+/// of a small tile always does.
 bool set_chunk(GramPlan& plan, std::int64_t height, std::int64_t width, const ConvShape& shape,
                Element in, std::int64_t most_shared_bytes) {
   if (height > kTooMany || width > kTooMany) return false;

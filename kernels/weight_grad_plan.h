@@ -26,8 +26,8 @@ struct WeightGradDivision {
   std::int32_t tiles = 1, steps = 1, workers = 1;
   std::int32_t share = 1, longer = 0;  ///< steps of a worker; workers that have one more
 
-  /// No part of a tile is shorter, unless the tile is: a short part costs as much to add up as a
-  /// long one.
+  /// A tile is not cut so close to its ends, unless it is shorter: a short part costs as much to
+  /// add up as a long one.
   static constexpr std::int32_t kFewestSteps = 4;
 
   static constexpr WeightGradDivision of(std::int32_t tiles, std::int32_t steps,
@@ -130,10 +130,9 @@ constexpr WeightGradDivision divide_weight_grad(std::int64_t tiles, std::int64_t
   const auto as_int = [](std::int64_t n) {
     return static_cast<std::int32_t>(std::min<std::int64_t>(n, 1 << 30));
   };
-  const std::int64_t most = std::max(tiles, tiles * tokens / kWeightGradSplitTokens);
   WeightGradDivision best = WeightGradDivision::of(as_int(tiles), as_int(steps), as_int(tiles));
-  // Too many steps to be counted: refused before a launch, too.
-  if (std::int64_t{best.tiles} * best.steps >= std::int64_t{1} << 31) return best;
+  if (tiles > (std::int64_t{1} << 31) / steps - 1) return best;
+  const std::int64_t most = std::max(tiles, tiles * tokens / kWeightGradSplitTokens);
   double fastest = weight_grad_time(best, examples, slots);
   constexpr std::int64_t kMostWaves = 2;  // parts take memory: 64 KiB each
   for (std::int64_t waves = 1; waves <= kMostWaves; ++waves) {

@@ -33,10 +33,9 @@ __device__ __forceinline__ int warp_column() {
 }
 
 /// Adds `count` to `*counter` and tells all threads of the block whether it has reached `full`.
-/// What this block wrote before is then seen by the one that completes the count, which may read it
-/// by
-/// __ldcg (Threads of other blocks wrote it: not through the first-level cache). `shared` is free
-/// room, free again on return.
+/// What this block wrote before is then seen by the one that completes the count, which reads it by
+/// __ldcg: threads of other blocks wrote it, and the first-level cache knows nothing of them.
+/// `shared` is free room, free again on return.
 __device__ __forceinline__ bool completes(std::uint32_t* counter, int count, int full,
                                           void* shared) {
   auto* const complete = static_cast<int*>(shared);

@@ -351,49 +351,6 @@ TEST(EmulatedConvWeightGrad, NormsOfEverySizeAreThoseOfTheGradient) {
     }
 }
 
-TEST(WeightGradDivision, CoversEveryStepOnceInPartsThatAreNotShort) {
-  for (const std::int32_t tiles : {1, 2, 3, 9, 36, 72})
-    for (const std::int32_t steps : {1, 3, 4, 5, 7, 8, 9, 64, 256})
-      for (std::int32_t workers = 1; workers <= 2 * tiles + 5; ++workers) {
-        const auto division = WeightGradDivision::of(tiles, steps, workers);
-        ASSERT_EQ(division.begin(0), 0);
-        ASSERT_EQ(division.begin(workers), tiles * steps);
-        for (std::int32_t worker = 0; worker < workers; ++worker) {
-          const std::int32_t begin = division.begin(worker), end = division.begin(worker + 1);
-          ASSERT_LE(begin, end);
-          ASSERT_TRUE(begin % steps == 0 || begin % steps >= WeightGradDivision::kFewestSteps);
-          ASSERT_TRUE(begin % steps == 0 ||
-                      steps - begin % steps >= WeightGradDivision::kFewestSteps);
-          // Nobody has more than his share but for what the rounding moved.
-          ASSERT_LE(end - begin,
-                    tiles * steps / workers + 1 + 2 * WeightGradDivision::kFewestSteps);
-        }
-      }
-}
-
-TEST(WeightGradPlan, FillsTheMultiprocessorsOfTheNetworkItIsMadeFor) {
-  // google/ddpm-cifar10-32 with 16 images of 8 draws: 16 workers an example are 256 of 264 places.
-  struct Row {
-    std::int64_t size, channels, out_channels, kernel;
-    std::int32_t tiles, workers;
-  };
-  for (const Row& row :
-       {Row{32, 128, 128, 3, 9, 16}, Row{32, 256, 128, 3, 18, 16}, Row{32, 256, 256, 3, 36, 16},
-        Row{16, 256, 256, 3, 36, 16}, Row{16, 256, 256, 1, 4, 8}, Row{4, 256, 256, 3, 36, 36}}) {
-    ConvShape s;
-    s.examples = 16;
-    s.draws = 8;
-    s.height = s.width = row.size;
-    s.channels = row.channels;
-    s.out_channels = row.out_channels;
-    s.kernel = {row.kernel, row.kernel};
-    s.padding = {row.kernel / 2, row.kernel / 2};
-    const WeightGradPlan plan = plan_weight_grad(completed(s), Element::kBfloat16);
-    EXPECT_EQ(plan.division.tiles, row.tiles) << row.size << " " << row.channels;
-    EXPECT_EQ(plan.division.workers, row.workers) << row.size << " " << row.channels;
-  }
-}
-
 TEST(EmulatedConvWeightGrad, EveryOutputMayBeLeftOut) {
   for (const std::size_t which : {std::size_t{4}, std::size_t{6}}) {  // without and with splits
     const ConvShape shape = tile_cases()[which].shape;
@@ -463,22 +420,6 @@ TEST(EmulatedConvWeightGrad, NoExamplesIsNoWork) {
                                           nullptr));
   EXPECT_EQ(emulation::statistics().launches, 0);
   EXPECT_EQ(conv_weight_grad_workspace_bytes(shape), 0);
-}
-
-TEST(EmulatedConvWeightGrad, RefusesABiasNormWithoutABias) {
-  double norm = 0;
-  EXPECT_NE(
-      launch_conv_weight_grad(nullptr, nullptr, Element::kFloat32, tile_cases()[4].shape, nullptr,
-                              Element::kFloat32, nullptr, nullptr, &norm, nullptr, nullptr),
-      0);
-}
-
-TEST(EmulatedConvWeightGrad, RefusesWhatItsIndicesCannotHold) {
-  ConvShape shape = tile_cases()[4].shape;
-  shape.draws = std::int64_t{1} << 30;
-  EXPECT_NE(launch_conv_weight_grad(nullptr, nullptr, Element::kFloat32, shape, nullptr,
-                                    Element::kFloat32, nullptr, nullptr, nullptr, nullptr, nullptr),
-            0);
 }
 
 }  // namespace
