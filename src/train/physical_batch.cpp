@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "sfumato/core/error.h"
@@ -30,17 +31,21 @@ class SizeProbabilities {
     first_ = std::max<int64_t>(0, std::llround(mean - 2 * kDeviations * deviation));
     const auto last =
         static_cast<int64_t>(std::min(records, std::ceil(mean + 2 * kDeviations * deviation + 1)));
-    double sum = 0;
-    for (int64_t n = first_; n <= last; ++n) {
-      const auto size = static_cast<double>(n);
-      const double log_probability =
-          rate >= 1
-              ? (size == records ? 0.0 : -1e9)
-              : std::lgamma(records + 1) - std::lgamma(size + 1) - std::lgamma(records - size + 1) +
-                    size * std::log(rate) + (records - size) * std::log1p(-rate);
-      of_.push_back(std::exp(log_probability));
-      sum += of_.back();
+    // From the middle outwards, each from its neighbour: no large numbers whose difference counts.
+    of_.assign(static_cast<size_t>(last - first_ + 1), 0.0);
+    const int64_t middle = std::clamp(std::llround(mean), first_ + 0LL, last + 0LL) - first_;
+    const auto to_next = [&](int64_t i) {
+      const auto n = static_cast<double>(first_ + i);
+      return (records - n) / (n + 1) * rate / (1 - rate);
+    };
+    of_[static_cast<size_t>(middle)] = 1;
+    if (rate < 1) {
+      for (int64_t i = middle; i + first_ < last; ++i)
+        of_[static_cast<size_t>(i + 1)] = of_[static_cast<size_t>(i)] * to_next(i);
+      for (int64_t i = middle; i > 0; --i)
+        of_[static_cast<size_t>(i - 1)] = of_[static_cast<size_t>(i)] / to_next(i - 1);
     }
+    const double sum = std::accumulate(of_.begin(), of_.end(), 0.0);
     for (double& probability : of_) probability /= sum;
   }
 

@@ -65,7 +65,7 @@ double drawn_cost(const LogicalBatch& batch, int64_t size, double overhead) {
 TEST(CheapestPhysicalBatch, NoOtherSizeCostsLessOverManyBatches) {
   for (const LogicalBatch& batch :
        {LogicalBatch{64, 0.01, 1}, LogicalBatch{100, 0.002, 1}, LogicalBatch{512, 0.01, 1},
-        LogicalBatch{3, 0.001, 1}, LogicalBatch{40, 0.9, 1}})
+        LogicalBatch{3, 0.001, 1}, LogicalBatch{40, 0.9, 1}, LogicalBatch{256, 1e-12, 1}})
     for (const double overhead : {0.5, 4.0, 32.0}) {
       const int64_t most = most_useful_examples(batch, c10::kCUDA);
       const int64_t chosen = cheapest_physical_batch(batch, most, overhead);
