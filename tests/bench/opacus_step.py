@@ -17,9 +17,10 @@ image are one example: Opacus gets B*K inputs, and their gradients are averaged 
 before the clip.
 
 With --device cuda the clock is read when the GPU is done, for PyTorch and sfumato after 4 steps;
-memory is that of tensors at the peak, and bf16 is autocast for PyTorch and Opacus. Both run in
-channels_last and in NCHW, PyTorch also with cuDNN's search for the fastest algorithm, and held to
-cuDNN's deterministic ones; each engine's row is its fastest variant, and the others stand below it.
+memory is that of tensors at the peak, and bf16 is autocast for PyTorch and Opacus. PyTorch runs in
+channels_last and in NCHW, with cuDNN's search for the fastest algorithm, and held to cuDNN's
+deterministic ones; its row is its fastest variant, and the others stand below it. Opacus runs in NCHW
+alone: of channels_last inputs Opacus 1.6.0 computes wrong per-example gradients of convolutions.
 sfumato's steps, the plain one too, always take deterministic algorithms, and replay a CUDA graph,
 while PyTorch and Opacus launch every kernel anew.
 On a machine without a network, bring the packages:
@@ -85,7 +86,7 @@ ON_GPU = {
     "plain": (Variant("channels_last", channels_last=True), Variant("NCHW"),
               Variant("channels_last, search", channels_last=True, search=True),
               Variant("channels_last, deterministic", channels_last=True, deterministic=True)),
-    "opacus": (Variant("channels_last", channels_last=True), Variant("NCHW")),
+    "opacus": ON_CPU,  # wrong gradients in channels_last, see above
 }
 
 
