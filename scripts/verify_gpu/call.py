@@ -6,6 +6,7 @@ import shutil
 import tarfile
 import tempfile
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 
 from runner import Unmet, write_atomically
@@ -29,6 +30,7 @@ class Call:
     driver: str = ""
     kept: dict = field(default_factory=dict)  # name in run.tar.xz -> file
     left_out: list = field(default_factory=list)
+    limit_s: float = 0  # of the step that is about to start
 
     @property
     def dry_run(self) -> bool:
@@ -61,7 +63,10 @@ class Call:
         return [self.bundle / "sfumato", *arguments]
 
     def environment(self) -> dict:
-        return {**os.environ, "TMPDIR": str(self.memory), "SFUMATO_PYTHON": self.python,
+        # Where NVIDIA's installers put compute-sanitizer and ncu, which not every PATH names.
+        tools = ["/usr/local/cuda/bin", *sorted(glob("/opt/nvidia/nsight-compute/*/"), reverse=True)]
+        path = os.pathsep.join([os.environ.get("PATH", os.defpath), *tools])
+        return {**os.environ, "PATH": path, "TMPDIR": str(self.memory), "SFUMATO_PYTHON": self.python,
                 "SFUMATO_CACHE_DIR": str(self.work / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def facts(self) -> dict:

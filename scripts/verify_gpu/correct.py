@@ -9,8 +9,8 @@ from tests_report import accept, read_log, read_report
 
 # Of the tests, with VERIFY_GPU_QUICK=1: a kernel against its twin, and what only a GPU has.
 QUICK_TESTS = "--gtest_filter=Twins.ClipFactors*:Gpu.FactsAndMemory*:Gpu.RecordedPlain*"
-# Seconds that scripts/sanitize-device keeps to end a tool and say so.
-MARGIN_S = 5
+# Of a step's seconds, for scripts/sanitize-device to end a tool, 10 s after a hint, and say so.
+MARGIN_S = 15
 
 
 def judge_sanitizer_help(call, done: Finished) -> str:
@@ -52,10 +52,11 @@ def judge_test_device(call, done: Finished) -> str:
     return tests.headline()
 
 
-def sanitize(tool: str, limit_s: float, *tests):
+def sanitize(tool: str, *tests):
     def command(call) -> list:
         chosen = call.few(tests, (QUICK_TESTS.partition(":")[0],))
-        return [call.bundle / "scripts/sanitize-device", tool, "--limit", int(limit_s) - MARGIN_S,
+        return [call.bundle / "scripts/sanitize-device", tool,
+                "--limit", max(1, int(call.limit_s) - MARGIN_S),
                 "--logs", call.work / "sanitize", *chosen]
     return command
 
@@ -85,7 +86,7 @@ def judge_sanitize(tool: str):
 
 
 def sanitizer_step(tool: str, limit_s: float, *tests) -> Step:
-    return Step(tool, limit_s, sanitize(tool, limit_s, *tests), judge_sanitize(tool), ("unpack",))
+    return Step(tool, limit_s, sanitize(tool, *tests), judge_sanitize(tool), ("unpack",))
 
 
 STEPS = FIRST_STEPS + (

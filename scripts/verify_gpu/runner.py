@@ -132,6 +132,7 @@ def take(run: Run, call, step: Step) -> Outcome:
         return Outcome(step.name, SKIPPED, None, 0.0,
                        f"{max(left, 0):.0f} s left of the call's {run.budget_s:.0f}, too few for it")
     limit = min(step.limit_s, left)
+    call.limit_s = limit
     began, rc = time.monotonic(), None
     try:
         rc, output, errors = execute(run, step.name, step.command(call), limit)
