@@ -33,15 +33,19 @@ struct SampleArguments {
 nlohmann::ordered_json pixel_settings(const Config& config, const SamplingModel& model,
                                       const Sampler& sampler) {
   const SamplerOptions& options = sampler.options();
-  return {{"weights_sha256", model.weights_sha256},
-          {"network_config_sha256", model.config_sha256},
-          {"scheduler", sampler.scheduler_config()},
-          {"steps", options.steps},
-          {"eta", options.eta},
-          {"use_clipped_model_output", options.use_clipped_model_output},
-          {"guidance", config.sample.guidance()},
-          {"num_classes", model.num_classes},
-          {"seed", config.sample.seed()}};
+  nlohmann::ordered_json settings{{"weights_sha256", model.weights_sha256},
+                                  {"network_config_sha256", model.config_sha256},
+                                  {"scheduler", sampler.scheduler_config()},
+                                  {"steps", options.steps},
+                                  {"eta", options.eta},
+                                  {"use_clipped_model_output", options.use_clipped_model_output},
+                                  {"guidance", config.sample.guidance()},
+                                  {"num_classes", model.num_classes},
+                                  {"seed", config.sample.seed()}};
+  // For who would draw the same with the scheduler above.
+  if (const std::string difference = sampler.diffusers_difference(); !difference.empty())
+    settings["scheduler_note"] = difference;
+  return settings;
 }
 
 /// Draws what is missing, with a progress line; returns images per second of this call.
@@ -102,6 +106,8 @@ void run(SampleArguments& arguments) {
   const Sampler sampler(
       NoiseSchedule(noise_schedule_options(config->diffusion)),
       sampler_options(config->sample, parse_prediction(config->diffusion.prediction())));
+
+  if (const std::string defect = sampler.start_defect(); !defect.empty()) log_warning(defect);
 
   CorpusSpec spec;
   spec.folder = arguments.out;

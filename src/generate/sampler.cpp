@@ -29,7 +29,9 @@ SamplerOptions sampler_options(const SampleSettings& settings, Prediction predic
 }
 
 Sampler::Sampler(const NoiseSchedule& schedule, const SamplerOptions& options)
-    : schedule_(schedule.options()), options_(options) {
+    : schedule_(schedule.options()),
+      options_(options),
+      noisiest_alpha_(schedule.alpha_cumprod(schedule.size() - 1)) {
   timesteps_ = timestep_grid(schedule.size(), options.steps, options.spacing, options.steps_offset);
   for (std::size_t i = 0; i < timesteps_.size(); ++i) {
     if (options.prediction == Prediction::kEpsilon && schedule.alpha_cumprod(timesteps_[i]) <= 0)
@@ -59,12 +61,10 @@ Sampler::Step Sampler::ddpm_step(const NoiseSchedule& schedule, std::size_t inde
 }
 
 Sampler::Step Sampler::ddim_step(const NoiseSchedule& schedule, std::size_t index) const {
-  // Not the next timestep of the list: diffusers steps back by T / steps whatever the spacing.
-  const int64_t previous = timesteps_[index] - schedule.size() / options_.steps;
   Step step;
   step.alpha = schedule.alpha_cumprod(timesteps_[index]);
-  if (previous >= 0) {
-    step.alpha_prev = schedule.alpha_cumprod(previous);
+  if (index + 1 < timesteps_.size()) {
+    step.alpha_prev = schedule.alpha_cumprod(timesteps_[index + 1]);
   } else {
     step.alpha_prev = options_.set_alpha_to_one ? 1.0f : schedule.alpha_cumprod(0);
   }
@@ -77,7 +77,8 @@ Sampler::Step Sampler::ddim_step(const NoiseSchedule& schedule, std::size_t inde
 
 bool Sampler::needs_noise(int64_t index) const {
   const auto i = static_cast<std::size_t>(index);
-  if (options_.kind == SamplerKind::kDdpm) return timesteps_.at(i) > 0;
+  // The last step leads to the image, whose noise nothing would take out again.
+  if (options_.kind == SamplerKind::kDdpm) return i + 1 < steps_.size();
   return options_.eta > 0 && steps_.at(i).deviation > 0;
 }
 

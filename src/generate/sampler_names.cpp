@@ -86,6 +86,10 @@ nlohmann::ordered_json ddpm_scheduler_config(const NoiseScheduleOptions& schedul
   options.kind = SamplerKind::kDdpm;
   options.prediction = prediction;
   options.steps = 1;
+  // The first timestep of a schedule that ends in pure noise is the one that it was rescaled for.
+  // Of all others leading spacing ends without noise under diffusers' DDIMScheduler too.
+  if (schedule.rescale_betas_zero_snr && prediction != Prediction::kEpsilon)
+    options.spacing = TimestepSpacing::kTrailing;
   return Sampler(NoiseSchedule(schedule), options).scheduler_config();
 }
 

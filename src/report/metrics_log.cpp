@@ -6,13 +6,17 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "private_file.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
 
 namespace sfumato {
 namespace {
@@ -33,7 +37,51 @@ off_t whole_lines(int fd) {
   return 0;
 }
 
+/// The step of a line; none if it is no line of metrics.
+std::optional<std::int64_t> step_of(std::string_view line) {
+  constexpr std::string_view kStart = "{\"step\":";
+  std::int64_t step = 0;
+  if (!line.starts_with(kStart)) return std::nullopt;
+  const char* end = line.data() + line.size();
+  const auto [after, error] = std::from_chars(line.data() + kStart.size(), end, step);
+  if (error != std::errc() || after == end || (*after != ',' && *after != '}')) return std::nullopt;
+  return step;
+}
+
+void move_lost_lines(const std::filesystem::path& path, std::int64_t first_step) {
+  if (!std::filesystem::exists(path)) return;
+  const std::string text = read_file(path);
+  std::vector<std::string_view> lines;
+  for (std::size_t start = 0; start < text.size();) {
+    const std::size_t end = text.find('\n', start);
+    if (end == text.npos) break;  // torn: cut off when the file is opened
+    lines.push_back(std::string_view(text).substr(start, end + 1 - start));
+    start = end + 1;
+  }
+  // From the end: of the lines of one step the last one counts.
+  std::vector<bool> is_kept(lines.size());
+  std::int64_t limit = first_step;
+  for (std::size_t i = lines.size(); i-- > 0;) {
+    const std::optional<std::int64_t> step = step_of(lines[i]);
+    is_kept[i] = step && *step < limit;
+    if (is_kept[i]) limit = *step;
+  }
+  std::string kept, lost;
+  for (std::size_t i = 0; i < lines.size(); ++i) (is_kept[i] ? kept : lost) += lines[i];
+  if (lost.empty()) return;
+  const std::filesystem::path lost_path =
+      path.parent_path() / (path.stem().string() + "_lost" + path.extension().string());
+  const std::string before =
+      std::filesystem::exists(lost_path) ? read_file(lost_path) : std::string();
+  // A session that ended between the two files moved the same lines.
+  if (!before.ends_with(lost)) write_file_atomic(lost_path, before + lost, 0600);
+  write_file_atomic(path, kept, 0600);
+}
+
 }  // namespace
+
+MetricsLog::MetricsLog(const std::filesystem::path& path, std::int64_t first_step)
+    : MetricsLog((move_lost_lines(path, first_step), path)) {}
 
 MetricsLog::MetricsLog(const std::filesystem::path& path) : path_(path) {
   fd_ = private_file::open(path, O_RDWR);

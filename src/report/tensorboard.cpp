@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
+#include <charconv>
 #include <chrono>
 #include <cstring>
 
@@ -23,16 +25,19 @@ namespace {
 constexpr std::size_t kFlushBytes = 1 << 16;
 constexpr double kFlushInterval_s = 5;  // how far a viewer may be behind
 
-// Field numbers of tensorflow.Event, Summary, Summary.Value and Summary.Image.
+// Field numbers of tensorflow.Event, Summary, Summary.Value, Summary.Image and SessionLog.
 enum : std::uint32_t {
   kEventWallTime = 1,
   kEventStep = 2,
   kEventFileVersion = 3,
-  kEventSummary = 5
+  kEventSummary = 5,
+  kEventSession = 7
 };
 enum : std::uint32_t { kSummaryValue = 1 };
 enum : std::uint32_t { kValueTag = 1, kValueSimple = 2, kValueImage = 4 };
 enum : std::uint32_t { kImageHeight = 1, kImageWidth = 2, kImageColorspace = 3, kImageBytes = 4 };
+enum : std::uint32_t { kSessionStatus = 1 };
+constexpr std::int64_t kSessionStart = 1;  // SessionLog.START
 
 // Wire types of the protocol buffer encoding.
 enum : std::uint32_t { kVarint = 0, kFixed64 = 1, kLengthDelimited = 2, kFixed32 = 5 };
@@ -89,16 +94,34 @@ double unix_time() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-/// A name that no other writer of the folder has, also after a restart within one second.
+constexpr std::string_view kNameStart = "events.out.tfevents.";
+
+/// The time in the name of the folder's newest event file; 0 if there is none.
+std::int64_t newest_time(const std::filesystem::path& folder) {
+  std::int64_t newest = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(kNameStart)) continue;
+    std::int64_t time = 0;
+    std::from_chars(name.data() + kNameStart.size(), name.data() + name.size(), time);
+    // More digits would not be read in the order of time.
+    if (time < 9'999'999'999) newest = std::max(newest, time);
+  }
+  return newest;
+}
+
+/// A name that no other writer of the folder has and that comes after all others: readers take the
+/// files in the order of their names, also after a restart within one second or with another clock.
 std::filesystem::path event_file(const std::filesystem::path& folder) {
   char host[256] = "localhost";
   if (::gethostname(host, sizeof host - 1) != 0 || std::strchr(host, '/') != nullptr)
     std::strcpy(host, "localhost");
   static std::atomic<int> files{0};
+  const std::int64_t time =
+      std::max(static_cast<std::int64_t>(unix_time()), newest_time(folder) + 1);
   std::filesystem::path path;
   do {
-    path = folder / fmt::format("events.out.tfevents.{:010}.{}.{}.{}",
-                                static_cast<std::int64_t>(unix_time()), host, ::getpid(), files++);
+    path = folder / fmt::format("{}{:010}.{}.{}.{}", kNameStart, time, host, ::getpid(), files++);
   } while (std::filesystem::exists(path));
   return path;
 }
@@ -109,12 +132,16 @@ std::string summary_of(const Message& value) {
 
 }  // namespace
 
-TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder) {
+TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder,
+                                     std::optional<std::int64_t> first_step) {
   make_folder(folder, 0700);
   path_ = event_file(folder);
   flushed_at_s_ = unix_time();
   fd_ = private_file::open(path_, O_WRONLY | O_EXCL);
   add_event(Message().bytes(kEventFileVersion, "brain.Event:2").text());
+  if (!first_step) return;
+  const Message session = Message().integer(kSessionStatus, kSessionStart);
+  add_event(Message().integer(kEventStep, *first_step).bytes(kEventSession, session.text()).text());
 }
 
 TensorBoardWriter::~TensorBoardWriter() {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "sfumato/core/file.h"
+#include "sfumato/core/log.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/generate/noise_schedule.h"
 #include "sfumato/generate/sampler.h"
@@ -13,6 +14,7 @@
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/report/html_report.h"
 #include "sfumato/report/privacy_card.h"
+#include "train/release_readme.h"
 #include "train/run_card.h"
 
 namespace sfumato {
@@ -107,6 +109,9 @@ void write_release(const ReleaseInputs& inputs) {
   const nlohmann::ordered_json card = to_json(make_card(inputs, sha256_hex(weights)));
   write_file_atomic(folder / "privacy_card.md", card_markdown(card));
   write_report(inputs, card);
+  write_file_atomic(folder / "README.md", release_readme(inputs.config));
+  if (const std::string caution = diffusers_caution(inputs.config); !caution.empty())
+    log_warning("the release draws other images under diffusers than here: " + caution);
   // Last: its presence says that the release is whole.
   write_file_atomic(folder / "privacy_card.json", card.dump(2) + "\n");
 }

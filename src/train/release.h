@@ -25,8 +25,8 @@ struct ReleaseInputs {
   const Ledger* ledger = nullptr;  ///< null for runs without privacy
 };
 
-/// release/: the averaged weights as a diffusers pipeline, the privacy card (JSON, Markdown) and
-/// report.html. Replaces an earlier release.
+/// release/: the averaged weights as a diffusers pipeline, the privacy card (JSON, Markdown),
+/// README.md and report.html. Replaces an earlier release.
 void write_release(const ReleaseInputs& inputs);
 
 }  // namespace sfumato

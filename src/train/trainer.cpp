@@ -3,10 +3,8 @@
 #include <ATen/core/grad_mode.h>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <chrono>
-#include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "sfumato/core/error.h"
@@ -23,9 +21,6 @@
 #include "sfumato/privacy/poisson_sampler.h"
 #include "sfumato/privacy/rdp.h"
 #include "sfumato/privacy/secure_random.h"
-#include "sfumato/report/metrics_log.h"
-#include "sfumato/report/progress.h"
-#include "sfumato/report/tensorboard.h"
 #include "sfumato/train/checkpoint.h"
 #include "sfumato/train/gradient_step.h"
 #include "sfumato/train/physical_batch.h"
@@ -36,6 +31,7 @@
 #include "sfumato/train/warm_up.h"
 #include "train/checkpoint_binding.h"
 #include "train/release.h"
+#include "train/step_report.h"
 
 namespace sfumato {
 namespace {
@@ -55,6 +51,7 @@ class Training {
 
  private:
   void open_run(bool resume);
+  void find_end();
   void open_ledger(const std::optional<Checkpoint>& checkpoint, bool has_trained);
   void restore(const Checkpoint& checkpoint);
   void prepare_batches();
@@ -64,7 +61,6 @@ class Training {
   void shrink_physical_batch();
   NoisyGradient private_gradient();
   NoisyGradient plain_gradient(int64_t records);
-  void report_step(const std::vector<BatchStatistics>& batches, double seconds);
   void save_checkpoint();
   void note_use(bool stopped = false);
   bool finished() const;
@@ -86,13 +82,10 @@ class Training {
   PoissonSampler sampler_;
   std::optional<Ledger> ledger_;
   std::optional<UseWitness> witness_;
-  std::optional<MetricsLog> metrics_;
-  std::optional<TensorBoardWriter> tensorboard_;
-  Progress progress_;
-  RateMeter images_rate_, step_rate_;
-  EpsilonMeter epsilon_meter_{plan_};
+  std::optional<StepReport> report_;
   int64_t physical_ = 0, size_tried_again_ = 0;
   int64_t step_ = 0;
+  int64_t end_ = 0;  ///< step_ when the run will end; less than planned where a crash lost charges
   int64_t saved_step_ = -1;
 };
 
@@ -111,8 +104,7 @@ Training::Training(const Config& config, bool resume)
            config.optimizer.ema_warmup()),
       run_(resume ? RunDirectory::open(config.run.dir()) : RunDirectory::create(config.run.dir())),
       key_(session_key(config)),
-      sampler_(key_, plan_.sample_rate),
-      progress_(std::cerr, ::isatty(STDERR_FILENO) != 0, 10) {
+      sampler_(key_, plan_.sample_rate) {
   check_store_fits(store_, network_->config(), config);
   if (plan_.is_private) check_init_is_public(config, store_);
   gradients_.verify();
@@ -151,8 +143,21 @@ void Training::open_run(bool resume) {
         Ledger::create(run_.ledger(), plan_.to_json(), plan_.steps, key_, witness_->writable()));
   note_use();
   if (ledger_) ledger_->on_charge([this] { witness_->note_if_due(*ledger_, run_.path()); });
-  metrics_.emplace(metrics);
-  tensorboard_.emplace(run_.private_folder() / "tensorboard");
+  report_.emplace(plan_, ledger_ ? &*ledger_ : nullptr, metrics,
+                  run_.private_folder() / "tensorboard", step_ + 1);
+  find_end();
+}
+
+/// Every step is charged, and a session charges each of its steps once: what an earlier one charged
+/// beyond its checkpoint is missing at the end.
+void Training::find_end() {
+  end_ = plan_.steps;
+  if (!ledger_) return;
+  const int64_t left = ledger_->max_charged_steps() - ledger_->charged_steps();
+  end_ = std::min(end_, step_ + left);
+  if (end_ < plan_.steps)
+    log_info(fmt::format("{} steps are charged and lost: the run ends at step {} of {}",
+                         plan_.steps - end_, end_, plan_.steps));
 }
 
 /// The ledger of the run that is resumed. `has_trained`: steps were taken, so that there must be
@@ -253,17 +258,15 @@ void Training::one_step() {
   // An empty batch is a step like any other: noise on a sum of zeros, charged.
   NoisyGradient gradient = ledger_ ? private_gradient() : plain_gradient(count);
   const OptimizerSettings& o = config_.optimizer;
-  optimizer_.step(std::move(gradient),
-                  learning_rate_at(step_, o.learning_rate(), o.warmup_steps(), plan_.steps,
-                                   o.decay() == "cosine", o.final_learning_rate_fraction()),
-                  &ema_);
+  const double rate = learning_rate_at(step_, o.learning_rate(), o.warmup_steps(), end_,
+                                       o.decay() == "cosine", o.final_learning_rate_fraction());
+  optimizer_.step(std::move(gradient), rate, &ema_);
   ++step_;
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   // The batch size is secret, and the rate goes to the terminal: the expected one stands for it.
-  images_rate_.add(ledger_ ? plan_.expected_batch_size : static_cast<double>(count),
-                   seconds.count());
-  step_rate_.add(1, seconds.count());
-  if (step_ % config_.run.log_every() == 0 || step_ == 1) report_step(statistics, seconds.count());
+  report_->took(ledger_ ? plan_.expected_batch_size : static_cast<double>(count), seconds.count());
+  if (step_ % config_.run.log_every() == 0 || step_ == 1)
+    report_->report({step_, end_, seconds.count(), rate, statistics});
 }
 
 void Training::shrink_physical_batch() {
@@ -294,40 +297,6 @@ NoisyGradient Training::plain_gradient(int64_t records) {
                                     static_cast<double>(std::max<int64_t>(records, 1)));
 }
 
-void Training::report_step(const std::vector<BatchStatistics>& batches, double seconds) {
-  double loss = 0, norm = 0;
-  int64_t counted = 0, clipped = 0, excluded = 0;
-  for (const BatchStatistics& batch : batches) {
-    const BatchStatistics::Counts counts = batch.counts();
-    // Padding comes last in a batch.
-    loss += batch.loss.narrow(0, 0, counts.counted).sum().item<double>();
-    norm += batch.norm.narrow(0, 0, counts.counted).sum().item<double>();
-    counted += counts.counted;
-    clipped += counts.clipped;
-    excluded += counts.excluded;
-  }
-  const double n = static_cast<double>(std::max<int64_t>(counted, 1));
-  const double epsilon = ledger_ ? epsilon_meter_.epsilon_after(ledger_->charged_steps()) : 0;
-  std::vector<Metric> metrics = {
-      {"loss", loss / n}, {"batch_size", static_cast<double>(counted)}, {"seconds", seconds}};
-  if (ledger_) {
-    metrics.push_back({"gradient_norm_l2", norm / n});
-    metrics.push_back({"clipped_fraction", static_cast<double>(clipped) / n});
-    metrics.push_back({"not_finite", static_cast<double>(excluded)});
-    metrics.push_back({"epsilon", epsilon});
-  }
-  metrics_->append(step_, metrics);
-  for (const Metric& metric : metrics)
-    tensorboard_->add_scalar(fmt::format("train/{}", metric.name), step_, metric.value);
-  const int64_t left = ledger_ ? std::min(plan_.steps - step_,
-                                          ledger_->max_charged_steps() - ledger_->charged_steps())
-                               : plan_.steps - step_;
-  ProgressState state{step_, step_ + left, images_rate_.items_per_s(), std::nullopt,
-                      static_cast<double>(left) / std::max(step_rate_.items_per_s(), 1e-9)};
-  if (ledger_) state.epsilon = epsilon;
-  progress_.update(state);
-}
-
 void Training::save_checkpoint() {
   if (saved_step_ == step_) return;
   Checkpoint checkpoint;
@@ -346,7 +315,7 @@ void Training::save_checkpoint() {
   write_checkpoint(run_.checkpoints(), checkpoint);
   prune_checkpoints(run_.checkpoints(), config_.run.keep_last(), config_.run.keep_every());
   note_use();
-  tensorboard_->flush();
+  report_->flush();
   saved_step_ = step_;
 }
 
@@ -388,7 +357,7 @@ void Training::before_first_step() {
 
 void Training::stop_if_requested() {
   if (!stop_requested()) return;
-  progress_.finish();
+  report_->finish();
   save_checkpoint();
   if (ledger_) ledger_->record_event("stop", {{"step", step_}, {"reason", "interrupted"}});
   note_use(/*stopped=*/true);
@@ -403,7 +372,7 @@ TrainResult Training::run() {
     one_step();
     if (step_ % config_.run.checkpoint_every() == 0) save_checkpoint();
   }
-  progress_.finish();
+  report_->finish();
   save_checkpoint();
   if (ledger_) ledger_->record_event("stop", {{"step", step_}, {"reason", "finished"}});
   note_use(/*stopped=*/true);

@@ -4,7 +4,7 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/linspace.h>
 #include <ATen/ops/sin.h>
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -19,6 +19,8 @@
 
 namespace sfumato {
 namespace {
+
+using ::testing::HasSubstr;
 
 constexpr const char* kGolden = "golden/schedulers.safetensors";
 
@@ -91,7 +93,7 @@ TEST(Schedulers, EveryDdpmRunEndsWhereDiffusersEnds) {
 TEST(Schedulers, EveryDdimRunEndsWhereDiffusersEnds) {
   SFUMATO_NEEDS_SHARED(kGolden);
   for (const std::string prediction : {"epsilon", "sample", "v_prediction"})
-    for (const std::string spacing : {"leading", "trailing", "linspace"}) {
+    for (const std::string spacing : {"leading", "trailing"}) {  // not linspace: see below
       SamplerOptions options;
       options.prediction = parse_prediction(prediction);
       options.spacing = parse_timestep_spacing(spacing);
@@ -124,6 +126,99 @@ TEST(Schedulers, GridsAtOddCountsAreThoseOfDiffusers) {
       ASSERT_EQ(std::ssize(all), steps);
       for (std::size_t i = 1; i < all.size(); ++i) ASSERT_LT(all[i], all[i - 1]) << steps;
     }
+}
+
+// Counted by stepping through the lists of diffusers' DDIMScheduler: at which numbers of steps
+// every step goes to the next timestep and the last to the end.
+TEST(Schedulers, WhereDiffusersStepsOtherwiseIsKnown) {
+  struct Row {
+    int64_t total;
+    TimestepSpacing spacing;
+    int64_t offset;
+    bool to_one;
+    int64_t agreeing, sum_of_steps;
+  };
+  const auto leading = TimestepSpacing::kLeading, trailing = TimestepSpacing::kTrailing,
+             linspace = TimestepSpacing::kLinspace;
+  for (const Row& row :
+       {Row{1000, leading, 0, true, 1000, 500500}, Row{1000, leading, 0, false, 1000, 500500},
+        Row{1000, leading, 1, true, 500, 125250}, Row{1000, leading, 1, false, 999, 499500},
+        Row{1000, leading, 5, true, 166, 13861}, Row{1000, leading, 5, false, 199, 19900},
+        Row{1000, trailing, 0, true, 16, 2340}, Row{1000, trailing, 0, false, 16, 2340},
+        Row{1000, linspace, 0, true, 2, 1001}, Row{128, leading, 5, true, 21, 231},
+        Row{128, leading, 5, false, 25, 325}, Row{128, trailing, 0, true, 8, 255},
+        Row{128, linspace, 0, false, 2, 129}}) {
+    const NoiseSchedule schedule({.num_train_timesteps = row.total});
+    int64_t agreeing = 0, sum = 0;
+    for (int64_t steps = 1; steps <= row.total; ++steps) {
+      if ((steps - 1) * (row.total / steps) + row.offset >= row.total) continue;
+      SamplerOptions options;
+      options.steps = steps;
+      options.spacing = row.spacing;
+      options.steps_offset = row.offset;
+      options.set_alpha_to_one = row.to_one;
+      if (!Sampler(schedule, options).diffusers_difference().empty()) continue;
+      ++agreeing;
+      sum += steps;
+    }
+    EXPECT_EQ(agreeing, row.agreeing) << row.total << to_string(row.spacing) << row.offset;
+    EXPECT_EQ(sum, row.sum_of_steps) << row.total << to_string(row.spacing) << row.offset;
+  }
+}
+
+TEST(Schedulers, DiffusersDdpmIsOursButForTheEndOfTrailingSpacing) {
+  const NoiseSchedule schedule({});
+  SamplerOptions options;
+  options.kind = SamplerKind::kDdpm;
+  options.spacing = TimestepSpacing::kTrailing;
+  int64_t too_many = 0, sum = 0;
+  for (options.steps = 1; options.steps <= 1000; ++options.steps) {
+    const std::string difference = Sampler(schedule, options).diffusers_difference();
+    if (difference.empty()) continue;
+    EXPECT_THAT(difference, HasSubstr("the last of which is -1"));
+    ++too_many;
+    sum += options.steps;
+  }
+  // Where len(DDPMScheduler(timestep_spacing="trailing").timesteps) is the number of steps + 1.
+  EXPECT_EQ(too_many, 62);
+  EXPECT_EQ(sum, 40131);
+  options.steps = 50;
+  options.variance = DdpmVariance::kFixedLarge;
+  // sqrt(1 - alphas_cumprod[19]) * 127.5
+  EXPECT_THAT(Sampler(schedule, options).diffusers_difference(), HasSubstr("9.7 grey levels"));
+  options.spacing = TimestepSpacing::kLeading;
+  EXPECT_EQ(Sampler(schedule, options).diffusers_difference(), "");
+}
+
+TEST(Schedulers, AStartInTheMiddleOfTheScheduleIsNamed) {
+  const auto defect = [](int64_t steps, TimestepSpacing spacing, int64_t total = 1000) {
+    SamplerOptions options;
+    options.steps = steps;
+    options.spacing = spacing;
+    return Sampler(NoiseSchedule({.num_train_timesteps = total}), options).start_defect();
+  };
+  for (const int64_t steps : {4, 10, 50, 61, 250, 1000})
+    EXPECT_EQ(defect(steps, TimestepSpacing::kLeading), "") << steps;
+  // sqrt(alphas_cumprod[500]) = 0.2788
+  EXPECT_THAT(defect(501, TimestepSpacing::kLeading), HasSubstr("timestep 500 of 1000"));
+  EXPECT_THAT(defect(501, TimestepSpacing::kLeading), HasSubstr("28 % of an image"));
+  EXPECT_THAT(defect(1, TimestepSpacing::kLinspace), HasSubstr("100 %"));
+  EXPECT_EQ(defect(2, TimestepSpacing::kLinspace), "");
+  for (const int64_t steps : {1, 334, 501})
+    EXPECT_EQ(defect(steps, TimestepSpacing::kTrailing), "");
+  // A schedule that never comes near noise is not the list's fault.
+  EXPECT_EQ(defect(10, TimestepSpacing::kLeading, 20), "");
+}
+
+TEST(Schedulers, AReleaseSuitsDiffusers) {
+  NoiseScheduleOptions schedule;
+  EXPECT_EQ(ddpm_scheduler_config(schedule, Prediction::kEpsilon)["timestep_spacing"], "leading");
+  schedule.rescale_betas_zero_snr = true;
+  const auto spacing = [&](Prediction prediction) {
+    return ddpm_scheduler_config(schedule, prediction)["timestep_spacing"];
+  };
+  EXPECT_EQ(spacing(Prediction::kVPrediction), "trailing");
+  EXPECT_EQ(spacing(Prediction::kEpsilon), "leading");
 }
 
 TEST(Schedulers, EtaAddsNoiseOfTheRightSizeAndOneIsDdpm) {

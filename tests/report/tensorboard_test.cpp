@@ -164,6 +164,37 @@ TEST(TensorBoardWriter, RecordsDecode) {
   EXPECT_EQ(only(image, 4, 2).bytes, png);
 }
 
+// Event.session_log (7) with status (1) START (1), as in tensorflow's event.proto.
+TEST(TensorBoardWriter, AResumedSessionSaysWhereItStarts) {
+  TempFolder folder;
+  std::filesystem::path path;
+  {
+    TensorBoardWriter writer(folder / "tb", 13);
+    path = writer.path();
+    writer.add_scalar("a", 13, 1);
+  }
+  const std::vector<Fields> events = read_events(path);
+  ASSERT_EQ(events.size(), 3u);
+  EXPECT_EQ(only(events[0], 3, 2).bytes, "brain.Event:2");
+  EXPECT_EQ(only(events[1], 2, 0).number, 13u);
+  EXPECT_EQ(only(decode(only(events[1], 7, 2).bytes), 1, 0).number, 1u);
+  EXPECT_EQ(events[1].count(5), 0u);
+}
+
+// Readers take the files in the order of their names.
+TEST(TensorBoardWriter, ALaterFileSortsLastWhateverTheClockSaid) {
+  TempFolder folder;
+  std::filesystem::create_directory(folder / "tb");
+  write_file_atomic(folder / "tb/events.out.tfevents.4102444800.zoo.1.0", "");
+  write_file_atomic(folder / "tb/notes", "");
+  std::string last = "events.out.tfevents.4102444800.zoo.1.0";
+  for (int i = 0; i < 12; ++i) {
+    const std::string name = TensorBoardWriter(folder / "tb").path().filename().string();
+    EXPECT_GT(name, last);
+    last = name;
+  }
+}
+
 TEST(TensorBoardWriter, IsPrivateAndFlushes) {
   TempFolder folder;
   TensorBoardWriter writer(folder / "tb");

@@ -124,11 +124,22 @@ def ledger_charges(run: Path) -> list[dict]:
 
 
 def metric_lines(run: Path) -> list[dict]:
-    """The whole lines of a run's private metrics: with run.log_every=1, one for each step taken."""
+    """The whole lines of a run's private metrics: with run.log_every=1, one for each step that
+    counts, in order."""
     path = run / "private" / "metrics.jsonl"
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1] if line]
+
+
+def steps_taken(run: Path) -> dict[str, int]:
+    """Every line of metrics that a run ever wrote and the step in it: also of steps that were lost."""
+    lines = {}
+    for name in ("metrics_lost.jsonl", "metrics.jsonl"):
+        path = run / "private" / name
+        text = path.read_text() if path.exists() else ""
+        lines |= {line: json.loads(line)["step"] for line in text.split("\n")[:-1] if line}
+    return lines
 
 
 def complete_checkpoints(run: Path) -> list[int]:

@@ -3,7 +3,7 @@
 
 What must hold after every kill: the ledger verifies; it charges at least every step that left a
 trace (a line of metrics, a checkpoint); a complete checkpoint is never lost, and training goes on
-from the newest. In the end a run finishes with at most the planned number of charges and an epsilon
+from the newest; the metrics go from step to step, without one that was lost. In the end a run finishes with at most the planned number of charges and an epsilon
 within its target.
 """
 import random
@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from sfumato_cli import (check, complete_checkpoints, ledger_charges, main, metric_lines,
-                         prepare_small_store, smoke_arguments)
+                         prepare_small_store, smoke_arguments, steps_taken)
 
 KILLS = 25
 STEPS = 150
@@ -31,36 +31,38 @@ class Run:
             store, self.folder, f"mechanism.steps={STEPS}",
             f"mechanism.target_epsilon={TARGET_EPSILON}", "run.checkpoint_every=3",
             "run.log_every=1", "performance.physical_batch=16")
-        self.lines_before = 0   # whole lines of metrics when the latest session started
+        self.taken_before = {}  # steps taken when the latest session started
         self.newest_before = 0  # step of the newest complete checkpoint then
 
     def start(self):
         # Without config.yaml nothing has begun, and a plain start takes the folder over.
         resume = ["--resume"] if (self.folder / "config.yaml").exists() else []
-        self.lines_before = len(metric_lines(self.folder))
+        self.taken_before = steps_taken(self.folder)
         self.newest_before = max(complete_checkpoints(self.folder), default=0)
         return self.sfumato.start("train", *self.arguments, *resume, log=self.log)
 
     def wait_for_steps(self, process, steps: int, timeout: float = 300) -> None:
         """Until this session has taken so many steps, or has ended."""
         deadline = time.monotonic() + timeout
-        while process.poll() is None and len(metric_lines(self.folder)) < self.lines_before + steps:
+        wanted = len(self.taken_before) + steps
+        while process.poll() is None and len(steps_taken(self.folder)) < wanted:
             check(time.monotonic() < deadline, f"no {steps} steps in {timeout} s; see {self.log}")
             time.sleep(0.005)
 
     def verify(self) -> None:
-        lines = metric_lines(self.folder)
+        taken = steps_taken(self.folder)
         charges = ledger_charges(self.folder)
         newest = max(complete_checkpoints(self.folder), default=0)
-        check(len(charges) >= len(lines),
-              f"{len(lines)} steps were taken, the ledger charges {len(charges)}")
+        check(len(charges) >= len(taken),
+              f"{len(taken)} steps were taken, the ledger charges {len(charges)}")
         check(len(charges) >= newest, f"checkpoint of step {newest}, {len(charges)} charges")
         check(newest >= self.newest_before,
               f"checkpoint of step {self.newest_before} is lost; the newest is {newest}")
-        if len(lines) > self.lines_before:
-            first = lines[self.lines_before]["step"]
-            check(first == self.newest_before + 1,
-                  f"resumed at step {first}, the checkpoint was of step {self.newest_before}")
+        steps = [line["step"] for line in metric_lines(self.folder)]
+        check(steps == list(range(1, len(steps) + 1)), f"the metrics are of steps {steps}")
+        new = [taken[line] for line in taken if line not in self.taken_before]
+        check(not new or new[0] == self.newest_before + 1,
+              f"resumed at step {new[:1]}, the checkpoint was of step {self.newest_before}")
         if (self.folder / "ledger.jsonl").exists():
             said = self.sfumato.json("ledger", "verify", self.folder)
             check(said["charged_steps"] >= len(charges) and not said["problems"],

@@ -31,7 +31,7 @@ def check_run(sfumato, run: Path) -> dict:
     for part in ("config.yaml", "ledger.jsonl", "release/model_index.json",
                  "release/unet/config.json", "release/unet/diffusion_pytorch_model.safetensors",
                  "release/scheduler/scheduler_config.json", "release/privacy_card.json",
-                 "release/privacy_card.md", "release/report.html"):
+                 "release/privacy_card.md", "release/README.md", "release/report.html"):
         check((run / part).is_file(), f"the run has no {part}")
     mode = stat.S_IMODE((run / "private").stat().st_mode)
     check(mode == 0o700, f"private/ has mode {mode:o}")
@@ -52,7 +52,7 @@ def check_run(sfumato, run: Path) -> dict:
     report = (run / "release/report.html").read_text()
     outside = re.findall(r"""(?:src|href)\s*=\s*["']?(?!data:|#)|url\((?!["']?data:)|@import""", report)
     check(not outside, f"report.html loads something from elsewhere: {outside}")
-    for name in ("report.html", "privacy_card.json", "privacy_card.md"):
+    for name in ("report.html", "privacy_card.json", "privacy_card.md", "README.md"):
         text = (run / "release" / name).read_text().lower()
         for word in PRIVATE_WORDS:
             check(f'"{word}' not in text and f">{word}" not in text, f"{name} mentions {word}")

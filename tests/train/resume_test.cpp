@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <chrono>
+#include <cmath>
 #include <thread>
 
 #include "sfumato/core/error.h"
@@ -115,6 +116,29 @@ TEST_F(Resume, StepsLostInACrashStayChargedAndTheRunEndsEarlier) {
   const nlohmann::json card = read_json(all.release / "privacy_card.json");
   EXPECT_EQ(card.at("epsilon"), all.epsilon);
   EXPECT_EQ(card.at("stages").at(0).at("charged"), 6);
+}
+
+TEST_F(Resume, TheLearningRateFallsToTheEndThatIsLeft) {
+  const std::vector<std::string> cosine = {
+      "optimizer.decay=cosine", "optimizer.warmup_steps=0", "optimizer.learning_rate=0.01",
+      "optimizer.final_learning_rate_fraction=0", "run.log_every=1"};
+  start("run", cosine);
+  copy_run("run", "lost", 2);
+  write_lines(folder / "lost/ledger.jsonl", up_to_charge(lines_of(folder / "run/ledger.jsonl"), 4));
+  EXPECT_EQ(resume("lost", cosine).steps, 4);
+  const auto rate = [](int step, int end) { return 0.005 * (1 + std::cos(M_PI * step / end)); };
+  const auto expect_rates = [&](const std::string& run, const std::vector<double>& rates) {
+    const std::vector<std::string> lines = lines_of(folder / run / "private/metrics.jsonl");
+    ASSERT_EQ(lines.size(), rates.size());
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+      const nlohmann::json line = nlohmann::json::parse(lines[i]);
+      EXPECT_EQ(line["step"], i + 1) << run;
+      EXPECT_NEAR(line["learning_rate"].get<double>(), rates[i], 1e-12) << run << " " << i;
+    }
+  };
+  expect_rates("run", {rate(0, 6), rate(1, 6), rate(2, 6), rate(3, 6), rate(4, 6), rate(5, 6)});
+  expect_rates("lost", {rate(0, 6), rate(1, 6), rate(2, 4), rate(3, 4)});
+  EXPECT_EQ(lines_of(folder / "lost/private/metrics_lost.jsonl").size(), 4u) << "steps 3 to 6";
 }
 
 TEST_F(Resume, AHalfWrittenChargeCounts) {

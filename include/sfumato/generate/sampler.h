@@ -40,7 +40,10 @@ struct SamplerOptions {
 SamplerOptions sampler_options(const SampleSettings& settings, Prediction prediction);
 
 /// The reverse process of DDPM (Ho et al. 2020, equation 7) and DDIM (Song et al. 2021, equation
-/// 12), the same numbers as diffusers' DDPMScheduler and DDIMScheduler. Starts from x ~ N(0, I).
+/// 12). Starts from x ~ N(0, I). Every step goes to the next timestep of the list, whatever its
+/// spacing, and the last one to the image without noise (ddim without set_alpha_to_one: to the
+/// level of timestep 0). The same numbers as diffusers' DDPMScheduler and DDIMScheduler, except
+/// where those do otherwise: diffusers_difference().
 class Sampler {
  public:
   /// UsageError: more steps than timesteps, timesteps outside the schedule, noise prediction at a
@@ -60,6 +63,12 @@ class Sampler {
 
   /// scheduler_config.json of a diffusers pipeline: DDPMScheduler or DDIMScheduler, every field.
   nlohmann::ordered_json scheduler_config() const;
+  /// What diffusers 0.42 does otherwise with scheduler_config() and as many steps, and its remedy,
+  /// in a sentence; empty where it draws the same images.
+  std::string diffusers_difference() const;
+  /// Where the first timestep is one at which the schedule still holds much of an image, so that
+  /// noise alone is a poor start: a sentence with the remedy; else empty.
+  std::string start_defect() const;
 
  private:
   /// float32 as in diffusers, so that the same operations give the same numbers.
@@ -78,10 +87,12 @@ class Sampler {
   SamplerOptions options_;
   std::vector<int64_t> timesteps_;
   std::vector<Step> steps_;
+  float noisiest_alpha_ = 0;  ///< abar of the schedule's last timestep
 };
 
 /// scheduler_config.json for a release that has no preferred sampler: DDPMScheduler with the
-/// schedule and prediction type it was trained with, defaults elsewhere.
+/// schedule and prediction type it was trained with, and a spacing with which diffusers' own
+/// schedulers end without noise; defaults elsewhere.
 nlohmann::ordered_json ddpm_scheduler_config(const NoiseScheduleOptions& schedule,
                                              Prediction prediction);
 

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,8 +16,11 @@ namespace sfumato {
 class TensorBoardWriter {
  public:
   /// Starts events.out.tfevents.<unix time>.<host>.<pid>.<n> in `folder`; a resumed run starts a
-  /// further file, which TensorBoard joins to the first. DataError if the file cannot be made.
-  explicit TensorBoardWriter(const std::filesystem::path& folder);
+  /// further file, which TensorBoard reads after the earlier ones, whatever the clock says. With
+  /// `first_step` it begins by saying that a session starts there: readers drop what earlier files
+  /// hold of this step and later ones. DataError if the file cannot be made.
+  explicit TensorBoardWriter(const std::filesystem::path& folder,
+                             std::optional<std::int64_t> first_step = {});
   ~TensorBoardWriter();
   TensorBoardWriter(const TensorBoardWriter&) = delete;
   TensorBoardWriter& operator=(const TensorBoardWriter&) = delete;

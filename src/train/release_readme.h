@@ -1,0 +1,16 @@
+#pragma once
+#include <string>
+
+#include "sfumato/config/config.h"
+
+namespace sfumato {
+
+/// release/README.md: what the folder holds and how to draw from it with diffusers without being
+/// misled by its schedulers. Holds nothing but public settings.
+std::string release_readme(const Config& config);
+
+/// Where diffusers would not draw what `sfumato sample` draws with the settings of this run: a
+/// sentence, else empty.
+std::string diffusers_caution(const Config& config);
+
+}  // namespace sfumato

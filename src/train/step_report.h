@@ -1,0 +1,47 @@
+#pragma once
+#include <filesystem>
+#include <optional>
+
+#include "sfumato/grad/gradient_engine.h"
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/privacy/mechanism.h"
+#include "sfumato/report/metrics_log.h"
+#include "sfumato/report/progress.h"
+#include "sfumato/report/tensorboard.h"
+
+namespace sfumato {
+
+/// What one step has to say.
+struct StepFacts {
+  int64_t step = 0;  ///< steps done, this one included
+  int64_t end = 0;   ///< steps done when the run ends
+  double seconds = 0;
+  double learning_rate = 0;
+  const std::vector<BatchStatistics>& batches;
+};
+
+/// Private metrics and curves of a run's steps, and its line at the terminal, which shows nothing
+/// that was measured on private data.
+class StepReport {
+ public:
+  /// `ledger`: null for runs without privacy; `first_step` of this session.
+  StepReport(const MechanismPlan& plan, const Ledger* ledger, const std::filesystem::path& metrics,
+             const std::filesystem::path& tensorboard, int64_t first_step);
+  /// Every step: `images` of it count for the rate at the terminal.
+  void took(double images, double seconds);
+  /// The steps that are reported.
+  void report(const StepFacts& facts);
+  /// Hands what was reported to the operating system.
+  void flush() { tensorboard_.flush(); }
+  void finish() { progress_.finish(); }
+
+ private:
+  const Ledger* ledger_;
+  MetricsLog metrics_;
+  TensorBoardWriter tensorboard_;
+  Progress progress_;
+  RateMeter images_rate_, step_rate_;
+  EpsilonMeter epsilon_meter_;
+};
+
+}  // namespace sfumato
