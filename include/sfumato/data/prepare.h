@@ -63,9 +63,8 @@ struct PrepareReport {
 ///   its rows, and every image must have one.
 /// - tar, zip: archives of such a tree. Tar archives may be several: a folder of them, or a pattern
 ///   ("shards/{000..003}.tar", "shards/*.tar").
-/// - tar as WebDataset: the class of KEY.png in KEY.cls, or in the member `label_column` of
-/// KEY.json;
-///   the key goes to the first dot.
+/// - tar as WebDataset: the class of KEY.png in KEY.cls, or in the member `label_column` of the
+///   object in KEY.json; the key goes to the first dot.
 /// - npz, npy: numpy arrays of uint8 images, [N, H, W] or [N, H, W, 1 or 3], with labels [N] or
 ///   [N, 1], integers or text: MedMNIST's train_images and train_labels, Keras' x_train and
 ///   y_train, numpy.savez(images=..., labels=...).
