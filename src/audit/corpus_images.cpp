@@ -7,6 +7,7 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/io/clutter.h"
 
 namespace sfumato {
 namespace {
@@ -17,8 +18,9 @@ std::vector<fs::path> pictures_of(const fs::path& corpus) {
   std::vector<fs::path> found;
   if (!fs::is_directory(corpus / "images")) return found;
   for (const auto& entry : fs::recursive_directory_iterator(corpus / "images")) {
-    const std::string name = entry.path().filename().string();
-    if (entry.is_regular_file() && !name.starts_with(".") && has_image_extension(name))
+    const std::string name = entry.path().lexically_relative(corpus).generic_string();
+    if (entry.is_regular_file() && !is_hidden(name) && !is_clutter(name) &&
+        has_image_extension(name))
       found.push_back(entry.path());
   }
   std::sort(found.begin(), found.end());
@@ -80,7 +82,9 @@ bool CorpusImages::next_in_shards() {
     }
     TarEntry entry;
     while (reader_->next(entry)) {
-      if (entry.kind != TarEntry::Kind::kFile || !has_image_extension(entry.name)) continue;
+      if (entry.kind != TarEntry::Kind::kFile || is_clutter(entry.name) ||
+          !has_image_extension(entry.name))
+        continue;
       name_ = reader_->path().filename().string() + "/" + entry.name;
       return true;
     }

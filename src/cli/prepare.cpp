@@ -18,6 +18,7 @@ PrepareOptions options_of(const Config& config) {
   PrepareOptions options;
   options.source = data.source();
   options.labels = data.labels();
+  options.label_column = data.label_column();
   options.users = data.users();
   options.format = data.format();
   options.store = data.store();
@@ -45,7 +46,8 @@ void print_summary(const PrepareReport& report, const std::string& store) {
   line(report.unreadable, "unreadable images skipped");
   line(report.over_user_bound, "images over the bound of their user dropped");
   line(report.users, "users");
-  line(report.other_files, "other files not looked at");
+  line(report.other_files,
+       ("other files not looked at: " + unread_files_text(report.unread_files)).c_str());
   line(report.label_conflicts,
        "records whose pixels appear under another label too; each counts "
        "as an image of its own");
@@ -60,7 +62,8 @@ void add_prepare(CLI::App& app) {
     bool json = false;
   };
   auto* command = app.add_subcommand(
-      "prepare", "Private images (folder, tar, IDX, CIFAR binary) to a record store.");
+      "prepare",
+      "Private images (folder, tar, zip, WebDataset, .npz, IDX, CIFAR binary) to a record store.");
   auto arguments = std::make_shared<Arguments>();
   add_config_options(*command, arguments->config);
   command->add_flag("--json", arguments->json, "Print the report as JSON (private counts).");

@@ -47,7 +47,9 @@ class CifarSource : public ImageSource {
     return true;
   }
 
-  std::vector<std::string> class_names() const override { return class_names_; }
+  ClassesFound classes_found() const override {
+    return {.names = class_names_, .order = ClassesFound::Order::kByLabel};
+  }
 
  private:
   void find_files(const std::filesystem::path& source) {
@@ -58,7 +60,8 @@ class CifarSource : public ImageSource {
     }
     for (const auto& entry : std::filesystem::directory_iterator(source, error)) {
       const std::string name = entry.path().filename().string();
-      if (name.ends_with(".bin") && name != "test_batch.bin" && name != "test.bin")
+      if (!name.starts_with("._") && name.ends_with(".bin") && name != "test_batch.bin" &&
+          name != "test.bin")
         files_.push_back(entry.path());
     }
     if (files_.empty())

@@ -1,110 +1,117 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "image_source.h"
+#include "member_walk.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
+#include "sfumato/io/clutter.h"
+#include "tree_source.h"
 
 namespace sfumato {
 namespace {
+
+namespace fs = std::filesystem;
 
 constexpr std::size_t kMaxDepth = 32;
 
 struct Listing {
   std::vector<std::string> folders;  ///< sorted
-  std::vector<std::string> images;   ///< sorted
-  std::int64_t others = 0;
+  std::vector<std::string> files;    ///< sorted; hidden folders too, which are not entered
 };
 
 /// Links are followed. Sorted by bytes, so that the order is the same on every file system.
-Listing list_folder(const std::filesystem::path& folder) {
+Listing list_folder(const fs::path& folder) {
   Listing listing;
   std::error_code error;
-  auto entries = std::filesystem::directory_iterator(folder, error);
-  for (; !error && entries != std::filesystem::directory_iterator(); entries.increment(error)) {
+  auto entries = fs::directory_iterator(folder, error);
+  for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
     std::string name = entries->path().filename().string();
+    if (is_clutter(name)) continue;
     std::error_code broken_link;
-    const bool is_folder = entries->is_directory(broken_link);
-    if (name.starts_with('.'))
-      ++listing.others;
-    else if (is_folder)
-      listing.folders.push_back(std::move(name));
-    else if (has_image_extension(name))
-      listing.images.push_back(std::move(name));
-    else
-      ++listing.others;
+    const bool is_folder = entries->is_directory(broken_link) && !is_hidden(name);
+    (is_folder ? listing.folders : listing.files).push_back(std::move(name));
   }
   if (error)
     throw DataError(fmt::format("cannot read folder '{}': {}", folder.string(), error.message()));
   std::ranges::sort(listing.folders);
-  std::ranges::sort(listing.images);
+  std::ranges::sort(listing.files);
   return listing;
 }
 
-/// Depth first; one listing per level is in memory.
-class FolderSource : public ImageSource {
+/// Depth first, the files of a folder before its folders; one listing per level is in memory.
+class FolderWalk : public MemberWalk {
  public:
-  explicit FolderSource(const PrepareOptions& options) : root_(options.source) {
-    Listing top = list_folder(root_);
-    has_classes_ = check_class_folders(
-        top.folders, top.images.empty() ? std::string() : top.images.front(), options);
-    if (has_classes_) class_names_ = top.folders;
-    others_ = top.others;
-    levels_.push_back({std::move(top), {}, 0, 0});
+  explicit FolderWalk(const fs::path& root) : root_(root) {
+    levels_.push_back({list_folder(root_), {}, 0, 0});
   }
 
-  bool next(SourceItem& item) override {
+  bool next(Member& member) override {
+    if (!entered_.empty()) enter(std::exchange(entered_, {}));
     while (!levels_.empty()) {
       Level& level = levels_.back();
-      if (level.next_image < level.listing.images.size()) {
-        item = {};
-        item.name = (level.relative / level.listing.images[level.next_image++]).generic_string();
-        item.file = root_ / item.name;
-        item.place = item.file.string();
-        item.label = has_classes_ ? static_cast<std::int64_t>(levels_.front().next_folder) - 1 : 0;
+      if (level.next_file < level.listing.files.size()) {
+        current_ = level.relative / level.listing.files[level.next_file++];
+        member = {current_.generic_string(), Member::Kind::kFile};
         return true;
       }
-      if (level.next_folder < level.listing.folders.size())
-        enter(level.relative / level.listing.folders[level.next_folder++]);
-      else
-        levels_.pop_back();
+      if (level.next_folder < level.listing.folders.size()) {
+        current_ = entered_ = level.relative / level.listing.folders[level.next_folder++];
+        member = {current_.generic_string(), Member::Kind::kFolder};
+        return true;
+      }
+      levels_.pop_back();
     }
     return false;
   }
 
-  std::vector<std::string> class_names() const override { return class_names_; }
-  std::int64_t other_files() const override { return others_; }
+  std::string content(std::int64_t limit) override {
+    const fs::path path = file();
+    std::error_code error;
+    if (const auto size = fs::file_size(path, error);
+        !error && size > static_cast<std::uintmax_t>(limit))
+      throw DataError(
+          fmt::format("'{}' has {} bytes; at most {} are read", path.string(), size, limit));
+    return read_file(path);
+  }
+
+  fs::path file() const override { return root_ / current_; }
+  std::string place() const override { return file().string(); }
 
  private:
   struct Level {
     Listing listing;
-    std::filesystem::path relative;
-    std::size_t next_image;
+    fs::path relative;
+    std::size_t next_file;
     std::size_t next_folder;
   };
 
-  void enter(const std::filesystem::path& relative) {
+  void enter(const fs::path& relative) {
     if (levels_.size() >= kMaxDepth)
       throw DataError(
           fmt::format("'{}' is nested more than {} folders deep; does a link point "
                       "back to a folder above it?",
                       (root_ / relative).string(), kMaxDepth));
-    Listing listing = list_folder(root_ / relative);
-    others_ += listing.others;
-    levels_.push_back({std::move(listing), relative, 0, 0});
+    levels_.push_back({list_folder(root_ / relative), relative, 0, 0});
   }
 
-  std::filesystem::path root_;
-  bool has_classes_ = false;
-  std::vector<std::string> class_names_;
-  std::int64_t others_ = 0;
+  fs::path root_;
+  fs::path current_;
+  fs::path entered_;  ///< the folder that was returned last: its content comes next
   std::vector<Level> levels_;
 };
 
 }  // namespace
 
+std::unique_ptr<MemberWalk> make_folder_walk(const fs::path& folder) {
+  return std::make_unique<FolderWalk>(folder);
+}
+
 std::unique_ptr<ImageSource> make_folder_source(const PrepareOptions& options) {
-  return std::make_unique<FolderSource>(options);
+  return make_tree_source(options, [path = options.source] { return make_folder_walk(path); },
+                          {.pass = SourcePass::kImages, .quick_to_list = true});
 }
 
 }  // namespace sfumato

@@ -5,28 +5,68 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
+#include <cctype>
+#include <utility>
 
+#include "member_walk.h"
 #include "sfumato/core/error.h"
 #include "sfumato/io/gzip_stream.h"
+#include "sfumato/io/zip.h"
 
 namespace sfumato {
 namespace {
 
-/// By content, for a file: IDX and tar have marks; CIFAR binary has none but its name.
+/// What people hand over and nothing here reads, by its first bytes.
+std::string_view unread_kind(std::string_view start) {
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kKinds = {{
+      {"7z\xBC\xAF", "a 7-Zip archive; unpack it"},
+      {"Rar!", "a RAR archive; unpack it"},
+      {"\xFD"
+       "7zXZ",
+       "compressed by xz; unpack it, or pack it as .tar or .tar.gz"},
+      {"BZh", "compressed by bzip2; unpack it, or pack it as .tar or .tar.gz"},
+      {"\x28\xB5\x2F\xFD", "compressed by Zstandard; unpack it, or pack it as .tar or .tar.gz"},
+      {"PAR1", "a Parquet table; write its images to a folder or to WebDataset tars"},
+      {"\x89HDF", "an HDF5 file; write its images to an .npz or a folder"},
+  }};
+  for (const auto& [mark, kind] : kKinds)
+    if (start.starts_with(mark)) return kind;
+  return {};
+}
+
+/// An .npz is a zip of .npy arrays.
+std::string zip_or_npz(const std::filesystem::path& file) {
+  if (file.extension() == ".npz") return "npz";
+  const ZipReader reader(file);
+  const bool arrays =
+      !reader.entries().empty() && std::ranges::all_of(reader.entries(), [](const ZipEntry& entry) {
+        return entry.name.ends_with(".npy");
+      });
+  return arrays ? "npz" : "zip";
+}
+
+/// By content, for a file: most formats have marks; CIFAR binary has none but its name.
 std::string detect_file_format(const std::filesystem::path& file) {
-  std::array<unsigned char, 512> start{};
-  const std::size_t size = GzipStream(file).read(start.data(), start.size());
-  if (size >= 4 && start[0] == 0 && start[1] == 0 && start[2] == 8 && start[3] >= 1 &&
-      start[3] <= 4)
+  std::array<unsigned char, 512> bytes{};
+  const std::size_t size = GzipStream(file).read(bytes.data(), bytes.size());
+  const std::string_view start(reinterpret_cast<const char*>(bytes.data()), size);
+  if (size >= 4 && bytes[0] == 0 && bytes[1] == 0 && bytes[2] == 8 && bytes[3] >= 1 &&
+      bytes[3] <= 4)
     return "idx";
-  if (size == start.size() && std::memcmp(start.data() + 257, "ustar", 5) == 0) return "tar";
+  if (start.starts_with("\x93NUMPY")) return "npy";
+  if (looks_like_zip(start)) return zip_or_npz(file);
+  if (size == bytes.size() && start.substr(257, 5) == "ustar") return "tar";
   const std::string name = file.filename().string();
+  if (const std::string_view kind = unread_kind(start); !kind.empty())
+    throw DataError(fmt::format("'{}' is {}", file.string(), kind));
   if (name.ends_with(".tar") || name.ends_with(".tgz") || name.ends_with(".tar.gz")) return "tar";
+  if (name.ends_with(".zip")) return "zip";
+  if (name.ends_with(".npz")) return "npz";
   if (name.ends_with(".bin")) return "cifar";
   throw DataError(
-      fmt::format("'{}' is no image source: neither a folder, a tar(.gz), an IDX file "
-                  "nor CIFAR binary (.bin); set data.source, or data.format if it is",
+      fmt::format("'{}' is no image source: neither a folder, a tar(.gz), a zip, a numpy archive "
+                  "(.npz, .npy), an IDX file nor CIFAR binary (.bin); set data.source, or "
+                  "data.format if it is",
                   file.string()));
 }
 
@@ -36,32 +76,70 @@ bool is_split_name(const std::string& name) {
   return std::ranges::find(kSplits, name) != kSplits.end();
 }
 
+constexpr std::size_t kMaxExtension = 16;
+constexpr std::size_t kMaxKinds = 100;
+
 }  // namespace
+
+void UnreadFiles::add(std::string_view name) {
+  name.remove_prefix(name.rfind('/') + 1);  // npos + 1 is 0
+  const std::size_t dot = name.rfind('.');
+  if (dot == std::string_view::npos || dot + 1 == name.size() || dot == 0)
+    return add_as("(no extension)");
+  std::string extension(name.substr(dot));
+  bool plain = extension.size() <= kMaxExtension;
+  for (char& c : extension) {
+    plain = plain && (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '_');
+    c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  }
+  add_as(plain ? extension : "(other)");
+}
+
+void UnreadFiles::add_as(const std::string& kind) {
+  const bool room = by_extension.size() < kMaxKinds || by_extension.contains(kind);
+  ++by_extension[room ? kind : "(other)"];
+}
+
+std::int64_t UnreadFiles::total() const {
+  std::int64_t sum = 0;
+  for (const auto& [kind, count] : by_extension) sum += count;
+  return sum;
+}
+
+std::string unread_files_text(const std::map<std::string, std::int64_t>& by_extension) {
+  std::string text;
+  for (const auto& [kind, count] : by_extension)
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, kind);
+  return text;
+}
 
 std::string detect_format(const PrepareOptions& options) {
   if (options.source.empty())
-    throw UsageError("no images to prepare: set data.source to a folder, tar, IDX or CIFAR file");
+    throw UsageError(
+        "no images to prepare: set data.source to a folder, tar, zip, .npz, IDX or CIFAR file");
   std::error_code error;
   const bool is_folder = std::filesystem::is_directory(options.source, error);
   if (options.format == "folder" && !is_folder)
     throw DataError(
         fmt::format("'{}' is not a folder (data.format is folder)", options.source.string()));
   if (options.format != "auto") return options.format;
-  if (!is_folder) return detect_file_format(split_archive_path(options.source).archive);
+  if (!is_folder) return detect_file_format(find_archives(options.source).files.front());
   if (std::filesystem::exists(options.source / "data_batch_1.bin", error) ||
       std::filesystem::exists(options.source / "train.bin", error))
     return "cifar";
-  return "folder";
+  return is_folder_of_tars(options.source) ? "tar" : "folder";
 }
 
 std::unique_ptr<ImageSource> make_source(const PrepareOptions& options, const std::string& format,
                                          SourcePass pass) {
   if (format == "folder") return make_folder_source(options);
   if (format == "tar") return make_tar_source(options, pass);
+  if (format == "zip") return make_zip_source(options, pass);
+  if (format == "npz" || format == "npy") return make_npz_source(options);
   if (format == "idx") return make_idx_source(options);
   if (format == "cifar") return make_cifar_source(options);
-  throw UsageError(
-      fmt::format("unknown data.format '{}'; it is auto, folder, tar, idx or cifar", format));
+  throw UsageError(fmt::format(
+      "unknown data.format '{}'; it is auto, folder, tar, zip, npz, npy, idx or cifar", format));
 }
 
 ArchivePath split_archive_path(const std::filesystem::path& source) {

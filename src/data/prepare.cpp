@@ -120,7 +120,8 @@ class Preparation {
     layout.height = layout.width = options_.image_size;
     layout.channels = options_.channels;
     layout.num_classes = options_.num_classes;
-    layout.class_names = complete_names(source_->class_names(), options_.num_classes);
+    found_names_ = source_->classes_found().names;
+    layout.class_names = complete_names(found_names_, options_.num_classes);
     layout.has_users = !options_.users.empty();
     layout.records_per_user = layout.has_users ? options_.records_per_user : 1;
     report_.format = format_;
@@ -132,12 +133,15 @@ class Preparation {
 
   PrepareReport run() {
     run_pipeline();
-    report_.other_files = source_->other_files();
+    const UnreadFiles unread = source_->unread_files();
+    report_.other_files = unread.total();
+    report_.unread_files = unread.by_extension;
     if (report_.found == 0)
       throw DataError(
-          fmt::format("no images in '{}' ({} other files); set data.source to a folder "
-                      "of PNG or JPEG, a tar of one, an IDX or a CIFAR file",
-                      options_.source.string(), report_.other_files));
+          fmt::format("no images in '{}' ({} other files{}{}); set data.source to a folder of "
+                      "images, a tar or zip of one, an .npz, an IDX or a CIFAR file",
+                      options_.source.string(), report_.other_files,
+                      report_.other_files > 0 ? ": " : "", unread.text()));
     if (report_.kept == 0)
       throw DataError(fmt::format("none of the {} images in '{}' is readable", report_.found,
                                   options_.source.string()));
@@ -166,6 +170,7 @@ class Preparation {
         throw Interrupted(
             fmt::format("interrupted; nothing was written to '{}'", options_.store.string()));
       ++report_.found;
+      number_class(job.item);
       check_label(job.item);
       if (bound_) {
         if (!bound_->keep(job.item.name)) {
@@ -180,6 +185,11 @@ class Preparation {
         store(workers.pop());
     }
     while (!workers.empty()) store(workers.pop());
+  }
+
+  void number_class(SourceItem& item) const {
+    if (item.class_name.empty()) return;
+    item.label = std::ranges::find(found_names_, item.class_name) - found_names_.begin();
   }
 
   void check_label(const SourceItem& item) const {
@@ -234,6 +244,7 @@ class Preparation {
               {"unreadable", report_.unreadable},
               {"over_user_bound", report_.over_user_bound},
               {"other_files", report_.other_files},
+              {"unread_files", report_.unread_files},
               {"users", report_.users}}}};
   }
 
@@ -243,6 +254,7 @@ class Preparation {
   std::optional<RecordStoreWriter> writer_;
   std::optional<UserBound> bound_;
   DuplicateTable duplicates_;
+  std::vector<std::string> found_names_;
   PrepareReport report_;
   std::int64_t bytes_in_flight_ = 0;
   std::chrono::steady_clock::time_point last_line_ = std::chrono::steady_clock::now();
@@ -265,6 +277,7 @@ nlohmann::json to_json(const PrepareReport& report) {
           {"unreadable", report.unreadable},
           {"over_user_bound", report.over_user_bound},
           {"other_files", report.other_files},
+          {"unread_files", report.unread_files},
           {"users", report.users},
           {"format", report.format},
           {"class_names", report.class_names},

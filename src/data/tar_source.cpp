@@ -1,98 +1,87 @@
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <set>
+#include <optional>
 
 #include "image_source.h"
-#include "sfumato/core/error.h"
+#include "member_walk.h"
 #include "sfumato/io/tar.h"
+#include "tree_source.h"
 
 namespace sfumato {
 namespace {
 
-bool is_hidden(std::string_view name) {
-  return name.starts_with('.') || name.find("/.") != std::string_view::npos;
+namespace fs = std::filesystem;
+
+/// The folder that all of `files` lie below: "." where they are in the working folder.
+fs::path common_folder(const std::vector<fs::path>& files) {
+  fs::path common = files.front().parent_path();
+  for (const fs::path& file : files)
+    while (!common.empty() && common != common.root_path() &&
+           file.lexically_relative(common).generic_string().starts_with(".."))
+      common = common.parent_path();
+  return common;
 }
 
-/// `name` relative to `folder`; false if it lies elsewhere.
-bool relative_to(const std::string& folder, std::string& name) {
-  if (folder.empty()) return !name.empty();
-  if (!name.starts_with(folder + "/")) return false;
-  name.erase(0, folder.size() + 1);
-  return !name.empty();
-}
-
-class TarSource : public ImageSource {
+/// One archive after the other. Members of several are called after their archive, too.
+class TarWalk : public MemberWalk {
  public:
-  TarSource(const PrepareOptions& options, SourcePass pass)
-      : path_(split_archive_path(options.source)), pass_(pass), reader_(path_.archive) {
-    // Class ids need all folders first, and an archive has no index: one more pass over it.
-    if (options.num_classes > 0) find_classes(options);
-  }
+  explicit TarWalk(const ArchiveSet& archives)
+      : archives_(archives), common_(common_folder(archives.files)) {}
 
-  bool next(SourceItem& item) override {
-    TarEntry entry;
-    while (reader_.next(entry)) {
-      std::string name = entry.name;
-      if (entry.kind == TarEntry::Kind::kFolder || !relative_to(path_.folder, name)) continue;
-      if (!is_image(entry, name)) {
-        ++others_;
-        continue;
+  bool next(Member& member) override {
+    for (;; reader_.reset()) {
+      if (!reader_) {
+        if (next_file_ == archives_.files.size()) return false;
+        reader_.emplace(archives_.files[next_file_++]);
       }
-      item = {};
-      item.place = fmt::format("{}:{}", path_.archive.string(), entry.name);
-      if (has_classes_) {
-        const auto at = std::ranges::lower_bound(class_names_, name.substr(0, name.find('/')));
-        item.label = at - class_names_.begin();
+      while (reader_->next(entry_)) {
+        std::string name = entry_.name;
+        if (!relative_member_name(archives_.folder, place(), name)) continue;
+        member = {std::move(name), kind_of(entry_), origin()};
+        return true;
       }
-      item.name = std::move(name);
-      if (pass_ == SourcePass::kImages) item.encoded = reader_.read_content();
-      return true;
+      if (std::string remark = reader_->end_remark(); !remark.empty())
+        remarks_.push_back(std::move(remark));
     }
-    return false;
   }
 
-  std::vector<std::string> class_names() const override { return class_names_; }
-  std::int64_t other_files() const override { return others_; }
+  std::string content(std::int64_t limit) override { return reader_->read_content(limit); }
+  std::string place() const override {
+    return fmt::format("{}:{}", reader_->path().string(), entry_.name);
+  }
+  std::vector<std::string> remarks() const override { return remarks_; }
 
  private:
-  static bool is_image(const TarEntry& entry, const std::string& name) {
-    return entry.kind == TarEntry::Kind::kFile && !is_hidden(name) && has_image_extension(name);
+  std::string origin() const {
+    if (archives_.files.size() == 1) return {};
+    return reader_->path().lexically_relative(common_).generic_string() + "/";
   }
-
-  void find_classes(const PrepareOptions& options) {
-    TarReader reader(path_.archive);
-    TarEntry entry;
-    std::set<std::string> folders;
-    std::string outside;
-    while (reader.next(entry)) {
-      std::string name = entry.name;
-      if (!relative_to(path_.folder, name) || is_hidden(name)) continue;
-      const std::size_t slash = name.find('/');
-      if (entry.kind == TarEntry::Kind::kFolder)
-        folders.insert(name.substr(0, slash));
-      else if (is_image(entry, name) && slash != std::string::npos)
-        folders.insert(name.substr(0, slash));
-      else if (is_image(entry, name) && outside.empty())
-        outside = name;
+  static Member::Kind kind_of(const TarEntry& entry) {
+    switch (entry.kind) {
+      case TarEntry::Kind::kFile: return Member::Kind::kFile;
+      case TarEntry::Kind::kFolder: return Member::Kind::kFolder;
+      default: return Member::Kind::kOther;
     }
-    class_names_.assign(folders.begin(), folders.end());
-    has_classes_ = check_class_folders(class_names_, outside, options);
-    if (!has_classes_) class_names_.clear();
   }
 
-  ArchivePath path_;
-  SourcePass pass_;
-  TarReader reader_;
-  bool has_classes_ = false;
-  std::vector<std::string> class_names_;  ///< sorted
-  std::int64_t others_ = 0;
+  ArchiveSet archives_;
+  fs::path common_;
+  std::size_t next_file_ = 0;
+  std::optional<TarReader> reader_;
+  TarEntry entry_;
+  std::vector<std::string> remarks_;
 };
 
 }  // namespace
 
+std::unique_ptr<MemberWalk> make_tar_walk(const ArchiveSet& archives) {
+  return std::make_unique<TarWalk>(archives);
+}
+
 std::unique_ptr<ImageSource> make_tar_source(const PrepareOptions& options, SourcePass pass) {
-  return std::make_unique<TarSource>(options, pass);
+  const ArchiveSet archives = find_archives(options.source);
+  return make_tree_source(options, [archives] { return make_tar_walk(archives); },
+                          {.pass = pass, .quick_to_list = false, .labels_in_json = true});
 }
 
 }  // namespace sfumato

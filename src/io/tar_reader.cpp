@@ -36,9 +36,11 @@ std::int64_t number_field(const char* field, std::size_t size) {
   return at == size || field[at] == ' ' || field[at] == '\0' ? value : -1;
 }
 
-bool is_zero_block(const char* block) {
-  return std::all_of(block, block + kBlock, [](char c) { return c == 0; });
+bool is_zero_part(const char* bytes, std::size_t size) {
+  return std::all_of(bytes, bytes + size, [](char c) { return c == 0; });
 }
+
+bool is_zero_block(const char* block) { return is_zero_part(block, kBlock); }
 
 /// The checksum counts its own field as spaces; old programs summed signed bytes.
 bool checksum_matches(const char* block) {
@@ -115,17 +117,41 @@ void TarReader::apply_pax(const std::string& records) {
   }
 }
 
+/// False at the end: after the last closing block that nothing but zeros follows, or where the file
+/// ends between two members.
+bool TarReader::read_header_block(char* block, bool between_members) {
+  const std::int64_t start = stream_.offset();
+  const std::size_t got = stream_.read(block, kBlock);
+  if (got == 0 && between_members && start > 0) {
+    end_ = End::kMissing;
+    return false;
+  }
+  if (got != kBlock)
+    fail("truncated: the closing block is missing; copy or download the archive again");
+  if (!is_zero_block(block)) return true;
+  std::size_t more = kBlock;
+  while (more == kBlock && is_zero_block(block)) more = stream_.read(block, kBlock);
+  if (more < kBlock) {
+    if (more > 0 && !is_zero_part(block, more)) end_ = End::kTrailingBytes;
+    return false;
+  }
+  if (!checksum_matches(block)) {
+    end_ = End::kTrailingBytes;
+    return false;
+  }
+  ++archives_;
+  return true;
+}
+
 bool TarReader::next(TarEntry& entry) {
   stream_.skip(unread_ + padding_, "the content of a tar member");
   unread_ = padding_ = 0;
   long_name_.clear();
   long_size_ = -1;
-  while (true) {
+  for (bool between_members = true; !at_end_; between_members = false) {
     std::array<char, kBlock> block;
-    const std::size_t got = stream_.read(block.data(), block.size());
-    if (got != block.size())
-      fail("truncated: the closing block is missing; copy or download the archive again");
-    if (is_zero_block(block.data())) return false;
+    at_end_ = !read_header_block(block.data(), between_members);
+    if (at_end_) break;
     std::int64_t size = parse_header(block.data(), entry);
     const char type = block[156];
     if (type == 'L') {
@@ -153,6 +179,27 @@ bool TarReader::next(TarEntry& entry) {
       return true;
     }
   }
+  return false;
+}
+
+std::string TarReader::end_remark() const {
+  const std::string name = path().string();
+  if (end_ == End::kMissing)
+    return fmt::format(
+        "tar archive '{}' has no closing block: if it was cut there, members are "
+        "missing",
+        name);
+  if (end_ == End::kTrailingBytes)
+    return fmt::format(
+        "tar archive '{}' is followed by bytes that are no archive; they are not "
+        "read",
+        name);
+  if (archives_ > 1)
+    return fmt::format(
+        "tar archive '{}' is {} archives one after the other; all are read, though "
+        "tar and other programs stop after the first",
+        name, archives_);
+  return "";
 }
 
 std::string TarReader::read_content(std::int64_t limit) {

@@ -94,7 +94,7 @@ TEST_F(PrepareIdx, ImpossibleOptions) {
   for (const auto& spoil : std::vector<std::function<void(PrepareOptions&)>>{
            [](auto& o) { o.image_size = 0; }, [](auto& o) { o.channels = 2; },
            [](auto& o) { o.records_per_user = 0; }, [](auto& o) { o.num_classes = -1; },
-           [](auto& o) { o.store.clear(); }, [](auto& o) { o.format = "zip"; }}) {
+           [](auto& o) { o.store.clear(); }, [](auto& o) { o.format = "rar"; }}) {
     PrepareOptions spoilt = options;
     spoil(spoilt);
     EXPECT_THROW(prepare(spoilt), UsageError);

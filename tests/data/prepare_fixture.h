@@ -53,6 +53,12 @@ class Prepare : public ::testing::Test {
     return result;
   }
 
+  /// Prepares anew and returns the report.
+  PrepareReport again() {
+    std::filesystem::remove_all(options.store);
+    return prepare(options);
+  }
+
   std::string data_error() {
     const std::string message = message_of<DataError>([&] { prepare(options); });
     EXPECT_FALSE(std::filesystem::exists(options.store)) << "a half store was left";

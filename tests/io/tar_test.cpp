@@ -21,13 +21,15 @@ using namespace test;
 
 using Members = std::vector<std::pair<std::string, std::string>>;
 
-Members read_files(const std::filesystem::path& path) {
+Members read_files(const std::filesystem::path& path, std::string* remark = nullptr) {
   TarReader reader(path);
   TarEntry entry;
   Members members;
   while (reader.next(entry))
     if (entry.kind == TarEntry::Kind::kFile)
       members.emplace_back(entry.name, reader.read_content());
+  EXPECT_FALSE(reader.next(entry)) << "it ends once and for all";
+  if (remark != nullptr) *remark = reader.end_remark();
   return members;
 }
 
@@ -58,13 +60,14 @@ class Tar : public ::testing::Test {
  protected:
   std::string message(const std::string& bytes) {
     put(folder_ / "a.tar", bytes);
-    return message_of<DataError>([&] { read_files(folder_ / "a.tar"); });
+    return message_of<DataError>([&] { read_files(folder_ / "a.tar", &remark_); });
   }
   Members members(const std::string& bytes) {
     put(folder_ / "a.tar", bytes);
-    return read_files(folder_ / "a.tar");
+    return read_files(folder_ / "a.tar", &remark_);
   }
   TempFolder folder_;
+  std::string remark_;  ///< of the archive that was read last
   const std::string end_ = std::string(1024, '\0');
 };
 
@@ -140,13 +143,38 @@ TEST_F(Tar, EveryTruncationIsAnError) {
                             tar_header("b.png", '0', 3) + padded("abc") + end_;
   for (std::size_t size = 0; size < whole.size() - 1023; size += size % 512 == 0 ? 1 : 73) {
     const std::size_t used = std::min(size, whole.size() - 1024 + 511);
-    EXPECT_THAT(message(whole.substr(0, used)), HasSubstr("truncated")) << used;
+    // Between two members nobody can tell: the tar program reads on in silence, here it is said.
+    if (used == 1536 || used == 2560) {
+      EXPECT_EQ(message(whole.substr(0, used)), "no error") << used;
+      EXPECT_THAT(remark_, HasSubstr("no closing block")) << used;
+    } else {
+      EXPECT_THAT(message(whole.substr(0, used)), HasSubstr("truncated")) << used;
+    }
+  }
+  for (const std::size_t used : {std::size_t{1536}, std::size_t{2560}}) {
+    EXPECT_EQ(members(whole.substr(0, used)).size(), used == 1536 ? 1u : 2u);
+    EXPECT_THAT(remark_, HasSubstr("no closing block"));
+    EXPECT_EQ(members(gzip(whole.substr(0, used))).size(), used == 1536 ? 1u : 2u);
   }
   EXPECT_EQ(message(whole), "no error");
   EXPECT_EQ(message(whole.substr(0, whole.size() - 512)), "no error");
   const std::string packed = gzip(whole);
   for (std::size_t size = 1; size < packed.size(); size += 7)
     EXPECT_THAT(message(packed.substr(0, size)), HasSubstr("a.tar")) << size;
+}
+
+TEST_F(Tar, SeveralArchivesInOneFileAndBytesAfterTheEnd) {
+  const std::string one = tar_header("a.png", '0', 1) + padded("x") + end_;
+  const std::string two = tar_header("b.png", '0', 1) + padded("y") + end_;
+  EXPECT_THAT(members(one + std::string(8 * 512, '\0')), ElementsAre(Pair("a.png", "x")));
+  EXPECT_EQ(remark_, "");
+  EXPECT_THAT(members(one + two), ElementsAre(Pair("a.png", "x"), Pair("b.png", "y")));
+  EXPECT_THAT(remark_, HasSubstr("2 archives"));
+  EXPECT_THAT(members(one + std::string(600, 'z')), ElementsAre(Pair("a.png", "x")));
+  EXPECT_THAT(remark_, HasSubstr("are not read"));
+  EXPECT_THAT(members(one + "z"), ElementsAre(Pair("a.png", "x")));
+  EXPECT_THAT(remark_, HasSubstr("are not read"));
+  EXPECT_THAT(message(one + two.substr(0, 700)), HasSubstr("truncated"));
 }
 
 TEST_F(Tar, DamagedHeaders) {

@@ -37,15 +37,21 @@ struct DataSettings : Section {
   explicit DataSettings(SettingsTree* tree);
 
   Setting<std::string> source{this, "source", "", any_value(), "",
-      "Private images that prepare reads: a folder with one sub-folder per class, a tar or "
-      "tar.gz of one, an IDX image file (plain or gz), or a CIFAR binary file or folder."};
+      "Private images that prepare reads: a folder with one sub-folder per class or with a "
+      "metadata.csv, a tar, tar.gz or zip of one, WebDataset tars (a folder of them, or a pattern "
+      "as shards/{000..003}.tar), a numpy archive (.npz, .npy), an IDX image file (plain or gz), or "
+      "a CIFAR binary file or folder. What lies inside is named as in a folder: images.zip/train."};
   Setting<std::string> labels{this, "labels", "", any_value(), "",
-      "IDX label file that belongs to an IDX source; empty for none."};
+      "Labels that lie apart from the images: an IDX file for an IDX source; an .npy file, or "
+      "ARCHIVE.npz/ARRAY, for a numpy one. Empty for none."};
+  Setting<std::string> label_column{this, "label_column", "label", not_empty(), "",
+      "Column of metadata.csv or metadata.jsonl (or member of the JSON in a WebDataset) that holds "
+      "the class of an image."};
   Setting<std::string> users{this, "users", "", any_value(), "",
       "CSV file with lines 'file,user' that says whose each image is. With it the unit of "
       "privacy is a user's records_per_user images; without it, one image."};
   Setting<std::string> format{this, "format", "auto",
-      one_of({"auto", "folder", "tar", "idx", "cifar"}), "",
+      one_of({"auto", "folder", "tar", "zip", "npz", "npy", "idx", "cifar"}), "",
       "Layout of the source; auto recognises it."};
   Setting<std::string> store{this, "store", "stores/default", not_empty(), "",
       "Record store that prepare writes and train reads. It is private."};

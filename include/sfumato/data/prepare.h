@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -12,13 +13,23 @@ struct PrepareOptions {
   /// Folder, archive or file of private images. A folder inside an archive is named as if the
   /// archive were a folder: "images.tar.gz/train".
   std::filesystem::path source;
-  std::filesystem::path labels;  ///< IDX label file of an IDX source; empty: none
+  /// Labels of an IDX source (an IDX file) or of numpy images (an .npy file, or "a.npz/ARRAY" for
+  /// an array of an archive); empty: none, or those of the archive itself.
+  std::filesystem::path labels;
+  /// Column of metadata.csv or metadata.jsonl, or member of a WebDataset's JSON, with the class.
+  std::string label_column = "label";
   std::filesystem::path users;   ///< CSV `file,user`; empty: the unit of privacy is one image
-  std::string format = "auto";   ///< auto, folder, tar, idx, cifar
+  std::string format = "auto";   ///< auto, folder, tar, zip, npz, npy, idx, cifar
   std::filesystem::path store;   ///< the record store to write
   std::int64_t image_size = 0;   ///< side of the square records, pixels
   std::int64_t channels = 0;     ///< 1 grey, 3 RGB
   std::int64_t num_classes = 0;  ///< public; 0: unconditional, labels are not read
+  /// Public names of the classes, label by label; sets num_classes where that is 0. Empty: a source
+  /// that names its classes is refused, in others a class is called by its number.
+  std::vector<std::string> class_names;
+  bool accept_class_names = false;  ///< takes the names found in the source as public ones
+  /// Names of classes that are publicly known to be without images perhaps; "*" for any class.
+  std::vector<std::string> allow_empty_classes;
   std::int64_t records_per_user = 1;
   bool skip_unreadable = false;
   bool deduplicate = true;
@@ -34,9 +45,10 @@ struct PrepareReport {
   std::int64_t label_conflicts = 0;  ///< kept, though the same pixels have another label as well
   std::int64_t unreadable = 0;       ///< skipped
   std::int64_t over_user_bound = 0;  ///< dropped by the bound on a user's records
-  std::int64_t other_files = 0;      ///< neither .png, .jpg nor .jpeg, or hidden: not looked at
-  std::int64_t users = 0;            ///< users with at least one record
-  std::string format;                ///< what the source was read as
+  std::int64_t other_files = 0;      ///< no images by name, or hidden: not looked at
+  std::map<std::string, std::int64_t> unread_files;  ///< these by extension
+  std::int64_t users = 0;                            ///< users with at least one record
+  std::string format;                                ///< what the source was read as
   std::vector<std::string> class_names;
   std::string unit;  ///< unit of privacy in words
   std::string manifest_hash;
@@ -46,12 +58,25 @@ struct PrepareReport {
 /// Turns private images into a record store. Sources:
 ///
 /// - folder: a tree with one folder per class (class ids in the byte order of their names, images
-///   at any depth below), or, with num_classes 0 or 1, any tree. PNG and JPEG by file name.
-/// - tar: a tar or tar.gz of such a tree.
+///   at any depth below), or, with num_classes 0 or 1, any tree. With a metadata.csv or
+///   metadata.jsonl (in it or below) that has the column `label_column`, the classes are those of
+///   its rows, and every image must have one.
+/// - tar, zip: archives of such a tree. Tar archives may be several: a folder of them, or a pattern
+///   ("shards/{000..003}.tar", "shards/*.tar").
+/// - tar as WebDataset: the class of KEY.png in KEY.cls, or in the member `label_column` of the
+///   object in KEY.json; the key goes to the first dot.
+/// - npz, npy: numpy arrays of uint8 images, [N, H, W] or [N, H, W, 1 or 3], with labels [N] or
+///   [N, 1], integers or text: MedMNIST's train_images and train_labels, Keras' x_train and
+///   y_train, numpy.savez(images=..., labels=...).
 /// - idx: an IDX file of uint8 images, [N, H, W] or [N, H, W, 1 or 3], plain or gz, with an IDX
 ///   file of integer labels.
 /// - cifar: CIFAR-10 or CIFAR-100 binary (3073 or 3074 bytes per record; the fine label), one .bin
 ///   file or a folder of them; in a folder test_batch.bin and test.bin are left out.
+///
+/// Several splits (train/, test/, or their like in an archive) are not mixed: an error lists them,
+/// and `source` names one. What systems leave in folders (__MACOSX, .DS_Store, Thumbs.db, ...) is
+/// passed over without a word, other files that are no images are counted by extension. A label
+/// that all files give as a whole number is that number; otherwise it is a name.
 ///
 /// Images are decoded, brought to `channels`, centre-cropped and resized; nothing else of a file
 /// survives. The order of records is that of the source (folders in byte order of names), whatever
@@ -66,7 +91,8 @@ struct PrepareReport {
 ///
 /// With users, at most records_per_user images of each are kept: those with the smallest HMAC of
 /// their name under a secret key, so the choice depends neither on order nor on other users. The
-/// CSV names files relative to the source; IDX images are "0", "1", ..., CIFAR's "FILE.bin:0", ...
+/// CSV names files relative to the source, of several tar archives as "ARCHIVE.tar/MEMBER"; IDX and
+/// numpy images are "0", "1", ..., CIFAR's "FILE.bin:0", ...
 ///
 /// UsageError: impossible options, the store exists. DataError: no images, an unreadable image
 /// (unless skip_unreadable), a label outside 0..num_classes-1, an image that the CSV does not name,
@@ -74,5 +100,8 @@ struct PrepareReport {
 PrepareReport prepare(const PrepareOptions& options);
 
 nlohmann::json to_json(const PrepareReport& report);
+
+/// PrepareReport::unread_files in words: "3 .webp, 1 (hidden)".
+std::string unread_files_text(const std::map<std::string, std::int64_t>& by_extension);
 
 }  // namespace sfumato

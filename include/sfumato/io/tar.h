@@ -20,8 +20,11 @@ struct TarEntry {
 
 /// Streaming reader of tar archives, plain or gzip: POSIX ustar, GNU long names ('L'), pax 'path'
 /// and 'size' records, GNU base-256 sizes. Header checksums are verified. Memory is flat in the
-/// archive's size. DataError names the archive and the byte: truncated (also when the closing zero
-/// block is missing), wrong checksum, sparse or multi-volume members.
+/// archive's size. Archives written one after the other into one file (cat a.tar b.tar) are read
+/// one after the other. A file that ends right after a member, without the closing block, is read
+/// to there, as the tar program does; end_remark() then says so, because nobody can tell it from an
+/// archive that was cut at that place. DataError names the archive and the byte: truncated anywhere
+/// else, wrong checksum, sparse or multi-volume members.
 class TarReader {
  public:
   explicit TarReader(const std::filesystem::path& path);
@@ -32,9 +35,14 @@ class TarReader {
   /// larger than `limit` bytes.
   std::string read_content(std::int64_t limit = std::int64_t{1} << 30);
 
+  /// After next() returned false: what a reader of this archive should be told, or "".
+  std::string end_remark() const;
+
   const std::filesystem::path& path() const { return stream_.path(); }
 
  private:
+  enum class End { kClosed, kMissing, kTrailingBytes };
+  bool read_header_block(char* block, bool between_members);
   std::int64_t parse_header(const char* block, TarEntry& entry) const;
   void apply_pax(const std::string& records);
   std::string read_padded(std::int64_t size);
@@ -45,6 +53,9 @@ class TarReader {
   std::int64_t padding_ = 0;  ///< zero bytes after it, up to a whole block
   std::string long_name_;     ///< name given by an extension header for the next member
   std::int64_t long_size_ = -1;
+  bool at_end_ = false;
+  End end_ = End::kClosed;
+  std::int64_t archives_ = 1;  ///< begun so far in this file
 };
 
 /// Writer of ustar archives (pax 'path' for names over 100 bytes). Times, users and groups are

@@ -1,0 +1,179 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <glob.h>
+
+#include <algorithm>
+#include <set>
+
+#include "image_source.h"
+#include "member_walk.h"
+#include "sfumato/core/error.h"
+#include "sfumato/core/text.h"
+#include "sfumato/io/clutter.h"
+#include "split_names.h"
+
+namespace sfumato {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kMaxArchives = 100000;
+
+bool has_tar_extension(const std::string& name) {
+  return name.ends_with(".tar") || name.ends_with(".tgz") || name.ends_with(".tar.gz");
+}
+
+/// "{000..003}": numbers of the width of the first, where that has leading zeros.
+std::vector<std::string> range_items(const std::string& text) {
+  const std::size_t dots = text.find("..");
+  if (dots == std::string::npos) return {};
+  const std::string first = text.substr(0, dots);
+  const auto from = parse_int64(first);
+  const auto to = parse_int64(text.substr(dots + 2));
+  if (!from || !to || *from < 0 || *to < *from ||
+      *to - *from > static_cast<std::int64_t>(kMaxArchives))
+    return {};
+  std::vector<std::string> items;
+  const std::size_t width = first.starts_with('0') ? first.size() : 1;
+  for (std::int64_t i = *from; i <= *to; ++i) items.push_back(fmt::format("{:0{}}", i, width));
+  return items;
+}
+
+std::vector<std::string> list_items(const std::string& text) {
+  std::vector<std::string> items;
+  std::size_t at = 0;
+  for (std::size_t comma; (comma = text.find(',', at)) != std::string::npos; at = comma + 1)
+    items.push_back(text.substr(at, comma - at));
+  items.push_back(text.substr(at));
+  return items;
+}
+
+/// As shells and webdataset expand braces: {000..003}, {a,b}, several of them, none in another.
+void expand_braces(const std::string& pattern, std::vector<std::string>& out) {
+  const std::size_t open = pattern.find('{');
+  const std::size_t close = open == std::string::npos ? open : pattern.find('}', open);
+  if (close == std::string::npos) {
+    out.push_back(pattern);
+    if (out.size() > kMaxArchives)
+      throw UsageError(fmt::format("data.source stands for more than {} archives", kMaxArchives));
+    return;
+  }
+  const std::string inside = pattern.substr(open + 1, close - open - 1);
+  std::vector<std::string> items = range_items(inside);
+  if (items.empty() && inside.find(',') != std::string::npos) items = list_items(inside);
+  if (items.empty() || inside.find('{') != std::string::npos)
+    throw UsageError(
+        fmt::format("'{{{}}}' in data.source is neither a range like {{000..003}} nor a list like "
+                    "{{a,b}}",
+                    inside));
+  for (const std::string& item : items)
+    expand_braces(pattern.substr(0, open) + item + pattern.substr(close + 1), out);
+}
+
+void expand_glob(const std::string& pattern, std::vector<fs::path>& out) {
+  if (pattern.find_first_of("*?[") == std::string::npos) {
+    std::error_code error;
+    if (!fs::exists(pattern, error))
+      throw DataError(fmt::format("'{}' does not exist, though data.source lists it", pattern));
+    out.emplace_back(pattern);
+    return;
+  }
+  glob_t found{};
+  const int status = ::glob(pattern.c_str(), 0, nullptr, &found);
+  std::vector<fs::path> files;
+  for (std::size_t i = 0; status == 0 && i < found.gl_pathc; ++i) {
+    const fs::path file = found.gl_pathv[i];
+    if (!is_clutter(file.filename().string())) files.push_back(file);
+  }
+  ::globfree(&found);
+  if (files.empty()) throw DataError(fmt::format("no file matches '{}'", pattern));
+  std::ranges::sort(files);
+  out.insert(out.end(), files.begin(), files.end());
+}
+
+/// Shards whose names say that they are of several splits are not mixed without asking.
+void refuse_splits(const fs::path& folder, const std::vector<fs::path>& files) {
+  std::set<std::string> names;
+  for (const fs::path& file : files) {
+    const std::string name = file.filename().string();
+    names.insert(name.substr(0, name.find('.')));
+  }
+  const std::vector<std::string> splits = find_splits(names);
+  if (splits.empty()) return;
+  throw DataError(fmt::format(
+      "'{}' holds the archives of several splits: {}; name those of one, for example "
+      "data.source='{}'",
+      folder.string(),
+      fmt::join(splits.begin(), splits.begin() + std::min<std::ptrdiff_t>(6, std::ssize(splits)),
+                ", "),
+      (folder / (splits.back().substr(0, splits.back().find_first_of("0123456789")) + "*.tar"))
+          .string()));
+}
+
+std::vector<fs::path> tars_in(const fs::path& folder) {
+  std::vector<fs::path> files;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with('.') && !is_clutter(name) && has_tar_extension(name))
+      files.push_back(entry.path());
+  }
+  std::ranges::sort(files);
+  return files;
+}
+
+}  // namespace
+
+bool is_archive_pattern(const fs::path& source) {
+  std::error_code error;
+  return source.string().find_first_of("*?[{") != std::string::npos && !fs::exists(source, error);
+}
+
+bool is_folder_of_tars(const fs::path& folder) {
+  std::error_code error;
+  // The contact sheet of a corpus of ours lies beside its shards.
+  const bool is_corpus = fs::exists(folder / "privacy_card.json", error);
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with('.') || is_clutter(name)) continue;
+    std::error_code broken_link;
+    if (!is_corpus && (entry.is_directory(broken_link) || has_image_extension(name))) return false;
+  }
+  return !tars_in(folder).empty();
+}
+
+ArchiveSet find_archives(const fs::path& source) {
+  std::error_code error;
+  ArchiveSet set;
+  if (fs::is_directory(source, error)) {
+    set.files = tars_in(source);
+    if (set.files.empty())
+      throw DataError(fmt::format("no tar archive in '{}' (data.format is tar)", source.string()));
+    refuse_splits(source, set.files);
+  } else if (is_archive_pattern(source)) {
+    std::vector<std::string> patterns;
+    expand_braces(source.string(), patterns);
+    for (const std::string& pattern : patterns) expand_glob(pattern, set.files);
+  } else {
+    ArchivePath path = split_archive_path(source);
+    set.files = {std::move(path.archive)};
+    set.folder = std::move(path.folder);
+  }
+  return set;
+}
+
+bool relative_member_name(const std::string& folder, const std::string& place, std::string& name) {
+  const std::string wrapped = "/" + name + "/";
+  if (wrapped.find("/../") != std::string::npos)
+    throw DataError(
+        fmt::format("'{}' leads out of its archive ('..'); pack the archive again with names "
+                    "relative to one folder",
+                    place));
+  name.erase(0, std::min(name.size(), name.find_first_not_of('/')));
+  if (folder.empty()) return !name.empty() && name != ".";
+  if (!name.starts_with(folder + "/")) return false;
+  name.erase(0, folder.size() + 1);
+  return !name.empty();
+}
+
+}  // namespace sfumato
