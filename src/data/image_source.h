@@ -15,8 +15,8 @@ struct SourceItem {
   std::string name;   ///< what the users' CSV calls it
   std::string place;  ///< what errors call it
   std::int64_t label = 0;
-  std::filesystem::path file;  ///< PNG or JPEG still to be read
-  std::string encoded;         ///< PNG or JPEG
+  std::filesystem::path file;  ///< a picture still to be read
+  std::string encoded;         ///< a picture as in a file
   Image raw;
 };
 
@@ -28,7 +28,7 @@ class ImageSource {
   virtual bool next(SourceItem& item) = 0;
   /// One per class that the source names, in order of ids; may be shorter than num_classes.
   virtual std::vector<std::string> class_names() const { return {}; }
-  /// Files passed over so far because they are no PNG or JPEG by name.
+  /// Files passed over so far because they are no pictures by name.
   virtual std::int64_t other_files() const { return 0; }
 };
 
