@@ -5,6 +5,7 @@ find_package(spdlog REQUIRED)
 find_package(nlohmann_json 3.11 REQUIRED)
 find_package(OpenSSL 3 REQUIRED COMPONENTS Crypto)
 find_package(ZLIB REQUIRED)
+find_package(JPEG REQUIRED)  # the one that OpenCV links, too
 find_package(yaml-cpp 0.7 REQUIRED)
 find_package(CLI11 REQUIRED)
 

@@ -27,6 +27,10 @@ PrepareOptions options_of(const Config& config) {
   options.num_classes = data.num_classes();
   options.records_per_user = data.records_per_user();
   options.skip_unreadable = data.skip_unreadable();
+  options.keep_damaged = data.damaged() == "keep";
+  if (data.depth() == "min_max")
+    options.depth_range.emplace(data.depth_range().at(0), data.depth_range().at(1));
+  options.max_megapixels = data.max_megapixels();
   options.deduplicate = data.deduplicate();
   options.threads = static_cast<int>(config.performance.threads());
   return options;
@@ -44,6 +48,14 @@ void print_summary(const PrepareReport& report, const std::string& store) {
   line(report.kept, "records kept");
   line(report.duplicates, "exact duplicates dropped");
   line(report.unreadable, "unreadable images skipped");
+  line(report.damaged_skipped, "of these damaged");
+  line(report.damaged_kept, "damaged images kept as the decoder mended them");
+  if (report.depth.images > 0)
+    line(report.depth.images, fmt::format("images with samples of 16 bits, between {} and {}",
+                                          report.depth.min, report.depth.max)
+                                  .c_str());
+  line(report.depth.equal_at_8_bits,
+       "records that differ from another in what 8 bits cut off only");
   line(report.over_user_bound, "images over the bound of their user dropped");
   line(report.users, "users");
   line(report.other_files,

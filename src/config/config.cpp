@@ -64,6 +64,18 @@ std::vector<std::string> stage_mistakes(const Config& config) {
   return mistakes;
 }
 
+void check_depth(const DataSettings& data, std::vector<std::string>& mistakes) {
+  const auto& range = data.depth_range();
+  if (data.depth() == "full" && !range.empty())
+    mistakes.push_back(fmt::format("{} is set, but {} does not use it; set {}=min_max",
+                                   place(data.depth_range), place(data.depth), data.depth.key()));
+  if (data.depth() == "min_max" && (range.size() != 2 || range[0] >= range[1]))
+    mistakes.push_back(fmt::format(
+        "{} needs {} to be two numbers, the smaller first: the sample values that become black "
+        "and white, for example 0,4095 for pictures of 12 bits",
+        place(data.depth), data.depth_range.key()));
+}
+
 std::vector<std::string> contradictions(const Config& config) {
   std::vector<std::string> mistakes;
   const MechanismSettings& mechanism = config.mechanism;
@@ -85,6 +97,7 @@ std::vector<std::string> contradictions(const Config& config) {
         "{} and {} are both set; a pretrained folder brings its own config.json, so set one of "
         "them to the empty text",
         place(config.model.init), place(config.model.config)));
+  check_depth(config.data, mistakes);
   append(mistakes, stage_mistakes(config));
   return mistakes;
 }

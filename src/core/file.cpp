@@ -36,11 +36,44 @@ int write_all(int fd, std::string_view bytes) {
   return 0;
 }
 
+/// What a path names if it is no regular file, else nullptr.
+const char* kind_of(mode_t mode) {
+  if (S_ISREG(mode)) return nullptr;
+  if (S_ISDIR(mode)) return "a folder";
+  if (S_ISFIFO(mode)) return "a pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  return "a device";
+}
+
+[[noreturn]] void refuse(const std::filesystem::path& path, const char* kind) {
+  throw DataError(fmt::format("cannot read '{}': it is {}, not a file; name a regular file",
+                              path.string(), kind));
+}
+
 }  // namespace
 
-std::string read_file(const std::filesystem::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+void check_regular_file(const std::filesystem::path& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) fail("cannot open", path, errno);
+  if (const char* kind = kind_of(info.st_mode)) refuse(path, kind);
+}
+
+int open_regular_file(const std::filesystem::path& path) {
+  // Looked at before it is opened, because opening a device can have an effect of its own; and
+  // opened without waiting, in case that a pipe has taken the file's place since.
+  check_regular_file(path);
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) fail("cannot open", path, errno);
+  struct stat info {};
+  const int error = ::fstat(fd, &info) != 0 ? errno : 0;
+  if (error == 0 && S_ISREG(info.st_mode)) return fd;
+  ::close(fd);
+  if (error != 0) fail("cannot read", path, error);
+  refuse(path, kind_of(info.st_mode));
+}
+
+std::string read_file(const std::filesystem::path& path) {
+  const int fd = open_regular_file(path);
   std::string bytes;
   char buffer[1 << 16];
   while (true) {
@@ -117,15 +150,12 @@ void AppendFile::append(std::string_view bytes) {
 }
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
-  // Without O_NONBLOCK a FIFO would block here.
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) fail("cannot open", path, errno);
+  const int fd = open_regular_file(path);
   struct stat info {};
-  const int status = ::fstat(fd, &info) != 0 ? errno : 0;
-  if (status != 0 || !S_ISREG(info.st_mode)) {
+  if (::fstat(fd, &info) != 0) {
+    const int error = errno;
     ::close(fd);
-    if (status != 0) fail("cannot read", path, status);
-    throw DataError(fmt::format("cannot map '{}': it is no regular file", path.string()));
+    fail("cannot read", path, error);
   }
   size_ = static_cast<std::size_t>(info.st_size);
   if (size_ > 0) {

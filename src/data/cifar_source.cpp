@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <fstream>
 #include <optional>
+#include <sstream>
 
 #include "image_source.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
 #include "sfumato/io/gzip_stream.h"
 
 namespace sfumato {
@@ -89,7 +90,10 @@ class CifarSource : public ImageSource {
 
   /// The names that come with the data set, if they are there.
   void read_class_names(const std::filesystem::path& folder) {
-    std::ifstream names(folder / (label_bytes_ == 1 ? "batches.meta.txt" : "fine_label_names.txt"));
+    const auto file = folder / (label_bytes_ == 1 ? "batches.meta.txt" : "fine_label_names.txt");
+    std::error_code error;
+    if (!std::filesystem::exists(file, error)) return;
+    std::istringstream names(read_file(file));
     for (std::string line; std::getline(names, line);) {
       while (line.ends_with('\r') || line.ends_with(' ')) line.pop_back();
       if (!line.empty()) class_names_.push_back(line);

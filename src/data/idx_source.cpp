@@ -24,7 +24,7 @@ class IdxSource : public ImageSource {
     height_ = dims[1];
     width_ = dims[2];
     channels_ = rgb ? 3 : 1;
-    if (height_ < 1 || width_ < 1 || height_ > kMaxImagePixels / width_)
+    if (height_ < 1 || width_ < 1 || height_ > options.max_megapixels * 1'000'000 / width_)
       throw DataError(
           fmt::format("'{}' has images of {}x{} pixels", options.source.string(), width_, height_));
     if (options.num_classes > 0) open_labels(options);

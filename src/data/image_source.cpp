@@ -10,6 +10,7 @@
 
 #include "member_walk.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
 #include "sfumato/io/gzip_stream.h"
 #include "sfumato/io/zip.h"
 
@@ -153,6 +154,7 @@ ArchivePath split_archive_path(const std::filesystem::path& source) {
     while (folder.ends_with('/')) folder.pop_back();
     return {prefix, folder == "." ? "" : folder};
   }
+  if (std::filesystem::exists(source, error)) check_regular_file(source);
   throw DataError(
       fmt::format("'{}' does not exist; set data.source to the private images", source.string()));
 }

@@ -20,8 +20,8 @@ struct SourceItem {
   /// the source has numbers, or no classes.
   std::string class_name;
   std::int64_t label = 0;  ///< the class as the source numbers it; means nothing with a class_name
-  std::filesystem::path file;  ///< PNG or JPEG still to be read
-  std::string encoded;         ///< PNG or JPEG
+  std::filesystem::path file;  ///< a picture still to be read
+  std::string encoded;         ///< a picture as in a file
   Image raw;
 };
 

@@ -9,6 +9,7 @@
 #include <optional>
 #include <thread>
 
+#include "depth_watch.h"
 #include "duplicate_table.h"
 #include "image_source.h"
 #include "ordered_workers.h"
@@ -32,7 +33,10 @@ struct Decoded {
   std::string place;
   std::string error;  ///< not empty: the image is unreadable
   std::vector<std::uint8_t> pixels;
+  std::string mended;  ///< not empty: what the decoder had to mend
   PixelDigest digest{};
+  std::optional<DeepSamples> deep;
+  PixelDigest stored_digest{};  ///< of `deep`: without what was cut off
   std::int32_t label = 0;
   std::int32_t user = -1;
   std::int64_t input_bytes = 0;
@@ -50,14 +54,27 @@ std::string read_image_file(const std::filesystem::path& file) {
   return read_file(file);
 }
 
-PixelDigest digest_of(const Image& image, std::int32_t user) {
+/// Two images with the same digest are the same to the store; `deep` is told apart, too.
+PixelDigest digest_of(const Image& image, std::int32_t user, const DeepSamples* deep = nullptr) {
   Sha256 hash;
   hash.update(&user, sizeof user);
   hash.update(image.pixels.data(), image.pixels.size());
+  if (deep != nullptr) hash.update(deep->digest.data(), deep->digest.size());
   const auto digest = hash.finish();
   PixelDigest result;
   std::memcpy(result.data(), digest.data(), sizeof result);
   return result;
+}
+
+DecodedImage decode_item(SourceItem& item, const PrepareOptions& options) {
+  DecodedImage decoded;
+  if (!item.raw.pixels.empty()) {
+    decoded.image = std::move(item.raw);
+    return decoded;
+  }
+  if (!item.file.empty()) item.encoded = read_image_file(item.file);
+  return decode_image(item.encoded, item.place,
+                      {options.max_megapixels * 1'000'000, {options.depth_range}});
 }
 
 /// On a worker thread.
@@ -68,12 +85,19 @@ Decoded decode_job(Job&& job, const PrepareOptions& options) {
   result.user = job.user;
   result.input_bytes = std::ssize(item.encoded) + std::ssize(item.raw.pixels);
   try {
-    if (!item.file.empty()) item.encoded = read_image_file(item.file);
-    Image image =
-        item.raw.pixels.empty() ? decode_image(item.encoded, item.place) : std::move(item.raw);
-    image = to_channels(center_crop_resize(image, options.image_size), options.channels);
-    result.digest = digest_of(image, job.user);
-    result.pixels = std::move(image.pixels);
+    DecodedImage decoded = decode_item(item, options);
+    result.mended = std::move(decoded.mended);
+    if (!result.mended.empty() && !options.keep_damaged)
+      throw DataError(fmt::format("'{}' is damaged: {}", item.place, result.mended));
+    const Image image =
+        to_channels(center_crop_resize(decoded.image, options.image_size), options.channels);
+    result.stored_digest = digest_of(image, job.user);
+    // Without a range that says what the samples mean, no difference between them is dropped.
+    const bool all_bits_count = decoded.deep && !options.depth_range;
+    result.digest =
+        all_bits_count ? digest_of(image, job.user, &*decoded.deep) : result.stored_digest;
+    result.deep = decoded.deep;
+    result.pixels = image.pixels;
   } catch (const DataError& error) {
     result.error = error.what();
   }
@@ -91,6 +115,16 @@ void check_options(const PrepareOptions& options) {
   if (options.records_per_user < 1)
     throw UsageError(
         fmt::format("data.records_per_user is {}; it is at least 1", options.records_per_user));
+  if (options.depth_range &&
+      (options.depth_range->first < 0 || options.depth_range->second > 65535 ||
+       options.depth_range->first >= options.depth_range->second))
+    throw UsageError(
+        fmt::format("data.depth_range is {},{}; it is two numbers of 0 to 65535, the "
+                    "smaller first",
+                    options.depth_range->first, options.depth_range->second));
+  if (options.max_megapixels < 1 || options.max_megapixels > 1000)
+    throw UsageError(
+        fmt::format("data.max_megapixels is {}; it is 1 to 1000", options.max_megapixels));
   if (options.store.empty()) throw UsageError("data.store is empty; name the folder to write");
 }
 
@@ -108,6 +142,14 @@ std::vector<std::string> complete_names(std::vector<std::string> names, std::int
     names.push_back(std::move(name));
   }
   return names;
+}
+
+nlohmann::json depth_json(const DepthReport& depth) {
+  return {{"images", depth.images},
+          {"min", depth.min},
+          {"max", depth.max},
+          {"dark", depth.dark},
+          {"equal_at_8_bits", depth.equal_at_8_bits}};
 }
 
 class Preparation {
@@ -139,13 +181,16 @@ class Preparation {
     if (report_.found == 0)
       throw DataError(
           fmt::format("no images in '{}' ({} other files{}{}); set data.source to a folder of "
-                      "images, a tar or zip of one, an .npz, an IDX or a CIFAR file",
+                      "pictures, a tar or zip of one, an .npz, an IDX or a CIFAR file",
                       options_.source.string(), report_.other_files,
                       report_.other_files > 0 ? ": " : "", unread.text()));
     if (report_.kept == 0)
       throw DataError(fmt::format("none of the {} images in '{}' is readable", report_.found,
                                   options_.source.string()));
     if (bound_) report_.users = bound_->users_kept();
+    report_.depth = depth_.report();
+    const std::string warning = depth_.warning(options_);
+    if (!warning.empty()) log_warning(warning);
     report_.manifest_hash = writer_->finish(manifest_entry());
     return report_;
   }
@@ -203,12 +248,14 @@ class Preparation {
   void store(Decoded&& image) {
     bytes_in_flight_ -= image.input_bytes;
     if (!image.error.empty()) {
-      if (!options_.skip_unreadable)
-        throw DataError(image.error + "; remove it, or set data.skip_unreadable=true");
-      log_warning("skipped: " + image.error);
-      ++report_.unreadable;
+      refuse_or_skip(image);
       return;
     }
+    if (!image.mended.empty()) {
+      log_warning(fmt::format("kept as mended: '{}': {}", image.place, image.mended));
+      ++report_.damaged_kept;
+    }
+    if (image.deep) depth_.note(*image.deep);
     if (options_.deduplicate) {
       const auto seen = duplicates_.insert(image.digest, image.label);
       if (seen == DuplicateTable::Seen::kOtherLabel) ++report_.label_conflicts;
@@ -218,8 +265,19 @@ class Preparation {
       }
     }
     writer_->append(image.pixels, image.label, image.user);
+    if (image.deep) depth_.note_record(image.stored_digest, image.label);
     ++report_.kept;
     log_progress();
+  }
+
+  void refuse_or_skip(const Decoded& image) {
+    const bool damaged = !image.mended.empty();
+    if (!options_.skip_unreadable)
+      throw DataError(image.error + "; remove it, or set data.skip_unreadable=true" +
+                      (damaged ? ", or data.damaged=keep to take it as the decoder mends it" : ""));
+    log_warning("skipped: " + image.error);
+    ++report_.unreadable;
+    if (damaged) ++report_.damaged_skipped;
   }
 
   void log_progress() {
@@ -230,18 +288,26 @@ class Preparation {
   }
 
   nlohmann::json manifest_entry() const {
+    nlohmann::json depth_range;  // null: the upper 8 bits
+    if (options_.depth_range)
+      depth_range = {options_.depth_range->first, options_.depth_range->second};
     return {{"format", format_},
             {"source", std::filesystem::absolute(options_.source).string()},
             {"image_size", options_.image_size},
             {"channels", options_.channels},
             {"deduplicate", options_.deduplicate},
             {"skip_unreadable", options_.skip_unreadable},
+            {"damaged", options_.keep_damaged ? "keep" : "refuse"},
+            {"depth_range", depth_range},
             {"counts",
              {{"found", report_.found},
               {"kept", report_.kept},
               {"duplicates", report_.duplicates},
               {"label_conflicts", report_.label_conflicts},
               {"unreadable", report_.unreadable},
+              {"damaged_skipped", report_.damaged_skipped},
+              {"damaged_kept", report_.damaged_kept},
+              {"depth", depth_json(report_.depth)},
               {"over_user_bound", report_.over_user_bound},
               {"other_files", report_.other_files},
               {"unread_files", report_.unread_files},
@@ -255,6 +321,7 @@ class Preparation {
   std::optional<UserBound> bound_;
   DuplicateTable duplicates_;
   std::vector<std::string> found_names_;
+  DepthWatch depth_;
   PrepareReport report_;
   std::int64_t bytes_in_flight_ = 0;
   std::chrono::steady_clock::time_point last_line_ = std::chrono::steady_clock::now();
@@ -275,6 +342,9 @@ nlohmann::json to_json(const PrepareReport& report) {
           {"duplicates", report.duplicates},
           {"label_conflicts", report.label_conflicts},
           {"unreadable", report.unreadable},
+          {"damaged_skipped", report.damaged_skipped},
+          {"damaged_kept", report.damaged_kept},
+          {"depth", depth_json(report.depth)},
           {"over_user_bound", report.over_user_bound},
           {"other_files", report.other_files},
           {"unread_files", report.unread_files},

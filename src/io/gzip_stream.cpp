@@ -1,6 +1,7 @@
 #include "sfumato/io/gzip_stream.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
 
 namespace sfumato {
 namespace {
@@ -18,15 +20,14 @@ gzFile handle(void* file) { return static_cast<gzFile>(file); }
 }  // namespace
 
 GzipStream::GzipStream(const std::filesystem::path& path) : path_(path) {
-  std::error_code ignored;
-  // gzopen opens a folder without complaint and fails at the first read with an obscure message.
-  if (std::filesystem::is_directory(path, ignored))
-    throw DataError(fmt::format("cannot read '{}': it is a folder, not a file", path.string()));
+  const int fd = open_regular_file(path);
   errno = 0;
-  file_ = ::gzopen(path.c_str(), "rbe");
-  if (file_ == nullptr)
+  file_ = ::gzdopen(fd, "rb");
+  if (file_ == nullptr) {
+    ::close(fd);
     throw DataError(fmt::format("cannot open '{}': {}", path.string(),
                                 errno != 0 ? std::strerror(errno) : "out of memory"));
+  }
   ::gzbuffer(handle(file_), 1 << 18);
   compressed_ = ::gzdirect(handle(file_)) == 0;
 }

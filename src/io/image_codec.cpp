@@ -3,13 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <opencv2/core.hpp>
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
-#include <utility>
 
-#include "image_header.h"
 #include "sfumato/core/error.h"
 
 namespace sfumato {
@@ -41,36 +40,6 @@ Image with_size(std::int64_t height, std::int64_t width, std::int64_t channels) 
 }
 
 }  // namespace
-
-Image decode_image(std::string_view bytes, const std::string& name) {
-  keep_opencv_single_threaded();
-  constexpr std::size_t kMaxFileBytes = std::size_t{1} << 30;
-  if (bytes.size() > kMaxFileBytes)
-    throw DataError(
-        fmt::format("'{}' has {} bytes; at most {} are read", name, bytes.size(), kMaxFileBytes));
-  const ImageHeader header = check_image_container(bytes, name);
-  if (header.height > kMaxImagePixels / header.width)
-    throw DataError(fmt::format("'{}' is {}x{} pixels; at most {} pixels are decoded", name,
-                                header.width, header.height, kMaxImagePixels));
-  const cv::Mat buffer(1, static_cast<int>(bytes.size()), CV_8UC1, const_cast<char*>(bytes.data()));
-  cv::Mat decoded;
-  std::string reason = "the decoder refuses it";
-  try {
-    decoded = cv::imdecode(buffer, cv::IMREAD_ANYCOLOR);
-  } catch (const cv::Exception& error) {
-    reason = error.err;
-  }
-  if (decoded.empty())
-    throw DataError(fmt::format("'{}' is a broken {}: {}", name,
-                                bytes.starts_with("\xFF") ? "JPEG" : "PNG", reason));
-  Image image = with_size(decoded.rows, decoded.cols, decoded.channels() == 1 ? 1 : 3);
-  cv::Mat out = as_matrix(image);
-  if (image.channels == 1)
-    decoded.copyTo(out);
-  else
-    cv::cvtColor(decoded, out, cv::COLOR_BGR2RGB);
-  return image;
-}
 
 std::string encode_png(const Image& image) {
   keep_opencv_single_threaded();
@@ -116,7 +85,10 @@ bool has_image_extension(std::string_view name) {
   std::string extension(name.substr(dot + 1));
   std::ranges::transform(extension, extension.begin(),
                          [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return extension == "png" || extension == "jpg" || extension == "jpeg";
+  constexpr std::array<std::string_view, 14> kExtensions = {"png",  "jpg", "jpeg", "jpe", "jfif",
+                                                            "webp", "bmp", "dib",  "tif", "tiff",
+                                                            "pbm",  "pgm", "ppm",  "pnm"};
+  return std::ranges::find(kExtensions, extension) != kExtensions.end();
 }
 
 }  // namespace sfumato

@@ -3,19 +3,17 @@
 #include <fmt/format.h>
 #include <zlib.h>
 
+#include <array>
+#include <utility>
+
+#include "byte_view.h"
 #include "sfumato/core/error.h"
 
 namespace sfumato {
 namespace {
 
 constexpr std::string_view kPngSignature{"\x89PNG\r\n\x1a\n", 8};
-
-std::uint32_t big_endian(std::string_view bytes, std::size_t at, int count) {
-  std::uint32_t value = 0;
-  for (int i = 0; i < count; ++i)
-    value = value << 8 | static_cast<unsigned char>(bytes[at + static_cast<std::size_t>(i)]);
-  return value;
-}
+constexpr std::string_view kExifStart{"Exif\0\0", 6};
 
 ImageHeader check_png(std::string_view bytes, const std::string& name) {
   ImageHeader header;
@@ -37,9 +35,11 @@ ImageHeader check_png(std::string_view bytes, const std::string& name) {
     if (at == kPngSignature.size()) {
       if (type != "IHDR" || length != 13)
         throw DataError(fmt::format("'{}' is a broken PNG: it does not begin with IHDR", name));
-      header = {big_endian(bytes, at + 12, 4), big_endian(bytes, at + 8, 4)};
+      header.height = static_cast<std::int64_t>(big_endian(bytes, at + 12, 4));
+      header.width = static_cast<std::int64_t>(big_endian(bytes, at + 8, 4));
     }
     has_data = has_data || type == "IDAT";
+    if (type == "eXIf") header.orientation = exif_orientation(bytes.substr(at + 8, length));
     at += 12 + length;
     if (type == "IEND") break;
   }
@@ -48,12 +48,14 @@ ImageHeader check_png(std::string_view bytes, const std::string& name) {
 }
 
 /// SOF0..SOF15 without DHT (C4), JPG (C8) and DAC (CC), which share the range.
-bool is_frame_header(unsigned marker) {
+bool is_frame_header(std::uint64_t marker) {
   return marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;
 }
 
 ImageHeader check_jpeg(std::string_view bytes, const std::string& name) {
   ImageHeader header;
+  header.format = ImageFormat::kJpeg;
+  bool has_exif = false;
   std::size_t at = 2;
   while (true) {
     while (at + 1 < bytes.size() && bytes[at] == '\xFF' && bytes[at + 1] == '\xFF') ++at;
@@ -61,7 +63,7 @@ ImageHeader check_jpeg(std::string_view bytes, const std::string& name) {
       throw DataError(fmt::format("'{}' is a broken JPEG: truncated at byte {}", name, at));
     if (bytes[at] != '\xFF')
       throw DataError(fmt::format("'{}' is a broken JPEG: no marker at byte {}", name, at));
-    const unsigned marker = big_endian(bytes, at + 1, 1);
+    const std::uint64_t marker = big_endian(bytes, at + 1, 1);
     if (marker == 0x01 || (marker >= 0xD0 && marker <= 0xD7)) {  // markers without a segment
       at += 2;
       continue;
@@ -70,8 +72,13 @@ ImageHeader check_jpeg(std::string_view bytes, const std::string& name) {
     if (marker == 0xD9 || length < 2 || bytes.size() - at - 2 < length)
       throw DataError(
           fmt::format("'{}' is a broken JPEG: truncated in the segment at byte {}", name, at));
-    if (is_frame_header(marker) && length >= 8)
-      header = {big_endian(bytes, at + 5, 2), big_endian(bytes, at + 7, 2)};
+    const std::string_view content = bytes.substr(at + 4, length - 2);
+    if (is_frame_header(marker) && length >= 8) {
+      header.height = static_cast<std::int64_t>(big_endian(content, 1, 2));
+      header.width = static_cast<std::int64_t>(big_endian(content, 3, 2));
+    }
+    if (marker == 0xE1 && content.starts_with(kExifStart) && !std::exchange(has_exif, true))
+      header.orientation = exif_orientation(content);
     at += 2 + length;
     if (marker == 0xDA) break;
   }
@@ -82,17 +89,51 @@ ImageHeader check_jpeg(std::string_view bytes, const std::string& name) {
   return header;
 }
 
+/// What people also call a picture, for a message that helps.
+std::string_view foreign_format(std::string_view bytes) {
+  const auto brand = [&](std::string_view text) {
+    return bytes.size() >= 12 && bytes.substr(4, 4) == "ftyp" && bytes.substr(8, 4) == text;
+  };
+  if (bytes.starts_with("GIF8")) return "a GIF";
+  if (brand("avif") || brand("avis")) return "an AVIF picture";
+  if (brand("heic") || brand("heix") || brand("mif1") || brand("msf1")) return "a HEIC picture";
+  if (bytes.starts_with(std::string_view("\0\0\0\x0cjP", 6)) || bytes.starts_with("\xFF\x4F\xFF"))
+    return "a JPEG 2000 picture";
+  if (bytes.starts_with("\xFF\x0A") || bytes.starts_with(std::string_view("\0\0\0\x0cJXL", 7)))
+    return "a JPEG XL picture";
+  if (bytes.starts_with("%PDF")) return "a PDF";
+  if (bytes.starts_with("8BPS")) return "a Photoshop document";
+  if (bytes.size() >= 132 && bytes.substr(128, 4) == "DICM") return "a DICOM file";
+  if (bytes.starts_with("version https://git-lfs")) return "a git-lfs pointer; run git lfs pull";
+  return "";
+}
+
+ImageHeader check_any(std::string_view bytes, const std::string& name) {
+  if (bytes.starts_with(kPngSignature)) return check_png(bytes, name);
+  if (bytes.starts_with("\xFF\xD8\xFF")) return check_jpeg(bytes, name);
+  if (bytes.size() >= 12 && bytes.starts_with("RIFF") && bytes.substr(8, 4) == "WEBP")
+    return check_webp(bytes, name);
+  if (is_tiff(bytes)) return check_tiff(bytes, name);
+  if (bytes.starts_with("BM")) return check_bmp(bytes, name);
+  if (is_pnm(bytes)) return check_pnm(bytes, name);
+  const std::string_view foreign = foreign_format(bytes);
+  if (!foreign.empty())
+    throw DataError(
+        fmt::format("'{}' is {}, and none of PNG, JPEG, WebP, BMP, TIFF and PNM, which are read",
+                    name, foreign));
+  throw DataError(fmt::format("'{}' is neither PNG nor JPEG, WebP, BMP, TIFF or PNM", name));
+}
+
 }  // namespace
+
+std::string_view name_of(ImageFormat format) {
+  constexpr std::array<std::string_view, 6> kNames = {"PNG", "JPEG", "WebP", "BMP", "TIFF", "PNM"};
+  return kNames[static_cast<std::size_t>(format)];
+}
 
 ImageHeader check_image_container(std::string_view bytes, const std::string& name) {
   if (bytes.empty()) throw DataError(fmt::format("'{}' is empty", name));
-  ImageHeader header;
-  if (bytes.starts_with(kPngSignature))
-    header = check_png(bytes, name);
-  else if (bytes.starts_with("\xFF\xD8\xFF"))
-    header = check_jpeg(bytes, name);
-  else
-    throw DataError(fmt::format("'{}' is neither PNG nor JPEG", name));
+  const ImageHeader header = check_any(bytes, name);
   if (header.height <= 0 || header.width <= 0)
     throw DataError(
         fmt::format("'{}' states a size of {}x{} pixels", name, header.width, header.height));

@@ -2,7 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -171,6 +174,53 @@ TEST(MappedFile, RefusesWhatIsNoRegularFile) {
   for (const std::filesystem::path& path :
        {folder.path(), folder / "pipe", folder / "none", std::filesystem::path("/dev/null")})
     EXPECT_THAT(error_message<DataError>([&] { MappedFile{path}; }), HasSubstr(path.string()));
+}
+
+/// What must be refused at once, where reading it would wait or never end.
+class NoRegularFile : public ::testing::Test {
+ protected:
+  NoRegularFile() {
+    EXPECT_EQ(::mkfifo((folder_ / "pipe").c_str(), 0600), 0);
+    std::filesystem::create_symlink(folder_ / "pipe", folder_ / "link");
+    socket_ = ::socket(AF_UNIX, SOCK_STREAM, 0);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::snprintf(address.sun_path, sizeof address.sun_path, "%s", (folder_ / "socket").c_str());
+    EXPECT_EQ(::bind(socket_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  }
+  ~NoRegularFile() override { ::close(socket_); }
+
+  const std::vector<std::pair<std::filesystem::path, std::string>>& cases() const { return cases_; }
+
+  TempFolder folder_;
+  int socket_ = -1;
+  std::vector<std::pair<std::filesystem::path, std::string>> cases_ = {
+      {folder_ / "pipe", "it is a pipe"},
+      {folder_ / "link", "it is a pipe"},
+      {folder_ / "socket", "it is a socket"},
+      {folder_.path(), "it is a folder"},
+      {"/dev/zero", "it is a device"}};
+};
+
+TEST_F(NoRegularFile, IsRefusedByEveryReader) {
+  for (const auto& [path, kind] : cases()) {
+    for (const std::string& message :
+         {error_message<DataError>([&] { read_file(path); }),
+          error_message<DataError>([&] { MappedFile{path}; }),
+          error_message<DataError>([&] { open_regular_file(path); }),
+          error_message<DataError>([&] { check_regular_file(path); })}) {
+      EXPECT_THAT(message, HasSubstr(kind));
+      EXPECT_THAT(message, HasSubstr(path.string()));
+    }
+  }
+  EXPECT_THAT(error_message<DataError>([&] { read_file(folder_ / "none"); }),
+              HasSubstr("No such file"));
+}
+
+TEST_F(NoRegularFile, ALinkToAFileIsAFile) {
+  write_file_atomic(folder_ / "a", "abc");
+  std::filesystem::create_symlink(folder_ / "a", folder_ / "to_a");
+  EXPECT_EQ(read_file(folder_ / "to_a"), "abc");
 }
 
 }  // namespace

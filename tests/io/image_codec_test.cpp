@@ -123,7 +123,7 @@ TEST(DecodeImage, BrokenPng) {
   EXPECT_THAT(data_error(make_png(4, 9, 8, 0, std::vector<std::string>(4, "abcd"))),
               HasSubstr("broken PNG"));
   EXPECT_THAT(data_error(make_png(4, 0, 8, 0, {})), HasSubstr("4x0"));
-  EXPECT_THAT(data_error("GIF89a, which is no PNG"), HasSubstr("neither PNG nor JPEG"));
+  EXPECT_THAT(data_error("GIF89a, which is no PNG"), HasSubstr("is a GIF"));
   EXPECT_THAT(data_error(""), HasSubstr("empty"));
 }
 
@@ -193,7 +193,8 @@ TEST(ToChannels, GreyIsBt601AndBack) {
 }
 
 TEST(HasImageExtension, Names) {
-  for (const char* yes : {"a.png", "a.JPG", "b/c.jpeg", "a.b.PnG"})
+  for (const char* yes : {"a.png", "a.JPG", "b/c.jpeg", "a.b.PnG", "a.webp", "a.JFIF", "a.jpe",
+                          "a.bmp", "a.dib", "a.tif", "a.TIFF", "a.pgm", "a.ppm", "a.pnm", "a.pbm"})
     EXPECT_TRUE(has_image_extension(yes)) << yes;
   for (const char* no : {"png", "a.gif", "a.png.txt", "", "a."})
     EXPECT_FALSE(has_image_extension(no)) << no;

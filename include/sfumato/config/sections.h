@@ -67,6 +67,22 @@ struct DataSettings : Section {
       "then part of the unit of privacy."};
   Setting<bool> skip_unreadable{this, "skip_unreadable", false, any_value(), "",
       "Skips and counts images that cannot be read, instead of stopping at the first."};
+  Setting<std::string> damaged{this, "damaged", "refuse", one_of({"refuse", "keep"}), "",
+      "What becomes of pictures that a decoder can only mend: JPEGs with lost or changed bytes. "
+      "refuse: they are unreadable, because what is missing comes out grey, shifted or in false "
+      "colours, and would be learnt; keep: they are taken as libjpeg mends them, named and "
+      "counted."};
+  Setting<std::string> depth{this, "depth", "full", one_of({"full", "min_max"}), "",
+      "How pictures of 16 bits come to 8. full: the upper 8 bits are kept; min_max: the numbers of "
+      "depth_range become 0 and 255, what lies outside is cut off. Pictures of 8 bits stay as "
+      "they are."};
+  Setting<std::vector<int64_t>> depth_range{this, "depth_range", {}, between(0, 65535), "",
+      "For depth min_max: the two sample values that become black and white, such as 0,4095 for a "
+      "detector of 12 bits. Public literals that follow from how pictures are made, never taken "
+      "from the private ones, of whose extremes they would be a statistic."};
+  Setting<int64_t> max_megapixels{this, "max_megapixels", 64, between(1, 1000), "megapixels",
+      "Larger pictures are refused from their header, before memory is taken for them; decoding "
+      "takes about 10 MB a megapixel."};
   Setting<bool> deduplicate{this, "deduplicate", true, any_value(), "",
       "Keeps one of images whose prepared pixels and labels are identical."};
 };

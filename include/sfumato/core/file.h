@@ -8,7 +8,16 @@
 
 namespace sfumato {
 
-/// Reads a whole file. DataError names the path and the system's reason.
+/// DataError if `path` is no regular file (links are followed) or cannot be looked at. A pipe, a
+/// socket or a device that somebody names as a file must be an error: reading one may wait for
+/// ever.
+void check_regular_file(const std::filesystem::path& path);
+
+/// Opens a regular file for reading, without ever waiting; the caller closes the descriptor. Every
+/// file that a user names is opened here. DataError as check_regular_file.
+int open_regular_file(const std::filesystem::path& path);
+
+/// Reads a whole regular file. DataError names the path and the system's reason.
 std::string read_file(const std::filesystem::path& path);
 
 /// Writes `bytes` so that a reader or a crash sees the old file or the whole new one:

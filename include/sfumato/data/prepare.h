@@ -3,7 +3,9 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace sfumato {
@@ -32,9 +34,25 @@ struct PrepareOptions {
   std::vector<std::string> allow_empty_classes;
   std::int64_t records_per_user = 1;
   bool skip_unreadable = false;
+  bool keep_damaged = false;  ///< take pictures that the decoder had to mend
+  /// The 16-bit samples that become 0 and 255, public literals; nothing: the upper 8 bits are kept.
+  std::optional<std::pair<std::int64_t, std::int64_t>> depth_range;
+  std::int64_t max_megapixels = 64;  ///< larger pictures are unreadable
   bool deduplicate = true;
   int threads = 0;  ///< decoding threads; 0: the machine's, at most 8
   std::string key;  ///< 32 secret bytes that key manifest and selection; empty: random
+};
+
+/// Pictures whose samples have 16 bits, as they were before they came to 8.
+struct DepthReport {
+  std::int64_t images = 0;
+  std::int64_t min = 0;  ///< of all their samples
+  std::int64_t max = 0;
+  std::int64_t dark =
+      0;  ///< all samples below 4096: at most 15 of 255 is left with the upper 8 bits
+  /// Records of them that are equal to another's since their depth was cut; none was dropped for
+  /// it.
+  std::int64_t equal_at_8_bits = 0;
 };
 
 /// What was done. All counts are of private data: for the data holder's eyes, not for publication.
@@ -44,6 +62,9 @@ struct PrepareReport {
   std::int64_t duplicates = 0;       ///< dropped: same pixels, label and user as an earlier one
   std::int64_t label_conflicts = 0;  ///< kept, though the same pixels have another label as well
   std::int64_t unreadable = 0;       ///< skipped
+  std::int64_t damaged_skipped = 0;  ///< of the unreadable: the decoder had to mend them
+  std::int64_t damaged_kept = 0;     ///< the decoder had to mend them, and they were taken
+  DepthReport depth;                 ///< of pictures with 16-bit samples
   std::int64_t over_user_bound = 0;  ///< dropped by the bound on a user's records
   std::int64_t other_files = 0;      ///< no images by name, or hidden: not looked at
   std::map<std::string, std::int64_t> unread_files;  ///< these by extension
@@ -58,9 +79,9 @@ struct PrepareReport {
 /// Turns private images into a record store. Sources:
 ///
 /// - folder: a tree with one folder per class (class ids in the byte order of their names, images
-///   at any depth below), or, with num_classes 0 or 1, any tree. With a metadata.csv or
-///   metadata.jsonl (in it or below) that has the column `label_column`, the classes are those of
-///   its rows, and every image must have one.
+///   at any depth below), or, with num_classes 0 or 1, any tree. Pictures (see decode_image) by
+///   file name. With a metadata.csv or metadata.jsonl (in it or below) that has the column
+///   `label_column`, the classes are those of its rows, and every image must have one.
 /// - tar, zip: archives of such a tree. Tar archives may be several: a folder of them, or a pattern
 ///   ("shards/{000..003}.tar", "shards/*.tar").
 /// - tar as WebDataset: the class of KEY.png in KEY.cls, or in the member `label_column` of the
@@ -88,6 +109,15 @@ struct PrepareReport {
 /// changes the store by no more than that image's or user's records. Dropping also equal pixels
 /// with another label would not be (removing the first would bring the second in), hence these
 /// stay, are counted, and each is an image of its own to the guarantee.
+///
+/// Pictures with 16-bit samples come to 8 by their upper bits, or from depth_range. Where the upper
+/// bits are kept nobody has said what the lower ones are worth, so such pictures are duplicates
+/// only if all 16-bit samples within the centred square are equal, too; those that differ there and
+/// yet give the same record are kept and counted. With depth_range, what is stored is compared.
+/// Either rule looks at two pictures alone, so it is stable as well.
+///
+/// A picture that the decoder had to mend (libjpeg fills lost or changed data) is unreadable unless
+/// keep_damaged.
 ///
 /// With users, at most records_per_user images of each are kept: those with the smallest HMAC of
 /// their name under a secret key, so the choice depends neither on order nor on other users. The
