@@ -15,6 +15,7 @@
 #include "sfumato/io/json_file.h"
 #include "sfumato/io/safetensors.h"
 #include "sfumato/models/checkpoint_io.h"
+#include "sfumato/models/model_folder.h"
 #include "sfumato/models/tensor_file.h"
 
 namespace sfumato {
@@ -22,41 +23,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kWeights = "diffusion_pytorch_model";
 constexpr const char* kClassTable = "class_embedding.weight";
 
-/// The folder that holds config.json: `folder`/unet of a pipeline, or `folder` itself.
-fs::path unet_folder(const fs::path& folder) {
-  if (!fs::exists(folder)) throw DataError(fmt::format("{}: no such folder", folder.string()));
-  if (fs::is_directory(folder / "unet")) return folder / "unet";
-  if (fs::exists(folder / "config.json")) return folder;
-  throw DataError(fmt::format("{}: not a diffusers model: neither config.json nor a folder 'unet'",
-                              folder.string()));
-}
-
-fs::path find_scheduler(const fs::path& folder, const fs::path& unet) {
-  for (const fs::path& candidate :
-       {folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json",
-        unet / ".." / "scheduler" / "scheduler_config.json"})
-    if (fs::exists(candidate)) return candidate.lexically_normal();
-  return {};
-}
-
 SafetensorsSet open_weights(const fs::path& folder) {
-  for (const char* variant : {"", ".fp16"}) {
-    const std::string name = std::string(kWeights) + variant + ".safetensors";
-    if (!fs::exists(folder / name) && !fs::exists(folder / (name + ".index.json"))) continue;
-    if (*variant != '\0')
-      log_info(fmt::format("{}: only half-precision weights; computing in float32 from them",
-                           folder.string()));
-    return SafetensorsSet(folder / name);
-  }
-  if (fs::exists(folder / (std::string(kWeights) + ".bin")))
-    throw DataError(fmt::format(
-        "{}: {}.bin is a pickle, which could run any code and is not read; convert it once with "
-        "diffusers: UNet2DModel.from_pretrained(...).save_pretrained(...)",
-        folder.string(), kWeights));
-  throw DataError(fmt::format("{}: no {}.safetensors", folder.string(), kWeights));
+  const fs::path file = find_weights(folder);
+  const std::string name = file.filename().string();
+  if (name.find("fp16") != std::string::npos || name.find("bf16") != std::string::npos)
+    log_info(fmt::format("{}: only half-precision weights; computing in float32 from them",
+                         folder.string()));
+  return SafetensorsSet(file);
 }
 
 /// Attention keys of files before 2023.
@@ -178,11 +153,12 @@ void fill_class_table(at::Tensor& table, const ClassPlan& plan, const LoadOption
 
 LoadedUNet load_unet2d(const fs::path& folder, const LoadOptions& options) {
   LoadedUNet loaded;
-  loaded.folder = unet_folder(folder);
-  loaded.scheduler_config = find_scheduler(folder, loaded.folder);
+  const ModelFolder place = find_model_folder(folder);
+  loaded.folder = place.unet;
+  loaded.scheduler_config = place.scheduler_config;
   const fs::path config_path = loaded.folder / "config.json";
   const ClassPlan plan = plan_classes(
-      UNet2DConfig::from_json(read_json(config_path), config_path.string()), options);
+      UNet2DConfig::from_json(read_python_json(config_path), config_path.string()), options);
   const SafetensorsSet file = open_weights(loaded.folder);
   const std::map<std::string, const TensorInfo*> tensors = modern_tensors(file);
 

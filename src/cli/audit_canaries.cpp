@@ -11,6 +11,7 @@
 #include "sfumato/audit/conformance.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
+#include "sfumato/train/pretrained_settings.h"
 #include "sfumato/train/setup.h"
 
 namespace sfumato::cli {
@@ -43,6 +44,8 @@ MechanismPlan plan_of(const Arguments& arguments) {
     throw UsageError("audit canaries: give either --config or --phase q:sigma:steps");
   if (!configured) return plan_of_phase(arguments.phase);
   const auto config = load(arguments.config);
+  adopt_pretrained_settings(*config);
+  validate(*config);
   set_threads(config->performance.threads());
   return make_plan(*config, "one image", /*records_per_unit=*/1);
 }

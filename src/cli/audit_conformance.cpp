@@ -9,6 +9,7 @@
 #include "sfumato/audit/conformance.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
+#include "sfumato/train/pretrained_settings.h"
 #include "sfumato/train/setup.h"
 
 namespace sfumato::cli {
@@ -25,6 +26,8 @@ void run(const Arguments& arguments) {
   ConformanceReport report;
   if (configured) {
     const auto config = load(arguments.config);
+    adopt_pretrained_settings(*config);
+    validate(*config);
     set_threads(config->performance.threads());
     report = audit_conformance(*config);
   } else {

@@ -12,6 +12,7 @@
 #include "sfumato/core/version.h"
 #include "sfumato/train/machine.h"
 #include "sfumato/train/network_report.h"
+#include "sfumato/train/pretrained_settings.h"
 #include "sfumato/train/setup.h"
 
 namespace sfumato::cli {
@@ -78,6 +79,8 @@ void run(const ConfigOptions& options, bool json) {
   if (!json) print(machine, checks);
   // Without a configuration there is no network to look at.
   if (!options.file.empty() || !options.overrides.empty()) {
+    adopt_pretrained_settings(*config);
+    validate(*config);
     const NetworkReport report = report_network(*config);
     out["network"] = network_json(report);
     if (!json) print_network(report);

@@ -17,6 +17,7 @@
 #include "sfumato/data/record_store.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/io/safetensors.h"
+#include "sfumato/models/model_folder.h"
 #include "sfumato/models/unet2d_config.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/mechanism.h"
@@ -67,7 +68,8 @@ std::string totals_text(const Json& totals) {
 bool is_safetensors(const fs::path& path) {
   const std::string name = path.filename().string();
   return fs::is_regular_file(path) &&
-         (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"));
+         (name.ends_with(".safetensors") || (name.find(".safetensors.index.") != std::string::npos &&
+                                             name.ends_with(".json")));
 }
 
 Finding describe_safetensors(const fs::path& path) {
@@ -104,7 +106,7 @@ Finding describe_network(const fs::path& path) {
     throw DataError(fmt::format("'{}' has a model_index.json but no unet/config.json",
                                 path.string()));
   const fs::path file = folder / "config.json";
-  const UNet2DConfig config = UNet2DConfig::from_json(read_json(file), file.string());
+  const UNet2DConfig config = UNet2DConfig::from_json(read_python_json(file), file.string());
   Finding out;
   out.json["config"] = config.to_json();
   out.text = fmt::format("diffusers checkpoint '{}': UNet2DModel\n", folder.string());
@@ -119,16 +121,15 @@ Finding describe_network(const fs::path& path) {
   out.text += fmt::format("  classes     {}\n",
                           config.num_class_embeds ? std::to_string(*config.num_class_embeds)
                           : config.class_embed_type ? *config.class_embed_type : "none");
-  // Half-precision weights have a name of their own.
-  for (const char* name : {"diffusion_pytorch_model.safetensors",
-                           "diffusion_pytorch_model.fp16.safetensors"}) {
-    const fs::path weights = folder / name;
-    if (!fs::exists(weights) && !fs::exists(weights.string() + ".index.json")) continue;
-    out.json["weights"] = tensor_totals(SafetensorsSet(weights));
-    out.text += fmt::format("  weights     {}\n", totals_text(out.json["weights"]));
-    break;
+  fs::path weights;
+  try {
+    weights = find_weights(folder);
+  } catch (const DataError& error) {  // a folder without weights is worth a look, too
+    log_warning(error.what());
   }
-  if (!out.json.contains("weights")) out.text += "  weights     none here\n";
+  if (!weights.empty()) out.json["weights"] = tensor_totals(SafetensorsSet(weights));
+  out.text += fmt::format("  weights     {}\n",
+                          weights.empty() ? "none here" : totals_text(out.json["weights"]));
   if (const fs::path card = path / "privacy_card.json"; fs::exists(card)) {
     out.json["privacy_card"] = read_privacy_card(card);
     out.text += fmt::format("  privacy     {}\n", card_banner(out.json["privacy_card"]).headline);

@@ -9,6 +9,7 @@
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/core/text.h"
 #include "sfumato/data/prepare.h"
+#include "sfumato/train/pretrained_settings.h"
 
 namespace sfumato::cli {
 namespace {
@@ -81,6 +82,7 @@ void add_prepare(CLI::App& app) {
   command->add_flag("--json", arguments->json, "Print the report as JSON (private counts).");
   command->callback([arguments] {
     const auto config = load(arguments->config);
+    adopt_pretrained_image_settings(*config);
     if (arguments->json) set_quiet(true);
     install_stop_signals();
     const PrepareReport report = prepare(options_of(*config));

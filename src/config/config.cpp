@@ -87,7 +87,9 @@ std::vector<std::string> contradictions(const Config& config) {
   if (diffusion.schedule() != "squaredcos_cap_v2" && diffusion.beta_start() > diffusion.beta_end())
     mistakes.push_back(fmt::format("{} is greater than {}; the noise must grow with the timestep",
                                    place(diffusion.beta_start), place(diffusion.beta_end)));
-  if (diffusion.rescale_betas_zero_snr() && diffusion.prediction() == "epsilon")
+  // The files of model.init may still say what a silent configuration leaves open.
+  const bool open = !config.model.init().empty() && diffusion.prediction.is_default();
+  if (diffusion.rescale_betas_zero_snr() && diffusion.prediction() == "epsilon" && !open)
     mistakes.push_back(fmt::format(
         "{} needs diffusion.prediction=v_prediction or sample: the last timestep then holds no "
         "image, and a predicted noise cannot recover one",

@@ -7,13 +7,14 @@
 #include <functional>
 #include <numeric>
 
-#include "corpus/scheduler_file.h"
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/sha256.h"
+#include "sfumato/generate/pretrained_facts.h"
 #include "sfumato/generate/weights_hash.h"
 #include "sfumato/io/json_file.h"
+#include "sfumato/models/model_folder.h"
 #include "sfumato/report/privacy_card.h"
 
 namespace sfumato {
@@ -30,12 +31,6 @@ int64_t public_fact(const Json& card, const char* name) {
 }
 
 ImageShape shape_of(const UNet2DConfig& network, const Json& card, const Config& config) {
-  if (network.in_channels != network.out_channels ||
-      (network.in_channels != 1 && network.in_channels != 3))
-    throw DataError(
-        fmt::format("the network turns {} channels into {}; sampling needs 1 (grey) or "
-                    "3 (RGB) of both",
-                    network.in_channels, network.out_channels));
   ImageShape shape{.channels = network.in_channels};
   if (network.sample_size) {
     shape.height = (*network.sample_size)[0];
@@ -194,8 +189,11 @@ ModelPlace find_model(const fs::path& path) {
 SamplingModel open_sampling_model(const ModelPlace& place, Config& config) {
   SamplingModel model;
   model.loaded = load_unet2d(place.model);
+  require_pixel_diffusion(find_model_folder(place.model), model.loaded.network->config());
+  PretrainedFacts facts;
   if (!model.loaded.scheduler_config.empty())
-    take_scheduler_file(model.loaded.scheduler_config, config);
+    add_scheduler_facts(model.loaded.scheduler_config, facts);
+  adopt_for_sampling(facts, config);
   validate(config);
   model.weights_sha256 = weights_sha256(model.loaded.folder);
   model.config_sha256 = sha256_hex(read_file(model.loaded.folder / "config.json"));

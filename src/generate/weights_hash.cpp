@@ -1,23 +1,21 @@
 #include "sfumato/generate/weights_hash.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <vector>
 
-#include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/core/text.h"
+#include "sfumato/io/safetensors.h"
+#include "sfumato/models/model_folder.h"
 
 namespace sfumato {
 
 std::string weights_sha256(const std::filesystem::path& folder) {
-  std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
-  if (files.empty())
-    throw DataError(fmt::format("'{}' holds no .safetensors file", folder.string()));
+  // Those that are loaded: a second variant beside them must not make the same weights look new.
+  const std::filesystem::path weights = find_weights(folder);
+  std::vector<std::filesystem::path> files{weights};
+  if (weights.extension() == ".json") files = SafetensorsSet(weights).files();
   std::sort(files.begin(), files.end());
   std::string hashes;
   for (const auto& path : files) {

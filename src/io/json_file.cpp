@@ -8,6 +8,7 @@
 #include "json_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/io/stand_in_file.h"
 
 namespace sfumato {
 namespace {
@@ -88,6 +89,44 @@ void write_any(const std::filesystem::path& path, const Json& value, int indent,
   write_file_atomic(path, text, mode);
 }
 
+std::string bounded_text(const std::filesystem::path& path) {
+  std::error_code unknown;  // read_file reports a missing file
+  const std::uintmax_t size = std::filesystem::file_size(path, unknown);
+  if (!unknown && size > kMaxJsonBytes)
+    throw DataError(fmt::format("'{}': {} bytes of JSON, more than the {} that are read",
+                                path.string(), size, kMaxJsonBytes));
+  return read_file(path);
+}
+
+bool is_word_character(char c) {
+  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+         c == '-' || c == '+' || c == '.';
+}
+
+/// The text with quotes around NaN, Infinity and -Infinity where they are words outside strings.
+std::string with_quoted_constants(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size();) {
+    if (in_string || !is_word_character(text[i])) {
+      if (in_string && text[i] == '\\' && i + 1 < text.size())
+        out += text[i++];
+      else if (text[i] == '"')
+        in_string = !in_string;
+      out += text[i++];
+      continue;
+    }
+    std::size_t end = i;
+    while (end < text.size() && is_word_character(text[end])) ++end;
+    const std::string_view word = text.substr(i, end - i);
+    const bool constant = word == "NaN" || word == "Infinity" || word == "-Infinity";
+    out += constant ? fmt::format("\"{}\"", word) : std::string(word);
+    i = end;
+  }
+  return out;
+}
+
 }  // namespace
 
 json parse_json(std::string_view text, const std::string& what) {
@@ -98,12 +137,13 @@ json parse_json(std::string_view text, const std::string& what) {
 }
 
 json read_json(const std::filesystem::path& path) {
-  std::error_code unknown;  // read_file reports a missing file
-  const std::uintmax_t size = std::filesystem::file_size(path, unknown);
-  if (!unknown && size > kMaxJsonBytes)
-    throw DataError(fmt::format("'{}': {} bytes of JSON, more than the {} that are read",
-                                path.string(), size, kMaxJsonBytes));
-  return parse_json(read_file(path), fmt::format("'{}'", path.string()));
+  return parse_json(bounded_text(path), fmt::format("'{}'", path.string()));
+}
+
+json read_python_json(const std::filesystem::path& path) {
+  const std::string text = bounded_text(path);
+  refuse_git_lfs_pointer(path, text);
+  return parse_json(with_quoted_constants(text), fmt::format("'{}'", path.string()));
 }
 
 void write_json_atomic(const std::filesystem::path& path, const nlohmann::json& value, int indent,

@@ -11,6 +11,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 #include "sfumato/io/json_file.h"
+#include "sfumato/io/stand_in_file.h"
 
 namespace sfumato {
 namespace {
@@ -22,18 +23,19 @@ constexpr std::size_t kLengthBytes = 8;
 constexpr std::string_view kIndexSuffix = ".index.json";
 
 std::uint64_t header_length(std::span<const std::byte> file, const std::string& what) {
+  const std::string_view bytes(reinterpret_cast<const char*>(file.data()), file.size());
   if (file.size() < kLengthBytes)
     throw DataError(
         fmt::format("{}: {} bytes are too few for a safetensors file; it is cut short "
-                    "or something else",
-                    what, file.size()));
+                    "or something else{}",
+                    what, file.size(), guess_of_contents(bytes)));
   std::uint64_t length = 0;
   std::memcpy(&length, file.data(), kLengthBytes);
   if (length > kMaxSafetensorsHeader)
     throw DataError(
         fmt::format("{}: the header claims {} bytes, more than the format's {}; this "
-                    "is no safetensors file",
-                    what, length, kMaxSafetensorsHeader));
+                    "is no safetensors file{}",
+                    what, length, kMaxSafetensorsHeader, guess_of_contents(bytes)));
   if (length > file.size() - kLengthBytes)
     throw DataError(
         fmt::format("{}: the header claims {} bytes but the file ends after {}; it is "
@@ -75,6 +77,7 @@ void check_shard_name(const std::string& name, const fs::path& index) {
 SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(path) {
   const std::string what = fmt::format("'{}'", path.string());
   const std::span<const std::byte> bytes = file_.bytes();
+  refuse_git_lfs_pointer(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   const std::uint64_t length = header_length(bytes, what);
   const auto data = bytes.subspan(kLengthBytes + length);
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + kLengthBytes, length);
@@ -110,7 +113,7 @@ SafetensorsSet::SafetensorsSet(const fs::path& path) : path_(resolve(path)) {
 }
 
 void SafetensorsSet::open_shards() {
-  const nlohmann::json index = read_json(path_);
+  const nlohmann::json index = read_python_json(path_);
   const auto map = index.is_object() ? index.find("weight_map") : index.end();
   if (map == index.end() || !map->is_object())
     throw DataError(
@@ -136,6 +139,12 @@ void SafetensorsSet::open_shards() {
       if (const auto home = home_.find(name); home == home_.end() || home->second != i)
         throw DataError(fmt::format("'{}' holds tensor {}, which the index '{}' does not put there",
                                     files_[i].path().string(), quote_name(name), path_.string()));
+}
+
+std::vector<fs::path> SafetensorsSet::files() const {
+  std::vector<fs::path> paths;
+  for (const SafetensorsFile& file : files_) paths.push_back(file.path());
+  return paths;
 }
 
 const TensorInfo& SafetensorsSet::info(std::string_view name) const {

@@ -12,6 +12,7 @@
 #include "sfumato/generate/weights_hash.h"
 #include "sfumato/grad/clipped_sum.h"
 #include "sfumato/models/checkpoint_io.h"
+#include "sfumato/models/model_folder.h"
 #include "sfumato/report/html_report.h"
 #include "sfumato/report/privacy_card.h"
 #include "train/release_readme.h"
@@ -77,10 +78,9 @@ PrivacyCard make_card(const ReleaseInputs& inputs, const std::string& weights_ha
   card.num_classes = inputs.store.num_classes();
   if (!inputs.config.model.init().empty()) {
     const std::filesystem::path init = inputs.config.model.init();
-    const bool pipeline = std::filesystem::is_directory(init / "unet");
     card.public_data.push_back(fmt::format("pretrained weights '{}' (SHA-256 {})",
                                            init.filename().string(),
-                                           weights_sha256(pipeline ? init / "unet" : init)));
+                                           weights_sha256(find_model_folder(init).unet)));
   }
   return card;
 }
@@ -101,10 +101,15 @@ void write_report(const ReleaseInputs& inputs, const nlohmann::ordered_json& car
 
 void write_release(const ReleaseInputs& inputs) {
   const std::filesystem::path folder = inputs.run.release();
-  const nlohmann::ordered_json scheduler =
+  nlohmann::ordered_json scheduler =
       ddpm_scheduler_config(noise_schedule_options(inputs.config.diffusion),
                             parse_prediction(inputs.config.diffusion.prediction()));
-  save_pipeline(folder, inputs.network.config(), released_weights(inputs), scheduler);
+  scheduler["clip_sample"] = inputs.config.sample.clip_sample();
+  scheduler["clip_sample_range"] = inputs.config.sample.clip_sample_range();
+  // A network may have come with another size, or none: what it was trained on is what it draws.
+  UNet2DConfig network = inputs.network.config();
+  network.sample_size = {{inputs.store.height(), inputs.store.width()}};
+  save_pipeline(folder, network, released_weights(inputs), scheduler);
   const std::string weights = read_file(folder / "unet" / "diffusion_pytorch_model.safetensors");
   const nlohmann::ordered_json card = to_json(make_card(inputs, sha256_hex(weights)));
   write_file_atomic(folder / "privacy_card.md", card_markdown(card));

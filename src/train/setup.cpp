@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <fnmatch.h>
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -126,6 +128,18 @@ void check_store_fits(const RecordStore& store, const UNet2DConfig& network, con
   if (network.out_channels != network.in_channels)
     refuse(fmt::format("the network makes {} channels from {}", network.out_channels,
                        network.in_channels));
+  if (network.time_embedding_type == "fourier")
+    refuse(
+        "the network's time_embedding_type is fourier, which takes log sigma and has no value at "
+        "timestep 0");
+  const std::vector<std::string>& overruled = config.model.overrule_init();
+  const bool size_is_given = std::ranges::find(overruled, "data.image_size") != overruled.end();
+  if (!config.model.init().empty() && network.sample_size && !size_is_given &&
+      *network.sample_size != std::array{store.height(), store.width()})
+    refuse(fmt::format(
+        "images are {}x{}, the network of model.init was trained on {}x{} (sample_size); where "
+        "that is on purpose, set model.overrule_init=[data.image_size]",
+        store.height(), store.width(), (*network.sample_size)[0], (*network.sample_size)[1]));
   const int64_t multiple = network.size_multiple();
   if (store.height() % multiple != 0 || store.width() % multiple != 0)
     refuse(fmt::format("images of {}x{} do not divide by {}, which the network's levels need",

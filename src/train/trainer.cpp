@@ -24,6 +24,7 @@
 #include "sfumato/train/checkpoint.h"
 #include "sfumato/train/gradient_step.h"
 #include "sfumato/train/physical_batch.h"
+#include "sfumato/train/pretrained_settings.h"
 #include "sfumato/train/private_stages.h"
 #include "sfumato/train/private_statistics.h"
 #include "sfumato/train/setup.h"
@@ -381,7 +382,8 @@ TrainResult Training::run() {
 
 }  // namespace
 
-TrainResult train(const Config& config, bool resume) {
+TrainResult train(Config& config, bool resume) {
+  adopt_pretrained_settings(config, resume);
   validate_for_training(config);
   set_threads(config.performance.threads());
   return Training(config, resume).run();

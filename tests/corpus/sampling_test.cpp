@@ -197,17 +197,33 @@ TEST_F(SamplingTest, SchedulerFileFillsWhatNobodySet) {
   const auto original = read_json(path);
   const auto refused = [&](const char* key, const nlohmann::json& value) {
     auto changed = original;
+    changed["thresholding"] = true;  // clipping, as long as sample_max_value is 1
     changed[key] = value;
     write_json_atomic(path, changed);
     auto fresh = config();
     EXPECT_THROW(open_sampling_model(find_model(run()), *fresh), DataError) << key;
   };
-  refused("sigma_max", 80);
   refused("_class_name", "FlowMatchEulerDiscreteScheduler");
+  refused("_class_name", "ScoreSdeVeScheduler");
   refused("trained_betas", {0.1, 0.2});
-  refused("thresholding", true);
+  refused("sample_max_value", 2);
   refused("beta_schedule", "laplace");
   refused("beta_start", "small");
+}
+
+TEST_F(SamplingTest, NetworksOfLatentsAndOthersAreRefusedByName) {
+  const auto message = [&](const fs::path& folder) {
+    auto settings = config();
+    return test::error_message<DataError>(
+        [&] { open_sampling_model(find_model(folder), *settings); });
+  };
+  const fs::path release = run() / "release";
+  nlohmann::json index = read_json(release / "model_index.json");
+  index["_class_name"] = "LDMPipeline";
+  index["vqvae"] = {"diffusers", "VQModel"};
+  write_json_atomic(release / "model_index.json", index);
+  for (const fs::path& folder : {run(), release, release / "unet"})
+    EXPECT_THAT(message(folder), AllOf(HasSubstr("LDMPipeline"), HasSubstr("latents")));
 }
 
 TEST_F(SamplingTest, FindsClassesAndTheirAbsence) {

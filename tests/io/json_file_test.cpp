@@ -55,6 +55,31 @@ TEST(JsonFile, ErrorsNameThePlace) {
   EXPECT_THAT(error(std::string("{}\0{}", 5)), HasSubstr("NUL byte"));
 }
 
+// What Python's json module writes and JSON does not have: known in others' files alone.
+TEST(JsonFile, PythonsConstantsAreTextsInFilesOfPython) {
+  const std::string text =
+      R"({"a": -Infinity, "b": [Infinity,NaN], "c": "x \" NaN", "NaN": 1, "d\\": NaN,)"
+      R"( "e": -1.5e-3, "f": "-Infinity"})";
+  TempFolder folder;
+  put(folder / "a.json", text);
+  EXPECT_EQ(read_python_json(folder / "a.json"),
+            json::parse(R"({"a": "-Infinity", "b": ["Infinity", "NaN"], "c": "x \" NaN",)"
+                        R"( "NaN": 1, "d\\": "NaN", "e": -1.5e-3, "f": "-Infinity"})"));
+  EXPECT_THAT(error(text), HasSubstr("not valid JSON"));
+  for (const char* wrong :
+       {"[NaNs]", "[+Infinity]", "[- Infinity]", "[nan]", "[inf]", "[1Infinity]"}) {
+    put(folder / "a.json", wrong);
+    EXPECT_THROW(read_python_json(folder / "a.json"), DataError) << wrong;
+  }
+  put(folder / "a.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n");
+  try {
+    read_python_json(folder / "a.json");
+    FAIL() << "a pointer was read";
+  } catch (const DataError& caught) {
+    EXPECT_THAT(caught.what(), HasSubstr("git-lfs pointer"));
+  }
+}
+
 TEST(JsonFile, LimitsDepth) {
   const auto nested = [](int depth) { return std::string(depth, '[') + std::string(depth, ']'); };
   EXPECT_EQ(error(nested(kMaxJsonDepth)), "no error");

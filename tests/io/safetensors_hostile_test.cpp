@@ -65,6 +65,17 @@ TEST(SafetensorsHostile, Length) {
   EXPECT_THAT(open_error(with_length(~0ull - 7, "{}")), HasSubstr("more than the format's"));
 }
 
+TEST(SafetensorsHostile, OtherFilesAreNamed) {
+  const std::string pointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, '0') +
+      "\nsize 143000000\n";
+  EXPECT_THAT(open_error(pointer), HasSubstr("git-lfs pointer"));
+  EXPECT_THAT(open_error(pointer), HasSubstr("git lfs pull"));
+  EXPECT_THAT(open_error("PK\x03\x04\x14\x08\x08\x08 archive/data.pkl"), HasSubstr("zip archive"));
+  EXPECT_THAT(open_error("<!DOCTYPE html><html>"), HasSubstr("web page"));
+  EXPECT_THAT(open_error("Entry not found"), HasSubstr("a text"));
+}
+
 TEST(SafetensorsHostile, EveryTruncationIsNoticed) {
   const std::string whole = safetensors_bytes(kGood, std::string(16, 'x'));
   for (std::size_t size = 0; size < whole.size(); ++size)

@@ -93,6 +93,12 @@ struct ModelSettings : Section {
   Setting<std::string> init{this, "init", "", any_value(), "",
       "Folder with a pretrained UNet2DModel in diffusers layout; empty trains from scratch. It "
       "must have been trained on public data only."};
+  Setting<std::vector<std::string>> overrule_init{this, "overrule_init", {},
+      one_of({"data.image_size", "data.channels", "diffusion.prediction", "diffusion.schedule",
+              "diffusion.num_train_timesteps", "diffusion.beta_start", "diffusion.beta_end",
+              "diffusion.rescale_betas_zero_snr", "sample.clip_sample_range"}), "",
+      "Settings that differ on purpose from what the files of model.init say. Others are taken from "
+      "there where the configuration is silent, and a contradiction is an error."};
   Setting<std::string> config{this, "config", "", any_value(), "",
       "A diffusers config.json that describes the network when training from scratch."};
   Setting<std::vector<std::string>> trainable{this, "trainable", {"*"}, not_empty(), "",
@@ -324,8 +330,9 @@ struct SampleSettings : Section {
       one_of({"leading", "trailing", "linspace"}), "",
       "How the steps are spread over the timesteps."};
   Setting<std::string> variance{this, "variance", "fixed_small",
-      one_of({"fixed_small", "fixed_large"}), "",
-      "Variance of a ddpm step: of the posterior, or β."};
+      one_of({"fixed_small", "fixed_small_log", "fixed_large"}), "",
+      "Variance of a ddpm step: of the posterior (fixed_small_log: taken through its logarithm, "
+      "which is the same but for rounding), or β."};
   Setting<bool> clip_sample{this, "clip_sample", true, any_value(), "",
       "Clips the predicted clean image in every step."};
   Setting<double> clip_sample_range{this, "clip_sample_range", 1.0, greater_than(0), "",

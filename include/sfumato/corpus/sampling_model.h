@@ -43,8 +43,8 @@ struct SamplingModel {
 /// The number of classes is data.num_classes where set, else the card's public facts, else the rows
 /// of the class table (less one, for "no label", if guidance is asked for).
 /// UsageError: guidance that the network was not trained for, an image size that is not known.
-/// DataError: as load_unet2d; a scheduler that is not of this family; the network does not make
-/// images of 1 or 3 channels; a damaged label_histogram.json.
+/// DataError: as load_unet2d, require_pixel_diffusion and add_scheduler_facts; a damaged
+/// label_histogram.json.
 SamplingModel open_sampling_model(const ModelPlace& place, Config& config);
 
 /// How many images of each class (one entry where num_classes is 0). `count`: in all, spread in

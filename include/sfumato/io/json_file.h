@@ -20,6 +20,12 @@ nlohmann::json parse_json(std::string_view text, const std::string& what);
 /// parse_json of a whole file; DataErrors name the file.
 nlohmann::json read_json(const std::filesystem::path& path);
 
+/// As read_json, for files that Python's json module wrote: NaN, Infinity and -Infinity, which JSON
+/// does not have, are read as texts of these names, so that a reader who expects a number refuses
+/// them by name and one who does not look at them is not troubled. A git-lfs pointer is named as
+/// one.
+nlohmann::json read_python_json(const std::filesystem::path& path);
+
 /// Writes JSON and a final newline so that a reader or a crash sees the old file or the whole new
 /// one. `indent` spaces per level, -1 for one line. DataError if the disk refuses or if a string is
 /// not UTF-8. JSON has no infinity or NaN: such a number is written as null, so a caller to whom

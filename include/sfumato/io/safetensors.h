@@ -95,7 +95,7 @@ class SafetensorsFile {
 /// The tensors of a checkpoint in one file or in shards with an index.
 class SafetensorsSet {
  public:
-  /// `path`: a .safetensors file; a .safetensors.index.json ({"weight_map": {tensor: file name}});
+  /// `path`: a .safetensors file; an index, x.json ({"weight_map": {tensor: file name}});
   /// a name "x.safetensors" of which only "x.safetensors.index.json" exists; or a folder with
   /// diffusion_pytorch_model.safetensors or its index. DataError if an index names a file outside
   /// its own folder, or if index and shards do not hold exactly the same tensors.
@@ -106,6 +106,8 @@ class SafetensorsSet {
   const TensorInfo& info(std::string_view name) const;
   /// What was opened: the single file or the index.
   const std::filesystem::path& path() const { return path_; }
+  /// The files that hold the tensors.
+  std::vector<std::filesystem::path> files() const;
 
  private:
   void open_shards();

@@ -43,9 +43,8 @@ struct LoadedUNet {
   std::filesystem::path scheduler_config;  ///< scheduler_config.json beside it; empty if none
 };
 
-/// Loads a diffusers checkpoint: a pipeline folder (unet/config.json, ...) or a flat one
-/// (config.json, diffusion_pytorch_model.safetensors), in one file or shards; where there are only
-/// half-precision weights (.fp16.safetensors), those. Attention keys of files before 2023 (query,
+/// Loads a diffusers checkpoint: a folder as find_model_folder takes it, weights as find_weights
+/// takes them, in one file or shards, of any precision. Attention keys of files before 2023 (query,
 /// key, value, proj_attn) are renamed. DataError for a bad configuration, for weights that do not
 /// fit it (every missing, superfluous or misshapen tensor in one message), and for a NaN or
 /// infinite weight.

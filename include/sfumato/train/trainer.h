@@ -17,6 +17,7 @@ struct TrainResult {
 /// Trains the network of `config` on its record store and writes the run directory. With `resume`
 /// it goes on from the newest checkpoint: PrivacyError if the mechanism differs from the ledger's
 /// (and how). SIGTERM, SIGINT and SIGUSR1 end it at a step boundary with a checkpoint: Interrupted.
-TrainResult train(const Config& config, bool resume);
+/// First the configuration is completed by the files of model.init (adopt_pretrained_settings).
+TrainResult train(Config& config, bool resume);
 
 }  // namespace sfumato
