@@ -47,7 +47,9 @@ class CifarSource : public ImageSource {
     return true;
   }
 
-  std::vector<std::string> class_names() const override { return class_names_; }
+  ClassesFound classes_found() const override {
+    return {.names = class_names_, .order = ClassesFound::Order::kByLabel};
+  }
 
  private:
   void find_files(const std::filesystem::path& source) {

@@ -61,7 +61,8 @@ class FolderSource : public ImageSource {
         item.name = (level.relative / level.listing.images[level.next_image++]).generic_string();
         item.file = root_ / item.name;
         item.place = item.file.string();
-        item.label = has_classes_ ? static_cast<std::int64_t>(levels_.front().next_folder) - 1 : 0;
+        if (has_classes_)
+          item.class_name = levels_.front().listing.folders[levels_.front().next_folder - 1];
         return true;
       }
       if (level.next_folder < level.listing.folders.size())
@@ -72,7 +73,7 @@ class FolderSource : public ImageSource {
     return false;
   }
 
-  std::vector<std::string> class_names() const override { return class_names_; }
+  ClassesFound classes_found() const override { return {.names = class_names_}; }
   std::int64_t other_files() const override { return others_; }
 
  private:

@@ -14,10 +14,28 @@ namespace sfumato {
 struct SourceItem {
   std::string name;   ///< what the users' CSV calls it
   std::string place;  ///< what errors call it
-  std::int64_t label = 0;
+  /// The class as the source names it (a folder, a column of text): prepare looks it up in the
+  /// public list of names, and never counts positions in what a source happens to hold. Empty where
+  /// the source has numbers, or no classes.
+  std::string class_name;
+  std::int64_t label = 0;  ///< the class as the source numbers it; means nothing with a class_name
   std::filesystem::path file;  ///< PNG or JPEG still to be read
   std::string encoded;         ///< PNG or JPEG
   Image raw;
+};
+
+/// How a source tells classes apart, and what it calls them.
+struct ClassesFound {
+  enum class Order {
+    kAny,      ///< items have a class_name; prepare proposes an order of its own
+    kByLabel,  ///< names[i] is the class of label i, by a file that belongs to the data set
+  };
+  std::vector<std::string> names;  ///< all different; also of classes without an image
+  Order order = Order::kAny;
+  /// The list is part of what was released with a synthetic corpus: public, not found in images.
+  bool is_public = false;
+  /// Labels of classes that a public list says are empty; only with is_public.
+  std::vector<std::int64_t> known_empty;
 };
 
 /// A sequence of images, always in the same order.
@@ -26,8 +44,10 @@ class ImageSource {
   virtual ~ImageSource() = default;
   /// False at the end. DataError if the source itself is damaged.
   virtual bool next(SourceItem& item) = 0;
-  /// One per class that the source names, in order of ids; may be shorter than num_classes.
-  virtual std::vector<std::string> class_names() const { return {}; }
+  /// The names of classes that the source holds, known before the first next(): what prepare shows
+  /// to somebody who has not listed the classes. Only a proposal, because adding one image may add a
+  /// name. A source that names no class returns none.
+  virtual ClassesFound classes_found() const { return {}; }
   /// Files passed over so far because they are no PNG or JPEG by name.
   virtual std::int64_t other_files() const { return 0; }
 };

@@ -26,7 +26,8 @@ class TarSource : public ImageSource {
  public:
   TarSource(const PrepareOptions& options, SourcePass pass)
       : path_(split_archive_path(options.source)), pass_(pass), reader_(path_.archive) {
-    // Class ids need all folders first, and an archive has no index: one more pass over it.
+    // What is no tree of class folders is refused before anything is read, and an archive has no
+    // index: one more pass over it.
     if (options.num_classes > 0) find_classes(options);
   }
 
@@ -41,10 +42,7 @@ class TarSource : public ImageSource {
       }
       item = {};
       item.place = fmt::format("{}:{}", path_.archive.string(), entry.name);
-      if (has_classes_) {
-        const auto at = std::ranges::lower_bound(class_names_, name.substr(0, name.find('/')));
-        item.label = at - class_names_.begin();
-      }
+      if (has_classes_) item.class_name = name.substr(0, name.find('/'));
       item.name = std::move(name);
       if (pass_ == SourcePass::kImages) item.encoded = reader_.read_content();
       return true;
@@ -52,7 +50,7 @@ class TarSource : public ImageSource {
     return false;
   }
 
-  std::vector<std::string> class_names() const override { return class_names_; }
+  ClassesFound classes_found() const override { return {.names = class_names_}; }
   std::int64_t other_files() const override { return others_; }
 
  private:

@@ -19,6 +19,12 @@ struct PrepareOptions {
   std::int64_t image_size = 0;   ///< side of the square records, pixels
   std::int64_t channels = 0;     ///< 1 grey, 3 RGB
   std::int64_t num_classes = 0;  ///< public; 0: unconditional, labels are not read
+  /// Public names of the classes, label by label; sets num_classes where that is 0. Empty: a source
+  /// that names its classes is refused, in others a class is called by its number.
+  std::vector<std::string> class_names;
+  bool accept_class_names = false;  ///< takes the names found in the source as public ones
+  /// Names of classes that are publicly known to be without images perhaps; "*" for any class.
+  std::vector<std::string> allow_empty_classes;
   std::int64_t records_per_user = 1;
   bool skip_unreadable = false;
   bool deduplicate = true;
