@@ -30,12 +30,12 @@ struct ClassesFound {
     kAny,      ///< items have a class_name; prepare proposes an order of its own
     kByLabel,  ///< names[i] is the class of label i, by a file that belongs to the data set
   };
-  std::vector<std::string> names;  ///< all different; also of classes without an image
+  std::vector<std::string> names = {};  ///< all different; also of classes without an image
   Order order = Order::kAny;
   /// The list is part of what was released with a synthetic corpus: public, not found in images.
   bool is_public = false;
   /// Labels of classes that a public list says are empty; only with is_public.
-  std::vector<std::int64_t> known_empty;
+  std::vector<std::int64_t> known_empty = {};
 };
 
 /// A sequence of images, always in the same order.
@@ -45,8 +45,8 @@ class ImageSource {
   /// False at the end. DataError if the source itself is damaged.
   virtual bool next(SourceItem& item) = 0;
   /// The names of classes that the source holds, known before the first next(): what prepare shows
-  /// to somebody who has not listed the classes. Only a proposal, because adding one image may add a
-  /// name. A source that names no class returns none.
+  /// to somebody who has not listed the classes. Only a proposal, because adding one image may add
+  /// a name. A source that names no class returns none.
   virtual ClassesFound classes_found() const { return {}; }
   /// Files passed over so far because they are no PNG or JPEG by name.
   virtual std::int64_t other_files() const { return 0; }
@@ -59,6 +59,10 @@ std::unique_ptr<ImageSource> make_folder_source(const PrepareOptions& options);
 std::unique_ptr<ImageSource> make_tar_source(const PrepareOptions& options, SourcePass pass);
 std::unique_ptr<ImageSource> make_idx_source(const PrepareOptions& options);
 std::unique_ptr<ImageSource> make_cifar_source(const PrepareOptions& options);
+/// A corpus that `sfumato sample` made: its folder, the images/ in it, or one of its shards. The
+/// names and numbers of its classes are those in its lineage.json, which was released with it.
+bool is_own_corpus(const std::filesystem::path& source);
+std::unique_ptr<ImageSource> make_corpus_source(const PrepareOptions& options, SourcePass pass);
 
 /// `options.format`, or what the source looks like. DataError if it is nothing known.
 std::string detect_format(const PrepareOptions& options);

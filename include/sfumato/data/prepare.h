@@ -42,22 +42,27 @@ struct PrepareReport {
   std::int64_t over_user_bound = 0;  ///< dropped by the bound on a user's records
   std::int64_t other_files = 0;      ///< neither .png, .jpg nor .jpeg, or hidden: not looked at
   std::int64_t users = 0;            ///< users with at least one record
+  std::int64_t users_alike = 0;      ///< groups of ids that differ in spaces or case alone
   std::string format;                ///< what the source was read as
   std::vector<std::string> class_names;
-  std::string unit;  ///< unit of privacy in words
+  std::string class_names_from;  ///< as StoreLayout::class_names_from
+  std::string unit;              ///< unit of privacy in words
   std::string manifest_hash;
   double seconds = 0;
 };
 
 /// Turns private images into a record store. Sources:
 ///
-/// - folder: a tree with one folder per class (class ids in the byte order of their names, images
-///   at any depth below), or, with num_classes 0 or 1, any tree. PNG and JPEG by file name.
+/// - folder: a tree with one folder per class (named as the class, images at any depth below), or,
+/// with num_classes 0 or 1, any tree. PNG and JPEG by file name.
 /// - tar: a tar or tar.gz of such a tree.
 /// - idx: an IDX file of uint8 images, [N, H, W] or [N, H, W, 1 or 3], plain or gz, with an IDX
 ///   file of integer labels.
 /// - cifar: CIFAR-10 or CIFAR-100 binary (3073 or 3074 bytes per record; the fine label), one .bin
 ///   file or a folder of them; in a folder test_batch.bin and test.bin are left out.
+/// - corpus (found by itself, by lineage.json): what `sfumato sample` made, a folder of images or
+/// of
+///   shards; its classes are those of its lineage.
 ///
 /// Images are decoded, brought to `channels`, centre-cropped and resized; nothing else of a file
 /// survives. The order of records is that of the source (folders in byte order of names), whatever
@@ -74,9 +79,17 @@ struct PrepareReport {
 /// their name under a secret key, so the choice depends neither on order nor on other users. The
 /// CSV names files relative to the source; IDX images are "0", "1", ..., CIFAR's "FILE.bin:0", ...
 ///
-/// UsageError: impossible options, the store exists. DataError: no images, an unreadable image
-/// (unless skip_unreadable), a label outside 0..num_classes-1, an image that the CSV does not name,
-/// a damaged archive. Interrupted: a stop signal; nothing is left behind.
+/// Labels are positions in `class_names`, a public list, and nothing else: what the source holds
+/// decides no label, so that no image, not even the only one of a class, changes that of another. A
+/// class of the source that is not in the list is an error; one of the list that the source lacks
+/// is not. A class without a record is an error for the holder, before anything is released; both
+/// must stay with the holder, because they tell of single images.
+///
+/// UsageError: impossible options, the store exists, or the source names its classes and
+/// class_names is empty (the message proposes a list). DataError: no images, an unreadable image
+/// (unless skip_unreadable), a label outside 0..num_classes-1, a class that is not in class_names
+/// or has no record (unless in allow_empty_classes) or a name that is not UTF-8, an image that the
+/// CSV does not name, a damaged archive. Interrupted: a stop signal; nothing is left behind.
 PrepareReport prepare(const PrepareOptions& options);
 
 nlohmann::json to_json(const PrepareReport& report);
