@@ -90,21 +90,23 @@ std::vector<std::string> class_mistakes(const Config& config) {
 /// Takes the names from their file, and the number of classes from the names.
 std::vector<std::string> take_class_names(Config& config) {
   DataSettings& data = config.data;
-  if (!data.class_names_file().empty()) {
-    if (!data.class_names().empty())
-      return {fmt::format("{} and {} are both set; set one of them to the empty value",
-                          place(data.class_names), place(data.class_names_file))};
+  std::vector<std::string> mistakes;
+  if (!data.class_names_file().empty() && !data.class_names().empty()) {
+    mistakes.push_back(fmt::format("{} and {} are both set; set one of them to the empty value",
+                                   place(data.class_names), place(data.class_names_file)));
+  } else if (!data.class_names_file().empty()) {
     try {
-      data.class_names.set(read_class_names(data.class_names_file()), data.class_names_file());
+      // The setting's name as origin, not the file's: resolved settings are part of a release. And
+      // they are read again, perhaps where the file is not.
+      data.class_names.set(read_class_names(data.class_names_file()), data.class_names_file.key());
+      data.class_names_file.set("", data.class_names.key());
     } catch (const DataError& error) {
-      return {fmt::format("{}: {}", data.class_names_file.key(), error.what())};
+      mistakes.push_back(fmt::format("{}: {}", data.class_names_file.key(), error.what()));
     }
-    // A resolved configuration is read again, perhaps where the file is not.
-    data.class_names_file.set("", data.class_names.key());
   }
   if (!data.class_names().empty() && data.num_classes.is_default())
     data.num_classes.set(std::ssize(data.class_names()), data.class_names.key());
-  return {};
+  return mistakes;
 }
 
 std::vector<std::string> contradictions(const Config& config) {
