@@ -178,14 +178,14 @@ def sample(call) -> list:
 
 def judge_sample(call, done: Finished) -> str:
     corpus = call.work / "run/corpus"
-    call.kept.update({"corpus/contact_sheet.png": corpus / "contact_sheet.png",
+    call.kept.update({"corpus/contact_sheet.png": corpus / "__preview__/contact_sheet.png",
                       "corpus/privacy_card.json": corpus / "privacy_card.json"})
     if stopped_at_values(call, done):
         return AT_VALUES
     report = parsed(done)
     pictures = [hashlib.sha256(path.read_bytes()).digest()
                 for path in corpus.glob("images/**/*.png")]
-    if len(pictures) != SAMPLES or not (corpus / "contact_sheet.png").is_file():
+    if len(pictures) != SAMPLES or not (corpus / "__preview__/contact_sheet.png").is_file():
         raise Unmet(f"{len(pictures)} of {SAMPLES} images")
     if len(set(pictures)) < SAMPLES and not call.dry_run:
         raise Unmet(f"only {len(set(pictures))} of {SAMPLES} images differ")

@@ -255,6 +255,8 @@ Finding describe_record_store(const fs::path& path) {
               {"channels", store.channels()},
               {"num_classes", store.num_classes()},
               {"class_names", store.class_names()},
+              {"class_names_from", store.layout().class_names_from},
+              {"classes_that_may_be_empty", store.layout().classes_that_may_be_empty},
               {"records_per_class", counts},
               {"unit", store.unit()},
               {"records_per_unit", store.records_per_unit()},

@@ -26,6 +26,8 @@ PrepareOptions options_of(const Config& config) {
   options.image_size = data.image_size();
   options.channels = data.channels();
   options.num_classes = data.num_classes();
+  options.class_names = data.class_names();
+  options.allow_empty_classes = data.allow_empty_classes();
   options.records_per_user = data.records_per_user();
   options.skip_unreadable = data.skip_unreadable();
   options.keep_damaged = data.damaged() == "keep";
@@ -59,6 +61,7 @@ void print_summary(const PrepareReport& report, const std::string& store) {
        "records that differ from another in what 8 bits cut off only");
   line(report.over_user_bound, "images over the bound of their user dropped");
   line(report.users, "users");
+  line(report.users_alike, "groups of user ids that differ in spaces or case alone (see above)");
   line(report.other_files,
        ("other files not looked at: " + unread_files_text(report.unread_files)).c_str());
   line(report.label_conflicts,
@@ -72,6 +75,7 @@ void print_summary(const PrepareReport& report, const std::string& store) {
 void add_prepare(CLI::App& app) {
   struct Arguments {
     ConfigOptions config;
+    bool accept_class_names = false;
     bool json = false;
   };
   auto* command = app.add_subcommand(
@@ -79,13 +83,18 @@ void add_prepare(CLI::App& app) {
       "Private images (folder, tar, zip, WebDataset, .npz, IDX, CIFAR binary) to a record store.");
   auto arguments = std::make_shared<Arguments>();
   add_config_options(*command, arguments->config);
+  command->add_flag(
+      "--accept-class-names", arguments->accept_class_names,
+      "Take the class names found in the source as public; the privacy card says so.");
   command->add_flag("--json", arguments->json, "Print the report as JSON (private counts).");
   command->callback([arguments] {
     const auto config = load(arguments->config);
     adopt_pretrained_image_settings(*config);
     if (arguments->json) set_quiet(true);
     install_stop_signals();
-    const PrepareReport report = prepare(options_of(*config));
+    PrepareOptions options = options_of(*config);
+    options.accept_class_names = arguments->accept_class_names;
+    const PrepareReport report = prepare(options);
     if (arguments->json)
       fmt::print("{}\n", to_json(report).dump(2));
     else

@@ -1,5 +1,6 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -76,7 +77,7 @@ void print_result(const SampleArguments& arguments, const CorpusWriter& writer,
       return card.contains(key) ? card[key] : nlohmann::ordered_json();
     };
     nlohmann::ordered_json out{{"corpus", folder.string()},
-                               {"contact_sheet", (folder / "contact_sheet.png").string()},
+                               {"contact_sheet", (folder / kContactSheet).string()},
                                {"report", (folder / "report.html").string()},
                                {"images", writer.total()},
                                {"images_per_class", writer.spec().images_per_class},
@@ -91,8 +92,30 @@ void print_result(const SampleArguments& arguments, const CorpusWriter& writer,
   if (banner.banner == ReportBanner::kVoid) log_warning("VOID: " + banner.headline);
   if (banner.banner == ReportBanner::kPrivate) fmt::print("{}\n", banner.headline);
   fmt::print("corpus: {} ({} images)\ncontact sheet: {}\nreport: {}\n", folder.string(),
-             writer.total(), (folder / "contact_sheet.png").string(),
-             (folder / "report.html").string());
+             writer.total(), (folder / kContactSheet).string(), (folder / "report.html").string());
+}
+
+/// Classes that are left out, or drawn because they were asked for, though the network may have
+/// seen no image of them.
+void say_what_was_not_trained(const CorpusSpec& spec, const SamplingModel& model) {
+  std::vector<std::string> drawn, left_out;
+  for (std::size_t label = 0; label < model.may_be_untrained.size(); ++label)
+    if (model.may_be_untrained[label])
+      (spec.images_per_class[label] > 0 ? drawn : left_out)
+          .push_back(fmt::format("{} '{}'", label, model.class_names[label]));
+  if (!left_out.empty())
+    log_info(
+        fmt::format("left out, because it may have been trained on no image: class {}; "
+                    "--per-class or --class draws it all the same",
+                    fmt::join(left_out, ", ")));
+  if (!drawn.empty())
+    log_warning(fmt::format(
+        "drawn, though the network may have seen no image of it: class {}; README.md says so",
+        fmt::join(drawn, ", ")));
+  if (model.any_may_be_untrained)
+    log_warning(
+        "the run allowed any class to be without images (data.allow_empty_classes=*): classes that "
+        "are drawn may never have been trained, and which is not known here");
 }
 
 void run(SampleArguments& arguments) {
@@ -112,8 +135,12 @@ void run(SampleArguments& arguments) {
   CorpusSpec spec;
   spec.folder = arguments.out;
   spec.format = parse_corpus_format(config->sample.format());
+  arguments.counts.left_out = model.may_be_untrained;
   spec.images_per_class =
       images_per_class(arguments.counts, model.num_classes, model.class_proportions);
+  spec.class_names = model.class_names;
+  spec.may_be_untrained = model.may_be_untrained;
+  say_what_was_not_trained(spec, model);
   spec.noisy_proportions = takes_proportions(arguments.counts, model.class_proportions);
   spec.shape = model.shape;
   spec.settings = pixel_settings(*config, model, sampler);

@@ -6,6 +6,7 @@
 
 #include "cli/subcommands.h"
 #include "sfumato/core/stop_signal.h"
+#include "sfumato/train/setup.h"
 #include "sfumato/train/trainer.h"
 
 namespace sfumato::cli {
@@ -19,6 +20,7 @@ struct TrainArguments {
 
 void run(const TrainArguments& arguments) {
   const auto config = load(arguments.config);
+  adopt_class_names(*config);
   install_stop_signals();
   const TrainResult result = train(*config, arguments.resume);
   const bool is_private = std::isfinite(result.epsilon);

@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <vector>
 
+#include "sfumato/core/class_name.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/printable.h"
 
 namespace sfumato {
 namespace {
@@ -76,8 +79,50 @@ void check_depth(const DataSettings& data, std::vector<std::string>& mistakes) {
         place(data.depth), data.depth_range.key()));
 }
 
-std::vector<std::string> contradictions(const Config& config) {
+std::vector<std::string> class_mistakes(const Config& config) {
   std::vector<std::string> mistakes;
+  std::vector<std::string> names = config.data.class_names();
+  if (names.empty()) return mistakes;
+  for (const std::string& name : names)
+    if (const std::string defect = class_name_defect(name); !defect.empty())
+      mistakes.push_back(fmt::format("{}: the class name '{}' {}", place(config.data.class_names),
+                                     printable(name), defect));
+  std::ranges::sort(names);
+  if (const auto twice = std::ranges::adjacent_find(names); twice != names.end())
+    mistakes.push_back(
+        fmt::format("{} has '{}' twice", place(config.data.class_names), printable(*twice)));
+  if (config.data.num_classes() != std::ssize(names))
+    mistakes.push_back(
+        fmt::format("{} has {} names, but {} is {}; leave data.num_classes out, or make them agree",
+                    place(config.data.class_names), names.size(), place(config.data.num_classes),
+                    config.data.num_classes()));
+  return mistakes;
+}
+
+/// Takes the names from their file, and the number of classes from the names.
+std::vector<std::string> take_class_names(Config& config) {
+  DataSettings& data = config.data;
+  std::vector<std::string> mistakes;
+  if (!data.class_names_file().empty() && !data.class_names().empty()) {
+    mistakes.push_back(fmt::format("{} and {} are both set; set one of them to the empty value",
+                                   place(data.class_names), place(data.class_names_file)));
+  } else if (!data.class_names_file().empty()) {
+    try {
+      // The setting's name as origin, not the file's: resolved settings are part of a release. And
+      // they are read again, perhaps where the file is not.
+      data.class_names.set(read_class_names(data.class_names_file()), data.class_names_file.key());
+      data.class_names_file.set("", data.class_names.key());
+    } catch (const DataError& error) {
+      mistakes.push_back(fmt::format("{}: {}", data.class_names_file.key(), error.what()));
+    }
+  }
+  if (!data.class_names().empty() && data.num_classes.is_default())
+    data.num_classes.set(std::ssize(data.class_names()), data.class_names.key());
+  return mistakes;
+}
+
+std::vector<std::string> contradictions(const Config& config) {
+  std::vector<std::string> mistakes = class_mistakes(config);
   const MechanismSettings& mechanism = config.mechanism;
   if (config.privacy.enabled() && mechanism.noise_multiplier() && mechanism.target_epsilon())
     mistakes.push_back(fmt::format(
@@ -119,6 +164,7 @@ std::unique_ptr<Config> load_config(const std::optional<std::filesystem::path>& 
   }
   for (const std::string& text : overrides)
     if (const auto mistake = config->try_override(text)) mistakes.push_back(*mistake);
+  append(mistakes, take_class_names(*config));
   append(mistakes, contradictions(*config));
   throw_if_any(mistakes);
   return config;

@@ -16,9 +16,13 @@ std::size_t character_size(std::string_view text) {
                            : first >= 0xe0 && first < 0xf0  ? 3
                            : first >= 0xf0 && first <= 0xf4 ? 4
                                                             : 0;
-  if (size > text.size()) return 0;
+  if (size == 0 || size > text.size()) return 0;
   for (std::size_t i = 1; i < size; ++i)
     if ((byte(i) & 0xc0) != 0x80) return 0;
+  // Longer than needed, a surrogate, or beyond U+10FFFF.
+  if ((first == 0xe0 && byte(1) < 0xa0) || (first == 0xed && byte(1) >= 0xa0) ||
+      (first == 0xf0 && byte(1) < 0x90) || (first == 0xf4 && byte(1) >= 0x90))
+    return 0;
   return size;
 }
 

@@ -7,7 +7,9 @@
 #include <cstddef>
 #include <numeric>
 
+#include "corpus/class_folders.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/printable.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/core/text.h"
 #include "sfumato/core/version.h"
@@ -26,10 +28,14 @@ int64_t total_of(const CorpusSpec& spec) {
   return std::accumulate(spec.images_per_class.begin(), spec.images_per_class.end(), int64_t{0});
 }
 
+bool is_untrained(const CorpusSpec& spec, std::size_t label) {
+  return label < spec.may_be_untrained.size() && spec.may_be_untrained[label];
+}
+
 std::string title_of(const CorpusSpec& spec) {
   const fs::path folder = fs::absolute(spec.folder).lexically_normal();
-  return folder.has_filename() ? folder.filename().string()
-                               : folder.parent_path().filename().string();
+  return printable(folder.has_filename() ? folder.filename().string()
+                                         : folder.parent_path().filename().string());
 }
 
 /// Made from the written files: it shows what is there.
@@ -50,12 +56,21 @@ std::string contact_sheet_png(const CorpusSpec& spec, ImageSink& sink) {
   return encode_png(contact_sheet(tiles, scale));
 }
 
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",\"") == std::string::npos) return text;
+  std::string quoted;
+  for (const char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
+  return '"' + quoted + '"';
+}
+
 std::string metadata_csv(const CorpusSpec& spec) {
-  std::string csv = "file_name,label\n";
+  const bool named = !spec.class_names.empty();
+  std::string csv = named ? "file_name,label,class_name\n" : "file_name,label\n";
   for (std::size_t label = 0; label < spec.images_per_class.size(); ++label)
     for (int64_t index = 0; index < spec.images_per_class[label]; ++index) {
       const ImageId image{static_cast<int64_t>(label), index};
-      csv += fmt::format("{},{}\n", image_file_name(image), label);
+      csv += fmt::format("{},{}", image_file_name(spec, image), label);
+      csv += named ? "," + csv_field(spec.class_names[label]) + "\n" : "\n";
     }
   return csv;
 }
@@ -94,6 +109,46 @@ std::string how_to_load(const CorpusSpec& spec) {
       files);
 }
 
+/// For a cell of a Markdown table.
+std::string cell(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (std::string_view("|\\`*_[]<>&").find(c) != std::string_view::npos) out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+/// Labels, names and folders; and what a reader would otherwise get wrong.
+std::string class_table(const CorpusSpec& spec) {
+  if (spec.class_names.empty()) return "";
+  const bool folders = spec.format == CorpusFormat::kFolder;
+  std::string text =
+      fmt::format("## Classes\n\n| label | name | {} | images |\n|---|---|---|---|\n",
+                  folders ? "folder" : "members");
+  std::vector<std::string> untrained;
+  for (std::size_t label = 0; label < spec.class_names.size(); ++label) {
+    const int64_t images = spec.images_per_class[label];
+    const std::string where =
+        folders ? fmt::format("{}/{}", kImagesFolder, spec.class_folders[label])
+                : padded_label(static_cast<int64_t>(label), std::ssize(spec.class_names)) + "-*";
+    text += fmt::format("| {} | {} | {} | {} |\n", label, cell(spec.class_names[label]),
+                        cell(where), images);
+    if (images > 0 && is_untrained(spec, label)) untrained.push_back(cell(spec.class_names[label]));
+  }
+  if (!untrained.empty())
+    text += fmt::format(
+        "\n**Perhaps never trained:** {}. The network may have seen no image of these classes; "
+        "their pictures were asked for and need not show anything of the kind.\n",
+        fmt::join(untrained, ", "));
+  if (folders && std::ranges::count(spec.images_per_class, 0) > 0)
+    text +=
+        "\nClasses without images have an empty folder, so that the folders still count as the "
+        "labels do (torchvision: `ImageFolder(..., allow_empty=True)`); `label` in metadata.csv "
+        "holds without them.\n";
+  return text + "\n";
+}
+
 std::string readme(const CorpusSpec& spec, const Json& card) {
   const auto classes =
       std::ranges::count_if(spec.images_per_class, [](int64_t n) { return n > 0; });
@@ -108,10 +163,10 @@ std::string readme(const CorpusSpec& spec, const Json& card) {
             "part of the privacy statement below."
           : "";
   return fmt::format(
-      "{}\n# {}\n\n{}{}\n\n![Contact sheet](contact_sheet.png)\n\n{}\n{}\n"
+      "{}\n# {}\n\n{}{}\n\n![Contact sheet]({})\n\n{}\n{}\n{}"
       "## Settings\n\n```json\n{}\n```\n",
-      hub_header(spec, card), title_of(spec), made, counts, card_markdown(card), how_to_load(spec),
-      spec.settings.dump(2));
+      hub_header(spec, card), title_of(spec), made, counts, kContactSheet, card_markdown(card),
+      how_to_load(spec), class_table(spec), spec.settings.dump(2));
 }
 
 std::string report(const CorpusSpec& spec, const Json& card, const std::string& sheet_png) {
@@ -129,13 +184,28 @@ std::string report(const CorpusSpec& spec, const Json& card, const std::string& 
   return html_report(page);
 }
 
+/// By which `prepare` recognises the corpus and gives its images their labels again.
+Json classes_json(const CorpusSpec& spec) {
+  Json classes = Json::array();
+  for (std::size_t label = 0; label < spec.class_names.size(); ++label) {
+    Json entry = {{"label", label}, {"name", spec.class_names[label]}};
+    if (spec.format == CorpusFormat::kFolder)
+      entry["folder"] = fmt::format("{}/{}", kImagesFolder, spec.class_folders[label]);
+    entry["images"] = spec.images_per_class[label];
+    if (is_untrained(spec, label)) entry["may_be_untrained"] = true;
+    classes.push_back(entry);
+  }
+  return classes;
+}
+
 Json lineage(const CorpusSpec& spec, const std::string& card_text, const Json& origin) {
-  return {{"schema_version", 1},
+  return {{"schema_version", 2},
           {"made_by", {{"name", "sfumato"}, {"version", version()}, {"commit", git_commit()}}},
           {"finished_at", utc_now()},
           {"origin", origin},
           {"settings", spec.settings},
           {"images_per_class", spec.images_per_class},
+          {"classes", classes_json(spec)},
           {"privacy_card_sha256", sha256_hex(card_text)}};
 }
 
@@ -145,7 +215,8 @@ void write_corpus_documents(const CorpusSpec& spec, ImageSink& sink, const Json&
                             const Json& origin) {
   const fs::path& folder = spec.folder;
   const std::string sheet = contact_sheet_png(spec, sink);
-  write_file_atomic(folder / "contact_sheet.png", sheet);
+  make_folder((folder / kContactSheet).parent_path());
+  write_file_atomic(folder / kContactSheet, sheet);
   if (spec.format == CorpusFormat::kFolder)
     write_file_atomic(folder / "metadata.csv", metadata_csv(spec));
   write_json_atomic(folder / "privacy_card.json", card);

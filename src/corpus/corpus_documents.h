@@ -6,7 +6,7 @@
 
 namespace sfumato {
 
-/// Everything in a corpus but its images: contact_sheet.png, metadata.csv, privacy_card.json,
+/// Everything in a corpus but its images: the contact sheet, metadata.csv, privacy_card.json,
 /// README.md, report.html, and last lineage.json.
 void write_corpus_documents(const CorpusSpec& spec, ImageSink& sink,
                             const nlohmann::ordered_json& card,

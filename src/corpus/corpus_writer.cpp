@@ -11,6 +11,7 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "corpus/class_folders.h"
 #include "corpus/corpus_documents.h"
 #include "corpus/image_sink.h"
 #include "sfumato/core/error.h"
@@ -32,9 +33,10 @@ std::string name_of(CorpusFormat format) {
 
 /// Everything that must agree for a corpus to be continued.
 Json plan_of(const CorpusSpec& spec) {
-  return {{"schema_version", 1},
+  return {{"schema_version", 2},
           {"format", name_of(spec.format)},
           {"images_per_class", spec.images_per_class},
+          {"class_names", spec.class_names},
           {"height", spec.shape.height},
           {"width", spec.shape.width},
           {"channels", spec.shape.channels},
@@ -84,6 +86,9 @@ void check_spec(const CorpusSpec& spec) {
     throw UsageError("a class cannot have a negative number of images");
   if (std::accumulate(counts.begin(), counts.end(), int64_t{0}) == 0)
     throw UsageError("no images were asked for; give --count or --per-class");
+  if (!spec.class_names.empty() && spec.class_names.size() != counts.size())
+    throw UsageError(
+        fmt::format("{} class names for {} classes", spec.class_names.size(), counts.size()));
 }
 
 }  // namespace
@@ -106,6 +111,7 @@ std::vector<ImageId> corpus_order(std::span<const int64_t> images_per_class) {
 
 CorpusWriter::CorpusWriter(CorpusSpec spec) : spec_(std::move(spec)) {
   check_spec(spec_);
+  spec_.class_folders = class_folders(spec_.class_names, std::ssize(spec_.images_per_class));
   order_ = corpus_order(spec_.images_per_class);
   try {
     open_folder();

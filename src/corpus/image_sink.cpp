@@ -9,6 +9,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "corpus/class_folders.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/io/tar.h"
@@ -46,9 +47,9 @@ class FolderSink : public ImageSink {
       : spec_(spec), order_(order) {}
 
   std::vector<bool> complete() override {
-    for (std::size_t label = 0; label < spec_.images_per_class.size(); ++label) {
-      if (spec_.images_per_class[label] == 0) continue;
-      const fs::path folder = spec_.folder / "images" / std::to_string(label);
+    // Also of classes without images: readers that number the folders must count them.
+    for (const std::string& name : spec_.class_folders) {
+      const fs::path folder = spec_.folder / kImagesFolder / name;
       make_folder(folder);
       remove_temporaries(folder);
     }
@@ -59,13 +60,13 @@ class FolderSink : public ImageSink {
 
   void add(int64_t position, const std::string& png) override {
     const ImageId& image = order_[static_cast<std::size_t>(position)];
-    write_renamed(spec_.folder / image_file_name(image), png);
+    write_renamed(spec_.folder / image_file_name(spec_, image), png);
   }
 
   std::vector<Image> read(std::span<const ImageId> images) override {
     std::vector<Image> read;
     for (const ImageId& image : images) {
-      const fs::path path = spec_.folder / image_file_name(image);
+      const fs::path path = spec_.folder / image_file_name(spec_, image);
       read.push_back(decode_image(read_file(path), path.string()));
     }
     return read;
@@ -73,7 +74,7 @@ class FolderSink : public ImageSink {
 
  private:
   bool is_whole(const ImageId& image) const {
-    const fs::path path = spec_.folder / image_file_name(image);
+    const fs::path path = spec_.folder / image_file_name(spec_, image);
     if (!fs::exists(path)) return false;
     try {
       return has_shape(decode_image(read_file(path), path.string()), spec_.shape);
@@ -108,8 +109,10 @@ class ShardSink : public ImageSink {
     if (position % kImagesPerShard == 0) writer_.emplace(spec_.folder / shard_file_name(shard));
     if (!writer_) throw std::logic_error("a shard is written from its first image on");
     const ImageId& image = order_[static_cast<std::size_t>(position)];
-    writer_->add(shard_key(image) + ".png", png);
-    writer_->add(shard_key(image) + ".cls", std::to_string(image.label));
+    writer_->add(shard_key(spec_, image) + ".png", png);
+    writer_->add(shard_key(spec_, image) + ".cls", std::to_string(image.label));
+    if (!spec_.class_names.empty())
+      writer_->add(shard_key(spec_, image) + ".json", class_json(image.label));
     if (position + 1 != end_of_shard(position)) return;
     writer_->finish();
     writer_.reset();
@@ -123,8 +126,9 @@ class ShardSink : public ImageSink {
       TarReader reader(path);
       TarEntry entry;
       while (missing > 0 && reader.next(entry)) {
-        const auto wanted = std::ranges::find_if(
-            images, [&](const ImageId& image) { return shard_key(image) + ".png" == entry.name; });
+        const auto wanted = std::ranges::find_if(images, [&](const ImageId& image) {
+          return shard_key(spec_, image) + ".png" == entry.name;
+        });
         if (wanted == images.end()) continue;
         read[static_cast<std::size_t>(wanted - images.begin())] =
             decode_image(reader.read_content(), path.string() + "/" + entry.name);
@@ -135,6 +139,12 @@ class ShardSink : public ImageSink {
   }
 
  private:
+  std::string class_json(int64_t label) const {
+    const nlohmann::ordered_json json = {
+        {"label", label}, {"class_name", spec_.class_names[static_cast<std::size_t>(label)]}};
+    return json.dump();
+  }
+
   int64_t end_of_shard(int64_t position) const {
     return std::min<int64_t>((position / kImagesPerShard + 1) * kImagesPerShard,
                              static_cast<int64_t>(order_.size()));
@@ -149,10 +159,12 @@ class ShardSink : public ImageSink {
       TarReader reader(path);
       TarEntry entry;
       for (int64_t position = first; position < end_of_shard(first); ++position) {
-        const std::string key = shard_key(order_[static_cast<std::size_t>(position)]);
+        const std::string key = shard_key(spec_, order_[static_cast<std::size_t>(position)]);
         if (!reader.next(entry) || entry.name != key + ".png") return false;
         if (!has_shape(decode_image(reader.read_content(), key), spec_.shape)) return false;
         if (!reader.next(entry) || entry.name != key + ".cls") return false;
+        if (spec_.class_names.empty()) continue;
+        if (!reader.next(entry) || entry.name != key + ".json") return false;
       }
       return !reader.next(entry);
     } catch (const DataError&) {
@@ -173,14 +185,16 @@ std::unique_ptr<ImageSink> make_image_sink(const CorpusSpec& spec,
   return std::make_unique<ShardSink>(spec, order);
 }
 
-std::string image_file_name(const ImageId& image) {
-  return fmt::format("images/{}/{:06}.png", image.label, image.index);
+std::string image_file_name(const CorpusSpec& spec, const ImageId& image) {
+  return fmt::format("{}/{}/{:06}.png", kImagesFolder,
+                     spec.class_folders[static_cast<std::size_t>(image.label)], image.index);
 }
 
 std::string shard_file_name(int64_t shard) { return fmt::format("shard-{:06}.tar", shard); }
 
-std::string shard_key(const ImageId& image) {
-  return fmt::format("{}-{:06}", image.label, image.index);
+std::string shard_key(const CorpusSpec& spec, const ImageId& image) {
+  return fmt::format("{}-{:06}", padded_label(image.label, std::ssize(spec.images_per_class)),
+                     image.index);
 }
 
 void remove_temporaries(const fs::path& folder) {

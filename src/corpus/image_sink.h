@@ -25,14 +25,15 @@ class ImageSink {
 std::unique_ptr<ImageSink> make_image_sink(const CorpusSpec& spec,
                                            const std::vector<ImageId>& order);
 
-/// "images/3/000012.png", relative to the corpus.
-std::string image_file_name(const ImageId& image);
+inline constexpr const char* kImagesFolder = "images";
+/// "images/03_cat/000012.png", relative to the corpus.
+std::string image_file_name(const CorpusSpec& spec, const ImageId& image);
 
 inline constexpr int64_t kImagesPerShard = 1000;
 /// "shard-000000.tar".
 std::string shard_file_name(int64_t shard);
-/// Member names of an image in its shard, without extension: "3-000012".
-std::string shard_key(const ImageId& image);
+/// Member names of an image in its shard, without extension: "03-000012".
+std::string shard_key(const CorpusSpec& spec, const ImageId& image);
 
 /// Removes what killed writers left in a folder: files named as AtomicFileWriter's temporaries.
 void remove_temporaries(const std::filesystem::path& folder);

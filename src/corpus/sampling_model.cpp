@@ -7,9 +7,11 @@
 #include <functional>
 #include <numeric>
 
+#include "corpus/model_classes.h"
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/printable.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/generate/pretrained_facts.h"
 #include "sfumato/generate/weights_hash.h"
@@ -70,6 +72,12 @@ void find_classes(const UNet2DConfig& network, const Config& config, SamplingMod
         fmt::format("data.num_classes={} does not fit the network's class table of {} "
                     "rows",
                     classes, rows));
+  if (const int64_t trained = public_fact(model.card, "num_classes");
+      trained > 0 && classes > trained)
+    throw UsageError(fmt::format(
+        "data.num_classes={}, but the network was trained on {} classes, says the card beside it; "
+        "rows beyond those were never trained",
+        classes, trained));
   if (guidance && classes == rows)
     throw UsageError(
         "sample.guidance needs a network trained with diffusion.label_dropout, and "
@@ -125,6 +133,35 @@ std::vector<double> proportions_in(const fs::path& file, const Json& card) {
   return proportions;
 }
 
+bool is_left_out(const std::vector<bool>& left_out, int64_t label) {
+  return label < std::ssize(left_out) && left_out[static_cast<std::size_t>(label)];
+}
+
+[[noreturn]] void throw_all_left_out() {
+  throw UsageError(
+      "the card beside the network says of every class that it may never have been trained; say "
+      "with --per-class or --class what to draw");
+}
+
+/// The shares of the classes that are drawn; those of the others go to them.
+std::vector<double> without(std::span<const double> proportions,
+                            const std::vector<bool>& left_out) {
+  std::vector<double> shares(proportions.begin(), proportions.end());
+  double sum = 0;
+  bool any = false;
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    if (is_left_out(left_out, static_cast<int64_t>(i))) {
+      shares[i] = 0;
+      any = true;
+    }
+    sum += shares[i];
+  }
+  if (!any) return shares;
+  if (!(sum > 0)) throw_all_left_out();
+  for (double& share : shares) share /= sum;
+  return shares;
+}
+
 /// `total` images in these proportions, by the largest remainder.
 std::vector<int64_t> in_proportion(int64_t total, std::span<const double> proportions) {
   std::vector<int64_t> counts;
@@ -139,7 +176,12 @@ std::vector<int64_t> in_proportion(int64_t total, std::span<const double> propor
   std::vector<std::size_t> order(counts.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::ranges::stable_sort(order, std::greater{}, [&](std::size_t i) { return remainders[i]; });
-  for (std::size_t i = 0; left > 0; i = (i + 1) % order.size(), --left) ++counts[order[i]];
+  for (std::size_t i = 0; left > 0; i = (i + 1) % order.size()) {
+    if (!(proportions[order[i]] > 0))
+      continue;  // a class without a share gets none of what is left
+    ++counts[order[i]];
+    --left;
+  }
   return counts;
 }
 
@@ -201,15 +243,17 @@ SamplingModel open_sampling_model(const ModelPlace& place, Config& config) {
   const UNet2DConfig& network = model.loaded.network->config();
   model.shape = shape_of(network, model.card, config);
   find_classes(network, config, model);
+  name_classes(config, model);
   if (model.num_classes > 0)
     model.class_proportions = proportions_in(place.model / "label_histogram.json", model.card);
   const fs::path named =
       fs::absolute(place.run.empty() ? place.model : place.run).lexically_normal();
   // Names only: a path could tell who made the corpus and where.
-  model.origin = {{place.run.empty() ? "model" : "run",
-                   (named.has_filename() ? named : named.parent_path()).filename().string()},
-                  {"weights_sha256", model.weights_sha256},
-                  {"network_config_sha256", model.config_sha256}};
+  model.origin = {
+      {place.run.empty() ? "model" : "run",
+       printable((named.has_filename() ? named : named.parent_path()).filename().string())},
+      {"weights_sha256", model.weights_sha256},
+      {"network_config_sha256", model.config_sha256}};
   for (const char* key : {"ledger_head_hash", "plan_hash", "data_manifest_hash"})
     if (model.card.contains(key) && model.card[key].is_string())
       model.origin[key] = model.card[key];
@@ -256,11 +300,17 @@ std::vector<int64_t> images_per_class(const CountOptions& options, int64_t num_c
           fmt::format("label_histogram.json beside the network counts {} classes, and "
                       "{} are to be drawn; give --per-class",
                       proportions.size(), classes));
-    return in_proportion(*options.count, proportions);
+    return in_proportion(*options.count, without(proportions, options.left_out));
   }
+  // Equal shares; the first classes get what does not divide.
+  std::vector<int64_t> drawn;
   for (int64_t label = 0; label < classes; ++label)
-    counts[static_cast<std::size_t>(label)] =
-        *options.count / classes + (label < *options.count % classes ? 1 : 0);
+    if (!is_left_out(options.left_out, label)) drawn.push_back(label);
+  if (drawn.empty()) throw_all_left_out();
+  const int64_t n = std::ssize(drawn);
+  for (int64_t i = 0; i < n; ++i)
+    counts[static_cast<std::size_t>(drawn[static_cast<std::size_t>(i)])] =
+        *options.count / n + (i < *options.count % n ? 1 : 0);
   return counts;
 }
 

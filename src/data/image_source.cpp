@@ -123,6 +123,7 @@ std::string detect_format(const PrepareOptions& options) {
   if (options.format == "folder" && !is_folder)
     throw DataError(
         fmt::format("'{}' is not a folder (data.format is folder)", options.source.string()));
+  if (options.format == "auto" && is_own_corpus(options.source)) return "corpus";
   if (options.format != "auto") return options.format;
   if (!is_folder) return detect_file_format(find_archives(options.source).files.front());
   if (std::filesystem::exists(options.source / "data_batch_1.bin", error) ||
@@ -139,6 +140,7 @@ std::unique_ptr<ImageSource> make_source(const PrepareOptions& options, const st
   if (format == "npz" || format == "npy") return make_npz_source(options);
   if (format == "idx") return make_idx_source(options);
   if (format == "cifar") return make_cifar_source(options);
+  if (format == "corpus") return make_corpus_source(options, pass);
   throw UsageError(fmt::format(
       "unknown data.format '{}'; it is auto, folder, tar, zip, npz, npy, idx or cifar", format));
 }
@@ -169,19 +171,16 @@ bool check_class_folders(const std::vector<std::string>& folders, const std::str
         fmt::format("image '{}' lies in no class folder of '{}', but data.num_classes "
                     "is {}; move it, or set data.num_classes=0",
                     outside, source, options.num_classes));
+  const bool listed = std::ranges::all_of(folders, [&](const std::string& folder) {
+    return std::ranges::find(options.class_names, folder) != options.class_names.end();
+  });
   const bool splits = std::ranges::all_of(folders, is_split_name);
-  if (!folders.empty() && (splits || folders.size() == 1) && options.num_classes > 1)
+  if (!folders.empty() && !listed && (splits || folders.size() == 1) && options.num_classes > 1)
     throw DataError(
         fmt::format("the folders of '{}' are {}, which are no {} classes; name the "
                     "folder that holds the class folders, for example data.source={}",
                     source, fmt::join(folders, ", "), options.num_classes,
                     (options.source / folders.back()).string()));
-  if (std::ssize(folders) > options.num_classes)
-    throw DataError(fmt::format(
-        "'{}' has {} class folders, but data.num_classes is {}: the label {} of folder '{}' is out "
-        "of range; set data.num_classes={} or remove folders",
-        source, folders.size(), options.num_classes, options.num_classes,
-        folders[static_cast<std::size_t>(options.num_classes)], folders.size()));
   return !folders.empty();
 }
 

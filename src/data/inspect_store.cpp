@@ -28,7 +28,8 @@ std::string describe_store(const std::filesystem::path& path) {
   } else {
     std::vector<std::int64_t> counts(static_cast<std::size_t>(store.num_classes()));
     for (std::int64_t i = 0; i < store.count(); ++i) ++counts[store.label(i)];
-    text += fmt::format("  classes          {}\n", store.num_classes());
+    text += fmt::format("  classes          {}, named by: {}\n", store.num_classes(),
+                        store.layout().class_names_from);
     for (std::size_t c = 0; c < counts.size(); ++c)
       text += fmt::format("    {:>4}  {:<20}  {}\n", c, store.class_names()[c], counts[c]);
   }

@@ -9,6 +9,7 @@
 #include <optional>
 #include <thread>
 
+#include "class_names.h"
 #include "depth_watch.h"
 #include "duplicate_table.h"
 #include "image_source.h"
@@ -16,6 +17,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
+#include "sfumato/core/printable.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/record_store_writer.h"
@@ -45,6 +47,7 @@ struct Decoded {
 struct Job {
   SourceItem item;
   std::int32_t user = -1;
+  std::int32_t label = 0;
 };
 
 std::string read_image_file(const std::filesystem::path& file) {
@@ -81,7 +84,7 @@ DecodedImage decode_item(SourceItem& item, const PrepareOptions& options) {
 Decoded decode_job(Job&& job, const PrepareOptions& options) {
   SourceItem& item = job.item;
   Decoded result;
-  result.label = options.num_classes > 0 ? static_cast<std::int32_t>(item.label) : 0;
+  result.label = job.label;
   result.user = job.user;
   result.input_bytes = std::ssize(item.encoded) + std::ssize(item.raw.pixels);
   try {
@@ -128,22 +131,6 @@ void check_options(const PrepareOptions& options) {
   if (options.store.empty()) throw UsageError("data.store is empty; name the folder to write");
 }
 
-/// Names from the source first; classes that it does not name are called by their number. All names
-/// differ, because a corpus makes folders of them.
-std::vector<std::string> complete_names(std::vector<std::string> names, std::int64_t num_classes) {
-  if (std::ssize(names) > num_classes) names.resize(static_cast<std::size_t>(num_classes));
-  const bool named = !names.empty();
-  if (named && std::ssize(names) < num_classes)
-    log_warning(fmt::format("the source names {} classes, data.num_classes is {}", names.size(),
-                            num_classes));
-  for (std::int64_t c = std::ssize(names); c < num_classes; ++c) {
-    std::string name = named ? fmt::format("class_{}", c) : std::to_string(c);
-    while (std::ranges::find(names, name) != names.end()) name += '_';
-    names.push_back(std::move(name));
-  }
-  return names;
-}
-
 nlohmann::json depth_json(const DepthReport& depth) {
   return {{"images", depth.images},
           {"min", depth.min},
@@ -156,18 +143,23 @@ class Preparation {
  public:
   explicit Preparation(const PrepareOptions& options)
       : options_(options), format_(detect_format(options)) {
+    if (options_.num_classes == 0) options_.num_classes = std::ssize(options_.class_names);
     check_options(options_);
     source_ = make_source(options_, format_, SourcePass::kImages);
     StoreLayout layout;
     layout.height = layout.width = options_.image_size;
     layout.channels = options_.channels;
     layout.num_classes = options_.num_classes;
-    found_names_ = source_->classes_found().names;
-    layout.class_names = complete_names(found_names_, options_.num_classes);
+    classes_ = plan_classes(options_, source_->classes_found());
+    layout.class_names = classes_.names;
+    layout.class_names_from = classes_.from;
+    layout.classes_that_may_be_empty = classes_.empty;
+    records_of_class_.resize(classes_.names.size());
     layout.has_users = !options_.users.empty();
     layout.records_per_user = layout.has_users ? options_.records_per_user : 1;
     report_.format = format_;
     report_.class_names = layout.class_names;
+    report_.class_names_from = layout.class_names_from;
     report_.unit = unit_of_privacy(layout.has_users, layout.records_per_user);
     writer_.emplace(options_.store, layout, options_.key);
     if (layout.has_users) select_of_users();
@@ -187,6 +179,7 @@ class Preparation {
     if (report_.kept == 0)
       throw DataError(fmt::format("none of the {} images in '{}' is readable", report_.found,
                                   options_.source.string()));
+    check_no_class_is_empty(classes_, records_of_class_, *source_, passed_over());
     if (bound_) report_.users = bound_->users_kept();
     report_.depth = depth_.report();
     const std::string warning = depth_.warning(options_);
@@ -203,6 +196,7 @@ class Preparation {
     const auto names = make_source(options_, format_, SourcePass::kNames);
     for (SourceItem item; names->next(item);) bound_->admit_candidate(item.name);
     bound_->close();
+    report_.users_alike = bound_->users_alike();
   }
 
   void run_pipeline() {
@@ -215,8 +209,7 @@ class Preparation {
         throw Interrupted(
             fmt::format("interrupted; nothing was written to '{}'", options_.store.string()));
       ++report_.found;
-      number_class(job.item);
-      check_label(job.item);
+      job.label = label_of(job.item, classes_);
       if (bound_) {
         if (!bound_->keep(job.item.name)) {
           ++report_.over_user_bound;
@@ -232,17 +225,17 @@ class Preparation {
     while (!workers.empty()) store(workers.pop());
   }
 
-  void number_class(SourceItem& item) const {
-    if (item.class_name.empty()) return;
-    item.label = std::ranges::find(found_names_, item.class_name) - found_names_.begin();
-  }
-
-  void check_label(const SourceItem& item) const {
-    if (options_.num_classes == 0 || (item.label >= 0 && item.label < options_.num_classes)) return;
-    throw DataError(
-        fmt::format("'{}' has label {}, but data.num_classes is {} (labels 0 to {}); set "
-                    "data.num_classes, or 0 to train without labels",
-                    item.place, item.label, options_.num_classes, options_.num_classes - 1));
+  /// What was seen and is in no class, for the message that a class has no image.
+  std::string passed_over() const {
+    std::string text;
+    const auto add = [&](std::int64_t count, const char* what) {
+      if (count > 0)
+        text += fmt::format("{}{} {}", text.empty() ? " (in all: " : ", ", count, what);
+    };
+    add(report_.other_files, "other files not looked at");
+    add(report_.unreadable, "unreadable images skipped");
+    add(report_.over_user_bound, "images over the bound of their user");
+    return text.empty() ? text : text + ")";
   }
 
   void store(Decoded&& image) {
@@ -267,6 +260,7 @@ class Preparation {
     writer_->append(image.pixels, image.label, image.user);
     if (image.deep) depth_.note_record(image.stored_digest, image.label);
     ++report_.kept;
+    if (!records_of_class_.empty()) ++records_of_class_[static_cast<std::size_t>(image.label)];
     log_progress();
   }
 
@@ -292,7 +286,7 @@ class Preparation {
     if (options_.depth_range)
       depth_range = {options_.depth_range->first, options_.depth_range->second};
     return {{"format", format_},
-            {"source", std::filesystem::absolute(options_.source).string()},
+            {"source", printable(std::filesystem::absolute(options_.source).string())},
             {"image_size", options_.image_size},
             {"channels", options_.channels},
             {"deduplicate", options_.deduplicate},
@@ -319,8 +313,9 @@ class Preparation {
   std::unique_ptr<ImageSource> source_;
   std::optional<RecordStoreWriter> writer_;
   std::optional<UserBound> bound_;
+  ClassPlan classes_;
+  std::vector<std::int64_t> records_of_class_;
   DuplicateTable duplicates_;
-  std::vector<std::string> found_names_;
   DepthWatch depth_;
   PrepareReport report_;
   std::int64_t bytes_in_flight_ = 0;
@@ -349,8 +344,10 @@ nlohmann::json to_json(const PrepareReport& report) {
           {"other_files", report.other_files},
           {"unread_files", report.unread_files},
           {"users", report.users},
+          {"users_alike", report.users_alike},
           {"format", report.format},
           {"class_names", report.class_names},
+          {"class_names_from", report.class_names_from},
           {"unit", report.unit},
           {"manifest_hash", report.manifest_hash},
           {"seconds", report.seconds}};

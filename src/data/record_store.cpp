@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <utility>
@@ -49,6 +50,14 @@ StoreLayout read_layout(const nlohmann::json& manifest) {
   layout.channels = manifest.at("channels").get<std::int64_t>();
   layout.num_classes = manifest.at("num_classes").get<std::int64_t>();
   layout.class_names = manifest.at("class_names").get<std::vector<std::string>>();
+  // Before names were literals they were those of the folders.
+  const bool numbers = std::ranges::all_of(layout.class_names, [&, label = 0](auto& name) mutable {
+    return name == std::to_string(label++);
+  });
+  layout.class_names_from =
+      manifest.value("class_names_from", std::string(numbers ? "numbers" : "source"));
+  layout.classes_that_may_be_empty =
+      manifest.value("classes_that_may_be_empty", std::vector<std::string>());
   layout.has_users = manifest.at("unit").at("kind").get<std::string>() == "user";
   layout.records_per_user = manifest.at("unit").at("records_per_unit").get<std::int64_t>();
   return layout;

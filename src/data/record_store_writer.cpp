@@ -173,6 +173,8 @@ std::string RecordStoreWriter::finish(const nlohmann::json& preparation) {
       {"channels", layout_.channels},
       {"num_classes", layout_.num_classes},
       {"class_names", layout_.class_names},
+      {"class_names_from", layout_.class_names_from},
+      {"classes_that_may_be_empty", layout_.classes_that_may_be_empty},
       {"unit",
        {{"kind", layout_.has_users ? "user" : "image"},
         {"records_per_unit", layout_.records_per_user},

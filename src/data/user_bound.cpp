@@ -2,15 +2,21 @@
 
 #include <fmt/format.h>
 
+#include <locale.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <cwchar>
+#include <cwctype>
 #include <limits>
+#include <map>
 #include <tuple>
-#include <unordered_map>
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/log.h"
+#include "sfumato/core/printable.h"
 #include "sfumato/core/sha256.h"
 
 namespace sfumato {
@@ -23,6 +29,33 @@ void hash_name(std::string_view name, std::uint64_t (&out)[2]) {
   hash.update(name);
   const auto digest = hash.finish();
   std::memcpy(out, digest.data(), sizeof out);
+}
+
+/// An id without white space and in lower case, as far as the C.UTF-8 locale knows: by this, ids
+/// are compared that may be one person's.
+std::string folded(const std::string& id) {
+  static const locale_t kLocale = ::newlocale(LC_CTYPE_MASK, "C.UTF-8", nullptr);
+  std::string out;
+  std::mbstate_t state{};
+  const locale_t before = kLocale == nullptr ? nullptr : ::uselocale(kLocale);
+  for (std::size_t at = 0; at < id.size();) {
+    wchar_t wide = 0;
+    const std::size_t bytes = std::mbrtowc(&wide, id.data() + at, id.size() - at, &state);
+    if (bytes == 0 || bytes > id.size() - at) {  // no text: as it is
+      out += id[at++];
+      state = {};
+      continue;
+    }
+    at += bytes;
+    // iswspace knows no spaces that forbid a line break.
+    if (std::iswspace(static_cast<wint_t>(wide)) || wide == 0xA0 || wide == 0x2007 ||
+        wide == 0x202F || wide == 0x200B || wide == 0xFEFF)
+      continue;
+    out += fmt::format("{:x} ", static_cast<std::uint32_t>(
+                                    std::towlower(std::towupper(static_cast<wint_t>(wide)))));
+  }
+  if (before != nullptr) ::uselocale(before);
+  return out;
 }
 
 std::string without_dot(std::string name) {
@@ -115,6 +148,31 @@ void UserBound::read_csv() {
         entries_[i - 1].user != entries_[i].user)
       throw_two_users(entries_[i]);
   users_.resize(ids.size());
+  report_alike(ids);
+}
+
+/// Whether two spellings are one person cannot be known, so it is asked: with one person under two
+/// ids, each id has a bound of its own, and the guarantee is weaker than it says.
+void UserBound::report_alike(const std::unordered_map<std::string, std::int32_t>& ids) {
+  std::map<std::string, std::vector<std::string>> spellings;
+  for (const auto& [id, number] : ids) spellings[folded(id)].push_back(id);
+  std::string examples;
+  constexpr std::int64_t kShown = 5;
+  for (auto& [key, alike] : spellings) {
+    if (alike.size() < 2) continue;
+    if (++users_alike_ > kShown) continue;
+    std::ranges::sort(alike);
+    examples += examples.empty() ? "" : "; ";
+    for (std::size_t i = 0; i < alike.size(); ++i)
+      examples += fmt::format("{}'{}'", i == 0 ? "" : " and ", printable(alike[i]));
+  }
+  if (users_alike_ == 0) return;
+  log_warning(fmt::format(
+      "'{}' has ids of users that differ in spaces or case alone: {}{}. If they are one person, "
+      "the bound on a user's images does not hold for that person, nor does the guarantee: write "
+      "the id in one way and prepare again",
+      csv_.string(), examples,
+      users_alike_ > kShown ? fmt::format("; and {} more", users_alike_ - kShown) : ""));
 }
 
 /// Second pass for the message: names are not kept.

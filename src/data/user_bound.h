@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 namespace sfumato {
@@ -46,6 +47,8 @@ class UserBound {
 
   /// 0, 1, ... in order of first mention in the CSV.
   std::int32_t user(const std::string& image) const;
+  /// Groups of ids that differ in white space or case alone; a warning named them.
+  std::int64_t users_alike() const { return users_alike_; }
   /// Users of whom at least one image was kept.
   std::int64_t users_kept() const;
 
@@ -62,6 +65,7 @@ class UserBound {
 
   void read_csv();
   [[noreturn]] void throw_two_users(const Entry& entry) const;
+  void report_alike(const std::unordered_map<std::string, std::int32_t>& ids);
   std::uint64_t keyed_hash(const std::string& image) const;
 
   std::filesystem::path csv_;
@@ -69,6 +73,7 @@ class UserBound {
   std::string key_;
   std::vector<Entry> entries_;  ///< sorted by name_hash
   std::vector<User> users_;
+  std::int64_t users_alike_ = 0;
 };
 
 }  // namespace sfumato

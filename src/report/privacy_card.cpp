@@ -150,6 +150,11 @@ Json to_json(const PrivacyCard& given) {
                 {{"image_size", card.image_size},
                  {"channels", card.channels},
                  {"num_classes", card.num_classes}}}};
+  if (!card.class_names.empty()) {
+    json["public_facts"]["class_names"] = card.class_names;
+    json["public_facts"]["class_names_from"] = card.class_names_from;
+    json["public_facts"]["classes_that_may_be_empty"] = card.classes_that_may_be_empty;
+  }
   for (const PrivacyStage& stage : card.stages) json["stages"].push_back(stage_json(stage));
   if (!claim) return json;
   json["epsilon_at_delta"] = pairs_json(card.epsilon_at_delta, "delta", "epsilon");

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -111,6 +112,31 @@ std::string plain(const std::string& text) {
   return out;
 }
 
+/// The classes, and how their names came to be public, which the claim takes for granted.
+void add_classes(const Json& card, Rows& rows) {
+  if (!card.contains("public_facts")) return;
+  const Json& facts = card["public_facts"];
+  const std::vector<std::string> names = list_of(facts, "class_names");
+  if (names.empty()) return;
+  constexpr std::size_t kShown = 20;
+  std::vector<std::string> shown(
+      names.begin(), names.begin() + static_cast<std::ptrdiff_t>(std::min(names.size(), kShown)));
+  if (names.size() > kShown) shown.push_back(fmt::format("and {} more", names.size() - kShown));
+  rows.emplace_back("Classes", fmt::format("{}: {}", names.size(), fmt::join(shown, ", ")));
+  const std::string from = text_of(facts, "class_names_from");
+  rows.emplace_back("Class names come from",
+                    from == "source"
+                        ? "the private source: found there and accepted as public by its "
+                          "holder (not covered: see below)"
+                    : from == "numbers" ? "nowhere: classes are called by their numbers"
+                    : from == "corpus"  ? "the lineage of a released corpus"
+                                        : "the configuration, as public literals");
+  const auto empty = list_of(facts, "classes_that_may_be_empty");
+  if (!empty.empty())
+    rows.emplace_back("Classes that may have had no image",
+                      empty.front() == "*" ? "any" : fmt::format("{}", fmt::join(empty, ", ")));
+}
+
 }  // namespace
 
 CardBanner card_banner(const Json& card) {
@@ -152,6 +178,7 @@ Rows card_rows(const Json& card) {
   }
   add("Noise", text_of(card, "noise"));
   add("Margin for rounding", text_of(card, "sensitivity_margin"));
+  add_classes(card, rows);
   add("Public data used", fmt::format("{}", fmt::join(list_of(card, "public_data"), "; ")));
   if (card.contains("code") && card["code"].is_object())
     add("Code", fmt::format("{} {} ({})", text_of(card["code"], "name"),
@@ -165,7 +192,14 @@ Rows card_rows(const Json& card) {
 
 std::vector<std::string> card_notes(const Json& card) {
   // Exceptions to a claim that is not made would read as if there were one.
-  return is_private(card) ? list_of(card, "not_covered") : std::vector<std::string>();
+  if (!is_private(card)) return {};
+  std::vector<std::string> notes = list_of(card, "not_covered");
+  if (card.contains("public_facts") &&
+      text_of(card["public_facts"], "class_names_from") == "source")
+    notes.push_back(
+        "the names of the classes, their number and their order: they were found in the private "
+        "source and its holder declared them public");
+  return notes;
 }
 
 std::string card_markdown(const Json& card) {

@@ -76,6 +76,9 @@ PrivacyCard make_card(const ReleaseInputs& inputs, const std::string& weights_ha
   card.image_size = inputs.store.height();
   card.channels = inputs.store.channels();
   card.num_classes = inputs.store.num_classes();
+  card.class_names = inputs.store.class_names();
+  card.class_names_from = inputs.store.layout().class_names_from;
+  card.classes_that_may_be_empty = inputs.store.layout().classes_that_may_be_empty;
   if (!inputs.config.model.init().empty()) {
     const std::filesystem::path init = inputs.config.model.init();
     card.public_data.push_back(fmt::format("pretrained weights '{}' (SHA-256 {})",

@@ -13,6 +13,7 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
+#include "sfumato/core/printable.h"
 #include "sfumato/core/text.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/io/json_file.h"
@@ -147,6 +148,21 @@ void check_store_fits(const RecordStore& store, const UNet2DConfig& network, con
   if (store.num_classes() != config.data.num_classes())
     refuse(fmt::format("it holds {} classes, data.num_classes is {}", store.num_classes(),
                        config.data.num_classes()));
+  const std::vector<std::string>& names = config.data.class_names();
+  for (std::size_t c = 0; c < names.size(); ++c)
+    if (names[c] != store.class_names()[c])
+      refuse(fmt::format("its class {} is '{}', in data.class_names '{}'", c,
+                         printable(store.class_names()[c]), printable(names[c])));
+}
+
+void adopt_class_names(Config& config) {
+  const RecordStore store = RecordStore::open(config.data.store());
+  DataSettings& data = config.data;
+  const bool numbers = store.layout().class_names_from == "numbers";
+  if (!data.class_names().empty() || numbers || store.num_classes() != data.num_classes() ||
+      store.num_classes() == 0)
+    return;
+  data.class_names.set(store.class_names(), "the record store");
 }
 
 void check_init_is_public(const Config& config, const RecordStore& store) {
@@ -223,9 +239,8 @@ ClipOptions clip_options(const MechanismPlan& plan) {
 StepOptions step_options(const Config& config) {
   return {parse_algorithm_policy(config.performance.layer_algorithm()),
           // Not on the CPU: asking for a GPU loads CUDA.
-          std::make_shared<Tuner>(config.performance.device() == "cuda"
-                                      ? Tuner::default_memory()
-                                      : std::filesystem::path{}),
+          std::make_shared<Tuner>(config.performance.device() == "cuda" ? Tuner::default_memory()
+                                                                        : std::filesystem::path{}),
           config.performance.cuda_graph()};
 }
 

@@ -94,10 +94,11 @@ TEST(CorpusWriter, FolderHoldsWhatTheSurfaceSays) {
   make_whole(writer);
   std::vector<std::string> names;
   for (const auto& [name, hash] : contents(folder)) names.push_back(name);
-  EXPECT_THAT(names, ElementsAre("README.md", "contact_sheet.png", "images/0/000000.png",
-                                 "images/0/000001.png", "images/0/000002.png",
-                                 "images/2/000000.png", "images/2/000001.png", "metadata.csv",
-                                 "privacy_card.json", "report.html"));
+  EXPECT_THAT(
+      names,
+      ElementsAre("README.md", "__preview__/contact_sheet.png", "images/0/000000.png",
+                  "images/0/000001.png", "images/0/000002.png", "images/2/000000.png",
+                  "images/2/000001.png", "metadata.csv", "privacy_card.json", "report.html"));
   EXPECT_EQ(read_file(folder / "metadata.csv"),
             "file_name,label\nimages/0/000000.png,0\nimages/0/000001.png,0\n"
             "images/0/000002.png,0\nimages/2/000000.png,2\nimages/2/000001.png,2\n");
@@ -112,7 +113,7 @@ TEST(CorpusWriter, FolderHoldsWhatTheSurfaceSays) {
   EXPECT_EQ(lineage["origin"]["run"], "first");
   EXPECT_EQ(lineage["privacy_card_sha256"], sha256_hex(read_file(folder / "privacy_card.json")));
   // One row for each of the two classes, three columns, 4 x 6 enlarged tenfold, gaps of two.
-  const Image sheet = decode_image(read_file(folder / "contact_sheet.png"), "sheet");
+  const Image sheet = decode_image(read_file(folder / kContactSheet), "sheet");
   EXPECT_EQ(sheet.height, 2 + 2 * (4 * 10 + 2));
   EXPECT_EQ(sheet.width, 2 + 3 * (6 * 10 + 2));
 }
@@ -270,7 +271,58 @@ TEST(CorpusWriter, ShardsHoldPictureAndClass) {
     EXPECT_EQ(decode_image(members[2 * i].second, "p").pixels, picture(spec, order[i]).pixels);
     EXPECT_EQ(members[2 * i + 1].second, std::to_string(order[i].label));
   }
-  EXPECT_EQ(decode_image(read_file(temp / "c/contact_sheet.png"), "s").height, 2 + 2 * 58);
+  EXPECT_EQ(decode_image(read_file(temp / "c" / kContactSheet), "s").height, 2 + 2 * 58);
+}
+
+/// Twelve classes: names that sort otherwise than their labels, that mean something to a file
+/// system or a table, and one of which there is no image.
+CorpusSpec named_spec(const fs::path& folder, CorpusFormat format) {
+  CorpusSpec spec = spec_in(folder, format);
+  spec.class_names = {"zebra", "10", "train", "a,b \"c\"",   "caf\u00e9", "5",
+                      "dog",   "2",  "x/y",   "T-shirt|top", "last"};
+  spec.images_per_class.assign(spec.class_names.size(), 1);
+  spec.images_per_class[6] = 0;
+  spec.may_be_untrained.assign(spec.class_names.size(), false);
+  spec.may_be_untrained[0] = spec.may_be_untrained[6] = true;
+  return spec;
+}
+
+TEST(CorpusWriter, FoldersSortAsLabelsAndNamesAreKept) {
+  const test::TempFolder temp;
+  CorpusWriter writer(named_spec(temp / "c", CorpusFormat::kFolder));
+  make_whole(writer);
+  std::vector<std::string> folders;
+  for (const auto& entry : fs::directory_iterator(temp / "c/images"))
+    folders.push_back(entry.path().filename().string());
+  std::ranges::sort(folders);  // position = label, as ImageFolder counts, also where one is empty
+  EXPECT_THAT(folders, ElementsAre("00_zebra", "01_10", "02", "03_a-b-c", "04_caf", "05", "06_dog",
+                                   "07_2", "08_x-y", "09_T-shirt-top", "10_last"));
+  const std::string csv = read_file(temp / "c/metadata.csv");
+  EXPECT_TRUE(csv.starts_with("file_name,label,class_name\nimages/00_zebra/000000.png,0,zebra\n"));
+  EXPECT_THAT(csv, HasSubstr("images/03_a-b-c/000000.png,3,\"a,b \"\"c\"\"\"\n"));
+  EXPECT_THAT(csv, HasSubstr("images/02/000000.png,2,train\n"));
+  const auto lineage = read_json(temp / "c/lineage.json");
+  EXPECT_EQ(
+      lineage["classes"][2],
+      (nlohmann::json{{"label", 2}, {"name", "train"}, {"folder", "images/02"}, {"images", 1}}));
+  EXPECT_EQ(lineage["classes"][6]["may_be_untrained"], true);
+  const std::string readme = read_file(temp / "c/README.md");
+  EXPECT_THAT(readme, HasSubstr("| 9 | T-shirt\\|top | images/09\\_T-shirt-top | 1 |\n"));
+  EXPECT_THAT(readme, HasSubstr("**Perhaps never trained:** zebra."));
+  EXPECT_THAT(readme, HasSubstr("allow_empty=True"));
+}
+
+TEST(CorpusWriter, ShardsHoldNumberAndName) {
+  const test::TempFolder temp;
+  CorpusWriter writer(named_spec(temp / "c", CorpusFormat::kWebDataset));
+  make_whole(writer);
+  TarReader reader(temp / "c/shard-000000.tar");
+  std::map<std::string, std::string> members;
+  for (TarEntry entry; reader.next(entry);) members[entry.name] = reader.read_content();
+  EXPECT_EQ(members.size(), 30u);
+  EXPECT_EQ(members["10-000000.cls"], "10");
+  EXPECT_EQ(nlohmann::json::parse(members["04-000000.json"]),
+            (nlohmann::json{{"label", 4}, {"class_name", "caf\u00e9"}}));
 }
 
 TEST(CorpusWriter, UnwritablePlacesAreDataErrors) {

@@ -246,6 +246,33 @@ TEST_F(SamplingTest, FindsClassesAndTheirAbsence) {
   EXPECT_THROW(open_sampling_model(find_model(run()), *settings), UsageError);
 }
 
+TEST_F(SamplingTest, ClassNamesComeFromTheCard) {
+  const fs::path path = run() / "release/privacy_card.json";
+  EXPECT_THAT(open_sampling_model(find_model(run()), *config()).class_names,
+              ElementsAre("0", "1", "2"));
+  auto card = read_privacy_card(path);
+  card["public_facts"]["class_names"] = {"ant", "bird", "cat"};
+  card["public_facts"]["classes_that_may_be_empty"] = {"bird"};
+  write_json_atomic(path, card);
+  SamplingModel model = open_sampling_model(find_model(run()), *config());
+  EXPECT_THAT(model.class_names, ElementsAre("ant", "bird", "cat"));
+  EXPECT_EQ(model.may_be_untrained, (std::vector<bool>{false, true, false}));
+  EXPECT_FALSE(model.any_may_be_untrained);
+  const auto refused = [&](const std::string& overrides) {
+    const auto settings = config({overrides});
+    return test::message_of<UsageError>([&] { open_sampling_model(find_model(run()), *settings); });
+  };
+  EXPECT_THAT(refused("data.class_names=ant,bird,dog"),
+              HasSubstr("calls class 2 'dog', and the privacy card beside the network 'cat'"));
+  EXPECT_THAT(refused("data.num_classes=4"), HasSubstr("was trained on 3 classes"));
+  card["public_facts"]["classes_that_may_be_empty"] = {"*"};
+  write_json_atomic(path, card);
+  EXPECT_TRUE(open_sampling_model(find_model(run()), *config()).any_may_be_untrained);
+  card["public_facts"]["class_names"] = {"ant", "new\nline", "cat"};
+  write_json_atomic(path, card);
+  EXPECT_THROW(open_sampling_model(find_model(run()), *config()), DataError);
+}
+
 TEST_F(SamplingTest, FindModelSaysWhatIsMissing) {
   EXPECT_EQ(find_model(run()).model, run() / "release");
   EXPECT_EQ(find_model(run()).run, run());
@@ -284,6 +311,20 @@ TEST(ImagesPerClass, SpreadsOrTakesCounts) {
                                  {.count = 8, .only_class = 1, .per_class = {1, 0, 7}}})
     EXPECT_THROW(images_per_class(wrong, 3), UsageError);
   EXPECT_THROW(images_per_class({.count = 1, .only_class = 0}, 0), UsageError);
+}
+
+TEST(ImagesPerClass, LeavesOutWhatWasNotTrainedUnlessAsked) {
+  const std::vector<bool> bird{false, true, false};
+  EXPECT_THAT(images_per_class({.count = 5, .left_out = bird}, 3), ElementsAre(3, 0, 2));
+  EXPECT_THAT(images_per_class({.count = 4, .left_out = bird}, 3, std::vector{0.25, 0.5, 0.25}),
+              ElementsAre(2, 0, 2));
+  EXPECT_THAT(images_per_class({.count = 3, .left_out = bird}, 3, std::vector{0.7, 0.3, 0.0}),
+              ElementsAre(3, 0, 0));
+  EXPECT_THAT(images_per_class({.count = 5, .only_class = 1, .left_out = bird}, 3),
+              ElementsAre(0, 5, 0));
+  EXPECT_THAT(images_per_class({.per_class = {1, 2, 3}, .left_out = bird}, 3),
+              ElementsAre(1, 2, 3));
+  EXPECT_THROW(images_per_class({.count = 5, .left_out = {true, true}}, 2), UsageError);
 }
 
 TEST(ImagesPerClass, FollowsProportionsByTheLargestRemainder) {

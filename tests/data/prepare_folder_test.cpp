@@ -22,11 +22,11 @@ class PrepareFolder : public Prepare {
     put_image("cat/more/x.png", flat_png(5));
     put_image("cat/notes.txt", "not looked at");
     put_image("cat/.hidden.png", "not looked at");
-    options.num_classes = 2;
+    options.class_names = {"cat", "dog"};
   }
 };
 
-TEST_F(PrepareFolder, ClassesAreSortedFolderNames) {
+TEST_F(PrepareFolder, ClassesAreFolders) {
   put_pets();
   const PrepareReport report = prepare(options);
   EXPECT_EQ(report.format, "folder");
@@ -57,12 +57,6 @@ TEST_F(PrepareFolder, FlatFolderAndUnconditionalTree) {
   prepare(options);
   EXPECT_EQ(RecordStore::open(options.store).count(), 3);
   EXPECT_EQ(RecordStore::open(options.store).num_classes(), 0);
-}
-
-TEST_F(PrepareFolder, MissingClassFoldersAreNamedByNumber) {
-  put_pets();
-  options.num_classes = 4;
-  EXPECT_THAT(prepare(options).class_names, ElementsAre("cat", "dog", "class_2", "class_3"));
 }
 
 TEST_F(PrepareFolder, CropsResizesAndConverts) {
@@ -105,7 +99,7 @@ TEST_F(PrepareFolder, ExactDuplicatesAreDroppedAndLabelConflictsCounted) {
   put_image("cat/4.png", flat_png(2));
   put_image("dog/1.png", flat_png(1));  // the same pixels, but a dog
   put_image("dog/2.png", flat_png(1));
-  options.num_classes = 2;
+  options.class_names = {"cat", "dog"};
   const PrepareReport report = prepare(options);
   EXPECT_EQ(report.duplicates, 3);
   EXPECT_EQ(report.label_conflicts, 1);
@@ -116,7 +110,7 @@ TEST_F(PrepareFolder, ExactDuplicatesAreDroppedAndLabelConflictsCounted) {
   EXPECT_EQ(prepare(options).kept, 6);
   std::filesystem::remove_all(options.store);
   options.deduplicate = true;
-  options.num_classes = 0;  // without labels there is no conflict
+  options.class_names.clear();  // without labels there is no conflict
   EXPECT_EQ(prepare(options).duplicates, 4);
 }
 
@@ -125,7 +119,7 @@ TEST_F(PrepareFolder, RemovingOneFileChangesAtMostOneRecord) {
   const std::vector<std::pair<std::string, int>> files = {{"cat/1.png", 1}, {"cat/2.png", 1},
                                                           {"cat/3.png", 2}, {"dog/1.png", 1},
                                                           {"dog/2.png", 2}, {"dog/3.png", 3}};
-  options.num_classes = 2;
+  options.class_names = {"cat", "dog"};
   const auto records = [&] {
     std::filesystem::remove_all(options.store);
     prepare(options);
@@ -181,10 +175,9 @@ TEST_F(PrepareFolder, LabelsOutOfRangeAndWrongTrees) {
   put_pets();
   put_image("eel/1.png", flat_png(9));
   const std::string message = data_error();
-  EXPECT_THAT(message, HasSubstr("3 class folders, but data.num_classes is 2"));
-  EXPECT_THAT(message, HasSubstr("'eel'"));
+  EXPECT_THAT(message, HasSubstr("the class 'eel', which is not in the public list"));
   put_image("stray.png", flat_png(8));
-  options.num_classes = 3;
+  options.class_names.push_back("eel");
   EXPECT_THAT(data_error(), HasSubstr("stray.png"));
   options.source = folder / "split";
   put_image("train/cat/1.png", flat_png(1));
@@ -219,7 +212,7 @@ TEST_F(PrepareFolder, SameStoreForAnyNumberOfThreads) {
   for (int i = 0; i < 300; ++i)
     put_image("class" + std::to_string(i % 3) + "/" + std::to_string(i) + ".png",
               i % 50 == 7 ? "broken" : flat_png(i % 200));
-  options.num_classes = 3;
+  options.class_names = {"class0", "class1", "class2"};
   options.skip_unreadable = true;
   std::string hash;
   for (const int threads : {1, 2, 5}) {
@@ -241,7 +234,7 @@ TEST_F(PrepareFolder, UsersAreBounded) {
   put(folder / "users.csv", csv);
   options.users = folder / "users.csv";
   options.records_per_user = 3;
-  options.num_classes = 2;
+  options.class_names = {"c0", "c1"};
   const PrepareReport report = prepare(options);
   EXPECT_EQ(report.kept, 8);
   EXPECT_EQ(report.over_user_bound, 4);

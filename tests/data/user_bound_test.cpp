@@ -65,6 +65,21 @@ TEST_F(Users, ReadsFilesAndUsers) {
   }
 }
 
+/// Spaces and case are all that these differ in, also beyond ASCII; others have more.
+TEST_F(Users, IdsThatDifferInSpacesOrCaseAloneAreReported) {
+  const auto alike = [&](const std::vector<std::string>& ids) {
+    std::string lines;
+    for (std::size_t i = 0; i < ids.size(); ++i)
+      lines += std::to_string(i) + ".png,\"" + ids[i] + "\"\n";
+    return UserBound(csv(lines), 1, kKey).users_alike();
+  };
+  EXPECT_EQ(alike({"anna", "anna ", "Anna", "bob"}), 1);
+  EXPECT_EQ(alike({" p 1", "P1", "VCaP", "VCAP", "x"}), 2);
+  EXPECT_EQ(alike({"\u00c4nne", "\u00e4nne", "\u0416", "\u0436", "a\u00a0b", "ab"}), 3);
+  EXPECT_EQ(alike({"anna", "anna1", "ann a1x", "a\xff", "A\xfe"}), 0);
+  EXPECT_EQ(alike({"a\xff", "A\xff"}), 1);  // no text, and still alike
+}
+
 TEST_F(Users, MistakesNameTheLine) {
   EXPECT_THAT(error("a,b\nc\n"), HasSubstr("users.csv:2: expected 'file,user', found 1 field"));
   EXPECT_THAT(error("a,b\n\nc,d,e\n"), HasSubstr("users.csv:3"));

@@ -94,6 +94,24 @@ TEST(PrivacyCard, StatesTheClaim) {
   EXPECT_FALSE(card_notes(json).empty());
 }
 
+TEST(PrivacyCard, SaysWhereTheClassNamesComeFrom) {
+  PrivacyCard card = private_card();
+  card.num_classes = 2;
+  card.class_names = {"cat", "d|og"};
+  card.class_names_from = "configuration";
+  auto json = to_json(card);
+  EXPECT_THAT(card_rows(json), Contains(Pair("Classes", "2: cat, d|og")));
+  EXPECT_THAT(card_markdown(json), HasSubstr("d\\|og"));
+  EXPECT_THAT(card_markdown(json), Not(HasSubstr("accepted as public")));
+  card.class_names_from = "source";
+  card.classes_that_may_be_empty = {"*"};
+  json = to_json(card);
+  EXPECT_EQ(json["public_facts"]["class_names_from"], "source");
+  EXPECT_THAT(card_rows(json), Contains(Pair("Classes that may have had no image", "any")));
+  EXPECT_THAT(card_markdown(json), HasSubstr("accepted as public"));
+  EXPECT_THAT(card_notes(json), Contains(HasSubstr("found in the private source")));
+}
+
 TEST(PrivacyCard, SaysNotPrivateAndShowsNoEpsilon) {
   PrivacyCard card = private_card();
   card.status = PrivacyCard::Status::kNotPrivate;

@@ -166,7 +166,9 @@ def check_real_run(work: Path) -> None:
             call = new_call(work, gpu)
             images = call.work / "run/corpus/images/0"
             images.mkdir(parents=True)
-            (images.parents[1] / "contact_sheet.png").touch()
+            sheet = images.parents[1] / "__preview__/contact_sheet.png"
+            sheet.parent.mkdir()
+            sheet.touch()
             for i in range(count):
                 (images / f"{i}.png").write_text(str(i % distinct))
             expect(call, speed.judge_sample, printed({"status": "private", "epsilon": 9.9}), good,

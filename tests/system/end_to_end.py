@@ -61,7 +61,7 @@ def check_run(sfumato, run: Path) -> dict:
 
 def check_corpus(corpus: Path, count: int, card: dict) -> None:
     for part in ("metadata.csv", "README.md", "privacy_card.json", "lineage.json",
-                 "contact_sheet.png", "report.html"):
+                 "__preview__/contact_sheet.png", "report.html"):
         check((corpus / part).is_file(), f"the corpus has no {part}")
     with (corpus / "metadata.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -81,6 +81,19 @@ TEST_F(RunSetup, AStoreThatDoesNotFitIsRefused) {
   EXPECT_THAT(error_message<DataError>(
                   [&] { check_store_fits(store, fits, *config("run", {"data.num_classes=5"})); }),
               AllOf(HasSubstr("2 classes"), HasSubstr("5")));
+  const auto swapped = config("run", {"data.class_names=down,across"});
+  EXPECT_THAT(error_message<DataError>([&] { check_store_fits(store, fits, *swapped); }),
+              AllOf(HasSubstr("class 0"), HasSubstr("'down'")));
+}
+
+TEST_F(RunSetup, NamesOfTheStoreAreKeptWithTheRun) {
+  const auto settings = config("run");
+  adopt_class_names(*settings);
+  EXPECT_EQ(settings->data.class_names(), RecordStore::open(folder / "store").class_names());
+  EXPECT_EQ(settings->data.class_names.provenance(), "the record store");
+  const auto other = config("run", {"data.num_classes=5"});
+  adopt_class_names(*other);  // left for check_store_fits to refuse
+  EXPECT_TRUE(other->data.class_names().empty());
 }
 
 TEST_F(RunSetup, ThePlanIsTheConfigurationsAndTheStoresUnit) {

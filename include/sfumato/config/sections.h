@@ -61,7 +61,20 @@ struct DataSettings : Section {
       "1 for grey, 3 for RGB; images are converted."};
   Setting<int64_t> num_classes{this, "num_classes", 0, at_least(0), "classes",
       "Number of classes, a public number; 0 trains without classes. It is never counted from "
-      "the private set: a label outside 0..num_classes-1 is an error."};
+      "the private set: a label outside 0..num_classes-1 is an error. With class names it follows "
+      "from them."};
+  Setting<std::vector<std::string>> class_names{this, "class_names", {}, any_value(), "",
+      "Names of the classes, public literals: the first is label 0. A class of the source that is "
+      "not in the list is an error, so no image can change the labels of others. Empty: prepare "
+      "proposes the names that it finds, or calls classes by the numbers that the source has."};
+  Setting<std::string> class_names_file{this, "class_names_file", "", any_value(), "",
+      "A file with the class names, one a line, instead of class_names; read when the program "
+      "starts."};
+  Setting<std::vector<std::string>> allow_empty_classes{this, "allow_empty_classes", {},
+      any_value(), "",
+      "Classes that may have no image, by name: a public list, and sample draws none of them unless "
+      "asked to. [\"*\"] allows it for every class and says nothing of any. Everywhere else a "
+      "class without an image is an error."};
   Setting<int64_t> records_per_user{this, "records_per_user", 1, at_least(1), "images",
       "At most this many images of each user are kept; it matters only with data.users and is "
       "then part of the unit of privacy."};

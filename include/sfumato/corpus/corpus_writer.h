@@ -16,16 +16,27 @@ enum class CorpusFormat { kFolder, kWebDataset };
 /// "folder", "webdataset"; UsageError for anything else.
 CorpusFormat parse_corpus_format(const std::string& name);
 
+/// Relative to the corpus. `datasets` passes over folders that begin with two underscores;
+/// elsewhere its imagefolder takes the sheet for one of the images.
+inline constexpr const char* kContactSheet = "__preview__/contact_sheet.png";
+
 /// What a corpus is to be. `settings` holds everything that decides the pixels (network, sampler,
 /// seed): an unfinished corpus is continued only if they are the same.
 struct CorpusSpec {
   std::filesystem::path folder;
   CorpusFormat format = CorpusFormat::kFolder;
   std::vector<int64_t> images_per_class;  ///< one entry, class 0, where there are no classes
+  /// As long as images_per_class; empty where there are no classes.
+  std::vector<std::string> class_names = {};
+  /// What is known of classes that may have been trained on no image; README.md says so of those
+  /// that are drawn.
+  std::vector<bool> may_be_untrained = {};
   ImageShape shape;
   nlohmann::ordered_json settings;
   /// images_per_class follows a label histogram that the run released; README.md says so.
   bool noisy_proportions = false;
+  /// As long as images_per_class; CorpusWriter sets them (corpus/class_folders.h).
+  std::vector<std::string> class_folders = {};
 };
 
 /// The order in which images are made and packed: the first of each class, the second of each, ...
@@ -36,10 +47,11 @@ class ImageSink;
 
 /// A corpus on disk:
 ///
-///   images/CLASS/000000.png   or shard-000000.tar ... with LABEL-INDEX.png and LABEL-INDEX.cls,
-///   metadata.csv              file_name,label (folder only)
-///   README.md                 with the Hugging Face header, the card and the settings
-///   privacy_card.json, lineage.json, contact_sheet.png, report.html
+///   images/03_cat/000000.png  or shard-000000.tar ... with LABEL-INDEX.png, .cls and .json,
+///   metadata.csv              file_name,label,class_name (folder only)
+///   README.md                 with the Hugging Face header, the card, the classes and the settings
+///   privacy_card.json, lineage.json, report.html
+///   __preview__/contact_sheet.png   where imagefolder of `datasets` does not take it for data
 ///
 /// and, until it is finished, .sampling.json with what it is to be. Everything is put in place by
 /// renaming, so a killed writer loses only what it had not yet written: the next one continues.

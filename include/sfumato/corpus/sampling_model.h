@@ -31,7 +31,11 @@ struct SamplingModel {
   std::string weights_sha256;
   std::string config_sha256;
   ImageShape shape;
-  int64_t num_classes = 0;            ///< 0: the network takes no labels
+  int64_t num_classes = 0;               ///< 0: the network takes no labels
+  std::vector<std::string> class_names;  ///< num_classes of them; numbers where nobody named them
+  /// As long as class_names: the card says that the class may have had no image.
+  std::vector<bool> may_be_untrained;
+  bool any_may_be_untrained = false;  ///< the card says so of all classes, without telling which
   std::optional<int64_t> null_label;  ///< the row that stands for "no label", if it was trained
   /// Of the classes, from the noisy label histogram released beside the network; empty without one.
   std::vector<double> class_proportions;
@@ -41,7 +45,8 @@ struct SamplingModel {
 /// `config` that nobody has set: schedule, prediction type, clipping, variance.
 ///
 /// The number of classes is data.num_classes where set, else the card's public facts, else the rows
-/// of the class table (less one, for "no label", if guidance is asked for).
+/// of the class table (less one, for "no label", if guidance is asked for). Their names are
+/// data.class_names where set, else the card's.
 /// UsageError: guidance that the network was not trained for, an image size that is not known.
 /// DataError: as load_unet2d, require_pixel_diffusion and add_scheduler_facts; a damaged
 /// label_histogram.json.
@@ -56,6 +61,8 @@ struct CountOptions {
   std::optional<int64_t> count = std::nullopt;
   std::optional<int64_t> only_class = std::nullopt;
   std::vector<int64_t> per_class = {};
+  /// Classes that get no image unless they are named: by number, as many as there are classes.
+  std::vector<bool> left_out = {};
 };
 std::vector<int64_t> images_per_class(const CountOptions& options, int64_t num_classes,
                                       std::span<const double> proportions = {});

@@ -69,19 +69,21 @@ struct PrepareReport {
   std::int64_t other_files = 0;      ///< no images by name, or hidden: not looked at
   std::map<std::string, std::int64_t> unread_files;  ///< these by extension
   std::int64_t users = 0;                            ///< users with at least one record
-  std::string format;                                ///< what the source was read as
+  std::int64_t users_alike = 0;  ///< groups of ids that differ in spaces or case alone
+  std::string format;            ///< what the source was read as
   std::vector<std::string> class_names;
-  std::string unit;  ///< unit of privacy in words
+  std::string class_names_from;  ///< as StoreLayout::class_names_from
+  std::string unit;              ///< unit of privacy in words
   std::string manifest_hash;
   double seconds = 0;
 };
 
 /// Turns private images into a record store. Sources:
 ///
-/// - folder: a tree with one folder per class (class ids in the byte order of their names, images
-///   at any depth below), or, with num_classes 0 or 1, any tree. Pictures (see decode_image) by
-///   file name. With a metadata.csv or metadata.jsonl (in it or below) that has the column
-///   `label_column`, the classes are those of its rows, and every image must have one.
+/// - folder: a tree with one folder per class (named as the class, images at any depth below), or,
+///   with num_classes 0 or 1, any tree. Pictures (see decode_image) by file name. With a
+///   metadata.csv or metadata.jsonl (in it or below) that has the column `label_column`, the classes
+///   are those of its rows, and every image must have one.
 /// - tar, zip: archives of such a tree. Tar archives may be several: a folder of them, or a pattern
 ///   ("shards/{000..003}.tar", "shards/*.tar").
 /// - tar as WebDataset: the class of KEY.png in KEY.cls, or in the member `label_column` of the
@@ -93,6 +95,8 @@ struct PrepareReport {
 ///   file of integer labels.
 /// - cifar: CIFAR-10 or CIFAR-100 binary (3073 or 3074 bytes per record; the fine label), one .bin
 ///   file or a folder of them; in a folder test_batch.bin and test.bin are left out.
+/// - corpus (found by itself, by lineage.json): what `sfumato sample` made, a folder of images or
+///   of shards; its classes are those of its lineage.
 ///
 /// Several splits (train/, test/, or their like in an archive) are not mixed: an error lists them,
 /// and `source` names one. What systems leave in folders (__MACOSX, .DS_Store, Thumbs.db, ...) is
@@ -124,9 +128,17 @@ struct PrepareReport {
 /// CSV names files relative to the source, of several tar archives as "ARCHIVE.tar/MEMBER"; IDX and
 /// numpy images are "0", "1", ..., CIFAR's "FILE.bin:0", ...
 ///
-/// UsageError: impossible options, the store exists. DataError: no images, an unreadable image
-/// (unless skip_unreadable), a label outside 0..num_classes-1, an image that the CSV does not name,
-/// a damaged archive. Interrupted: a stop signal; nothing is left behind.
+/// Labels are positions in `class_names`, a public list, and nothing else: what the source holds
+/// decides no label, so that no image, not even the only one of a class, changes that of another. A
+/// class of the source that is not in the list is an error; one of the list that the source lacks
+/// is not. A class without a record is an error for the holder, before anything is released; both
+/// must stay with the holder, because they tell of single images.
+///
+/// UsageError: impossible options, the store exists, or the source names its classes and
+/// class_names is empty (the message proposes a list). DataError: no images, an unreadable image
+/// (unless skip_unreadable), a label outside 0..num_classes-1, a class that is not in class_names
+/// or has no record (unless in allow_empty_classes) or a name that is not UTF-8, an image that the
+/// CSV does not name, a damaged archive. Interrupted: a stop signal; nothing is left behind.
 PrepareReport prepare(const PrepareOptions& options);
 
 nlohmann::json to_json(const PrepareReport& report);

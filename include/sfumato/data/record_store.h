@@ -9,8 +9,7 @@
 
 namespace sfumato {
 
-/// What all records of a store share. All numbers here are public choices except class names, which
-/// come from the names of class folders: do not put anything private into those.
+/// What all records of a store share: public choices, all of it, none computed from the images.
 struct StoreLayout {
   std::int64_t height = 0;
   std::int64_t width = 0;
@@ -19,6 +18,12 @@ struct StoreLayout {
   std::vector<std::string> class_names;  ///< num_classes of them
   bool has_users = false;                ///< the unit of privacy is a user, not an image
   std::int64_t records_per_user = 1;     ///< bound m on the records of a user; 1 without users
+  /// How the names came to be public: "configuration" (data.class_names), "numbers" (they are the
+  /// labels), "corpus" (the lineage of a released corpus), or "source": they were found among the
+  /// private images and accepted.
+  std::string class_names_from = "configuration";
+  /// Classes of which the public may know that they have no image; "*": any may have none.
+  std::vector<std::string> classes_that_may_be_empty = {};
 };
 
 /// Prepared private images, memory-mapped: opening costs nothing and memory is the system's page

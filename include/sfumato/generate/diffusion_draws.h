@@ -41,7 +41,7 @@ struct DrawnNoise {
 /// Draws for one physical batch. Example b owns the streams (seed, step, example_keys[b]), so its
 /// draws do not depend on the batch that it happens to be in, nor on the other examples: the
 /// clipped sum is the same for every physical batch. A key must belong to the record alone (its
-/// content hash, or its fixed place in the store); then adding or removing another record leaves
+/// content hash, not its place in the store, which other records shift); then adding or removing another record leaves
 /// this record's gradient as it is, as the sensitivity bound assumes. More draws leave the first
 /// ones as they are.
 ///

@@ -61,6 +61,9 @@ struct PrivacyCard {
   std::string weights_sha256;  ///< of the released weights file; ties the card to them
   // Public facts about the data, needed to sample.
   int64_t image_size = 0, channels = 0, num_classes = 0;
+  std::vector<std::string> class_names;                ///< num_classes of them
+  std::string class_names_from;                        ///< as StoreLayout::class_names_from
+  std::vector<std::string> classes_that_may_be_empty;  ///< as in StoreLayout
 };
 
 /// privacy_card.json, keys in reading order. ε and δ are null unless the status is private; a

@@ -22,7 +22,11 @@ int64_t class_rows(const Config& config);
 /// UsageError for a pattern without a match, DataError for a bad checkpoint.
 std::unique_ptr<UNet2D> make_network(const Config& config);
 
-/// DataError unless the store's images and labels fit the network.
+/// Where the configuration names no classes, takes the names of the record store, so that the run's
+/// config.yaml keeps them. DataError as RecordStore::open.
+void adopt_class_names(Config& config);
+
+/// DataError unless the store's images, labels and class names fit network and configuration.
 void check_store_fits(const RecordStore& store, const UNet2DConfig& network, const Config& config);
 
 /// PrivacyError if the card beside the weights of model.init says that they were trained on this
