@@ -159,7 +159,7 @@ void allow_empty_ones(const PrepareOptions& options, const ClassesFound& found, 
   }
 }
 
-/// ", in whose folder 4 .heic are not read".
+/// What of their folders is not read, where it is something.
 std::string passed_over_in(const Names& classes, const ImageSource& source) {
   std::string text;
   for (const std::string& name : classes)
