@@ -18,10 +18,12 @@ using namespace test;
 
 class PrepareLayout : public Prepare {
  protected:
-  PrepareLayout() {
-    options.num_classes = 2;
-    options.accept_class_names = true;
-    options.allow_empty_classes = {"*"};
+  PrepareLayout() { set_classes(2); }
+  void set_classes(std::int64_t count) {
+    options.num_classes = count;
+    options.accept_class_names = count > 0;
+    options.allow_empty_classes.clear();
+    if (count > 0) options.allow_empty_classes = {"*"};
   }
   /// The source as a tar and a zip beside it.
   std::vector<std::filesystem::path> packed() {
@@ -79,7 +81,7 @@ TEST_F(PrepareLayout, ClutterIsNeverAClassNorAnImageNorCounted) {
   for (const auto& source : sources) {
     options.source = source;
     for (const int classes : {2, 0}) {
-      options.num_classes = classes;
+      set_classes(classes);
       const PrepareReport report = again();
       EXPECT_EQ(report.found, 2) << source;
       EXPECT_EQ(report.other_files, 0) << source;
@@ -98,7 +100,7 @@ TEST_F(PrepareLayout, SplitsAreAskedAbout) {
   for (const auto& source : sources)
     for (const int classes : {0, 1, 2}) {
       options.source = source;
-      options.num_classes = classes;
+      set_classes(classes);
       EXPECT_THAT(data_error(), AllOf(HasSubstr("test, train"),
                                       HasSubstr("data.source=" + (source / "train").string())))
           << source << classes;
@@ -112,12 +114,12 @@ TEST_F(PrepareLayout, SplitsAreAskedAbout) {
 TEST_F(PrepareLayout, SplitsBelowOneFolderAndClassesThatAreCalledSo) {
   put_image("photos/training/1.png", flat_png(1));
   put_image("photos/validation/1.png", flat_png(2));
-  options.num_classes = 0;
+  set_classes(0);
   EXPECT_THAT(data_error(), HasSubstr("source/photos/training"));
   options.source = folder / "classes";
   put_image("train/1.png", flat_png(1));
   put_image("bus/1.png", flat_png(2));
-  options.num_classes = 2;
+  set_classes(2);
   EXPECT_EQ(prepare(options).kept, 2);
   std::filesystem::remove_all(options.store);
   options.source = folder / "odd";
@@ -134,7 +136,7 @@ TEST_F(PrepareLayout, UnreadFilesAreListedByExtension) {
   put_image("dog/README", "x");
   put_image("dog/strange.\xFF\xFE", "x");
   put_image(".hidden/1.png", flat_png(2));
-  options.num_classes = 0;
+  set_classes(0);
   const PrepareReport report = prepare(options);
   EXPECT_EQ(report.other_files, 6);
   EXPECT_THAT(report.unread_files,
@@ -270,7 +272,7 @@ TEST_F(PrepareMetadata, OneImageDoesNotTurnNumbersIntoNames) {
 TEST_F(PrepareMetadata, WithoutClassesLabelsAreNotRead) {
   put_images();
   put_metadata("nothing that could be read as labels");
-  options.num_classes = 0;
+  set_classes(0);
   EXPECT_THAT(prepare(options).unread_files, ElementsAre(Pair(".csv", 1)));
 }
 
@@ -283,7 +285,7 @@ TEST_F(PrepareMetadata, AReleasedCorpusIsItsImages) {
   prepare(options);
   EXPECT_THAT(values(), ElementsAre(1, 2));
   EXPECT_THAT(labels(), ElementsAre(0, 1));
-  options.num_classes = 0;
+  set_classes(0);
   EXPECT_EQ(again().kept, 2);
 }
 
