@@ -84,6 +84,7 @@ DecodedImage decode_item(SourceItem& item, const PrepareOptions& options) {
 Decoded decode_job(Job&& job, const PrepareOptions& options) {
   SourceItem& item = job.item;
   Decoded result;
+  result.place = item.place;
   result.label = job.label;
   result.user = job.user;
   result.input_bytes = std::ssize(item.encoded) + std::ssize(item.raw.pixels);

@@ -47,13 +47,12 @@ Turns& turns() {
 
 /// A build of OpenCV may lack a format; its writer comes and goes with its reader.
 bool has_codec(ImageFormat format) {
-  switch (format) {
-    case ImageFormat::kWebp: return cv::haveImageWriter(".webp");
-    case ImageFormat::kTiff: return cv::haveImageWriter(".tiff") && can_hear_libtiff();
-    case ImageFormat::kPng: return cv::haveImageWriter(".png");
-    case ImageFormat::kBmp: return cv::haveImageWriter(".bmp");
-    default: return true;  // decoded without OpenCV
-  }
+  static const bool has_png = cv::haveImageWriter(".png");
+  static const bool has_webp = cv::haveImageWriter(".webp");
+  static const bool has_tiff = cv::haveImageWriter(".tiff") && can_hear_libtiff();
+  if (format == ImageFormat::kPng) return has_png;
+  if (format == ImageFormat::kWebp) return has_webp;
+  return format != ImageFormat::kTiff || has_tiff;  // BMP needs no library
 }
 
 /// Rows of 8 or 16 bits, grey or RGB.

@@ -52,29 +52,35 @@ void check_samples(const TiffReader& reader, const TiffFolder& folder, const std
                                          : "of 16 bits in planes or in this colour space");
 }
 
-/// Whether a zlib stream is whole. libtiff stops at the last pixel, before the checksum.
-bool is_whole_zlib(std::string_view stream, std::uint64_t max_output) {
+/// Whether a zlib stream is whole. libtiff stops at the last pixel, before the checksum. What comes
+/// out is taken from `budget`, which bounds the time that a hostile file takes.
+bool is_whole_zlib(std::string_view stream, std::uint64_t& budget) {
   z_stream state{};
   if (::inflateInit(&state) != Z_OK) return false;
   std::array<Bytef, 1 << 14> scratch;
   state.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(stream.data()));
   state.avail_in = static_cast<uInt>(stream.size());
   int status = Z_OK;
-  while (status == Z_OK && state.total_out <= max_output) {
+  while (status == Z_OK && budget > 0) {
     state.next_out = scratch.data();
     state.avail_out = scratch.size();
     status = ::inflate(&state, Z_NO_FLUSH);
+    budget -= std::min<std::uint64_t>(budget, scratch.size() - state.avail_out);
   }
   ::inflateEnd(&state);
   return status == Z_STREAM_END;
 }
 
 /// Every strip or tile lies within the file.
-void check_places(const TiffReader& reader, const TiffFolder& folder, std::string_view bytes,
-                  const std::string& name) {
+void check_places(const TiffReader& reader, const TiffFolder& folder, const ImageHeader& header,
+                  std::string_view bytes, const std::string& name) {
+  constexpr std::uint64_t kMaxTileBytes = std::uint64_t{1} << 30;
   const std::uint64_t compression = reader.value_or(folder, kCompression, 1);
   const bool deflated = compression == 8 || compression == 32946;
+  // Ten bytes a pixel are more than any that is read takes; whole tiles take more.
   const bool tiled = folder.find(kTileOffsets) != nullptr;
+  std::uint64_t budget = 10 * static_cast<std::uint64_t>(header.width * header.height) +
+                         (tiled ? kMaxTileBytes : 1 << 16);
   const TiffField* offsets = folder.find(tiled ? kTileOffsets : kStripOffsets);
   const TiffField* sizes = folder.find(tiled ? kTileBytes : kStripBytes);
   if (offsets == nullptr) fail(name, "it does not say where its pixels are");
@@ -85,12 +91,7 @@ void check_places(const TiffReader& reader, const TiffFolder& folder, std::strin
     if (!offset || !size || *offset > bytes.size() || *size > bytes.size() - *offset)
       fail(name, fmt::format("truncated, pixels of {} {} lie behind its end",
                              tiled ? "tile" : "strip", i));
-    // Rounded up to whole tiles and more, which only bounds the time that a hostile file takes.
-    constexpr std::uint64_t kMaxPixelBytes = 10, kMaxTileBytes = std::uint64_t{1} << 30;
-    const std::uint64_t max_output =
-        kMaxPixelBytes * reader.value_or(folder, kWidth, 0) * reader.value_or(folder, kLength, 0);
-    if (deflated && !is_whole_zlib(bytes.substr(*offset, *size),
-                                   tiled ? std::max(max_output, kMaxTileBytes) : max_output + 4096))
+    if (deflated && !is_whole_zlib(bytes.substr(*offset, *size), budget))
       fail(name, fmt::format("the data of {} {} is damaged", tiled ? "tile" : "strip", i));
   }
   // A decoder takes memory for a whole tile, whatever the size of the picture.
@@ -100,8 +101,8 @@ void check_places(const TiffReader& reader, const TiffFolder& folder, std::strin
     refuse(name, fmt::format("with tiles of more than {} pixels a side", kMaxTileSide));
 }
 
-/// Pages but for reduced copies and masks of another.
-std::int64_t count_pages(const TiffReader& reader, const std::string& name) {
+/// One page, the first, beside which there may be reduced copies and masks of it.
+void check_pages(const TiffReader& reader, const std::string& name) {
   constexpr std::uint64_t kReduced = 1, kMask = 4;
   std::int64_t pages = 0;
   std::vector<std::uint64_t> seen;
@@ -112,10 +113,12 @@ std::int64_t count_pages(const TiffReader& reader, const std::string& name) {
       fail(name, fmt::format("its folder at byte {} is truncated or damaged", at));
     seen.push_back(at);
     if ((reader.value_or(*folder, kSubfileType, 0) & (kReduced | kMask)) == 0) ++pages;
-    if (pages > 1) break;
+    if (pages == 0) refuse(name, "whose first page is a preview or a mask");
+    if (pages > 1)
+      throw DataError(fmt::format(
+          "'{}' is a TIFF of several pages; save each that counts as a picture of its own", name));
     at = folder->next;
   }
-  return pages;
 }
 
 }  // namespace
@@ -138,11 +141,9 @@ ImageHeader check_tiff(std::string_view bytes, const std::string& name) {
   header.height =
       static_cast<std::int64_t>(std::min(reader.value_or(*folder, kLength, 0), kMaxSide));
   header.orientation = valid_orientation(reader.value_or(*folder, kOrientation, 1));
-  if (count_pages(reader, name) > 1)
-    throw DataError(fmt::format(
-        "'{}' is a TIFF of several pages; save each that counts as a picture of its own", name));
+  check_pages(reader, name);
   check_samples(reader, *folder, name);
-  check_places(reader, *folder, bytes, name);
+  check_places(reader, *folder, header, bytes, name);
   return header;
 }
 

@@ -289,6 +289,17 @@ TEST(Contradictions, TrainingNeedsOneOfNoiseAndTarget) {
   EXPECT_THROW(validate(config), UsageError);
 }
 
+TEST(Contradictions, DepthAndItsRange) {
+  EXPECT_THAT(mistakes_of("", {"data.depth=min_max", "data.depth_range=0,4095"}), IsEmpty());
+  EXPECT_THAT(mistakes_of("data: {depth: min_max}"),
+              ElementsAre(HasSubstr("needs data.depth_range to be two numbers")));
+  for (const char* range : {"data.depth_range=5", "data.depth_range=9,9", "data.depth_range=9,1"})
+    EXPECT_THAT(mistakes_of("", {"data.depth=min_max", range}),
+                ElementsAre(HasSubstr("the smaller first")));
+  EXPECT_THAT(mistakes_of("data: {depth_range: [0, 255]}"),
+              ElementsAre(HasSubstr("does not use it")));
+}
+
 TEST(Contradictions, Others) {
   EXPECT_THAT(mistakes_of("diffusion: {beta_start: 0.3}"),
               ElementsAre(StartsWith("diffusion.beta_start (c.yaml:1) is greater than "

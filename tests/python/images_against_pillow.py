@@ -149,9 +149,21 @@ def check_refused(sfumato, work: Path) -> None:
         check(said in message and name in message, f"{name}: {message}")
 
 
+def check_large(sfumato, work: Path) -> None:
+    source = work / "large"
+    source.mkdir()
+    Image.new("1", (9000, 7500), 1).save(source / "large.png")
+    command = ["prepare", f"data.source={source}", f"data.store={work / 'large_store'}"]
+    check("data.max_megapixels" in sfumato.run(*command, expect=DATA).stderr,
+          "the setting that lets a large picture in is not named")
+    report = sfumato.json(*command, "data.max_megapixels=68")
+    check(report["kept"] == 1, f"{report}")
+
+
 def check_all(sfumato, work: Path, _) -> None:
     check_pictures(sfumato, work)
     check_refused(sfumato, work)
+    check_large(sfumato, work)
 
 
 if __name__ == "__main__":
