@@ -190,7 +190,7 @@ fs::path find_weights(const fs::path& unet_folder) {
         fmt::format("{}: which weights? {}; copy config.json and the ones that you "
                     "mean into a folder of their own",
                     unet_folder.string(), fmt::join(names, ", ")));
-  if (variants.size() > 1)
+  if (!chosen->first.empty() && variants.size() > 1)
     log_info(fmt::format("{}: takes {} of {}", unet_folder.string(),
                          chosen->second.filename().string(), fmt::join(names, ", ")));
   return chosen->second;

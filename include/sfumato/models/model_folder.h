@@ -24,7 +24,7 @@ ModelFolder find_model_folder(const std::filesystem::path& folder);
 /// The file to open in a network's folder: diffusion_pytorch_model.safetensors or its index, as
 /// diffusers takes it without being told a variant; where only variants exist, the first there is
 /// of ema, non_ema, fp32, bf16, fp16, or the only one (variant "x": ...x.safetensors,
-/// ....safetensors.index.x.json, ...x.safetensors.index.json). Says which one was taken among
+/// ....safetensors.index.x.json, ...x.safetensors.index.json). Says which variant it took among
 /// several. DataError, with what is there instead (a pickle, shards without an index, a choice that
 /// it cannot make), if there is none.
 std::filesystem::path find_weights(const std::filesystem::path& unet_folder);
