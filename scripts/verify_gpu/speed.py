@@ -162,7 +162,7 @@ def judge_train(call, done: Finished) -> str:
     first, last = (sum(some) / part for some in (losses[:part], losses[-part:]))
     if last >= first and not (call.dry_run or call.quick):
         raise Unmet(f"the loss did not fall: {first:.3f} to {last:.3f}")
-    return f"{len(losses)} steps, epsilon {epsilon:.3f}, loss {first:.3f} to {last:.3f}"
+    return f"{len(losses)} steps, epsilon {epsilon}, loss {first:.3f} to {last:.3f}"
 
 
 def judge_ledger(call, done: Finished) -> str:
@@ -189,7 +189,7 @@ def judge_sample(call, done: Finished) -> str:
         raise Unmet(f"{len(pictures)} of {SAMPLES} images")
     if len(set(pictures)) < SAMPLES and not call.dry_run:
         raise Unmet(f"only {len(set(pictures))} of {SAMPLES} images differ")
-    return f"{SAMPLES} images, {report['status']}, epsilon {report['epsilon']:.3f}"
+    return f"{SAMPLES} images, {report['status']}, epsilon {report['epsilon']}"
 
 
 def kernels(call) -> list:

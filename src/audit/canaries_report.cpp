@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "sfumato/audit/canaries.h"
+#include "sfumato/core/bound_text.h"
 
 namespace sfumato {
 namespace {
@@ -15,24 +16,25 @@ Json finite(double value) { return std::isfinite(value) ? Json(value) : Json(); 
 
 std::string one_run_line(const char* name, const OneRunBound& bound, double attainable) {
   return fmt::format(
-      "  {:<28} {:>8.4f}   {} of {} guesses right; this many canaries show {:.4f} at most\n", name,
-      bound.epsilon, bound.correct, bound.guesses, attainable);
+      "  {:<28} {:>8}   {} of {} guesses right; this many canaries show {} at most\n", name,
+      lower_bound_text(bound.epsilon), bound.correct, bound.guesses, upper_bound_text(attainable));
 }
 
 std::string verdict(const CanaryReport& r) {
   if (r.steinke.epsilon > r.claim.epsilon)
     return fmt::format(
-        "CONTRADICTS the claim: the one-run lower bound {:.4f} is above {:.4f}. A mechanism that "
+        "CONTRADICTS the claim: the one-run lower bound {} is above {}. A mechanism that "
         "is "
         "what it\nclaims shows this in at most {:.3g} of audits.\n",
-        r.steinke.epsilon, r.claim.epsilon, 1 - r.options.confidence);
+        lower_bound_text(r.steinke.epsilon), upper_bound_text(r.claim.epsilon),
+        1 - r.options.confidence);
   if (r.profile.contradicts())
     return fmt::format(
-        "CONTRADICTS the claim: the guesses are better by {:.3g} than its privacy profile allows "
+        "CONTRADICTS the claim: the guesses are better by {} than its privacy profile allows "
         "at "
-        "epsilon {:.3g}.\nA mechanism that is what it claims shows this in at most {:g} of "
+        "epsilon {}.\nA mechanism that is what it claims shows this in at most {:g} of "
         "audits.\n",
-        r.profile.excess, r.profile.epsilon, r.profile.alpha);
+        lower_bound_text(r.profile.excess, 3), r.profile.epsilon, r.profile.alpha);
   std::string text = "consistent with the claim.\n";
   if (r.mu_beyond_claim())
     text += fmt::format(
@@ -54,25 +56,25 @@ Json bound_json(const OneRunBound& bound, double attainable) {
 std::string to_text(const CanaryReport& r) {
   const double delta = r.options.delta;
   std::string text = fmt::format(
-      "Claim: epsilon {:.4f} at delta {:g} for {} steps of sample rate {} and noise multiplier {} "
-      "({} adjacency,\n       {} accountant), which is about mu {:.4f}\n"
+      "Claim: epsilon {} at delta {} for {} steps of sample rate {} and noise multiplier {} "
+      "({} adjacency,\n       {} accountant), which is about mu {}\n"
       "Run: {} canaries, {} of them in by secret coins, each sampled by itself; {:.1f} s\n\n",
-      r.claim.epsilon, delta, r.phase.steps, r.phase.sample_rate, r.phase.noise_multiplier,
-      to_string(r.claim.adjacency), to_string(r.claim.accountant), r.claimed_mu, r.options.canaries,
-      r.in, r.seconds);
+      upper_bound_text(r.claim.epsilon), delta, r.phase.steps, r.phase.sample_rate,
+      r.phase.noise_multiplier, to_string(r.claim.adjacency), to_string(r.claim.accountant),
+      upper_bound_text(r.claimed_mu), r.options.canaries, r.in, r.seconds);
   text += fmt::format("Epsilon is at least, with confidence {:g}:\n", r.options.confidence);
   text += one_run_line("one run (Steinke)", r.steinke, r.attainable_steinke);
   text += one_run_line("one run, if Gaussian (f-DP)", r.fdp, r.attainable_fdp);
   text += fmt::format(
-      "  {:<28} {:>8.4f}   canaries independent; {} of {} in missed, {} of {} out accused\n",
-      "Clopper-Pearson", r.independent_epsilon, r.errors.false_negatives, r.errors.positives,
-      r.errors.false_positives, r.errors.negatives);
+      "  {:<28} {:>8}   canaries independent; {} of {} in missed, {} of {} out accused\n",
+      "Clopper-Pearson", lower_bound_text(r.independent_epsilon), r.errors.false_negatives,
+      r.errors.positives, r.errors.false_positives, r.errors.negatives);
   text += fmt::format(
-      "Estimate, if Gaussian: mu {:.4f} in [{:.4f}, {:.4f}], claim {:.4f}; epsilon {:.4f} in "
-      "[{:.4f}, "
-      "{:.4f}]{}\n",
-      r.mu.estimate, r.mu.lower, r.mu.upper, r.claimed_mu, gaussian_epsilon(r.mu.estimate, delta),
-      gaussian_epsilon(r.mu.lower, delta), gaussian_epsilon(r.mu.upper, delta),
+      "Estimate, if Gaussian: mu {:.4f} in [{}, {}], claim {}; epsilon {:.4f} in [{}, {}]{}\n",
+      r.mu.estimate, lower_bound_text(r.mu.lower), upper_bound_text(r.mu.upper),
+      upper_bound_text(r.claimed_mu), gaussian_epsilon(r.mu.estimate, delta),
+      lower_bound_text(gaussian_epsilon(r.mu.lower, delta)),
+      upper_bound_text(gaussian_epsilon(r.mu.upper, delta)),
       r.mu_beyond_claim() ? "  BEYOND THE CLAIM" : "");
   text += "\nVerdict: " + verdict(r);
   if (!r.contradicts())

@@ -10,6 +10,7 @@
 #include "audit/rate_text.h"
 #include "audit/roc_plot.h"
 #include "sfumato/audit/tail_probabilities.h"
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/text.h"
 #include "sfumato/report/html_report.h"
 
@@ -65,20 +66,21 @@ std::string verdict_sentence(const MembershipAudit& audit) {
     case Verdict::kNoClaim: return "There is no claim to test: " + audit.no_claim;
     case Verdict::kConsistent:
       return fmt::format(
-          "Consistent with the claim of ε = {:.4g} at δ = {:.3g}: no attack found "
+          "Consistent with the claim of ε = {} at δ = {}: no attack found "
           "more members than it permits. This is no evidence that it holds.",
-          audit.claim->epsilon(), audit.claim->delta());
+          upper_bound_text(audit.claim->epsilon(), 4), audit.claim->delta());
     case Verdict::kContradicts:
       return fmt::format(
-          "Contradicts the claim of ε = {:.4g} at δ = {:.3g}: an attack found more "
+          "Contradicts the claim of ε = {} at δ = {}: an attack found more "
           "members than it permits.",
-          audit.claim->epsilon(), audit.claim->delta());
+          upper_bound_text(audit.claim->epsilon(), 4), audit.claim->delta());
   }
   return {};
 }
 
 std::string permitted_text(const MembershipAudit& audit, double rate) {
-  return audit.claim ? percent(audit.claim->max_true_positive_rate(rate)) : "no claim";
+  return audit.claim ? upper_bound_text(100 * audit.claim->max_true_positive_rate(rate), 3) + " %"
+                     : "no claim";
 }
 
 std::string point_rows(const MembershipAudit& audit) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "sfumato/audit/roc.h"
+#include "sfumato/core/bound_text.h"
 
 namespace sfumato {
 
@@ -20,8 +21,9 @@ inline nlohmann::ordered_json rate_json(const Rate& rate) {
 inline std::string percent(double share) { return fmt::format("{:.3g} %", 100 * share); }
 
 inline std::string rate_text(const Rate& rate) {
-  return fmt::format("{} ({} to {})", percent(rate.value), percent(rate.lower),
-                     percent(rate.upper));
+  // The interval must hold as it is printed.
+  return fmt::format("{} ({} % to {} %)", percent(rate.value),
+                     lower_bound_text(100 * rate.lower, 3), upper_bound_text(100 * rate.upper, 3));
 }
 
 }  // namespace sfumato

@@ -8,9 +8,11 @@
 #include <vector>
 
 #include "cli/privacy_text.h"
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/report/privacy_card.h"
+#include "train/card_events.h"
 #include "train/run_card.h"
 
 namespace sfumato::cli {
@@ -38,30 +40,6 @@ struct Recomputation {
       fmt::format("'{}': {}, so that epsilon cannot be recomputed from it", file, defect));
 }
 
-/// A training stage as cards of schema version 1 describe it.
-PrivacyEvent event_of_first_version(const std::string& file, const Json& card, const Json& stage) {
-  if (card.value("unit", "") != "one image")
-    refuse(file, "cards of schema version 1 do not say how many records a user owns");
-  nlohmann::json event = {{"mechanism", "sampled_gaussian"}, {"records_per_unit", 1}};
-  for (const char* key : {"sample_rate", "noise_multiplier"})
-    if (stage.contains(key)) event[key] = stage[key];
-  if (stage.contains("steps_charged")) event["steps"] = stage["steps_charged"];
-  return event_from_json(event);
-}
-
-/// More charges than the stage's event counts would be more than epsilon counts.
-void check_counted(const std::string& file, const Json& stage, const PrivacyEvent& event) {
-  const char* key = stage.contains("charged") ? "charged" : "steps_charged";
-  if (!stage.contains(key) || !stage[key].is_number()) return;
-  const Json json = sfumato::to_json(event);
-  const auto counted = json.at(json.contains("steps") ? "steps" : "count").get<std::int64_t>();
-  if (stage[key].get<double>() > static_cast<double>(counted))
-    throw PrivacyError(fmt::format(
-        "'{}' says that its stage {} charged {} releases, and counts {} of them: do not rely on "
-        "it; if the run is at hand, `sfumato ledger verify` tells what is wrong",
-        file, stage.value("name", Json()).dump(), stage[key].dump(), counted));
-}
-
 /// The points of the claimed curve.
 std::vector<std::pair<double, double>> curve_of(const std::string& file, const Json& card) {
   std::vector<std::pair<double, double>> curve;
@@ -81,28 +59,6 @@ std::vector<std::pair<double, double>> curve_of(const std::string& file, const J
   return curve;
 }
 
-/// One event per stage: `candidates` times over, but once where it was only declared.
-std::vector<PrivacyEvent> events_of(const std::string& file, const Json& card,
-                                    std::int64_t candidates) {
-  if (!card.contains("stages") || !card["stages"].is_array() || card["stages"].empty())
-    refuse(file, "it lists no stages");
-  std::vector<PrivacyEvent> events;
-  for (const Json& stage : card["stages"]) {
-    if (!stage.is_object()) refuse(file, "a stage is no object");
-    const bool declared = stage.value("declared", Json(false)) == Json(true);
-    try {
-      const PrivacyEvent event = card["schema_version"] == 1
-                                     ? event_of_first_version(file, card, stage)
-                                     : event_from_json(stage);
-      check_counted(file, stage, event);
-      events.push_back(repeated(event, declared ? 1 : candidates));
-    } catch (const DataError& error) {
-      refuse(file, fmt::format("stage {}: {}", stage.value("name", Json()).dump(), error.what()));
-    }
-  }
-  return events;
-}
-
 Recomputation recompute(const std::string& file, const Json& card) {
   Recomputation result;
   result.file = file;
@@ -119,12 +75,8 @@ Recomputation recompute(const std::string& file, const Json& card) {
   if (text("sampler") != "poisson")
     refuse(file, fmt::format("its sampler is '{}', and only Poisson sampling is accounted for",
                              text("sampler")));
-  if (card.contains("candidates")) {
-    if (!card["candidates"].is_number_integer() || card["candidates"] < 1)
-      refuse(file, "candidates is no number of runs");
-    result.candidates = card["candidates"].get<std::int64_t>();
-  }
-  result.events = events_of(file, card, result.candidates);
+  result.candidates = card_candidates(file, card);
+  result.events = card_events(file, card);
   try {
     result.accountant = parse_accountant(text("accountant"));
     result.adjacency = parse_adjacency(text("adjacency"));
@@ -185,11 +137,12 @@ std::string text_of(const Recomputation& result) {
   std::string text = fmt::format("claimed      epsilon {} at delta {} ({} accountant)\n",
                                  result.epsilon, result.delta, to_string(result.accountant));
   for (const PrivacyStatement& statement : result.recomputed)
-    text += fmt::format("recomputed   epsilon {}{} by {}\n", upper_bound_text(statement.epsilon),
-                        statement.epsilon_lower
-                            ? fmt::format(" (and at least {:.5g})", *statement.epsilon_lower)
-                            : "",
-                        to_string(statement.accountant));
+    text += fmt::format(
+        "recomputed   epsilon {}{} by {}\n", upper_bound_text(statement.epsilon),
+        statement.epsilon_lower
+            ? fmt::format(" (and at least {})", lower_bound_text(*statement.epsilon_lower))
+            : "",
+        to_string(statement.accountant));
   text +=
       fmt::format("from         {} adjacency, delta {}", to_string(result.adjacency), result.delta);
   if (result.candidates > 1)
@@ -237,6 +190,14 @@ void say_no_claim(const std::string& file, const Json& card, bool json) {
 }
 
 }  // namespace
+
+std::string card_defect(const std::string& file, const Json& card) {
+  try {
+    return defect(recompute(file, card));
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
 
 void account_card(const std::string& file, bool json) {
   std::error_code ignored;

@@ -8,6 +8,7 @@
 #include "cli/bench_project.h"
 #include "cli/bench_step.h"
 #include "cli/subcommands.h"
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/train/micro_benchmarks.h"
 #include "sfumato/train/setup.h"
@@ -43,9 +44,10 @@ void print_gpu_noise(const Arguments& arguments, const NoiseTimings& t) {
     fmt::print("{}\n", out.dump(2));
     return;
   }
-  fmt::print("{} standard normals on the GPU, medians of {}\n"
-             "  ChaCha20 {:.2f} G/s   torch {:.2f} G/s   {:.2f} times torch\n",
-             t.count, arguments.repeat, ours * 1e-9, torch * 1e-9, ours / torch);
+  fmt::print(
+      "{} standard normals on the GPU, medians of {}\n"
+      "  ChaCha20 {:.2f} G/s   torch {:.2f} G/s   {:.2f} times torch\n",
+      t.count, arguments.repeat, ours * 1e-9, torch * 1e-9, ours / torch);
 }
 
 void run_noise(const Arguments& arguments) {
@@ -103,10 +105,10 @@ void run_account(const Arguments& arguments) {
   fmt::print("sample rate {}, {} steps, delta {}\n", t.sample_rate, t.steps, t.delta);
   for (const AccountTimings::Row& row : t.rows)
     fmt::print(
-        "  {}: epsilon of noise multiplier {}: {:.4f} in {:.2f} ms; noise multiplier for epsilon "
+        "  {}: epsilon of noise multiplier {}: {} in {:.2f} ms; noise multiplier for epsilon "
         "{}: "
         "{:.6g} in {:.2f} ms\n",
-        to_string(row.accountant), t.noise_multiplier, row.epsilon,
+        to_string(row.accountant), t.noise_multiplier, upper_bound_text(row.epsilon),
         row.epsilon_seconds.median * 1e3, t.target_epsilon, row.calibrated_noise_multiplier,
         row.calibrate_seconds.median * 1e3);
 }

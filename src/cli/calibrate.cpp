@@ -7,6 +7,7 @@
 
 #include "cli/privacy_text.h"
 #include "cli/subcommands.h"
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 
 namespace sfumato::cli {
@@ -69,7 +70,7 @@ void run_remaining(const CalibrateOptions& options) {
     fmt::print(
         "{} is left for one more stage (epsilon at delta 0, on top of what is spent); the "
         "target is {} at delta {}.\n",
-        left, target.epsilon, target.delta);
+        lower_bound_text(left, 7), target.epsilon, target.delta);
   }
 }
 

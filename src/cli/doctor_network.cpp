@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/privacy_text.h"
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/text.h"
 
 namespace sfumato::cli {
@@ -17,9 +18,7 @@ using Json = nlohmann::ordered_json;
 std::string bytes_text(int64_t bytes) { return human_bytes(static_cast<double>(bytes)); }
 
 const char* name_of(Algorithm algorithm) {
-  return algorithm == Algorithm::kKeep   ? "keep"
-         : algorithm == Algorithm::kGram ? "gram"
-                                         : "direct";
+  return algorithm == Algorithm::kKeep ? "keep" : algorithm == Algorithm::kGram ? "gram" : "direct";
 }
 
 /// "keep by kernel 0.12, gram by kernel 0.31 ms".
@@ -60,20 +59,21 @@ void print_plan(const NetworkReport& r) {
     fmt::print("plan: {} steps, NOT PRIVATE\n", p.steps);
     return;
   }
-  fmt::print("plan: {} steps at sample rate {}, noise multiplier {}, clip norm {} ({}):\n"
-             "  epsilon {} at delta {}, {} adjacency, if the unit of privacy is {}\n",
-             p.steps, p.sample_rate, p.noise_multiplier, p.clip_norm_l2, p.clipping,
-             upper_bound_text(r.epsilon), p.delta, to_string(p.adjacency), p.unit);
+  fmt::print(
+      "plan: {} steps at sample rate {}, noise multiplier {}, clip norm {} ({}):\n"
+      "  epsilon {} at delta {}, {} adjacency, if the unit of privacy is {}\n",
+      p.steps, p.sample_rate, p.noise_multiplier, p.clip_norm_l2, p.clipping,
+      upper_bound_text(r.epsilon), p.delta, to_string(p.adjacency), p.unit);
 }
 
 Json to_json(const LayerChoice& layer, double element_bytes) {
   Json out{{"layer", layer.work.layer},
-          {"algorithm", name_of(layer.algorithm)},
-          {"tokens", layer.work.tokens},
-          {"fan_in", layer.work.fan_in},
-          {"fan_out", layer.work.fan_out},
-          {"forward_flops", forward_flops(layer)},
-          {"held_bytes", held_bytes_per_example(layer, element_bytes)}};
+           {"algorithm", name_of(layer.algorithm)},
+           {"tokens", layer.work.tokens},
+           {"fan_in", layer.work.fan_in},
+           {"fan_out", layer.work.fan_out},
+           {"forward_flops", forward_flops(layer)},
+           {"held_bytes", held_bytes_per_example(layer, element_bytes)}};
   if (layer.measured.empty()) return out;
   out["plan"] = plan_name({layer.algorithm, layer.route});
   out["measured_examples"] = layer.work.examples;

@@ -9,6 +9,7 @@
 
 #include "cli/privacy_text.h"
 #include "cli/subcommands.h"
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/train/run_verification.h"
@@ -159,12 +160,13 @@ std::string to_text(const RunVerification& run) {
 std::string check_table(const RunVerification& run) {
   std::string text = fmt::format("{}: {}\n", run.ledger.path.string(), run.headline());
   if (run.statement)
-    text += fmt::format("  epsilon {}{} at delta {}, recomputed from the ledger ({} accountant)\n",
-                        upper_bound_text(run.statement->epsilon),
-                        run.statement->epsilon_lower
-                            ? fmt::format(" (at least {:.5g})", *run.statement->epsilon_lower)
-                            : "",
-                        run.statement->delta, to_string(run.statement->accountant));
+    text += fmt::format(
+        "  epsilon {}{} at delta {}, recomputed from the ledger ({} accountant)\n",
+        upper_bound_text(run.statement->epsilon),
+        run.statement->epsilon_lower
+            ? fmt::format(" (at least {})", lower_bound_text(*run.statement->epsilon_lower))
+            : "",
+        run.statement->delta, to_string(run.statement->accountant));
   for (const RunCheck& check : run.checks)
     text += check.outcome == RunCheck::Outcome::kNotChecked
                 ? fmt::format("  {:<14} not checked: {}\n", check.name, check.detail)

@@ -4,16 +4,10 @@
 
 #include <cmath>
 
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 
 namespace sfumato::cli {
-
-std::string upper_bound_text(double value) {
-  if (std::isinf(value)) return "infinity";
-  if (value == 0) return "0";
-  const double unit = std::pow(10.0, std::floor(std::log10(value)) - 4);  // five digits
-  return fmt::format("{:.5g}", std::ceil(value / unit * (1 - 1e-12)) * unit);
-}
 
 namespace {
 
@@ -21,14 +15,13 @@ namespace {
 std::string describe(const PrivacyEvent& event) {
   if (const auto* phase = std::get_if<Phase>(&event))
     return fmt::format(
-        "q {:.7g}, sigma {:.7g}, {} steps{}", phase->sample_rate, phase->noise_multiplier,
-        phase->steps,
+        "q {}, sigma {}, {} steps{}", phase->sample_rate, phase->noise_multiplier, phase->steps,
         phase->truncation ? fmt::format(", at most {} a batch", phase->truncation->max_batch) : "");
   if (const auto* gaussian = std::get_if<GaussianRelease>(&event))
-    return fmt::format("Gaussian, sensitivity {:.7g}, stddev {:.7g}, {} times",
-                       gaussian->sensitivity_l2, gaussian->noise_stddev, gaussian->count);
+    return fmt::format("Gaussian, sensitivity {}, stddev {}, {} times", gaussian->sensitivity_l2,
+                       gaussian->noise_stddev, gaussian->count);
   const auto& approximate = std::get<ApproximateRelease>(event);
-  return fmt::format("({:.7g}, {:.7g})-DP, {} times", approximate.epsilon, approximate.delta,
+  return fmt::format("({}, {})-DP, {} times", approximate.epsilon, approximate.delta,
                      approximate.count);
 }
 
@@ -55,10 +48,11 @@ std::string to_text(const PrivacyStatement& statement) {
   const std::string order =
       statement.order ? fmt::format(", order {:.5g}", *statement.order) : std::string();
   // The exact value lies in the bracket, whose upper end is the claim.
-  const std::string bracket = statement.epsilon_lower && std::isfinite(statement.epsilon)
-                                  ? fmt::format(", exact value in [{:.6g}, {:.6g}]",
-                                                *statement.epsilon_lower, statement.epsilon)
-                                  : std::string();
+  const std::string bracket =
+      statement.epsilon_lower && std::isfinite(statement.epsilon)
+          ? fmt::format(", exact value in [{}, {}]", lower_bound_text(*statement.epsilon_lower, 6),
+                        upper_bound_text(statement.epsilon, 6))
+          : std::string();
   return fmt::format("epsilon {} at delta {} ({} adjacency, {} accountant{}{})",
                      upper_bound_text(statement.epsilon), upper_bound_text(statement.delta),
                      to_string(statement.adjacency), to_string(statement.accountant), order,

@@ -8,9 +8,6 @@
 
 namespace sfumato::cli {
 
-/// A bound as text, rounded up so that what is printed still holds: "7.3284", "infinity".
-std::string upper_bound_text(double value);
-
 /// epsilon, epsilon_lower, delta, accountant, adjacency, order; null where there is none, also for
 /// an infinite epsilon; delta_lower and grid where the accountant has them.
 nlohmann::ordered_json to_json(const PrivacyStatement& statement);

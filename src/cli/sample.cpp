@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "cli/account_card.h"
 #include "cli/subcommands.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
@@ -18,6 +19,7 @@
 #include "sfumato/generate/placement.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/report/progress.h"
+#include "sfumato/train/run_verification.h"
 
 namespace sfumato::cli {
 namespace {
@@ -118,13 +120,36 @@ void say_what_was_not_trained(const CorpusSpec& spec, const SamplingModel& model
         "are drawn may never have been trained, and which is not known here");
 }
 
+/// What the images are drawn with is as private as its ledger proves, whatever its card says; of a
+/// release that was shared without its ledger, as what the card itself counts.
+void check_claim(const ModelPlace& place, SamplingModel& model) {
+  if (model.card["status"] != "private") return;
+  if (place.run.empty() || !std::filesystem::exists(place.run / "ledger.jsonl")) {
+    const std::string file = (place.model / "privacy_card.json").string();
+    const std::string found = card_defect(file, model.card);
+    if (found.empty()) return;
+    log_warning(found);
+    model.card = voided(model.card, "the card claims more than the stages on it prove");
+    return;
+  }
+  RunVerificationOptions options;
+  options.run = place.run;
+  options.release_only = true;
+  const std::vector<std::string> problems = verify_run(options).problems();
+  if (problems.empty()) return;
+  log_warning(fmt::format("the run's ledger does not prove what its privacy card says:\n  {}",
+                          fmt::join(problems, "\n  ")));
+  model.card = voided(model.card, "the ledger of the run does not prove what its card says");
+}
+
 void run(SampleArguments& arguments) {
   const ModelPlace place = find_model(arguments.source);
   if (arguments.config.file.empty()) arguments.config.file = place.config_file.string();
   const auto config = load(arguments.config);
   if (config->performance.threads() > 0)
     at::set_num_threads(static_cast<int>(config->performance.threads()));
-  const SamplingModel model = open_sampling_model(place, *config);
+  SamplingModel model = open_sampling_model(place, *config);
+  check_claim(place, model);
   const c10::Device device = place_network(*model.loaded.network, config->performance);
   const Sampler sampler(
       NoiseSchedule(noise_schedule_options(config->diffusion)),

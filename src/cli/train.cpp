@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/subcommands.h"
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/train/setup.h"
 #include "sfumato/train/trainer.h"
@@ -33,8 +34,8 @@ void run(const TrainArguments& arguments) {
     return;
   }
   if (is_private)
-    fmt::print("trained {} steps under ({:.4g}, {:.3g})-differential privacy\n", result.steps,
-               result.epsilon, config->mechanism.delta());
+    fmt::print("trained {} steps under ({}, {})-differential privacy\n", result.steps,
+               upper_bound_text(result.epsilon), config->mechanism.delta());
   else
     fmt::print("trained {} steps, NOT PRIVATE\n", result.steps);
   fmt::print("release: {}\n", result.release.string());

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "sfumato/config/config.h"
+#include "sfumato/config/public_settings.h"
 #include "yaml_text.h"
 
 namespace sfumato {
@@ -86,6 +87,15 @@ std::string first_sentence(const std::string& help) {
   return sentence;
 }
 
+/// Numbers, switches and words of a fixed list say nothing of anybody's files. Of free texts, which
+/// may name files, people or places, only these leave.
+bool is_public(const SettingBase& setting) {
+  constexpr std::string_view kPublicTexts[] = {"mechanism.declared", "model.trainable"};
+  const bool free_text = setting.type_name().find("text") != std::string::npos;
+  return !free_text || !setting.range().choices.empty() ||
+         std::ranges::find(kPublicTexts, setting.key()) != std::end(kPublicTexts);
+}
+
 }  // namespace
 
 std::string SettingsTree::resolved_yaml() const {
@@ -104,6 +114,22 @@ std::string SettingsTree::resolved_yaml() const {
       out += fmt::format("{}{}: {}  # from {}\n", indent, setting->name(), setting->value_yaml(),
                          provenance);
     }
+  }
+  return out;
+}
+
+std::string public_settings_yaml(const SettingsTree& tree) {
+  std::string out;
+  SectionHeadings headings;
+  for (const Section* section : tree.sections()) {
+    std::vector<const SettingBase*> settings;
+    for (const SettingBase* setting : section->settings())
+      if (is_public(*setting)) settings.push_back(setting);
+    if (settings.empty()) continue;
+    const std::string indent =
+        headings.open(out, section->section_name(), [](const std::string&) { return ""; });
+    for (const SettingBase* setting : settings)
+      out += fmt::format("{}{}: {}\n", indent, setting->name(), setting->value_yaml());
   }
   return out;
 }

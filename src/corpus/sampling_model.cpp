@@ -187,10 +187,11 @@ std::vector<int64_t> in_proportion(int64_t total, std::span<const double> propor
 
 Json card_for(const fs::path& model_folder, const std::string& weights) {
   Json card = read_privacy_card(model_folder / "privacy_card.json");
-  if (card.contains("weights_sha256") && card["weights_sha256"].is_string() &&
-      card["weights_sha256"] != weights)
-    return voided(card, "the weights beside the card are not those it was written for");
-  return card;
+  if (card.value("weights_sha256", Json()) == weights) return card;
+  if (card["status"] == "void") return card;  // it may be none at all
+  if (!card.contains("weights_sha256") || !card["weights_sha256"].is_string())
+    return voided(card, "the card does not say which weights it was written for");
+  return voided(card, "the weights beside the card are not those it was written for");
 }
 
 }  // namespace
@@ -246,14 +247,10 @@ SamplingModel open_sampling_model(const ModelPlace& place, Config& config) {
   name_classes(config, model);
   if (model.num_classes > 0)
     model.class_proportions = proportions_in(place.model / "label_histogram.json", model.card);
-  const fs::path named =
-      fs::absolute(place.run.empty() ? place.model : place.run).lexically_normal();
-  // Names only: a path could tell who made the corpus and where.
-  model.origin = {
-      {place.run.empty() ? "model" : "run",
-       printable((named.has_filename() ? named : named.parent_path()).filename().string())},
-      {"weights_sha256", model.weights_sha256},
-      {"network_config_sha256", model.config_sha256}};
+  // Hashes only: the name of a folder could tell of whom the images were, and who made the corpus.
+  model.origin = {{"kind", place.run.empty() ? "model" : "run"},
+                  {"weights_sha256", model.weights_sha256},
+                  {"network_config_sha256", model.config_sha256}};
   for (const char* key : {"ledger_head_hash", "plan_hash", "data_manifest_hash"})
     if (model.card.contains(key) && model.card[key].is_string())
       model.origin[key] = model.card[key];

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <functional>
 
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/privacy/pld.h"
 #include "sfumato/privacy/rdp.h"
@@ -35,9 +36,9 @@ class Budget {
     const double already = statement({}).epsilon;
     if (already > target.epsilon)
       throw PrivacyError(fmt::format(
-          "target epsilon {} at delta {} is unreachable: what is already spent costs {:.6g}; "
+          "target epsilon {} at delta {} is unreachable: what is already spent costs {}; "
           "raise the target epsilon or delta",
-          target.epsilon, target.delta, already));
+          target.epsilon, target.delta, upper_bound_text(already)));
   }
   Phase phase(double sample_rate, double noise_multiplier, std::int64_t steps) const {
     const Phase result{sample_rate, noise_multiplier, steps, target_.records_per_unit};
@@ -91,9 +92,10 @@ class Budget {
 [[noreturn]] void throw_unreachable(const Budget& budget, const std::string& extreme,
                                     const PrivacyEvent& event) {
   throw PrivacyError(fmt::format(
-      "target epsilon {} at delta {} is unreachable: even {} costs {:.6g} together "
+      "target epsilon {} at delta {} is unreachable: even {} costs {} together "
       "with what is already spent; raise the target epsilon, the noise or delta, or spend less",
-      budget.target().epsilon, budget.target().delta, extreme, budget.epsilon(event, false)));
+      budget.target().epsilon, budget.target().delta, extreme,
+      upper_bound_text(budget.epsilon(event, false))));
 }
 
 /// Seven significant digits, so that a printed value is the value.

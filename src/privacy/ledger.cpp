@@ -80,7 +80,8 @@ std::int64_t ChargedStep::spend(const SecureKey& key) {
 }
 
 Ledger Ledger::create(const std::filesystem::path& path, const json& plan,
-                      std::int64_t max_charged_steps, const SecureKey& noise_key, bool witnessed) {
+                      std::int64_t max_charged_steps, const SecureKey& noise_key, bool witnessed,
+                      const InitialWeights& initial) {
   if (max_charged_steps < 1)
     throw UsageError(fmt::format("a plan of {} steps trains nothing", max_charged_steps));
   Ledger ledger;
@@ -98,6 +99,7 @@ Ledger Ledger::create(const std::filesystem::path& path, const json& plan,
   state.plan = plan_text(plan);
   state.plan_hash = sha256_hex(state.plan);
   state.max_charged_steps = max_charged_steps;
+  state.initial_weights = initial;
   try {
     lock(ledger.lock_fd_, path);
     ledger.file_ = std::make_unique<AppendFile>(path);
@@ -106,7 +108,8 @@ Ledger Ledger::create(const std::filesystem::path& path, const json& plan,
                           {"run", state.run_id},
                           {"plan", plan},
                           {"plan_hash", state.plan_hash},
-                          {"max_charged_steps", max_charged_steps}},
+                          {"max_charged_steps", max_charged_steps},
+                          {"initial_weights", to_json(initial)}},
                          noise_key, witnessed);
     fsync_path(path.has_parent_path() ? path.parent_path() : ".");
   } catch (...) {
@@ -302,6 +305,15 @@ void Ledger::record_result(const std::string& stage, const std::string& sha256) 
 std::string Ledger::result_of(const std::string& stage) const {
   const auto found = state_->stage_results.find(stage);
   return found == state_->stage_results.end() ? std::string() : found->second;
+}
+
+void Ledger::record_release(const std::string& sha256) {
+  if (!is_sha256(sha256))
+    throw PrivacyError(fmt::format("'{}' is no SHA-256 of released weights", sha256));
+  append({{"kind", "release"},
+          {"session", static_cast<std::int64_t>(state_->sessions.size())},
+          {"weights", sha256}});
+  state_->released_weights = sha256;
 }
 
 void Ledger::record_event(const std::string& kind, const json& fields) {

@@ -117,9 +117,10 @@ class Reader {
     if (kind == "stage") stage(object);
     if (kind == "result") result(object);
     if (kind == "checkpoint") checkpoint(object);
+    if (kind == "release") release(object);
     if (kind == "recovered") recovered(object);
-    const std::string_view known[] = {"create", "resume",    "charge", "stage",
-                                      "result", "recovered", "stop",   "checkpoint"};
+    const std::string_view known[] = {"create",    "resume", "charge",     "stage",  "result",
+                                      "recovered", "stop",   "checkpoint", "release"};
     if (std::find(std::begin(known), std::end(known), kind) == std::end(known))
       problem(fmt::format("is of the unknown kind '{}'; was a newer version used?", kind));
     found_.last_event = kind;
@@ -137,6 +138,34 @@ class Reader {
     found_.max_charged_steps = integer(object, "max_charged_steps");
     if (found_.plan_hash != sha256_hex(found_.plan)) problem("plan and plan_hash do not agree");
     if (plan != object.end()) stage_limits_ = stage_limits(*plan);
+    // Older versions did not write it: what such a run started from is not known.
+    if (const auto initial = object.find("initial_weights"); initial != object.end())
+      initial_weights(*initial);
+  }
+
+  void initial_weights(const json& object) {
+    InitialWeights initial;
+    const auto origin = object.find("origin"), hash = object.find("sha256"),
+               on_word = object.find("on_word");
+    const bool whole = object.is_object() && origin != object.end() && origin->is_string() &&
+                       hash != object.end() && on_word != object.end() && on_word->is_boolean();
+    if (whole) {
+      initial.origin = origin->get<std::string>();
+      if (hash->is_string()) initial.sha256 = hash->get<std::string>();
+      initial.on_word = on_word->get<bool>();
+    }
+    const bool scratch = initial.origin == "scratch";
+    const std::string_view known[] = {"scratch", "public", "not_private", "private"};
+    if (!whole ||
+        std::find(std::begin(known), std::end(known), initial.origin) == std::end(known) ||
+        !(scratch ? hash->is_null() : is_sha256(initial.sha256)))
+      return problem("does not say what the run started from (initial_weights)");
+    found_.initial_weights = initial;
+  }
+
+  void release(const json& object) {
+    found_.released_weights = text(object, "weights");
+    if (!is_sha256(found_.released_weights)) problem("releases weights without their SHA-256");
   }
 
   void session(const json& object) {
@@ -261,6 +290,12 @@ bool seal_holds(std::string_view line) {
   const std::string_view seal = line.substr(begin);
   return seal.starts_with(kSealBegin) && seal.ends_with(kSealEnd) &&
          seal.substr(kSealBegin.size(), 64) == sha256_hex(std::string(line.substr(0, begin)) + "}");
+}
+
+json to_json(const InitialWeights& initial) {
+  return {{"origin", initial.origin},
+          {"sha256", initial.sha256.empty() ? json() : json(initial.sha256)},
+          {"on_word", initial.on_word}};
 }
 
 bool is_sha256(std::string_view text) {

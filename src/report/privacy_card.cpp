@@ -7,6 +7,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/version.h"
@@ -106,12 +107,7 @@ Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json
 
 }  // namespace
 
-std::string epsilon_text(double epsilon) {
-  if (!(epsilon > 0) || !std::isfinite(epsilon)) return fmt::format("{}", epsilon);
-  const double unit = std::pow(10.0, std::floor(std::log10(epsilon)) - 3);
-  // A value that was itself rounded to four digits must not go up by its last binary digit.
-  return fmt::format("{:.4g}", std::ceil(epsilon / unit * (1 - 1e-12)) * unit);
-}
+std::string epsilon_text(double epsilon) { return upper_bound_text(epsilon, 4); }
 
 Json to_json(const PrivacyCard& given) {
   const PrivacyCard card = without_empty_claim(given);
@@ -139,6 +135,7 @@ Json to_json(const PrivacyCard& given) {
                {"recompute", claim ? Json(kRecompute) : Json()},
                {"noise", text_or_null(card.noise)},
                {"sensitivity_margin", text_or_null(card.sensitivity_margin)},
+               {"initial_weights", card.initial_weights},
                {"public_data", card.public_data},
                {"not_covered", not_covered},
                {"code", {{"name", "sfumato"}, {"version", version()}, {"commit", git_commit()}}},
@@ -202,11 +199,14 @@ Json read_privacy_card(const std::filesystem::path& path) {
   const Json card = Json::parse(read_file(path));
   if (!card.is_object() || !card.contains("schema_version") || !card.contains("status"))
     refuse("is not a privacy card; it needs schema_version and status");
-  if (card["schema_version"] != kSchemaVersion && card["schema_version"] != 1)
-    refuse(
-        fmt::format("is a privacy card of schema version {}, and this program knows 1 to {}; "
-                    "update sfumato",
-                    card["schema_version"].dump(), kSchemaVersion));
+  const Json& schema = card["schema_version"];
+  if (schema != kSchemaVersion)
+    refuse(schema == 1 ? std::string("is a privacy card of schema version 1, which says too little "
+                                     "for its claim to be checked; `sfumato train --resume` of its "
+                                     "run writes it again")
+                       : fmt::format("is a privacy card of schema version {}, and this program "
+                                     "knows {}; update sfumato",
+                                     schema.dump(), kSchemaVersion));
   const Json& status = card["status"];
   if (status != "private" && status != "not_private" && status != "void")
     refuse(fmt::format("has the unknown status {}", status.dump()));

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "sfumato/core/bound_text.h"
 #include "sfumato/report/privacy_card.h"
 
 namespace sfumato {
@@ -34,11 +35,10 @@ std::vector<std::string> list_of(const Json& json, const std::string& key) {
 
 bool is_private(const Json& card) { return text_of(card, "status") == "private"; }
 
-/// "402 of 400 planned"; also for cards of schema version 1.
+/// "402 charged of 400 planned"
 std::string counts_text(const Json& stage) {
-  const bool old = stage.is_object() && stage.contains("steps_charged");
-  return fmt::format("{} charged of {} planned", text_of(stage, old ? "steps_charged" : "charged"),
-                     text_of(stage, old ? "steps_planned" : "planned"));
+  return fmt::format("{} charged of {} planned", text_of(stage, "charged"),
+                     text_of(stage, "planned"));
 }
 
 std::string stage_text(const Json& stage) {
@@ -73,10 +73,23 @@ std::string attack_text(const Json& card) {
       if (bound.is_object() && bound.contains("false_positive_rate") &&
           bound["false_positive_rate"].is_number() && bound.contains("true_positive_rate") &&
           bound["true_positive_rate"].is_number())
-        parts.push_back(fmt::format("{:.3g} % at {:.3g} % false alarms",
-                                    100 * bound["true_positive_rate"].get<double>(),
-                                    100 * bound["false_positive_rate"].get<double>()));
+        parts.push_back(
+            fmt::format("{} % at {:.3g} % false alarms",
+                        upper_bound_text(100 * bound["true_positive_rate"].get<double>(), 3),
+                        100 * bound["false_positive_rate"].get<double>()));
   return fmt::format("{}", fmt::join(parts, "; "));
+}
+
+std::string start_text(const Json& card) {
+  if (!card.contains("initial_weights") || !card["initial_weights"].is_object()) return "";
+  const Json& initial = card["initial_weights"];
+  const std::string origin = text_of(initial, "origin");
+  if (origin == "scratch") return "weights drawn at random";
+  if (origin == "private")
+    return fmt::format(
+        "weights of an earlier private run (SHA-256 {}), whose cost is counted in what is declared",
+        text_of(initial, "sha256"));
+  return fmt::format("pretrained weights (SHA-256 {})", text_of(initial, "sha256"));
 }
 
 std::string curve_text(const Json& card) {
@@ -179,6 +192,7 @@ Rows card_rows(const Json& card) {
   add("Noise", text_of(card, "noise"));
   add("Margin for rounding", text_of(card, "sensitivity_margin"));
   add_classes(card, rows);
+  add("Started from", start_text(card));
   add("Public data used", fmt::format("{}", fmt::join(list_of(card, "public_data"), "; ")));
   if (card.contains("code") && card["code"].is_object())
     add("Code", fmt::format("{} {} ({})", text_of(card["code"], "name"),

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <utility>
 
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/text.h"
 
 namespace sfumato {
@@ -35,9 +36,7 @@ std::string progress_text(const ProgressState& state) {
   std::string text = fmt::format("step {}/{}", state.step, state.total);
   if (state.items_per_s > 0)
     text += fmt::format(" · {:.{}f} images/s", state.items_per_s, state.items_per_s < 10 ? 1 : 0);
-  // Upwards: a privacy loss is never shown smaller than it is (1e-9: 3.21 stays 3.21).
-  if (state.epsilon)
-    text += fmt::format(" · ε {:.2f}", std::max(0.0, std::ceil(*state.epsilon * 100 - 1e-9)) / 100);
+  if (state.epsilon) text += fmt::format(" · ε {}", upper_bound_fixed(*state.epsilon, 2));
   if (std::isfinite(state.seconds_left) && state.seconds_left >= 0)
     text += fmt::format(" · {} left", human_duration(state.seconds_left));
   return text;

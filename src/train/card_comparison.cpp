@@ -27,16 +27,7 @@ ChargedReleases charged_in(const LedgerSummary& ledger) {
   return {ledger.charged_steps, ledger.stage_charges, ledger.stage_results};
 }
 
-/// The stages of a card of schema version 1 had other names for two of their fields and left out
-/// what was always the same.
-Json upgraded(Json stage) {
-  for (const auto& [from, to] :
-       {std::pair{"steps_charged", "charged"}, std::pair{"steps_planned", "planned"}})
-    if (stage.is_object() && stage.contains(from)) stage[to] = stage[from];
-  return stage;
-}
-
-void compare_stage(const Json& found, const PrivacyStage& expected, bool old,
+void compare_stage(const Json& stage, const PrivacyStage& expected,
                    std::vector<std::string>& differences) {
   Json fields = expected.event;
   fields["declared"] = expected.declared;
@@ -48,14 +39,11 @@ void compare_stage(const Json& found, const PrivacyStage& expected, bool old,
     fields["expected_batch_size"] = expected.expected_batch_size;
   }
   if (!expected.result_sha256.empty()) fields["result_sha256"] = expected.result_sha256;
-  const Json stage = old ? upgraded(found) : found;
-  for (const auto& [key, value] : fields.items()) {
-    if (old && !stage.contains(key)) continue;
+  for (const auto& [key, value] : fields.items())
     if (!same(field(stage, key), value))
       differences.push_back(fmt::format("stage '{}': {} is {}, by the ledger {}", expected.name,
                                         key, field(stage, key).dump(), value.dump()));
-  }
-  if (old || !stage.is_object()) return;
+  if (!stage.is_object()) return;
   // What is read with the rest may change what the rest means, as a truncation does.
   for (const auto& [key, value] : stage.items())
     if (key != "name" && !fields.contains(key))
@@ -65,7 +53,6 @@ void compare_stage(const Json& found, const PrivacyStage& expected, bool old,
 
 void compare_stages(const Json& card, const RunVerification& run,
                     std::vector<std::string>& differences) {
-  const bool old = field(card, "schema_version") == 1;
   const Json& found = field(card, "stages");
   const std::vector<PrivacyStage> expected = card_stages(*run.plan, charged_in(run.ledger));
   std::vector<bool> known(found.is_array() ? found.size() : 0, false);
@@ -78,7 +65,7 @@ void compare_stages(const Json& card, const RunVerification& run,
       continue;
     }
     known[at] = true;
-    compare_stage(found[at], stage, old, differences);
+    compare_stage(found[at], stage, differences);
   }
   for (std::size_t i = 0; i < known.size(); ++i)
     if (!known[i])
@@ -101,8 +88,8 @@ bool alike(const Json& a, const Json& b) {
   return a.is_array() ? std::equal(a.begin(), a.end(), b.begin(), alike) : a == b;
 }
 
-/// The card that the ledger's charges earn. Its statement is that of `claimed` where that is the
-/// same number but for the last digits.
+/// The card that the ledger earns. Its statement is that of `claimed` where that is the same number
+/// but for the last digits.
 Json earned_card(const RunVerification& run, const Json& claimed) {
   const MechanismPlan& plan = *run.plan;
   PrivacyCard card;
@@ -112,6 +99,8 @@ Json earned_card(const RunVerification& run, const Json& claimed) {
     if (claimed.is_number() && alike(claimed, card.epsilon)) card.epsilon = claimed.get<double>();
     if (run.ledger.insecure()) card.status = PrivacyCard::Status::kVoid;
   }
+  describe_start(run.ledger.initial_weights, card);
+  if (run.ledger.insecure()) card.reasons.push_back(kTestKeyReason);
   return to_json(card);
 }
 
@@ -139,22 +128,54 @@ void compare_claim(const Json& card, const RunVerification& run,
         fmt::format("delta is {}, by the ledger {}", field(card, "delta").dump(), plan.delta));
 }
 
-/// Everything else that follows from the ledger alone. (Cards of schema version 1 hold less and
-/// said it in other words.)
+/// The fields of a card that do not follow from the ledger, or are compared one by one. All others
+/// must be what the ledger earns, and there must be no others: whatever is on a card is read as part
+/// of what it says.
+constexpr std::string_view kNotDerived[] = {
+    "schema_version", "unit",           "adjacency",        "sampler",           "accountant",
+    "plan_hash",      "stages",         "candidates",       "code",              "public_facts",
+    "weights_sha256", "ledger_head_hash", "data_manifest_hash"};
+
+/// Cards of older versions, like their ledgers, did not say what the run started from.
+void forget_start(const Json& card, Json& earned) {
+  if (!card.contains("initial_weights")) earned.erase("initial_weights");
+  earned["public_data"] = field(card, "public_data");
+  Json without = earned["not_covered"];
+  without.erase(without.size() - 1);
+  if (field(card, "not_covered") == without) earned["not_covered"] = without;
+}
+
 void compare_derived(const Json& card, const RunVerification& run,
                      std::vector<std::string>& differences) {
-  const Json earned = earned_card(run, field(card, "epsilon"));
-  for (const char* key :
-       {"status", "statement", "epsilon", "epsilon_lower", "delta", "order", "grid", "selection",
-        "epsilon_at_delta", "largest_true_positive_rate", "recompute", "not_covered"}) {
-    if (alike(field(card, key), earned[key])) continue;
-    if (earned[key].is_array()) {
+  Json earned = earned_card(run, field(card, "epsilon"));
+  if (!run.ledger.initial_weights) forget_start(card, earned);
+  for (const auto& [key, value] : earned.items()) {
+    const bool compared = std::ranges::find(kNotDerived, key) != std::end(kNotDerived);
+    if (compared || alike(field(card, key), value)) continue;
+    if (value.is_array()) {
       differences.push_back(fmt::format("{} is not what follows from the ledger", key));
       continue;
     }
-    differences.push_back(fmt::format("{} is {}, by the ledger {}", key, field(card, key).dump(),
-                                      earned[key].dump()));
+    differences.push_back(
+        fmt::format("{} is {}, by the ledger {}", key, field(card, key).dump(), value.dump()));
   }
+  for (const auto& [key, value] : card.items())
+    if (!earned.contains(key))
+      differences.push_back(
+          fmt::format("{} is {}, and no privacy card says such a thing", key, value.dump()));
+}
+
+/// A release is made by the version of one of the run's sessions.
+void compare_code(const Json& card, const LedgerSummary& ledger,
+                  std::vector<std::string>& differences) {
+  const bool known = std::ranges::any_of(ledger.sessions, [&](const LedgerSession& session) {
+    return field(card, "code") == Json{{"name", "sfumato"},
+                                       {"version", session.version},
+                                       {"commit", session.git_commit}};
+  });
+  if (!known)
+    differences.push_back(fmt::format("code is {}, and no session of the ledger ran it",
+                                      field(card, "code").dump()));
 }
 
 }  // namespace
@@ -176,9 +197,10 @@ std::vector<std::string> card_differences(const Json& card, const RunVerificatio
   differ("sampler", plan.sampler);
   differ("accountant", plan.accountant);
   differ("plan_hash", ledger.plan_hash);
-  if (field(card, "schema_version") != 1) differ("candidates", plan.candidates);
+  differ("candidates", plan.candidates);
   compare_stages(card, run, differences);
-  if (field(card, "schema_version") != 1) compare_derived(card, run, differences);
+  compare_derived(card, run, differences);
+  compare_code(card, ledger, differences);
   const Json& head = field(card, "ledger_head_hash");
   const bool in_chain =
       head.is_string() && std::any_of(ledger.history.begin(), ledger.history.end(),

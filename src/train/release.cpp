@@ -4,17 +4,17 @@
 
 #include <nlohmann/json.hpp>
 
+#include "sfumato/config/public_settings.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
-#include "sfumato/core/sha256.h"
 #include "sfumato/generate/noise_schedule.h"
 #include "sfumato/generate/sampler.h"
 #include "sfumato/generate/weights_hash.h"
-#include "sfumato/grad/clipped_sum.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/models/model_folder.h"
 #include "sfumato/report/html_report.h"
 #include "sfumato/report/privacy_card.h"
+#include "sfumato/train/released_weights.h"
 #include "train/release_readme.h"
 #include "train/run_card.h"
 
@@ -52,19 +52,10 @@ PrivacyCard mechanism_card(const ReleaseInputs& inputs) {
       charged.results[stage.name] = result;
   }
   card = claim_card(plan, charged);
-  card.noise =
-      "ChaCha20 (256-bit key from the operating system, never stored), Box-Muller with a 64-bit "
-      "radius, added in float32, the noisy sum rounded to a public grid: hardened against, not "
-      "proven for, floating-point attacks";
-  card.sensitivity_margin = fmt::format(
-      "clip factors are 1e-6 smaller, relatively, than the clip norm asks for, which covers the "
-      "rounding of factors and gradients; noise is larger than noise_multiplier times clip_norm_l2 "
-      "by a share of {:.2g}, which covers random rounding of the sum",
-      rounding_margin(plan.expected_batch_size));
   card.ledger_head_hash = inputs.ledger->head_hash();
   if (inputs.ledger->insecure()) {
     card.status = PrivacyCard::Status::kVoid;
-    card.reasons.push_back("the noise came from a reproducible test key");
+    card.reasons.push_back(kTestKeyReason);
   }
   return card;
 }
@@ -79,13 +70,19 @@ PrivacyCard make_card(const ReleaseInputs& inputs, const std::string& weights_ha
   card.class_names = inputs.store.class_names();
   card.class_names_from = inputs.store.layout().class_names_from;
   card.classes_that_may_be_empty = inputs.store.layout().classes_that_may_be_empty;
-  if (!inputs.config.model.init().empty()) {
-    const std::filesystem::path init = inputs.config.model.init();
-    card.public_data.push_back(fmt::format("pretrained weights '{}' (SHA-256 {})",
-                                           init.filename().string(),
-                                           weights_sha256(find_model_folder(init).unet)));
-  }
+  // A ledger of an older version does not say what the run started from, whatever is there now.
+  describe_start(inputs.ledger ? inputs.ledger->initial_weights() : inputs.start.initial, card);
   return card;
+}
+
+ReleasedWeights note_of(const ReleaseInputs& inputs) {
+  ReleasedWeights note;
+  note.plan = inputs.plan;
+  if (inputs.ledger == nullptr) return note;
+  note.run_id = inputs.ledger->run_id();
+  note.is_private = !inputs.ledger->insecure();
+  note.charged_steps = inputs.ledger->charged_steps();
+  return note;
 }
 
 void write_report(const ReleaseInputs& inputs, const nlohmann::ordered_json& card) {
@@ -95,7 +92,7 @@ void write_report(const ReleaseInputs& inputs, const nlohmann::ordered_json& car
   report.banner = banner.banner;
   report.headline = banner.headline;
   report.card = card_rows(card);
-  report.settings_yaml = inputs.config.resolved_yaml();
+  report.settings_yaml = public_settings_yaml(inputs.config);
   report.notes = card_notes(card);
   write_file_atomic(inputs.run.release() / "report.html", html_report(report));
 }
@@ -112,9 +109,14 @@ void write_release(const ReleaseInputs& inputs) {
   // A network may have come with another size, or none: what it was trained on is what it draws.
   UNet2DConfig network = inputs.network.config();
   network.sample_size = {{inputs.store.height(), inputs.store.width()}};
-  save_pipeline(folder, network, released_weights(inputs), scheduler);
-  const std::string weights = read_file(folder / "unet" / "diffusion_pytorch_model.safetensors");
-  const nlohmann::ordered_json card = to_json(make_card(inputs, sha256_hex(weights)));
+  const NamedWeights weights = released_weights(inputs);
+  // First: what has left is never unknown to the store.
+  remember_release(inputs.store.path(), weights, inputs.start.digest, note_of(inputs));
+  save_pipeline(folder, network, weights, scheduler);
+  const std::string hash = weights_sha256(folder / "unet");
+  if (inputs.ledger != nullptr && inputs.ledger->released_weights() != hash)
+    inputs.ledger->record_release(hash);
+  const nlohmann::ordered_json card = to_json(make_card(inputs, hash));
   write_file_atomic(folder / "privacy_card.md", card_markdown(card));
   write_report(inputs, card);
   write_file_atomic(folder / "README.md", release_readme(inputs.config));

@@ -6,6 +6,7 @@
 #include "sfumato/models/unet2d.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/mechanism.h"
+#include "sfumato/train/initial_weights.h"
 #include "sfumato/train/optimizer.h"
 #include "sfumato/train/run_directory.h"
 
@@ -21,12 +22,15 @@ struct ReleaseInputs {
   const Ema& ema;
   const RecordStore& store;
   const RunDirectory& run;
+  const FoundWeights& start;
   int64_t steps = 0;
-  const Ledger* ledger = nullptr;  ///< null for runs without privacy
+  Ledger* ledger = nullptr;  ///< null for runs without privacy
 };
 
 /// release/: the averaged weights as a diffusers pipeline, the privacy card (JSON, Markdown),
-/// README.md and report.html. Replaces an earlier release.
+/// README.md and report.html. Replaces an earlier release. The record store remembers the weights
+/// before they are written, and the ledger notes their SHA-256 before the card claims anything of
+/// them.
 void write_release(const ReleaseInputs& inputs);
 
 }  // namespace sfumato

@@ -1,8 +1,11 @@
 #include "train/run_card.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "sfumato/grad/clipped_sum.h"
 #include "sfumato/privacy/pld.h"
 
 namespace sfumato {
@@ -93,7 +96,35 @@ PrivacyCard claim_card(const MechanismPlan& plan, const ChargedReleases& charged
   card.stages = card_stages(plan, charged);
   if (std::isfinite(card.epsilon)) add_curve(plan, charged.steps, card);
   card.plan_hash = plan.hash();
+  card.noise =
+      "ChaCha20 (256-bit key from the operating system, never stored), Box-Muller with a 64-bit "
+      "radius, added in float32, the noisy sum rounded to a public grid: hardened against, not "
+      "proven for, floating-point attacks";
+  card.sensitivity_margin = fmt::format(
+      "clip factors are 1e-6 smaller, relatively, than the clip norm asks for, which covers the "
+      "rounding of factors and gradients; noise is larger than noise_multiplier times clip_norm_l2 "
+      "by a share of {:.2g}, which covers random rounding of the sum",
+      rounding_margin(plan.expected_batch_size));
   return card;
+}
+
+void describe_start(const std::optional<InitialWeights>& initial, PrivacyCard& card) {
+  if (!initial) {
+    card.not_covered.push_back(
+        "The ledger was begun by an older version, which did not note the weights that training "
+        "started from: that they knew nothing of the private images is not shown.");
+    return;
+  }
+  card.initial_weights = to_json(*initial);
+  const std::string name = fmt::format("pretrained weights (SHA-256 {})", initial->sha256);
+  if (initial->origin == "public") card.public_data.push_back(name);
+  if (initial->origin == "not_private")
+    card.public_data.push_back(name + ", trained without privacy");
+  if (initial->on_word)
+    card.not_covered.push_back(
+        "Training started from weights that were trained without privacy, or from others that "
+        "started there: their images are public, and none of them is private here, on the word of "
+        "whoever started the run.");
 }
 
 }  // namespace sfumato

@@ -1,13 +1,18 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 
+#include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/report/privacy_card.h"
 
 namespace sfumato {
+
+/// On the card of a run whose ledger notes a test key.
+inline constexpr const char* kTestKeyReason = "the noise came from a reproducible test key";
 
 /// What a ledger has charged, as a card needs it.
 struct ChargedReleases {
@@ -29,5 +34,10 @@ double curve_epsilon(Accountant accountant, std::span<const PrivacyEvent> events
 /// bracket, the curve over delta and the bounds on attackers. What a release adds: hashes, public
 /// facts, the ledger's head.
 PrivacyCard claim_card(const MechanismPlan& plan, const ChargedReleases& charged);
+
+/// Puts what the run started from on its card: the weights, whether they are public data, and what
+/// the claim then does not cover. Without `initial` (a ledger of an older version) the card says
+/// that it is not known.
+void describe_start(const std::optional<InitialWeights>& initial, PrivacyCard& card);
 
 }  // namespace sfumato

@@ -21,24 +21,13 @@
 #include "train/card_comparison.h"
 #include "train/checkpoint_binding.h"
 #include "train/configuration_comparison.h"
+#include "train/release_check.h"
 
 namespace sfumato {
 namespace {
 
 namespace fs = std::filesystem;
 using Outcome = RunCheck::Outcome;
-
-RunCheck not_checked(const std::string& name, const std::string& why) {
-  return {name, Outcome::kNotChecked, why, {}};
-}
-
-RunCheck outcome_of(const std::string& name, const std::string& detail,
-                    std::vector<std::string> problems) {
-  if (problems.empty()) return {name, Outcome::kPassed, detail, {}};
-  const std::string count =
-      problems.size() == 1 ? "1 problem" : fmt::format("{} problems", problems.size());
-  return {name, Outcome::kFailed, count, std::move(problems)};
-}
 
 /// Where the parts of a run are; a ledger file by itself has none.
 struct Places {
@@ -103,6 +92,9 @@ RunCheck check_card(const RunVerification& run, const nlohmann::ordered_json& ca
         fmt::format("'{}': {}; `sfumato train --resume` writes the card again from "
                     "the ledger",
                     path.string(), difference));
+  if (const std::string found = report_defect(card, path.parent_path() / "report.html", *run.plan);
+      !found.empty())
+    problems.push_back(found);
   const fs::path page = fs::path(path).replace_extension(".md");
   if (fs::exists(page) && read_file(page) != card_markdown(card))
     problems.push_back(
@@ -112,20 +104,6 @@ RunCheck check_card(const RunVerification& run, const nlohmann::ordered_json& ca
   return outcome_of("privacy card",
                     fmt::format("agrees with the ledger ({})", card["status"].get<std::string>()),
                     problems);
-}
-
-RunCheck check_weights(const nlohmann::ordered_json& card, const fs::path& release) {
-  const fs::path folder = release / "unet";
-  if (!fs::is_directory(folder)) return not_checked("weights", "release/ holds none");
-  const std::string found = weights_sha256(folder);
-  if (card.contains("weights_sha256") && card["weights_sha256"] == found)
-    return {"weights", Outcome::kPassed, "are those of the card", {}};
-  return outcome_of(
-      "weights", {},
-      {fmt::format("'{}': the SHA-256 of the weights is {}, and the card was written for {}; put "
-                   "back what belongs together, or `sfumato train --resume` releases again",
-                   folder.string(), found,
-                   card.value("weights_sha256", nlohmann::ordered_json()).dump())});
 }
 
 void check_release(RunVerification& run, const fs::path& folder) {
@@ -139,7 +117,7 @@ void check_release(RunVerification& run, const fs::path& folder) {
   try {
     const nlohmann::ordered_json card = read_privacy_card(path);
     run.checks.push_back(check_card(run, card, path));
-    run.checks.push_back(check_weights(card, release));
+    run.checks.push_back(check_weights(run.ledger, card, folder));
   } catch (const std::exception& error) {
     run.checks.push_back(
         outcome_of("privacy card", {}, {fmt::format("'{}': {}", path.string(), error.what())}));
@@ -200,6 +178,45 @@ RunCheck check_configuration(const RunVerification& run, const Config* config,
                     "with",
                     (folder / "config.yaml").string(), difference));
   return outcome_of("configuration", "sets nothing else than the frozen mechanism", problems);
+}
+
+/// The weights that the configuration names are those that the ledger says the run started from.
+RunCheck check_start(const LedgerSummary& ledger, const std::optional<MechanismPlan>& plan,
+                     const Config* config) {
+  const std::string name = "initial weights";
+  if (!ledger.initial_weights)
+    return not_checked(name, "the ledger, begun by an older version, does not note them");
+  const InitialWeights& noted = *ledger.initial_weights;
+  if (plan && noted.origin == "private" &&
+      std::ranges::none_of(plan->stages, [](const StagePlan& stage) { return stage.declared; }))
+    return outcome_of(name, {},
+                      {fmt::format("'{}' says that the run started from an earlier private run, and "
+                                   "its plan declares nothing that was spent there; do not rely on "
+                                   "its claim",
+                                   ledger.path.string())});
+  if (config == nullptr) return not_checked(name, "there is no configuration that names them");
+  const fs::path init = config->model.init();
+  if (init.empty() && noted.sha256.empty())
+    return outcome_of(name, "none: the run started from scratch", {});
+  if (init.empty() || noted.sha256.empty())
+    return outcome_of(
+        name, {},
+        {fmt::format("'{}' says that the run started {}, and its config.yaml says otherwise "
+                     "(model.init is '{}'); put back the configuration that it was started with",
+                     ledger.path.string(),
+                     noted.sha256.empty() ? "from scratch" : "from pretrained weights",
+                     init.string())});
+  if (!fs::is_directory(init))
+    return not_checked(name, fmt::format("the folder '{}' is not here", init.string()));
+  const fs::path folder = fs::is_directory(init / "unet") ? init / "unet" : init;
+  std::vector<std::string> problems;
+  if (const std::string found = weights_sha256(folder); found != noted.sha256)
+    problems.push_back(fmt::format(
+        "'{}': the SHA-256 of the weights is {}, and '{}' notes that the run started from {}; put "
+        "back the folder or the configuration (model.init) that it was started with",
+        folder.string(), found, ledger.path.string(), noted.sha256));
+  return outcome_of(name, fmt::format("are those that the run started from ({})", noted.origin),
+                    problems);
 }
 
 RunCheck check_checkpoints(const LedgerSummary& ledger, const fs::path& folder) {
@@ -311,9 +328,11 @@ RunVerification verify_run(const RunVerificationOptions& options) {
   if (options.ledger_only) return run;
   check_release(run, places.run);
   run.checks.push_back(check_results(run, places.run));
+  if (options.release_only) return run;
   std::string problem;
   const auto config = read_configuration(places.run, problem);
   run.checks.push_back(check_configuration(run, config.get(), problem, places.run));
+  run.checks.push_back(check_start(run.ledger, run.plan, config.get()));
   run.checks.push_back(check_checkpoints(run.ledger, places.run));
   run.checks.push_back(check_witness(run.ledger, options.store, config.get()));
   return run;

@@ -12,14 +12,12 @@
 #include <thread>
 
 #include "sfumato/core/error.h"
-#include "sfumato/core/log.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/core/text.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/privacy/calibrate.h"
-#include "sfumato/report/privacy_card.h"
 #include "sfumato/train/stage_budget.h"
 
 namespace sfumato {
@@ -163,38 +161,6 @@ void adopt_class_names(Config& config) {
       store.num_classes() == 0)
     return;
   data.class_names.set(store.class_names(), "the record store");
-}
-
-void check_init_is_public(const Config& config, const RecordStore& store) {
-  namespace fs = std::filesystem;
-  if (config.model.init().empty()) return;
-  const fs::path init = fs::weakly_canonical(config.model.init());
-  for (const fs::path& folder : {init, init.parent_path()}) {
-    const fs::path path = folder / "privacy_card.json";
-    if (!fs::exists(path)) continue;
-    const nlohmann::ordered_json card = read_privacy_card(path);
-    const bool is_private = card["status"] == "private";
-    const bool same = card.value("data_manifest_hash", nlohmann::ordered_json()) ==
-                      nlohmann::ordered_json(store.manifest_hash());
-    if (!same) {
-      if (!is_private)
-        log_warning(
-            fmt::format("'{}' says that model.init was trained without privacy: its images "
-                        "must be public, and none of those in the record store",
-                        path.string()));
-      continue;
-    }
-    if (!is_private)
-      throw PrivacyError(fmt::format(
-          "'{}' says that model.init was trained without privacy on this very record store: "
-          "starting from it would release what it learned; choose weights trained on public images",
-          path.string()));
-    if (config.mechanism.declared().empty())
-      throw PrivacyError(fmt::format(
-          "'{}' says that model.init was trained on this very record store: what it spent counts "
-          "again; list its stages in mechanism.declared (`sfumato account --card` shows them)",
-          path.string()));
-  }
 }
 
 MechanismPlan make_plan(const Config& config, const RecordStore& store) {

@@ -8,6 +8,8 @@
 #include <iostream>
 #include <vector>
 
+#include "sfumato/core/bound_text.h"
+
 namespace sfumato {
 
 StepReport::StepReport(const MechanismPlan& plan, const Ledger* ledger,
@@ -50,7 +52,11 @@ void StepReport::report(const StepFacts& facts) {
   }
   metrics_.append(facts.step, metrics);
   for (const Metric& metric : metrics)
-    tensorboard_.add_scalar(fmt::format("train/{}", metric.name), facts.step, metric.value);
+    // TensorBoard keeps floats, and an epsilon is not rounded down.
+    tensorboard_.add_scalar(fmt::format("train/{}", metric.name), facts.step,
+                            metric.name == "epsilon"
+                                ? static_cast<double>(upper_bound_float(metric.value))
+                                : metric.value);
   const auto left = static_cast<double>(facts.end - facts.step);
   ProgressState state{facts.step, facts.end, images_rate_.items_per_s(), std::nullopt,
                       left / std::max(step_rate_.items_per_s(), 1e-9)};

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
@@ -23,6 +24,7 @@
 #include "sfumato/privacy/secure_random.h"
 #include "sfumato/train/checkpoint.h"
 #include "sfumato/train/gradient_step.h"
+#include "sfumato/train/initial_weights.h"
 #include "sfumato/train/physical_batch.h"
 #include "sfumato/train/pretrained_settings.h"
 #include "sfumato/train/private_stages.h"
@@ -80,6 +82,7 @@ class Training {
   Ema ema_;
   RunDirectory run_;
   SecureKey key_;
+  FoundWeights start_;  ///< what the run started from
   PoissonSampler sampler_;
   std::optional<Ledger> ledger_;
   std::optional<UseWitness> witness_;
@@ -107,7 +110,7 @@ Training::Training(const Config& config, bool resume)
       key_(session_key(config)),
       sampler_(key_, plan_.sample_rate) {
   check_store_fits(store_, network_->config(), config);
-  if (plan_.is_private) check_init_is_public(config, store_);
+  start_ = find_initial_weights(config, store_, plan_);
   gradients_.verify();
   prepare_batches();
   open_run(resume);
@@ -140,8 +143,8 @@ void Training::open_run(bool resume) {
   // ledger, so that a run that crashes from here on can be resumed.
   write_file_atomic(run_.config(), config_.resolved_yaml());
   if (plan_.is_private && !ledger_)
-    ledger_.emplace(
-        Ledger::create(run_.ledger(), plan_.to_json(), plan_.steps, key_, witness_->writable()));
+    ledger_.emplace(Ledger::create(run_.ledger(), plan_.to_json(), plan_.steps, key_,
+                                   witness_->writable(), start_.initial));
   note_use();
   if (ledger_) ledger_->on_charge([this] { witness_->note_if_due(*ledger_, run_.path()); });
   report_.emplace(plan_, ledger_ ? &*ledger_ : nullptr, metrics,
@@ -188,6 +191,7 @@ void Training::open_ledger(const std::optional<Checkpoint>& checkpoint, bool has
   if (!difference.empty())
     throw PrivacyError("the mechanism of a run is frozen, but the configuration differs:\n" +
                        difference);
+  check_same_start(found.initial_weights, start_.initial, path);
   int64_t line = 0;
   const std::string defect =
       checkpoint ? checkpoint_defect(found, *checkpoint, checkpoint->step, line) : "";
@@ -328,9 +332,11 @@ void Training::note_use(bool stopped) {
 
 TrainResult Training::release() {
   ReleaseInputs inputs{config_, plan_,  *network_, gradients_.engine().trainable(),
-                       ema_,    store_, run_,      step_};
+                       ema_,    store_, run_,      start_,
+                       step_};
   if (ledger_) inputs.ledger = &*ledger_;
   write_release(inputs);
+  note_use(/*stopped=*/true);
   return {step_, ledger_ ? ledger_->charged_steps() : 0, epsilon(), run_.release()};
 }
 

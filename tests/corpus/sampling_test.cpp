@@ -29,6 +29,7 @@ namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
 
 UNet2DConfig tiny_config(std::optional<int64_t> classes) {
   UNet2DConfig config;
@@ -166,9 +167,19 @@ TEST_F(SamplingTest, CardTravelsWithTheWeights) {
   const auto card = read_json(temp_ / "c/privacy_card.json");
   EXPECT_EQ(card, read_json(run() / "release/privacy_card.json"));
   EXPECT_EQ(card["epsilon"], 2.5);
-  EXPECT_EQ(read_json(temp_ / "c/lineage.json")["origin"]["run"], "run");
+  EXPECT_EQ(read_json(temp_ / "c/lineage.json")["origin"]["kind"], "run");
   EXPECT_EQ(read_json(temp_ / "c/lineage.json")["origin"]["weights_sha256"],
             card["weights_sha256"]);
+}
+
+TEST_F(SamplingTest, NoNameOfAFolderLeavesWithTheCorpus) {
+  fs::rename(run(), temp_ / "hospital_of_jane");
+  fs::create_directory_symlink("hospital_of_jane", run());
+  const auto settings = config();
+  const SamplingModel model =
+      open_sampling_model(find_model(temp_ / "hospital_of_jane"), *settings);
+  EXPECT_THAT(model.origin.dump() + model.card.dump(), Not(HasSubstr("hospital")));
+  EXPECT_THAT(model.origin.dump(), Not(HasSubstr(temp_.path().string())));
 }
 
 TEST_F(SamplingTest, WithoutACardOrWithAnothersThereIsNoClaim) {
@@ -178,6 +189,18 @@ TEST_F(SamplingTest, WithoutACardOrWithAnothersThereIsNoClaim) {
   write_json_atomic(card_path, card);
   auto settings = config();
   EXPECT_EQ(open_sampling_model(find_model(run()), *settings).card["status"], "void");
+  // A card that does not say of which weights it speaks speaks of none.
+  for (const nlohmann::json& hash : {nlohmann::json(), nlohmann::json(7), nlohmann::json("")}) {
+    card["weights_sha256"] = hash;
+    write_json_atomic(card_path, card);
+    const auto found = open_sampling_model(find_model(run()), *settings).card;
+    EXPECT_EQ(found["status"], "void") << hash;
+    EXPECT_TRUE(found["epsilon"].is_null()) << hash;
+  }
+  card.erase("weights_sha256");
+  write_json_atomic(card_path, card);
+  EXPECT_THAT(card_markdown(open_sampling_model(find_model(run()), *settings).card),
+              HasSubstr("does not say which weights"));
   fs::remove(card_path);
   const SamplingModel model = open_sampling_model(find_model(run()), *settings);
   EXPECT_EQ(model.card["status"], "void");

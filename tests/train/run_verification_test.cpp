@@ -20,7 +20,7 @@ TEST_F(Verification, ASoundRunPasses) {
   const RunVerification found = verify("run");
   EXPECT_EQ(found.verdict(), "sound");
   EXPECT_THAT(found.problems(), IsEmpty());
-  ASSERT_EQ(found.checks.size(), 8u);
+  ASSERT_EQ(found.checks.size(), 9u);
   EXPECT_EQ(found.headline(), "sound");
   for (const RunCheck& check : found.checks)
     EXPECT_EQ(check.outcome, RunCheck::Outcome::kPassed) << check.name << ": " << check.detail;
@@ -41,8 +41,8 @@ TEST_F(Verification, WhatIsMissingIsNotChecked) {
   for (const char* part : {"private", "config.yaml"}) fs::remove_all(shared / part);
   RunVerification found = verify("shared");
   EXPECT_EQ(found.verdict(), "sound");
-  EXPECT_EQ(found.headline(), "sound (3 checks not made)");
-  for (const char* name : {"configuration", "checkpoints", "witness"})
+  EXPECT_EQ(found.headline(), "sound (4 checks not made)");
+  for (const char* name : {"configuration", "initial weights", "checkpoints", "witness"})
     EXPECT_EQ(check_of(found, name).outcome, RunCheck::Outcome::kNotChecked) << name;
   for (const char* name : {"privacy card", "weights", "stage results"})
     EXPECT_EQ(check_of(found, name).outcome, RunCheck::Outcome::kPassed) << name;

@@ -42,7 +42,7 @@ TEST_F(Trainer, APrivateRunChargesEveryStepAndReleasesTheAverage) {
   EXPECT_EQ(summary.charged_steps, 6);
   EXPECT_EQ(summary.max_charged_steps, 6);
   EXPECT_EQ(summary.last_optimizer_step, 5);
-  EXPECT_EQ(summary.last_event, "stop");
+  EXPECT_EQ(summary.last_event, "release");
   EXPECT_EQ(summary.sessions.size(), 1u);
   EXPECT_FALSE(summary.insecure()) << "the noise must not come from a seed";
 

@@ -40,7 +40,7 @@ TEST_F(UseWitnessOfARun, FollowsTheLedgerAndStaysPrivate) {
     EXPECT_EQ(fs::status(path).permissions() & fs::perms(0077), fs::perms::none) << path;
   int files = 0;
   for ([[maybe_unused]] const auto& entry : fs::directory_iterator(folder / "store/uses")) ++files;
-  EXPECT_EQ(files, 1) << "nothing else is left there";
+  EXPECT_EQ(files, 2) << "the note, the released weights, and nothing else";
 }
 
 TEST_F(UseWitnessOfARun, DoesNotDisturbTheStore) {

@@ -105,7 +105,11 @@ struct ModelSettings : Section {
 
   Setting<std::string> init{this, "init", "", any_value(), "",
       "Folder with a pretrained UNet2DModel in diffusers layout; empty trains from scratch. It "
-      "must have been trained on public data only."};
+      "must have been trained on public data only, or be what an earlier private run released, "
+      "whose stages mechanism.declared then lists."};
+  Setting<bool> init_is_public{this, "init_is_public", false, any_value(), "",
+      "States that model.init, whose privacy card says NOT PRIVATE, was trained on public images "
+      "alone. Without it such weights are refused; with it the new card says on whose word."};
   Setting<std::vector<std::string>> overrule_init{this, "overrule_init", {},
       one_of({"data.image_size", "data.channels", "diffusion.prediction", "diffusion.schedule",
               "diffusion.num_train_timesteps", "diffusion.beta_start", "diffusion.beta_end",

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -47,6 +48,20 @@ class ChargedStep {
   std::string key_id_;
 };
 
+/// What a run started from, frozen with its mechanism. Whether what these weights hold is public, or
+/// was paid for by an earlier run, decides what the claim is worth.
+struct InitialWeights {
+  /// "scratch" (drawn from a seed), "public", "not_private" (trained without privacy, on images that
+  /// are public on the word of whoever started the run) or "private" (of an earlier private run,
+  /// whose releases the plan declares).
+  std::string origin = "scratch";
+  std::string sha256;    ///< of the weights' file, "" for scratch (weights_sha256)
+  bool on_word = false;  ///< somebody's word is needed, here or where an earlier run started
+  bool operator==(const InitialWeights&) const = default;
+};
+/// {"origin", "sha256" (null for scratch), "on_word"}
+nlohmann::ordered_json to_json(const InitialWeights& initial);
+
 /// Where a ledger stood after one of its lines.
 struct LedgerPoint {
   std::string hash;  ///< SHA-256 of the line: the head that checkpoints and cards note
@@ -74,6 +89,8 @@ struct LedgerSummary {
   std::string plan;       ///< the frozen mechanism, compact JSON (MechanismPlan::to_json)
   std::string plan_hash;  ///< SHA-256 of `plan` (MechanismPlan::hash)
   std::int64_t max_charged_steps = 0;
+  /// What the run started from; empty in ledgers of versions that did not note it.
+  std::optional<InitialWeights> initial_weights;
   std::int64_t lines = 0;
   /// Noisy releases paid for, steps re-run after a crash included; epsilon follows from this.
   std::int64_t charged_steps = 0;
@@ -81,8 +98,9 @@ struct LedgerSummary {
   std::map<std::string, std::int64_t> stage_charges;
   /// SHA-256 of the file that each finished stage released, by name.
   std::map<std::string, std::string> stage_results;
+  std::string released_weights;  ///< SHA-256 of the weights released last; "" before any
   std::int64_t last_optimizer_step = -1;
-  std::string last_event;  ///< kind of the last line: "stop" after an orderly end
+  std::string last_event;  ///< kind of the last line: "stop" or "release" after an orderly end
   std::vector<LedgerSession> sessions;
   std::int64_t recoveries = 0;        ///< torn lines cut after a crash, each counted as a charge
   std::int64_t torn_bytes = 0;        ///< an unfinished last line, which the next resume will cut
@@ -112,7 +130,7 @@ class Ledger {
   /// it cannot be written.
   static Ledger create(const std::filesystem::path& path, const nlohmann::ordered_json& plan,
                        std::int64_t max_charged_steps, const SecureKey& noise_key,
-                       bool witnessed = true);
+                       bool witnessed = true, const InitialWeights& initial = {});
   /// Opens for resuming; call resume() before charging. The whole chain is verified. A torn last
   /// line (the machine stopped while it was written; its noise was never used) is cut and noted as
   /// a "recovered" line. It is counted as everything that it may have been: one training step, and
@@ -152,6 +170,13 @@ class Ledger {
   void record_result(const std::string& stage, const std::string& sha256);
   /// What record_result() noted, "" if nothing.
   std::string result_of(const std::string& stage) const;
+
+  /// Notes the SHA-256 of released weights (weights_sha256 of their folder), before the card that
+  /// claims something of them is written. PrivacyError for what is no SHA-256.
+  void record_release(const std::string& sha256);
+  /// What record_release() noted last, "" if nothing.
+  const std::string& released_weights() const { return state_->released_weights; }
+  const std::optional<InitialWeights>& initial_weights() const { return state_->initial_weights; }
 
   /// `observer` runs after every charge, when the line is on disk and before any noise is drawn.
   /// What it throws leaves charge() and charge_stage(); the charge stays.

@@ -53,6 +53,8 @@ struct PrivacyCard {
   std::vector<std::pair<double, double>> true_positive_bounds;
   std::string sensitivity_margin;        ///< what covers the rounding of sums and noise, in words
   std::string noise;                     ///< generator, in words
+  /// What training started from: {"origin", "sha256", "on_word"}, null where it is not known.
+  nlohmann::ordered_json initial_weights = nullptr;
   std::vector<std::string> public_data;  ///< what public data went in, such as pretrained weights
   std::vector<std::string> not_covered;  ///< beyond the standing list
   std::string data_manifest_hash;        ///< keyed, leaks nothing
@@ -84,8 +86,8 @@ double largest_true_positive_rate(const std::vector<std::pair<double, double>>& 
 /// A card's numbers may differ by this share from recomputed ones: other machines round otherwise.
 inline constexpr double kCardTolerance = 1e-6;
 
-/// Reads privacy_card.json of schema version 1 or 2; void_card if there is none. DataError if it is
-/// not a card, or one of a newer version.
+/// Reads privacy_card.json; void_card if there is none. DataError if it is not a card, one of a
+/// newer version, or one of schema version 1, which says too little to be held against a ledger.
 nlohmann::ordered_json read_privacy_card(const std::filesystem::path& path);
 
 // The three views below take any card that read_privacy_card or to_json returned.
@@ -103,7 +105,7 @@ std::string card_markdown(const nlohmann::ordered_json& card);
 /// What the claim does not cover, one sentence each; empty where nothing is claimed.
 std::vector<std::string> card_notes(const nlohmann::ordered_json& card);
 
-/// ε to four significant digits, rounded up: a claim is never rounded in its own favour.
+/// ε to four significant digits, rounded up (see core/bound_text.h).
 std::string epsilon_text(double epsilon);
 
 }  // namespace sfumato

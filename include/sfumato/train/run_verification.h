@@ -41,6 +41,7 @@ struct RunVerificationOptions {
   std::string expected_head;
   std::filesystem::path store;  ///< empty: data.store of the run's config.yaml
   bool ledger_only = false;     ///< leaves out all but the ledger's own checks
+  bool release_only = false;    ///< and all but those and the release's: card, weights, results
 };
 
 /// Recomputes epsilon from the ledger alone and compares:
@@ -48,10 +49,12 @@ struct RunVerificationOptions {
 ///   "mechanism"      the frozen plan is one, and allows no more charges than it has steps
 ///   "privacy card"   release/privacy_card.json says of the claim what the ledger proves, in every
 ///                    field that follows from it, and privacy_card.md says the same
-///   "weights"        the released weights are those that the card was written for
+///   "weights"        the released weights are those that the card was written for, that the ledger
+///                    notes as released, and that the last checkpoint's average holds
 ///   "stage results"  what the stages released is what the ledger noted of them
 ///   "configuration"  config.yaml sets no other mechanism than the frozen one; numbers that it
 ///                    leaves to calibration are not compared
+///   "initial weights"  those that config.yaml names are what the ledger says the run started from
 ///   "checkpoints"    every checkpoint saw a head of this chain, and steps and lines grow together,
 ///                    and its tensors are those that the ledger noted
 ///   "witness"        the record store's note of the run is there and not ahead of the ledger

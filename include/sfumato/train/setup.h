@@ -29,12 +29,6 @@ void adopt_class_names(Config& config);
 /// DataError unless the store's images, labels and class names fit network and configuration.
 void check_store_fits(const RecordStore& store, const UNet2DConfig& network, const Config& config);
 
-/// PrivacyError if the card beside the weights of model.init says that they were trained on this
-/// very store: without privacy they carry it into the release, with privacy their cost must be
-/// among the plan's stages (mechanism.declared). Weights without a card are taken at the user's
-/// word.
-void check_init_is_public(const Config& config, const RecordStore& store);
-
 /// The mechanism that a configuration and its store's unit of privacy describe, stages included; a
 /// target epsilon is turned into noise multipliers here, of the stages first and of training with
 /// what they leave. PrivacyError if it cannot be reached.

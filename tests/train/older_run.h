@@ -1,0 +1,59 @@
+#pragma once
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "sfumato/core/file.h"
+#include "sfumato/core/sha256.h"
+#include "sfumato/io/json_file.h"
+
+namespace sfumato::test {
+
+/// Turns a run into what versions wrote that noted neither the initial weights nor the release:
+/// ledger, checkpoints, card and the store's note of it, every hash in them made anew.
+inline void make_older(const std::filesystem::path& run, const std::filesystem::path& store) {
+  using Json = nlohmann::ordered_json;
+  std::map<std::string, std::string> renamed;  // hashes of lines
+  std::string previous(64, '0'), text, run_id;
+  std::int64_t lines = 0;
+  std::istringstream ledger(read_file(run / "ledger.jsonl"));
+  for (std::string line; std::getline(ledger, line);) {
+    Json json = Json::parse(line);
+    const std::string old_hash = sha256_hex(line);
+    if (json["kind"] == "create") run_id = json["run"].get<std::string>();
+    if (json["kind"] == "release") {
+      renamed[old_hash] = previous;
+      continue;
+    }
+    json.erase("initial_weights");
+    json.erase("sha256");
+    json["line"] = ++lines;
+    json["previous"] = previous;
+    const std::string body = json.dump(-1, ' ', true);
+    const std::string sealed =
+        body.substr(0, body.size() - 1) + ",\"sha256\":\"" + sha256_hex(body) + "\"}";
+    previous = renamed[old_hash] = sha256_hex(sealed);
+    text += sealed + "\n";
+  }
+  write_file_atomic(run / "ledger.jsonl", text);
+  for (const auto& entry : std::filesystem::directory_iterator(run / "private/checkpoints")) {
+    nlohmann::json state = read_json(entry.path() / "state.json");
+    state["ledger_head"] = renamed.at(state["ledger_head"].get<std::string>());
+    write_json_atomic(entry.path() / "state.json", state);
+  }
+  Json card = Json::parse(read_file(run / "release/privacy_card.json"));
+  card["ledger_head_hash"] = renamed.at(card["ledger_head_hash"].get<std::string>());
+  card.erase("initial_weights");
+  write_json_atomic(run / "release/privacy_card.json", card);
+  std::filesystem::remove(run / "release/privacy_card.md");
+  std::filesystem::remove(run / "release/report.html");
+  const std::filesystem::path note_path = store / "uses" / (run_id + ".json");
+  Json note = Json::parse(read_file(note_path));
+  note["lines"] = lines;
+  note["head"] = previous;
+  write_json_atomic(note_path, note);
+}
+
+}  // namespace sfumato::test
