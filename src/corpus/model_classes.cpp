@@ -35,6 +35,25 @@ std::vector<std::string> names_on(const Json& card, const char* key) {
   return names;
 }
 
+/// Marks what the card says of classes without images, and rows beyond the classes of the training.
+void mark_untrained(SamplingModel& model) {
+  model.may_be_untrained.assign(model.class_names.size(), false);
+  for (const std::string& name : names_on(model.card, "classes_that_may_be_empty")) {
+    const auto at = std::ranges::find(model.class_names, name);
+    if (at != model.class_names.end())
+      model.may_be_untrained[static_cast<std::size_t>(at - model.class_names.begin())] = true;
+    else if (name == "*")
+      model.any_may_be_untrained = true;
+  }
+  const Json facts = model.card.value("public_facts", Json());
+  if (!facts.is_object() || !facts.contains("num_classes") ||
+      !facts["num_classes"].is_number_integer())
+    return;
+  const auto trained = facts["num_classes"].get<int64_t>();
+  for (int64_t label = trained; trained > 0 && label < model.num_classes; ++label)
+    model.may_be_untrained[static_cast<std::size_t>(label)] = true;
+}
+
 }  // namespace
 
 void name_classes(const Config& config, SamplingModel& model) {
@@ -61,14 +80,7 @@ void name_classes(const Config& config, SamplingModel& model) {
   model.class_names = !given.empty() ? given : told;
   for (std::size_t c = model.class_names.size(); c < classes; ++c)
     model.class_names.push_back(std::to_string(c));
-  model.may_be_untrained.assign(classes, false);
-  for (const std::string& name : names_on(model.card, "classes_that_may_be_empty")) {
-    const auto at = std::ranges::find(model.class_names, name);
-    if (at != model.class_names.end())
-      model.may_be_untrained[static_cast<std::size_t>(at - model.class_names.begin())] = true;
-    else if (name == "*")
-      model.any_may_be_untrained = true;
-  }
+  mark_untrained(model);
 }
 
 }  // namespace sfumato

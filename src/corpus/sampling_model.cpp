@@ -72,12 +72,6 @@ void find_classes(const UNet2DConfig& network, const Config& config, SamplingMod
         fmt::format("data.num_classes={} does not fit the network's class table of {} "
                     "rows",
                     classes, rows));
-  if (const int64_t trained = public_fact(model.card, "num_classes");
-      trained > 0 && classes > trained)
-    throw UsageError(fmt::format(
-        "data.num_classes={}, but the network was trained on {} classes, says the card beside it; "
-        "rows beyond those were never trained",
-        classes, trained));
   if (guidance && classes == rows)
     throw UsageError(
         "sample.guidance needs a network trained with diffusion.label_dropout, and "

@@ -257,6 +257,7 @@ TEST_F(SamplingTest, FindsClassesAndTheirAbsence) {
   settings = config({"data.num_classes=4"});
   model = open_sampling_model(find_model(run()), *settings);
   EXPECT_EQ(model.num_classes, 4);
+  EXPECT_EQ(model.may_be_untrained, (std::vector<bool>{false, false, false, true}));
   EXPECT_FALSE(model.null_label);
   settings = config({"data.num_classes=4", "sample.guidance=1"});
   EXPECT_THROW(open_sampling_model(find_model(run()), *settings), UsageError);
@@ -283,11 +284,12 @@ TEST_F(SamplingTest, ClassNamesComeFromTheCard) {
   EXPECT_FALSE(model.any_may_be_untrained);
   const auto refused = [&](const std::string& overrides) {
     const auto settings = config({overrides});
-    return test::message_of<UsageError>([&] { open_sampling_model(find_model(run()), *settings); });
+    return test::error_message<UsageError>(
+        [&] { open_sampling_model(find_model(run()), *settings); });
   };
   EXPECT_THAT(refused("data.class_names=ant,bird,dog"),
               HasSubstr("calls class 2 'dog', and the privacy card beside the network 'cat'"));
-  EXPECT_THAT(refused("data.num_classes=4"), HasSubstr("was trained on 3 classes"));
+  EXPECT_THAT(refused("data.num_classes=4"), HasSubstr("names 3"));
   card["public_facts"]["classes_that_may_be_empty"] = {"*"};
   write_json_atomic(path, card);
   EXPECT_TRUE(open_sampling_model(find_model(run()), *config()).any_may_be_untrained);
