@@ -129,12 +129,21 @@ void compare_claim(const Json& card, const RunVerification& run,
 }
 
 /// The fields of a card that do not follow from the ledger, or are compared one by one. All others
-/// must be what the ledger earns, and there must be no others: whatever is on a card is read as part
-/// of what it says.
-constexpr std::string_view kNotDerived[] = {
-    "schema_version", "unit",           "adjacency",        "sampler",           "accountant",
-    "plan_hash",      "stages",         "candidates",       "code",              "public_facts",
-    "weights_sha256", "ledger_head_hash", "data_manifest_hash"};
+/// must be what the ledger earns, and there must be no others: whatever is on a card is read as
+/// part of what it says.
+constexpr std::string_view kNotDerived[] = {"schema_version",
+                                            "unit",
+                                            "adjacency",
+                                            "sampler",
+                                            "accountant",
+                                            "plan_hash",
+                                            "stages",
+                                            "candidates",
+                                            "code",
+                                            "public_facts",
+                                            "weights_sha256",
+                                            "ledger_head_hash",
+                                            "data_manifest_hash"};
 
 /// Cards of older versions, like their ledgers, did not say what the run started from.
 void forget_start(const Json& card, Json& earned) {
@@ -169,13 +178,12 @@ void compare_derived(const Json& card, const RunVerification& run,
 void compare_code(const Json& card, const LedgerSummary& ledger,
                   std::vector<std::string>& differences) {
   const bool known = std::ranges::any_of(ledger.sessions, [&](const LedgerSession& session) {
-    return field(card, "code") == Json{{"name", "sfumato"},
-                                       {"version", session.version},
-                                       {"commit", session.git_commit}};
+    return field(card, "code") ==
+           Json{{"name", "sfumato"}, {"version", session.version}, {"commit", session.git_commit}};
   });
   if (!known)
-    differences.push_back(fmt::format("code is {}, and no session of the ledger ran it",
-                                      field(card, "code").dump()));
+    differences.push_back(
+        fmt::format("code is {}, and no session of the ledger ran it", field(card, "code").dump()));
 }
 
 }  // namespace

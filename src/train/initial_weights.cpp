@@ -115,7 +115,8 @@ class Judgement {
     const std::string file = path.string();
     if (card.value("weights_sha256", Json()) != Json(found_.initial.sha256))
       refuse(fmt::format(
-          "'{}' is not the card of the weights of model.init (their SHA-256 is {}, on the card {}): "
+          "'{}' is not the card of the weights of model.init (their SHA-256 is {}, on the card "
+          "{}): "
           "what these weights know of private images is not known; put back what belongs together",
           file, found_.initial.sha256, card.value("weights_sha256", Json()).dump()));
     if (card["status"] == "private") return earlier_run(file, card);
@@ -151,8 +152,8 @@ class Judgement {
   }
 
   void by_memory(const ReleasedWeights& known) {
-    const std::string who = fmt::format("the record store '{}' remembers that",
-                                        store_.path().string());
+    const std::string who =
+        fmt::format("the record store '{}' remembers that", store_.path().string());
     if (!known.is_private) {
       refuse(fmt::format(
           "{} the weights of model.init were trained on it without privacy ({}): starting from "
@@ -173,7 +174,8 @@ class Judgement {
     if (!plan_.is_private) return;
     if (unit != plan_.unit || adjacency != to_string(plan_.adjacency))
       refuse(fmt::format(
-          "{} model.init comes from a private run whose unit of privacy is '{}' under {} adjacency; "
+          "{} model.init comes from a private run whose unit of privacy is '{}' under {} "
+          "adjacency; "
           "here they are '{}' and {}, and no sum of the two is known. Train both runs alike, or "
           "choose weights trained on public images",
           who, unit, adjacency, plan_.unit, to_string(plan_.adjacency)));
@@ -218,9 +220,9 @@ std::vector<PrivacyEvent> not_declared(std::span<const PrivacyEvent> needed,
   // Equal ones first, so that a larger one is not used up for what a smaller one covers.
   for (const auto& matches : {same, covers})
     for (auto event = left.begin(); event != left.end();) {
-      const auto found = std::find_if(
-          declared.begin(), declared.end(),
-          [&](const PrivacyEvent& candidate) { return matches(candidate, *event); });
+      const auto found =
+          std::find_if(declared.begin(), declared.end(),
+                       [&](const PrivacyEvent& candidate) { return matches(candidate, *event); });
       if (found == declared.end()) {
         ++event;
         continue;

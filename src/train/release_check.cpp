@@ -160,12 +160,13 @@ std::string report_defect(const Json& card, const fs::path& page, const Mechanis
   std::string expected = html_report(report);
   // Its settings are looked at by themselves; the version that wrote it is the card's.
   constexpr const char* kSettings = "<h2>Settings</h2>\n<pre>";
-  const auto there = between(text, kSettings, "</pre>"), here = between(expected, kSettings, "</pre>");
+  const auto there = between(text, kSettings, "</pre>"),
+             here = between(expected, kSettings, "</pre>");
   if (!there || !here) return refuse("is not the page of a release");
   const std::string shown = text.substr(there->begin, there->end - there->begin);
   expected.replace(here->begin, here->end - here->begin, shown);
-  const std::string writer = fmt::format("sfumato {} ({})", code_of(card, "version"),
-                                         code_of(card, "commit"));
+  const std::string writer =
+      fmt::format("sfumato {} ({})", code_of(card, "version"), code_of(card, "commit"));
   if (const auto footer = between(expected, "<footer>Written by ", ".</footer>"))
     expected.replace(footer->begin, footer->end - footer->begin, html_escape(writer));
   if (expected != text) return refuse("does not say what the card beside it says");

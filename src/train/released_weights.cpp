@@ -99,8 +99,8 @@ std::optional<ReleasedWeights> find_release(const fs::path& store, const std::st
       const ReleasedWeights note = read_note(json);
       // Of equal ones the one that costs most; weights without privacy are beyond any cost.
       if (std::ranges::find(note.digests, digest) == note.digests.end()) continue;
-      if (!found || (found->is_private &&
-                     (!note.is_private || note.charged_steps > found->charged_steps)))
+      if (!found ||
+          (found->is_private && (!note.is_private || note.charged_steps > found->charged_steps)))
         found = note;
     } catch (const std::exception& error) {
       throw DataError(fmt::format(

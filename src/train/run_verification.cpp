@@ -189,11 +189,12 @@ RunCheck check_start(const LedgerSummary& ledger, const std::optional<MechanismP
   const InitialWeights& noted = *ledger.initial_weights;
   if (plan && noted.origin == "private" &&
       std::ranges::none_of(plan->stages, [](const StagePlan& stage) { return stage.declared; }))
-    return outcome_of(name, {},
-                      {fmt::format("'{}' says that the run started from an earlier private run, and "
-                                   "its plan declares nothing that was spent there; do not rely on "
-                                   "its claim",
-                                   ledger.path.string())});
+    return outcome_of(
+        name, {},
+        {fmt::format("'{}' says that the run started from an earlier private run, and "
+                     "its plan declares nothing that was spent there; do not rely on "
+                     "its claim",
+                     ledger.path.string())});
   if (config == nullptr) return not_checked(name, "there is no configuration that names them");
   const fs::path init = config->model.init();
   if (init.empty() && noted.sha256.empty())

@@ -331,9 +331,8 @@ void Training::note_use(bool stopped) {
 }
 
 TrainResult Training::release() {
-  ReleaseInputs inputs{config_, plan_,  *network_, gradients_.engine().trainable(),
-                       ema_,    store_, run_,      start_,
-                       step_};
+  ReleaseInputs inputs{config_, plan_,  *network_, gradients_.engine().trainable(), ema_, store_,
+                       run_,    start_, step_};
   if (ledger_) inputs.ledger = &*ledger_;
   write_release(inputs);
   note_use(/*stopped=*/true);

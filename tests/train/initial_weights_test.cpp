@@ -73,7 +73,7 @@ TEST_F(StartingWeights, ThoseOfAnEarlierPrivateRunAreNeverPublicAndCountAgain) {
   const double twice = account_epsilon(Accountant::kPld, both, 1e-3, Adjacency::kZeroOut).epsilon;
   EXPECT_NEAR(result.epsilon, twice, 1e-9);
   const Json card = card_of("second");
-  EXPECT_THAT(card["public_data"], IsEmpty());
+  EXPECT_TRUE(card["public_data"].empty());
   EXPECT_EQ(card["initial_weights"]["origin"], "private");
   EXPECT_EQ(card["initial_weights"]["sha256"], card_of("first")["weights_sha256"]);
   EXPECT_THAT(card_markdown(card), HasSubstr("weights of an earlier private run"));

@@ -79,7 +79,7 @@ TEST_F(Verification, EveryTamperingWithTheLedgerIsCaught) {
     edit_ledger(run, [](auto& lines) { lines.insert(lines.begin() + 3, lines[2]); });
   });
   const auto truncate = [](const fs::path& run) {
-    edit_ledger(run, [](auto& lines) { lines.resize(lines.size() - 2); });
+    edit_ledger(run, [](auto& lines) { lines.resize(lines.size() - 3); });
   };
   expect_caught("truncated", "privacy card", "no line of the ledger", truncate);
   expect_caught("truncated", "checkpoints", "step_000006", truncate);

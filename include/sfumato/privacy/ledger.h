@@ -48,12 +48,12 @@ class ChargedStep {
   std::string key_id_;
 };
 
-/// What a run started from, frozen with its mechanism. Whether what these weights hold is public, or
-/// was paid for by an earlier run, decides what the claim is worth.
+/// What a run started from, frozen with its mechanism. Whether what these weights hold is public,
+/// or was paid for by an earlier run, decides what the claim is worth.
 struct InitialWeights {
-  /// "scratch" (drawn from a seed), "public", "not_private" (trained without privacy, on images that
-  /// are public on the word of whoever started the run) or "private" (of an earlier private run,
-  /// whose releases the plan declares).
+  /// "scratch" (drawn from a seed), "public", "not_private" (trained without privacy, on images
+  /// that are public on the word of whoever started the run) or "private" (of an earlier private
+  /// run, whose releases the plan declares).
   std::string origin = "scratch";
   std::string sha256;    ///< of the weights' file, "" for scratch (weights_sha256)
   bool on_word = false;  ///< somebody's word is needed, here or where an earlier run started

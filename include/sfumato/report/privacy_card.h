@@ -51,8 +51,8 @@ struct PrivacyCard {
   std::vector<std::pair<double, double>> epsilon_at_delta;  ///< (δ, ε) of the same events
   /// (false positive rate, largest true positive rate) of any test for one unit's presence.
   std::vector<std::pair<double, double>> true_positive_bounds;
-  std::string sensitivity_margin;        ///< what covers the rounding of sums and noise, in words
-  std::string noise;                     ///< generator, in words
+  std::string sensitivity_margin;  ///< what covers the rounding of sums and noise, in words
+  std::string noise;               ///< generator, in words
   /// What training started from: {"origin", "sha256", "on_word"}, null where it is not known.
   nlohmann::ordered_json initial_weights = nullptr;
   std::vector<std::string> public_data;  ///< what public data went in, such as pretrained weights
