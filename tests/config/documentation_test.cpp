@@ -66,7 +66,7 @@ std::string any_value_of(const SettingBase& setting) {
   }
   const double low = range.low.value_or(-1e6);
   const double high = range.high.value_or(1e6);
-  if (type == "integer")
+  if (type == "integer" || type == "list of integers")
     return std::to_string(
         *rc::gen::inRange(static_cast<int64_t>(low), static_cast<int64_t>(high) + 1));
   if (type == "real number or null" && *rc::gen::inRange(0, 4) == 0) return "null";
