@@ -135,7 +135,7 @@ def check_refused(sfumato, work: Path) -> None:
     refused = {
         "animated.webp": (encoded(COLOR, "WEBP", save_all=True, append_images=[GREY.convert("RGB")]),
                           "animated WebP"),
-        "pages.tif": (encoded(COLOR, "TIFF", save_all=True, append_images=[GREY]), "several pages"),
+        "pages.tif": (encoded(COLOR, "TIFF", save_all=True, append_images=[GREY.copy()]), "several pages"),
         "lab.tif": (encoded(lab, "TIFF"), "colour space 8"),
         "real.tif": (encoded(GREY.convert("F"), "TIFF"), "32-bit samples"),
         "gif.jpg": (encoded(COLOR.quantize(64), "GIF"), "is a GIF"),
