@@ -215,8 +215,8 @@ class Commands(unittest.TestCase):
         self.assertEqual((found["verdict"], found["problems"]), ("sound", []))
         self.assertEqual({check["name"]: check["outcome"] for check in found["checks"]},
                          dict.fromkeys(("ledger", "mechanism", "privacy card", "weights",
-                                        "stage results", "configuration", "checkpoints",
-                                        "witness"), "passed"))
+                                        "stage results", "configuration", "initial weights",
+                                        "checkpoints", "witness"), "passed"))
         self.assertEqual(found["statement"]["epsilon"], trained["epsilon"])
         table = run("ledger", "verify", folder).stdout
         for name in ("recomputed from the ledger", "witness", "passed"):
