@@ -64,11 +64,13 @@ std::string event_table(std::span<const PrivacyEvent> events, const PrivacyState
       fmt::format("\n  {:>3}  {:<44}  {:>13}\n", "", "use of the private data", "epsilon alone");
   const bool has_delta = statement.delta > 0 && statement.delta < 1;
   for (std::size_t i = 0; i < events.size(); ++i) {
+    // One event alone is what was accounted for already.
     const std::string alone =
-        has_delta ? upper_bound_text(account_epsilon(statement.accountant, events.subspan(i, 1),
-                                                     statement.delta, statement.adjacency)
-                                         .epsilon)
-                  : "-";
+        has_delta && events.size() == 1 ? upper_bound_text(statement.epsilon)
+        : has_delta ? upper_bound_text(account_epsilon(statement.accountant, events.subspan(i, 1),
+                                                       statement.delta, statement.adjacency)
+                                           .epsilon)
+                    : "-";
     table += fmt::format("  {:>3}  {:<44}  {:>13}\n", i + 1, describe(events[i]), alone);
   }
   return table;

@@ -149,6 +149,25 @@ double narrow(double keeping, double breaking, double width, double target,
   return std::exp(x_keep);
 }
 
+/// A value that keeps the target, nearer to it by the full accountant: a sketch may leave much of
+/// it unspent where single releases decide.
+double spend_the_rest(const Budget& budget, const Unknown& unknown, double value, double breaking) {
+  const double target = budget.target().epsilon;
+  const auto full = [&](double at) { return budget.epsilon(unknown.event(at), false); };
+  for (double spent = full(value); spent > 0 && spent < target * (1 - 3e-5);) {
+    // As if epsilon went with its inverse, or with it: mostly it moves faster, and this breaks.
+    const double bolder = std::max(target / spent, 1.0005);
+    const double other = unknown.keeps_above ? std::max(value / bolder, breaking)
+                                             : std::min(value * bolder, breaking);
+    if (std::fabs(std::log(other / value)) < 1e-9) break;
+    const double there = full(other);
+    if (there > target) return narrow(value, other, 2e-5, target, full);
+    value = other;
+    spent = there;
+  }
+  return value;
+}
+
 /// The value nearest to the breaking side that keeps the target, to seven digits, given values on
 /// either side of the root by the RDP (whose root lies on the keeping side of every other's).
 double solve(const Budget& budget, const Unknown& unknown, double keeping, double breaking) {
@@ -168,16 +187,7 @@ double solve(const Budget& budget, const Unknown& unknown, double keeping, doubl
     value = narrow(value, other, 1e-4, target, sketch);
   }
   // From here on the full accountant: spend what the sketch left, then the conservative end.
-  const double full = by_rdp ? target : budget.epsilon(unknown.event(value), false);
-  if (full > 0 && full < target * (1 - 3e-5)) {
-    const double nearby = unknown.keeps_above ? value / 1.001 : value * 1.001;
-    const double slope = std::log(budget.epsilon(unknown.event(nearby), true) /
-                                  budget.epsilon(unknown.event(value), true)) /
-                         std::log(nearby / value);
-    const double bolder = value * std::pow(target / full, 0.95 / slope);
-    const bool sane = std::isfinite(bolder) && std::fabs(std::log(bolder / value)) < 0.1;
-    if (sane && budget.keeps(unknown.event(rounded(bolder, unknown.keeps_above)))) value = bolder;
-  }
+  if (!by_rdp) value = spend_the_rest(budget, unknown, value, breaking);
   double step = by_rdp ? kRelativeWidth : 1e-6;
   value = rounded(value, unknown.keeps_above);
   while (!budget.keeps(unknown.event(value))) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "mixture_density.h"
 #include "sfumato/privacy/gaussian_mechanism.h"
@@ -25,8 +26,8 @@ class PrivacyLoss {
     const auto [p_low, p_high] = std::ranges::minmax(pair.first.centres);
     const auto [q_low, q_high] = std::ranges::minmax(pair.second.centres);
     sign_ = p_high - q_low >= q_high - p_low ? 1 : -1;
-    low_ = std::min(sign_ * p_low, sign_ * p_high);
-    high_ = std::max(sign_ * p_low, sign_ * p_high);
+    p_mixture_ = pair.first;
+    terms_ = static_cast<double>(pair.first.centres.size() + pair.second.centres.size());
   }
 
   struct At {
@@ -44,13 +45,47 @@ class PrivacyLoss {
     const double x = sign_ * t;
     return sign_ * ((p_.trivial() ? 0 : p_.slope(x)) - (q_.trivial() ? 0 : q_.slope(x)));
   }
-  /// Where P has all its mass but the normal tails beyond `sigmas`.
-  double low(double sigmas) const { return low_ - sigmas * sigma_; }
-  double high(double sigmas) const { return high_ + sigmas * sigma_; }
+  /// At least the slope anywhere between two outputs: each density's own is monotone, being the
+  /// mean of its centres as the output tells them.
+  double steepest(double from, double to) const {
+    const auto larger = [&](const MixtureDensity& density, double sign) {
+      if (density.trivial()) return 0.0;
+      return std::max(sign * density.slope(sign_ * from), sign * density.slope(sign_ * to));
+    };
+    return larger(p_, sign_) + larger(q_, -sign_);
+  }
+  /// P mass above t, or below it.
+  double tail(double t, bool above) const {
+    double mass = 0;
+    for (std::size_t j = 0; j < p_mixture_.centres.size(); ++j) {
+      const double sigmas = (t - sign_ * p_mixture_.centres[j]) / sigma_;
+      mass += std::exp(p_mixture_.ln_weights[j]) * normal_cdf(above ? -sigmas : sigmas);
+    }
+    return mass;
+  }
+  /// A t beyond which P has at most `mass`, and not much less.
+  double tail_begin(double mass, bool above) const {
+    const double side = above ? 1 : -1;
+    double inside = -std::numeric_limits<double>::infinity();
+    for (const double centre : p_mixture_.centres) inside = std::max(inside, side * sign_ * centre);
+    double outside = inside + sigma_ * (2 + std::sqrt(-2 * std::log(mass)));
+    while (inside > outside - 100 * sigma_ && tail(side * inside, above) < mass) inside -= sigma_;
+    for (int i = 0; i < 40; ++i) {
+      const double middle = 0.5 * (inside + outside);
+      (tail(side * middle, above) <= mass ? outside : inside) = middle;
+    }
+    return side * outside;
+  }
+  double sigma() const { return sigma_; }
+  /// Exponentials that an evaluation takes.
+  double terms() const { return terms_; }
 
-  /// The t with this loss inside [low, high], whose losses lie on either side of it.
-  double inverse(double loss, double low, double high, double guess) const {
-    double t = std::clamp(guess, low, high);
+  /// The t in [low, high] with this loss, or the end that is nearer to it.
+  double inverse(double loss, double low, double high) const {
+    const double at_low = at(low).loss, at_high = at(high).loss;
+    if (!(loss > at_low)) return low;
+    if (!(loss < at_high)) return high;
+    double t = low + (high - low) * (loss - at_low) / (at_high - at_low);
     for (int i = 0; i < 200; ++i) {
       const double miss = at(t).loss - loss;
       if (miss == 0) return t;
@@ -68,109 +103,149 @@ class PrivacyLoss {
  private:
   MixtureDensity p_, q_;
   double sigma_;
-  double sign_ = 1;
-  double low_ = 0, high_ = 0;
+  double sign_ = 1, terms_ = 0;
+  GaussianMixture p_mixture_;
 };
 
-/// Adds the outcomes t in [from, to], whose losses lie in [floor, floor + width], to a cell.
-void integrate(const PrivacyLoss& loss, double sigma, double weight, double from, double to,
-               double floor, double width, LossCell& cell) {
-  if (!(to > from)) return;
-  // Densities vary on the scale of sigma, losses on that of sigma^2: relative error below 1e-12.
-  const double piece_length = std::min(sigma / 16, sigma * sigma / 2);
-  const auto pieces = static_cast<int>(std::ceil((to - from) / piece_length));
+/// Adds the outcomes t in [from, to], whose losses lie in the cell, to it; returns how many
+/// evaluations it took.
+double integrate(const PrivacyLoss& loss, double weight, double from, double to, LossCell& cell) {
+  if (!(to > from)) return 0;
+  // Densities vary on the scale of sigma, and pieces in which the loss grows by half a nat keep the
+  // relative error below 1e-12.
+  const double sigma = loss.sigma(), width = cell.width();
+  const double pieces = std::ceil((to - from) * std::max(16 / sigma, 2 * loss.steepest(from, to)));
   const double half = 0.5 * (to - from) / pieces;
   const double ln_constant = std::log(weight * half / sigma) - 0.5 * std::log(2 * std::acos(-1.0));
-  for (int piece = 0; piece < pieces; ++piece) {
+  for (double piece = 0; piece < pieces; ++piece) {
     const double middle = from + (2 * piece + 1) * half;
     for (int i = 0; i < 4; ++i) {
       const PrivacyLoss::At here = loss.at(middle + half * kNodes[i]);
       const double mass = kWeights[i] * std::exp(here.ln_p + ln_constant);
-      const double above = std::clamp(here.loss - floor, 0.0, width);
+      const double above = std::clamp(here.loss - cell.low, 0.0, width);
       cell.mass += mass;
       cell.excess += mass * -std::expm1(-above);
       cell.lack += mass * std::expm1(width - above);
     }
   }
+  return 4 * pieces;
 }
 
-void add_pair(const WeightedPair& part, double tail_sigmas, LossCells& result) {
-  const PrivacyLoss loss(part.pair, part.sigma);
-  const double start = loss.low(tail_sigmas), end = loss.high(tail_sigmas);
-  const double h = result.width;
-  const double highest = loss.at(end).loss;
-  auto k = static_cast<std::int64_t>(std::floor(loss.at(start).loss / h));
-  double from = start;
-  double step = 0;
-  while (from < end) {
-    const double ceiling = static_cast<double>(k + 1) * h;
-    double to = end;
-    if (ceiling < highest) {
-      const double slope = loss.slope(from);
-      const double guess = step > 0 ? from + step : (slope > 0 ? from + h / slope : end);
-      to = loss.inverse(ceiling, from, end, guess);
-    }
-    integrate(loss, part.sigma, part.weight, from, to, static_cast<double>(k) * h, h,
-              result.cells[static_cast<std::size_t>(k - result.first)]);
-    step = to - from;
-    from = to;
-    if (ceiling >= highest) break;
-    ++k;
-  }
-  result.tail_above += part.weight * normal_cdf(-tail_sigmas);
-  result.tail_below += part.weight * normal_cdf(-tail_sigmas);
-}
+// A mesh begins with some so many cells, of at most so many nats each.
+constexpr double kFirstCells = 16, kWidestCell = 8;
+constexpr double kMostFirstCells = 1 << 17;
 
 }  // namespace
 
-LossRange loss_range(std::span<const WeightedPair> mechanism, double tail_sigmas) {
-  LossRange range{std::numeric_limits<double>::infinity(),
-                  -std::numeric_limits<double>::infinity()};
-  for (const WeightedPair& part : mechanism) {
-    const PrivacyLoss loss(part.pair, part.sigma);
-    range.low = std::min(range.low, loss.at(loss.low(tail_sigmas)).loss);
-    range.high = std::max(range.high, loss.at(loss.high(tail_sigmas)).loss);
+double LossCell::merged_above() const { return -std::log1p(-std::min(excess / mass, 1.0)); }
+
+/// A pair of a mechanism, with its weight.
+class LossMesh::Part {
+ public:
+  explicit Part(const WeightedPair& pair) : loss(pair.pair, pair.sigma), weight(pair.weight) {}
+  PrivacyLoss loss;
+  double weight;
+};
+
+std::optional<LossMesh> LossMesh::of(std::span<const WeightedPair> mechanism, double tail_mass,
+                                     double max_work) {
+  LossMesh mesh;
+  double low = std::numeric_limits<double>::infinity(), high = -low, work = 0;
+  Edges ends{};
+  for (const WeightedPair& pair : mechanism) {
+    const auto part = std::make_shared<const Part>(pair);
+    const PrivacyLoss& loss = part->loss;
+    std::array<double, 2>& end = ends.at(mesh.parts_.size());
+    end = {loss.tail_begin(tail_mass, false), loss.tail_begin(tail_mass, true)};
+    low = std::min(low, loss.at(end[0]).loss);
+    high = std::max(high, loss.at(end[1]).loss);
+    work += loss.terms() * 4 * (end[1] - end[0]) *
+            std::max(16 / pair.sigma, 2 * loss.steepest(end[0], end[1]));
+    mesh.cells_.tail_above += pair.weight * loss.tail(end[1], true);
+    mesh.cells_.tail_below += pair.weight * loss.tail(end[0], false);
+    mesh.parts_.push_back(part);
   }
-  return range;
+  if (!(work <= max_work) || !(high - low <= kMostFirstCells * kWidestCell)) return {};
+  mesh.edges_.push_back(ends);
+  mesh.cut(low, high);
+  return mesh;
 }
 
-LossCells cut_into_cells(std::span<const WeightedPair> mechanism, double width,
-                         double tail_sigmas) {
-  const LossRange range = loss_range(mechanism, tail_sigmas);
-  LossCells result;
-  result.width = width;
-  result.first = static_cast<std::int64_t>(std::floor(range.low / width));
-  const auto last = static_cast<std::int64_t>(std::floor(range.high / width));
+std::optional<LossMesh> LossMesh::of(const ApproximateRelease& mechanism) {
+  LossMesh mesh;
+  if (!(2 * mechanism.epsilon <= kMostFirstCells * kWidestCell)) return {};
+  mesh.cells_.at_infinity = mechanism.delta;
+  if (mechanism.epsilon == 0) {
+    mesh.atoms_ = {{0, 1 - mechanism.delta}};
+  } else {
+    for (const double loss : {-mechanism.epsilon, mechanism.epsilon})
+      mesh.atoms_.push_back({loss, (1 - mechanism.delta) / (1 + std::exp(-loss))});
+  }
+  mesh.edges_.emplace_back();
+  mesh.cut(-mechanism.epsilon, mechanism.epsilon);
+  return mesh;
+}
+
+/// The first cells, of a power of two; edges_ holds the ends of all outcomes.
+void LossMesh::cut(double low, double high) {
+  // Not so narrow that a double does not tell neighbouring borders apart.
+  const double least = std::max(0x1p-60, 0x1p-40 * std::max(std::fabs(low), std::fabs(high)));
+  const double about = std::clamp((high - low) / kFirstCells, least, kWidestCell);
+  const double width = std::ldexp(1.0, std::ilogb(about));
   // One more at each end, where the floor of a quotient may differ by rounding.
-  --result.first;
-  result.cells.resize(static_cast<std::size_t>(last - result.first + 3));
-  for (const WeightedPair& part : mechanism) add_pair(part, tail_sigmas, result);
-  return result;
+  const double first = std::floor(low / width) - 1, last = std::floor(high / width) + 1;
+  const Edges all = edges_.front();
+  Edges edges = all;
+  edges_.clear();
+  for (double k = first; k <= last; ++k) {
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+      edges[i][1] =
+          k == last ? all[i][1] : parts_[i]->loss.inverse((k + 1) * width, edges[i][0], all[i][1]);
+    }
+    cells_.cells.push_back(filled(k * width, (k + 1) * width, edges));
+    edges_.push_back(edges);
+    for (std::size_t i = 0; i < parts_.size(); ++i) edges[i][0] = edges[i][1];
+  }
 }
 
-LossCells cut_into_cells(const ApproximateRelease& mechanism, double width) {
-  LossCells result;
-  result.width = width;
-  const auto top = static_cast<std::int64_t>(std::floor(mechanism.epsilon / width));
-  result.first = -top - 2;
-  result.cells.resize(static_cast<std::size_t>(2 * top + 5));
-  for (const double loss : {-mechanism.epsilon, mechanism.epsilon}) {
-    const double mass = (1 - mechanism.delta) / (1 + std::exp(-loss));
-    const auto k = static_cast<std::int64_t>(std::floor(loss / width));
-    const double above = std::clamp(loss - static_cast<double>(k) * width, 0.0, width);
-    LossCell& cell = result.cells[static_cast<std::size_t>(k - result.first)];
-    cell.mass += mass;
-    cell.excess += mass * -std::expm1(-above);
-    cell.lack += mass * std::expm1(width - above);
-    if (mechanism.epsilon == 0) {  // one outcome of loss 0
-      cell.mass = 1 - mechanism.delta;
-      cell.excess = 0;
-      cell.lack = cell.mass * std::expm1(width);
-      break;
-    }
+LossCell LossMesh::filled(double low, double high, const Edges& edges) {
+  LossCell cell{.low = low, .high = high};
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    const Part& part = *parts_[i];
+    work_ += part.loss.terms() * integrate(part.loss, part.weight, edges[i][0], edges[i][1], cell);
   }
-  result.at_infinity = mechanism.delta;
-  return result;
+  for (const Atom& atom : atoms_) {
+    if (!(atom.loss >= low && atom.loss < high)) continue;
+    cell.mass += atom.mass;
+    cell.excess += atom.mass * -std::expm1(low - atom.loss);
+    cell.lack += atom.mass * std::expm1(high - atom.loss);
+  }
+  return cell;
+}
+
+void LossMesh::halve(std::span<const char> marks) {
+  std::vector<LossCell> cells;
+  std::vector<Edges> edges;
+  cells.reserve(2 * cells_.cells.size());
+  edges.reserve(2 * cells_.cells.size());
+  for (std::size_t j = 0; j < cells_.cells.size(); ++j) {
+    const LossCell& cell = cells_.cells[j];
+    if (!marks[j]) {
+      cells.push_back(cell);
+      edges.push_back(edges_[j]);
+      continue;
+    }
+    const double middle = cell.low + 0.5 * cell.width();
+    Edges below = edges_[j], above = edges_[j];
+    for (std::size_t i = 0; i < parts_.size(); ++i)
+      below[i][1] = above[i][0] = parts_[i]->loss.inverse(middle, below[i][0], above[i][1]);
+    cells.push_back(filled(cell.low, middle, below));
+    cells.push_back(filled(middle, cell.high, above));
+    edges.push_back(below);
+    edges.push_back(above);
+  }
+  cells_.cells = std::move(cells);
+  edges_ = std::move(edges);
 }
 
 }  // namespace sfumato

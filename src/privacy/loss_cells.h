@@ -1,5 +1,8 @@
 #pragma once
+#include <array>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -8,34 +11,65 @@
 
 namespace sfumato {
 
-/// The outcomes whose privacy loss ln(P/Q) lies in [k h, (k+1) h).
+/// The outcomes whose privacy loss ln(P/Q) lies in [low, high).
 struct LossCell {
-  double mass = 0;    ///< P(cell)
-  double excess = 0;  ///< P - e^(k h) Q, >= 0
-  double lack = 0;    ///< e^((k+1) h) Q - P, >= 0
+  double low = 0, high = 0;  ///< nats
+  double mass = 0;           ///< P(cell)
+  double excess = 0;         ///< P - e^low Q, >= 0
+  double lack = 0;           ///< e^high Q - P, >= 0
+
+  double width() const { return high - low; }
+  /// The loss of the cell merged into one outcome, above `low`.
+  double merged_above() const;
 };
 
-/// One release of one direction of a mechanism, cut into cells of equal width in privacy loss.
+/// One release of one direction of a mechanism, cut into adjacent cells by privacy loss.
 struct LossCells {
-  double width = 0;        ///< h, nats
-  std::int64_t first = 0;  ///< k of cells[0]
   std::vector<LossCell> cells;
   double tail_above = 0;   ///< P mass of outcomes with a loss above all cells
   double tail_below = 0;   ///< and below all of them
   double at_infinity = 0;  ///< P mass where Q has none
 };
 
-/// Outcomes outside `tail_sigmas` standard deviations of every centre count as tails.
-LossCells cut_into_cells(std::span<const WeightedPair> mechanism, double width, double tail_sigmas);
+/// Cells that can be halved one by one, so that they are narrow only where it matters. All borders
+/// are multiples of a power of two, the width of the narrowest cell, and so share a lattice with
+/// every other mesh.
+class LossMesh {
+ public:
+  /// The outcomes with the highest and with the lowest losses count as tails, at most `tail_mass`
+  /// of P each. nullopt where that takes more than `max_work` evaluations of the densities' terms.
+  static std::optional<LossMesh> of(std::span<const WeightedPair> mechanism, double tail_mass,
+                                    double max_work);
+  /// The pair that is worst among all (epsilon, delta)-DP mechanisms: delta at infinite loss, the
+  /// rest randomised response (Kairouz, Oh, Viswanath 2015, theorem 3.4). nullopt for an epsilon
+  /// in the thousands.
+  static std::optional<LossMesh> of(const ApproximateRelease& mechanism);
 
-/// The pair that is worst among all (epsilon, delta)-DP mechanisms: delta at infinite loss, the
-/// rest randomised response (Kairouz, Oh, Viswanath 2015, theorem 3.4).
-LossCells cut_into_cells(const ApproximateRelease& mechanism, double width);
+  const LossCells& cells() const { return cells_; }
+  /// Halves the cells with a mark; one mark for each cell.
+  void halve(std::span<const char> marks);
+  /// Evaluations so far.
+  double work() const { return work_; }
+  /// From the lowest loss to the highest.
+  double length() const { return cells_.cells.back().high - cells_.cells.front().low; }
 
-/// Loss of the outcome farthest in the tail, to size a grid: {lowest, highest}.
-struct LossRange {
-  double low, high;
+ private:
+  class Part;
+  struct Atom {
+    double loss, mass;
+  };
+  /// Where in the outcomes of each part a cell begins and ends.
+  using Edges = std::array<std::array<double, 2>, 2>;
+
+  LossMesh() = default;
+  void cut(double low, double high);
+  LossCell filled(double low, double high, const Edges& edges);
+
+  LossCells cells_;
+  std::vector<Edges> edges_;  ///< of each cell
+  std::vector<std::shared_ptr<const Part>> parts_;
+  std::vector<Atom> atoms_;
+  double work_ = 0;
 };
-LossRange loss_range(std::span<const WeightedPair> mechanism, double tail_sigmas);
 
 }  // namespace sfumato

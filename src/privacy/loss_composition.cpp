@@ -23,44 +23,37 @@ constexpr double kMassError = 1e-12;
 struct Tilted {
   std::vector<double> p;
   double ln_norm = 0, mean = 0, variance = 0;
-  double loss_at_0 = 0;
 };
 
 Tilted tilt_masses(const LossMasses& release, double tilt) {
   Tilted result;
-  result.loss_at_0 = static_cast<double>(release.first) * release.width;
   result.p.resize(release.mass.size());
   double peak = -kInfinity;
   for (std::size_t i = 0; i < release.mass.size(); ++i) {
-    result.p[i] = release.mass[i] > 0
-                      ? std::log(release.mass[i]) + tilt * static_cast<double>(i) * release.width
-                      : -kInfinity;
+    result.p[i] =
+        release.mass[i] > 0 ? std::log(release.mass[i]) + tilt * release.loss[i] : -kInfinity;
     peak = std::max(peak, result.p[i]);
   }
   double sum = 0;
   for (double& p : result.p) sum += p = std::exp(p - peak);
-  result.ln_norm = peak + std::log(sum) + tilt * result.loss_at_0;
-  double mean = 0;
+  result.ln_norm = peak + std::log(sum);
   for (std::size_t i = 0; i < result.p.size(); ++i) {
     result.p[i] /= sum;
-    mean += result.p[i] * static_cast<double>(i);
+    result.mean += result.p[i] * release.loss[i];
   }
   for (std::size_t i = 0; i < result.p.size(); ++i) {
-    const double off = static_cast<double>(i) - mean;
-    result.variance += result.p[i] * off * off * release.width * release.width;
+    const double off = release.loss[i] - result.mean;
+    result.variance += result.p[i] * off * off;
   }
-  result.mean = result.loss_at_0 + mean * release.width;
   return result;
 }
 
 /// ln E[e^(t (loss - mean))] of one tilted release.
-double ln_moment(const Tilted& release, double width, double t) {
-  const double start = release.loss_at_0 - release.mean;
+double ln_moment(const Tilted& tilted, const LossMasses& release, double t) {
   double sum = 0;
-  for (std::size_t i = 0; i < release.p.size(); ++i)
-    if (release.p[i] > 0)
-      sum += release.p[i] * std::exp(t * (start + static_cast<double>(i) * width));
-  return std::log(sum);
+  for (std::size_t i = 0; i < tilted.p.size(); ++i)
+    if (tilted.p[i] > 0) sum += tilted.p[i] * std::expm1(t * (release.loss[i] - tilted.mean));
+  return std::log1p(sum);
 }
 
 /// Chernoff: how far from its mean the total can be on one side, up to a probability of kBeyond.
@@ -71,7 +64,7 @@ double reach(std::span<const Tilted> tilted, std::span<const LossMasses> release
   for (double t = 2 * start; t > start / 100; t /= 2) {
     double bound = -std::log(kBeyond);
     for (std::size_t i = 0; i < tilted.size(); ++i)
-      bound += releases[i].count * ln_moment(tilted[i], releases[i].width, side * t);
+      bound += releases[i].count * ln_moment(tilted[i], releases[i], side * t);
     bound /= t;
     if (bound < best) {
       best = bound;
@@ -82,120 +75,241 @@ double reach(std::span<const Tilted> tilted, std::span<const LossMasses> release
   return best;
 }
 
-/// bins^count, through logarithms: high powers of what is far below 1 are 0.
+/// (1 + bins)^count, through logarithms: high powers of what is far below 1 are 0.
 void multiply_power(std::vector<Complex>& product, const std::vector<Complex>& bins, double count) {
   for (std::size_t k = 0; k < bins.size(); ++k) {
     if (product[k] == 0.0) continue;
-    const double ln_size = 0.5 * count * std::log(std::norm(bins[k]));
+    const double real = bins[k].real(), imaginary = bins[k].imag();
+    const double ln_size = 0.5 * count * std::log1p(2 * real + std::norm(bins[k]));
     if (ln_size < -80) {
       product[k] = 0;
     } else if (count == 1) {
-      product[k] *= bins[k];
+      product[k] *= 1.0 + bins[k];
     } else {
-      product[k] *= std::polar(std::exp(ln_size),
-                               std::remainder(count * std::arg(bins[k]), 2 * std::acos(-1.0)));
+      const double angle = count * std::atan2(imaginary, 1 + real);
+      product[k] *= std::polar(std::exp(ln_size), std::remainder(angle, 2 * std::acos(-1.0)));
     }
   }
 }
 
-std::vector<double> folded(const Tilted& release, std::int64_t first, std::int64_t points) {
-  std::vector<double> ring(static_cast<std::size_t>(points), 0.0);
-  std::int64_t at = ((first % points) + points) % points;
-  for (const double p : release.p) {
-    ring[static_cast<std::size_t>(at)] += p;
-    if (++at == points) at = 0;
+std::int64_t modulo(std::int64_t value, std::int64_t points) {
+  const std::int64_t rest = value % points;
+  return rest < 0 ? rest + points : rest;
+}
+
+/// count * at (mod points), exactly for counts and places below 2^53.
+std::int64_t shifted(double count, std::int64_t at, std::int64_t points) {
+  const auto whole = static_cast<unsigned __int128>(static_cast<std::uint64_t>(count));
+  return static_cast<std::int64_t>(whole * static_cast<unsigned __int128>(modulo(at, points)) %
+                                   static_cast<unsigned __int128>(points));
+}
+
+/// A release as a change to its most probable loss: where that is, and the probabilities of the
+/// others relative to it on a ring, less the 1 at it. Fourier transforms then err relative to
+/// `changed`, the probability of any other loss, which is small where most releases reveal next to
+/// nothing.
+struct Change {
+  std::vector<double> ring;
+  std::int64_t at = 0;
+  double changed = 0;
+};
+
+Change change_of(const Tilted& tilted, const LossMasses& release, double width,
+                 std::int64_t points) {
+  Change result{std::vector<double>(static_cast<std::size_t>(points), 0.0), 0, 0};
+  const auto most = static_cast<std::size_t>(std::ranges::max_element(tilted.p) - tilted.p.begin());
+  result.at = std::llround(release.loss[most] / width);
+  for (std::size_t i = 0; i < tilted.p.size(); ++i) {
+    if (i == most) continue;
+    const std::int64_t at = modulo(std::llround(release.loss[i] / width) - result.at, points);
+    result.ring[static_cast<std::size_t>(at)] += tilted.p[i];
+    result.changed += tilted.p[i];
   }
-  return ring;
+  result.ring[0] -= result.changed;
+  return result;
 }
 
 }  // namespace
 
 LossMasses pessimistic(const LossCells& cells, double count) {
-  LossMasses result{cells.width, cells.first, std::vector<double>(cells.cells.size() + 1, 0.0),
-                    cells.at_infinity + cells.tail_above, count};
-  const double up = -1 / std::expm1(-cells.width), down = 1 / std::expm1(cells.width);
-  for (std::size_t i = 0; i < cells.cells.size(); ++i) {
-    result.mass[i] += cells.cells[i].lack * down;
-    result.mass[i + 1] += cells.cells[i].excess * up;
+  LossMasses result{{}, {}, cells.at_infinity + cells.tail_above, count, 0};
+  for (const LossCell& cell : cells.cells) {
+    if (result.loss.empty()) {
+      result.loss.push_back(cell.low);
+      result.mass.push_back(0);
+    }
+    result.loss.push_back(cell.high);
+    result.mass.back() += cell.lack / std::expm1(cell.width());
+    result.mass.push_back(cell.excess / -std::expm1(-cell.width()));
   }
   const auto lowest = std::ranges::find_if(result.mass, [](double mass) { return mass > 0; });
   if (lowest != result.mass.end()) *lowest += cells.tail_below;
   return result;
 }
 
-LossMasses optimistic(const LossCells& cells, double count) {
-  const auto n = static_cast<std::int64_t>(cells.cells.size());
-  LossMasses result{cells.width, cells.first, std::vector<double>(static_cast<std::size_t>(n), 0.0),
-                    cells.at_infinity, count};
-  const auto cell = [&](std::int64_t j) { return cells.cells[static_cast<std::size_t>(j)]; };
-  // Grid point k (the lower border of cell k) takes what is left of a cell below it and from the
-  // cells above it just as much as brings P/Q to e^(k h). `share` of cell j is left.
-  std::int64_t j = 0;
-  double share = 1;
-  while (j + 1 < n) {
-    const std::int64_t k = j + 1;
-    double mass = share * cell(j).mass;
-    double lack = share * cell(j).lack;
-    share = 0;
-    for (j = k; j < n; ++j) {
-      const LossCell& next = cell(j);
-      const double steps = static_cast<double>(j - k) * cells.width;
-      // P - e^(k h) Q of the cell, Q from its excess over the cell's own border.
-      const double excess = next.excess - (next.mass - next.excess) * std::expm1(-steps);
-      if (excess >= lack && excess > 0) {
-        const double used = lack / excess;
-        mass += used * next.mass;
-        lack = 0;
-        share = 1 - used;
-        break;
-      }
-      mass += next.mass;
-      lack -= excess;
-    }
-    // With nothing left above, P is cut down to the grid point below.
-    if (lack == 0) {
-      result.mass[static_cast<std::size_t>(k)] += mass;
+namespace {
+
+/// A cell merged into one outcome.
+struct Merged {
+  double mass, loss;
+};
+
+/// Each cell merged by itself, but into one where most releases lie: those within `width` of it.
+struct MergedCells {
+  std::vector<Merged> below, above;  ///< from the outermost to the middle
+  Merged middle{0, 0};
+};
+
+MergedCells merge(const LossCells& cells, double width) {
+  std::vector<Merged> outcomes;
+  for (const LossCell& cell : cells.cells)
+    if (cell.mass > 0)
+      outcomes.push_back({cell.mass, cell.low + std::min(cell.merged_above(), cell.width())});
+  MergedCells result;
+  if (outcomes.empty()) return result;
+  const auto heaviest = std::ranges::max_element(outcomes, {}, &Merged::mass);
+  auto first = heaviest, last = heaviest + 1;  // of what joins the middle
+  result.middle = *heaviest;
+  const auto join = [&](const Merged& one) {
+    // e^-loss is Q/P, and a mean of them.
+    const double mass = result.middle.mass + one.mass;
+    const double change = one.mass * std::expm1(result.middle.loss - one.loss);
+    result.middle = {mass, result.middle.loss - std::log1p(change / mass)};
+  };
+  // What joins moves the middle a little, and so another may come near enough.
+  while (true) {
+    if (first != outcomes.begin() && result.middle.loss - (first - 1)->loss < width) {
+      join(*--first);
+    } else if (last != outcomes.end() && last->loss - result.middle.loss < width) {
+      join(*last++);
     } else {
-      result.mass[static_cast<std::size_t>(k - 1)] += (mass + lack) * std::exp(-cells.width);
+      break;
     }
   }
+  result.below.assign(outcomes.begin(), first);
+  result.above.assign(last, outcomes.end());
+  std::ranges::reverse(result.above);
   return result;
 }
 
-std::optional<ComposedLoss> ComposedLoss::compose(std::span<const LossMasses> releases, double tilt,
+/// Outcomes on one side of the middle one, moved to lattice points: each to the next point towards
+/// the middle, with just as much of what lies nearer to the middle as brings P/Q to e^point. That
+/// mostly has much more mass, so that little of it is needed. `side`: 1 below the middle, -1 above.
+std::vector<Merged> on_lattice(std::vector<Merged> outcomes, int side, Merged& middle,
+                               double width) {
+  std::vector<Merged> result;
+  const double offset = middle.loss;
+  outcomes.push_back(middle);
+  for (std::size_t j = 0; j + 1 < outcomes.size();) {
+    const double steps = (outcomes[j].loss - offset) / width;
+    const double point = (side > 0 ? std::ceil(steps) : std::floor(steps)) * width;
+    const auto missing = [&](const Merged& one) {
+      return side * one.mass * std::expm1(point - (one.loss - offset));
+    };
+    double mass = outcomes[j].mass, need = missing(outcomes[j]);
+    for (++j; need > 0 && j < outcomes.size(); ++j) {
+      Merged& next = outcomes[j];
+      const double gives = -missing(next);
+      const double taken = gives > need ? need / gives * next.mass : next.mass;
+      mass += taken;
+      next.mass -= taken;
+      need = gives > need ? 0 : need - gives;
+      if (need <= 0) break;
+    }
+    // Where all that does not suffice, P is cut down to what this point, or the one below, allows.
+    if (need > 0 && side > 0) {
+      result.push_back({(mass + need) * std::exp(-width), point - width});
+    } else {
+      result.push_back({mass - std::max(0.0, need), point});
+    }
+  }
+  middle.mass = outcomes.back().mass;
+  return result;
+}
+
+}  // namespace
+
+LossMasses optimistic(const LossCells& cells, double count, double width) {
+  LossMasses result{{}, {}, cells.at_infinity, count, 0};
+  MergedCells merged = merge(cells, width);
+  result.offset = merged.middle.loss;
+  const auto add = [&](const Merged& outcome) {
+    result.loss.push_back(outcome.loss);
+    result.mass.push_back(outcome.mass);
+  };
+  for (const Merged& outcome : on_lattice(std::move(merged.below), 1, merged.middle, width))
+    add(outcome);
+  const std::vector<Merged> above = on_lattice(std::move(merged.above), -1, merged.middle, width);
+  add({merged.middle.mass, 0});
+  std::ranges::for_each(above.rbegin(), above.rend(), add);
+  return result;
+}
+
+namespace {
+
+/// Where the tilted total loss lies, up to kBeyond on each side.
+struct Window {
+  std::vector<Tilted> tilted;
+  double ln_scale = 0, low = 0, high = 0;
+};
+
+Window window_of(std::span<const LossMasses> releases, double tilt, double width) {
+  Window window;
+  double mean = 0, variance = 0;
+  for (const LossMasses& release : releases) {
+    const Tilted& one = window.tilted.emplace_back(tilt_masses(release, tilt));
+    window.ln_scale += release.count * one.ln_norm;
+    mean += release.count * one.mean;
+    variance += release.count * one.variance;
+    window.low += release.count * release.loss.front();
+    window.high += release.count * release.loss.back();
+  }
+  const double deviation = std::max({std::sqrt(variance), width, 1e-12});
+  window.low = std::max(window.low, mean - reach(window.tilted, releases, deviation, -1));
+  window.high = std::min(window.high, mean + reach(window.tilted, releases, deviation, +1));
+  return window;
+}
+
+}  // namespace
+
+double window_length(std::span<const LossMasses> releases, double tilt) {
+  const Window window = window_of(releases, tilt, 0);
+  return window.high - window.low;
+}
+
+std::optional<ComposedLoss> ComposedLoss::compose(std::span<const LossMasses> releases,
+                                                  double width, double tilt,
                                                   std::int64_t max_points, bool pessimistic) {
   ComposedLoss result;
   result.pessimistic_ = pessimistic;
   result.tilt_ = tilt;
-  std::vector<Tilted> tilted;
-  double mean = 0, variance = 0, low = 0, high = 0, ln_finite = 0, releases_in_all = 0;
+  result.width_ = width;
+  const Window window = window_of(releases, tilt, width);
+  const std::vector<Tilted>& tilted = window.tilted;
+  double ln_finite = 0, releases_in_all = 0, offset = 0;
   for (const LossMasses& release : releases) {
-    const Tilted& one = tilted.emplace_back(tilt_masses(release, tilt));
-    result.width_ = release.width;
-    result.ln_scale_ += release.count * one.ln_norm;
-    mean += release.count * one.mean;
-    variance += release.count * one.variance;
-    low += release.count * one.loss_at_0;
-    high += release.count * (one.loss_at_0 + static_cast<double>(one.p.size() - 1) * release.width);
+    offset += release.count * release.offset;
     ln_finite += release.count * std::log1p(-release.at_infinity);
     releases_in_all += release.count;
   }
+  result.ln_scale_ = window.ln_scale + tilt * offset;
   const double h = result.width_;
-  const double deviation = std::max(std::sqrt(variance), h);
-  low = std::max(low, mean - reach(tilted, releases, deviation, -1));
-  high = std::min(high, mean + reach(tilted, releases, deviation, +1));
-  const double start = std::floor(low / h);
-  const double length = std::ceil(high / h) + 2 - start;
+  const double start = std::floor(window.low / h);
+  const double length = std::ceil(window.high / h) + 2 - start;
   if (!(length < static_cast<double>(max_points)) || !(std::fabs(start) < 0x1p52)) return {};
   const std::int64_t points = fast_fft_length(std::max<std::int64_t>(16, std::int64_t(length)));
 
   std::vector<Complex> product(static_cast<std::size_t>(points / 2 + 1), 1.0);
-  for (std::size_t i = 0; i < releases.size(); ++i)
-    multiply_power(product, real_fft(folded(tilted[i], releases[i].first, points)),
-                   releases[i].count);
+  std::int64_t shift = 0;
+  double factors = 2;  // of a bin, each of which errs
+  for (std::size_t i = 0; i < releases.size(); ++i) {
+    const Change change = change_of(tilted[i], releases[i], h, points);
+    multiply_power(product, real_fft(change.ring), releases[i].count);
+    shift = (shift + shifted(releases[i].count, change.at, points)) % points;
+    factors += 2 + 2 * releases[i].count * std::min(1.0, change.changed);
+  }
   const std::vector<double> ring = inverse_real_fft(std::move(product));
-  const auto first = static_cast<std::int64_t>(start);
-  std::int64_t at = ((first % points) + points) % points;
+  std::int64_t at = modulo(static_cast<std::int64_t>(start) - shift, points);
   result.tilted_.resize(ring.size());
   double squares = 0;
   for (double& value : result.tilted_) {
@@ -203,11 +317,11 @@ std::optional<ComposedLoss> ComposedLoss::compose(std::span<const LossMasses> re
     squares += value * value;
     if (++at == points) at = 0;
   }
-  result.lowest_ = start * h;
+  result.lowest_ = start * h + offset;
   result.at_infinity_ = -std::expm1(ln_finite);
   result.beyond_ = kBeyond;
   // A transform's some 4 log2 n roundings of a bin count again in each factor of its power.
-  const double roundings = 4 * std::log2(static_cast<double>(points)) * (2 + releases_in_all);
+  const double roundings = 4 * std::log2(static_cast<double>(points)) * factors;
   result.l2_error_ = roundings * kRounding * std::sqrt(squares);
   const double slack = releases_in_all * kMassError + kMassError;
   result.ln_scale_ += pessimistic ? slack : -slack;
@@ -262,12 +376,13 @@ double ComposedLoss::epsilon(double target) const {
   if (!std::isfinite(epsilon)) return epsilon;
   if (!pessimistic_) {
     // The uncertainty grows as epsilon falls: twice, and with room to spare.
-    for (int round = 0; round < 2; ++round)
+    for (int round = 0; round < 6; ++round)
       epsilon = std::max(0.0, solve(target + 2 * uncertainty(epsilon)));
     return delta(epsilon) >= target ? epsilon : 0;
   }
   const double margin = uncertainty(epsilon);
-  if (margin < 1e-3 * target) return std::max(epsilon, solve(target - margin));
+  // It falls as epsilon grows.
+  if (margin < 0.1 * target) return std::max(epsilon, solve(target - margin));
   // Near the bottom of the window it may be larger than the target, and still fall off quickly.
   double low = epsilon, high = lowest_ + static_cast<double>(tilted_.size()) * width_;
   if (!(delta(high) <= target)) return kInfinity;

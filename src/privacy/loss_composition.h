@@ -8,28 +8,34 @@
 
 namespace sfumato {
 
-/// Masses of P at the losses (first + i) h of one release, and how often it is released.
+/// Masses of P at some losses of one release, ascending, and how often it is released.
 struct LossMasses {
-  double width = 0;
-  std::int64_t first = 0;
+  std::vector<double> loss;  ///< less `offset`
   std::vector<double> mass;
   double at_infinity = 0;
   double count = 0;
+  double offset = 0;  ///< the losses lie on a lattice besides this
 };
 
 /// Every cell split on its two borders so that P and Q keep their masses: more revealing.
 LossMasses pessimistic(const LossCells& cells, double count);
-/// Neighbouring cells, or shares of them that a coin chooses, merged into single outcomes whose
-/// loss is a grid point; what the highest one lacks and the tails are dropped: less revealing.
-LossMasses optimistic(const LossCells& cells, double count);
+/// Cells, or shares of neighbouring ones that a coin chooses, merged into single outcomes whose
+/// losses lie `width` apart; the tails are dropped: less revealing.
+LossMasses optimistic(const LossCells& cells, double count, double width);
+
+/// How far the tilted total loss spreads, but for a probability of 1e-14 on each side.
+double window_length(std::span<const LossMasses> releases, double tilt);
 
 /// The composition of many releases: the distribution of the total loss under P.
 class ComposedLoss {
  public:
-  /// By one FFT of the masses tilted by e^(tilt loss). `pessimistic`: what rounding and tails may
-  /// hide counts against us, else for us. nullopt if it would need more than `max_points`.
-  static std::optional<ComposedLoss> compose(std::span<const LossMasses> releases, double tilt,
-                                             std::int64_t max_points, bool pessimistic);
+  /// By one FFT of the masses tilted by e^(tilt loss), all losses, less their offsets, being
+  /// multiples of `width`.
+  /// `pessimistic`: what rounding and tails may hide counts against us, else for us. nullopt if it
+  /// would need more than `max_points`.
+  static std::optional<ComposedLoss> compose(std::span<const LossMasses> releases, double width,
+                                             double tilt, std::int64_t max_points,
+                                             bool pessimistic);
   /// Smallest epsilon >= 0 for delta; infinity where the mass at infinite loss exceeds it.
   double epsilon(double delta) const;
   double delta(double epsilon) const;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "loss_composition.h"
+#include "loss_grid.h"
 #include "sfumato/privacy/gaussian_mechanism.h"
 #include "sfumato/privacy/rdp.h"
 
@@ -71,182 +72,138 @@ Composition composition_of(std::span<const PrivacyEvent> events, Adjacency adjac
   return all;
 }
 
-/// What a question about a composition needs besides it: where in the loss it is asked.
-struct Question {
-  double tilt;       ///< Renyi order - 1 at which the RDP answers it best
-  double deviation;  ///< of the tilted total loss
-  double ln_delta;   ///< about what delta is in play
-};
-
-RdpAccountant rdp_of(std::span<const PrivacyEvent> events, Adjacency adjacency) {
-  RdpAccountant rdp(adjacency);
-  for (const PrivacyEvent& event : events) rdp.add(event);
-  return rdp;
-}
-
-/// K(tilt) = tilt RDP(1 + tilt) is ln E_P[e^(tilt loss)]; its second derivative is the variance.
-double tilted_deviation(const RdpAccountant& rdp, double tilt) {
-  const double step = 0.1 * tilt;
-  const auto k = [&](double t) { return t * rdp.rdp(1 + t); };
-  const double second = (k(tilt + step) - 2 * k(tilt) + k(tilt - step)) / (step * step);
-  return second > 0 && std::isfinite(second) ? std::sqrt(second) : 1;
-}
-
-Question question(const RdpAccountant& rdp, double order, double ln_delta) {
-  const double tilt = std::clamp(order - 1, 1e-3, 1e5);
-  return {tilt, tilted_deviation(rdp, tilt), ln_delta};
-}
-
-/// Where outcomes become tails: their mass, over all releases, far below delta.
-double tail_sigmas(const Composition& all, double ln_delta) {
+/// Where the outcomes of one release become tails: over all releases they have this share of delta.
+constexpr double kTailShare = 1e-7;
+double tail_mass(const Composition& all, double delta) {
   double releases = 1;
   for (const Mechanism& mechanism : all.mechanisms) releases += mechanism.count;
-  return std::sqrt(2 * (-ln_delta + std::log(releases) + 36));
+  return std::max(kTailShare * delta / releases, 1e-300);
 }
 
 std::vector<WeightedPair> gaussian_pair(double mu) {
   return {{1.0, {{{0.0}, {mu}}, {{0.0}, {0.0}}}, 1.0}};
 }
 
+// Evaluations of terms of densities that a first cut of one mechanism may take.
+constexpr double kMostCutting = 3e7;
+// A bracket this narrow, relative to the claim, is not worth the finest of three grids.
+constexpr double kNarrowEnough = 1e-3;
+
+/// Answers a question about a composition. `Ask`: ComposedLoss to epsilon or delta. `Settles`:
+/// whether a composed loss certainly answers no more than a number.
+template <typename Ask, typename Settles>
 class Evaluation {
  public:
-  Evaluation(const Composition& all, const Question& asked)
-      : all_(all), asked_(asked), tails_(tail_sigmas(all, asked.ln_delta)) {
-    for (const Mechanism& mechanism : all.mechanisms) {
-      releases_ += mechanism.count;
-      for (const auto& direction : mechanism.directions) {
-        widest_ = std::max(widest_, span(direction));
-        for (const WeightedPair& part : direction)
-          terms_ = std::max(terms_, static_cast<double>(part.pair.first.centres.size() +
-                                                        part.pair.second.centres.size()) /
-                                        4);
-      }
-      if (mechanism.approximate) widest_ = std::max(widest_, 2 * mechanism.approximate->epsilon);
-    }
-    if (all.gaussian_mu_squared > 0)
-      widest_ = std::max(widest_, span(gaussian_pair(std::sqrt(all.gaussian_mu_squared))));
-  }
+  Evaluation(const Composition& all, const LossQuestion& question, double delta,
+             const PldOptions& options, Ask ask, Settles settles)
+      : all_(all),
+        question_(question),
+        options_(options),
+        ask_(std::move(ask)),
+        settles_(std::move(settles)),
+        tails_(tail_mass(all, delta)) {}
 
-  /// A first grid: its window has about `points` points, or more where the upper end would
-  /// otherwise be off by more than `error` (about releases h^2), or where h is coarse for what one
-  /// release loses.
-  double grid(double points, double error) const {
-    const double by_points = std::max(17 * asked_.deviation / points, widest_ / (8 * points));
-    const double by_error = std::sqrt(error / releases_);
-    const double by_loss = 0.25 * asked_.deviation / std::sqrt(releases_);
-    return std::min({by_points, by_error, by_loss});
-  }
-
-  /// Work on the widest release, in cells of a mixture of two: what a grid costs, besides its
-  /// window.
-  double cells(double width) const { return terms_ * widest_ / width; }
-  /// What rounding of the losses themselves, 2^-52 of each, can add up to.
-  double loss_rounding() const { return 4 * 0x1p-52 * releases_ * widest_; }
-
-  /// Answers: the largest of what `ask` says of each direction; nullopt if the grid is too fine.
-  /// `settles(loss, answer)`: whether a direction's answer is certainly no larger.
-  template <typename Ask, typename Settles>
-  std::optional<PldBracket> bracket(double width, const PldOptions& options, const Ask& ask,
-                                    const Settles& settles) const {
-    if (!(cells(width) <= static_cast<double>(options.max_points))) return {};
-    std::optional<PldBracket> result = one_direction(0, width, options, ask);
-    if (!result || options.sketch || all_.directions == 1) return result;
+  /// The larger answer of both directions; nullopt if the noise is so small that cells would take
+  /// too long.
+  std::optional<PldBracket> bracket() {
+    std::optional<PldBracket> result = one_direction(0);
+    if (!result || options_.sketch || all_.directions == 1) return result;
     // The other direction mostly lies far below: a coarse upper end then settles it.
-    PldOptions coarse = options;
-    coarse.sketch = true;
-    const double answer = result->lower;
-    const auto glance = one_direction(1, 8 * width, coarse, [&](const ComposedLoss& loss) {
-      return settles(loss, answer) ? 0.0 : 1.0;
-    });
-    if (glance && glance->upper == 0) return result;
-    const auto other = one_direction(1, width, options, ask);
+    if (settled_by_a_glance(1, result->lower)) return result;
+    const std::optional<PldBracket> other = one_direction(1);
     if (!other) return {};
     result->upper = std::max(result->upper, other->upper);
     result->lower = std::max(result->lower, other->lower);
     return result;
   }
 
+  /// What rounding of the losses themselves, 2^-52 of each, can add up to.
+  double loss_rounding() const { return loss_rounding_; }
+
  private:
-  double span(std::span<const WeightedPair> mechanism) const {
-    const LossRange range = loss_range(mechanism, tails_);
-    const double length = range.high - range.low;
-    return std::isfinite(length) ? length : kInfinity;
-  }
-
-  template <typename Ask>
-  std::optional<PldBracket> one_direction(int direction, double width, const PldOptions& options,
-                                          const Ask& ask) const {
-    std::vector<LossMasses> upper, lower;
-    cut(direction, width, options.sketch, upper, lower);
-    const auto above =
-        ComposedLoss::compose(upper, asked_.tilt, options.max_points, /*pessimistic=*/true);
-    if (!above) return {};
-    PldBracket result{0, ask(*above), width};
-    if (options.sketch) return result;
-    const auto below =
-        ComposedLoss::compose(lower, asked_.tilt, options.max_points, /*pessimistic=*/false);
-    if (below) result.lower = ask(*below);
-    return result;
-  }
-
-  void cut(int direction, double width, bool sketch, std::vector<LossMasses>& upper,
-           std::vector<LossMasses>& lower) const {
-    const auto add = [&](const LossCells& cells, double count) {
-      upper.push_back(pessimistic(cells, count));
-      if (!sketch) lower.push_back(optimistic(cells, count));
+  std::optional<LossGrid> grid(int direction) {
+    std::vector<LossGrid::Kind> kinds;
+    double releases = 1, longest = 0;
+    const auto add = [&](std::optional<LossMesh> mesh, double count) {
+      if (!mesh) return false;
+      longest = std::max(longest, mesh->length());
+      releases += count;
+      kinds.push_back({std::move(*mesh), count});
+      return true;
     };
     for (const Mechanism& mechanism : all_.mechanisms) {
-      if (mechanism.approximate) {
-        add(cut_into_cells(*mechanism.approximate, width), mechanism.count);
-      } else {
-        const auto& pairs = mechanism.directions[static_cast<std::size_t>(direction)];
-        add(cut_into_cells(pairs, width, tails_), mechanism.count);
-      }
+      if (!add(mechanism.approximate
+                   ? LossMesh::of(*mechanism.approximate)
+                   : LossMesh::of(mechanism.directions[static_cast<std::size_t>(direction)], tails_,
+                                  kMostCutting),
+               mechanism.count))
+        return {};
     }
-    if (all_.gaussian_mu_squared > 0)
-      add(cut_into_cells(gaussian_pair(std::sqrt(all_.gaussian_mu_squared)), width, tails_), 1);
+    if (all_.gaussian_mu_squared > 0 &&
+        !add(LossMesh::of(gaussian_pair(std::sqrt(all_.gaussian_mu_squared)), tails_, kMostCutting),
+             1))
+      return {};
+    loss_rounding_ = std::max(loss_rounding_, 4 * 0x1p-52 * releases * longest);
+    return LossGrid(std::move(kinds), question_, options_.tolerance);
+  }
+
+  std::optional<ComposedLoss> composed(const LossGrid& cells, bool pessimistic) const {
+    return ComposedLoss::compose(pessimistic ? cells.pessimistic() : cells.optimistic(),
+                                 cells.width(), cells.tilt(), options_.max_points, pessimistic);
+  }
+
+  bool settled_by_a_glance(int direction, double answer) {
+    std::optional<LossGrid> cells = grid(direction);
+    if (!cells) return false;
+    cells->refine(30, static_cast<double>(options_.points) / 8);
+    const std::optional<ComposedLoss> above = composed(*cells, true);
+    return above && settles_(*above, answer);
+  }
+
+  double allowed(double claim) const {
+    if (!question_.delta) return options_.tolerance * 5 * claim;
+    return options_.tolerance * (std::min(1.0, 5 * claim) + claim / 20);
+  }
+
+  void aim(LossGrid& cells, double answer) const {
+    if (!std::isfinite(answer)) return;
+    cells.aim(question_.delta ? answer : question_.epsilon, question_.delta.value_or(answer));
+  }
+
+  std::optional<PldBracket> one_direction(int direction) {
+    std::optional<LossGrid> cells = grid(direction);
+    if (!cells) return {};
+    double share = options_.sketch ? 1 : 0.02;
+    auto points = static_cast<double>(options_.points);
+    std::optional<PldBracket> best;
+    for (int round = 0; round < 3; ++round) {
+      cells->refine(share, points);
+      const std::optional<ComposedLoss> above = composed(*cells, true);
+      if (!above) break;
+      const double upper = ask_(*above);
+      if (!best) best = PldBracket{0, upper, 0};
+      best->upper = std::min(best->upper, upper);
+      best->grid = cells->width();
+      if (options_.sketch) break;
+      if (const std::optional<ComposedLoss> below = composed(*cells, false))
+        best->lower = std::max(best->lower, ask_(*below));
+      const double gap = best->upper - best->lower, wanted = allowed(best->upper);
+      if (!(gap > wanted) || (round > 0 && gap <= kNarrowEnough * best->upper)) break;
+      if (round == 0) aim(*cells, upper);
+      share *= std::clamp(0.5 * wanted / gap, 1.0 / 64, 1.0);
+      points = std::min(4 * points, static_cast<double>(options_.max_points) / 2);
+    }
+    return best;
   }
 
   const Composition& all_;
-  const Question& asked_;
+  const LossQuestion question_;
+  const PldOptions& options_;
+  Ask ask_;
+  Settles settles_;
   double tails_;
-  double widest_ = 0, terms_ = 1;
-  double releases_ = 1;
+  double loss_rounding_ = 0;
 };
-
-constexpr double kFirstCells = 1 << 19, kAllCells = 1 << 21;
-
-/// Refines the grid until the bracket is narrow: its width falls with the square of the spacing.
-template <typename Ask, typename Settles, typename Tolerance>
-PldBracket refine(const Evaluation& evaluation, const PldOptions& options, const Ask& ask,
-                  const Settles& settles, const Tolerance& tolerance, double start_error) {
-  double width = evaluation.grid(static_cast<double>(options.points), start_error);
-  // No grid costs more than this at first, nor all of them together more than a few times as much.
-  width = std::max(width, evaluation.cells(options.sketch ? kFirstCells / 4 : kFirstCells));
-  double work = 0;
-  std::optional<PldBracket> best;
-  for (int round = 0; round < 6; ++round) {
-    if (best && (work += evaluation.cells(width)) > kAllCells) break;
-    const std::optional<PldBracket> found = evaluation.bracket(width, options, ask, settles);
-    if (!found) {  // too fine: half way back, or coarser than the first grid
-      width = best ? std::sqrt(width * best->grid) : 3 * width;
-      continue;
-    }
-    const double before = best ? best->upper : kInfinity;
-    const double finer = best ? width / best->grid : 1;
-    if (!best) best = found;
-    best->grid = width;
-    best->upper = std::min(best->upper, found->upper);
-    best->lower = std::max(best->lower, found->lower);
-    const double allowed = std::isfinite(best->upper) ? tolerance(*best) : options.tolerance;
-    if (options.sketch || !(best->upper - best->lower > allowed)) break;
-    // The claim has converged, only its lower end has not.
-    if (finer < 0.75 && before - best->upper < allowed / 20) break;
-    const double gain = std::sqrt(0.5 * allowed / (best->upper - best->lower));
-    width *= std::clamp(gain, 1.0 / 8, 0.7);
-  }
-  return best.value_or(PldBracket{0, kInfinity, width});
-}
 
 /// Rounding of closed forms: relative, and of the two terms whose difference is delta, of size
 /// `term` and some |ln term| roundings each.
@@ -278,18 +235,14 @@ PldBracket epsilon_from_pld(std::span<const PrivacyEvent> events, double delta, 
   const Composition all = composition_of(events, adjacency);
   if (all.reveals_all) return {0, kInfinity, 0};
   if (all.mechanisms.empty()) return closed_epsilon(std::sqrt(all.gaussian_mu_squared), delta);
-  const RdpAccountant rdp = rdp_of(events, adjacency);
-  const EpsilonResult by_rdp = rdp.epsilon(delta);
-  const Question asked = question(rdp, by_rdp.order, std::log(delta));
-  const Evaluation evaluation(all, asked);
-  PldBracket result = refine(
-      evaluation, options, [&](const ComposedLoss& loss) { return loss.epsilon(delta); },
-      [&](const ComposedLoss& loss, double answer) { return loss.delta(answer) <= delta; },
-      [&](const PldBracket& b) {
-        return options.tolerance * (std::min(1.0, 5 * b.upper) + b.upper / 20);
-      },
-      options.tolerance * std::min(1.0, 5 * by_rdp.epsilon));
-  result.upper = std::min(result.upper + evaluation.loss_rounding(), by_rdp.epsilon);
+  const double by_rdp = epsilon_from_rdp(events, delta, adjacency).epsilon;
+  Evaluation evaluation(
+      all, {.delta = delta}, delta, options,
+      [&](const ComposedLoss& loss) { return loss.epsilon(delta); },
+      [&](const ComposedLoss& loss, double answer) { return loss.delta(answer) <= delta; });
+  PldBracket result = evaluation.bracket().value_or(PldBracket{0, kInfinity, 0});
+  result.upper = std::min(result.upper + evaluation.loss_rounding(), by_rdp);
+  result.lower = std::max(0.0, result.lower - evaluation.loss_rounding());
   return result;
 }
 
@@ -299,16 +252,20 @@ PldBracket delta_from_pld(std::span<const PrivacyEvent> events, double epsilon, 
   const Composition all = composition_of(events, adjacency);
   if (all.reveals_all) return {0, 1, 0};
   if (all.mechanisms.empty()) return closed_delta(std::sqrt(all.gaussian_mu_squared), epsilon);
-  const RdpAccountant rdp = rdp_of(events, adjacency);
-  const DeltaResult by_rdp = rdp.delta(epsilon);
-  const double ln_delta = std::log(std::max(by_rdp.delta, 1e-290));
-  const Question asked = question(rdp, std::max(by_rdp.order, 1.1), ln_delta);
-  const Evaluation evaluation(all, asked);
-  PldBracket result = refine(
-      evaluation, options, [&](const ComposedLoss& loss) { return loss.delta(epsilon); },
-      [&](const ComposedLoss& loss, double answer) { return loss.delta(epsilon) <= answer; },
-      [&](const PldBracket& b) { return options.tolerance * 5 * b.upper; }, options.tolerance);
-  result.upper = std::min(result.upper, by_rdp.delta);
+  const double by_rdp = delta_from_rdp(events, epsilon, adjacency).delta;
+  PldBracket result{0, by_rdp, 0};
+  // The tails are chosen by delta: again, where it comes out far below what the RDP makes of it.
+  for (int round = 0; round < 3; ++round) {
+    const double about = result.upper;
+    Evaluation evaluation(
+        all, {.delta = std::nullopt, .epsilon = epsilon, .about_delta = about}, about, options,
+        [&](const ComposedLoss& loss) { return loss.delta(epsilon); },
+        [&](const ComposedLoss& loss, double answer) { return loss.delta(epsilon) <= answer; });
+    const std::optional<PldBracket> found = evaluation.bracket();
+    if (!found) break;
+    result = {std::max(result.lower, found->lower), std::min(about, found->upper), found->grid};
+    if (result.upper > 0.01 * about) break;
+  }
   return result;
 }
 

@@ -96,12 +96,14 @@ TEST(CalibrateNoise, KeepsTheTargetAndWastesNothingByPld) {
     std::int64_t steps;
     double epsilon;
     Adjacency adjacency;
+    double delta = 1e-6;
   };
   const Row rows[] = {{0.01, 300, 0.2, Adjacency::kAddRemove},
                       {0.2, 40, 12, Adjacency::kZeroOut},
-                      {0.003, 5000, 1.5, Adjacency::kReplaceOne}};
+                      {0.003, 5000, 1.5, Adjacency::kReplaceOne},
+                      {0.001, 500, 0.05, Adjacency::kReplaceOne, 1e-9}};
   for (const Row& row : rows) {
-    CalibrationTarget target{row.epsilon, 1e-6, row.adjacency};
+    CalibrationTarget target{row.epsilon, row.delta, row.adjacency};
     const auto found = calibrate_noise_multiplier(target, row.q, row.steps);
     EXPECT_LE(found.statement.epsilon, row.epsilon);
     EXPECT_EQ(found.statement.epsilon, epsilon(target, found.phase));

@@ -135,7 +135,7 @@ TEST(Pld, PrvAccountantAgrees) {
     const double prv = prv_epsilon(phase, 1e-6);
     EXPECT_NEAR(pld.upper, prv, 3e-4) << to_text(phase);
     EXPECT_LT(pld.lower, prv + 5e-5) << to_text(phase);
-    EXPECT_GT(pld.upper, prv - 5e-5) << to_text(phase);
+    EXPECT_GT(pld.upper, prv - 1e-4) << to_text(phase);
   }
 }
 
@@ -251,8 +251,39 @@ TEST(Pld, ExtremesAreAnswered) {
 
 TEST(Pld, AMillionSteps) {
   const auto found = epsilon_from_pld(Events{Phase{0.001, 2, 1'000'000}}, 1e-6, kZeroOut);
-  EXPECT_NEAR(found.upper, 2.420854, 4e-4);
+  EXPECT_NEAR(found.upper, 2.420854, 1e-3);
+  EXPECT_GE(found.upper, 2.4208);
   EXPECT_LE(found.lower, 2.420854);
+  EXPECT_LE(found.upper, found.lower * 1.001);
+}
+
+/// What grids of equal cells had no answer for, or a slow one: rare large losses among millions of
+/// tiny ones, tiny deltas, many kinds of steps.
+TEST(Pld, BracketsAreNarrowWhereSingleReleasesDecide) {
+  const struct {
+    Events events;
+    double delta, epsilon;  // epsilon: by an independent accountant, 0 where none was at hand
+    Adjacency adjacency = kZeroOut;
+  } cases[] = {
+      {{Phase{1e-7, 0.5, 1'000'000}}, 1e-18, 2.560},
+      {{Phase{1e-5, 1, 10'000'000}}, 1e-7, 0.1767},
+      {{Phase{1e-5, 0.8, 10'000'000}}, 1e-6, 0},
+      {{Phase{1e-4, 0.8, 1'000'000}}, 1e-7, 0.9127},
+      {{Phase{0.001, 1, 500}}, 1e-9, 0.38322, kReplaceOne},
+      {{Phase{0.00033, 4, 10000}}, 1.1e-18, 0},
+      {{Phase{0.01, 1, 500}, Phase{0.02, 1.5, 500}, Phase{0.03, 2, 700}, Phase{0.001, 0.7, 5000},
+        Phase{0.1, 4, 800}, Phase{0.005, 0.6, 300}},
+       1e-6,
+       10.22994,
+       kReplaceOne},
+  };
+  for (const auto& c : cases) {
+    const PldBracket found = epsilon_from_pld(c.events, c.delta, c.adjacency);
+    EXPECT_LE(found.upper, found.lower * 1.01) << to_text(c.events[0]) << " " << found.lower;
+    if (c.epsilon == 0) continue;
+    EXPECT_LE(found.lower, c.epsilon * (1 + 1e-3)) << to_text(c.events[0]);
+    EXPECT_GE(found.upper, c.epsilon * (1 - 1e-3)) << to_text(c.events[0]);
+  }
 }
 
 TEST(Pld, TruncationNeedsAPublicNumberOfRecords) {
@@ -308,6 +339,10 @@ TEST(Pld, NeverBelowAThresholdTestEvenWithHardlyAnyNoise) {
     // delta at an epsilon that is certainly too small cannot be small.
     EXPECT_GE(delta_from_pld(events, least / 2, kZeroOut, quick).upper, c.delta);
   }
+  // All losses of the second direction are one number but for their last bits.
+  const auto alike = epsilon_from_pld(Events{Phase{0.01, 0.05, 100}}, 1e-5, kZeroOut);
+  EXPECT_LE(alike.upper, alike.lower * 1.001);
+  EXPECT_NEAR(alike.upper, 1463.01, 0.05);
   EXPECT_EQ(epsilon_from_pld(Events{Phase{0.5, 1e-300, 12}}, 1e-5, kZeroOut).upper, kInfinity);
   const Events joined = {Phase{0.01, 5, 1}, GaussianRelease{1, 0.0005}};
   EXPECT_GE(epsilon_from_pld(joined, 1e-5, kZeroOut).upper, gaussian_epsilon(2000, 1e-5));

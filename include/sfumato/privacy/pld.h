@@ -11,11 +11,11 @@ namespace sfumato {
 /// brings it nearer to the truth and the lower end nearer to the claim.
 struct PldOptions {
   /// The grid is refined until upper - lower is at most this (less where epsilon is below 0.2, five
-  /// per cent more for each unit of epsilon) ...
+  /// per cent more for each unit of epsilon), or 0.1 % from the second grid on.
   double tolerance = 2e-4;
-  /// ... from about so many points on (a power of two or so) ...
+  /// About so many points has the first of three grids, each of at most four times as many ...
   std::int64_t points = 1 << 17;
-  /// ... to at most so many.
+  /// ... and none more than this.
   std::int64_t max_points = 1 << 22;
   /// Only the upper end of the first direction, P against Q, which is the larger one for steps
   /// alone; for a search that ends with a full computation.
@@ -23,7 +23,7 @@ struct PldOptions {
 };
 
 /// The exact value lies in [lower, upper] and the claim is upper. `grid`: spacing of the losses in
-/// nats; 0 where the value has a closed form.
+/// nats at its finest; 0 where the value has a closed form or is the RDP's.
 struct PldBracket {
   double lower;
   double upper;
@@ -34,8 +34,8 @@ struct PldBracket {
 ///   - connect-the-dots (Doroshenko, Ghazi, Kamath, Kumar, Manurangsi 2022): the outcomes with a
 ///     loss between two grid points are split on these two such that their masses under P and
 ///     under Q stay; the split mechanism is more revealing, hence upper;
-///   - the outcomes between two grid points are merged into one, its loss and mass rounded down:
-///     post-processing, hence lower;
+///   - the outcomes between two grid points are merged into one, with shares of others that bring
+///     its loss to a grid point: post-processing, hence lower;
 ///   - both directions (P, Q) and (Q, P) composed to the end, by one Fourier transform of the
 ///     exponentially tilted masses, so that rounding is relative to delta and not to 1. Tails are
 ///     bounded by Chernoff and charged to infinite loss, rounding by its L2 norm.
