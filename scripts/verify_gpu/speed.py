@@ -115,7 +115,7 @@ def write_configuration(call) -> None:
     settings = {
         "run": {"dir": str(folder / "digits"), "log_every": 1},
         "data": {"source": str(folder / "images"), "store": str(folder / "store"), "image_size": 32,
-                 "channels": 1, "num_classes": 10},
+                 "channels": 1, "class_names": [str(digit) for digit in range(10)]},
         "model": {"config": str(folder / "network.json")},
         "mechanism": {"sample_rate": batch / call.few(IMAGES, QUICK_IMAGES),
                       "expected_batch_size": batch, "steps": call.few(400, 4), "clip_norm_l2": 1.0,
