@@ -65,7 +65,6 @@ class ImageSource {
     (void)class_name;
     return {};
   }
-  virtual std::int64_t other_files() const { return unread_files().total(); }
 };
 
 /// Whether the caller needs the pictures, or only their names.

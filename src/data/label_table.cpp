@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cstring>
 #include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -12,7 +11,6 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/printable.h"
-#include "sfumato/core/sha256.h"
 #include "sfumato/io/json_file.h"
 #include "user_bound.h"
 
@@ -20,15 +18,6 @@ namespace sfumato {
 namespace {
 
 constexpr std::string_view kFileColumn = "file_name";
-
-auto order(const std::uint64_t (&hash)[2]) { return std::tie(hash[0], hash[1]); }
-
-void hash_name(std::string_view name, std::uint64_t (&out)[2]) {
-  Sha256 hash;
-  hash.update(name);
-  const auto digest = hash.finish();
-  std::memcpy(out, digest.data(), sizeof out);
-}
 
 std::string without_spaces_around(const std::string& text) {
   const std::size_t first = text.find_first_not_of(" \t");
@@ -148,7 +137,7 @@ void LabelTable::add_row(const std::string& file_name, std::string_view label, s
     fail(line, fmt::format("'{}' is no path below the folder of this file", printable(file_name)));
   if (line > std::numeric_limits<std::uint32_t>::max()) fail(line, "the file has too many lines");
   Row row{};
-  hash_name(path, row.name_hash);
+  row.name_hash = hash_of_name(path);
   row.text = texts_.add(label, fmt::format("{}:{}: '{}'", file.place, line, printable(path)));
   row.line = static_cast<std::uint32_t>(line);
   row.file = static_cast<std::uint32_t>(files_.size() - 1);
@@ -165,13 +154,12 @@ bool LabelTable::has_labels() const {
 
 void LabelTable::close() {
   std::ranges::sort(rows_, [](const Row& a, const Row& b) {
-    return std::tie(a.name_hash[0], a.name_hash[1], a.file, a.line) <
-           std::tie(b.name_hash[0], b.name_hash[1], b.file, b.line);
+    return std::tie(a.name_hash, a.file, a.line) < std::tie(b.name_hash, b.file, b.line);
   });
   for (std::size_t i = 1; i < rows_.size(); ++i) {
     const Row& row = rows_[i];
     const Row& before = rows_[i - 1];
-    if (order(row.name_hash) == order(before.name_hash) && row.text != before.text)
+    if (row.name_hash == before.name_hash && row.text != before.text)
       throw DataError(fmt::format("{}:{} and {}:{} give one image two classes",
                                   files_[before.file].place, before.line, files_[row.file].place,
                                   row.line));
@@ -180,11 +168,11 @@ void LabelTable::close() {
 
 std::size_t LabelTable::position(const std::string& image) const {
   Row wanted{};
-  hash_name(image, wanted.name_hash);
+  wanted.name_hash = hash_of_name(image);
   const auto at = std::ranges::lower_bound(rows_, wanted, [](const Row& a, const Row& b) {
-    return order(a.name_hash) < order(b.name_hash);
+    return a.name_hash < b.name_hash;
   });
-  if (at == rows_.end() || order(at->name_hash) != order(wanted.name_hash)) return rows_.size();
+  if (at == rows_.end() || at->name_hash != wanted.name_hash) return rows_.size();
   return static_cast<std::size_t>(at - rows_.begin());
 }
 
@@ -197,7 +185,7 @@ bool LabelTable::find(const std::string& image, SourceItem& item) const {
 
 void LabelTable::mark_seen(const std::string& image) {
   for (std::size_t at = position(image), first = at;
-       at < rows_.size() && order(rows_[at].name_hash) == order(rows_[first].name_hash); ++at)
+       at < rows_.size() && rows_[at].name_hash == rows_[first].name_hash; ++at)
     rows_[at].seen = true;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "image_source.h"
+#include "name_hash.h"
 
 namespace sfumato {
 
@@ -74,7 +75,7 @@ class LabelTable {
 
  private:
   struct Row {
-    std::uint64_t name_hash[2];  ///< 128 bits of SHA-256 stand for the name, to save memory
+    NameHash name_hash;
     std::uint32_t text;
     std::uint32_t line;
     std::uint32_t file;

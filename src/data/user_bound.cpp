@@ -6,12 +6,10 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstring>
 #include <cwchar>
 #include <cwctype>
 #include <limits>
 #include <map>
-#include <tuple>
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
@@ -21,15 +19,6 @@
 
 namespace sfumato {
 namespace {
-
-auto order(const std::uint64_t (&hash)[2]) { return std::tie(hash[0], hash[1]); }
-
-void hash_name(std::string_view name, std::uint64_t (&out)[2]) {
-  Sha256 hash;
-  hash.update(name);
-  const auto digest = hash.finish();
-  std::memcpy(out, digest.data(), sizeof out);
-}
 
 /// An id without white space and in lower case, as far as the C.UTF-8 locale knows: by this, ids
 /// are compared that may be one person's.
@@ -135,16 +124,16 @@ void UserBound::read_csv() {
                                   fields.size() == 2 ? "s, one of them empty" : "(s)"));
     if (first && (fields[0] == "file" || fields[0] == "file_name") && fields[1] == "user") continue;
     Entry entry{};
-    hash_name(without_dot(fields[0]), entry.name_hash);
+    entry.name_hash = hash_of_name(without_dot(fields[0]));
     entry.user = ids.try_emplace(fields[1], static_cast<std::int32_t>(ids.size())).first->second;
     entries_.push_back(entry);
   }
   const auto by_name = [](const Entry& a, const Entry& b) {
-    return order(a.name_hash) < order(b.name_hash);
+    return a.name_hash < b.name_hash;
   };
   std::ranges::sort(entries_, by_name);
   for (std::size_t i = 1; i < entries_.size(); ++i)
-    if (order(entries_[i - 1].name_hash) == order(entries_[i].name_hash) &&
+    if (entries_[i - 1].name_hash == entries_[i].name_hash &&
         entries_[i - 1].user != entries_[i].user)
       throw_two_users(entries_[i]);
   users_.resize(ids.size());
@@ -183,9 +172,7 @@ void UserBound::throw_two_users(const Entry& entry) const {
   std::string name;
   std::int64_t line = 0;
   while (reader.next(fields)) {
-    std::uint64_t hash[2];
-    hash_name(without_dot(fields[0]), hash);
-    if (order(hash) != order(entry.name_hash)) continue;
+    if (hash_of_name(without_dot(fields[0])) != entry.name_hash) continue;
     name = fields[0];
     line = reader.line();
   }
@@ -194,11 +181,11 @@ void UserBound::throw_two_users(const Entry& entry) const {
 
 std::int32_t UserBound::user(const std::string& image) const {
   Entry wanted{};
-  hash_name(image, wanted.name_hash);
+  wanted.name_hash = hash_of_name(image);
   const auto at = std::ranges::lower_bound(entries_, wanted, [](const Entry& a, const Entry& b) {
-    return order(a.name_hash) < order(b.name_hash);
+    return a.name_hash < b.name_hash;
   });
-  if (at == entries_.end() || order(at->name_hash) != order(wanted.name_hash))
+  if (at == entries_.end() || at->name_hash != wanted.name_hash)
     throw DataError(
         fmt::format("'{}' does not say whose image '{}' is; add the line, or take the "
                     "image out of data.source",

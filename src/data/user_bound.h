@@ -6,6 +6,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "name_hash.h"
+
 namespace sfumato {
 
 /// Parses RFC 4180 CSV, one record after another. DataError as "name:line".
@@ -54,7 +56,7 @@ class UserBound {
 
  private:
   struct Entry {
-    std::uint64_t name_hash[2];  ///< 128 bits of SHA-256 stand for the name, to save memory
+    NameHash name_hash;
     std::int32_t user;
   };
   struct User {

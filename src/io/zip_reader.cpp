@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "byte_view.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/io/zip.h"
@@ -27,9 +28,7 @@ constexpr std::int64_t kSaturated16 = 0xFFFF;
 
 /// -1 for a number beyond int64, which no offset or size of a real file is.
 std::int64_t number(std::string_view bytes, std::size_t at, std::size_t size) {
-  std::uint64_t value = 0;
-  for (std::size_t i = size; i > 0; --i)
-    value = value << 8 | static_cast<unsigned char>(bytes[at + i - 1]);
+  const std::uint64_t value = little_endian(bytes, at, static_cast<int>(size));
   return value >> 63 != 0 ? -1 : static_cast<std::int64_t>(value);
 }
 

@@ -33,7 +33,7 @@ class SizeProbabilities {
         static_cast<int64_t>(std::min(records, std::ceil(mean + 2 * kDeviations * deviation + 1)));
     // From the middle outwards, each from its neighbour: no large numbers whose difference counts.
     of_.assign(static_cast<size_t>(last - first_ + 1), 0.0);
-    const int64_t middle = std::clamp(std::llround(mean), first_ + 0LL, last + 0LL) - first_;
+    const int64_t middle = std::clamp<int64_t>(std::llround(mean), first_, last) - first_;
     const auto to_next = [&](int64_t i) {
       const auto n = static_cast<double>(first_ + i);
       return (records - n) / (n + 1) * rate / (1 - rate);

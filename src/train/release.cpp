@@ -85,19 +85,19 @@ ReleasedWeights note_of(const ReleaseInputs& inputs) {
   return note;
 }
 
-void write_report(const ReleaseInputs& inputs, const nlohmann::ordered_json& card) {
+}  // namespace
+
+std::string release_page(const nlohmann::ordered_json& card, const std::string& settings_yaml) {
   const CardBanner banner = card_banner(card);
   HtmlReport report;
   report.title = "sfumato: trained generator";
   report.banner = banner.banner;
   report.headline = banner.headline;
   report.card = card_rows(card);
-  report.settings_yaml = public_settings_yaml(inputs.config);
+  report.settings_yaml = settings_yaml;
   report.notes = card_notes(card);
-  write_file_atomic(inputs.run.release() / "report.html", html_report(report));
+  return html_report(report);
 }
-
-}  // namespace
 
 void write_release(const ReleaseInputs& inputs) {
   const std::filesystem::path folder = inputs.run.release();
@@ -118,7 +118,8 @@ void write_release(const ReleaseInputs& inputs) {
     inputs.ledger->record_release(hash);
   const nlohmann::ordered_json card = to_json(make_card(inputs, hash));
   write_file_atomic(folder / "privacy_card.md", card_markdown(card));
-  write_report(inputs, card);
+  write_file_atomic(folder / "report.html",
+                    release_page(card, public_settings_yaml(inputs.config)));
   write_file_atomic(folder / "README.md", release_readme(inputs.config));
   if (const std::string caution = diffusers_caution(inputs.config); !caution.empty())
     log_warning("the release draws other images under diffusers than here: " + caution);

@@ -1,4 +1,6 @@
 #pragma once
+#include <nlohmann/json_fwd.hpp>
+#include <string>
 #include <vector>
 
 #include "sfumato/config/config.h"
@@ -32,5 +34,8 @@ struct ReleaseInputs {
 /// before they are written, and the ledger notes their SHA-256 before the card claims anything of
 /// them.
 void write_release(const ReleaseInputs& inputs);
+
+/// release/report.html: what `card` says, and the settings that may be seen.
+std::string release_page(const nlohmann::ordered_json& card, const std::string& settings_yaml);
 
 }  // namespace sfumato

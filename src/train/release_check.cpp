@@ -19,6 +19,7 @@
 #include "sfumato/train/checkpoint.h"
 #include "train/checkpoint_binding.h"
 #include "train/configuration_comparison.h"
+#include "train/release.h"
 
 namespace sfumato {
 namespace {
@@ -149,15 +150,7 @@ std::string report_defect(const Json& card, const fs::path& page, const Mechanis
   const auto refuse = [&](const std::string& defect) {
     return fmt::format("'{}' {}; `sfumato train --resume` writes it again", page.string(), defect);
   };
-  const CardBanner banner = card_banner(card);
-  HtmlReport report;
-  report.title = "sfumato: trained generator";
-  report.banner = banner.banner;
-  report.headline = banner.headline;
-  report.card = card_rows(card);
-  report.notes = card_notes(card);
-  report.settings_yaml = "settings: go here";
-  std::string expected = html_report(report);
+  std::string expected = release_page(card, "settings: go here");
   // Its settings are looked at by themselves; the version that wrote it is the card's.
   constexpr const char* kSettings = "<h2>Settings</h2>\n<pre>";
   const auto there = between(text, kSettings, "</pre>"),
