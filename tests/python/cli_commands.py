@@ -227,7 +227,10 @@ class Commands(unittest.TestCase):
         self.assertNotIn("DAMAGED", alone.stdout)
         copied = self.folder / "ledger_by_itself"
         copied.write_text((folder / "ledger.jsonl").read_text())
-        self.assertIn(": sound (6 checks not made)\n", run("ledger", "verify", copied).stdout)
+        bare = run("ledger", "verify", copied).stdout
+        not_made = bare.count(" not checked: ")
+        self.assertGreater(not_made, 0)
+        self.assertIn(f": sound ({not_made} checks not made)\n", bare)
         for text in ("[" * 300000 + "\n", "{}\n", "\x00\x1b[2J", '{"kind":"\\u001b[2J"}\n'):
             copied.write_text(text)
             refused = run("ledger", "verify", copied, code=PRIVACY)
