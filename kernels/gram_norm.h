@@ -9,10 +9,14 @@
 // Never too small. What is clipped and added up later is the gradient as float32 sums it; where its
 // terms cancel, both that sum and the Gram sum are made of rounding errors alone. So the results
 // are
-//   max(S, 0) + E + (2^-21)^2 T M^2,   S = sum_{t,s} D U   (not finite: NaN),
+//   (sqrt(max(S, 0) + E) + F)^2,   S = sum_{t,s} D U   (not finite: NaN),
 // with M = sum_t |dy_t| |X_t| the sum of the magnitudes of the terms.
-// - The last term is 8 times the error u sqrt(T) M, u = 2^-24, of summing T terms in float32 with
-//   exact products, in quadrature (as with_rounding_floor in src/nn/per_example.h).
+// - F = (3 T + 64) u M, u = 2^-24, bounds how much larger the gradient may come out of the
+//   accumulators that add up its T terms (the kernels of linear_weight_grad.h, conv_weight_grad.h),
+//   for every input: tensor cores cut and do not round, so that errors can all point one way and grow
+//   with T and not with its root. c = 3 roundings of u for each term, as derived below, each of a
+//   partial sum of norm at most M; 64 more for the parts that blocks hand on. Where nothing cancels,
+//   M is sqrt(T) |g|: 7e-4 |g| for T = 256, 6e-3 |g| for T = 1024, where gradients are rather formed.
 // - E bounds what float32 Gram entries can be wrong by, for every input. A dot product of n terms
 //   whose partial sums are rounded by at most c u each differs from the exact one by at most
 //   e |a| |b|, e = r u / (1 - r u), where r = c n counts the roundings that one term goes through
@@ -31,11 +35,12 @@
 //   The norms |dy_t|, |X_t| are float64. Taking the computed |D| and |U| in place of their bounds
 //   is what keeps E small where terms do not cancel: for random tokens it is about e (1 + T /
 //   sqrt(C)) |g|^2, for T = 1024 and C = P = 512 less than 1e-3 |g|^2 for either type.
-// One token: |dy|^2 |X|^2, without E and the last term.
+// One token: |dy|^2 |X|^2, without E and F.
 //
 // NaN or infinity in an example, or a Gram entry beyond float32's range, makes that example's
 // result NaN (one token: not finite) and no other's.
 #include <array>
+#include <cmath>
 #include <cstdint>
 
 #include "kernels/conv_shape.h"
@@ -89,15 +94,19 @@ constexpr double gram_entry_underflow(std::int64_t width, std::int64_t taps) {
   return static_cast<double>(width) * static_cast<double>(taps) * 0x1p-126;
 }
 
-/// max(sum, 0) + 1.001 error + (2^-21)^2 tokens magnitude^2, NaN if anything is not finite.
-SFUMATO_DEVICE constexpr double gram_norm_with_floors(double sum, double error, double magnitude,
-                                                      std::int64_t tokens) {
-  constexpr double kRounding = 0x1p-21 * 0x1p-21;
-  const double floors =
-      1.001 * error + kRounding * static_cast<double>(tokens) * magnitude * magnitude;
-  const double result = (sum > 0 ? sum : 0) + floors;
+/// F above over M: what accumulators of `tokens` terms may add.
+SFUMATO_DEVICE constexpr double gram_accumulation_error(std::int64_t tokens) {
+  return (3 * static_cast<double>(tokens) + 64) * 0x1p-24;
+}
+
+/// (sqrt(max(sum, 0) + 1.001 error) + gram_accumulation_error magnitude)^2, NaN if anything is not
+/// finite.
+SFUMATO_DEVICE double gram_norm_with_floors(double sum, double error, double magnitude,
+                                            std::int64_t tokens) {
+  const double floor = gram_accumulation_error(tokens) * magnitude;
+  const double norm = sqrt((sum > 0 ? sum : 0) + 1.001 * error) + floor;
   // x - x is NaN for what is not finite.
-  return result + (sum - sum) + (floors - floors);
+  return norm * norm + (sum - sum) + (floor - floor) + (error - error);
 }
 
 /// Geometry of a convolution seen by one example: K draws of a padded input [Hp, Wp] and an

@@ -7,13 +7,14 @@
 #include "kernels/chacha_gaussian.h"
 #include "sfumato/core/error.h"
 #include "sfumato/grad/clipped_sum.h"
+#include "sfumato/privacy/bounds.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/secure_random.h"
 
 namespace sfumato {
 
 double rounding_margin(double expected_batch_size) {
-  return 0x1p-20 * std::max(expected_batch_size, 64.0);
+  return 0x1p-20 * batch_bound(expected_batch_size);
 }
 
 double noise_stddev(double noise_multiplier, double clip_norm_l2, double expected_batch_size) {
@@ -27,6 +28,8 @@ NoisyGradient NoisyGradient::release(ClippedSum&& sum, double noise_multiplier,
     throw PrivacyError("the noise multiplier must be positive and finite");
   if (!(expected_batch_size > 0) || !std::isfinite(expected_batch_size))
     throw PrivacyError("the expected batch size must be positive and finite");
+  const std::string mistake = noise_range_mistake(sum.clip_norm_l2_, noise_multiplier);
+  if (!mistake.empty()) throw PrivacyError(mistake);
   if (sum.sums_.empty()) throw PrivacyError("this clipped sum was already released");
   const ChaChaNonce nonce = make_nonce(StreamDomain::kNoise, charge.spend(key));
   NoisyGradient gradient;

@@ -11,6 +11,7 @@
 #include "sfumato/core/sha256.h"
 #include "sfumato/core/text.h"
 #include "sfumato/privacy/accountant.h"
+#include "sfumato/privacy/bounds.h"
 
 namespace sfumato {
 namespace {
@@ -147,6 +148,10 @@ std::string stage_errors(const std::vector<StagePlan>& stages, Adjacency adjacen
         errors += fmt::format("\n  two stages are named '{}'", stage.name);
     errors += positive(fmt::format("stage '{}': clip_norm_l2", stage.name), stage.clip_norm_l2);
     errors += message_of([&] { check_event(stage.event, adjacency); });
+    const auto* phase = std::get_if<Phase>(&stage.event);
+    if (stage.declared || phase == nullptr) continue;
+    const std::string mistake = noise_range_mistake(stage.clip_norm_l2, phase->noise_multiplier);
+    if (!mistake.empty()) errors += fmt::format("\n  stage '{}': {}", stage.name, mistake);
   }
   return errors;
 }
@@ -161,6 +166,10 @@ void MechanismPlan::validate() const {
               positive("noise_multiplier", noise_multiplier) +
               positive("clip_norm_l2", clip_norm_l2);
     if (sample_rate > 1) errors += fmt::format("\n  sample_rate {} is above 1", sample_rate);
+    if (errors.empty()) {
+      const std::string mistake = noise_range_mistake(clip_norm_l2, noise_multiplier);
+      if (!mistake.empty()) errors += "\n  " + mistake;
+    }
     errors += one_of("clipping", clipping, {"flat", "per_layer", "automatic"});
     if (clipping == "automatic") errors += positive("automatic_gamma", automatic_gamma);
     errors += message_of([&] { check_delta(delta); });

@@ -17,6 +17,7 @@
 #include "sfumato/data/record_store.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/models/checkpoint_io.h"
+#include "sfumato/privacy/bounds.h"
 #include "sfumato/privacy/calibrate.h"
 #include "sfumato/train/stage_budget.h"
 
@@ -164,7 +165,10 @@ void adopt_class_names(Config& config) {
 }
 
 MechanismPlan make_plan(const Config& config, const RecordStore& store) {
-  return make_plan(config, store.unit(), store.records_per_unit());
+  MechanismPlan plan = make_plan(config, store.unit(), store.records_per_unit());
+  if (plan.is_private)
+    check_batch_bound(store.count(), plan.sample_rate, plan.expected_batch_size);
+  return plan;
 }
 
 MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t records_per_unit) {

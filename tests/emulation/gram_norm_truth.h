@@ -128,8 +128,10 @@ inline double most_floors(const Truth& truth, Element in, const ConvShape& s) {
   if (s.tokens() == 1) return 0;
   const double entries =
       gram_entry_error(in, s.channels, s.taps()) + gram_entry_error(in, s.out_channels, 1);
-  return (1.01 * entries + 0x1p-42 * static_cast<double>(s.tokens())) * truth.magnitude *
-         truth.magnitude;
+  const double m = truth.magnitude;
+  const double norm = std::sqrt(truth.squared + 1.01 * entries * m * m);
+  const double most = norm + 1.01 * gram_accumulation_error(s.tokens()) * m;
+  return most * most - truth.squared;
 }
 
 }  // namespace sfumato::emulation

@@ -199,7 +199,26 @@ TEST_F(NoisyGradients, RoundingIsCoveredByTheMarginOfTheSensitivity) {
       squared += (whole[i] - less[i]) * (whole[i] - less[i]);
     EXPECT_LE(std::sqrt(squared), kClipNorm * (1 + rounding_margin(kBatch)));
   }
-  EXPECT_EQ(noise_stddev(0.7, 2, 1 << 20), 0.7 * 2 * 2) << "the margin is in the noise";
+  EXPECT_EQ(noise_stddev(0.7, 2, 1 << 20), 0.7 * 2 * (1 + rounding_margin(1 << 20)))
+      << "the margin is in the noise";
+}
+
+TEST_F(NoisyGradients, TheMarginDoesNotVanishWithTheDivisor) {
+  // It follows the batch that may come, and that is never one of no records.
+  for (const double divisor : {1e-300, 1e-3, 1.0})
+    EXPECT_GE(rounding_margin(divisor), 0x1p-20 * 128) << divisor;
+  for (const double divisor : {1.0, 64.0, 4096.0, 1e6})
+    EXPECT_GE(rounding_margin(divisor), 0x1p-20 * 1.25 * divisor) << divisor;
+  EXPECT_LT(rounding_margin(4096), 0.006) << "and costs little";
+}
+
+TEST_F(NoisyGradients, ClipNormsOutsideFloat32sReachAreNotReleased) {
+  for (const double bad : {1e-42, 1e-10, 1e10}) {
+    GradientEngine other(network.parameters(), {Clipping::kFlat, bad, 0.01});
+    EXPECT_THAT(error_message<PrivacyError>([&] { release(other.take()); }),
+                HasSubstr("clip_norm_l2"));
+  }
+  EXPECT_THROW(release(engine.take(), 1e-16), PrivacyError);
 }
 
 TEST_F(NoisyGradients, NoiseGrowsWithTheClipNorm) {

@@ -126,6 +126,17 @@ TEST_F(Trainer, WhatIsMeasuredOnPrivateDataStaysUnderPrivate) {
   }
 }
 
+TEST_F(Trainer, ADivisorThatBatchesCouldFarExceedIsRefused) {
+  // The margin for rounding is made for the batches that the divisor tells of.
+  write_tiny_store(folder / "large", first_records(300));
+  const std::vector<std::string> changes = {"data.store=" + (folder / "large").string(),
+                                            "mechanism.sample_rate=0.9",
+                                            "mechanism.expected_batch_size=0.001"};
+  EXPECT_THAT(error_message<PrivacyError>([&] { start("run", changes); }),
+              testing::HasSubstr("expected_batch_size 0.001"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "run" / "ledger.jsonl"));
+}
+
 TEST_F(Trainer, AnEmptyBatchIsChargedAndGetsNoise) {
   const TrainResult result =
       start("run", {"mechanism.sample_rate=1e-12", "mechanism.steps=2", "run.log_every=1"});

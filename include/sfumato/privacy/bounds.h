@@ -1,0 +1,33 @@
+#pragma once
+#include <cstdint>
+#include <string>
+
+namespace sfumato {
+
+/// Ranges of clip norms C and of noise standard deviations sigma C outside of which float32 does
+/// not keep what is argued for C near 1:
+/// - norms are sums of up to 2^34 squares, each of which vanishes below 2^-126: that takes at most
+///   2^-92 from C^2, less than a part in 2^32 down to C = 2^-30, 9e-10;
+/// - clipped values vanish below 2^-126: with as many of them at most 2^-109, against a margin of
+///   1e-6 C in the clip factors;
+/// - sums of 2^40 contributions stay far below 2^127, and squares of norms up to 2^30 C as well;
+/// - the grid of the release, 2^-11 sigma C at least, is a normal number, and so are noise and sum
+///   on it; beyond 1e12 noise times a learning rate tends to leave float32.
+inline constexpr double kLeastClipNorm = 1e-9, kMostClipNorm = 1e9;
+inline constexpr double kLeastNoiseStddev = 1e-12, kMostNoiseStddev = 1e12;
+
+/// "" if C and sigma C lie in these ranges (sigma 0: C alone is looked at), or what is wrong and
+/// what to change.
+std::string noise_range_mistake(double clip_norm_l2, double noise_multiplier);
+
+/// A public bound on the records of a batch, 1.25 b + 12 sqrt(b) + 128 for the divisor b: what the
+/// margin for rounding (rounding_margin, grad/clipped_sum.h) is made for.
+double batch_bound(double expected_batch_size);
+
+/// PrivacyError unless Poisson batches of that many records stay within batch_bound, but for a
+/// probability of 2^-100 a step: the divisor is then too small for the data, and rounding may move
+/// the sum by more than its margin. Which data sets are admitted follows from public numbers alone:
+/// those with at most some number of records.
+void check_batch_bound(std::int64_t records, double sample_rate, double expected_batch_size);
+
+}  // namespace sfumato
