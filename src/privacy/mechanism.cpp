@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "plan_fields.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/core/text.h"
@@ -16,101 +17,7 @@
 namespace sfumato {
 namespace {
 
-/// One list of the fields drives writing, reading and the key check.
-template <typename Plan, typename Visit>
-void visit_fields(Plan& plan, const Visit& visit) {
-  visit("sample_rate", plan.sample_rate);
-  visit("noise_multiplier", plan.noise_multiplier);
-  visit("steps", plan.steps);
-  visit("clip_norm_l2", plan.clip_norm_l2);
-  visit("clipping", plan.clipping);
-  visit("automatic_gamma", plan.automatic_gamma);
-  visit("expected_batch_size", plan.expected_batch_size);
-  visit("delta", plan.delta);
-  visit("target_epsilon", plan.target_epsilon);
-  visit("adjacency", plan.adjacency);
-  visit("unit", plan.unit);
-  visit("records_per_unit", plan.records_per_unit);
-  visit("sampler", plan.sampler);
-  visit("accountant", plan.accountant);
-  visit("stages", plan.stages);
-  visit("candidates", plan.candidates);
-  visit("private", plan.is_private);
-}
-
-template <typename T>
-nlohmann::ordered_json to_value(const T& field) {
-  return field;
-}
-nlohmann::ordered_json to_value(const Adjacency& field) { return to_string(field); }
-nlohmann::ordered_json to_value(const std::optional<double>& field) {
-  return field ? nlohmann::ordered_json(*field) : nlohmann::ordered_json(nullptr);
-}
-
-nlohmann::ordered_json to_value(const std::vector<StagePlan>& stages) {
-  nlohmann::ordered_json list = nlohmann::ordered_json::array();
-  for (const StagePlan& stage : stages) {
-    nlohmann::ordered_json item = {
-        {"name", stage.name}, {"clip_norm_l2", stage.clip_norm_l2}, {"declared", stage.declared}};
-    item.update(to_json(stage.event));
-    list.push_back(item);
-  }
-  return list;
-}
-
-[[noreturn]] void wrong_type(const char* key, const char* expected, const nlohmann::json& value) {
-  throw DataError(
-      fmt::format("mechanism plan: {} should be {}, found {}", key, expected, value.dump()));
-}
-
-void read_value(const char* key, const nlohmann::json& value, double& field) {
-  if (!value.is_number()) wrong_type(key, "a number", value);
-  field = value.get<double>();
-}
-void read_value(const char* key, const nlohmann::json& value, std::optional<double>& field) {
-  if (value.is_null()) {
-    field.reset();
-  } else {
-    read_value(key, value, field.emplace());
-  }
-}
-void read_value(const char* key, const nlohmann::json& value, std::int64_t& field) {
-  const bool too_large = value.is_number_unsigned() &&
-                         value.get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max();
-  if (!value.is_number_integer() || too_large) wrong_type(key, "a 64-bit integer", value);
-  field = value.get<std::int64_t>();
-}
-void read_value(const char* key, const nlohmann::json& value, std::string& field) {
-  if (!value.is_string()) wrong_type(key, "a text", value);
-  field = value.get<std::string>();
-}
-void read_value(const char* key, const nlohmann::json& value, bool& field) {
-  if (!value.is_boolean()) wrong_type(key, "true or false", value);
-  field = value.get<bool>();
-}
-void read_value(const char* key, const nlohmann::json& value, Adjacency& field) {
-  std::string name;
-  read_value(key, value, name);
-  field = parse_adjacency(name);
-}
-
-void read_value(const char* key, const nlohmann::json& value, std::vector<StagePlan>& field) {
-  if (!value.is_array()) wrong_type(key, "a list of stages", value);
-  for (const nlohmann::json& item : value) {
-    if (!item.is_object()) wrong_type(key, "a list of objects", item);
-    const auto member = [&](const char* name, auto& target) {
-      if (!item.contains(name))
-        throw DataError(fmt::format("mechanism plan: a stage lacks '{}'", name));
-      read_value(name, item.at(name), target);
-    };
-    StagePlan stage;
-    member("name", stage.name);
-    member("clip_norm_l2", stage.clip_norm_l2);
-    member("declared", stage.declared);
-    stage.event = event_from_json(item);
-    field.push_back(stage);
-  }
-}
+constexpr auto kFields = [](auto&& plan, const auto& visit) { visit_plan_fields(plan, visit); };
 
 std::string one_of(const std::string& name, const std::string& value,
                    const std::vector<std::string>& allowed) {
@@ -185,34 +92,17 @@ void MechanismPlan::validate() const {
 }
 
 nlohmann::ordered_json MechanismPlan::to_json() const {
-  nlohmann::ordered_json json;
-  visit_fields(*this, [&](const char* key, const auto& field) { json[key] = to_value(field); });
-  return json;
+  return write_plan(*this, kFields);
 }
 
 MechanismPlan MechanismPlan::from_json(const nlohmann::json& json) {
-  if (!json.is_object()) throw DataError("mechanism plan: expected a JSON object");
-  MechanismPlan plan;
-  std::vector<std::string> keys;
-  visit_fields(plan, [&](const char* key, auto&) { keys.emplace_back(key); });
-  for (const auto& item : json.items()) {
-    if (std::ranges::find(keys, item.key()) == keys.end())
-      throw DataError(
-          fmt::format("mechanism plan: unknown field '{}'{}; it may come from another "
-                      "version",
-                      item.key(), did_you_mean(item.key(), keys)));
-  }
   try {
-    visit_fields(plan, [&](const char* key, auto& field) {
-      if (!json.contains(key))
-        throw DataError(fmt::format("mechanism plan: field '{}' is missing", key));
-      read_value(key, json.at(key), field);
-    });
+    auto plan = read_plan<MechanismPlan>(json, kPlanVersion, kFields);
     plan.validate();
+    return plan;
   } catch (const UsageError& error) {
     throw DataError(error.what());
   }
-  return plan;
 }
 
 std::string MechanismPlan::hash() const {

@@ -11,6 +11,10 @@
 
 namespace sfumato {
 
+/// Of the list of fields of a MechanismPlan (src/privacy/plan_fields.h). Ledgers hold plans of this
+/// version or an older one, each with the fields, text and hash of its own version.
+inline constexpr std::int64_t kPlanVersion = 1;
+
 /// A use of the private data besides training, which the plan charges in full.
 struct StagePlan {
   std::string name;  ///< "label_histogram", "central_images", or what declared it
@@ -23,6 +27,7 @@ struct StagePlan {
 /// privacy statement whatever their hardware, batch split or precision. Fixed before the first
 /// step, hashed, written to the ledger; a resumed run must bring an equal one.
 struct MechanismPlan {
+  std::int64_t version = kPlanVersion;  ///< 0: written before plans had one
   double sample_rate = 0;          ///< probability with which a record joins a step
   double noise_multiplier = 0;     ///< noise standard deviation over clip_norm_l2
   std::int64_t steps = 0;          ///< planned
@@ -51,14 +56,16 @@ struct MechanismPlan {
   /// A plan that is not private is only checked for steps and divisor.
   void validate() const;
 
-  /// All fields, in the order above, doubles in the shortest form that reads back to the same bits.
+  /// The fields of `version`, in the order above, doubles in the shortest form that reads back to
+  /// the same bits. PrivacyError if a newer field is not at its default.
   nlohmann::ordered_json to_json() const;
-  /// The inverse. DataError for a missing, unknown, ill-typed or out-of-range field.
+  /// The inverse; fields newer than the plan get their defaults. DataError for a version that is
+  /// not known yet and for a missing, unknown, ill-typed or out-of-range field.
   static MechanismPlan from_json(const nlohmann::json& json);
 
   /// Lower-case SHA-256 of to_json() without white space.
   std::string hash() const;
-  /// "" if equal; else a line per differing field, this plan being the run's:
+  /// "" if equal but for the version; else a line per differing field, this plan being the run's:
   /// "noise_multiplier: 1.1 in the run, 0.9 in the configuration".
   std::string describe_difference(const MechanismPlan& configuration) const;
 
