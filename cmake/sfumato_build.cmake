@@ -37,9 +37,12 @@ endif()
 target_compile_options(sfumato_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Wconversion;-Wno-sign-conversion;-Wno-restrict;-Werror;${sanitizer_warnings}>)
 
-# sfumato_area(NAME deps...): static library sfumato_NAME from all sources of this folder.
+# sfumato_area(NAME deps...): static library sfumato_NAME from all sources of this folder and its
+# sub-folders, but for those of plugins, which are libraries of their own.
 function(sfumato_area name)
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp
+                                      ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*/*.cpp)
+  list(FILTER sources EXCLUDE REGEX "_plugin/[^/]*$")
   if(NOT sources)
     add_library(sfumato_${name} INTERFACE)
     target_link_libraries(sfumato_${name} INTERFACE sfumato_options ${ARGN})

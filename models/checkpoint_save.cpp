@@ -9,8 +9,8 @@
 namespace sfumato {
 
 void save_unet2d(const std::filesystem::path& folder, const UNet2DConfig& config,
-                 const NamedWeights& weights) {
-  NamedWeights float32;
+                 const NamedTensors& weights) {
+  NamedTensors float32;
   for (const auto& [name, weight] : weights)
     float32.emplace_back(name, weight.to(at::kCPU, at::kFloat));
   make_folder(folder);
@@ -19,7 +19,7 @@ void save_unet2d(const std::filesystem::path& folder, const UNet2DConfig& config
 }
 
 void save_pipeline(const std::filesystem::path& folder, const UNet2DConfig& config,
-                   const NamedWeights& weights, const nlohmann::ordered_json& scheduler_config) {
+                   const NamedTensors& weights, const nlohmann::ordered_json& scheduler_config) {
   const auto scheduler = scheduler_config.find("_class_name");
   if (scheduler == scheduler_config.end() || !scheduler->is_string())
     throw DataError("the scheduler's configuration lacks _class_name, by which diffusers finds it");

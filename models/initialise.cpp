@@ -1,6 +1,6 @@
 #include <ATen/CPUGeneratorImpl.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 
@@ -8,8 +8,8 @@
 
 namespace sfumato {
 
-NamedWeights named_weights(UNet2D& network) {
-  NamedWeights weights;
+NamedTensors named_weights(UNet2D& network) {
+  NamedTensors weights;
   for (const Parameter* parameter : network.parameters())
     weights.emplace_back(parameter->name, parameter->value.detach());
   return weights;

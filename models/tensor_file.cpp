@@ -42,7 +42,7 @@ bool is_integer(TensorDtype dtype) {
 }  // namespace
 
 void write_tensor_file(const std::filesystem::path& path,
-                       const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+                       const NamedTensors& tensors,
                        unsigned mode) {
   std::vector<at::Tensor> contiguous;
   std::vector<NamedTensor> named;

@@ -220,4 +220,10 @@ std::string plain_block_type(const std::string& type) {
   return type.starts_with(kPrefix) ? type.substr(kPrefix.size()) : type;
 }
 
+ImageShape UNet2DConfig::image_shape() const {
+  const int64_t side = 4 * size_multiple();
+  const auto [height, width] = sample_size.value_or(std::array{side, side});
+  return {in_channels, height, width};
+}
+
 }  // namespace sfumato

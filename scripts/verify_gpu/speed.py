@@ -32,7 +32,7 @@ def opacus(call) -> list:
     if not peers.is_dir():
         raise Unmet("the bundle holds no peers/; make it with scripts/bundle --with-peers")
     # On the pretended device everything of cuDNN but convolutions is missing.
-    return [call.python, ROOT / "tests/bench/opacus_step.py", "--device", "cuda", "--threads", 8,
+    return [call.python, ROOT / "tests/compare/opacus_step.py", "--device", "cuda", "--threads", 8,
             "--packages", peers, "--sfumato", call.bundle / "sfumato",
             "--steps", call.few(10, 1), "--warmup", call.few(3, 1),
             "--folder", call.work / "opacus", "--json", call.work / "opacus.json",

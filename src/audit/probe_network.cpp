@@ -12,7 +12,7 @@
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
-#include "sfumato/generate/noise_schedule.h"
+#include "sfumato/generate/diffusion/noise_schedule.h"
 #include "sfumato/generate/seeded_streams.h"
 #include "sfumato/nn/layers.h"
 #include "sfumato/train/gradient_step.h"
@@ -207,12 +207,7 @@ struct ConfiguredProbe::Parts {
         diffusion(diffusion_options(config.diffusion, config.data.num_classes())),
         step(*network, schedule, diffusion, clip_options(config), on_the_cpu(config)) {}
 
-  ImageShape shape() const {
-    const UNet2DConfig& c = network->config();
-    const int64_t side = 4 * c.size_multiple();
-    const auto [height, width] = c.sample_size.value_or(std::array{side, side});
-    return {c.in_channels, height, width};
-  }
+  ImageShape shape() const { return network->config().image_shape(); }
 
   std::unique_ptr<UNet2D> network;
   NoiseSchedule schedule;

@@ -10,12 +10,12 @@
 #include <map>
 #include <utility>
 
-#include "sfumato/audit/corpus_images.h"
 #include "sfumato/audit/membership.h"
 #include "sfumato/audit/tail_probabilities.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/features/corpus_images.h"
 
 namespace sfumato {
 namespace {

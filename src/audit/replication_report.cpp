@@ -9,9 +9,9 @@
 #include <span>
 
 #include "audit/rate_text.h"
-#include "sfumato/audit/corpus_images.h"
 #include "sfumato/core/text.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/features/corpus_images.h"
 #include "sfumato/report/base64.h"
 #include "sfumato/report/html_report.h"
 

@@ -8,12 +8,12 @@
 #include <vector>
 
 #include "cli/privacy_text.h"
+#include "run/card_events.h"
+#include "run/run_card.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/report/privacy_card.h"
-#include "train/card_events.h"
-#include "train/run_card.h"
 
 namespace sfumato::cli {
 namespace {

@@ -11,6 +11,7 @@
 #include "sfumato/audit/conformance.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
+#include "sfumato/device/threads.h"
 #include "sfumato/train/pretrained_settings.h"
 #include "sfumato/train/setup.h"
 

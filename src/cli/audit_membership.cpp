@@ -1,4 +1,3 @@
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -19,6 +18,7 @@
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/corpus/sampling_model.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/device/threads.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/report/progress.h"
 
@@ -117,8 +117,7 @@ void run(MembershipArguments& arguments) {
   const ModelPlace place = find_model(arguments.model);
   if (arguments.config.file.empty()) arguments.config.file = place.config_file.string();
   const auto config = load(arguments.config);
-  if (config->performance.threads() > 0)
-    at::set_num_threads(static_cast<int>(config->performance.threads()));
+  set_threads(config->performance.threads());
   const SamplingModel model = open_sampling_model(place, *config);
   const RecordStore members = RecordStore::open(arguments.members);
   const RecordStore others = RecordStore::open(arguments.non_members);

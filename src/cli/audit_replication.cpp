@@ -10,13 +10,13 @@
 #include <vector>
 
 #include "cli/audit_subcommands.h"
-#include "sfumato/audit/corpus_images.h"
 #include "sfumato/audit/replication_report.h"
 #include "sfumato/audit/report_folder.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/features/corpus_images.h"
 
 namespace sfumato::cli {
 namespace {

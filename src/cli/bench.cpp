@@ -8,11 +8,12 @@
 #include "cli/bench_project.h"
 #include "cli/bench_step.h"
 #include "cli/subcommands.h"
+#include "sfumato/bench/micro_benchmarks.h"
+#include "sfumato/bench/step_benchmark.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
-#include "sfumato/train/micro_benchmarks.h"
+#include "sfumato/device/threads.h"
 #include "sfumato/train/setup.h"
-#include "sfumato/train/step_benchmark.h"
 
 namespace sfumato::cli {
 namespace {

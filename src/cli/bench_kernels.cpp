@@ -7,7 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/bench_device.h"
-#include "sfumato/train/kernel_benchmark.h"
+#include "sfumato/bench/kernel_benchmark.h"
+#include "sfumato/device/threads.h"
 #include "sfumato/train/setup.h"
 
 namespace sfumato::cli {

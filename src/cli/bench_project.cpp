@@ -6,10 +6,10 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "sfumato/bench/layer_list.h"
+#include "sfumato/bench/step_benchmark.h"
+#include "sfumato/bench/step_projection.h"
 #include "sfumato/core/text.h"
-#include "sfumato/train/layer_list.h"
-#include "sfumato/train/step_benchmark.h"
-#include "sfumato/train/step_projection.h"
 
 namespace sfumato::cli {
 namespace {

@@ -10,13 +10,14 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/bench_device.h"
+#include "sfumato/bench/micro_benchmarks.h"
+#include "sfumato/bench/step_benchmark.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/text.h"
 #include "sfumato/device/gpu.h"
-#include "sfumato/train/micro_benchmarks.h"
+#include "sfumato/device/threads.h"
 #include "sfumato/train/setup.h"
-#include "sfumato/train/step_benchmark.h"
 
 namespace sfumato::cli {
 namespace {

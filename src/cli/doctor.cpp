@@ -6,12 +6,13 @@
 
 #include "cli/doctor_network.h"
 #include "cli/subcommands.h"
+#include "sfumato/bench/machine.h"
+#include "sfumato/bench/network_report.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/text.h"
 #include "sfumato/core/version.h"
-#include "sfumato/train/machine.h"
-#include "sfumato/train/network_report.h"
+#include "sfumato/device/threads.h"
 #include "sfumato/train/pretrained_settings.h"
 #include "sfumato/train/setup.h"
 

@@ -1,7 +1,7 @@
 #pragma once
 #include <nlohmann/json_fwd.hpp>
 
-#include "sfumato/train/network_report.h"
+#include "sfumato/bench/network_report.h"
 
 namespace sfumato::cli {
 

@@ -22,7 +22,7 @@
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/report/privacy_card.h"
-#include "sfumato/train/checkpoint.h"
+#include "sfumato/run/checkpoint.h"
 
 namespace sfumato::cli {
 namespace {

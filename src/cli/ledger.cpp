@@ -12,8 +12,8 @@
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/printable.h"
-#include "sfumato/train/run_verification.h"
-#include "sfumato/train/use_witness.h"
+#include "sfumato/run/run_verification.h"
+#include "sfumato/run/use_witness.h"
 
 namespace sfumato::cli {
 namespace {

@@ -1,4 +1,3 @@
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/linalg_vector_norm.h>
@@ -11,6 +10,7 @@
 #include "cli/subcommands.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
+#include "sfumato/device/threads.h"
 #include "sfumato/grad/gradient_engine.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/models/tensor_file.h"
@@ -140,7 +140,7 @@ class InputReader {
 };
 
 void run_probe(const ProbeOptions& options) {
-  if (options.threads > 0) at::set_num_threads(options.threads);
+  set_threads(options.threads);
   const AlgorithmPolicy policy = parse_algorithm_policy(options.layer_algorithm);
   const LoadedUNet loaded = load_unet2d(options.model);
   UNet2D& network = *loaded.network;
@@ -174,7 +174,7 @@ void run_probe(const ProbeOptions& options) {
     shape.insert(shape.begin(), in.examples);
     out = out.reshape(shape);
   }
-  NamedWeights results = {{"out", out},
+  NamedTensors results = {{"out", out},
                           {"loss_per_sample", at::cat(losses, 0)},
                           {"grad_norm_per_sample", at::cat(norms, 0)}};
   if (options.clip_norm_l2) {

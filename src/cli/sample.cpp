@@ -1,4 +1,3 @@
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <unistd.h>
@@ -16,10 +15,11 @@
 #include "sfumato/core/text.h"
 #include "sfumato/corpus/generate_corpus.h"
 #include "sfumato/corpus/sampling_model.h"
+#include "sfumato/device/threads.h"
 #include "sfumato/generate/placement.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/report/progress.h"
-#include "sfumato/train/run_verification.h"
+#include "sfumato/run/run_verification.h"
 
 namespace sfumato::cli {
 namespace {
@@ -146,8 +146,7 @@ void run(SampleArguments& arguments) {
   const ModelPlace place = find_model(arguments.source);
   if (arguments.config.file.empty()) arguments.config.file = place.config_file.string();
   const auto config = load(arguments.config);
-  if (config->performance.threads() > 0)
-    at::set_num_threads(static_cast<int>(config->performance.threads()));
+  set_threads(config->performance.threads());
   SamplingModel model = open_sampling_model(place, *config);
   check_claim(place, model);
   const c10::Device device = place_network(*model.loaded.network, config->performance);

@@ -13,11 +13,11 @@
 #include "sfumato/core/file.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/core/sha256.h"
-#include "sfumato/generate/pretrained_facts.h"
-#include "sfumato/generate/weights_hash.h"
+#include "sfumato/generate/diffusion/pretrained_facts.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/models/model_folder.h"
 #include "sfumato/report/privacy_card.h"
+#include "sfumato/run/weights_hash.h"
 
 namespace sfumato {
 namespace {

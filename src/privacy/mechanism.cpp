@@ -111,8 +111,9 @@ std::string MechanismPlan::hash() const {
 }
 
 std::string MechanismPlan::describe_difference(const MechanismPlan& configuration) const {
-  const nlohmann::ordered_json run = to_json();
-  const nlohmann::ordered_json other = configuration.to_json();
+  MechanismPlan same_version = configuration;
+  same_version.version = version;
+  const nlohmann::ordered_json run = to_json(), other = same_version.to_json();
   const auto text = [](const nlohmann::ordered_json& value) {
     if (value.is_null()) return std::string("none");
     return value.is_string() ? fmt::format("'{}'", value.get<std::string>()) : value.dump();

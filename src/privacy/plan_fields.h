@@ -68,7 +68,8 @@ void read_plan_value(const char* key, const nlohmann::json& value, std::vector<S
 template <typename Plan, typename Fields>
 nlohmann::ordered_json write_plan(const Plan& plan, const Fields& fields) {
   nlohmann::ordered_json defaults;
-  fields(Plan{}, [&](const char* key, const auto& field, int) { defaults[key] = plan_value(field); });
+  fields(Plan{},
+         [&](const char* key, const auto& field, int) { defaults[key] = plan_value(field); });
   nlohmann::ordered_json json;
   fields(plan, [&](const char* key, const auto& field, int since) {
     nlohmann::ordered_json value = plan_value(field);

@@ -19,10 +19,6 @@ namespace {
 /// allocator finds its sizes.
 constexpr int64_t kBatchesBeforeRecording = 2;
 
-/// Side of synthetic images where the network's config.json names no sample_size: a few positions
-/// at the lowest level.
-int64_t side(const UNet2DConfig& config) { return 4 * config.size_multiple(); }
-
 void copy_into(at::Tensor& place, const at::Tensor& value) {
   if (value.defined()) place.copy_(value);
 }
@@ -51,11 +47,7 @@ GradientStep::GradientStep(UNet2D& network, const NoiseSchedule& schedule,
 
 GradientStep::~GradientStep() = default;
 
-ImageShape GradientStep::image_shape() const {
-  const UNet2DConfig& c = network_.config();
-  const auto [height, width] = c.sample_size.value_or(std::array{side(c), side(c)});
-  return {c.in_channels, height, width};
-}
+ImageShape GradientStep::image_shape() const { return network_.config().image_shape(); }
 
 DiffusionBatch GradientStep::prepare(const PhysicalBatch& batch) const {
   return make_diffusion_batch(schedule_, diffusion_.prediction, batch.images.to(device_),

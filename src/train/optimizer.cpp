@@ -14,7 +14,7 @@ namespace sfumato {
 namespace {
 
 /// Copies `state` into the tensors that `expected` names, in the same order.
-void copy_state(const TensorList& state, const TensorList& expected, const std::string& what) {
+void copy_state(const NamedTensors& state, const NamedTensors& expected, const std::string& what) {
   if (state.size() != expected.size())
     throw DataError(fmt::format("{} has {} tensors where this run needs {}; it belongs to another "
                                 "optimizer or another set of trainable parameters",
@@ -70,8 +70,8 @@ void Optimizer::step(NoisyGradient&& gradient, double learning_rate, Ema* averag
   std::move(gradient).apply(rule, std::move(tensors));
 }
 
-TensorList Optimizer::state() const {
-  TensorList state;
+NamedTensors Optimizer::state() const {
+  NamedTensors state;
   state.emplace_back("steps", at::scalar_tensor(steps_, at::kLong));
   for (size_t i = 0; i < first_.size(); ++i)
     state.emplace_back("first." + parameters_[i]->name, first_[i]);
@@ -80,8 +80,8 @@ TensorList Optimizer::state() const {
   return state;
 }
 
-void Optimizer::load_state(const TensorList& state) {
-  const TensorList mine = this->state();
+void Optimizer::load_state(const NamedTensors& state) {
+  const NamedTensors mine = this->state();
   copy_state(state, mine, "the optimizer's checkpoint");
   steps_ = mine[0].second.item<int64_t>();
 }
@@ -107,16 +107,16 @@ double Ema::next_decay() {
   return warmup_ ? std::min(decay_, (1 + n) / (10 + n)) : decay_;
 }
 
-TensorList Ema::state() const {
-  TensorList state;
+NamedTensors Ema::state() const {
+  NamedTensors state;
   state.emplace_back("updates", at::scalar_tensor(updates_, at::kLong));
   for (size_t i = 0; i < values_.size(); ++i)
     state.emplace_back(parameters_[i]->name, values_[i]);
   return state;
 }
 
-void Ema::load_state(const TensorList& state) {
-  const TensorList mine = this->state();
+void Ema::load_state(const NamedTensors& state) {
+  const NamedTensors mine = this->state();
   copy_state(state, mine, "the moving average's checkpoint");
   updates_ = mine[0].second.item<int64_t>();
 }

@@ -4,26 +4,26 @@
 
 #include <nlohmann/json.hpp>
 
+#include "run/release_page.h"
+#include "run/run_card.h"
 #include "sfumato/config/public_settings.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
-#include "sfumato/generate/noise_schedule.h"
-#include "sfumato/generate/sampler.h"
-#include "sfumato/generate/weights_hash.h"
+#include "sfumato/generate/diffusion/noise_schedule.h"
+#include "sfumato/generate/diffusion/sampler.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/models/model_folder.h"
-#include "sfumato/report/html_report.h"
 #include "sfumato/report/privacy_card.h"
-#include "sfumato/train/released_weights.h"
+#include "sfumato/run/released_weights.h"
+#include "sfumato/run/weights_hash.h"
 #include "train/release_readme.h"
-#include "train/run_card.h"
 
 namespace sfumato {
 namespace {
 
 /// The averaged weights where they train, the pretrained ones where they are frozen.
-NamedWeights released_weights(const ReleaseInputs& inputs) {
-  NamedWeights weights = named_weights(inputs.network);
+NamedTensors released_weights(const ReleaseInputs& inputs) {
+  NamedTensors weights = named_weights(inputs.network);
   size_t next = 0;
   for (auto& [name, value] : weights) {
     if (next >= inputs.trainable.size() || name != inputs.trainable[next]->name) continue;
@@ -87,18 +87,6 @@ ReleasedWeights note_of(const ReleaseInputs& inputs) {
 
 }  // namespace
 
-std::string release_page(const nlohmann::ordered_json& card, const std::string& settings_yaml) {
-  const CardBanner banner = card_banner(card);
-  HtmlReport report;
-  report.title = "sfumato: trained generator";
-  report.banner = banner.banner;
-  report.headline = banner.headline;
-  report.card = card_rows(card);
-  report.settings_yaml = settings_yaml;
-  report.notes = card_notes(card);
-  return html_report(report);
-}
-
 void write_release(const ReleaseInputs& inputs) {
   const std::filesystem::path folder = inputs.run.release();
   nlohmann::ordered_json scheduler =
@@ -109,7 +97,7 @@ void write_release(const ReleaseInputs& inputs) {
   // A network may have come with another size, or none: what it was trained on is what it draws.
   UNet2DConfig network = inputs.network.config();
   network.sample_size = {{inputs.store.height(), inputs.store.width()}};
-  const NamedWeights weights = released_weights(inputs);
+  const NamedTensors weights = released_weights(inputs);
   // First: what has left is never unknown to the store.
   remember_release(inputs.store.path(), weights, inputs.start.digest, note_of(inputs));
   save_pipeline(folder, network, weights, scheduler);

@@ -5,12 +5,12 @@
 
 #include "sfumato/config/config.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/mechanism/initial_weights.h"
 #include "sfumato/models/unet2d.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/mechanism.h"
-#include "sfumato/train/initial_weights.h"
+#include "sfumato/run/run_directory.h"
 #include "sfumato/train/optimizer.h"
-#include "sfumato/train/run_directory.h"
 
 namespace sfumato {
 
@@ -34,8 +34,5 @@ struct ReleaseInputs {
 /// before they are written, and the ledger notes their SHA-256 before the card claims anything of
 /// them.
 void write_release(const ReleaseInputs& inputs);
-
-/// release/report.html: what `card` says, and the settings that may be seen.
-std::string release_page(const nlohmann::ordered_json& card, const std::string& settings_yaml);
 
 }  // namespace sfumato

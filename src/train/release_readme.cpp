@@ -7,8 +7,8 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/version.h"
-#include "sfumato/generate/noise_schedule.h"
-#include "sfumato/generate/sampler.h"
+#include "sfumato/generate/diffusion/noise_schedule.h"
+#include "sfumato/generate/diffusion/sampler.h"
 
 namespace sfumato {
 namespace {

@@ -1,6 +1,5 @@
 #include "sfumato/train/setup.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <fnmatch.h>
@@ -9,7 +8,6 @@
 #include <array>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/printable.h"
@@ -17,9 +15,6 @@
 #include "sfumato/data/record_store.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/models/checkpoint_io.h"
-#include "sfumato/privacy/bounds.h"
-#include "sfumato/privacy/calibrate.h"
-#include "sfumato/train/stage_budget.h"
 
 namespace sfumato {
 namespace {
@@ -87,20 +82,6 @@ void freeze_unmatched(UNet2D& network, const std::vector<std::string>& patterns)
                                    did_you_mean(patterns[i], names)));
 }
 
-/// The noise of training at which everything together keeps the target: what the stages cost comes
-/// off first.
-double calibrated_noise(const MechanismPlan& plan) {
-  CalibrationTarget target{.epsilon = plan.target_epsilon.value(), .delta = plan.delta};
-  target.adjacency = plan.adjacency;
-  target.records_per_unit = plan.records_per_unit;
-  target.accountant = parse_accountant(plan.accountant);
-  target.spent = plan.events(0);
-  const Phase training{plan.sample_rate, 1, plan.steps, plan.records_per_unit};
-  return calibrate_noise_multiplier(target, plan.sample_rate,
-                                    std::get<Phase>(repeated(training, plan.candidates)).steps)
-      .phase.noise_multiplier;
-}
-
 }  // namespace
 
 int64_t class_rows(const Config& config) {
@@ -164,46 +145,9 @@ void adopt_class_names(Config& config) {
   data.class_names.set(store.class_names(), "the record store");
 }
 
-MechanismPlan make_plan(const Config& config, const RecordStore& store) {
-  MechanismPlan plan = make_plan(config, store.unit(), store.records_per_unit());
-  if (plan.is_private)
-    check_batch_bound(store.count(), plan.sample_rate, plan.expected_batch_size);
-  return plan;
-}
-
-MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t records_per_unit) {
-  const MechanismSettings& m = config.mechanism;
-  MechanismPlan plan;
-  plan.is_private = config.privacy.enabled();
-  plan.sample_rate = m.sample_rate();
-  plan.steps = m.steps();
-  plan.clip_norm_l2 = m.clip_norm_l2();
-  plan.clipping = m.clipping();
-  plan.automatic_gamma = m.automatic_gamma();
-  plan.expected_batch_size = m.expected_batch_size();
-  plan.delta = m.delta();
-  plan.target_epsilon = m.target_epsilon();
-  plan.adjacency = parse_adjacency(m.adjacency());
-  plan.unit = unit;
-  plan.records_per_unit = records_per_unit;
-  plan.accountant = m.accountant();
-  if (plan.is_private) {
-    plan.candidates = m.candidates();
-    plan.stages = plan_stages(config, plan);
-    plan.noise_multiplier =
-        m.target_epsilon() ? calibrated_noise(plan) : m.noise_multiplier().value();
-  }
-  plan.validate();
-  return plan;
-}
-
 ClipOptions clip_options(const Config& config) {
   return {parse_clipping(config.mechanism.clipping()), config.mechanism.clip_norm_l2(),
           config.mechanism.automatic_gamma()};
-}
-
-ClipOptions clip_options(const MechanismPlan& plan) {
-  return {parse_clipping(plan.clipping), plan.clip_norm_l2, plan.automatic_gamma};
 }
 
 StepOptions step_options(const Config& config) {
@@ -235,11 +179,6 @@ std::vector<double> rate_scales(const Config& config, const std::vector<Paramete
                          ? config.optimizer.class_embedding_learning_rate_scale()
                          : 1.0);
   return scales;
-}
-
-void set_threads(int64_t threads) {
-  const int64_t cores = std::max<int64_t>(1, std::thread::hardware_concurrency());
-  at::set_num_threads(static_cast<int>(threads > 0 ? threads : cores));
 }
 
 }  // namespace sfumato

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "run/checkpoint_binding.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
@@ -14,25 +15,26 @@
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/core/text.h"
 #include "sfumato/data/record_store.h"
-#include "sfumato/generate/diffusion_draws.h"
-#include "sfumato/generate/noise_schedule.h"
+#include "sfumato/device/threads.h"
+#include "sfumato/generate/diffusion/draws.h"
+#include "sfumato/generate/diffusion/noise_schedule.h"
 #include "sfumato/generate/placement.h"
+#include "sfumato/mechanism/initial_weights.h"
+#include "sfumato/mechanism/private_stages.h"
+#include "sfumato/mechanism/private_statistics.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/poisson_sampler.h"
 #include "sfumato/privacy/rdp.h"
 #include "sfumato/privacy/secure_random.h"
-#include "sfumato/train/checkpoint.h"
+#include "sfumato/run/checkpoint.h"
+#include "sfumato/run/run_directory.h"
+#include "sfumato/run/use_witness.h"
 #include "sfumato/train/gradient_step.h"
-#include "sfumato/train/initial_weights.h"
 #include "sfumato/train/physical_batch.h"
 #include "sfumato/train/pretrained_settings.h"
-#include "sfumato/train/private_stages.h"
-#include "sfumato/train/private_statistics.h"
 #include "sfumato/train/setup.h"
-#include "sfumato/train/use_witness.h"
 #include "sfumato/train/warm_up.h"
-#include "train/checkpoint_binding.h"
 #include "train/release.h"
 #include "train/step_report.h"
 
@@ -186,8 +188,9 @@ void Training::open_ledger(const std::optional<Checkpoint>& checkpoint, bool has
   // The head that the checkpoint saw must still be in the chain: no lines were cut from the end.
   ledger_.emplace(Ledger::open(
       run_.ledger(), checkpoint ? checkpoint->state.value("ledger_head", "") : std::string{}));
-  const std::string difference =
-      MechanismPlan::from_json(nlohmann::json::parse(ledger_->plan())).describe_difference(plan_);
+  const auto frozen = MechanismPlan::from_json(nlohmann::json::parse(ledger_->plan()));
+  plan_.version = frozen.version;
+  const std::string difference = frozen.describe_difference(plan_);
   if (!difference.empty())
     throw PrivacyError("the mechanism of a run is frozen, but the configuration differs:\n" +
                        difference);
@@ -204,6 +207,7 @@ void Training::open_ledger(const std::optional<Checkpoint>& checkpoint, bool has
 
 void Training::restore(const Checkpoint& checkpoint) {
   const auto& state = checkpoint.state;
+  if (!ledger_) plan_.version = state.value("plan_version", int64_t{0});
   if (state.value("plan_hash", "") != plan_.hash())
     throw PrivacyError(
         "the checkpoint belongs to another mechanism; restore the configuration "
@@ -310,7 +314,9 @@ void Training::save_checkpoint() {
     checkpoint.model.emplace_back(parameter->name, parameter->value.detach());
   checkpoint.ema = ema_.state();
   checkpoint.optimizer = optimizer_.state();
-  checkpoint.state = {{"plan_hash", plan_.hash()}, {"manifest_hash", store_.manifest_hash()}};
+  checkpoint.state = {{"plan_version", plan_.version},
+                      {"plan_hash", plan_.hash()},
+                      {"manifest_hash", store_.manifest_hash()}};
   if (ledger_) {
     ledger_->record_event("checkpoint",
                           {{"step", step_}, {"checkpoint", checkpoint_sha256(checkpoint)}});

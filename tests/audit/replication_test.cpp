@@ -12,10 +12,10 @@
 #include <numeric>
 
 #include "audit/small_images.h"
-#include "sfumato/audit/corpus_images.h"
 #include "sfumato/audit/replication_report.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/stop_signal.h"
+#include "sfumato/features/corpus_images.h"
 #include "sfumato/io/tar.h"
 #include "support/error_message.h"
 #include "support/temp_folder.h"

@@ -354,7 +354,7 @@ TEST_F(RunsOnGpu, AResumedRunEqualsTheUninterruptedOne) {
 TEST_F(RunsOnGpu, WithoutPrivacyAllIsAsOnTheCpu) {
   start("on_cpu", {"privacy.enabled=false"});
   start("on_gpu", {"privacy.enabled=false", "performance.device=cuda"});
-  const TensorList cpu = checkpoint("on_cpu", 6).model, cuda = checkpoint("on_gpu", 6).model;
+  const NamedTensors cpu = checkpoint("on_cpu", 6).model, cuda = checkpoint("on_gpu", 6).model;
   ASSERT_EQ(cpu.size(), cuda.size());
   for (std::size_t j = 0; j < cpu.size(); ++j)
     EXPECT_LE(distance_on_host({cuda[j].second}, {cpu[j].second}),

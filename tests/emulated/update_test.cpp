@@ -93,7 +93,7 @@ class Updates {
   Tensors state() const {
     Tensors all;
     for (const Parameter* p : parameters_) all.push_back(in_memory_order(p->value));
-    for (const TensorList& list : {optimizer_.state(), average_.state()})
+    for (const NamedTensors& list : {optimizer_.state(), average_.state()})
       for (const auto& [name, tensor] : list)
         if (tensor.dim() > 0) all.push_back(in_memory_order(tensor));
     return all;
@@ -103,8 +103,8 @@ class Updates {
   GradientEngine& engine() { return engine_; }
 
  private:
-  TensorList initial_average() const {
-    TensorList state = average_.state();
+  NamedTensors initial_average() const {
+    NamedTensors state = average_.state();
     for (std::size_t j = 0; j < parameters_.size(); ++j)
       state[j + 1].second = parameters_[j]->value.detach().clone();
     return state;
@@ -172,7 +172,7 @@ TEST_F(UpdatesOnKernels, AnOptimizerGoesOnFromAStateOfTheCpuBitForBit) {
   move_parameters(two.parameters(), here.device());
   Updates first(one, {}), second(two, {});
   for (int step = 0; step < 2; ++step) first.step(step, false);
-  TensorList state;
+  NamedTensors state;
   for (const auto& [name, tensor] : first.optimizer().state())
     state.emplace_back(name, tensor.cpu().contiguous().clone());
   (void)second.release(0);  // the same numbers of releases, as nonces go

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "sfumato/generate/sampler.h"
+#include "sfumato/generate/diffusion/sampler.h"
 
 namespace sfumato {
 namespace {

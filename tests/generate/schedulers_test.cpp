@@ -13,7 +13,7 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
-#include "sfumato/generate/sampler.h"
+#include "sfumato/generate/diffusion/sampler.h"
 #include "sfumato/io/safetensors.h"
 #include "support/shared_folder.h"
 

@@ -30,10 +30,10 @@ using testing::HasSubstr;
 
 const char* const kFile = "diffusion_pytorch_model.safetensors";
 
-NamedWeights some_weights(const UNet2DConfig& config, uint64_t seed = 3) {
+NamedTensors some_weights(const UNet2DConfig& config, uint64_t seed = 3) {
   UNet2D network(config);
   initialise(network, seed);
-  NamedWeights copies;
+  NamedTensors copies;
   for (const auto& [name, weight] : named_weights(network))
     copies.emplace_back(name, weight.clone());
   return copies;
@@ -51,8 +51,8 @@ at::Tensor weight_of(UNet2D& network, const std::string& name) {
   throw std::runtime_error("no parameter " + name);
 }
 
-void expect_equal(UNet2D& network, const NamedWeights& weights) {
-  const NamedWeights loaded = named_weights(network);
+void expect_equal(UNet2D& network, const NamedTensors& weights) {
+  const NamedTensors loaded = named_weights(network);
   ASSERT_EQ(loaded.size(), weights.size());
   std::map<std::string, at::Tensor> wanted(weights.begin(), weights.end());
   for (const auto& [name, weight] : loaded) EXPECT_TRUE(weight.equal(wanted.at(name))) << name;
@@ -68,7 +68,7 @@ class Checkpoint : public testing::Test {
 
 TEST_F(Checkpoint, FlatFolderRoundTrip) {
   const UNet2DConfig config = with_classes(3);
-  const NamedWeights weights = some_weights(config);
+  const NamedTensors weights = some_weights(config);
   save_unet2d(folder_.path(), config, weights);
   const LoadedUNet loaded = load_unet2d(folder_.path());
   EXPECT_EQ(loaded.network->config().to_json(), config.to_json());
@@ -81,7 +81,7 @@ TEST_F(Checkpoint, FlatFolderRoundTrip) {
 
 TEST_F(Checkpoint, PipelineRoundTrip) {
   const UNet2DConfig config = test::small_config();
-  const NamedWeights weights = some_weights(config);
+  const NamedTensors weights = some_weights(config);
   save_pipeline(folder_.path(), config, weights, {{"_class_name", "DDIMScheduler"}, {"x", 1}});
   EXPECT_EQ(read_file(folder_ / "model_index.json"),
             "{\n  \"_class_name\": \"DDPMPipeline\",\n  \"_diffusers_version\": \"0.31.0\",\n"
@@ -100,14 +100,14 @@ TEST_F(Checkpoint, PipelineRoundTrip) {
 
 TEST_F(Checkpoint, ShardsWithIndex) {
   const UNet2DConfig config = test::small_config();
-  const NamedWeights weights = some_weights(config);
+  const NamedTensors weights = some_weights(config);
   save_unet2d(folder_.path(), config, weights);
   fs::remove(folder_ / kFile);
   const auto middle = weights.begin() + static_cast<std::ptrdiff_t>(weights.size() / 2);
   json map = json::object();
   int shard = 1;
-  for (const NamedWeights& part : {NamedWeights(weights.begin(), middle),
-                                   NamedWeights(middle, weights.end())}) {
+  for (const NamedTensors& part : {NamedTensors(weights.begin(), middle),
+                                   NamedTensors(middle, weights.end())}) {
     const std::string name = "diffusion_pytorch_model-0000" + std::to_string(shard++) +
                              "-of-00002.safetensors";
     write_tensor_file(folder_ / name, part);
@@ -120,9 +120,9 @@ TEST_F(Checkpoint, ShardsWithIndex) {
 
 TEST_F(Checkpoint, HalfPrecisionOnlyWhereThereIsNothingElse) {
   const UNet2DConfig config = test::small_config();
-  const NamedWeights weights = some_weights(config);
+  const NamedTensors weights = some_weights(config);
   save_unet2d(folder_.path(), config, weights);
-  NamedWeights halves, rounded;
+  NamedTensors halves, rounded;
   for (const auto& [name, weight] : weights) {
     halves.emplace_back(name, weight.to(at::kHalf));
     rounded.emplace_back(name, weight.to(at::kHalf).to(at::kFloat));
@@ -135,12 +135,12 @@ TEST_F(Checkpoint, HalfPrecisionOnlyWhereThereIsNothingElse) {
 
 TEST_F(Checkpoint, AttentionKeysOfOldFilesAreRenamed) {
   const UNet2DConfig config = test::small_config();
-  const NamedWeights weights = some_weights(config);
+  const NamedTensors weights = some_weights(config);
   save_unet2d(folder_.path(), config, weights);
   const std::map<std::string, std::string> old_names = {
       {".to_q.", ".query."}, {".to_k.", ".key."}, {".to_v.", ".value."},
       {".to_out.0.", ".proj_attn."}};
-  NamedWeights old_style;
+  NamedTensors old_style;
   int renamed = 0;
   for (auto [name, weight] : weights) {
     for (const auto& [now, before] : old_names)
@@ -157,7 +157,7 @@ TEST_F(Checkpoint, AttentionKeysOfOldFilesAreRenamed) {
 
 TEST_F(Checkpoint, EveryMisfitIsToldAtOnce) {
   const UNet2DConfig config = test::small_config();
-  NamedWeights weights = some_weights(config);
+  NamedTensors weights = some_weights(config);
   for (auto& [name, weight] : weights) {
     if (name == "conv_in.bias") name = "conv_in.bais";
     if (name == "conv_out.weight") weight = at::zeros({3, 8, 1, 1});
@@ -175,7 +175,7 @@ TEST_F(Checkpoint, NotFiniteWeightsAreRefused) {
   const UNet2DConfig config = test::small_config();
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
                           -std::numeric_limits<float>::infinity()}) {
-    NamedWeights weights = some_weights(config);
+    NamedTensors weights = some_weights(config);
     for (auto& [name, weight] : weights)
       if (name == "mid_block.resnets.1.conv2.weight") weight.flatten()[17] = bad;
     save_unet2d(folder_.path(), config, weights);
@@ -203,7 +203,7 @@ TEST_F(Checkpoint, DamagedOrForeignFolders) {
 }
 
 TEST_F(Checkpoint, ClassTableOfAnotherSize) {
-  const NamedWeights weights = some_weights(with_classes(3));
+  const NamedTensors weights = some_weights(with_classes(3));
   save_unet2d(folder_.path(), with_classes(3), weights);
   const std::map<std::string, at::Tensor> by_name(weights.begin(), weights.end());
   const at::Tensor pretrained = by_name.at("class_embedding.weight");
@@ -235,7 +235,7 @@ TEST_F(Checkpoint, ClassTableOfAnotherSize) {
 }
 
 TEST_F(Checkpoint, ClassConditioningAddedAndRemoved) {
-  const NamedWeights weights = some_weights(test::small_config());
+  const NamedTensors weights = some_weights(test::small_config());
   save_unet2d(folder_.path(), test::small_config(), weights);
   const LoadedUNet plain = load_unet2d(folder_.path());
   const LoadedUNet conditional =
@@ -246,7 +246,7 @@ TEST_F(Checkpoint, ClassConditioningAddedAndRemoved) {
                   .equal(plain.network->forward(sample, step, {}, nullptr)));
 
   const test::TempFolder other;
-  const NamedWeights with_table = some_weights(with_classes(3));
+  const NamedTensors with_table = some_weights(with_classes(3));
   save_unet2d(other.path(), with_classes(3), with_table);
   const LoadedUNet removed = load_unet2d(other.path(), {.class_rows = 0});
   EXPECT_FALSE(removed.network->config().class_conditional());
@@ -296,7 +296,7 @@ TEST(Initialise, FollowsPyTorchsDefaults) {
 
 TEST(Initialise, TheSeedDecides) {
   const UNet2DConfig config = test::small_config();
-  const NamedWeights a = some_weights(config, 1), b = some_weights(config, 1),
+  const NamedTensors a = some_weights(config, 1), b = some_weights(config, 1),
                      c = some_weights(config, 2);
   bool differs = false;
   for (std::size_t i = 0; i < a.size(); ++i) {

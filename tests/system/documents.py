@@ -15,8 +15,8 @@ def check_maps() -> None:
     for area in sorted(areas) + [ROOT / "models"]:
         section = re.search(rf"^## {area.name}\b.*?(?=^## |\Z)", text, re.M | re.S)
         check(section, f"src/README.md has no section on {area.name}")
-        files = [*area.glob("*.cpp"), *area.glob("*.h"),
-                 *(ROOT / "include/sfumato" / area.name).glob("*.h")]
+        files = [*area.rglob("*.cpp"), *area.rglob("*.h"),
+                 *(ROOT / "include/sfumato" / area.name).rglob("*.h")]
         missing = {file.stem for file in files if f"`{file.stem}`" not in section[0]}
         check(not missing, f"src/README.md, {area.name}: no line on {sorted(missing)}")
     kernels = (ROOT / "kernels/README.md").read_text()

@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "sfumato/core/error.h"
-#include "sfumato/generate/noise_schedule.h"
+#include "sfumato/generate/diffusion/noise_schedule.h"
 #include "sfumato/train/setup.h"
 #include "train/tiny_run.h"
 

@@ -137,7 +137,7 @@ TEST(Optimizer, AfterItsStateWasLoadedItGoesOnBitForBit) {
       second.step(gradients_of(step), 0.1);
     }
     EXPECT_EQ(values_of(one), values_of(two));
-    const TensorList a = first.state(), b = second.state();
+    const NamedTensors a = first.state(), b = second.state();
     ASSERT_EQ(a.size(), b.size());
     for (std::size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(a[i].second.equal(b[i].second));
   }
@@ -152,7 +152,7 @@ TEST(Optimizer, AForeignStateIsRefused) {
               HasSubstr("another optimizer"));
   EXPECT_THAT(error_message<DataError>([&] { adam.load_state(shape.state()); }),
               HasSubstr("first.b"));
-  TensorList renamed = adam.state();
+  NamedTensors renamed = adam.state();
   renamed[1].first = "first.c";
   EXPECT_THAT(error_message<DataError>([&] { adam.load_state(renamed); }), HasSubstr("first.c"));
 }

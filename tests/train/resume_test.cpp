@@ -82,7 +82,7 @@ TEST_F(Resume, EverySessionDrawsNoiseFromAKeyOfItsOwn) {
   const LedgerSummary summary = ledger("again");
   ASSERT_EQ(summary.sessions.size(), 2u);
   EXPECT_NE(summary.sessions[0].noise_key_id, summary.sessions[1].noise_key_id);
-  const TensorList first = checkpoint("run", 6).model, second = checkpoint("again", 6).model;
+  const NamedTensors first = checkpoint("run", 6).model, second = checkpoint("again", 6).model;
   EXPECT_EQ(differing(first, second), static_cast<int>(first.size())) << "noise was replayed";
 }
 

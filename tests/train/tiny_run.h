@@ -17,7 +17,7 @@
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/record_store_writer.h"
 #include "sfumato/privacy/ledger.h"
-#include "sfumato/train/checkpoint.h"
+#include "sfumato/run/checkpoint.h"
 #include "sfumato/train/trainer.h"
 #include "support/temp_folder.h"
 
@@ -162,7 +162,7 @@ class TinyRun : public ::testing::Test {
   std::streambuf* stderr_ = std::cerr.rdbuf();
 };
 
-inline void expect_same(const TensorList& a, const TensorList& b) {
+inline void expect_same(const NamedTensors& a, const NamedTensors& b) {
   ASSERT_EQ(a.size(), b.size());
   for (std::size_t i = 0; i < a.size(); ++i) {
     EXPECT_EQ(a[i].first, b[i].first);
@@ -172,7 +172,7 @@ inline void expect_same(const TensorList& a, const TensorList& b) {
 }
 
 /// How many tensors of the two lists differ.
-inline int differing(const TensorList& a, const TensorList& b) {
+inline int differing(const NamedTensors& a, const NamedTensors& b) {
   int count = 0;
   for (std::size_t i = 0; i < a.size(); ++i) count += a[i].second.equal(b[i].second) ? 0 : 1;
   return count;

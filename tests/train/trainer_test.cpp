@@ -58,8 +58,8 @@ TEST_F(Trainer, APrivateRunChargesEveryStepAndReleasesTheAverage) {
   EXPECT_EQ(card.at("epsilon"), result.epsilon);
   EXPECT_EQ(card.at("delta"), 1e-3);
   EXPECT_EQ(card.at("ledger_head_hash"), summary.head_hash);
-  const TensorList average = checkpoint("run", 6).ema;
-  const NamedWeights released = named_weights(*load_unet2d(result.release).network);
+  const NamedTensors average = checkpoint("run", 6).ema;
+  const NamedTensors released = named_weights(*load_unet2d(result.release).network);
   for (const auto& [name, value] : released) {
     const auto found = std::find_if(average.begin(), average.end(),
                                     [&](const auto& item) { return item.first == name; });
@@ -143,8 +143,8 @@ TEST_F(Trainer, AnEmptyBatchIsChargedAndGetsNoise) {
   EXPECT_EQ(result.charged, 2);
   EXPECT_EQ(ledger("run").charged_steps, 2);
   for (const nlohmann::json& line : metrics_of(folder / "run")) EXPECT_EQ(line["batch_size"], 0);
-  const NamedWeights before = named_weights(*make_network(*config("run")));
-  const TensorList after = checkpoint("run", 2).model;
+  const NamedTensors before = named_weights(*make_network(*config("run")));
+  const NamedTensors after = checkpoint("run", 2).model;
   ASSERT_EQ(before.size(), after.size());
   for (std::size_t i = 0; i < before.size(); ++i)
     EXPECT_FALSE(before[i].second.equal(after[i].second)) << before[i].first << " got no noise";
@@ -156,8 +156,8 @@ TEST_F(Trainer, TheNoiseInTheWeightsIsThatOfThePlan) {
       "mechanism.sample_rate=1e-12",    "mechanism.steps=1",  "mechanism.clip_norm_l2=0.5",
       "mechanism.noise_multiplier=0.7", "optimizer.name=sgd", "optimizer.learning_rate=2"};
   start("run", changes);
-  const NamedWeights before = named_weights(*make_network(*config("run", changes)));
-  const TensorList after = checkpoint("run", 1).model;
+  const NamedTensors before = named_weights(*make_network(*config("run", changes)));
+  const NamedTensors after = checkpoint("run", 1).model;
   double squares = 0, count = 0;
   for (std::size_t i = 0; i < before.size(); ++i) {
     const at::Tensor moved = after[i].second.to(at::kDouble).sub(before[i].second.detach());
@@ -185,7 +185,7 @@ TEST_F(Trainer, TheSeedReachesNeitherNoiseNorSampling) {
   start("one", {"mechanism.steps=2"});
   start("two", {"mechanism.steps=2"});
   EXPECT_NE(ledger("one").sessions[0].noise_key_id, ledger("two").sessions[0].noise_key_id);
-  const TensorList a = checkpoint("one", 2).model, b = checkpoint("two", 2).model;
+  const NamedTensors a = checkpoint("one", 2).model, b = checkpoint("two", 2).model;
   EXPECT_EQ(differing(a, b), static_cast<int>(a.size()));
   // Nor is the key in any file of the run.
   const std::string digest = ledger("one").sessions[0].noise_key_id;
@@ -218,8 +218,8 @@ TEST_F(Trainer, ATargetEpsilonIsReachedAndNotExceeded) {
 
 TEST_F(Trainer, FrozenParametersKeepTheirBits) {
   start("run", {"model.trainable=[\"mid_block.*\", \"class_embedding.*\"]", "mechanism.steps=2"});
-  const NamedWeights before = named_weights(*make_network(*config("run")));
-  const TensorList after = checkpoint("run", 2).model;
+  const NamedTensors before = named_weights(*make_network(*config("run")));
+  const NamedTensors after = checkpoint("run", 2).model;
   int moved = 0;
   for (std::size_t i = 0; i < before.size(); ++i) {
     const bool trains = before[i].first.starts_with("mid_block.") ||

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "sfumato/audit/roc.h"
-#include "sfumato/generate/denoiser.h"
-#include "sfumato/generate/diffusion_draws.h"
-#include "sfumato/generate/noise_schedule.h"
+#include "sfumato/generate/diffusion/denoiser.h"
+#include "sfumato/generate/diffusion/draws.h"
+#include "sfumato/generate/diffusion/noise_schedule.h"
 
 namespace sfumato {
 

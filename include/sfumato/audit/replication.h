@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "sfumato/audit/image_features.h"
 #include "sfumato/audit/roc.h"
+#include "sfumato/features/image_features.h"
 
 namespace sfumato {
 

@@ -5,8 +5,8 @@
 #include <functional>
 
 #include "sfumato/corpus/corpus_writer.h"
-#include "sfumato/generate/denoiser.h"
-#include "sfumato/generate/sampler.h"
+#include "sfumato/generate/diffusion/denoiser.h"
+#include "sfumato/generate/diffusion/sampler.h"
 
 namespace sfumato {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "sfumato/generate/diffusion_draws.h"
+#include "sfumato/generate/diffusion/draws.h"
 #include "sfumato/models/checkpoint_io.h"
 
 namespace sfumato {

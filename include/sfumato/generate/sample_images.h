@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <span>
 
-#include "sfumato/generate/denoiser.h"
-#include "sfumato/generate/diffusion_draws.h"
-#include "sfumato/generate/sampler.h"
+#include "sfumato/generate/diffusion/denoiser.h"
+#include "sfumato/generate/diffusion/draws.h"
+#include "sfumato/generate/diffusion/sampler.h"
 
 namespace sfumato {
 

@@ -10,15 +10,13 @@
 #include <utility>
 #include <vector>
 
+#include "sfumato/models/tensor_file.h"
 #include "sfumato/models/unet2d.h"
 
 namespace sfumato {
 
-/// Key and float32 value, as in a state_dict.
-using NamedWeights = std::vector<std::pair<std::string, at::Tensor>>;
-
 /// Keys and values (shared, not copied, without gradients) of all parameters, trainable or not.
-NamedWeights named_weights(UNet2D& network);
+NamedTensors named_weights(UNet2D& network);
 
 /// PyTorch's default initialisation of every layer (kaiming-uniform with a = sqrt(5), that is
 /// uniform +-1/sqrt(fan_in), for weights and biases of convolutions and linear layers; ones and
@@ -52,11 +50,11 @@ LoadedUNet load_unet2d(const std::filesystem::path& folder, const LoadOptions& o
 
 /// Writes config.json and diffusion_pytorch_model.safetensors (float32), each atomically.
 void save_unet2d(const std::filesystem::path& folder, const UNet2DConfig& config,
-                 const NamedWeights& weights);
+                 const NamedTensors& weights);
 
 /// Writes a DDPMPipeline that diffusers loads as it is: model_index.json, unet/ and
 /// scheduler/scheduler_config.json, whose "_class_name" names the scheduler (DataError without).
 void save_pipeline(const std::filesystem::path& folder, const UNet2DConfig& config,
-                   const NamedWeights& weights, const nlohmann::ordered_json& scheduler_config);
+                   const NamedTensors& weights, const nlohmann::ordered_json& scheduler_config);
 
 }  // namespace sfumato

@@ -10,10 +10,12 @@
 
 namespace sfumato {
 
+/// Tensors by name, in a fixed order, as in a state_dict.
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
 /// Named tensors -> one safetensors file, atomically. Keeps dtypes float32, float64, float16,
 /// bfloat16, int64, int32, uint8, bool; tensors are made contiguous.
-void write_tensor_file(const std::filesystem::path& path,
-                       const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+void write_tensor_file(const std::filesystem::path& path, const NamedTensors& tensors,
                        unsigned mode = 0644);
 
 /// A copy of one stored tensor: integers (and bool) as int64, everything else as float32

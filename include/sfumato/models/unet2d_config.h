@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "sfumato/models/image_shape.h"
+
 namespace sfumato {
 
 /// Every constructor field of diffusers' UNet2DModel, with its defaults. The names are the keys of
@@ -55,6 +57,9 @@ struct UNet2DConfig {
   int64_t time_embed_dim() const { return time_embedding_dim.value_or(4 * block_out_channels[0]); }
   /// Height and width of samples are multiples of this: 2^(levels - 1).
   int64_t size_multiple() const { return int64_t{1} << (block_out_channels.size() - 1); }
+  /// Of the images that the network was trained on (sample_size); where it does not say, the
+  /// smallest usual ones: four times size_multiple().
+  ImageShape image_shape() const;
   /// Whether forward needs class labels.
   bool class_conditional() const { return class_embed_type || num_class_embeds; }
 };

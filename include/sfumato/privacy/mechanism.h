@@ -66,7 +66,8 @@ struct MechanismPlan {
   /// Lower-case SHA-256 of to_json() without white space.
   std::string hash() const;
   /// "" if equal but for the version; else a line per differing field, this plan being the run's:
-  /// "noise_multiplier: 1.1 in the run, 0.9 in the configuration".
+  /// "noise_multiplier: 1.1 in the run, 0.9 in the configuration". PrivacyError if the configuration
+  /// sets a field that this plan's version lacks.
   std::string describe_difference(const MechanismPlan& configuration) const;
 
   /// The accounting unit of `executed` training steps of this plan.

@@ -4,7 +4,7 @@
 #include <span>
 
 #include "sfumato/data/record_store.h"
-#include "sfumato/generate/diffusion_draws.h"
+#include "sfumato/generate/diffusion/draws.h"
 
 namespace sfumato {
 

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "sfumato/device/gpu.h"
-#include "sfumato/generate/diffusion_loss.h"
+#include "sfumato/generate/diffusion/loss.h"
 #include "sfumato/grad/gradient_engine.h"
 #include "sfumato/models/unet2d.h"
 #include "sfumato/train/batch_loader.h"

@@ -6,12 +6,10 @@
 #include <vector>
 
 #include "sfumato/grad/clipped_sum.h"
+#include "sfumato/models/tensor_file.h"
 #include "sfumato/nn/module.h"
 
 namespace sfumato {
-
-/// Named tensors of a checkpoint, in a fixed order.
-using TensorList = std::vector<std::pair<std::string, at::Tensor>>;
 
 struct OptimizerOptions {
   enum class Kind { kSgd, kAdam, kAdamW };
@@ -29,8 +27,8 @@ class Ema {
   /// Decay of the next update, which is counted with it: Optimizer::step makes the update.
   double next_decay();
   const std::vector<at::Tensor>& values() const { return values_; }
-  TensorList state() const;
-  void load_state(const TensorList& state);
+  NamedTensors state() const;
+  void load_state(const NamedTensors& state);
 
  private:
   std::vector<Parameter*> parameters_;
@@ -51,9 +49,9 @@ class Optimizer {
   void step(NoisyGradient&& gradient, double learning_rate, Ema* average = nullptr);
 
   /// Moments and the number of steps, for checkpoints.
-  TensorList state() const;
+  NamedTensors state() const;
   /// DataError for a state of other parameters or another kind of optimizer.
-  void load_state(const TensorList& state);
+  void load_state(const NamedTensors& state);
 
  private:
   std::vector<Parameter*> parameters_;

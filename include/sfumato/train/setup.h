@@ -4,8 +4,8 @@
 
 #include "sfumato/config/config.h"
 #include "sfumato/grad/gradient_engine.h"
+#include "sfumato/mechanism/plan.h"
 #include "sfumato/models/unet2d.h"
-#include "sfumato/privacy/mechanism.h"
 #include "sfumato/train/gradient_step.h"
 #include "sfumato/train/optimizer.h"
 
@@ -29,23 +29,11 @@ void adopt_class_names(Config& config);
 /// DataError unless the store's images, labels and class names fit network and configuration.
 void check_store_fits(const RecordStore& store, const UNet2DConfig& network, const Config& config);
 
-/// The mechanism that a configuration and its store's unit of privacy describe, stages included; a
-/// target epsilon is turned into noise multipliers here, of the stages first and of training with
-/// what they leave. PrivacyError if it cannot be reached.
-MechanismPlan make_plan(const Config& config, const RecordStore& store);
-/// The same without a store, for a unit of privacy that owns at most `records_per_unit` records.
-MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t records_per_unit);
-
 ClipOptions clip_options(const Config& config);
-/// The clipping that a plan claims.
-ClipOptions clip_options(const MechanismPlan& plan);
 /// Choices of performance.* that a step needs; layers are measured once for each kind of GPU.
 StepOptions step_options(const Config& config);
 OptimizerOptions optimizer_options(const Config& config);
 /// One factor per parameter: optimizer.class_embedding_learning_rate_scale for the class table.
 std::vector<double> rate_scales(const Config& config, const std::vector<Parameter*>& parameters);
-
-/// Sets the number of threads of all tensor work (0: all cores).
-void set_threads(int64_t threads);
 
 }  // namespace sfumato

@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "sfumato/config/config.h"
+#include "sfumato/mechanism/private_statistics.h"
 #include "sfumato/train/gradient_step.h"
-#include "sfumato/train/private_statistics.h"
 
 namespace sfumato {
 

@@ -1,0 +1,23 @@
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "sfumato/config/config.h"
+#include "sfumato/grad/gradient_engine.h"
+#include "sfumato/privacy/mechanism.h"
+
+namespace sfumato {
+
+class RecordStore;
+
+/// The mechanism that a configuration and its store's unit of privacy describe, stages included; a
+/// target epsilon is turned into noise multipliers here, of the stages first and of training with
+/// what they leave. PrivacyError if it cannot be reached.
+MechanismPlan make_plan(const Config& config, const RecordStore& store);
+/// The same without a store, for a unit of privacy that owns at most `records_per_unit` records.
+MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t records_per_unit);
+
+/// The clipping that a plan claims.
+ClipOptions clip_options(const MechanismPlan& plan);
+
+}  // namespace sfumato

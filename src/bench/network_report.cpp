@@ -1,0 +1,82 @@
+#include "sfumato/bench/network_report.h"
+
+#include "sfumato/generate/diffusion/noise_schedule.h"
+#include "sfumato/generate/placement.h"
+#include "sfumato/train/gradient_step.h"
+#include "sfumato/train/physical_batch.h"
+#include "sfumato/train/setup.h"
+
+namespace sfumato {
+namespace {
+
+/// Copies of a trainable tensor that live through a whole run: value and average, and moments.
+int64_t copies(const OptimizerOptions& optimizer) {
+  if (optimizer.kind != OptimizerOptions::Kind::kSgd) return 4;
+  return optimizer.momentum > 0 ? 3 : 2;
+}
+
+void report_memory(const Config& config, c10::Device device, GradientStep& step,
+                   NetworkReport& report) {
+  const bool is_private = config.privacy.enabled();
+  report.peak_bytes_one = step.peak_bytes(1, is_private);
+  report.peak_bytes_two = step.peak_bytes(2, is_private);
+  report.budget_bytes = memory_budget_bytes(config.performance.memory_budget_gib(), device);
+  report.physical_batch = config.performance.physical_batch();
+  if (report.physical_batch == 0)
+    report.physical_batch = physical_batch_for(
+        {config.mechanism.expected_batch_size(), config.mechanism.sample_rate(),
+         config.diffusion.draws()},
+        report.budget_bytes, device,
+        [&](int64_t b) { return b == 1 ? report.peak_bytes_one : report.peak_bytes_two; });
+  report.peak_bytes = report.peak_bytes_one +
+                      (report.physical_batch - 1) * (report.peak_bytes_two - report.peak_bytes_one);
+}
+
+void report_plan(const Config& config, NetworkReport& report) {
+  const MechanismSettings& m = config.mechanism;
+  if (config.privacy.enabled() && !m.noise_multiplier() && !m.target_epsilon()) return;
+  report.plan = make_plan(config, "one image", /*records_per_unit=*/1);
+  report.epsilon = report.plan->epsilon_after(report.plan->steps);
+}
+
+}  // namespace
+
+double forward_flops(const LayerChoice& layer) {
+  const LayerWork& w = layer.work;
+  return 2.0 * static_cast<double>(w.tokens) * static_cast<double>(w.fan_in) *
+         static_cast<double>(w.fan_out);
+}
+
+double held_bytes_per_example(const LayerChoice& layer, double element_bytes) {
+  const double float32 = layer.algorithm == Algorithm::kKeep ? layer.keep_bytes : layer.gram_bytes;
+  const auto examples = static_cast<double>(std::max<int64_t>(layer.work.examples, 1));
+  return float32 * element_bytes / 4 / examples;
+}
+
+NetworkReport report_network(const Config& config) {
+  NetworkReport report;
+  const std::unique_ptr<UNet2D> network = make_network(config);
+  const c10::Device device = place_network(*network, config.performance);
+  report.device = config.performance.device();
+  report.held_element_bytes = config.performance.precision() == "bf16" ? 2 : 4;
+  const NoiseSchedule schedule(noise_schedule_options(config.diffusion));
+  GradientStep step(*network, schedule,
+                    diffusion_options(config.diffusion, config.data.num_classes()),
+                    clip_options(config), step_options(config));
+  for (const Parameter* parameter : network->parameters())
+    report.parameters += parameter->value.numel();
+  for (const Parameter* parameter : step.engine().trainable())
+    report.trainable += parameter->value.numel();
+  report.tensors = static_cast<int64_t>(step.engine().trainable().size());
+  step.verify();  // throws unless every one of them is covered
+  report.tensors_covered = report.tensors;
+  report.layers = step.engine().choices();
+  report.layer_examples = report.layers.empty() ? 0 : report.layers.front().work.examples;
+  report.state_bytes =
+      4 * (report.parameters + (copies(optimizer_options(config)) - 1) * report.trainable);
+  report_memory(config, device, step, report);
+  report_plan(config, report);
+  return report;
+}
+
+}  // namespace sfumato

@@ -1,0 +1,239 @@
+#include "sfumato/bench/step_benchmark.h"
+
+#include <stdlib.h>
+
+#include <chrono>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <optional>
+
+#include "sfumato/core/error.h"
+#include "sfumato/core/text.h"
+#include "sfumato/device/gpu.h"
+#include "sfumato/generate/placement.h"
+#include "sfumato/io/json_file.h"
+#include "sfumato/models/checkpoint_io.h"
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/privacy/mechanism.h"
+#include "sfumato/privacy/secure_random.h"
+#include "sfumato/train/gradient_step.h"
+#include "sfumato/train/optimizer.h"
+
+namespace sfumato {
+namespace {
+
+constexpr uint64_t kSeed = 1;
+constexpr int64_t kMaxCharges = 1'000'000'000;  ///< nothing is protected: the key is a test key
+constexpr double kLearningRate = 1e-5;          ///< small, so that the weights stay sane
+
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "sfumato-bench-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr)
+      throw DeviceError("cannot make a temporary folder " + name +
+                        "; set TMPDIR to a folder that "
+                        "can be written");
+    path_ = name;
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+MechanismPlan plan_of(const StepCase& step_case) {
+  if (step_case.examples < 1 || step_case.draws < 1)
+    throw UsageError("a step needs at least one example and one draw");
+  MechanismPlan plan;
+  plan.sample_rate = 0.01;
+  plan.noise_multiplier = 1;
+  plan.steps = kMaxCharges;
+  plan.expected_batch_size = static_cast<double>(step_case.examples);
+  return plan;
+}
+
+DiffusionOptions diffusion_of(const StepCase& step_case) {
+  DiffusionOptions options;
+  options.draws = step_case.draws;
+  options.num_classes = step_case.network.num_class_embeds.value_or(0);
+  return options;
+}
+
+PhysicalBatch batch_of(const StepCase& step_case) {
+  std::vector<uint64_t> keys(static_cast<size_t>(step_case.examples));
+  std::iota(keys.begin(), keys.end(), uint64_t{0});
+  return synthetic_batch(step_case.network.image_shape(), keys, diffusion_of(step_case));
+}
+
+std::unique_ptr<UNet2D> network_of(const StepCase& step_case) {
+  auto network = std::make_unique<UNet2D>(step_case.network);
+  initialise(*network, kSeed);
+  place_network(*network, step_case.device, step_case.precision);
+  return network;
+}
+
+/// The clock is read when the GPU has nothing left to do.
+void finish(const std::string& device) {
+  if (device == "cuda") find_gpu_backend()->synchronize();
+}
+
+}  // namespace
+
+std::vector<StepCase> builtin_step_cases() {
+  UNet2DConfig small;
+  small.sample_size = {28, 28};
+  small.in_channels = small.out_channels = 1;
+  small.block_out_channels = {32, 64, 64};
+  small.layers_per_block = 2;
+  small.norm_num_groups = 8;
+  small.down_block_types = {"DownBlock2D", "DownBlock2D", "AttnDownBlock2D"};
+  small.up_block_types = {"AttnUpBlock2D", "UpBlock2D", "UpBlock2D"};
+
+  UNet2DConfig cifar10;
+  cifar10.sample_size = {32, 32};
+  cifar10.block_out_channels = {128, 256, 256, 256};
+  cifar10.layers_per_block = 2;
+  cifar10.down_block_types = {"DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"};
+  cifar10.up_block_types = {"UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"};
+  cifar10.attention_head_dim = std::nullopt;
+  cifar10.downsample_padding = 0;
+  cifar10.flip_sin_to_cos = false;
+  cifar10.freq_shift = 1;
+  cifar10.norm_eps = 1e-6;
+
+  UNet2DConfig dpdm = small;
+  dpdm.block_out_channels = {40, 64, 64};
+  dpdm.num_class_embeds = 10;
+  return {{"small", small, 32, 1},
+          {"cifar10", cifar10, 4, 4},
+          {"dpdm-mnist", dpdm, 64, 32, /*by_name_only=*/true}};
+}
+
+std::vector<std::string> step_case_names() {
+  std::vector<std::string> names;
+  for (const StepCase& each : builtin_step_cases()) names.push_back(each.name);
+  return names;
+}
+
+StepCase builtin_step_case(const std::string& name) {
+  for (StepCase& each : builtin_step_cases())
+    if (each.name == name) return std::move(each);
+  throw UsageError("no built-in network is called '" + name + "'" +
+                   did_you_mean(name, step_case_names()));
+}
+
+StepCase step_case_from(const std::filesystem::path& path) {
+  std::filesystem::path file = path;
+  if (std::filesystem::is_directory(path)) {
+    const auto in_pipeline = path / "unet" / "config.json";
+    file = std::filesystem::exists(in_pipeline) ? in_pipeline : path / "config.json";
+  }
+  if (!std::filesystem::is_regular_file(file))
+    throw DataError("'" + path.string() + "' is neither a config.json nor a folder with one");
+  return {path.string(), UNet2DConfig::from_json(read_json(file), file.string())};
+}
+
+struct StepBenchmark::Parts {
+  Parts(const StepCase& step_case, AlgorithmPolicy policy)
+      : device(step_case.device),
+        plan(plan_of(step_case)),
+        network(network_of(step_case)),
+        batch(batch_of(step_case)),
+        gradients(*network, schedule, diffusion_of(step_case), {},
+                  StepOptions{.policy = policy, .tuner = nullptr}),
+        optimizer(gradients.engine().trainable(),
+                  std::vector<double>(gradients.engine().trainable().size(), 1.0), {}),
+        ledger(Ledger::create(folder.path() / "ledger.jsonl", plan.to_json(), kMaxCharges, key)) {}
+
+  TemporaryFolder folder;
+  std::string device;
+  MechanismPlan plan;
+  SecureKey key = SecureKey::insecure_for_tests(kSeed);
+  NoiseSchedule schedule{{}};
+  std::unique_ptr<UNet2D> network;
+  PhysicalBatch batch;
+  GradientStep gradients;
+  Optimizer optimizer;
+  Ledger ledger;
+  int64_t step = 0;
+
+  /// Seconds of one of `steps` calls of work(*this).
+  template <class Work>
+  double seconds_of(int64_t steps, Work work) {
+    finish(device);
+    const auto start = std::chrono::steady_clock::now();
+    for (int64_t i = 0; i < steps; ++i) work(*this);
+    finish(device);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    return seconds.count() / static_cast<double>(steps);
+  }
+};
+
+StepBenchmark::StepBenchmark(const StepCase& step_case, AlgorithmPolicy policy)
+    : parts_(std::make_unique<Parts>(step_case, policy)) {}
+
+StepBenchmark::~StepBenchmark() = default;
+
+double StepBenchmark::run(StepKind kind, int64_t steps) {
+  return parts_->seconds_of(steps, [&](Parts& p) {
+    std::optional<NoisyGradient> gradient;
+    if (kind == StepKind::kPrivate) {
+      p.gradients.accumulate_private(p.batch);
+      ClippedSum sum = p.gradients.take_private();
+      gradient = NoisyGradient::release(std::move(sum), p.plan.noise_multiplier,
+                                        p.plan.expected_batch_size, p.key,
+                                        p.ledger.charge(p.step++, p.key));
+    } else {
+      p.gradients.accumulate_plain(p.batch);
+      gradient = NoisyGradient::not_private(p.gradients.take_plain(), p.plan.expected_batch_size);
+    }
+    p.optimizer.step(*std::move(gradient), kLearningRate);
+  });
+}
+
+double StepBenchmark::run_gradient(StepKind kind, int64_t steps) {
+  return parts_->seconds_of(steps, [&](Parts& p) {
+    if (kind == StepKind::kPrivate) {
+      p.gradients.accumulate_private(p.batch);
+      (void)p.gradients.take_private();
+    } else {
+      p.gradients.accumulate_plain(p.batch);
+      (void)p.gradients.take_plain();
+    }
+  });
+}
+
+int64_t StepBenchmark::parameters() const {
+  int64_t count = 0;
+  for (const Parameter* parameter : parts_->gradients.engine().trainable())
+    count += parameter->value.numel();
+  return count;
+}
+
+bool StepBenchmark::recorded() const { return parts_->gradients.recorded(); }
+
+const std::vector<LayerChoice>& StepBenchmark::choices() const {
+  return parts_->gradients.engine().choices();
+}
+
+int64_t peak_resident_bytes() {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  while (status >> word)
+    if (word == "VmHWM:") {
+      int64_t kib = 0;
+      status >> kib;
+      return kib * 1024;
+    }
+  return 0;
+}
+
+}  // namespace sfumato

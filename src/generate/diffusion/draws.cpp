@@ -1,0 +1,125 @@
+#include "sfumato/generate/diffusion/draws.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "sfumato/config/sections.h"
+#include "sfumato/core/error.h"
+#include "sfumato/generate/seeded_streams.h"
+
+namespace sfumato {
+namespace {
+
+// Streams of one example.
+constexpr uint32_t kChoices = 0;  // one ChaCha20 block for each draw
+constexpr uint32_t kEps = 1;
+
+/// Where the numbers of all examples go; null where an option is off.
+struct Destination {
+  int64_t* timesteps;
+  float* eps;
+  int64_t* labels;
+  bool* flips;
+  int64_t* shifts;
+};
+
+template <typename T>
+T* data_or_null(const at::Tensor& tensor) {
+  return tensor.defined() ? tensor.mutable_data_ptr<T>() : nullptr;
+}
+
+int64_t draw_timestep(double u, const DiffusionOptions& options) {
+  const double scaled = options.timestep_power == 1.0 ? u : std::pow(u, 1 / options.timestep_power);
+  const auto t = static_cast<int64_t>(static_cast<double>(options.num_train_timesteps) * scaled);
+  return std::min(t, options.num_train_timesteps - 1);
+}
+
+/// Uniform in [-most, most]. The modulo's bias, below 2^-25, is of no consequence here.
+int64_t draw_shift(uint32_t word, int64_t most) {
+  return static_cast<int64_t>(word % static_cast<uint32_t>(2 * most + 1)) - most;
+}
+
+/// The words of one draw: 0-1 timestep, 2-3 label dropout, 4 flip, 5 and 6 shifts. Options that are
+/// off leave theirs unread, so that switching one on does not change the others.
+void take_choices(const uint32_t* word, int64_t label, int64_t slot,
+                  const DiffusionOptions& options, const Destination& to) {
+  to.timesteps[slot] = draw_timestep(uniform_double(word[0], word[1]), options);
+  if (to.labels)
+    to.labels[slot] =
+        uniform_double(word[2], word[3]) < options.label_dropout ? options.num_classes : label;
+  if (to.flips) to.flips[slot] = (word[4] & 1) != 0;
+  if (to.shifts) {
+    to.shifts[2 * slot] = draw_shift(word[5], options.shift_pixels);
+    to.shifts[2 * slot + 1] = draw_shift(word[6], options.shift_pixels);
+  }
+}
+
+void check_labels(const at::Tensor& labels, int64_t examples, const DiffusionOptions& options) {
+  if (options.num_classes == 0) {
+    if (labels.defined()) throw UsageError("labels were given to a network without classes");
+    return;
+  }
+  if (!labels.defined() || labels.dim() != 1 || labels.size(0) != examples ||
+      labels.scalar_type() != at::kLong)
+    throw UsageError(
+        fmt::format("a network with {} classes needs one int64 label for each of {} examples",
+                    options.num_classes, examples));
+  const at::Tensor host = labels.cpu().contiguous();
+  const int64_t* values = host.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < examples; ++i)
+    if (values[i] < 0 || values[i] >= options.num_classes)
+      throw UsageError(fmt::format("label {} lies outside 0..{}; see data.num_classes", values[i],
+                                   options.num_classes - 1));
+}
+
+}  // namespace
+
+DiffusionOptions diffusion_options(const DiffusionSettings& settings, int64_t num_classes) {
+  return {.prediction = parse_prediction(settings.prediction()),
+          .num_train_timesteps = settings.num_train_timesteps(),
+          .draws = settings.draws(),
+          .timestep_power = settings.timestep_power(),
+          .label_dropout = settings.label_dropout(),
+          .num_classes = num_classes,
+          .horizontal_flip = settings.horizontal_flip(),
+          .shift_pixels = settings.shift_pixels()};
+}
+
+DrawnNoise draw_noise(uint64_t seed, uint64_t step, std::span<const uint64_t> example_keys,
+                      const ImageShape& shape, const at::Tensor& labels,
+                      const DiffusionOptions& options) {
+  const auto examples = static_cast<int64_t>(example_keys.size());
+  const int64_t draws = options.draws;
+  check_labels(labels, examples, options);
+  DrawnNoise drawn;
+  drawn.timesteps = at::empty({examples, draws}, at::kLong);
+  drawn.eps = at::empty({examples, draws, shape.channels, shape.height, shape.width}, at::kFloat);
+  if (options.num_classes > 0) drawn.labels = at::empty({examples, draws}, at::kLong);
+  if (options.horizontal_flip) drawn.flips = at::empty({examples, draws}, at::kBool);
+  if (options.shift_pixels > 0) drawn.shifts = at::empty({examples, draws, 2}, at::kLong);
+
+  const Destination to{drawn.timesteps.mutable_data_ptr<int64_t>(),
+                       drawn.eps.mutable_data_ptr<float>(), data_or_null<int64_t>(drawn.labels),
+                       data_or_null<bool>(drawn.flips), data_or_null<int64_t>(drawn.shifts)};
+  const at::Tensor host_labels = labels.defined() ? labels.cpu().contiguous() : labels;
+  const int64_t* label = host_labels.defined() ? host_labels.const_data_ptr<int64_t>() : nullptr;
+  const SeededStreams streams("sfumato diffusion draws 1", seed, step);
+  at::parallel_for(0, examples, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      const uint64_t key = example_keys[static_cast<std::size_t>(b)];
+      streams.normals(to.eps + b * draws * shape.elements(), draws * shape.elements(), kEps, key);
+      for (int64_t k = 0; k < draws; ++k) {
+        uint32_t word[16];
+        streams.words(word, k, 1, kChoices, key);
+        take_choices(word, label ? label[b] : 0, b * draws + k, options, to);
+      }
+    }
+  });
+  return drawn;
+}
+
+}  // namespace sfumato

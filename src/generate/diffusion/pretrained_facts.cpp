@@ -1,0 +1,163 @@
+#include "sfumato/generate/diffusion/pretrained_facts.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <stdexcept>
+
+#include "sfumato/config/config.h"
+#include "sfumato/core/error.h"
+#include "sfumato/core/log.h"
+#include "sfumato/core/text.h"
+#include "sfumato/models/unet2d_config.h"
+
+namespace sfumato {
+namespace {
+
+using Fact = PretrainedFacts::Fact;
+using Unusable = PretrainedFacts::Unusable;
+
+/// Ends the provenance of what training adopted.
+constexpr const char* kAdopted = " of model.init";
+
+SettingBase& setting_of(Config& config, const std::string& key) {
+  SettingBase* setting = config.find(key);
+  if (setting == nullptr) throw std::logic_error("no setting " + key);
+  return *setting;
+}
+
+/// Equal but for the rounding of a float32 that a file went through.
+bool same_value(const std::string& a, const std::string& b) {
+  if (a == b) return true;
+  const std::optional<double> x = parse_double(a), y = parse_double(b);
+  constexpr double kRounding = 1e-6;
+  return x && y && std::abs(*x - *y) <= kRounding * std::max(std::abs(*x), std::abs(*y));
+}
+
+/// The value as the setting would write it; DataError where the setting does not take it.
+std::string checked_value(const Fact& fact) {
+  Config scratch;
+  SettingBase& setting = setting_of(scratch, fact.setting);
+  if (const auto mistake = setting.assign_text(fact.value, fact.source))
+    throw DataError(fmt::format("'{}': {}, which {} cannot be: {}", fact.source, fact.words,
+                                fact.setting, mistake->message));
+  return setting.value_yaml();
+}
+
+bool differs(const Fact& fact, const SettingBase& setting) {
+  return !same_value(checked_value(fact), setting.value_yaml());
+}
+
+bool is_overruled(const Config& config, const std::string& key) {
+  return std::ranges::find(config.model.overrule_init(), key) != config.model.overrule_init().end();
+}
+
+/// β are of no account to the cosine schedule.
+bool matters(const Fact& fact, const Config& config) {
+  return config.diffusion.schedule() != "squaredcos_cap_v2" ||
+         (fact.setting != "diffusion.beta_start" && fact.setting != "diffusion.beta_end");
+}
+
+void take(const Fact& fact, const std::string& provenance, SettingBase& setting) {
+  checked_value(fact);
+  if (const auto mistake = setting.assign_text(fact.value, provenance))
+    throw std::logic_error(mistake->message);
+}
+
+/// What is wrong with training on values in [-1, 1] what will be drawn with values of this range.
+std::string range_defect(const Fact& fact) {
+  const std::optional<double> range = parse_double(fact.value);
+  if (fact.setting != "sample.clip_sample_range" || !range) return {};
+  if (*range > 1)
+    log_warning(
+        fmt::format("'{}': {}; the images here have values in [-1, 1]", fact.source, fact.words));
+  if (*range >= 1) return {};
+  return fmt::format("the images are trained with values in [-1, 1], but in '{}' {}", fact.source,
+                     fact.words);
+}
+
+std::string remedies(const std::vector<std::string>& keys) {
+  return fmt::format(
+      "delete these settings to take what the files say; where they differ on purpose, say so: "
+      "model.overrule_init=[{}]",
+      fmt::join(keys, ", "));
+}
+
+}  // namespace
+
+void add_network_facts(const UNet2DConfig& network, const std::filesystem::path& config_json,
+                       PretrainedFacts& facts) {
+  const std::string file = config_json.string();
+  if (network.sample_size) {
+    const auto [height, width] = *network.sample_size;
+    if (height != width)
+      facts.unusable.push_back(
+          {"data.image_size", fmt::format("'{}': sample_size is [{}, {}]; only pictures of equal "
+                                          "sides are trained",
+                                          file, height, width)});
+    else
+      facts.facts.push_back({"data.image_size", fmt::format("{}", height), file,
+                             fmt::format("sample_size is {}", height)});
+  }
+  facts.facts.push_back({"data.channels", fmt::format("{}", network.in_channels), file,
+                         fmt::format("in_channels is {}", network.in_channels)});
+  if (network.time_embedding_type == "learned" && network.num_train_timesteps)
+    facts.facts.push_back({"diffusion.num_train_timesteps",
+                           fmt::format("{}", *network.num_train_timesteps), file,
+                           fmt::format("num_train_timesteps, the rows of its time embedding, is {}",
+                                       *network.num_train_timesteps)});
+}
+
+void adopt_for_training(const PretrainedFacts& facts, Config& config) {
+  for (const Unusable& unusable : facts.unusable)
+    if (unusable.binding && !is_overruled(config, unusable.setting))
+      throw DataError(
+          fmt::format("{}; to train otherwise on purpose, set {} and "
+                      "model.overrule_init=[{}]",
+                      unusable.message, unusable.setting, unusable.setting));
+  std::vector<std::string> contradictions, keys;
+  for (const Fact& fact : facts.facts) {
+    // How noisy a step of ddpm is says nothing about the network.
+    if (fact.setting == "sample.variance" || is_overruled(config, fact.setting)) continue;
+    SettingBase& setting = setting_of(config, fact.setting);
+    std::string defect = setting.is_default() ? range_defect(fact) : "";
+    if (fact.binding && !setting.is_default() && matters(fact, config) && differs(fact, setting))
+      defect = fmt::format("{} is {} ({}), but in '{}' {}", fact.setting, setting.value_yaml(),
+                           setting.provenance(), fact.source, fact.words);
+    if (!defect.empty()) {
+      contradictions.push_back(defect);
+      if (std::ranges::find(keys, fact.setting) == keys.end()) keys.push_back(fact.setting);
+    } else if (setting.is_default()) {
+      // The file by its name: where it lies need not be known to those who read the run.
+      take(fact, std::filesystem::path(fact.source).filename().string() + kAdopted, setting);
+    }
+  }
+  if (!contradictions.empty())
+    throw UsageError(fmt::format("the settings contradict the files of model.init '{}':\n  {}\n{}",
+                                 config.model.init(), fmt::join(contradictions, "\n  "),
+                                 remedies(keys)));
+}
+
+bool is_adopted(const SettingBase& setting) { return setting.provenance().ends_with(kAdopted); }
+
+void adopt_for_sampling(const PretrainedFacts& facts, Config& config) {
+  for (const Unusable& unusable : facts.unusable) {
+    const bool used = unusable.setting != "sample.variance" || config.sample.sampler() == "ddpm";
+    if (used && setting_of(config, unusable.setting).is_default())
+      throw DataError(
+          fmt::format("{}; set {} to draw otherwise", unusable.message, unusable.setting));
+  }
+  for (const Fact& fact : facts.facts) {
+    SettingBase& setting = setting_of(config, fact.setting);
+    if (setting.is_default())
+      take(fact, fact.source, setting);
+    else if (fact.binding && matters(fact, config) && differs(fact, setting))
+      log_warning(fmt::format("{} is {} ({}), but in '{}' {}: the images may be poor", fact.setting,
+                              setting.value_yaml(), setting.provenance(), fact.source, fact.words));
+  }
+}
+
+}  // namespace sfumato

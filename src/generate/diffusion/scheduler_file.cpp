@@ -1,0 +1,258 @@
+// What diffusers' scheduler_config.json says about the network beside it.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sfumato/core/error.h"
+#include "sfumato/core/text.h"
+#include "sfumato/generate/diffusion/pretrained_facts.h"
+#include "sfumato/io/json_file.h"
+
+namespace sfumato {
+namespace {
+
+using nlohmann::json;
+
+/// Schedulers of the noise sqrt(abar) x + sqrt(1 - abar) eps with abar from β, whatever solver they
+/// are, and the β that they take where a file is silent.
+struct KnownClass {
+  std::string_view name;
+  double beta_start = 1e-4;
+  double beta_end = 0.02;
+};
+constexpr KnownClass kKnownClasses[] = {
+    {"DDPMScheduler"},
+    {"DDIMScheduler"},
+    {"DDPMParallelScheduler"},
+    {"DDIMParallelScheduler"},
+    {"DDIMInverseScheduler"},
+    {"PNDMScheduler"},
+    {"LMSDiscreteScheduler"},
+    {"EulerDiscreteScheduler"},
+    {"EulerAncestralDiscreteScheduler"},
+    {"DPMSolverMultistepScheduler"},
+    {"DPMSolverMultistepInverseScheduler"},
+    {"DPMSolverSinglestepScheduler"},
+    {"DEISMultistepScheduler"},
+    {"UniPCMultistepScheduler"},
+    {"SASolverScheduler"},
+    {"RePaintScheduler"},
+    {"HeunDiscreteScheduler", 0.00085, 0.012},
+    {"KDPM2DiscreteScheduler", 0.00085, 0.012},
+    {"KDPM2AncestralDiscreteScheduler", 0.00085, 0.012},
+    {"DPMSolverSDEScheduler", 0.00085, 0.012},
+};
+
+constexpr const char* kFlow = "flow matching, whose noise does not follow a schedule of β";
+
+/// Why a class that is not known cannot be used.
+std::string other_family(std::string_view name) {
+  const auto has = [&](std::string_view text) { return name.find(text) != std::string_view::npos; };
+  if (has("Flow") || has("flow")) return kFlow;
+  if (has("ScoreSde") || has("KarrasVe")) return "a score-SDE, whose networks take sigma";
+  if (has("EDM") || has("CosineDPMSolver"))
+    return "EDM preconditioning, whose networks take log sigma and scaled pictures";
+  if (has("LCM") || has("TCD") || has("SCM") || has("Consistency") || has("CMStochastic"))
+    return "a consistency model or another one distilled to few steps";
+  return "none of the schedulers with a plain schedule of β that this program knows";
+}
+
+std::vector<std::string> known_names() {
+  std::vector<std::string> names;
+  for (const KnownClass& known : kKnownClasses) names.emplace_back(known.name);
+  return names;
+}
+
+class SchedulerReader {
+ public:
+  SchedulerReader(const std::filesystem::path& path, PretrainedFacts& facts)
+      : file_(path.string()), json_(read_python_json(path)), facts_(facts) {}
+
+  void read() {
+    if (!json_.is_object()) throw DataError(fmt::format("'{}' is not a JSON object", file_));
+    find_class();
+    read_prediction();
+    read_schedule();
+    read_clipping();
+    read_variance();
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& what) const {
+    throw DataError(
+        fmt::format("'{}' {}; such networks are neither trained nor sampled; if this one was "
+                    "trained otherwise, replace the file by the scheduler_config.json of a "
+                    "DDPMScheduler with its beta_schedule and prediction_type",
+                    file_, what));
+  }
+  [[noreturn]] void ill_typed(const char* key, const char* expected) const {
+    throw DataError(
+        fmt::format("'{}': {} is {}; must be {}", file_, key, json_.at(key).dump(), expected));
+  }
+
+  bool has(const char* key) const { return json_.contains(key) && !json_.at(key).is_null(); }
+  std::optional<std::string> text(const char* key) const {
+    if (!has(key)) return std::nullopt;
+    if (!json_.at(key).is_string()) ill_typed(key, "a text");
+    return json_.at(key).get<std::string>();
+  }
+  std::optional<bool> flag(const char* key) const {
+    if (!has(key)) return std::nullopt;
+    if (!json_.at(key).is_boolean()) ill_typed(key, "true or false");
+    return json_.at(key).get<bool>();
+  }
+  std::optional<double> number(const char* key) const {
+    if (!has(key)) return std::nullopt;
+    if (!json_.at(key).is_number()) ill_typed(key, "a number");
+    return json_.at(key).get<double>();
+  }
+
+  void add(const char* setting, const char* key, const std::string& value, bool binding = true) {
+    facts_.facts.push_back({setting, value, file_, fmt::format("{} is {}", key, value), binding});
+  }
+  /// What the key says, or what the class takes where it is not there.
+  void add_or_default(const char* setting, const char* key, const std::optional<std::string>& value,
+                      const std::string& otherwise) {
+    if (value)
+      add(setting, key, *value);
+    else if (known_ != nullptr)
+      facts_.facts.push_back(
+          {setting, otherwise, file_,
+           fmt::format("{} is not given, which means {} to a {}", key, otherwise, class_)});
+  }
+  void add_unusable(const char* setting, const std::string& what, bool binding = true) {
+    facts_.unusable.push_back({setting, fmt::format("'{}': {}", file_, what), binding});
+  }
+
+  void find_class() {
+    if (const std::optional<std::string> name = text("_class_name")) {
+      class_ = name->starts_with("Flax") ? name->substr(4) : *name;
+      for (const KnownClass& known : kKnownClasses)
+        if (known.name == class_) known_ = &known;
+      if (known_ == nullptr)
+        refuse(fmt::format("is of a {}: {}{}", *name, other_family(*name),
+                           did_you_mean(class_, known_names())));
+    } else if (has("sigma_max") || has("sigma_min") || has("sigma_data")) {
+      refuse("names no scheduler (_class_name) and has levels sigma of its own");
+    }
+    if (flag("use_flow_sigmas").value_or(false))
+      refuse(fmt::format("has use_flow_sigmas: {}", kFlow));
+    if (text("timestep_type").value_or("discrete") != "discrete")
+      refuse("has timestep_type continuous: EDM preconditioning, whose networks take log sigma");
+  }
+
+  void read_prediction() {
+    std::optional<std::string> prediction = text("prediction_type");
+    if (prediction == "original_sample") prediction = "sample";  // an old name
+    if (prediction && prediction->starts_with("flow"))
+      refuse(fmt::format("has prediction_type {}: {}", *prediction, kFlow));
+    const std::vector<std::string> allowed{"epsilon", "sample", "v_prediction"};
+    if (prediction && std::ranges::find(allowed, *prediction) == allowed.end())
+      add_unusable("diffusion.prediction",
+                   fmt::format("prediction_type is {}; known are {}{}", json(*prediction).dump(),
+                               fmt::join(allowed, ", "), did_you_mean(*prediction, allowed)));
+    else
+      add_or_default("diffusion.prediction", "prediction_type", prediction, "epsilon");
+  }
+
+  void read_schedule() {
+    const std::optional<std::string> schedule = text("beta_schedule");
+    const std::vector<std::string> allowed{"linear", "scaled_linear", "squaredcos_cap_v2",
+                                           "sigmoid"};
+    if (has("trained_betas"))
+      add_unusable("diffusion.schedule",
+                   "trained_betas is a list of its own β, which is not supported");
+    else if (schedule && std::ranges::find(allowed, *schedule) == allowed.end())
+      add_unusable("diffusion.schedule",
+                   fmt::format("beta_schedule is {}; known are {}{}", json(*schedule).dump(),
+                               fmt::join(allowed, ", "), did_you_mean(*schedule, allowed)));
+    else
+      add_or_default("diffusion.schedule", "beta_schedule", schedule, "linear");
+
+    const std::optional<double> steps = number("num_train_timesteps");
+    constexpr double kMost = 1e15;
+    if (steps && (*steps != std::floor(*steps) || std::abs(*steps) > kMost))
+      ill_typed("num_train_timesteps", "a whole number");
+    add_or_default(
+        "diffusion.num_train_timesteps", "num_train_timesteps",
+        steps ? std::optional(fmt::format("{}", static_cast<int64_t>(*steps))) : std::nullopt,
+        "1000");
+    const KnownClass fallback;
+    const KnownClass& of_class = known_ != nullptr ? *known_ : fallback;
+    const auto printed = [](std::optional<double> value) {
+      return value ? std::optional(fmt::format("{}", *value)) : std::nullopt;
+    };
+    add_or_default("diffusion.beta_start", "beta_start", printed(number("beta_start")),
+                   fmt::format("{}", of_class.beta_start));
+    add_or_default("diffusion.beta_end", "beta_end", printed(number("beta_end")),
+                   fmt::format("{}", of_class.beta_end));
+    const std::optional<bool> rescale = flag("rescale_betas_zero_snr");
+    add_or_default("diffusion.rescale_betas_zero_snr", "rescale_betas_zero_snr",
+                   rescale ? std::optional<std::string>(*rescale ? "true" : "false") : std::nullopt,
+                   "false");
+  }
+
+  /// Dynamic thresholding divides by s = clamp(quantile of |x|, 1, sample_max_value) after clipping
+  /// to s; with a greatest value of 1 s is 1, whatever the quantile: plain clipping.
+  void read_clipping() {
+    const std::optional<double> range = number("clip_sample_range");
+    if (flag("thresholding").value_or(false)) {
+      const double most = number("sample_max_value").value_or(1.0);
+      if (most != 1.0)
+        add_unusable("sample.clip_sample",
+                     fmt::format("thresholding is true and sample_max_value {}: dynamic "
+                                 "thresholding, which is not supported (it is plain clipping "
+                                 "where sample_max_value is 1)",
+                                 most),
+                     /*binding=*/false);
+      else
+        facts_.facts.push_back(
+            {"sample.clip_sample", "true", file_,
+             "thresholding is true and sample_max_value 1, which is clipping to 1", false});
+      return;  // clip_sample is not looked at
+    }
+    const std::optional<bool> clip = flag("clip_sample");
+    if (clip) add("sample.clip_sample", "clip_sample", *clip ? "true" : "false", false);
+    if (range && clip.value_or(true))
+      add("sample.clip_sample_range", "clip_sample_range", fmt::format("{}", *range));
+  }
+
+  void read_variance() {
+    const std::optional<std::string> variance = text("variance_type");
+    if (!variance) return;
+    if (*variance == "fixed_large_log")
+      add_unusable("sample.variance",
+                   "variance_type is fixed_large_log, for which diffusers takes the square root of "
+                   "the negative number log β, and with which ddpm draws nothing (fixed_large is "
+                   "what was meant)",
+                   /*binding=*/false);
+    else if (variance->starts_with("learned"))
+      add_unusable(
+          "sample.variance",
+          fmt::format("variance_type is {}, which needs a network that predicts it", *variance),
+          /*binding=*/false);
+    else
+      add("sample.variance", "variance_type", *variance, /*binding=*/false);
+  }
+
+  std::string file_;
+  json json_;
+  PretrainedFacts& facts_;
+  std::string class_;
+  const KnownClass* known_ = nullptr;
+};
+
+}  // namespace
+
+void add_scheduler_facts(const std::filesystem::path& scheduler_config, PretrainedFacts& facts) {
+  SchedulerReader(scheduler_config, facts).read();
+}
+
+}  // namespace sfumato

@@ -1,0 +1,74 @@
+#include "run/checkpoint_binding.h"
+
+#include <ATen/core/Tensor.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "sfumato/core/sha256.h"
+#include "sfumato/core/text.h"
+
+namespace sfumato {
+namespace {
+
+/// Length first, so that no two lists of parts read the same.
+void add_text(Sha256& hash, const std::string& text) {
+  hash.update(fmt::format("{}:", text.size()));
+  hash.update(text);
+}
+
+void add_tensors(Sha256& hash, const std::string& part, const NamedTensors& tensors) {
+  add_text(hash, fmt::format("{} {}", part, tensors.size()));
+  for (const auto& [name, given] : tensors) {
+    const at::Tensor tensor = given.detach().cpu().contiguous();
+    add_text(hash, name);
+    add_text(hash, fmt::format("{} [{}]", c10::toString(tensor.scalar_type()),
+                               fmt::join(tensor.sizes().begin(), tensor.sizes().end(), ",")));
+    hash.update(tensor.const_data_ptr(), tensor.nbytes());
+  }
+}
+
+}  // namespace
+
+std::string checkpoint_sha256(const Checkpoint& checkpoint) {
+  Sha256 hash;
+  add_tensors(hash, "model", checkpoint.model);
+  add_tensors(hash, "ema", checkpoint.ema);
+  add_tensors(hash, "optimizer", checkpoint.optimizer);
+  return hex(hash.finish());
+}
+
+std::string checkpoint_defect(const LedgerSummary& ledger, const Checkpoint& checkpoint,
+                              std::int64_t step, std::int64_t& line) {
+  const nlohmann::json& state = checkpoint.state;
+  if (!state.is_object()) return "its state.json is damaged";
+  const auto text = [&](const char* key) {
+    return state.contains(key) && state[key].is_string() ? state[key].get<std::string>() : "";
+  };
+  const std::string head = text("ledger_head");
+  const auto point = std::find_if(ledger.history.begin(), ledger.history.end(),
+                                  [&](const LedgerPoint& p) { return p.hash == head; });
+  if (point == ledger.history.end())
+    return fmt::format(
+        "the ledger lacks the line {} that it was saved at: the ledger was rolled back or "
+        "replaced, or the checkpoint is another run's",
+        head.empty() ? "(none noted)" : head);
+  line = point - ledger.history.begin() + 1;
+  if (state.value("charged_steps", nlohmann::json()) != point->charged_steps)
+    return fmt::format("says {} charged steps, the ledger {} at line {}",
+                       state.value("charged_steps", nlohmann::json()).dump(), point->charged_steps,
+                       line);
+  if (point->checkpoint_step != step || checkpoint.step != step)
+    return fmt::format("is not the checkpoint of step {} that line {} of the ledger notes", step,
+                       line);
+  if (text("plan_hash") != ledger.plan_hash) return "belongs to another mechanism";
+  if (const std::string found = checkpoint_sha256(checkpoint); found != point->checkpoint)
+    return fmt::format(
+        "its tensors (SHA-256 {}) are not those that line {} of the ledger notes ({}): they were "
+        "replaced, and nothing is known of what made them",
+        found, line, point->checkpoint.empty() ? "none" : point->checkpoint);
+  return {};
+}
+
+}  // namespace sfumato

@@ -1,0 +1,75 @@
+#include "run/configuration_comparison.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+namespace sfumato {
+namespace {
+
+/// The stage of this name that a run makes itself, if there is one.
+const Phase* executed_stage(const MechanismPlan& plan, const std::string& name) {
+  for (const StagePlan& stage : plan.stages)
+    if (!stage.declared && stage.name == name) return std::get_if<Phase>(&stage.event);
+  return nullptr;
+}
+
+template <typename Compare>
+void compare_stages(const Config& config, const MechanismPlan& plan, const Compare& compare) {
+  const std::string prefix = "mechanism.stages.";
+  const auto stage = [&](const std::string& name, const auto& settings) {
+    const Phase* frozen = executed_stage(plan, name);
+    compare(prefix + name + " (on)", settings.on(), frozen != nullptr);
+    if (frozen != nullptr && settings.on() && settings.noise_multiplier())
+      compare(prefix + name + ".noise_multiplier", *settings.noise_multiplier(),
+              frozen->noise_multiplier);
+    return settings.on() ? frozen : nullptr;
+  };
+  stage("label_histogram", config.label_histogram);
+  if (const Phase* frozen = stage("central_images", config.central_images)) {
+    compare(prefix + "central_images.releases", config.central_images.releases(), frozen->steps);
+    compare(prefix + "central_images.sample_rate", config.central_images.sample_rate(),
+            frozen->sample_rate);
+  }
+  std::vector<std::string> here, frozen;
+  for (const std::string& text : config.mechanism.declared())
+    here.push_back(to_text(parse_event(text, plan.records_per_unit)));
+  for (const StagePlan& declared : plan.stages)
+    if (declared.declared) frozen.push_back(to_text(declared.event));
+  compare("mechanism.declared", here, frozen);
+}
+
+}  // namespace
+
+std::vector<std::string> configuration_differences(const Config& config,
+                                                   const MechanismPlan& plan) {
+  const MechanismSettings& m = config.mechanism;
+  std::vector<std::string> differences;
+  const auto compare = [&](const std::string& key, const auto& here, const auto& frozen) {
+    if (here != frozen)
+      differences.push_back(fmt::format("{} is {}, in the ledger {}", key,
+                                        nlohmann::json(here).dump(),
+                                        nlohmann::json(frozen).dump()));
+  };
+  compare("privacy.enabled", config.privacy.enabled(), plan.is_private);
+  compare("mechanism.sample_rate", m.sample_rate(), plan.sample_rate);
+  compare("mechanism.steps", m.steps(), plan.steps);
+  compare("mechanism.clip_norm_l2", m.clip_norm_l2(), plan.clip_norm_l2);
+  compare("mechanism.clipping", m.clipping(), plan.clipping);
+  compare("mechanism.expected_batch_size", m.expected_batch_size(), plan.expected_batch_size);
+  compare("mechanism.delta", m.delta(), plan.delta);
+  compare("mechanism.adjacency", m.adjacency(), to_string(plan.adjacency));
+  compare("mechanism.accountant", m.accountant(), plan.accountant);
+  compare("mechanism.candidates", m.candidates(), plan.candidates);
+  if (m.clipping() == "automatic")
+    compare("mechanism.automatic_gamma", m.automatic_gamma(), plan.automatic_gamma);
+  if (plan.is_private) compare_stages(config, plan, compare);
+  if (m.noise_multiplier())
+    compare("mechanism.noise_multiplier", *m.noise_multiplier(), plan.noise_multiplier);
+  if (m.target_epsilon())
+    compare("mechanism.target_epsilon", *m.target_epsilon(), plan.target_epsilon.value_or(0));
+  return differences;
+}
+
+}  // namespace sfumato

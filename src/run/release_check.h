@@ -1,0 +1,37 @@
+#pragma once
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sfumato/run/run_verification.h"
+
+namespace sfumato {
+
+inline RunCheck not_checked(const std::string& name, const std::string& why) {
+  return {name, RunCheck::Outcome::kNotChecked, why, {}};
+}
+
+inline RunCheck outcome_of(const std::string& name, const std::string& detail,
+                           std::vector<std::string> problems) {
+  if (problems.empty()) return {name, RunCheck::Outcome::kPassed, detail, {}};
+  const std::string count =
+      problems.size() == 1 ? "1 problem" : fmt::format("{} problems", problems.size());
+  return {name, RunCheck::Outcome::kFailed, count, std::move(problems)};
+}
+
+/// "weights": the released weights are those of the card, those whose SHA-256 the ledger notes as
+/// released, and the average in the last checkpoint of `run`, whose tensors the ledger notes too.
+/// Not checked where neither of the latter two is there: a card alone proves nothing.
+RunCheck check_weights(const LedgerSummary& ledger, const nlohmann::ordered_json& card,
+                       const std::filesystem::path& run);
+
+/// "" if `page` (report.html) says what `card` says and nothing else, and its settings are those of
+/// `plan`, or if it is not there. Else what is wrong with it.
+std::string report_defect(const nlohmann::ordered_json& card, const std::filesystem::path& page,
+                          const MechanismPlan& plan);
+
+}  // namespace sfumato

@@ -1,0 +1,130 @@
+#include "run/run_card.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "sfumato/grad/clipped_sum.h"
+#include "sfumato/privacy/pld.h"
+
+namespace sfumato {
+namespace {
+
+/// Spread over what cards of others state; the larger ones tighten the bounds on attackers.
+constexpr double kDeltas[] = {0.3,  0.1,  0.03, 0.01, 1e-3,  1e-4,  1e-5,
+                              1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12};
+constexpr double kLargestListedDelta = 1e-3;
+constexpr double kFalsePositiveRates[] = {0.001, 0.01, 0.1};
+
+std::int64_t releases_of(const PrivacyEvent& event) {
+  const nlohmann::ordered_json json = to_json(event);
+  return json.at(json.contains("steps") ? "steps" : "count").get<std::int64_t>();
+}
+
+void add_curve(const MechanismPlan& plan, std::int64_t steps, PrivacyCard& card) {
+  const std::vector<PrivacyEvent> events = plan.events(steps);
+  const Accountant accountant = parse_accountant(plan.accountant);
+  std::vector<std::pair<double, double>> curve = {{card.delta, card.epsilon}};
+  for (const double delta : kDeltas) {
+    const double epsilon = delta == card.delta
+                               ? card.epsilon
+                               : curve_epsilon(accountant, events, delta, plan.adjacency);
+    if (!std::isfinite(epsilon)) continue;
+    curve.emplace_back(delta, epsilon);
+    if (delta <= kLargestListedDelta) card.epsilon_at_delta.emplace_back(delta, epsilon);
+  }
+  for (const double rate : kFalsePositiveRates)
+    card.true_positive_bounds.emplace_back(rate, largest_true_positive_rate(curve, rate));
+}
+
+}  // namespace
+
+double curve_epsilon(Accountant accountant, std::span<const PrivacyEvent> events, double delta,
+                     Adjacency adjacency) {
+  if (accountant != Accountant::kPld)
+    return account_epsilon(accountant, events, delta, adjacency).epsilon;
+  PldOptions options;
+  options.tolerance = 2e-3;
+  options.points = 1 << 14;
+  return epsilon_from_pld(events, delta, adjacency, options).upper;
+}
+
+std::vector<PrivacyStage> card_stages(const MechanismPlan& plan, const ChargedReleases& charged) {
+  std::vector<PrivacyStage> stages;
+  for (const StagePlan& planned : plan.stages) {
+    PrivacyStage stage;
+    stage.name = planned.name;
+    stage.event = to_json(planned.event);
+    stage.planned = releases_of(planned.event);
+    const auto found = charged.stages.find(planned.name);
+    stage.charged = planned.declared                ? stage.planned
+                    : found == charged.stages.end() ? 0
+                                                    : found->second;
+    stage.clip_norm_l2 = planned.clip_norm_l2;
+    stage.declared = planned.declared;
+    if (const auto result = charged.results.find(planned.name); result != charged.results.end())
+      stage.result_sha256 = result->second;
+    stages.push_back(stage);
+  }
+  PrivacyStage training;
+  training.name = "train";
+  training.event = to_json(PrivacyEvent(plan.phase(charged.steps)));
+  training.planned = plan.steps;
+  training.charged = charged.steps;
+  training.clip_norm_l2 = plan.clip_norm_l2;
+  training.clipping = plan.clipping;
+  training.expected_batch_size = plan.expected_batch_size;
+  stages.push_back(training);
+  return stages;
+}
+
+PrivacyCard claim_card(const MechanismPlan& plan, const ChargedReleases& charged) {
+  PrivacyCard card;
+  const PrivacyStatement statement = plan.statement_after(charged.steps);
+  card.status = PrivacyCard::Status::kPrivate;
+  card.epsilon = statement.epsilon;
+  card.epsilon_lower = statement.epsilon_lower;
+  card.order = statement.order;
+  card.grid = statement.grid;
+  card.delta = plan.delta;
+  card.unit = plan.unit;
+  card.adjacency = to_string(plan.adjacency);
+  card.sampler = plan.sampler;
+  card.accountant = plan.accountant;
+  card.candidates = plan.candidates;
+  card.stages = card_stages(plan, charged);
+  if (std::isfinite(card.epsilon)) add_curve(plan, charged.steps, card);
+  card.plan_hash = plan.hash();
+  card.noise =
+      "ChaCha20 (256-bit key from the operating system, never stored), Box-Muller with a 64-bit "
+      "radius, added in float32, the noisy sum rounded to a public grid: hardened against, not "
+      "proven for, floating-point attacks";
+  card.sensitivity_margin = fmt::format(
+      "clip factors are 1e-6 smaller, relatively, than the clip norm asks for, which covers the "
+      "rounding of factors and gradients; noise is larger than noise_multiplier times clip_norm_l2 "
+      "by a share of {:.2g}, which covers random rounding of the sum",
+      rounding_margin(plan.expected_batch_size));
+  return card;
+}
+
+void describe_start(const std::optional<InitialWeights>& initial, PrivacyCard& card) {
+  if (!initial) {
+    card.not_covered.push_back(
+        "The ledger was begun by an older version, which did not note the weights that training "
+        "started from: that they knew nothing of the private images is not shown.");
+    return;
+  }
+  card.initial_weights = to_json(*initial);
+  const std::string name = fmt::format("pretrained weights (SHA-256 {})", initial->sha256);
+  if (initial->origin == "public") card.public_data.push_back(name);
+  if (initial->origin == "not_private")
+    card.public_data.push_back(name + ", trained without privacy");
+  if (initial->on_word)
+    card.not_covered.push_back(
+        "Training started from weights that were trained without privacy, or from others that "
+        "started there: their images are public, and none of them is private here, on the word of "
+        "whoever started the run.");
+}
+
+}  // namespace sfumato

@@ -1,0 +1,55 @@
+#include "sfumato/bench/layer_list.h"
+
+#include <gtest/gtest.h>
+
+#include "sfumato/bench/step_benchmark.h"
+
+namespace sfumato {
+namespace {
+
+const LayerWork& named(const std::vector<LayerWork>& layers, const std::string& name) {
+  for (const LayerWork& layer : layers)
+    if (layer.layer == name) return layer;
+  throw std::runtime_error("no layer " + name);
+}
+
+TEST(LayerList, NamesTheLayersOfTheCifar10NetworkWithTheirSizes) {
+  const UNet2DConfig network = builtin_step_case("cifar10").network;
+  const std::vector<LayerWork> layers = layers_of(network, 8);
+  int64_t weights = 0;
+  for (const LayerWork& layer : layers) weights += layer.fan_in * layer.fan_out;
+  // 35,746,307 parameters; what is left are biases and norms.
+  EXPECT_EQ(parameters_of(network), 35'746'307);
+  EXPECT_LT(weights, 35'746'307);
+  EXPECT_GT(weights, 35'600'000);
+
+  const LayerWork& first = named(layers, "conv_in.weight");
+  EXPECT_EQ(first.tokens, 8 * 32 * 32);
+  EXPECT_EQ(first.fan_in, 27);
+  EXPECT_EQ(first.fan_out, 128);
+  const ConvShape conv = conv_shape_of(first, 16, 8);
+  EXPECT_EQ(conv.height, 32);
+  EXPECT_EQ(conv.padding[0], 1);
+  EXPECT_EQ(conv.stride[0], 1);
+  EXPECT_EQ(conv.tokens(), 8 * 1024);
+  EXPECT_EQ(conv.weights(), 27 * 128);
+
+  const LayerWork& time = named(layers, "time_embedding.linear_1.weight");
+  EXPECT_TRUE(is_pointwise(time));
+  EXPECT_EQ(linear_shape_of(time, 16).tokens, 8);
+
+  // Padded by a row and a column below and at the right: 33 positions, 16 outputs.
+  const ConvShape down = conv_shape_of(
+      named(layers, "down_blocks.0.downsamplers.0.conv.weight"), 16, 8);
+  EXPECT_EQ(down.height, 33);
+  EXPECT_EQ(down.out_height, 16);
+  EXPECT_EQ(down.stride[0], 2);
+  EXPECT_EQ(down.padding[0], 0);
+}
+
+TEST(LayerList, TheDpdmNetworkHasTheStatedParameters) {
+  EXPECT_EQ(parameters_of(builtin_step_case("dpdm-mnist").network), 1'758'625);
+}
+
+}  // namespace
+}  // namespace sfumato

@@ -1,0 +1,240 @@
+// What stages release: sensitivity of the sums as they stand in memory, noise, divisor, order.
+#include "sfumato/mechanism/private_statistics.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "mechanism/stage_session.h"
+#include "sfumato/core/error.h"
+#include "sfumato/data/record_store_writer.h"
+
+namespace sfumato {
+namespace {
+
+using namespace test;
+
+/// A vector of odd numbers whose norm is about `norm`.
+std::vector<float> random_vector(std::mt19937& random, int64_t length, double norm) {
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<size_t>(length));
+  double squares = 0;
+  for (float& v : values) {
+    v = normal(random);
+    squares += static_cast<double>(v) * v;
+  }
+  for (float& v : values) v = static_cast<float>(v * norm / std::sqrt(squares));
+  return values;
+}
+
+long double distance(const StatisticSum& a, const StatisticSum& b) {
+  const auto x = StatisticSumInspector::sums(a), y = StatisticSumInspector::sums(b);
+  long double squares = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const long double d = static_cast<long double>(x[i]) - y[i];
+    squares += d * d;
+  }
+  return std::sqrt(squares);
+}
+
+TEST(StatisticSum, OneRecordMovesItByAtMostTheClipNorm) {
+  std::mt19937 random(5);
+  for (const double clip : {1.0, 0.3, 28.0, std::sqrt(3.0) * 32, 1e-6, 7e5})
+    for (const int64_t length : {1, 3, 64, 3072})
+      for (const double factor : {1e-30, 0.5, 1 - 1e-7, 1.0, 1 + 1e-7, 3.0, 1e20}) {
+        StatisticSum with(2, length, clip), without(2, length, clip);
+        for (int i = 0; i < 5; ++i) {
+          const auto other = random_vector(random, length, clip * (i + 1) / 3);
+          with.add(i % 2, other);
+          without.add(i % 2, other);
+        }
+        const auto record = random_vector(random, length, clip * factor);
+        with.add(1, record);
+        // Not "about": the bound holds for the numbers in memory.
+        EXPECT_LE(distance(with, without), static_cast<long double>(clip))
+            << clip << " " << length << " " << factor;
+        if (factor >= 0.5) {
+          EXPECT_GT(distance(with, without), clip * std::min(factor, 1.0) * (1 - 1e-5));
+        }
+      }
+}
+
+TEST(StatisticSum, ExtremesOfAnImageStayWithinTheBound) {
+  for (const int64_t side : {8, 28, 32, 63}) {
+    const std::vector<float> black(static_cast<size_t>(3 * side * side), -1.0F);
+    const double clip = std::sqrt(3.0) * static_cast<double>(side);
+    StatisticSum with(1, 3 * side * side, clip), without(1, 3 * side * side, clip);
+    with.add(0, black);
+    EXPECT_LE(distance(with, without), static_cast<long double>(clip));
+    EXPECT_GT(distance(with, without), clip * (1 - 1e-6)) << "an image of full range is not cut";
+  }
+}
+
+TEST(StatisticSum, TheOrderOfRecordsDoesNotMatter) {
+  std::mt19937 random(6);
+  std::vector<std::vector<float>> records;
+  for (int i = 0; i < 50; ++i) records.push_back(random_vector(random, 10, 0.1 * (i + 1)));
+  StatisticSum forward(1, 10, 2), backward(1, 10, 2);
+  for (const auto& record : records) forward.add(0, record);
+  for (auto record = records.rbegin(); record != records.rend(); ++record) backward.add(0, *record);
+  EXPECT_EQ(StatisticSumInspector::sums(forward), StatisticSumInspector::sums(backward));
+}
+
+TEST(StatisticSum, AVectorThatIsNotFiniteAddsNothing) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float infinity = std::numeric_limits<float>::infinity();
+  StatisticSum sum(1, 2, 1);
+  for (const std::vector<float>& bad :
+       std::vector<std::vector<float>>{{nan, 0.5F}, {infinity, 0.5F}, {-infinity, infinity}})
+    sum.add(0, bad);
+  EXPECT_EQ(StatisticSumInspector::sums(sum), (std::vector<double>{0, 0}));
+}
+
+TEST(StatisticSum, WhatDoesNotFitIsRefused) {
+  StatisticSum sum(2, 3, 1);
+  const std::vector<float> three(3), two(2);
+  EXPECT_THROW(sum.add(2, three), UsageError);
+  EXPECT_THROW(sum.add(-1, three), UsageError);
+  EXPECT_THROW(sum.add(0, two), UsageError);
+  for (const double clip : {0.0, -1.0, std::nan(""), HUGE_VAL})
+    EXPECT_THROW(StatisticSum(1, 1, clip), UsageError);
+}
+
+TEST(ReleaseStatistic, TheNoiseHasTheStandardDeviationOfThePlan) {
+  for (const auto& [sigma, clip] : {std::pair{3.0, 2.0}, {0.5, 28.0}, {50.0, 1.0}}) {
+    Session session({histogram_stage(sigma)});
+    const std::vector<double> values =
+        release_statistic(StatisticSum(400, 500, clip), sigma, session.key,
+                          session.ledger.charge_stage("label_histogram", session.key));
+    ASSERT_EQ(values.size(), 200'000u);  // variance within 1.6 %
+    expect_noise(values, sigma * clip);
+    // Normal, not only of that variance: half of it lies within 0.6745 deviations.
+    const auto inside = std::count_if(values.begin(), values.end(), [&](double v) {
+      return std::abs(v) < 0.674489750196 * sigma * clip;
+    });
+    EXPECT_NEAR(static_cast<double>(inside), 1e5, kQuantile * std::sqrt(2e5 / 4) + 200);
+  }
+}
+
+TEST(ReleaseStatistic, TheLastDigitsDoNotTellTheSum) {
+  // The same noise on two sums that differ by less than a step: the results differ by none or one.
+  const auto released = [](float value) {
+    Session session({histogram_stage(3)});
+    StatisticSum sum(1, 64, 100);
+    sum.add(0, std::vector<float>(64, value));
+    return release_statistic(std::move(sum), 3, session.key,
+                             session.ledger.charge_stage("label_histogram", session.key));
+  };
+  const double grid = std::ldexp(1.0, std::ilogb(300.0) - 10);
+  const auto a = released(0.1F), b = released(0.1000001F);
+  for (size_t i = 0; i < a.size(); ++i) {
+    EXPECT_EQ(a[i] / grid, std::nearbyint(a[i] / grid));
+    EXPECT_TRUE(a[i] == b[i] || std::abs(a[i] - b[i]) == grid);
+  }
+}
+
+TEST(ReleaseStatistic, EveryReleaseNeedsItsOwnChargeAndDrawsItsOwnNoise) {
+  Session session({central_stage(1, 3, 2, 1)});
+  const auto release = [&](ChargedStep&& charge) {
+    return release_statistic(StatisticSum(1, 100, 1), 3, session.key, std::move(charge));
+  };
+  ChargedStep first = session.ledger.charge_stage("central_images", session.key);
+  const auto a = release(std::move(first));
+  EXPECT_THROW(release(std::move(first)), PrivacyError) << "one charge pays for one release";
+  const auto b = release(session.ledger.charge_stage("central_images", session.key));
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_NE(a[i], b[i]);
+  EXPECT_THROW(session.ledger.charge_stage("central_images", session.key), PrivacyError);
+  const SecureKey other = SecureKey::insecure_for_tests(2);
+  Session second({central_stage(1, 3, 2, 1)});
+  EXPECT_THROW(release_statistic(StatisticSum(1, 1, 1), 3, other,
+                                 second.ledger.charge_stage("central_images", second.key)),
+               PrivacyError);
+}
+
+TEST(ReleaseStatistic, NoiseThatIsNoneIsRefused) {
+  Session session({central_stage(1, 3, 9, 1)});
+  for (const double sigma : {0.0, -1.0, std::nan(""), HUGE_VAL})
+    EXPECT_THROW(release_statistic(StatisticSum(1, 1, 1), sigma, session.key,
+                                   session.ledger.charge_stage("central_images", session.key)),
+                 PrivacyError);
+}
+
+/// 20,000 classes, class c with c % 7 images of one pixel: one release tells the noise to 5 %.
+class ManyClasses : public ::testing::Test {
+ protected:
+  static constexpr int kClasses = 20'000;
+  ManyClasses() {
+    std::vector<std::string> names;
+    for (int c = 0; c < kClasses; ++c) names.push_back("c" + std::to_string(c));
+    RecordStoreWriter writer(folder / "store", {1, 1, 1, kClasses, names, false, 1});
+    const std::vector<std::uint8_t> pixel = {255};
+    for (int c = 0; c < kClasses; ++c)
+      for (int i = 0; i < c % 7; ++i) writer.append(pixel, c);
+    writer.finish({{"note", "made by a test"}});
+  }
+  TempFolder folder;
+};
+
+TEST_F(ManyClasses, TheHistogramIsCountsAndNoise) {
+  const RecordStore store = RecordStore::open(folder / "store");
+  for (const double sigma : {4.0, 50.0}) {
+    Session session({histogram_stage(sigma)});
+    const LabelHistogram histogram =
+        release_label_histogram(store, histogram_stage(sigma), session.ledger, session.key);
+    EXPECT_EQ(session.ledger.charged_releases("label_histogram"), 1);
+    EXPECT_EQ(histogram.noise_stddev, sigma);
+    ASSERT_EQ(histogram.noisy_counts.size(), static_cast<size_t>(kClasses));
+    std::vector<double> noise;
+    double sum = 0;
+    for (int c = 0; c < kClasses; ++c) {
+      noise.push_back(histogram.noisy_counts[static_cast<size_t>(c)] - c % 7);
+      sum += histogram.proportions[static_cast<size_t>(c)];
+    }
+    expect_noise(noise, sigma);
+    // The classes without a single image are noisy as well.
+    std::vector<double> empty;
+    for (int c = 0; c < kClasses; c += 7) empty.push_back(noise[static_cast<size_t>(c)]);
+    expect_noise(empty, sigma);
+    EXPECT_NEAR(sum, 1, 1e-9);
+  }
+}
+
+TEST_F(ManyClasses, NothingIsReleasedThatIsNotCharged) {
+  const RecordStore store = RecordStore::open(folder / "store");
+  Session session({histogram_stage(4)});
+  std::filesystem::remove(session.folder / "ledger.jsonl");
+  EXPECT_THROW(release_label_histogram(store, histogram_stage(4), session.ledger, session.key),
+               PrivacyError);
+  Session used({histogram_stage(4)});
+  (void)release_label_histogram(store, histogram_stage(4), used.ledger, used.key);
+  EXPECT_THROW(release_label_histogram(store, histogram_stage(4), used.ledger, used.key),
+               PrivacyError);
+  Session none({});
+  EXPECT_THROW(release_label_histogram(store, histogram_stage(4), none.ledger, none.key),
+               PrivacyError);
+}
+
+TEST_F(ManyClasses, AHistogramIsOneReleaseOfAllRecords) {
+  const RecordStore store = RecordStore::open(folder / "store");
+  Session session({histogram_stage(4)});
+  StagePlan stage = histogram_stage(4);
+  stage.event = Phase{0.5, 4, 1};
+  EXPECT_THROW(release_label_histogram(store, stage, session.ledger, session.key), PrivacyError);
+  stage.event = GaussianRelease{1, 4};
+  EXPECT_THROW(release_label_histogram(store, stage, session.ledger, session.key), PrivacyError);
+  stage = histogram_stage(4);
+  stage.declared = true;
+  EXPECT_THROW(release_label_histogram(store, stage, session.ledger, session.key), PrivacyError);
+}
+
+TEST(LabelHistogram, ProportionsComeFromTheNoisyCountsAlone) {
+  const LabelHistogram histogram = make_label_histogram({30, -4, 10}, 5);
+  EXPECT_EQ(histogram.proportions, (std::vector<double>{0.75, 0, 0.25}));
+  EXPECT_EQ(make_label_histogram({-1, -2}, 5).proportions, (std::vector<double>{0.5, 0.5}));
+  EXPECT_EQ(to_json(histogram).at("noisy_counts"), (std::vector<double>{30, -4, 10}));
+}
+
+}  // namespace
+}  // namespace sfumato

@@ -1,0 +1,169 @@
+// The budget over stages: what is planned, shared out, calibrated and charged.
+#include "sfumato/mechanism/stage_budget.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "sfumato/core/error.h"
+#include "sfumato/privacy/accountant.h"
+#include "sfumato/privacy/gaussian_mechanism.h"
+#include "sfumato/train/setup.h"
+#include "support/error_message.h"
+#include "train/tiny_run.h"
+
+namespace sfumato {
+namespace {
+
+using namespace test;
+using ::testing::HasSubstr;
+
+const std::string kHistogram = "mechanism.stages.label_histogram.";
+const std::string kCentral = "mechanism.stages.central_images.";
+
+class StageBudget : public TinyRun {
+ protected:
+  MechanismPlan plan(std::vector<std::string> changes, int64_t records_per_unit = 1) const {
+    changes.insert(changes.begin(),
+                   {"mechanism.sample_rate=0.04", "mechanism.steps=300", "mechanism.delta=1e-5"});
+    return make_plan(*config("run", changes), "one image", records_per_unit);
+  }
+  static double alone(const MechanismPlan& plan, const PrivacyEvent& event) {
+    return account_epsilon(parse_accountant(plan.accountant), {&event, 1}, plan.delta,
+                           plan.adjacency)
+        .epsilon;
+  }
+  static double together(const MechanismPlan& plan, const std::vector<PrivacyEvent>& events) {
+    return account_epsilon(parse_accountant(plan.accountant), events, plan.delta, plan.adjacency)
+        .epsilon;
+  }
+  static double noise(const StagePlan& stage) {
+    return std::get<Phase>(stage.event).noise_multiplier;
+  }
+};
+
+TEST_F(StageBudget, StagesAreInThePlanAndComposed) {
+  const MechanismPlan with = plan({kHistogram + "noise_multiplier=20",
+                                   kCentral + "noise_multiplier=5", kCentral + "releases=50",
+                                   "mechanism.declared=[\"gaussian:2:30:3\", "
+                                   "\"approximate:0.1:1e-7\"]",
+                                   "mechanism.noise_multiplier=1.5"});
+  ASSERT_EQ(with.stages.size(), 4u);
+  EXPECT_EQ(with.stages[0].name, "label_histogram");
+  EXPECT_EQ(with.stages[0].clip_norm_l2, 1);
+  EXPECT_EQ(with.stages[1].name, "central_images");
+  EXPECT_EQ(with.stages[1].clip_norm_l2, 8) << "the largest norm of 8 x 8 grey pixels";
+  EXPECT_FALSE(with.stages[1].declared);
+  EXPECT_EQ(with.stages[2].name, "declared_1");
+  EXPECT_EQ(with.stages[3].name, "declared_2");
+  EXPECT_TRUE(with.stages[2].declared && with.stages[3].declared);
+  const double by_hand =
+      together(with, {Phase{1, 20, 1}, Phase{0.1, 5, 50}, GaussianRelease{2, 30, 3},
+                      ApproximateRelease{0.1, 1e-7, 1}, Phase{0.04, 1.5, 300}});
+  EXPECT_NEAR(with.epsilon_after(300), by_hand, 1e-9);
+  EXPECT_GT(by_hand, plan({"mechanism.noise_multiplier=1.5"}).epsilon_after(300) + 0.1);
+  EXPECT_GT(with.epsilon_after(0), 0.1) << "stages are charged before the first step";
+}
+
+TEST_F(StageBudget, SharesSetTheNoiseAndTheRestCalibratesTraining) {
+  for (const std::string accountant : {"pld", "rdp"}) {
+    const MechanismPlan p =
+        plan({"mechanism.target_epsilon=4", "mechanism.accountant=" + accountant,
+              kHistogram + "share=0.02", kCentral + "share=0.05", kCentral + "releases=20"});
+    const double mu = gaussian_mu(4, 1e-5);
+    for (const auto& [stage, share] : {std::pair{p.stages[0], 0.02}, {p.stages[1], 0.05}}) {
+      const double meant = gaussian_epsilon(std::sqrt(share) * mu, 1e-5);
+      EXPECT_LE(alone(p, stage.event), meant);
+      EXPECT_GT(alone(p, stage.event), 0.99 * meant) << stage.name;
+    }
+    const double epsilon = p.epsilon_after(p.steps);
+    EXPECT_LE(epsilon, 4) << accountant;
+    EXPECT_GT(epsilon, 0.99 * 4) << accountant;
+    // Training got what is left: noisier than alone, and the whole is not cheaper than its parts.
+    const MechanismPlan bare =
+        plan({"mechanism.target_epsilon=4", "mechanism.accountant=" + accountant});
+    EXPECT_GT(p.noise_multiplier, bare.noise_multiplier);
+    EXPECT_GT(epsilon, alone(p, p.phase(p.steps)));
+  }
+}
+
+TEST_F(StageBudget, AnEpsilonOfItsOwnIsKept) {
+  const MechanismPlan p = plan({"mechanism.noise_multiplier=2", kHistogram + "epsilon=0.1",
+                                kCentral + "epsilon=0.4", kCentral + "releases=20"});
+  EXPECT_LE(alone(p, p.stages[0].event), 0.1);
+  EXPECT_GT(alone(p, p.stages[0].event), 0.099);
+  EXPECT_LE(alone(p, p.stages[1].event), 0.4);
+  EXPECT_GT(alone(p, p.stages[1].event), 0.396);
+}
+
+TEST_F(StageBudget, CandidatesAreEachChargedInFull) {
+  const std::vector<std::string> stages = {kHistogram + "noise_multiplier=20",
+                                           kCentral + "noise_multiplier=5",
+                                           "mechanism.declared=[\"gaussian:1:9\"]"};
+  std::vector<std::string> three = stages, target = stages;
+  three.insert(three.end(), {"mechanism.candidates=3", "mechanism.noise_multiplier=3"});
+  const MechanismPlan p = plan(three);
+  EXPECT_EQ(p.candidates, 3);
+  // What was made elsewhere was made once.
+  EXPECT_NEAR(p.epsilon_after(300),
+              together(p, {Phase{1, 20, 3}, Phase{0.1, 5, 30}, GaussianRelease{1, 9, 1},
+                           Phase{0.04, 3, 900}}),
+              1e-9);
+  target.push_back("mechanism.target_epsilon=6");
+  const MechanismPlan one = plan(target);
+  target.push_back("mechanism.candidates=3");
+  const MechanismPlan all = plan(target);
+  EXPECT_LE(all.epsilon_after(300), 6);
+  EXPECT_GT(all.epsilon_after(300), 0.99 * 6);
+  EXPECT_GT(all.noise_multiplier, 1.2 * one.noise_multiplier);
+}
+
+TEST_F(StageBudget, SharesHoldForAllCandidatesTogether) {
+  const MechanismPlan p =
+      plan({"mechanism.target_epsilon=6", "mechanism.candidates=4", kHistogram + "share=0.04"});
+  const double meant = gaussian_epsilon(0.2 * gaussian_mu(6, 1e-5), 1e-5);
+  EXPECT_LE(alone(p, repeated(p.stages[0].event, 4)), meant);
+  EXPECT_GT(alone(p, repeated(p.stages[0].event, 4)), 0.99 * meant);
+  EXPECT_LE(p.epsilon_after(300), 6);
+}
+
+// The factor 2 of replace-one is the accountant's: the stage stays as it is, its price does not.
+TEST_F(StageBudget, AdjacencyAndUnitReachTheStages) {
+  const std::vector<std::string> stage = {kHistogram + "noise_multiplier=20",
+                                          "mechanism.noise_multiplier=3"};
+  std::vector<std::string> replace = stage;
+  replace.push_back("mechanism.adjacency=replace_one");
+  const MechanismPlan zero = plan(stage), one = plan(replace), user = plan(stage, 3);
+  EXPECT_EQ(noise(zero.stages[0]), noise(one.stages[0]));
+  const PrivacyEvent doubled = Phase{1, 10, 1};
+  EXPECT_NEAR(alone(one, one.stages[0].event), alone(zero, doubled), 1e-6);
+  EXPECT_EQ(std::get<Phase>(user.stages[0].event).records_per_unit, 3);
+  EXPECT_GT(alone(user, user.stages[0].event), 2.5 * alone(zero, zero.stages[0].event));
+}
+
+TEST_F(StageBudget, WhatCannotBePaidIsRefused) {
+  EXPECT_THROW(plan({"mechanism.target_epsilon=0.5", kHistogram + "noise_multiplier=1"}),
+               PrivacyError);
+  EXPECT_THROW(plan({"mechanism.noise_multiplier=1", "mechanism.declared=[\"laplace:1\"]"}),
+               UsageError);
+  EXPECT_THROW(plan({"mechanism.target_epsilon=1", kHistogram + "share=1e-30"}), UsageError);
+}
+
+// Public literals only.
+TEST_F(StageBudget, TheDivisorIsPublic) {
+  EXPECT_DOUBLE_EQ(central_images_divisor(*config("run", {kCentral + "expected_class_batch=7"})),
+                   7);
+  // 0.1 / 0.25 x 10 / 2 classes
+  EXPECT_DOUBLE_EQ(central_images_divisor(*config("run", {})), 2);
+  EXPECT_DOUBLE_EQ(central_images_divisor(*config("run", {"data.num_classes=0"})), 4);
+}
+
+TEST_F(StageBudget, WithoutPrivacyThereAreNoStages) {
+  const MechanismPlan p = make_plan(*config("run", {"privacy.enabled=false"}), "one image", 1);
+  EXPECT_TRUE(p.stages.empty());
+  EXPECT_EQ(p.candidates, 1);
+}
+
+}  // namespace
+}  // namespace sfumato

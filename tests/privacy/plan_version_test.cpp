@@ -1,0 +1,104 @@
+// Plans are read for as long as their ledgers are kept, by builds that know more fields.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "ledger_support.h"
+#include "sfumato/core/error.h"
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/privacy/mechanism.h"
+#include "src/privacy/plan_fields.h"
+
+namespace sfumato {
+namespace {
+
+using nlohmann::json;
+using test::message_of;
+using testing::HasSubstr;
+
+/// A plan with a field that came later, as a future build would declare it.
+struct LaterPlan : MechanismPlan {
+  std::string grouping = "none";
+};
+constexpr auto kLaterFields = [](auto&& plan, const auto& visit) {
+  visit_plan_fields(plan, visit);
+  visit("grouping", plan.grouping, kPlanVersion + 1);
+};
+
+LaterPlan read_later(const json& plan) {
+  return read_plan<LaterPlan>(plan, kPlanVersion + 1, kLaterFields);
+}
+
+/// Written by a build whose plans had no version.
+std::filesystem::path older_ledger() {
+  return std::filesystem::path(SFUMATO_SOURCE_DIR) /
+         "tests/privacy/ledger_without_plan_version.jsonl";
+}
+
+TEST(PlanVersions, ALedgerWithoutOneVerifiesAndKeepsItsHash) {
+  const LedgerSummary found = verify_ledger(older_ledger());
+  ASSERT_TRUE(found.problems.empty()) << found.problems.front();
+  const json plan = json::parse(found.plan);
+  ASSERT_FALSE(plan.contains("version"));
+  const MechanismPlan read = MechanismPlan::from_json(plan);
+  EXPECT_EQ(read.version, 0);
+  EXPECT_EQ(read.noise_multiplier, 0.4443162);
+  EXPECT_EQ(read.to_json().dump(), found.plan);
+  EXPECT_EQ(read.hash(), found.plan_hash);
+}
+
+TEST(PlanVersions, AFieldThatCameLaterHasItsDefaultAndChangesNoHash) {
+  const LedgerSummary found = verify_ledger(older_ledger());
+  MechanismPlan today = MechanismPlan::from_json(json::parse(found.plan));
+  today.version = kPlanVersion;
+  for (const std::string& written : {found.plan, today.to_json().dump()}) {
+    LaterPlan later = read_later(json::parse(written));
+    EXPECT_EQ(later.grouping, "none");
+    EXPECT_EQ(write_plan(later, kLaterFields).dump(), written);
+    // What the older plan cannot say is not left out in silence.
+    later.grouping = "pairs";
+    EXPECT_THAT(message_of<PrivacyError>([&] { write_plan(later, kLaterFields); }),
+                HasSubstr("grouping \"pairs\" needs version 2"));
+  }
+  LaterPlan later = read_later(today.to_json());
+  later.version = kPlanVersion + 1;
+  later.grouping = "pairs";
+  const auto written = write_plan(later, kLaterFields);
+  EXPECT_EQ(read_later(written).grouping, "pairs");
+  EXPECT_THAT(message_of<DataError>([&] { MechanismPlan::from_json(written); }),
+              HasSubstr("version 2 is newer than the 1"));
+}
+
+TEST(PlanVersions, EachVersionHasExactlyItsFields) {
+  const json today =
+      MechanismPlan::from_json(json::parse(verify_ledger(older_ledger()).plan)).to_json();
+  json plan = today;
+  plan["grouping"] = "none";
+  EXPECT_THAT(message_of<DataError>([&] { read_later(plan); }),
+              HasSubstr("unknown field 'grouping' in version 0"));
+  plan = today;
+  plan.erase("candidates");
+  EXPECT_THAT(message_of<DataError>([&] { read_later(plan); }),
+              HasSubstr("'candidates' is missing"));
+  for (const json& version : {json(0), json(-1), json("1"), json(1.0), json(nullptr)}) {
+    plan = today;
+    plan["version"] = version;
+    EXPECT_THROW(MechanismPlan::from_json(plan), DataError) << version;
+  }
+  plan = today;
+  plan["stages"] = json::array({{{"name", "x"},
+                                 {"clip_norm_l2", 1.0},
+                                 {"declared", true},
+                                 {"mechanism", "gaussian"},
+                                 {"sensitivity_l2", 1.0},
+                                 {"noise_stddev", 2.0},
+                                 {"count", 1}}});
+  EXPECT_NO_THROW(MechanismPlan::from_json(plan));
+  plan["stages"][0]["halved"] = true;
+  EXPECT_THAT(message_of<DataError>([&] { MechanismPlan::from_json(plan); }),
+              HasSubstr("unknown field 'halved' of the stage 'x'"));
+}
+
+}  // namespace
+}  // namespace sfumato

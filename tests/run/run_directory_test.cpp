@@ -1,0 +1,69 @@
+#include "sfumato/run/run_directory.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
+#include "support/error_message.h"
+#include "support/temp_folder.h"
+
+namespace sfumato {
+namespace {
+
+using namespace test;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+unsigned mode_of(const std::filesystem::path& path) {
+  struct stat info {};
+  EXPECT_EQ(::stat(path.c_str(), &info), 0) << path;
+  return info.st_mode & 0777;
+}
+
+TEST(RunDirectory, PartsWhatMayLeaveFromWhatMayNot) {
+  const TempFolder folder;
+  const RunDirectory run = RunDirectory::create(folder / "runs/one");
+  EXPECT_EQ(mode_of(run.private_folder()), 0700u);
+  EXPECT_EQ(mode_of(run.checkpoints()), 0700u);
+  EXPECT_EQ(run.checkpoints().parent_path(), run.private_folder());
+  EXPECT_EQ(run.config(), folder / "runs/one/config.yaml");
+  EXPECT_EQ(run.ledger(), folder / "runs/one/ledger.jsonl");
+  EXPECT_EQ(run.release(), folder / "runs/one/release");
+}
+
+TEST(RunDirectory, ANewRunTakesAnEmptyFolderOrOneWithoutFiles) {
+  const TempFolder folder;
+  make_folder(folder / "empty");
+  RunDirectory::create(folder / "empty");
+  // The same again: a start that was refused after it had made its folders.
+  RunDirectory::create(folder / "empty");
+}
+
+TEST(RunDirectory, ANewRunRefusesAFolderWithAnyFile) {
+  const TempFolder folder;
+  for (const char* file : {"config.yaml", "private/metrics.jsonl", "notes.txt"}) {
+    const std::filesystem::path path = folder / (std::string("with_") + file);
+    make_folder((path / file).parent_path());
+    write_file_atomic(path / file, "x");
+    EXPECT_THAT(error_message<UsageError>([&] { RunDirectory::create(path); }),
+                AllOf(HasSubstr(path.string()), HasSubstr("--resume"), HasSubstr("run.dir")));
+  }
+  write_file_atomic(folder / "file", "x");
+  EXPECT_THROW(RunDirectory::create(folder / "file"), UsageError);
+}
+
+TEST(RunDirectory, OpenNeedsARun) {
+  const TempFolder folder;
+  EXPECT_THAT(error_message<UsageError>([&] { RunDirectory::open(folder / "none"); }),
+              HasSubstr("without --resume"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "none"));
+  RunDirectory::create(folder / "run");
+  EXPECT_THROW(RunDirectory::open(folder / "run"), UsageError) << "it never got to its config";
+  write_file_atomic(folder / "run/config.yaml", "");
+  EXPECT_EQ(RunDirectory::open(folder / "run").path(), folder / "run");
+}
+
+}  // namespace
+}  // namespace sfumato
