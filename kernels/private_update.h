@@ -22,20 +22,27 @@ struct PrivateUpdateTensor {
 
 enum class UpdateRule { kSgd, kAdam, kAdamW };
 
-struct PrivateUpdateOptions {
+/// What an optimizer makes of a gradient.
+struct UpdateOptions {
   UpdateRule rule = UpdateRule::kAdam;
   double learning_rate = 0;
-  double momentum = 0;                             ///< SGD
-  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;   ///< Adam, AdamW
-  double weight_decay = 0;                         ///< on the gradient, or decoupled (AdamW)
-  double correction1 = 1, correction2 = 1;         ///< 1 - beta^t at step t (from 1)
-  double average_decay = 0;                        ///< of `average`
-  bool add_noise = true;                           ///< false: a run without privacy
+  double momentum = 0;                            ///< SGD
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  ///< Adam, AdamW
+  double weight_decay = 0;                        ///< on the gradient, or decoupled (AdamW)
+  double correction1 = 1, correction2 = 1;        ///< 1 - beta^t at step t (from 1)
+  double average_decay = 0;                       ///< of `average`
+};
+
+/// What a mechanism makes of a sum.
+struct NoiseOptions {
+  bool add_noise = true;                           ///< false: nothing private is in the sum
   double stddev = 0;                               ///< of the noise: in [0, 1e30]
   float grid = 1;                                  ///< a power of two in [2^-120, 2^120]
   float scale = 1;                                 ///< 1 / expected batch size
   std::uint32_t nonce_stream = 0, nonce_step = 0;  ///< first two words of the noise's nonce
 };
+
+struct PrivateUpdateOptions : UpdateOptions, NoiseOptions {};
 
 /// Groups of kNormalsPerGroup elements are the unit of work, one for each warp: sets first_group of
 /// every entry to the number of groups before it and returns the number of all groups, or -1 where

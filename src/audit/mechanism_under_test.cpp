@@ -5,9 +5,9 @@
 
 #include <filesystem>
 
+#include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/core/error.h"
-#include "sfumato/privacy/ledger.h"
-#include "sfumato/privacy/poisson_sampler.h"
+#include "sfumato/mechanism/session.h"
 #include "sfumato/privacy/secure_random.h"
 #include "sfumato/train/gradient_step.h"
 #include "sfumato/train/optimizer.h"
@@ -53,12 +53,14 @@ struct ProductionMechanism::Session {
   Session(const MechanismPlan& plan, std::optional<uint64_t> seed)
       : test_seed(seed),
         folder(make_folder()),
-        key(make_key(seed, number)),
-        sampler(key, plan.sample_rate),
-        ledger(Ledger::create(folder / "ledger.jsonl", plan.to_json(), kMostReleases, key,
-                              /*witnessed=*/false)) {}
+        place{.ledger = folder / "ledger.jsonl",
+              .run = folder,
+              .store = {},
+              .initial = {},
+              .most_steps = kMostReleases},
+        mechanism(MechanismSession::create(plan, place, make_key(seed, number))) {}
   ~Session() {
-    ledger.reset();
+    mechanism.reset();
     std::error_code ignored;
     std::filesystem::remove_all(folder, ignored);
   }
@@ -66,9 +68,8 @@ struct ProductionMechanism::Session {
   std::optional<uint64_t> test_seed;
   uint64_t number = 0;
   std::filesystem::path folder;
-  SecureKey key;  // sampler and ledger hold references: it is replaced in place
-  PoissonSampler sampler;
-  std::optional<Ledger> ledger;
+  SessionPlace place;
+  std::optional<MechanismSession> mechanism;
 };
 
 ProductionMechanism::ProductionMechanism(const MechanismPlan& plan, GradientSource source,
@@ -80,7 +81,7 @@ ProductionMechanism::ProductionMechanism(const MechanismPlan& plan, GradientSour
 ProductionMechanism::~ProductionMechanism() = default;
 
 std::vector<int64_t> ProductionMechanism::sample(int64_t step, int64_t records) {
-  return session_->sampler.draw(step, records);
+  return session_->mechanism->sample(step, records);
 }
 
 void ProductionMechanism::accumulate(const ProbeBatch& batch) { source_.accumulate(batch); }
@@ -91,14 +92,19 @@ std::vector<at::Tensor> ProductionMechanism::take_clipped_sum() {
 }
 
 std::vector<at::Tensor> ProductionMechanism::release(int64_t step) {
-  ClippedSum sum = source_.take();
-  ChargedStep charge = session_->ledger->charge(step, session_->key);
-  return applied(NoisyGradient::release(std::move(sum), plan_.noise_multiplier,
-                                        plan_.expected_batch_size, session_->key,
-                                        std::move(charge)));
+  return applied(session_->mechanism->release(source_.take(), step));
 }
 
 std::vector<at::Tensor> ProductionMechanism::applied(NoisyGradient&& gradient) const {
+  return moved_by([&](Optimizer& optimizer) { optimizer.step(std::move(gradient), 1.0); });
+}
+
+std::vector<at::Tensor> ProductionMechanism::applied(PublicGradient&& gradient) const {
+  return moved_by([&](Optimizer& optimizer) { optimizer.step(std::move(gradient), 1.0); });
+}
+
+std::vector<at::Tensor> ProductionMechanism::moved_by(
+    const std::function<void(Optimizer&)>& step) const {
   std::vector<Parameter> weights;
   for (const Parameter* parameter : source_.trainable)
     weights.push_back({parameter->name, at::zeros(parameter->value.sizes()), true});
@@ -106,21 +112,22 @@ std::vector<at::Tensor> ProductionMechanism::applied(NoisyGradient&& gradient) c
   for (Parameter& weight : weights) addresses.push_back(&weight);
   OptimizerOptions options;
   options.kind = OptimizerOptions::Kind::kSgd;
-  Optimizer(addresses, std::vector<double>(weights.size(), 1.0), options)
-      .step(std::move(gradient), 1.0);
+  Optimizer optimizer(addresses, std::vector<double>(weights.size(), 1.0), options);
+  step(optimizer);
   std::vector<at::Tensor> moved;
   for (const Parameter& weight : weights) moved.push_back(weight.value.neg());
   return moved;
 }
 
-int64_t ProductionMechanism::charges() const { return session_->ledger->charged_steps(); }
+int64_t ProductionMechanism::charges() const {
+  return session_->mechanism->ledger().charged_steps();
+}
 
 void ProductionMechanism::resume() {
   Session& session = *session_;
-  session.ledger.reset();
-  session.key = make_key(session.test_seed, ++session.number);
-  session.ledger.emplace(Ledger::open(session.folder / "ledger.jsonl"));
-  session.ledger->resume(session.key, /*witnessed=*/false);
+  session.mechanism.reset();
+  session.mechanism =
+      MechanismSession::resume(plan_, session.place, make_key(session.test_seed, ++session.number));
 }
 
 }  // namespace sfumato

@@ -6,15 +6,14 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
-#include <optional>
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 #include "sfumato/device/gpu.h"
 #include "sfumato/generate/placement.h"
 #include "sfumato/io/json_file.h"
+#include "sfumato/mechanism/session.h"
 #include "sfumato/models/checkpoint_io.h"
-#include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/privacy/secure_random.h"
 #include "sfumato/train/gradient_step.h"
@@ -151,18 +150,23 @@ struct StepBenchmark::Parts {
                   StepOptions{.policy = policy, .tuner = nullptr}),
         optimizer(gradients.engine().trainable(),
                   std::vector<double>(gradients.engine().trainable().size(), 1.0), {}),
-        ledger(Ledger::create(folder.path() / "ledger.jsonl", plan.to_json(), kMaxCharges, key)) {}
+        session(MechanismSession::create(plan,
+                                         {.ledger = folder.path() / "ledger.jsonl",
+                                          .run = folder.path(),
+                                          .store = {},
+                                          .initial = {},
+                                          .most_steps = {}},
+                                         SecureKey::insecure_for_tests(kSeed))) {}
 
   TemporaryFolder folder;
   std::string device;
   MechanismPlan plan;
-  SecureKey key = SecureKey::insecure_for_tests(kSeed);
   NoiseSchedule schedule{{}};
   std::unique_ptr<UNet2D> network;
   PhysicalBatch batch;
   GradientStep gradients;
   Optimizer optimizer;
-  Ledger ledger;
+  MechanismSession session;
   int64_t step = 0;
 
   /// Seconds of one of `steps` calls of work(*this).
@@ -184,18 +188,14 @@ StepBenchmark::~StepBenchmark() = default;
 
 double StepBenchmark::run(StepKind kind, int64_t steps) {
   return parts_->seconds_of(steps, [&](Parts& p) {
-    std::optional<NoisyGradient> gradient;
     if (kind == StepKind::kPrivate) {
       p.gradients.accumulate_private(p.batch);
-      ClippedSum sum = p.gradients.take_private();
-      gradient = NoisyGradient::release(std::move(sum), p.plan.noise_multiplier,
-                                        p.plan.expected_batch_size, p.key,
-                                        p.ledger.charge(p.step++, p.key));
+      p.optimizer.step(p.session.release(p.gradients.take_private(), p.step++), kLearningRate);
     } else {
       p.gradients.accumulate_plain(p.batch);
-      gradient = NoisyGradient::not_private(p.gradients.take_plain(), p.plan.expected_batch_size);
+      p.optimizer.step(PublicGradient(p.gradients.take_plain(), p.plan.expected_batch_size),
+                       kLearningRate);
     }
-    p.optimizer.step(*std::move(gradient), kLearningRate);
   });
 }
 

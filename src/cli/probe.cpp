@@ -14,6 +14,7 @@
 #include "sfumato/grad/gradient_engine.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/models/tensor_file.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato::cli {
 namespace {

@@ -55,22 +55,22 @@ bool is_done(const StagePlan& stage, const Ledger& ledger, const std::filesystem
 
 }  // namespace
 
-void run_private_stages(const Config& config, const MechanismPlan& plan, const RecordStore& store,
-                        const RunDirectory& run, Ledger& ledger, const SecureKey& key) {
-  for (const StagePlan& stage : plan.stages) {
+void run_private_stages(const Config& config, const RecordStore& store, const RunDirectory& run,
+                        MechanismSession& session) {
+  for (const StagePlan& stage : session.plan().stages) {
     if (stage.declared) continue;
     const bool histogram = stage.name == "label_histogram";
     if (!histogram && stage.name != "central_images")
       throw PrivacyError(fmt::format("this program has no stage '{}'", stage.name));
     const std::filesystem::path file =
         histogram ? label_histogram_file(run) : central_images_file(run);
-    if (is_done(stage, ledger, file)) continue;
+    if (is_done(stage, session.ledger(), file)) continue;
     make_folder(run.release());
     if (histogram)
-      write_json_atomic(file, to_json(release_label_histogram(store, stage, ledger, key)));
+      write_json_atomic(file, to_json(release_label_histogram(store, stage, session)));
     else
-      release_central_images(store, stage, central_images_divisor(config), ledger, key).save(file);
-    ledger.record_result(stage.name, sha256_hex(read_file(file)));
+      release_central_images(store, stage, central_images_divisor(config), session).save(file);
+    session.record_result(stage.name, sha256_hex(read_file(file)));
     log_info(fmt::format("stage {}: released to {}", stage.name, file.string()));
   }
 }

@@ -10,8 +10,8 @@
 #include "kernels/chacha_gaussian.h"
 #include "sfumato/core/error.h"
 #include "sfumato/data/batch.h"
+#include "sfumato/mechanism/session.h"
 #include "sfumato/models/tensor_file.h"
-#include "sfumato/privacy/poisson_sampler.h"
 
 namespace sfumato {
 namespace {
@@ -140,17 +140,15 @@ nlohmann::ordered_json to_json(const LabelHistogram& histogram) {
 }
 
 LabelHistogram release_label_histogram(const RecordStore& store, const StagePlan& stage,
-                                       Ledger& ledger, const SecureKey& key) {
+                                       MechanismSession& session) {
   const Phase& phase = phase_of(stage);
   if (phase.sample_rate != 1 || phase.steps != 1 || stage.clip_norm_l2 != 1)
     throw PrivacyError("a label histogram is one release that counts every record once");
   StatisticSum counts(std::max<std::int64_t>(store.num_classes(), 1), 1, stage.clip_norm_l2);
   const float one = 1;
   for (std::int64_t i = 0; i < store.count(); ++i) counts.add(store.label(i), {&one, 1});
-  ChargedStep charge = ledger.charge_stage(stage.name, key);
-  return make_label_histogram(
-      release_statistic(std::move(counts), phase.noise_multiplier, key, std::move(charge)),
-      phase.noise_multiplier * stage.clip_norm_l2);
+  return make_label_histogram(session.release(std::move(counts), stage),
+                              phase.noise_multiplier * stage.clip_norm_l2);
 }
 
 void CentralImages::save(const std::filesystem::path& path) const {
@@ -173,21 +171,17 @@ CentralImages CentralImages::load(const std::filesystem::path& path) {
 }
 
 CentralImages release_central_images(const RecordStore& store, const StagePlan& stage,
-                                     double expected_class_batch, Ledger& ledger,
-                                     const SecureKey& key) {
+                                     double expected_class_batch, MechanismSession& session) {
   const Phase& phase = phase_of(stage);
   if (!(expected_class_batch > 0) || !std::isfinite(expected_class_batch))
     throw PrivacyError("the expected number of images of a class must be positive and finite");
-  const PoissonSampler sampler(key, phase.sample_rate, StreamDomain::kStagePoisson);
   CentralImages central{at::empty({phase.steps, std::max<std::int64_t>(store.num_classes(), 1),
                                    store.channels(), store.height(), store.width()})};
   float* out = central.images.mutable_data_ptr<float>();
   for (std::int64_t release = 0; release < phase.steps; ++release) {
-    StatisticSum sum = sum_images(store, sampler.draw(release, store.count()), stage.clip_norm_l2);
-    // On disk before the noise exists: a crash can over-count, never under-count.
-    ChargedStep charge = ledger.charge_stage(stage.name, key);
-    for (const double value :
-         release_statistic(std::move(sum), phase.noise_multiplier, key, std::move(charge)))
+    StatisticSum sum =
+        sum_images(store, session.sample(stage, release, store.count()), stage.clip_norm_l2);
+    for (const double value : session.release(std::move(sum), stage))
       *out++ = static_cast<float>(value / expected_class_batch);
   }
   return central;

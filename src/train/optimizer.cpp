@@ -43,10 +43,19 @@ Optimizer::Optimizer(std::vector<Parameter*> parameters, std::vector<double> rat
 }
 
 void Optimizer::step(NoisyGradient&& gradient, double learning_rate, Ema* average) {
+  update(std::move(gradient), learning_rate, average);
+}
+
+void Optimizer::step(PublicGradient&& gradient, double learning_rate, Ema* average) {
+  update(std::move(gradient), learning_rate, average);
+}
+
+template <class Gradient>
+void Optimizer::update(Gradient&& gradient, double learning_rate, Ema* average) {
   const at::NoGradGuard no_grad;
   const OptimizerOptions& o = options_;
   ++steps_;
-  PrivateUpdateOptions rule;
+  UpdateOptions rule;
   rule.rule = o.kind == OptimizerOptions::Kind::kSgd    ? UpdateRule::kSgd
               : o.kind == OptimizerOptions::Kind::kAdam ? UpdateRule::kAdam
                                                         : UpdateRule::kAdamW;
@@ -67,7 +76,7 @@ void Optimizer::step(NoisyGradient&& gradient, double learning_rate, Ema* averag
     if (i < second_.size()) tensors[i].second = second_[i];
     if (average != nullptr) tensors[i].average = average->values().at(i);
   }
-  std::move(gradient).apply(rule, std::move(tensors));
+  std::forward<Gradient>(gradient).apply(rule, std::move(tensors));
 }
 
 NamedTensors Optimizer::state() const {

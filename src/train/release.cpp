@@ -35,7 +35,7 @@ NamedTensors released_weights(const ReleaseInputs& inputs) {
 PrivacyCard mechanism_card(const ReleaseInputs& inputs) {
   const MechanismPlan& plan = inputs.plan;
   PrivacyCard card;
-  if (inputs.ledger == nullptr) {
+  if (inputs.session == nullptr) {
     card.status = PrivacyCard::Status::kNotPrivate;
     card.reasons.push_back("trained with privacy.enabled: false");
     card.unit = plan.unit;
@@ -45,15 +45,16 @@ PrivacyCard mechanism_card(const ReleaseInputs& inputs) {
     card.plan_hash = plan.hash();
     return card;
   }
-  ChargedReleases charged{inputs.ledger->charged_steps(), {}, {}};
+  const Ledger& ledger = inputs.session->ledger();
+  ChargedReleases charged{ledger.charged_steps(), {}, {}};
   for (const StagePlan& stage : plan.stages) {
-    charged.stages[stage.name] = inputs.ledger->charged_releases(stage.name);
-    if (const std::string result = inputs.ledger->result_of(stage.name); !result.empty())
+    charged.stages[stage.name] = ledger.charged_releases(stage.name);
+    if (const std::string result = ledger.result_of(stage.name); !result.empty())
       charged.results[stage.name] = result;
   }
   card = claim_card(plan, charged);
-  card.ledger_head_hash = inputs.ledger->head_hash();
-  if (inputs.ledger->insecure()) {
+  card.ledger_head_hash = ledger.head_hash();
+  if (ledger.insecure()) {
     card.status = PrivacyCard::Status::kVoid;
     card.reasons.push_back(kTestKeyReason);
   }
@@ -71,17 +72,19 @@ PrivacyCard make_card(const ReleaseInputs& inputs, const std::string& weights_ha
   card.class_names_from = inputs.store.layout().class_names_from;
   card.classes_that_may_be_empty = inputs.store.layout().classes_that_may_be_empty;
   // A ledger of an older version does not say what the run started from, whatever is there now.
-  describe_start(inputs.ledger ? inputs.ledger->initial_weights() : inputs.start.initial, card);
+  describe_start(inputs.session ? inputs.session->ledger().initial_weights() : inputs.start.initial,
+                 card);
   return card;
 }
 
 ReleasedWeights note_of(const ReleaseInputs& inputs) {
   ReleasedWeights note;
   note.plan = inputs.plan;
-  if (inputs.ledger == nullptr) return note;
-  note.run_id = inputs.ledger->run_id();
-  note.is_private = !inputs.ledger->insecure();
-  note.charged_steps = inputs.ledger->charged_steps();
+  if (inputs.session == nullptr) return note;
+  const Ledger& ledger = inputs.session->ledger();
+  note.run_id = ledger.run_id();
+  note.is_private = !ledger.insecure();
+  note.charged_steps = ledger.charged_steps();
   return note;
 }
 
@@ -102,8 +105,7 @@ void write_release(const ReleaseInputs& inputs) {
   remember_release(inputs.store.path(), weights, inputs.start.digest, note_of(inputs));
   save_pipeline(folder, network, weights, scheduler);
   const std::string hash = weights_sha256(folder / "unet");
-  if (inputs.ledger != nullptr && inputs.ledger->released_weights() != hash)
-    inputs.ledger->record_release(hash);
+  if (inputs.session != nullptr) inputs.session->record_release(hash);
   const nlohmann::ordered_json card = to_json(make_card(inputs, hash));
   write_file_atomic(folder / "privacy_card.md", card_markdown(card));
   write_file_atomic(folder / "report.html",

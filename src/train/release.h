@@ -6,8 +6,8 @@
 #include "sfumato/config/config.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/mechanism/initial_weights.h"
+#include "sfumato/mechanism/session.h"
 #include "sfumato/models/unet2d.h"
-#include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/run/run_directory.h"
 #include "sfumato/train/optimizer.h"
@@ -26,7 +26,7 @@ struct ReleaseInputs {
   const RunDirectory& run;
   const FoundWeights& start;
   int64_t steps = 0;
-  Ledger* ledger = nullptr;  ///< null for runs without privacy
+  MechanismSession* session = nullptr;  ///< null for runs without privacy
 };
 
 /// release/: the averaged weights as a diffusers pipeline, the privacy card (JSON, Markdown),

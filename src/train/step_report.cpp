@@ -12,14 +12,11 @@
 
 namespace sfumato {
 
-StepReport::StepReport(const MechanismPlan& plan, const Ledger* ledger,
-                       const std::filesystem::path& metrics,
+StepReport::StepReport(const std::filesystem::path& metrics,
                        const std::filesystem::path& tensorboard, int64_t first_step)
-    : ledger_(ledger),
-      metrics_(metrics, first_step),
+    : metrics_(metrics, first_step),
       tensorboard_(tensorboard, first_step),
-      progress_(std::cerr, ::isatty(STDERR_FILENO) != 0, 10),
-      epsilon_meter_(plan) {}
+      progress_(std::cerr, ::isatty(STDERR_FILENO) != 0, 10) {}
 
 void StepReport::took(double images, double seconds) {
   images_rate_.add(images, seconds);
@@ -39,16 +36,15 @@ void StepReport::report(const StepFacts& facts) {
     excluded += counts.excluded;
   }
   const double n = static_cast<double>(std::max<int64_t>(counted, 1));
-  const double epsilon = ledger_ ? epsilon_meter_.epsilon_after(ledger_->charged_steps()) : 0;
   std::vector<Metric> metrics = {{"loss", loss / n},
                                  {"batch_size", static_cast<double>(counted)},
                                  {"seconds", facts.seconds},
                                  {"learning_rate", facts.learning_rate}};
-  if (ledger_) {
+  if (facts.epsilon) {
     metrics.push_back({"gradient_norm_l2", norm / n});
     metrics.push_back({"clipped_fraction", static_cast<double>(clipped) / n});
     metrics.push_back({"not_finite", static_cast<double>(excluded)});
-    metrics.push_back({"epsilon", epsilon});
+    metrics.push_back({"epsilon", *facts.epsilon});
   }
   metrics_.append(facts.step, metrics);
   for (const Metric& metric : metrics)
@@ -58,10 +54,8 @@ void StepReport::report(const StepFacts& facts) {
                                 ? static_cast<double>(upper_bound_float(metric.value))
                                 : metric.value);
   const auto left = static_cast<double>(facts.end - facts.step);
-  ProgressState state{facts.step, facts.end, images_rate_.items_per_s(), std::nullopt,
-                      left / std::max(step_rate_.items_per_s(), 1e-9)};
-  if (ledger_) state.epsilon = epsilon;
-  progress_.update(state);
+  progress_.update({facts.step, facts.end, images_rate_.items_per_s(), facts.epsilon,
+                    left / std::max(step_rate_.items_per_s(), 1e-9)});
 }
 
 }  // namespace sfumato

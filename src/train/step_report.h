@@ -1,10 +1,9 @@
 #pragma once
 #include <filesystem>
 #include <optional>
+#include <vector>
 
 #include "sfumato/grad/gradient_engine.h"
-#include "sfumato/privacy/ledger.h"
-#include "sfumato/privacy/mechanism.h"
 #include "sfumato/report/metrics_log.h"
 #include "sfumato/report/progress.h"
 #include "sfumato/report/tensorboard.h"
@@ -17,6 +16,7 @@ struct StepFacts {
   int64_t end = 0;   ///< steps done when the run ends
   double seconds = 0;
   double learning_rate = 0;
+  std::optional<double> epsilon;  ///< spent, or an upper bound; empty without privacy
   const std::vector<BatchStatistics>& batches;
 };
 
@@ -24,9 +24,9 @@ struct StepFacts {
 /// that was measured on private data.
 class StepReport {
  public:
-  /// `ledger`: null for runs without privacy; `first_step` of this session.
-  StepReport(const MechanismPlan& plan, const Ledger* ledger, const std::filesystem::path& metrics,
-             const std::filesystem::path& tensorboard, int64_t first_step);
+  /// `first_step` of this session.
+  StepReport(const std::filesystem::path& metrics, const std::filesystem::path& tensorboard,
+             int64_t first_step);
   /// Every step: `images` of it count for the rate at the terminal.
   void took(double images, double seconds);
   /// The steps that are reported.
@@ -36,12 +36,10 @@ class StepReport {
   void finish() { progress_.finish(); }
 
  private:
-  const Ledger* ledger_;
   MetricsLog metrics_;
   TensorBoardWriter tensorboard_;
   Progress progress_;
   RateMeter images_rate_, step_rate_;
-  EpsilonMeter epsilon_meter_;
 };
 
 }  // namespace sfumato

@@ -72,7 +72,7 @@ void warm_up(const Config& config, const CentralImages& images, const ImageShape
       gradients.accumulate_plain(warm_up_batch(images, first, std::min(physical, size - first),
                                                static_cast<uint64_t>(config.run.seed()), step,
                                                diffusion));
-    optimizer.step(NoisyGradient::not_private(gradients.take_plain(), static_cast<double>(size)),
+    optimizer.step(PublicGradient(gradients.take_plain(), static_cast<double>(size)),
                    config.warmup.learning_rate());
   }
 }

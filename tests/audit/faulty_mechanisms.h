@@ -28,7 +28,7 @@ struct NoiseOff : ProductionMechanism {
     if (sums.empty())
       for (const Parameter* parameter : source().trainable)
         sums.push_back(at::zeros(parameter->value.sizes()));
-    return applied(NoisyGradient::not_private(std::move(sums), plan().expected_batch_size));
+    return applied(PublicGradient(std::move(sums), plan().expected_batch_size));
   }
   void accumulate(const ProbeBatch& batch) override {
     ProductionMechanism::accumulate(batch);

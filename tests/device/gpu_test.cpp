@@ -20,6 +20,7 @@
 #include "support/error_message.h"
 #include "support/temp_folder.h"
 #include "train/tiny_run.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {

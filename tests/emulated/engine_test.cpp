@@ -13,6 +13,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/grad/isolation.h"
 #include "support/error_message.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {

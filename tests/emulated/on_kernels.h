@@ -10,6 +10,7 @@
 
 #include "emulated/place.h"
 #include "sfumato/grad/gradient_engine.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato::test {
 

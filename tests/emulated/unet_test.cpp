@@ -14,6 +14,7 @@
 #include "sfumato/models/tensor_file.h"
 #include "sfumato/train/gradient_step.h"
 #include "support/shared_folder.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {

@@ -12,6 +12,7 @@
 #include "sfumato/privacy/secure_random.h"
 #include "sfumato/train/optimizer.h"
 #include "support/temp_folder.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {
@@ -195,7 +196,7 @@ TEST_F(UpdatesOnKernels, OrdinaryGradientsOfAnyLayoutAreTaken) {
   const at::Tensor gradient = at::randn({6, 4, 1, 1}).as_strided({6, 4, 1, 1}, {4, 1, 4, 4});
   const at::Tensor wanted = gradient.clone().mul(-0.5);
   optimizer.step(
-      NoisyGradient::not_private({gradient.to(here.device()), at::zeros({6}).to(here.device())}, 1),
+      PublicGradient({gradient.to(here.device()), at::zeros({6}).to(here.device())}, 1),
       0.5);
   EXPECT_LE(distance_on_host({conv.weight.value}, {wanted}), 1e-6);
 }
@@ -220,7 +221,7 @@ TEST_F(UpdatesOnKernels, AnotherOrderInMemoryIsRefused) {
   Optimizer optimizer(conv.parameters(), {1, 1}, {.kind = Kind::kSgd});
   const at::Tensor plain = at::randn({6, 4, 3, 3}).to(here.device());
   const at::Tensor bias = at::zeros({6}).to(here.device());
-  EXPECT_THROW(optimizer.step(NoisyGradient::not_private({plain, bias}, 1), 0.5), DeviceError);
+  EXPECT_THROW(optimizer.step(PublicGradient({plain, bias}, 1), 0.5), DeviceError);
 }
 
 }  // namespace

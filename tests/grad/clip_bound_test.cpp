@@ -10,6 +10,7 @@
 #include "grad/small_network.h"
 #include "sfumato/core/error.h"
 #include "sfumato/grad/gradient_engine.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "grad/small_network.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {

@@ -11,6 +11,7 @@
 #include "grad/small_network.h"
 #include "sfumato/core/error.h"
 #include "support/error_message.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {

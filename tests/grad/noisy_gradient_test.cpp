@@ -15,6 +15,7 @@
 #include "sfumato/privacy/secure_random.h"
 #include "support/error_message.h"
 #include "support/temp_folder.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {
@@ -277,7 +278,7 @@ TEST_F(NoisyGradients, WithoutNoiseOrDivisorThereIsNoRelease) {
 
 TEST_F(NoisyGradients, OrdinaryTrainingDividesByTheBatchAndAddsNothing) {
   const Gradients gradient =
-      NoisyGradient::not_private({at::tensor({6.0f, -3.0f}), at::tensor({1.5f})}, 3).gradients();
+      PublicGradient({at::tensor({6.0f, -3.0f}), at::tensor({1.5f})}, 3).gradients();
   EXPECT_TRUE(gradient[0].equal(at::tensor({2.0f, -1.0f})));
   EXPECT_TRUE(gradient[1].equal(at::tensor({0.5f})));
 }

@@ -8,6 +8,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/grad/gradient_engine.h"
 #include "support/error_message.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {

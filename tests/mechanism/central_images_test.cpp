@@ -32,8 +32,8 @@ class CentralImagesTest : public ::testing::Test {
   at::Tensor release(int count, const StagePlan& stage, double divisor) {
     Session session({stage});
     const CentralImages central =
-        release_central_images(store(count), stage, divisor, session.ledger, session.key);
-    EXPECT_EQ(session.ledger.charged_releases("central_images"),
+        release_central_images(store(count), stage, divisor, session.mechanism);
+    EXPECT_EQ(session.mechanism.ledger().charged_releases("central_images"),
               std::get<Phase>(stage.event).steps);
     return central.images;
   }
@@ -113,8 +113,8 @@ TEST_F(CentralImagesTest, SamplesAreIndependentOfTrainings) {
 
 TEST_F(CentralImagesTest, ReadsBackAndRefusesOtherFiles) {
   Session session({central_stage(0.5, 2, 3, 8)});
-  const CentralImages central = release_central_images(store(40), central_stage(0.5, 2, 3, 8), 4,
-                                                       session.ledger, session.key);
+  const CentralImages central =
+      release_central_images(store(40), central_stage(0.5, 2, 3, 8), 4, session.mechanism);
   central.save(folder / "c.safetensors");
   EXPECT_TRUE(CentralImages::load(folder / "c.safetensors").images.equal(central.images));
   CentralImages{central.images[0]}.save(folder / "d.safetensors");
@@ -126,16 +126,15 @@ TEST_F(CentralImagesTest, ReadsBackAndRefusesOtherFiles) {
 
 TEST_F(CentralImagesTest, AChargeThatFailsReleasesNothing) {
   Session session({central_stage(0.5, 2, 3, 8)});
-  (void)session.ledger.charge_stage("central_images", session.key);
-  EXPECT_THROW(release_central_images(store(40), central_stage(0.5, 2, 3, 8), 4, session.ledger,
-                                      session.key),
+  (void)session.mechanism.release(StatisticSum(1, 1, 8), central_stage(0.5, 2, 3, 8));
+  EXPECT_THROW(release_central_images(store(40), central_stage(0.5, 2, 3, 8), 4, session.mechanism),
                PrivacyError)
       << "its last release is one more than the plan has";
   Session other({central_stage(0.5, 2, 3, 8)});
   for (const double divisor : {0.0, -1.0, std::nan("")})
-    EXPECT_THROW(release_central_images(store(40), central_stage(0.5, 2, 3, 8), divisor,
-                                        other.ledger, other.key),
-                 PrivacyError);
+    EXPECT_THROW(
+        release_central_images(store(40), central_stage(0.5, 2, 3, 8), divisor, other.mechanism),
+        PrivacyError);
 }
 
 }  // namespace

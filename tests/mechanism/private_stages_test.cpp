@@ -128,23 +128,31 @@ class StagesOfALedger : public PrivateStages {
         store(RecordStore::open(folder / "store")),
         plan(make_plan(*settings, store)),
         run(RunDirectory::create(folder / "run")),
-        key(SecureKey::insecure_for_tests(1)),
-        ledger_(Ledger::create(run.ledger(), plan.to_json(), plan.steps, key)) {}
-  void run_stages() { run_private_stages(*settings, plan, store, run, ledger_, key); }
+        session(begin(run.ledger())) {}
+  MechanismSession begin(const fs::path& ledger) {
+    return MechanismSession::create(
+        plan, {.ledger = ledger, .run = run.path(), .store = {}, .initial = {}, .most_steps = {}},
+        SecureKey::insecure_for_tests(1));
+  }
+  void run_stages() { run_private_stages(*settings, store, run, session); }
+  /// One release, of which nothing is kept.
+  void charge(const std::string& name) {
+    for (const StagePlan& stage : plan.stages)
+      if (stage.name == name) (void)session.release(StatisticSum(1, 1, stage.clip_norm_l2), stage);
+  }
 
   std::unique_ptr<Config> settings;
   RecordStore store;
   MechanismPlan plan;
   RunDirectory run;
-  SecureKey key;
-  Ledger ledger_;
+  MechanismSession session;
 };
 
 TEST_F(StagesOfALedger, APartlyChargedStageIsRefused) {
-  (void)ledger_.charge_stage("central_images", key);
+  charge("central_images");
   EXPECT_THAT(error_message<PrivacyError>([&] { run_stages(); }),
               AllOf(HasSubstr("1 of 3 charges"), HasSubstr("spent")));
-  EXPECT_EQ(ledger_.charged_releases("central_images"), 1);
+  EXPECT_EQ(session.ledger().charged_releases("central_images"), 1);
   EXPECT_FALSE(fs::exists(central("run")));
 }
 
@@ -152,7 +160,7 @@ TEST_F(StagesOfALedger, AResultIsTiedToItsFile) {
   run_stages();
   for (const auto& [stage, file] :
        {std::pair{"label_histogram", histogram("run")}, {"central_images", central("run")}})
-    EXPECT_EQ(ledger_.result_of(stage), sha256_hex(read_file(file))) << stage;
+    EXPECT_EQ(session.ledger().result_of(stage), sha256_hex(read_file(file))) << stage;
   EXPECT_NO_THROW(run_stages()) << "what is done stays as it is";
   write_file_atomic(histogram("run"), R"({"proportions": [0.5, 0.5]})");
   EXPECT_THAT(error_message<PrivacyError>([&] { run_stages(); }),
@@ -160,7 +168,7 @@ TEST_F(StagesOfALedger, AResultIsTiedToItsFile) {
 }
 
 TEST_F(StagesOfALedger, AFileThatTheLedgerDoesNotNoteIsRefused) {
-  (void)ledger_.charge_stage("label_histogram", key);
+  charge("label_histogram");
   fs::create_directories(run.release());
   write_file_atomic(histogram("run"), "{}");
   EXPECT_THAT(error_message<PrivacyError>([&] { run_stages(); }), HasSubstr("notes none"));
@@ -170,11 +178,12 @@ TEST_F(StagesOfALedger, AFileWithoutAChargeIsNotThisRuns) {
   fs::create_directories(run.release());
   write_file_atomic(histogram("run"), "{}");
   EXPECT_THAT(error_message<PrivacyError>([&] { run_stages(); }), HasSubstr("not this run's"));
-  EXPECT_EQ(ledger_.charged_releases("label_histogram"), 0);
+  EXPECT_EQ(session.ledger().charged_releases("label_histogram"), 0);
 }
 
 TEST_F(StagesOfALedger, DeclaredUsesAreCountedAndNotRun) {
   plan.stages = {{.name = "declared_1", .event = GaussianRelease{1, 5}, .declared = true}};
+  session = begin(folder / "declared.jsonl");
   run_stages();
   EXPECT_FALSE(fs::exists(run.release()));
 }

@@ -104,7 +104,7 @@ TEST(StatisticSum, WhatDoesNotFitIsRefused) {
 
 TEST(ReleaseStatistic, TheNoiseHasTheStandardDeviationOfThePlan) {
   for (const auto& [sigma, clip] : {std::pair{3.0, 2.0}, {0.5, 28.0}, {50.0, 1.0}}) {
-    Session session({histogram_stage(sigma)});
+    Charges session({histogram_stage(sigma)});
     const std::vector<double> values =
         release_statistic(StatisticSum(400, 500, clip), sigma, session.key,
                           session.ledger.charge_stage("label_histogram", session.key));
@@ -121,7 +121,7 @@ TEST(ReleaseStatistic, TheNoiseHasTheStandardDeviationOfThePlan) {
 TEST(ReleaseStatistic, TheLastDigitsDoNotTellTheSum) {
   // The same noise on two sums that differ by less than a step: the results differ by none or one.
   const auto released = [](float value) {
-    Session session({histogram_stage(3)});
+    Charges session({histogram_stage(3)});
     StatisticSum sum(1, 64, 100);
     sum.add(0, std::vector<float>(64, value));
     return release_statistic(std::move(sum), 3, session.key,
@@ -136,7 +136,7 @@ TEST(ReleaseStatistic, TheLastDigitsDoNotTellTheSum) {
 }
 
 TEST(ReleaseStatistic, EveryReleaseNeedsItsOwnChargeAndDrawsItsOwnNoise) {
-  Session session({central_stage(1, 3, 2, 1)});
+  Charges session({central_stage(1, 3, 2, 1)});
   const auto release = [&](ChargedStep&& charge) {
     return release_statistic(StatisticSum(1, 100, 1), 3, session.key, std::move(charge));
   };
@@ -147,14 +147,14 @@ TEST(ReleaseStatistic, EveryReleaseNeedsItsOwnChargeAndDrawsItsOwnNoise) {
   for (size_t i = 0; i < a.size(); ++i) EXPECT_NE(a[i], b[i]);
   EXPECT_THROW(session.ledger.charge_stage("central_images", session.key), PrivacyError);
   const SecureKey other = SecureKey::insecure_for_tests(2);
-  Session second({central_stage(1, 3, 2, 1)});
+  Charges second({central_stage(1, 3, 2, 1)});
   EXPECT_THROW(release_statistic(StatisticSum(1, 1, 1), 3, other,
                                  second.ledger.charge_stage("central_images", second.key)),
                PrivacyError);
 }
 
 TEST(ReleaseStatistic, NoiseThatIsNoneIsRefused) {
-  Session session({central_stage(1, 3, 9, 1)});
+  Charges session({central_stage(1, 3, 9, 1)});
   for (const double sigma : {0.0, -1.0, std::nan(""), HUGE_VAL})
     EXPECT_THROW(release_statistic(StatisticSum(1, 1, 1), sigma, session.key,
                                    session.ledger.charge_stage("central_images", session.key)),
@@ -182,8 +182,8 @@ TEST_F(ManyClasses, TheHistogramIsCountsAndNoise) {
   for (const double sigma : {4.0, 50.0}) {
     Session session({histogram_stage(sigma)});
     const LabelHistogram histogram =
-        release_label_histogram(store, histogram_stage(sigma), session.ledger, session.key);
-    EXPECT_EQ(session.ledger.charged_releases("label_histogram"), 1);
+        release_label_histogram(store, histogram_stage(sigma), session.mechanism);
+    EXPECT_EQ(session.mechanism.ledger().charged_releases("label_histogram"), 1);
     EXPECT_EQ(histogram.noise_stddev, sigma);
     ASSERT_EQ(histogram.noisy_counts.size(), static_cast<size_t>(kClasses));
     std::vector<double> noise;
@@ -205,15 +205,12 @@ TEST_F(ManyClasses, NothingIsReleasedThatIsNotCharged) {
   const RecordStore store = RecordStore::open(folder / "store");
   Session session({histogram_stage(4)});
   std::filesystem::remove(session.folder / "ledger.jsonl");
-  EXPECT_THROW(release_label_histogram(store, histogram_stage(4), session.ledger, session.key),
-               PrivacyError);
+  EXPECT_THROW(release_label_histogram(store, histogram_stage(4), session.mechanism), PrivacyError);
   Session used({histogram_stage(4)});
-  (void)release_label_histogram(store, histogram_stage(4), used.ledger, used.key);
-  EXPECT_THROW(release_label_histogram(store, histogram_stage(4), used.ledger, used.key),
-               PrivacyError);
+  (void)release_label_histogram(store, histogram_stage(4), used.mechanism);
+  EXPECT_THROW(release_label_histogram(store, histogram_stage(4), used.mechanism), PrivacyError);
   Session none({});
-  EXPECT_THROW(release_label_histogram(store, histogram_stage(4), none.ledger, none.key),
-               PrivacyError);
+  EXPECT_THROW(release_label_histogram(store, histogram_stage(4), none.mechanism), PrivacyError);
 }
 
 TEST_F(ManyClasses, AHistogramIsOneReleaseOfAllRecords) {
@@ -221,12 +218,12 @@ TEST_F(ManyClasses, AHistogramIsOneReleaseOfAllRecords) {
   Session session({histogram_stage(4)});
   StagePlan stage = histogram_stage(4);
   stage.event = Phase{0.5, 4, 1};
-  EXPECT_THROW(release_label_histogram(store, stage, session.ledger, session.key), PrivacyError);
+  EXPECT_THROW(release_label_histogram(store, stage, session.mechanism), PrivacyError);
   stage.event = GaussianRelease{1, 4};
-  EXPECT_THROW(release_label_histogram(store, stage, session.ledger, session.key), PrivacyError);
+  EXPECT_THROW(release_label_histogram(store, stage, session.mechanism), PrivacyError);
   stage = histogram_stage(4);
   stage.declared = true;
-  EXPECT_THROW(release_label_histogram(store, stage, session.ledger, session.key), PrivacyError);
+  EXPECT_THROW(release_label_histogram(store, stage, session.mechanism), PrivacyError);
 }
 
 TEST(LabelHistogram, ProportionsComeFromTheNoisyCountsAlone) {

@@ -2,10 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "sfumato/mechanism/session.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/privacy/secure_random.h"
@@ -28,20 +28,34 @@ inline StagePlan central_stage(double sample_rate, double noise_multiplier, int6
           .clip_norm_l2 = clip_norm_l2};
 }
 
-inline nlohmann::ordered_json plan_of(const std::vector<StagePlan>& stages) {
+inline MechanismPlan plan_of(const std::vector<StagePlan>& stages) {
   MechanismPlan plan;
   plan.sample_rate = 0.5;
   plan.noise_multiplier = 1;
   plan.steps = 1;
   plan.stages = stages;
-  return plan.to_json();
+  return plan;
 }
 
-/// A ledger that may charge these stages, with a reproducible key.
+/// A session that may release these stages, with a reproducible key.
 struct Session {
   explicit Session(const std::vector<StagePlan>& stages, uint64_t seed = 1)
+      : mechanism(MechanismSession::create(plan_of(stages),
+                                           {.ledger = folder / "ledger.jsonl",
+                                            .run = folder.path(),
+                                            .store = {},
+                                            .initial = {},
+                                            .most_steps = {}},
+                                           SecureKey::insecure_for_tests(seed))) {}
+  TempFolder folder;
+  MechanismSession mechanism;
+};
+
+/// What a session is made of, for tests of a single release.
+struct Charges {
+  explicit Charges(const std::vector<StagePlan>& stages, uint64_t seed = 1)
       : key(SecureKey::insecure_for_tests(seed)),
-        ledger(Ledger::create(folder / "ledger.jsonl", plan_of(stages), 1, key)) {}
+        ledger(Ledger::create(folder / "ledger.jsonl", plan_of(stages).to_json(), 1, key)) {}
   TempFolder folder;
   SecureKey key;
   Ledger ledger;

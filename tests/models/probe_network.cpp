@@ -3,6 +3,7 @@
 #include <ATen/ops/linalg_vector_norm.h>
 
 #include "sfumato/nn/module.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato::test {
 

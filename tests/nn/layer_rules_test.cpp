@@ -17,6 +17,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/grad/gradient_engine.h"
 #include "sfumato/nn/layers.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {

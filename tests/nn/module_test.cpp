@@ -11,6 +11,7 @@
 
 #include "sfumato/grad/gradient_engine.h"
 #include "sfumato/nn/layers.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {

@@ -17,7 +17,7 @@ def check_maps() -> None:
         check(section, f"src/README.md has no section on {area.name}")
         files = [*area.rglob("*.cpp"), *area.rglob("*.h"),
                  *(ROOT / "include/sfumato" / area.name).rglob("*.h")]
-        missing = {file.stem for file in files if f"`{file.stem}`" not in section[0]}
+        missing = {file.stem for file in files if not re.search(rf"[`/]{file.stem}`", section[0])}
         check(not missing, f"src/README.md, {area.name}: no line on {sorted(missing)}")
     kernels = (ROOT / "kernels/README.md").read_text()
     for header in [*(ROOT / "kernels").glob("*.h"), *(ROOT / "kernels/device").glob("*.cuh")]:
@@ -32,6 +32,24 @@ def check_named_tests() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "tests").glob("*/*_test.cpp"))
     for suite, name in re.findall(r"`(\w+)\.([A-Z]\w+)`", (ROOT / "tests/README.md").read_text()):
         check(re.search(rf"\(\s*{suite},\s*{name}\b", sources), f"no test {suite}.{name}")
+
+
+# What the privacy argument rests on is said in one place each: the only files of src and include
+# that may hold these words.
+WALLS = {
+    r"\bNoisyGradient::release\(std": ["src/mechanism/session.cpp"],
+    r"return release_statistic\(": ["src/mechanism/session.cpp"],
+    r"\bClippedSumInspector::": ["src/audit/mechanism_under_test.cpp", "src/cli/probe.cpp"],
+}
+
+
+def check_walls() -> None:
+    sources = [path for folder in ("src", "include", "models")
+               for path in (ROOT / folder).rglob("*") if path.suffix in (".h", ".cpp")]
+    for pattern, allowed in WALLS.items():
+        found = sorted(str(path.relative_to(ROOT)) for path in sources
+                       if re.search(pattern, path.read_text()))
+        check(found == allowed, f"'{pattern}' is in {found}, and belongs in {allowed} alone")
 
 
 def check_links() -> None:
@@ -63,6 +81,7 @@ def check_configurations(sfumato) -> None:
 def check_documents(sfumato, _, __):
     check_maps()
     check_named_tests()
+    check_walls()
     check_links()
     check_subcommands(sfumato)
     check_configurations(sfumato)

@@ -10,6 +10,7 @@
 #include "sfumato/generate/diffusion/noise_schedule.h"
 #include "sfumato/train/setup.h"
 #include "train/tiny_run.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {

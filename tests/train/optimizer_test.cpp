@@ -51,10 +51,10 @@ double gradient_at(int step, int element) {
   return std::sin(1.7 * step + element) * std::pow(10.0, element - 2) + 0.05 * step;
 }
 
-NoisyGradient gradients_of(int step) {
+PublicGradient gradients_of(int step) {
   std::vector<float> values;
   for (int e = 0; e < 5; ++e) values.push_back(static_cast<float>(gradient_at(step, e)));
-  return NoisyGradient::not_private(
+  return PublicGradient(
       {at::tensor({values[0], values[1], values[2]}), at::tensor({values[3], values[4]})}, 1.0);
 }
 

@@ -9,6 +9,7 @@
 
 #include "sfumato/grad/clipped_sum.h"
 #include "sfumato/grad/gradient_engine.h"
+#include "sfumato/grad/public_gradient.h"
 #include "sfumato/nn/module.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/train/batch_loader.h"
@@ -16,6 +17,7 @@
 namespace sfumato {
 
 class GradientStep;
+class Optimizer;
 
 /// A physical batch of an audit: B examples of K draws each and how their losses arise.
 struct ProbeBatch {
@@ -61,9 +63,8 @@ GradientSource gradient_source(GradientEngine& engine);
 /// Its batches must hold `images`.
 GradientSource gradient_source(GradientStep& step);
 
-/// The classes that training uses, put together as training does: PoissonSampler, GradientEngine,
-/// Ledger::charge, NoisyGradient::release and Optimizer, with keys and a ledger of their own (in a
-/// temporary folder in memory where there is one).
+/// A MechanismSession as training has it, between a source of gradients and an Optimizer, with keys
+/// and a ledger of its own (in a temporary folder, in memory where there is one).
 class ProductionMechanism : public MechanismUnderTest {
  public:
   /// `plan` gives sample rate, noise multiplier and expected batch; the clip norm is the source's.
@@ -82,10 +83,13 @@ class ProductionMechanism : public MechanismUnderTest {
  protected:
   /// What plain SGD of rate 1 makes of a gradient, starting at weights of zero.
   std::vector<at::Tensor> applied(NoisyGradient&& gradient) const;
+  std::vector<at::Tensor> applied(PublicGradient&& gradient) const;
   const MechanismPlan& plan() const { return plan_; }
   GradientSource& source() { return source_; }
 
  private:
+  std::vector<at::Tensor> moved_by(const std::function<void(Optimizer&)>& step) const;
+
   struct Session;
   MechanismPlan plan_;
   GradientSource source_;

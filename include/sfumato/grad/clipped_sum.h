@@ -33,18 +33,11 @@ class ClippedSum {
   std::shared_ptr<const void> lease_;
 };
 
-/// Looks at a clipped sum that never reaches weights: for `probe` on data one holds oneself, and
-/// for tests.
-class ClippedSumInspector {
- public:
-  static const std::vector<at::Tensor>& sums(const ClippedSum& sum) { return sum.sums_; }
-};
-
 /// How much, relative to the clip norm, float32 rounding may add to the L2 sensitivity of a clipped
 /// sum. A record changes the rounding of all others: each of n additions in a row errs by half a
 /// unit in the last place (2^-24) of a partial sum of norm at most B C, at random, so by
-/// sqrt(n) 2^-24 B C together; 2^-20 B allows n = 256 even if all gradients point the same way. B is
-/// batch_bound(expected_batch_size) (privacy/bounds.h); a store whose batches could exceed it is
+/// sqrt(n) 2^-24 B C together; 2^-20 B allows n = 256 even if all gradients point the same way. B
+/// is batch_bound(expected_batch_size) (privacy/bounds.h); a store whose batches could exceed it is
 /// refused. A bound for random rounding, not for the worst case. Single contributions have a margin
 /// of their own: the engine's clip factors are rounded down and 1e-6 smaller than the formula.
 double rounding_margin(double expected_batch_size);
@@ -57,9 +50,10 @@ double noise_stddev(double noise_multiplier, double clip_norm_l2, double expecte
 /// The Gaussian mechanism's release: (Σ clipped + N(0, s² I)) / expected batch size with s as
 /// above. The noisy sum is rounded to a public grid, the power of two below s / 1024, so that the
 /// last bits of the sum, which floating-point attacks read (Mironov 2012), do not leave:
-/// post-processing that adds a ten-millionth to the variance. The only thing that optimizers
-/// accept. Noise is drawn where the gradient is used, in the pass that updates the weights; there
-/// is no way to the sum without it, and none to use it twice.
+/// post-processing that adds a ten-millionth to the variance. The only thing of private data that
+/// optimizers accept (public_gradient.h has that of public data). Noise is drawn where the gradient
+/// is used, in the pass that updates the weights; there is no way to the sum without it, and none
+/// to use it twice. Made by MechanismSession alone (mechanism/session.h), which charges for it.
 class NoisyGradient {
  public:
   /// `charge` proves that the ledger holds this step on disk; it is consumed. The noise of each
@@ -69,17 +63,12 @@ class NoisyGradient {
                                double expected_batch_size, const SecureKey& key,
                                ChargedStep&& charge);
 
-  /// Gradients summed by autograd over a batch, divided by the batch size. For runs with
-  /// privacy.enabled = false, whose card says NOT PRIVATE, and for batches that hold nothing
-  /// private: the warm-up on released images. The tensors are consumed: zero afterwards.
-  static NoisyGradient not_private(std::vector<at::Tensor> gradient_sums, double batch_size);
-
   NoisyGradient(NoisyGradient&&) = default;
   NoisyGradient& operator=(NoisyGradient&&) = default;
 
-  /// One pass: noise, division and the update that `rule` describes (its fields about noise are
-  /// not read). `tensors`, without sums, in the order of GradientEngine::trainable().
-  void apply(const PrivateUpdateOptions& rule, std::vector<bridge::UpdateTensors> tensors) &&;
+  /// One pass: noise, division and the update that `rule` describes. `tensors`, without sums, in
+  /// the order of GradientEngine::trainable().
+  void apply(const UpdateOptions& rule, std::vector<bridge::UpdateTensors> tensors) &&;
 
   /// The noisy gradients themselves, in the same order.
   std::vector<at::Tensor> gradients() &&;
@@ -87,8 +76,8 @@ class NoisyGradient {
  private:
   NoisyGradient() = default;
   std::vector<at::Tensor> sums_;
-  PrivateUpdateOptions noise_;
-  const SecureKey* key_ = nullptr;  ///< null: not private
+  NoiseOptions noise_;
+  const SecureKey* key_ = nullptr;
   std::shared_ptr<const void> lease_;
 };
 

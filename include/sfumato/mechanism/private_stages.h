@@ -4,8 +4,7 @@
 
 #include "sfumato/config/config.h"
 #include "sfumato/data/record_store.h"
-#include "sfumato/privacy/ledger.h"
-#include "sfumato/privacy/mechanism.h"
+#include "sfumato/mechanism/session.h"
 #include "sfumato/run/run_directory.h"
 
 namespace sfumato {
@@ -16,7 +15,7 @@ namespace sfumato {
 /// the ledger notes. PrivacyError, with the remedy, for one whose charges are used up, wholly or in
 /// part, but whose result was lost in a crash: noise once drawn may have been seen, so what is
 /// charged is spent.
-void run_private_stages(const Config& config, const MechanismPlan& plan, const RecordStore& store,
-                        const RunDirectory& run, Ledger& ledger, const SecureKey& key);
+void run_private_stages(const Config& config, const RecordStore& store, const RunDirectory& run,
+                        MechanismSession& session);
 
 }  // namespace sfumato

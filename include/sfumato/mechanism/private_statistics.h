@@ -14,6 +14,8 @@
 
 namespace sfumato {
 
+class MechanismSession;
+
 /// A sum over records of which nothing leaves but release_statistic(): `rows` rows of `columns`
 /// numbers, to one row of which each record adds one vector, clipped.
 ///
@@ -70,11 +72,10 @@ LabelHistogram make_label_histogram(std::vector<double> noisy_counts, double noi
 /// {"schema_version", "noise_stddev", "noisy_counts", "proportions"}
 nlohmann::ordered_json to_json(const LabelHistogram& histogram);
 
-/// Runs the stage: one release over all records (sensitivity 1: a record counts once). Charged to
-/// `ledger` before the noise is drawn. PrivacyError if the stage is not one release of every
+/// Runs the stage: one release over all records (sensitivity 1: a record counts once). PrivacyError if the stage is not one release of every
 /// record.
 LabelHistogram release_label_histogram(const RecordStore& store, const StagePlan& stage,
-                                       Ledger& ledger, const SecureKey& key);
+                                       MechanismSession& session);
 
 /// Noisy means of random images, by class: what a network may be trained on without further cost.
 struct CentralImages {
@@ -89,9 +90,8 @@ struct CentralImages {
 /// each class the sum of its sampled images, values in [-1, 1] and each image clipped to
 /// stage.clip_norm_l2; noise; divided by `expected_class_batch`, a public number. (The realised
 /// number of images, by which DPImageBench divides, is private and would need noise of its own.)
-/// Each release is charged before its noise is drawn. One class if the store has none.
+/// One class if the store has none.
 CentralImages release_central_images(const RecordStore& store, const StagePlan& stage,
-                                     double expected_class_batch, Ledger& ledger,
-                                     const SecureKey& key);
+                                     double expected_class_batch, MechanismSession& session);
 
 }  // namespace sfumato

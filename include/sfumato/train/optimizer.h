@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "sfumato/grad/clipped_sum.h"
+#include "sfumato/grad/public_gradient.h"
 #include "sfumato/models/tensor_file.h"
 #include "sfumato/nn/module.h"
 
@@ -39,7 +40,8 @@ class Ema {
 };
 
 /// SGD with momentum, Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), updating
-/// parameters in place. It takes nothing but a NoisyGradient: a plain gradient does not compile.
+/// parameters in place. It takes a NoisyGradient, or a PublicGradient of data that are not private:
+/// tensors do not compile.
 class Optimizer {
  public:
   /// `rate_scales`: one factor on the learning rate for each parameter.
@@ -47,6 +49,7 @@ class Optimizer {
             const OptimizerOptions& options);
   /// Noise, update and, if given, the moving average of the same parameters, in one pass.
   void step(NoisyGradient&& gradient, double learning_rate, Ema* average = nullptr);
+  void step(PublicGradient&& gradient, double learning_rate, Ema* average = nullptr);
 
   /// Moments and the number of steps, for checkpoints.
   NamedTensors state() const;
@@ -54,6 +57,9 @@ class Optimizer {
   void load_state(const NamedTensors& state);
 
  private:
+  template <class Gradient>
+  void update(Gradient&& gradient, double learning_rate, Ema* average);
+
   std::vector<Parameter*> parameters_;
   std::vector<double> rate_scales_;
   OptimizerOptions options_;

@@ -1,0 +1,90 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sfumato/grad/clipped_sum.h"
+#include "sfumato/mechanism/private_statistics.h"
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/privacy/mechanism.h"
+#include "sfumato/privacy/secure_random.h"
+#include "sfumato/run/checkpoint.h"
+
+namespace sfumato {
+
+/// Where the ledger of a session lies, and what it notes.
+struct SessionPlace {
+  std::filesystem::path ledger;
+  std::filesystem::path run;  ///< the run directory, as the record store's note names it
+  std::filesystem::path
+      store;               ///< record store that remembers the run; empty: none (no private data)
+  InitialWeights initial;  ///< what the run starts from
+  /// Training steps that the ledger will ever charge; empty: those of the plan.
+  std::optional<std::int64_t> most_steps;
+};
+
+/// One session of a private run: the only place where sampling, charge and noise meet. Training,
+/// stages, benchmarks and audits all release through it, so that what an audit sees is what
+/// training does. It holds the session's key, which is never stored: a resumed run is another
+/// session with another key.
+class MechanismSession {
+ public:
+  /// Makes the ledger, whose first line freezes `plan`, and its first session. Errors as
+  /// Ledger::create.
+  static MechanismSession create(const MechanismPlan& plan, const SessionPlace& place,
+                                 SecureKey key);
+  /// The next session of a ledger. PrivacyError, before anything is written, unless the ledger is
+  /// sound, holds an equal plan and the same initial weights, continues what the record store
+  /// remembers, and `checkpoint` (null: none was saved yet) is one that it notes.
+  static MechanismSession resume(const MechanismPlan& plan, const SessionPlace& place,
+                                 SecureKey key, const Checkpoint* checkpoint = nullptr);
+  ~MechanismSession();
+  MechanismSession(MechanismSession&&) noexcept;
+  MechanismSession& operator=(MechanismSession&&) noexcept;
+
+  /// The Poisson sample of a training step out of records 0 ... records-1. The same step draws the
+  /// same records.
+  std::vector<std::int64_t> sample(std::int64_t step, std::int64_t records) const;
+  /// The Poisson sample of a stage's release, independent of those of training.
+  std::vector<std::int64_t> sample(const StagePlan& stage, std::int64_t release,
+                                   std::int64_t records) const;
+
+  /// The noisy gradient of a training step: charged on disk, then noised with the plan's multiplier
+  /// and divided by its expected batch. PrivacyError as Ledger::charge. The result draws its noise
+  /// where it is used, from the session's key: it must not outlive the session.
+  NoisyGradient release(ClippedSum&& sum, std::int64_t step);
+  /// One release of a stage, charged on disk before its noise is drawn. PrivacyError as
+  /// Ledger::charge_stage, and if `stage` is none of the plan's or the sum has another bound.
+  std::vector<double> release(StatisticSum&& sum, const StagePlan& stage);
+
+  /// Whether no training step is left.
+  bool spent() const { return steps_left() <= 0; }
+  std::int64_t steps_left() const;
+  /// Of everything that is charged by now, at the plan's delta, rounded up.
+  double epsilon() const;
+
+  /// Notes a checkpoint: its hash in the ledger, and in its `state` what resume() needs to find.
+  void checkpoint(Checkpoint& checkpoint);
+  /// Notes the SHA-256 of the file that a stage released (Ledger::record_result).
+  void record_result(const std::string& stage, const std::string& sha256);
+  /// Notes the SHA-256 of released weights, once (Ledger::record_release).
+  void record_release(const std::string& sha256);
+  /// Notes that the session ends after `step` steps, in good order.
+  void stop(std::int64_t step, const std::string& reason);
+  /// Tells the record store what is charged by now; it is told of charges every second as well.
+  void remember(bool stopped = false);
+
+  /// The plan as frozen, in the version of its ledger.
+  const MechanismPlan& plan() const;
+  const Ledger& ledger() const;
+
+ private:
+  struct State;
+  explicit MechanismSession(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace sfumato

@@ -1,0 +1,37 @@
+#include "sfumato/grad/public_gradient.h"
+
+#include <fmt/format.h>
+
+#include "grad/apply_update.h"
+#include "sfumato/core/error.h"
+
+namespace sfumato {
+
+void apply_update(const std::vector<at::Tensor>& sums, const NoiseOptions& noise,
+                  const ChaChaKey& key, const UpdateOptions& rule,
+                  std::vector<bridge::UpdateTensors> tensors) {
+  if (tensors.size() != sums.size())
+    throw PrivacyError(fmt::format("an update of {} parameters was given the gradients of {}",
+                                   tensors.size(), sums.size()));
+  for (size_t j = 0; j < tensors.size(); ++j) tensors[j].sum = sums[j];
+  bridge::private_update(tensors, {rule, noise}, key);
+}
+
+PublicGradient::PublicGradient(std::vector<at::Tensor> sums, double batch_size)
+    : sums_(std::move(sums)), batch_size_(batch_size) {}
+
+void PublicGradient::apply(const UpdateOptions& rule,
+                           std::vector<bridge::UpdateTensors> tensors) && {
+  NoiseOptions none;
+  none.add_noise = false;
+  none.scale = static_cast<float>(1 / batch_size_);
+  static const ChaChaKey kNoKey{};
+  apply_update(sums_, none, kNoKey, rule, std::move(tensors));
+  sums_.clear();
+}
+
+std::vector<at::Tensor> PublicGradient::gradients() && {
+  return values_of(std::move(*this), std::vector<at::Tensor>(sums_));
+}
+
+}  // namespace sfumato

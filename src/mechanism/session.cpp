@@ -1,0 +1,170 @@
+#include "sfumato/mechanism/session.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <variant>
+
+#include "run/checkpoint_binding.h"
+#include "sfumato/core/error.h"
+#include "sfumato/mechanism/initial_weights.h"
+#include "sfumato/privacy/poisson_sampler.h"
+#include "sfumato/run/use_witness.h"
+
+namespace sfumato {
+
+struct MechanismSession::State {
+  State(const MechanismPlan& frozen, const SessionPlace& where, SecureKey session_key)
+      : plan(frozen), place(where), key(std::move(session_key)), sampler(key, plan.sample_rate) {
+    if (!place.store.empty()) witness.emplace(place.store);
+  }
+  bool witnessed() const { return witness && witness->writable(); }
+
+  MechanismPlan plan;
+  SessionPlace place;
+  SecureKey key;  // the sampler and released gradients hold references to it
+  PoissonSampler sampler;
+  std::optional<UseWitness> witness;
+  std::optional<Ledger> ledger;
+};
+
+namespace {
+
+/// The checkpoint must be one that this run saved, and none whose steps the ledger has not charged.
+void check_checkpoint(const Checkpoint& checkpoint, const LedgerSummary& found,
+                      const std::filesystem::path& ledger) {
+  std::int64_t line = 0;
+  const std::string defect = checkpoint_defect(found, checkpoint, checkpoint.step, line);
+  if (!defect.empty())
+    throw PrivacyError(fmt::format(
+        "the checkpoint of step {} of the run in '{}': {}; put back the checkpoint that the run "
+        "saved, or remove it to go on from an earlier one",
+        checkpoint.step, ledger.parent_path().string(), defect));
+  if (found.charged_steps < checkpoint.step)
+    throw PrivacyError(
+        fmt::format("the ledger holds {} charges, the checkpoint {} steps: the "
+                    "ledger was cut or replaced",
+                    found.charged_steps, checkpoint.step));
+}
+
+/// The stage as the plan has it, which decides noise and sampling. PrivacyError if `stage` is
+/// another.
+const Phase& planned(const MechanismPlan& plan, const StagePlan& stage) {
+  for (const StagePlan& each : plan.stages)
+    if (each.name == stage.name && !each.declared && !stage.declared &&
+        each.clip_norm_l2 == stage.clip_norm_l2 && to_json(each.event) == to_json(stage.event))
+      if (const auto* phase = std::get_if<Phase>(&each.event)) return *phase;
+  throw PrivacyError(
+      fmt::format("the mechanism plans no stage '{}' of this noise, rate and bound", stage.name));
+}
+
+}  // namespace
+
+MechanismSession::MechanismSession(std::unique_ptr<State> state) : state_(std::move(state)) {
+  if (state_->witness)
+    state_->ledger->on_charge(
+        [s = state_.get()] { s->witness->note_if_due(*s->ledger, s->place.run); });
+  remember();
+}
+
+MechanismSession::~MechanismSession() = default;
+MechanismSession::MechanismSession(MechanismSession&&) noexcept = default;
+MechanismSession& MechanismSession::operator=(MechanismSession&&) noexcept = default;
+
+MechanismSession MechanismSession::create(const MechanismPlan& plan, const SessionPlace& place,
+                                          SecureKey key) {
+  auto state = std::make_unique<State>(plan, place, std::move(key));
+  state->ledger.emplace(Ledger::create(place.ledger, plan.to_json(),
+                                       place.most_steps.value_or(plan.steps), state->key,
+                                       state->witnessed(), place.initial));
+  return MechanismSession(std::move(state));
+}
+
+MechanismSession MechanismSession::resume(const MechanismPlan& plan, const SessionPlace& place,
+                                          SecureKey key, const Checkpoint* checkpoint) {
+  auto state = std::make_unique<State>(plan, place, std::move(key));
+  const LedgerSummary found = verify_ledger(place.ledger);
+  if (state->witness) state->witness->check(found);
+  // The head that the checkpoint saw must still be in the chain: no lines were cut from the end.
+  state->ledger.emplace(Ledger::open(
+      place.ledger, checkpoint ? checkpoint->state.value("ledger_head", "") : std::string{}));
+  const auto frozen = MechanismPlan::from_json(nlohmann::json::parse(state->ledger->plan()));
+  state->plan.version = frozen.version;
+  const std::string difference = frozen.describe_difference(plan);
+  if (!difference.empty())
+    throw PrivacyError("the mechanism of a run is frozen, but the configuration differs:\n" +
+                       difference);
+  check_same_start(found.initial_weights, place.initial, place.ledger.string());
+  if (checkpoint) check_checkpoint(*checkpoint, found, place.ledger);
+  state->ledger->resume(state->key, state->witnessed());
+  return MechanismSession(std::move(state));
+}
+
+std::vector<std::int64_t> MechanismSession::sample(std::int64_t step, std::int64_t records) const {
+  return state_->sampler.draw(step, records);
+}
+
+std::vector<std::int64_t> MechanismSession::sample(const StagePlan& stage, std::int64_t release,
+                                                   std::int64_t records) const {
+  return PoissonSampler(state_->key, planned(state_->plan, stage).sample_rate,
+                        StreamDomain::kStagePoisson)
+      .draw(release, records);
+}
+
+NoisyGradient MechanismSession::release(ClippedSum&& sum, std::int64_t step) {
+  // On disk before the noise exists: a crash can over-count, never under-count.
+  ChargedStep charge = state_->ledger->charge(step, state_->key);
+  return NoisyGradient::release(std::move(sum), state_->plan.noise_multiplier,
+                                state_->plan.expected_batch_size, state_->key, std::move(charge));
+}
+
+std::vector<double> MechanismSession::release(StatisticSum&& sum, const StagePlan& stage) {
+  const Phase& phase = planned(state_->plan, stage);
+  if (sum.clip_norm_l2() != stage.clip_norm_l2)
+    throw PrivacyError(
+        fmt::format("a sum clipped to {} is none of the stage '{}', whose bound is {}",
+                    sum.clip_norm_l2(), stage.name, stage.clip_norm_l2));
+  // On disk before the noise exists, as above.
+  ChargedStep charge = state_->ledger->charge_stage(stage.name, state_->key);
+  return release_statistic(std::move(sum), phase.noise_multiplier, state_->key, std::move(charge));
+}
+
+std::int64_t MechanismSession::steps_left() const {
+  return state_->ledger->max_charged_steps() - state_->ledger->charged_steps();
+}
+
+double MechanismSession::epsilon() const {
+  return state_->plan.epsilon_after(state_->ledger->charged_steps());
+}
+
+void MechanismSession::checkpoint(Checkpoint& checkpoint) {
+  Ledger& ledger = *state_->ledger;
+  ledger.record_event("checkpoint",
+                      {{"step", checkpoint.step}, {"checkpoint", checkpoint_sha256(checkpoint)}});
+  checkpoint.state["plan_hash"] = ledger.plan_hash();
+  checkpoint.state["ledger_head"] = ledger.head_hash();
+  checkpoint.state["charged_steps"] = ledger.charged_steps();
+}
+
+void MechanismSession::record_result(const std::string& stage, const std::string& sha256) {
+  state_->ledger->record_result(stage, sha256);
+}
+
+void MechanismSession::record_release(const std::string& sha256) {
+  if (state_->ledger->released_weights() != sha256) state_->ledger->record_release(sha256);
+}
+
+void MechanismSession::stop(std::int64_t step, const std::string& reason) {
+  state_->ledger->record_event("stop", {{"step", step}, {"reason", reason}});
+  remember(/*stopped=*/true);
+}
+
+void MechanismSession::remember(bool stopped) {
+  if (state_->witness) state_->witness->note(*state_->ledger, state_->place.run, stopped);
+}
+
+const MechanismPlan& MechanismSession::plan() const { return state_->plan; }
+const Ledger& MechanismSession::ledger() const { return *state_->ledger; }
+
+}  // namespace sfumato

@@ -1,0 +1,131 @@
+#include "train/training_mechanism.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "sfumato/core/error.h"
+#include "sfumato/grad/public_gradient.h"
+#include "sfumato/mechanism/private_stages.h"
+#include "sfumato/privacy/poisson_sampler.h"
+
+namespace sfumato {
+namespace {
+
+class PrivateMechanism : public TrainingMechanism {
+ public:
+  explicit PrivateMechanism(MechanismSession session)
+      : session_(std::move(session)), meter_(session_.plan()) {}
+
+  std::vector<int64_t> sample(int64_t step, int64_t records) const override {
+    return session_.sample(step, records);
+  }
+  BatchStatistics accumulate(GradientStep& gradients, const PhysicalBatch& batch) override {
+    return gradients.accumulate_private(batch);
+  }
+  bool can_repeat_a_batch() const override { return true; }
+  void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate, Ema& average,
+              int64_t step, int64_t) override {
+    optimizer.step(session_.release(gradients.take_private(), step), learning_rate, &average);
+  }
+  int64_t end(int64_t step) const override {
+    return std::max(step, std::min(session_.plan().steps, step + session_.steps_left()));
+  }
+  // The batch size is secret: the expected one stands for it.
+  double shown_batch(int64_t) const override { return session_.plan().expected_batch_size; }
+  std::optional<double> epsilon_so_far() override {
+    return meter_.epsilon_after(session_.ledger().charged_steps());
+  }
+  void run_stages(const Config& config, const RecordStore& store,
+                  const RunDirectory& run) override {
+    run_private_stages(config, store, run, session_);
+  }
+  void note(Checkpoint& checkpoint) override { session_.checkpoint(checkpoint); }
+  void remember(bool stopped) override { session_.remember(stopped); }
+  void stop(int64_t step, const std::string& reason) override { session_.stop(step, reason); }
+  MechanismSession* session() override { return &session_; }
+
+ private:
+  MechanismSession session_;
+  EpsilonMeter meter_;
+};
+
+class PlainMechanism : public TrainingMechanism {
+ public:
+  PlainMechanism(const Config& config, const MechanismPlan& plan)
+      : plan_(plan),
+        key_(SecureKey::insecure_for_tests(static_cast<uint64_t>(config.run.seed()))),
+        sampler_(key_, plan.sample_rate) {}
+
+  std::vector<int64_t> sample(int64_t step, int64_t records) const override {
+    return sampler_.draw(step, records);
+  }
+  BatchStatistics accumulate(GradientStep& gradients, const PhysicalBatch& batch) override {
+    return gradients.accumulate_plain(batch);
+  }
+  // Autograd adds as it goes: what was added cannot be told apart.
+  bool can_repeat_a_batch() const override { return false; }
+  void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate, Ema& average,
+              int64_t, int64_t records) override {
+    const auto divisor = static_cast<double>(std::max<int64_t>(records, 1));
+    optimizer.step(PublicGradient(gradients.take_plain(), divisor), learning_rate, &average);
+  }
+  int64_t end(int64_t step) const override { return std::max(step, plan_.steps); }
+  double shown_batch(int64_t records) const override { return static_cast<double>(records); }
+  std::optional<double> epsilon_so_far() override { return std::nullopt; }
+  void run_stages(const Config&, const RecordStore&, const RunDirectory&) override {}
+  void note(Checkpoint& checkpoint) override {
+    checkpoint.state["plan_version"] = plan_.version;
+    checkpoint.state["plan_hash"] = plan_.hash();
+  }
+  void remember(bool) override {}
+  void stop(int64_t, const std::string&) override {}
+  MechanismSession* session() override { return nullptr; }
+
+ private:
+  MechanismPlan plan_;
+  SecureKey key_;
+  PoissonSampler sampler_;
+};
+
+/// PrivacyError unless the checkpoint is one of this plan.
+void check_plain_checkpoint(MechanismPlan plan, const Checkpoint& checkpoint) {
+  plan.version = checkpoint.state.value("plan_version", int64_t{0});
+  if (checkpoint.state.value("plan_hash", "") != plan.hash())
+    throw PrivacyError(
+        "the checkpoint belongs to another mechanism; restore the configuration "
+        "that the run was started with (config.yaml in the run directory)");
+}
+
+}  // namespace
+
+std::unique_ptr<TrainingMechanism> open_training_mechanism(const Config& config,
+                                                           const MechanismPlan& plan,
+                                                           const SessionPlace& place,
+                                                           const Checkpoint* checkpoint,
+                                                           bool has_trained) {
+  const std::string path = place.ledger.string();
+  const bool has_ledger = std::filesystem::exists(place.ledger);
+  if (!plan.is_private) {
+    if (has_ledger)
+      throw PrivacyError(
+          fmt::format("'{}' is the ledger of a private run: it cannot go on with "
+                      "privacy.enabled = false; choose another run.dir",
+                      path));
+    if (checkpoint) check_plain_checkpoint(plan, *checkpoint);
+    return std::make_unique<PlainMechanism>(config, plan);
+  }
+  if (!has_ledger && has_trained)
+    throw PrivacyError(
+        fmt::format("the ledger '{}' is missing: what this run has spent is no "
+                    "longer known; put the file back or start a new run",
+                    path));
+  SecureKey key = SecureKey::generate();
+  return std::make_unique<PrivateMechanism>(
+      has_ledger ? MechanismSession::resume(plan, place, std::move(key), checkpoint)
+                 : MechanismSession::create(plan, place, std::move(key)));
+}
+
+}  // namespace sfumato

@@ -1,0 +1,66 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sfumato/config/config.h"
+#include "sfumato/data/record_store.h"
+#include "sfumato/grad/gradient_engine.h"
+#include "sfumato/mechanism/session.h"
+#include "sfumato/privacy/mechanism.h"
+#include "sfumato/run/checkpoint.h"
+#include "sfumato/run/run_directory.h"
+#include "sfumato/train/gradient_step.h"
+#include "sfumato/train/optimizer.h"
+
+namespace sfumato {
+
+/// How batches are drawn and become updates: by a MechanismSession, or as in ordinary training. The
+/// trainer's loop does not know which.
+class TrainingMechanism {
+ public:
+  virtual ~TrainingMechanism() = default;
+
+  virtual std::vector<int64_t> sample(int64_t step, int64_t records) const = 0;
+  /// Adds a physical batch to the gradients of the step.
+  virtual BatchStatistics accumulate(GradientStep& gradients, const PhysicalBatch& batch) = 0;
+  /// Whether a batch that did not fit the memory has left no trace, so that it can be tried again.
+  virtual bool can_repeat_a_batch() const = 0;
+  /// Ends the step: what was accumulated over `records` records moves the weights.
+  virtual void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate,
+                      Ema& average, int64_t step, int64_t records) = 0;
+
+  /// The step after which the run ends, where `step` steps are done; less than planned where a
+  /// crash lost charges. Never below `step`.
+  virtual int64_t end(int64_t step) const = 0;
+  /// What may be said at the terminal of how many images a step took.
+  virtual double shown_batch(int64_t records) const = 0;
+  /// An upper bound on what is spent, for curves and progress; empty without privacy.
+  virtual std::optional<double> epsilon_so_far() = 0;
+
+  /// What precedes the first step: the stages of the plan.
+  virtual void run_stages(const Config& config, const RecordStore& store,
+                          const RunDirectory& run) = 0;
+  /// Notes a checkpoint, whose tensors are final, and adds to its `state` what a resume needs.
+  virtual void note(Checkpoint& checkpoint) = 0;
+  /// Tells the record store what is charged by now.
+  virtual void remember(bool stopped) = 0;
+  virtual void stop(int64_t step, const std::string& reason) = 0;
+
+  /// Null without privacy.
+  virtual MechanismSession* session() = 0;
+};
+
+/// Draws batches of ordinary training from run.seed, so that a resumed run repeats them; those of a
+/// private run from a key of this session alone. `checkpoint`: of the run that is resumed, null for
+/// none; `has_trained`: steps of it were taken, so that there must be a ledger. PrivacyError where
+/// run and plan do not fit (MechanismSession::resume).
+std::unique_ptr<TrainingMechanism> open_training_mechanism(const Config& config,
+                                                           const MechanismPlan& plan,
+                                                           const SessionPlace& place,
+                                                           const Checkpoint* checkpoint,
+                                                           bool has_trained);
+
+}  // namespace sfumato

@@ -1,0 +1,149 @@
+// The one place where sampling, charge and noise meet. What comes out of it is looked at by
+// audit/conformance_test.cpp; what training makes of it by train/trainer_test.cpp.
+#include "sfumato/mechanism/session.h"
+
+#include <ATen/ops/zeros.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "mechanism/stage_session.h"
+#include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
+#include "sfumato/nn/layers.h"
+#include "sfumato/privacy/poisson_sampler.h"
+#include "support/error_message.h"
+
+namespace sfumato {
+namespace {
+
+using test::central_stage;
+using test::error_message;
+using testing::HasSubstr;
+
+class Sessions : public ::testing::Test {
+ protected:
+  Sessions() {
+    plan.sample_rate = 0.25;
+    plan.noise_multiplier = 2;
+    plan.steps = 5;
+    plan.expected_batch_size = 10;
+    plan.stages = {central_stage(0.5, 3, 2, 4)};
+  }
+  SessionPlace place() { return {folder / "ledger.jsonl", folder.path(), {}, {}, {}}; }
+  MechanismSession create() {
+    return MechanismSession::create(plan, place(), SecureKey::insecure_for_tests(1));
+  }
+  MechanismSession resume(uint64_t seed, const Checkpoint* checkpoint = nullptr) {
+    return MechanismSession::resume(plan, place(), SecureKey::insecure_for_tests(seed), checkpoint);
+  }
+  ClippedSum empty_sum() { return engine.take(); }
+
+  test::TempFolder folder;
+  MechanismPlan plan;
+  Linear network{4, 3};
+  GradientEngine engine{network.parameters(), {Clipping::kFlat, 1.0, 0.01}};
+};
+
+TEST_F(Sessions, SamplesAreThoseOfTheKeyAtTheRateOfThePlan) {
+  const MechanismSession session = create();
+  const SecureKey key = SecureKey::insecure_for_tests(1);
+  const PoissonSampler training(key, 0.25), stage(key, 0.5, StreamDomain::kStagePoisson);
+  for (const int64_t step : {0, 3}) {
+    EXPECT_EQ(session.sample(step, 1000), training.draw(step, 1000));
+    EXPECT_EQ(session.sample(plan.stages[0], step, 1000), stage.draw(step, 1000));
+  }
+}
+
+TEST_F(Sessions, EveryReleaseIsChargedAndNoneIsLeftInTheEnd) {
+  MechanismSession session = create();
+  double before = session.epsilon();
+  for (int64_t step = 0; step < plan.steps; ++step) {
+    EXPECT_FALSE(session.spent());
+    EXPECT_EQ(session.steps_left(), plan.steps - step);
+    (void)session.release(empty_sum(), step);
+    EXPECT_EQ(verify_ledger(place().ledger).charged_steps, step + 1);
+    EXPECT_GT(session.epsilon(), before);
+    before = session.epsilon();
+  }
+  EXPECT_TRUE(session.spent());
+  EXPECT_EQ(before, plan.epsilon_after(plan.steps));
+  EXPECT_THROW((void)session.release(empty_sum(), plan.steps), PrivacyError);
+}
+
+TEST_F(Sessions, ANoisyGradientHasTheNoiseOfThePlan) {
+  // The sum is empty: what comes is noise of sigma C / b on 15 numbers, over 5 steps.
+  MechanismSession session = create();
+  double squares = 0;
+  int64_t count = 0;
+  for (int64_t step = 0; step < plan.steps; ++step)
+    for (const at::Tensor& g : session.release(empty_sum(), step).gradients()) {
+      squares += g.to(at::kDouble).square().sum().item<double>();
+      count += g.numel();
+    }
+  const double expected = noise_stddev(2, 1, 10) / 10, n = static_cast<double>(count);
+  EXPECT_NEAR(squares / n / (expected * expected), 1, test::kQuantile * std::sqrt(2 / n));
+}
+
+TEST_F(Sessions, AStageIsReleasedAsThePlanHasItOrNotAtAll) {
+  MechanismSession session = create();
+  const auto refused = [&](const StagePlan& stage, double clip) {
+    return error_message<PrivacyError>(
+        [&] { (void)session.release(StatisticSum(1, 1, clip), stage); });
+  };
+  EXPECT_THAT(refused(central_stage(0.5, 1e-3, 2, 4), 4), HasSubstr("plans no stage"));
+  EXPECT_THAT(refused(central_stage(0.5, 3, 2, 1), 1), HasSubstr("plans no stage"));
+  EXPECT_THAT(refused(test::histogram_stage(3), 1), HasSubstr("plans no stage"));
+  EXPECT_THAT(refused(plan.stages[0], 100), HasSubstr("clipped to 100"));
+  EXPECT_THROW((void)session.sample(central_stage(0.9, 3, 2, 4), 0, 10), PrivacyError);
+  EXPECT_EQ(session.ledger().charged_releases("central_images"), 0) << "nothing was released";
+  EXPECT_EQ(session.release(StatisticSum(3, 5, 4), plan.stages[0]).size(), 15u);
+  EXPECT_EQ(session.ledger().charged_releases("central_images"), 1);
+}
+
+TEST_F(Sessions, AResumedSessionHasANewKeyAndTheFrozenPlan) {
+  create().stop(0, "interrupted");
+  EXPECT_THAT(error_message<PrivacyError>([&] { resume(1); }), HasSubstr("needs a new key"));
+  plan.noise_multiplier = 1.5;
+  EXPECT_THAT(error_message<PrivacyError>([&] { resume(2); }),
+              HasSubstr("noise_multiplier: 2.0 in the run, 1.5 in the configuration"));
+  plan.noise_multiplier = 2;
+  MechanismSession session = resume(2);
+  EXPECT_EQ(session.sample(0, 1000),
+            PoissonSampler(SecureKey::insecure_for_tests(2), 0.25).draw(0, 1000));
+  EXPECT_EQ(session.ledger().plan_hash(), plan.hash());
+}
+
+TEST_F(Sessions, OnlyACheckpointThatTheLedgerNotesIsResumedFrom) {
+  Checkpoint saved;
+  {
+    MechanismSession session = create();
+    (void)session.release(empty_sum(), 0);
+    saved.step = 1;
+    saved.model = {{"w", at::zeros({2})}};
+    session.checkpoint(saved);
+  }
+  Checkpoint other = saved;
+  other.model[0].second = at::zeros({2}).add(1);
+  EXPECT_THAT(error_message<PrivacyError>([&] { resume(2, &other); }),
+              HasSubstr("its tensors (SHA-256"));
+  other = saved;
+  other.step = 2;
+  EXPECT_THROW(resume(2, &other), PrivacyError);
+  EXPECT_EQ(resume(2, &saved).steps_left(), plan.steps - 1);
+}
+
+TEST_F(Sessions, ALedgerOfAnOlderPlanVersionGoesOnWithItsHash) {
+  plan.version = 0;
+  create().stop(0, "interrupted");
+  const std::string hash = verify_ledger(place().ledger).plan_hash;
+  plan.version = kPlanVersion;
+  MechanismSession session = resume(2);
+  EXPECT_EQ(session.plan().version, 0);
+  EXPECT_EQ(session.plan().hash(), hash);
+  Checkpoint saved;
+  session.checkpoint(saved);
+  EXPECT_EQ(saved.state["plan_hash"], hash);
+}
+
+}  // namespace
+}  // namespace sfumato
