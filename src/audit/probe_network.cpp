@@ -12,10 +12,10 @@
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
-#include "sfumato/generate/diffusion/noise_schedule.h"
-#include "sfumato/generate/seeded_streams.h"
 #include "sfumato/nn/layers.h"
 #include "sfumato/train/gradient_step.h"
+#include "sfumato/generate/diffusion/objective.h"
+#include "sfumato/generate/seeded_streams.h"
 #include "sfumato/train/setup.h"
 
 namespace sfumato {
@@ -203,15 +203,12 @@ StepOptions on_the_cpu(const Config& config) {
 struct ConfiguredProbe::Parts {
   explicit Parts(const Config& config)
       : network(make_network(config)),
-        schedule(noise_schedule_options(config.diffusion)),
-        diffusion(diffusion_options(config.diffusion, config.data.num_classes())),
-        step(*network, schedule, diffusion, clip_options(config), on_the_cpu(config)) {}
-
-  ImageShape shape() const { return network->config().image_shape(); }
+        objective(*network, NoiseSchedule(noise_schedule_options(config.diffusion)),
+                  diffusion_options(config.diffusion, config.data.num_classes())),
+        step(objective, clip_options(config), on_the_cpu(config)) {}
 
   std::unique_ptr<UNet2D> network;
-  NoiseSchedule schedule;
-  DiffusionOptions diffusion;
+  DiffusionObjective objective;
   GradientStep step;
 };
 
@@ -232,13 +229,14 @@ ProbeBatch ConfiguredProbe::batch(std::span<const ProbeExample> examples) {
   for (const ProbeExample& example : examples) keys.push_back(example.key);
   ProbeBatch result;
   result.examples = static_cast<int64_t>(examples.size());
-  result.draws = parts_->diffusion.draws;
-  result.images = synthetic_batch(parts_->shape(), keys, parts_->diffusion);
-  result.images->images.mul_(scale_of(examples).view({-1, 1, 1, 1}));
-  const PhysicalBatch images = *result.images;
-  result.losses = [this, images](Tape* tape) {
-    return diffusion_loss(*parts_->network, parts_->schedule, parts_->diffusion.prediction,
-                          images.images, images.drawn, tape);
+  const Objective& objective = parts_->objective;
+  result.draws = objective.draws();
+  const ExampleBatch images = synthetic_examples(objective.image_shape(), keys);
+  images.images.mul_(scale_of(examples).view({-1, 1, 1, 1}));
+  const TrainingBatch drawn = objective.draw(images, 0, 0);
+  result.images = drawn;
+  result.losses = [&objective, drawn](Tape* tape) {
+    return objective.losses(objective.place(drawn), tape);
   };
   return result;
 }

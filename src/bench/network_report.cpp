@@ -1,6 +1,6 @@
 #include "sfumato/bench/network_report.h"
 
-#include "sfumato/generate/diffusion/noise_schedule.h"
+#include "sfumato/generate/diffusion/objective.h"
 #include "sfumato/generate/placement.h"
 #include "sfumato/train/gradient_step.h"
 #include "sfumato/train/physical_batch.h"
@@ -59,10 +59,9 @@ NetworkReport report_network(const Config& config) {
   const c10::Device device = place_network(*network, config.performance);
   report.device = config.performance.device();
   report.held_element_bytes = config.performance.precision() == "bf16" ? 2 : 4;
-  const NoiseSchedule schedule(noise_schedule_options(config.diffusion));
-  GradientStep step(*network, schedule,
-                    diffusion_options(config.diffusion, config.data.num_classes()),
-                    clip_options(config), step_options(config));
+  DiffusionObjective objective(*network, NoiseSchedule(noise_schedule_options(config.diffusion)),
+                               diffusion_options(config.diffusion, config.data.num_classes()));
+  GradientStep step(objective, clip_options(config), step_options(config));
   for (const Parameter* parameter : network->parameters())
     report.parameters += parameter->value.numel();
   for (const Parameter* parameter : step.engine().trainable())

@@ -10,6 +10,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 #include "sfumato/device/gpu.h"
+#include "sfumato/generate/diffusion/objective.h"
 #include "sfumato/generate/placement.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/mechanism/session.h"
@@ -66,10 +67,10 @@ DiffusionOptions diffusion_of(const StepCase& step_case) {
   return options;
 }
 
-PhysicalBatch batch_of(const StepCase& step_case) {
+std::vector<uint64_t> keys_of(const StepCase& step_case) {
   std::vector<uint64_t> keys(static_cast<size_t>(step_case.examples));
   std::iota(keys.begin(), keys.end(), uint64_t{0});
-  return synthetic_batch(step_case.network.image_shape(), keys, diffusion_of(step_case));
+  return keys;
 }
 
 std::unique_ptr<UNet2D> network_of(const StepCase& step_case) {
@@ -145,9 +146,9 @@ struct StepBenchmark::Parts {
       : device(step_case.device),
         plan(plan_of(step_case)),
         network(network_of(step_case)),
-        batch(batch_of(step_case)),
-        gradients(*network, schedule, diffusion_of(step_case), {},
-                  StepOptions{.policy = policy, .tuner = nullptr}),
+        objective(*network, NoiseSchedule{{}}, diffusion_of(step_case)),
+        batch(synthetic_batch(objective, keys_of(step_case))),
+        gradients(objective, {}, StepOptions{.policy = policy, .tuner = nullptr}),
         optimizer(gradients.engine().trainable(),
                   std::vector<double>(gradients.engine().trainable().size(), 1.0), {}),
         session(MechanismSession::create(plan,
@@ -161,9 +162,9 @@ struct StepBenchmark::Parts {
   TemporaryFolder folder;
   std::string device;
   MechanismPlan plan;
-  NoiseSchedule schedule{{}};
   std::unique_ptr<UNet2D> network;
-  PhysicalBatch batch;
+  DiffusionObjective objective;
+  TrainingBatch batch;
   GradientStep gradients;
   Optimizer optimizer;
   MechanismSession session;

@@ -27,7 +27,7 @@ void copy_into(at::Tensor& place, const at::Tensor& value) {
 
 /// A physical batch at fixed addresses and the work on it as a graph.
 struct GradientStep::Recording {
-  DiffusionBatch batch;
+  TrainingBatch batch;
   at::Tensor mask;
   BatchStatistics statistics;  ///< of the last replay, overwritten by the next
   std::unique_ptr<RecordedWork> work;
@@ -35,52 +35,39 @@ struct GradientStep::Recording {
   bool failed = false;
 };
 
-GradientStep::GradientStep(UNet2D& network, const NoiseSchedule& schedule,
-                           const DiffusionOptions& diffusion, const ClipOptions& clip,
+GradientStep::GradientStep(Objective& objective, const ClipOptions& clip,
                            const StepOptions& options)
-    : network_(network),
-      schedule_(schedule),
-      diffusion_(diffusion),
-      engine_(network.parameters(), clip, options.policy, options.tuner),
+    : objective_(objective),
+      engine_(objective.parameters(), clip, options.policy, options.tuner),
       device_(engine_.trainable().front()->value.device()),
       record_(options.record && device_.is_cuda()) {}
 
 GradientStep::~GradientStep() = default;
 
-ImageShape GradientStep::image_shape() const { return network_.config().image_shape(); }
-
-DiffusionBatch GradientStep::prepare(const PhysicalBatch& batch) const {
-  return make_diffusion_batch(schedule_, diffusion_.prediction, batch.images.to(device_),
-                              batch.drawn);
-}
-
 /// `mask` on the device.
-BatchStatistics GradientStep::run(const DiffusionBatch& batch, int64_t examples,
-                                  const at::Tensor& mask, bool is_private) {
-  if (!is_private) return plain(batch, examples, mask);
-  return engine_.accumulate_checked(examples, diffusion_.draws, mask, [&](Tape& tape) {
-    return diffusion_loss(unet_denoiser(network_, &tape), batch, diffusion_.draws);
-  });
+BatchStatistics GradientStep::run(const TrainingBatch& placed, const at::Tensor& mask,
+                                  bool is_private) {
+  if (!is_private) return plain(placed, mask);
+  return engine_.accumulate_checked(placed.examples, objective_.draws(), mask,
+                                    [&](Tape& tape) { return objective_.losses(placed, &tape); });
 }
 
-BatchStatistics GradientStep::plain(const DiffusionBatch& batch, int64_t examples,
-                                    const at::Tensor& mask) {
+BatchStatistics GradientStep::plain(const TrainingBatch& placed, const at::Tensor& mask) {
   BatchStatistics statistics;
-  const at::Tensor losses =
-      diffusion_loss(unet_denoiser(network_, nullptr), batch, diffusion_.draws);
+  const at::Tensor losses = objective_.losses(placed, nullptr);
   statistics.loss = losses.detach();
-  statistics.norm = at::zeros({examples}, losses.options().dtype(at::kDouble));
+  statistics.norm = at::zeros({placed.examples}, losses.options().dtype(at::kDouble));
   losses.backward(mask);
   return statistics;
 }
 
-BatchStatistics GradientStep::accumulate(const PhysicalBatch& batch, bool is_private) {
+BatchStatistics GradientStep::accumulate(const TrainingBatch& batch, bool is_private) {
   last_was_recorded_ = false;
   if (is_private)
     engine_.begin_batch(batch.examples, batch.mask);
   else
     begin_plain();
-  const DiffusionBatch prepared = prepare(batch);
+  const TrainingBatch placed = objective_.place(batch);
   const at::Tensor mask = batch.mask.to(device_);
   std::unique_ptr<Recording>& slot = recordings_[is_private ? 1 : 0];
   if (!slot || slot->examples != batch.examples) {
@@ -90,21 +77,21 @@ BatchStatistics GradientStep::accumulate(const PhysicalBatch& batch, bool is_pri
   Recording& recording = *slot;
   BatchStatistics statistics;
   if (!record_ || recording.failed || ++recording.batches <= kBatchesBeforeRecording) {
-    statistics = run(prepared, batch.examples, mask, is_private);
+    statistics = run(placed, mask, is_private);
   } else {
-    statistics = replay(recording, prepared, mask, is_private);
+    statistics = replay(recording, placed, mask, is_private);
   }
   statistics.mask = batch.mask;
   return statistics;
 }
 
-BatchStatistics GradientStep::replay(Recording& recording, const DiffusionBatch& batch,
+BatchStatistics GradientStep::replay(Recording& recording, const TrainingBatch& placed,
                                      const at::Tensor& mask, bool is_private) {
   const GpuBackend& gpu = *find_gpu_backend();
   if (!recording.work) {
-    recording.batch = {batch.noisy.clone(), batch.timesteps.clone(),
-                       batch.labels.defined() ? batch.labels.clone() : at::Tensor{},
-                       batch.target.clone()};
+    recording.batch = placed;
+    for (at::Tensor& input : recording.batch.inputs)
+      if (input.defined()) input = input.clone();
     recording.mask = mask.clone();
     // Gradients of plain autograd are added into what is there: recorded addresses must exist.
     if (!is_private)
@@ -115,7 +102,7 @@ BatchStatistics GradientStep::replay(Recording& recording, const DiffusionBatch&
     gpu.release_cached_memory();
     try {
       recording.work = gpu.record([&] {
-        recording.statistics = run(recording.batch, recording.examples, recording.mask, is_private);
+        recording.statistics = run(recording.batch, recording.mask, is_private);
       });
     } catch (const c10::OutOfMemoryError&) {
       recording = {};
@@ -125,9 +112,9 @@ BatchStatistics GradientStep::replay(Recording& recording, const DiffusionBatch&
       log_warning(fmt::format("steps run without a CUDA graph, which is slower: {}",
                               said != nullptr ? said->what_without_backtrace() : error.what()));
       recording = {};
-      recording.examples = batch.target.size(0) / diffusion_.draws;
+      recording.examples = placed.examples;
       recording.failed = true;
-      return run(batch, recording.examples, mask, is_private);
+      return run(placed, mask, is_private);
     }
   }
   // Before the replay: once the sum has grown, nothing may run out of memory.
@@ -136,10 +123,8 @@ BatchStatistics GradientStep::replay(Recording& recording, const DiffusionBatch&
   statistics.loss = at::empty_like(fixed.loss);
   statistics.norm = at::empty_like(fixed.norm);
   if (fixed.flags.defined()) statistics.flags = at::empty_like(fixed.flags);
-  copy_into(recording.batch.noisy, batch.noisy);
-  copy_into(recording.batch.timesteps, batch.timesteps);
-  copy_into(recording.batch.labels, batch.labels);
-  copy_into(recording.batch.target, batch.target);
+  for (size_t i = 0; i < placed.inputs.size(); ++i)
+    copy_into(recording.batch.inputs[i], placed.inputs[i]);
   copy_into(recording.mask, mask);
   recording.work->replay();
   last_was_recorded_ = true;
@@ -149,11 +134,11 @@ BatchStatistics GradientStep::replay(Recording& recording, const DiffusionBatch&
   return statistics;
 }
 
-BatchStatistics GradientStep::accumulate_private(const PhysicalBatch& batch) {
+BatchStatistics GradientStep::accumulate_private(const TrainingBatch& batch) {
   return accumulate(batch, /*is_private=*/true);
 }
 
-BatchStatistics GradientStep::accumulate_plain(const PhysicalBatch& batch) {
+BatchStatistics GradientStep::accumulate_plain(const TrainingBatch& batch) {
   return accumulate(batch, /*is_private=*/false);
 }
 
@@ -178,17 +163,16 @@ std::vector<at::Tensor> GradientStep::take_plain() {
 }
 
 void GradientStep::verify() {
-  verify_isolation(engine_, diffusion_.draws, [&](Tape& tape, int variant) {
+  verify_isolation(engine_, objective_.draws(), [&](Tape& tape, int variant) {
     const uint64_t keys[] = {0, 1 + static_cast<uint64_t>(variant)};
-    const DiffusionBatch batch = prepare(synthetic_batch(image_shape(), keys, diffusion_));
-    return diffusion_loss(unet_denoiser(network_, &tape), batch, diffusion_.draws);
+    return objective_.losses(objective_.place(synthetic_batch(objective_, keys)), &tape);
   });
 }
 
 int64_t GradientStep::peak_bytes(int64_t examples, bool is_private) {
   std::vector<uint64_t> keys(static_cast<size_t>(examples));
   std::iota(keys.begin(), keys.end(), uint64_t{0});
-  const PhysicalBatch batch = synthetic_batch(image_shape(), keys, diffusion_);
+  const TrainingBatch batch = synthetic_batch(objective_, keys);
   const bool record = std::exchange(record_, false);
   const auto pass = [&] {
     accumulate(batch, is_private);

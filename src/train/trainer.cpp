@@ -14,8 +14,7 @@
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/device/threads.h"
-#include "sfumato/generate/diffusion/draws.h"
-#include "sfumato/generate/diffusion/noise_schedule.h"
+#include "sfumato/generate/diffusion/objective.h"
 #include "sfumato/generate/placement.h"
 #include "sfumato/mechanism/initial_weights.h"
 #include "sfumato/mechanism/private_statistics.h"
@@ -23,11 +22,13 @@
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/run/checkpoint.h"
 #include "sfumato/run/run_directory.h"
+#include "sfumato/train/batch_loader.h"
 #include "sfumato/train/gradient_step.h"
 #include "sfumato/train/physical_batch.h"
 #include "sfumato/train/pretrained_settings.h"
 #include "sfumato/train/setup.h"
 #include "sfumato/train/warm_up.h"
+#include "train/batch_queue.h"
 #include "train/release.h"
 #include "train/step_report.h"
 #include "train/training_mechanism.h"
@@ -48,6 +49,8 @@ class Training {
   void restore(const Checkpoint& checkpoint);
   void before_first_step();
   void one_step();
+  /// The records of a step; remembers those asked for last.
+  const std::vector<int64_t>& sample(int64_t step);
   std::vector<BatchStatistics> accumulate(const std::vector<int64_t>& records);
   void shrink_physical_batch();
   void stop_if_requested();
@@ -59,15 +62,17 @@ class Training {
   MechanismPlan plan_;
   std::unique_ptr<UNet2D> network_;
   c10::Device device_;
-  NoiseSchedule schedule_;
-  DiffusionOptions diffusion_;
+  DiffusionObjective objective_;
   GradientStep gradients_;
   Optimizer optimizer_;
   Ema ema_;
   RunDirectory run_;
   FoundWeights start_;  ///< what the run started from
   std::unique_ptr<TrainingMechanism> mechanism_;
+  BatchQueue batches_;
   std::optional<StepReport> report_;
+  std::vector<int64_t> sampled_;
+  int64_t sampled_step_ = -1;
   int64_t physical_ = 0, size_tried_again_ = 0;
   int64_t step_ = 0;
   int64_t end_ = 0;  ///< step_ when the run will end; less than planned where a crash lost charges
@@ -80,14 +85,19 @@ Training::Training(const Config& config, bool resume)
       plan_(make_plan(config, store_)),
       network_(make_network(config)),
       device_(place_network(*network_, config.performance)),
-      schedule_(noise_schedule_options(config.diffusion)),
-      diffusion_(diffusion_options(config.diffusion, config.data.num_classes())),
-      gradients_(*network_, schedule_, diffusion_, clip_options(config), step_options(config)),
+      objective_(*network_, NoiseSchedule(noise_schedule_options(config.diffusion)),
+                 diffusion_options(config.diffusion, config.data.num_classes())),
+      gradients_(objective_, clip_options(config), step_options(config)),
       optimizer_(gradients_.engine().trainable(),
                  rate_scales(config, gradients_.engine().trainable()), optimizer_options(config)),
       ema_(gradients_.engine().trainable(), config.optimizer.ema_decay(),
            config.optimizer.ema_warmup()),
-      run_(resume ? RunDirectory::open(config.run.dir()) : RunDirectory::create(config.run.dir())) {
+      run_(resume ? RunDirectory::open(config.run.dir()) : RunDirectory::create(config.run.dir())),
+      batches_([this](int64_t step, std::span<const int64_t> records, int64_t physical) {
+        return objective_.draw(load_examples(store_, records, physical),
+                               static_cast<uint64_t>(config_.run.seed()),
+                               static_cast<uint64_t>(step));
+      }) {
   check_store_fits(store_, network_->config(), config);
   start_ = find_initial_weights(config, store_, plan_);
   gradients_.verify();
@@ -99,11 +109,11 @@ void Training::prepare_batches() {
   physical_ = config_.performance.physical_batch();
   if (physical_ == 0) {
     physical_ = physical_batch_for(
-        {plan_.expected_batch_size, plan_.sample_rate, diffusion_.draws},
+        {plan_.expected_batch_size, plan_.sample_rate, objective_.draws()},
         memory_budget_bytes(config_.performance.memory_budget_gib(), device_), device_,
         [&](int64_t b) { return gradients_.peak_bytes(b, plan_.is_private); });
   }
-  log_info(fmt::format("physical batch: {} images of {} draws", physical_, diffusion_.draws));
+  log_info(fmt::format("physical batch: {} images of {} draws", physical_, objective_.draws()));
 }
 
 void Training::open_run(bool resume) {
@@ -154,7 +164,7 @@ void Training::restore(const Checkpoint& checkpoint) {
 void Training::one_step() {
   const auto start = std::chrono::steady_clock::now();
   // An empty batch is a step like any other: noise on a sum of zeros, charged.
-  const std::vector<int64_t> records = mechanism_->sample(step_, store_.count());
+  const std::vector<int64_t> records = sample(step_);
   const std::vector<BatchStatistics> statistics = accumulate(records);
   const auto count = static_cast<int64_t>(records.size());
   const OptimizerSettings& o = config_.optimizer;
@@ -168,17 +178,31 @@ void Training::one_step() {
     report_->report({step_, end_, seconds.count(), rate, mechanism_->epsilon_so_far(), statistics});
 }
 
+const std::vector<int64_t>& Training::sample(int64_t step) {
+  if (sampled_step_ != step) {
+    sampled_ = mechanism_->sample(step, store_.count());
+    sampled_step_ = step;
+  }
+  return sampled_;
+}
+
 std::vector<BatchStatistics> Training::accumulate(const std::vector<int64_t>& records) {
   std::vector<BatchStatistics> statistics;
-  const auto count = static_cast<int64_t>(records.size());
-  for (int64_t first = 0; first < count;) {
-    const auto size = static_cast<size_t>(std::min(physical_, count - first));
-    const PhysicalBatch batch = load_physical_batch(
-        store_, std::span(records).subspan(static_cast<size_t>(first), size), physical_,
-        static_cast<uint64_t>(config_.run.seed()), step_, diffusion_);
+  const auto part = [&](const std::vector<int64_t>& all, int64_t first) {
+    const int64_t size = std::min(physical_, std::ssize(all) - first);
+    return std::span(all).subspan(static_cast<size_t>(first), static_cast<size_t>(size));
+  };
+  for (int64_t first = 0; first < std::ssize(records);) {
+    const auto here = part(records, first);
+    const TrainingBatch batch = batches_.take(step_, here, physical_);
+    const int64_t next = first + std::ssize(here);
+    if (next < std::ssize(records))
+      batches_.prepare(step_, part(records, next), physical_);
+    else if (step_ + 1 < end_)
+      batches_.prepare(step_ + 1, part(sample(step_ + 1), 0), physical_);
     try {
       statistics.push_back(mechanism_->accumulate(gradients_, batch));
-      first += static_cast<int64_t>(size);
+      first = next;
     } catch (const c10::OutOfMemoryError&) {
       // Nothing of this batch was added: the same records again, fewer at a time.
       shrink_physical_batch();
@@ -237,8 +261,8 @@ void Training::before_first_step() {
   const CentralImages images = CentralImages::load(central_images_file(run_));
   log_info(fmt::format("warm-up: {} steps on {} noisy central images", config_.warmup.steps(),
                        images.images.size(0) * images.images.size(1)));
-  warm_up(config_, images, {store_.channels(), store_.height(), store_.width()}, diffusion_,
-          physical_, gradients_, [] {
+  warm_up(config_, images, {store_.channels(), store_.height(), store_.width()},
+          config_.data.num_classes(), physical_, gradients_, [] {
             if (stop_requested())
               throw Interrupted(
                   "stopped during the warm-up, which begins anew with --resume; no private step "

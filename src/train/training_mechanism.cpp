@@ -22,7 +22,7 @@ class PrivateMechanism : public TrainingMechanism {
   std::vector<int64_t> sample(int64_t step, int64_t records) const override {
     return session_.sample(step, records);
   }
-  BatchStatistics accumulate(GradientStep& gradients, const PhysicalBatch& batch) override {
+  BatchStatistics accumulate(GradientStep& gradients, const TrainingBatch& batch) override {
     return gradients.accumulate_private(batch);
   }
   bool can_repeat_a_batch() const override { return true; }
@@ -62,7 +62,7 @@ class PlainMechanism : public TrainingMechanism {
   std::vector<int64_t> sample(int64_t step, int64_t records) const override {
     return sampler_.draw(step, records);
   }
-  BatchStatistics accumulate(GradientStep& gradients, const PhysicalBatch& batch) override {
+  BatchStatistics accumulate(GradientStep& gradients, const TrainingBatch& batch) override {
     return gradients.accumulate_plain(batch);
   }
   // Autograd adds as it goes: what was added cannot be told apart.

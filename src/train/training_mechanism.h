@@ -25,7 +25,7 @@ class TrainingMechanism {
 
   virtual std::vector<int64_t> sample(int64_t step, int64_t records) const = 0;
   /// Adds a physical batch to the gradients of the step.
-  virtual BatchStatistics accumulate(GradientStep& gradients, const PhysicalBatch& batch) = 0;
+  virtual BatchStatistics accumulate(GradientStep& gradients, const TrainingBatch& batch) = 0;
   /// Whether a batch that did not fit the memory has left no trace, so that it can be tried again.
   virtual bool can_repeat_a_batch() const = 0;
   /// Ends the step: what was accumulated over `records` records moves the weights.

@@ -15,9 +15,6 @@
 namespace sfumato {
 namespace {
 
-// Steps of private training count from 0 and never come near.
-constexpr uint64_t kFirstStep = uint64_t{1} << 40;
-
 void check_images(const CentralImages& images, const ImageShape& shape, int64_t classes) {
   const at::IntArrayRef sizes = images.images.sizes();
   if (sizes[1] != std::max<int64_t>(classes, 1) || sizes[2] != shape.channels ||
@@ -30,48 +27,45 @@ void check_images(const CentralImages& images, const ImageShape& shape, int64_t 
 
 }  // namespace
 
-PhysicalBatch warm_up_batch(const CentralImages& images, int64_t first, int64_t count,
-                            uint64_t seed, int64_t step, const DiffusionOptions& diffusion) {
-  DiffusionOptions options = diffusion;
-  options.horizontal_flip = false;
-  options.shift_pixels = 0;
+ExampleBatch warm_up_examples(const CentralImages& images, int64_t first, int64_t count,
+                              uint64_t seed, int64_t step) {
   const at::IntArrayRef shape = images.images.sizes();
   const int64_t classes = shape[1], choices = shape[0] * classes;
   const at::Tensor all = images.images.view({choices, shape[2], shape[3], shape[4]});
   const SeededStreams choice("sfumato warm-up 1", seed, static_cast<uint64_t>(step));
-  PhysicalBatch batch;
-  batch.examples = count;
+  ExampleBatch batch;
+  batch.shape = {shape[2], shape[3], shape[4]};
   batch.mask = at::ones({count});
   batch.images = at::empty({count, shape[2], shape[3], shape[4]});
-  at::Tensor labels = at::empty({count}, at::kLong);
-  std::vector<uint64_t> slots(static_cast<size_t>(count));
-  std::iota(slots.begin(), slots.end(), static_cast<uint64_t>(first));
+  batch.labels = at::empty({count}, at::kLong);
+  batch.keys.resize(static_cast<size_t>(count));
+  std::iota(batch.keys.begin(), batch.keys.end(), static_cast<uint64_t>(first));
   for (int64_t i = 0; i < count; ++i) {
     uint32_t words[16];
-    choice.words(words, 0, 1, 0, slots[static_cast<size_t>(i)]);
+    choice.words(words, 0, 1, 0, batch.keys[static_cast<size_t>(i)]);
     const int64_t chosen = static_cast<int64_t>(words[0] % static_cast<uint64_t>(choices));
     batch.images[i].copy_(all[chosen].clamp(-1, 1));
-    labels[i] = chosen % classes;
+    batch.labels[i] = chosen % classes;
   }
-  batch.drawn = draw_noise(seed, kFirstStep + static_cast<uint64_t>(step), slots,
-                           {shape[2], shape[3], shape[4]},
-                           options.num_classes > 0 ? labels : at::Tensor{}, options);
   return batch;
 }
 
 void warm_up(const Config& config, const CentralImages& images, const ImageShape& shape,
-             const DiffusionOptions& diffusion, int64_t physical, GradientStep& gradients,
+             int64_t classes, int64_t physical, GradientStep& gradients,
              const std::function<void()>& check_stop) {
-  check_images(images, shape, diffusion.num_classes);
+  check_images(images, shape, classes);
   const std::vector<Parameter*>& trainable = gradients.engine().trainable();
   Optimizer optimizer(trainable, rate_scales(config, trainable), optimizer_options(config));
   const int64_t size = config.warmup.batch();
+  const auto seed = static_cast<uint64_t>(config.run.seed());
   for (int64_t step = 0; step < config.warmup.steps(); ++step) {
     check_stop();
-    for (int64_t first = 0; first < size; first += physical)
-      gradients.accumulate_plain(warm_up_batch(images, first, std::min(physical, size - first),
-                                               static_cast<uint64_t>(config.run.seed()), step,
-                                               diffusion));
+    for (int64_t first = 0; first < size; first += physical) {
+      const ExampleBatch examples =
+          warm_up_examples(images, first, std::min(physical, size - first), seed, step);
+      gradients.accumulate_plain(gradients.objective().draw(
+          examples, seed, kWarmUpFirstStep + static_cast<uint64_t>(step)));
+    }
     optimizer.step(PublicGradient(gradients.take_plain(), static_cast<double>(size)),
                    config.warmup.learning_rate());
   }

@@ -7,20 +7,22 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <list>
 #include <optional>
 #include <stdexcept>
 
 #include "emulated/layer_cases.h"
 #include "models/probe_network.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/core/error.h"
 #include "sfumato/device/gpu.h"
+#include "sfumato/generate/diffusion/objective.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/train/gradient_step.h"
 #include "sfumato/train/optimizer.h"
 #include "support/error_message.h"
 #include "support/temp_folder.h"
 #include "train/tiny_run.h"
-#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {
@@ -50,17 +52,19 @@ class Gpu : public OnKernels {
     return made;
   }
   GradientStep step(UNet2D& network, bool record, double clip_norm = 0.02) const {
-    return GradientStep(network, schedule_, diffusion_, {Clipping::kFlat, clip_norm, 0.01},
+    objectives_.emplace_back(network, schedule_, diffusion_);
+    return GradientStep(objectives_.back(), {Clipping::kFlat, clip_norm, 0.01},
                         {.policy = AlgorithmPolicy::kAuto, .tuner = tuner_, .record = record});
   }
-  PhysicalBatch batch(uint64_t first) const {
-    return synthetic_batch({3, 8, 8}, std::vector<uint64_t>{first, first + 1, first + 2},
-                           diffusion_);
+  TrainingBatch batch(uint64_t first) const {
+    const std::vector<uint64_t> keys = {first, first + 1, first + 2};
+    return draw_diffusion(synthetic_examples({3, 8, 8}, keys), 0, 0, diffusion_);
   }
 
   std::optional<KernelsServe> here_;
   NoiseSchedule schedule_{{}};
   DiffusionOptions diffusion_;
+  mutable std::list<DiffusionObjective> objectives_;
   /// One for all: measured choices are the same wherever steps are compared.
   std::shared_ptr<Tuner> tuner_ = std::make_shared<Tuner>(std::filesystem::path{});
 };
@@ -101,7 +105,7 @@ TEST_F(Gpu, RecordedStepsAreEagerSteps) {
     GradientStep eager = step(*net, false), recorded = step(*net, true);
     for (int logical = 0; logical < 3; ++logical) {
       for (int physical = 0; physical < 3; ++physical) {
-        PhysicalBatch images = batch(static_cast<uint64_t>(10 * logical + 3 * physical));
+        TrainingBatch images = batch(static_cast<uint64_t>(10 * logical + 3 * physical));
         if (physical == 2) images.mask[1] = 0.0f;
         const BatchStatistics wanted = eager.accumulate_private(images);
         const BatchStatistics got = recorded.accumulate_private(images);

@@ -1,3 +1,4 @@
+#include <list>
 // Whole networks on kernels: against diffusers' numbers of the development data and against the
 // CPU, for gradients, training steps and sampling.
 #include <ATen/ops/ones.h>
@@ -9,12 +10,13 @@
 
 #include "emulated/on_kernels.h"
 #include "models/probe_network.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
+#include "sfumato/generate/diffusion/objective.h"
 #include "sfumato/generate/sample_images.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/models/tensor_file.h"
 #include "sfumato/train/gradient_step.h"
 #include "support/shared_folder.h"
-#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {
@@ -126,11 +128,13 @@ class StepsOnKernels : public OnKernels, public ::testing::WithParamInterface<Pr
   StepsOnKernels() { diffusion.draws = 2, diffusion.num_classes = 2; }
 
   GradientStep step(UNet2D& network, double clip_norm, AlgorithmPolicy policy) const {
-    return GradientStep(network, schedule, diffusion, {Clipping::kFlat, clip_norm, 0.01},
+    objectives.emplace_back(network, schedule, diffusion);
+    return GradientStep(objectives.back(), {Clipping::kFlat, clip_norm, 0.01},
                         {.policy = policy, .tuner = nullptr});
   }
-  PhysicalBatch batch(std::initializer_list<uint64_t> keys) const {
-    return synthetic_batch({3, 8, 8}, std::vector<uint64_t>(keys), diffusion);
+  TrainingBatch batch(std::initializer_list<uint64_t> keys) const {
+    return draw_diffusion(synthetic_examples({3, 8, 8}, std::vector<uint64_t>(keys)), 0, 0,
+                          diffusion);
   }
   /// The network where kernels are, in this test's precision.
   std::unique_ptr<UNet2D> placed_network(const KernelsServe& here, bool skip_blocks = false) const {
@@ -143,6 +147,7 @@ class StepsOnKernels : public OnKernels, public ::testing::WithParamInterface<Pr
 
   NoiseSchedule schedule{{}};
   DiffusionOptions diffusion;
+  mutable std::list<DiffusionObjective> objectives;
 };
 
 Tensors host_copies(const Tensors& tensors) {
@@ -190,7 +195,7 @@ TEST_P(StepsOnKernels, OneExampleMovesTheSumByTheClipNormAtMost) {
                                                : std::vector{AlgorithmPolicy::kGram}) {
     const double clip_norm = 0.02;
     GradientStep gradients = step(*network, clip_norm, policy);
-    PhysicalBatch two = batch({1, 2});
+    TrainingBatch two = batch({1, 2});
     gradients.accumulate_private(two);
     const Tensors all = host_copies(ClippedSumInspector::sums(gradients.take_private()));
     two.mask[1] = 0.0f;

@@ -238,24 +238,22 @@ TEST_F(WarmUp, BatchesAreReleasedImagesWithTheirClasses) {
   start("run", kStages);
   CentralImages images = CentralImages::load(central("run"));
   images.images.mul_(3);  // beyond [-1, 1] in places
-  const DiffusionOptions options{
-      .draws = 2, .num_classes = 2, .horizontal_flip = true, .shift_pixels = 1};
-  const PhysicalBatch batch = warm_up_batch(images, 0, 30, 7, 1, options);
-  EXPECT_FALSE(batch.drawn.flips.defined());
+  const ExampleBatch batch = warm_up_examples(images, 0, 30, 7, 1);
+  EXPECT_TRUE(batch.pixels.empty()) << "what is not a store's pixels is never augmented";
   int found = 0;
   for (int64_t i = 0; i < 30; ++i)
     for (int64_t r = 0; r < 3; ++r)
       for (int64_t c = 0; c < 2; ++c)
         if (batch.images[i].equal(images.images[r][c].clamp(-1, 1))) {
-          EXPECT_EQ(batch.drawn.labels[i][0].item<int64_t>(), c);
+          EXPECT_EQ(batch.labels[i].item<int64_t>(), c);
           ++found;
         }
   EXPECT_EQ(found, 30);
-  const PhysicalBatch part = warm_up_batch(images, 10, 5, 7, 1, options);
+  const ExampleBatch part = warm_up_examples(images, 10, 5, 7, 1);
   EXPECT_TRUE(part.images.equal(batch.images.narrow(0, 10, 5)));
-  EXPECT_TRUE(part.drawn.eps.equal(batch.drawn.eps.narrow(0, 10, 5)));
-  EXPECT_FALSE(warm_up_batch(images, 0, 30, 7, 2, options).drawn.eps.equal(batch.drawn.eps));
-  EXPECT_FALSE(warm_up_batch(images, 0, 30, 8, 1, options).drawn.eps.equal(batch.drawn.eps));
+  EXPECT_EQ(part.keys, std::vector<uint64_t>(batch.keys.begin() + 10, batch.keys.begin() + 15));
+  EXPECT_FALSE(warm_up_examples(images, 0, 30, 7, 2).images.equal(batch.images));
+  EXPECT_FALSE(warm_up_examples(images, 0, 30, 8, 1).images.equal(batch.images));
 }
 
 TEST_F(WarmUp, ReplacedImagesAreRefusedBeforeTheyAreSeen) {

@@ -1,4 +1,5 @@
-// What an example is made of depends on the example: not on its place, its neighbours, or the batch.
+// What an example is made of depends on the example: not on its place, its neighbours, or the
+// batch.
 #include "sfumato/train/batch_loader.h"
 
 #include <gtest/gtest.h>
@@ -7,6 +8,7 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/data/batch.h"
+#include "sfumato/generate/diffusion/draws.h"
 #include "train/tiny_run.h"
 
 namespace sfumato {
@@ -24,13 +26,27 @@ DiffusionOptions options() {
   return options;
 }
 
+/// A batch and what was drawn for it.
+struct PhysicalBatch {
+  at::Tensor images, mask;
+  DrawnNoise drawn;
+  int64_t examples = 0;
+};
+
+PhysicalBatch drawn_for(const ExampleBatch& examples, uint64_t seed, int64_t step,
+                        const DiffusionOptions& options) {
+  const DrawnNoise drawn = draw_noise(seed, static_cast<uint64_t>(step), examples.keys,
+                                      examples.shape, examples.labels, options);
+  return {draw_images(examples, drawn), examples.mask, drawn, examples.size()};
+}
+
 class BatchLoader : public TinyRun {
  protected:
   BatchLoader() : store(RecordStore::open(folder / "store")) {}
 
   PhysicalBatch load(const std::vector<int64_t>& records, int64_t physical, uint64_t seed = 1,
                      int64_t step = 5) const {
-    return load_physical_batch(store, records, physical, seed, step, options());
+    return drawn_for(load_examples(store, records, physical), seed, step, options());
   }
 
   RecordStore store;
@@ -64,7 +80,7 @@ TEST_F(BatchLoader, ARecordDoesNotDependOnItsPlaceInTheStore) {
   const RecordStore neighbour = RecordStore::open(folder / "neighbour");
   const PhysicalBatch here = load({17, 20}, 2);
   const int64_t moved[] = {16, 19};
-  const PhysicalBatch there = load_physical_batch(neighbour, moved, 2, 1, 5, options());
+  const PhysicalBatch there = drawn_for(load_examples(neighbour, moved, 2), 1, 5, options());
   EXPECT_TRUE(same_example(here, 0, there, 0));
   EXPECT_TRUE(same_example(here, 1, there, 1));
 }
@@ -90,7 +106,7 @@ TEST_F(BatchLoader, TheSamePixelsWithAnotherLabelAreAnotherExample) {
   writer.finish({});
   const RecordStore twins = RecordStore::open(folder / "twins");
   const int64_t both[] = {0, 1};
-  const PhysicalBatch batch = load_physical_batch(twins, both, 2, 1, 5, options());
+  const PhysicalBatch batch = drawn_for(load_examples(twins, both, 2), 1, 5, options());
   EXPECT_FALSE(batch.drawn.eps[0].equal(batch.drawn.eps[1]));
 }
 
@@ -113,7 +129,7 @@ TEST_F(BatchLoader, ImagesAreTheRecordsBetweenMinusOneAndOne) {
   DiffusionOptions plain;
   plain.num_classes = 2;
   const int64_t records[] = {5, 12};
-  const PhysicalBatch batch = load_physical_batch(store, records, 2, 1, 5, plain);
+  const PhysicalBatch batch = drawn_for(load_examples(store, records, 2), 1, 5, plain);
   ASSERT_EQ(batch.images.sizes(), (std::vector<int64_t>{2, 1, 8, 8})) << "no copy for each draw";
   for (int64_t row = 0; row < 2; ++row) {
     const std::vector<std::uint8_t> pixels = tiny_image(static_cast<int>(records[row]));
@@ -153,7 +169,7 @@ TEST_F(BatchLoader, EveryDrawIsAugmentedByItsOwnFlipAndShift) {
 
 TEST_F(BatchLoader, SyntheticExamplesFollowTheirKeys) {
   const uint64_t keys[] = {7, 8, 7};
-  const PhysicalBatch batch = synthetic_batch({1, 8, 8}, keys, options());
+  const PhysicalBatch batch = drawn_for(synthetic_examples({1, 8, 8}, keys), 0, 0, options());
   EXPECT_EQ(batch.examples, 3);
   EXPECT_TRUE(batch.images[0].equal(batch.images[2]));
   EXPECT_TRUE(batch.drawn.eps[0].equal(batch.drawn.eps[2]));

@@ -5,12 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <list>
 
+#include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/core/error.h"
-#include "sfumato/generate/diffusion/noise_schedule.h"
+#include "sfumato/generate/diffusion/objective.h"
+#include "sfumato/train/batch_loader.h"
 #include "sfumato/train/setup.h"
 #include "train/tiny_run.h"
-#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {
@@ -43,12 +45,14 @@ class GradientSteps : public TinyRun {
 
   GradientStep step(double clip_norm, Clipping clipping = Clipping::kFlat,
                     AlgorithmPolicy policy = AlgorithmPolicy::kAuto) {
-    return GradientStep(*network, *schedule, diffusion, {clipping, clip_norm, 0.01},
+    objectives.emplace_back(*network, *schedule, diffusion);
+    return GradientStep(objectives.back(), {clipping, clip_norm, 0.01},
                         {.policy = policy, .tuner = nullptr});
   }
 
-  PhysicalBatch load(std::span<const int64_t> records, int64_t physical) const {
-    return load_physical_batch(*store, records, physical, 3, 0, diffusion);
+  TrainingBatch load(std::span<const int64_t> records, int64_t physical) const {
+    return DiffusionObjective(*network, *schedule, diffusion)
+        .draw(load_examples(*store, records, physical), 3, 0);
   }
 
   Tensors private_sum(GradientStep& gradients, const std::vector<int64_t>& records,
@@ -67,6 +71,7 @@ class GradientSteps : public TinyRun {
   std::unique_ptr<UNet2D> network;
   std::optional<NoiseSchedule> schedule;
   DiffusionOptions diffusion;
+  std::list<DiffusionObjective> objectives;
 };
 
 const std::vector<int64_t> kRecords = {1, 4, 8, 15, 16, 23, 39};
@@ -111,7 +116,7 @@ TEST_F(GradientSteps, WithoutClippingBothWaysAgree) {
 
 TEST_F(GradientSteps, LossesOfBothWaysAgree) {
   GradientStep gradients = step(1.0);
-  const PhysicalBatch batch = load(kRecords, 7);
+  const TrainingBatch batch = load(kRecords, 7);
   const at::Tensor with = gradients.accumulate_private(batch).loss;
   EXPECT_TRUE(with.allclose(gradients.accumulate_plain(batch).loss, 1e-5, 1e-6));
 }

@@ -7,12 +7,12 @@
 #include <optional>
 #include <vector>
 
+#include "sfumato/generate/objective.h"
 #include "sfumato/grad/clipped_sum.h"
 #include "sfumato/grad/gradient_engine.h"
 #include "sfumato/grad/public_gradient.h"
 #include "sfumato/nn/module.h"
 #include "sfumato/privacy/mechanism.h"
-#include "sfumato/train/batch_loader.h"
 
 namespace sfumato {
 
@@ -29,7 +29,7 @@ struct ProbeBatch {
   /// mechanisms that do wrong need it.
   std::function<at::Tensor(Tape*)> draw_losses;
   /// What a network of a configuration is given, in place of the two above.
-  std::optional<PhysicalBatch> images;
+  std::optional<TrainingBatch> images;
 };
 
 /// A training mechanism as an audit drives it, step by step. Production is ProductionMechanism;

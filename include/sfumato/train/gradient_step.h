@@ -3,10 +3,8 @@
 #include <vector>
 
 #include "sfumato/device/gpu.h"
-#include "sfumato/generate/diffusion/loss.h"
+#include "sfumato/generate/objective.h"
 #include "sfumato/grad/gradient_engine.h"
-#include "sfumato/models/unet2d.h"
-#include "sfumato/train/batch_loader.h"
 
 namespace sfumato {
 
@@ -17,22 +15,22 @@ struct StepOptions {
   bool record = true;            ///< on a GPU, run a physical batch as one recorded graph
 };
 
-/// Gradients of one logical batch of a diffusion network, physical batch by physical batch: the
-/// private way (clipped per example) and the ordinary way, on the same batches. Computes where the
-/// network's parameters are.
+/// Gradients of one logical batch of an objective, physical batch by physical batch: the private way
+/// (clipped per example) and the ordinary way, on the same batches. Computes where the objective's
+/// parameters are.
 class GradientStep {
  public:
-  GradientStep(UNet2D& network, const NoiseSchedule& schedule, const DiffusionOptions& diffusion,
-               const ClipOptions& clip, const StepOptions& options);
+  /// `objective` is borrowed.
+  GradientStep(Objective& objective, const ClipOptions& clip, const StepOptions& options);
   ~GradientStep();
 
   /// Adds Σ clip(g_i) over the real examples. Where memory runs out (c10::OutOfMemoryError) the sum
   /// is as it was before the call.
-  BatchStatistics accumulate_private(const PhysicalBatch& batch);
+  BatchStatistics accumulate_private(const TrainingBatch& batch);
   ClippedSum take_private() { return engine_.take(); }
 
   /// Adds Σ g_i over the real examples by plain autograd; norms stay zero.
-  BatchStatistics accumulate_plain(const PhysicalBatch& batch);
+  BatchStatistics accumulate_plain(const TrainingBatch& batch);
   std::vector<at::Tensor> take_plain();
 
   /// Before the first step, on synthetic images: every trainable parameter has a per-example
@@ -44,24 +42,20 @@ class GradientStep {
   void release_memory();
 
   const GradientEngine& engine() const { return engine_; }
+  const Objective& objective() const { return objective_; }
   /// Whether the last batch ran as a recorded graph.
   bool recorded() const;
 
  private:
   struct Recording;
-  ImageShape image_shape() const;
-  DiffusionBatch prepare(const PhysicalBatch& batch) const;
-  BatchStatistics run(const DiffusionBatch& batch, int64_t examples, const at::Tensor& mask,
-                      bool is_private);
-  BatchStatistics plain(const DiffusionBatch& batch, int64_t examples, const at::Tensor& mask);
+  BatchStatistics run(const TrainingBatch& placed, const at::Tensor& mask, bool is_private);
+  BatchStatistics plain(const TrainingBatch& placed, const at::Tensor& mask);
   void begin_plain();
-  BatchStatistics accumulate(const PhysicalBatch& batch, bool is_private);
-  BatchStatistics replay(Recording& recording, const DiffusionBatch& batch, const at::Tensor& mask,
+  BatchStatistics accumulate(const TrainingBatch& batch, bool is_private);
+  BatchStatistics replay(Recording& recording, const TrainingBatch& placed, const at::Tensor& mask,
                          bool is_private);
 
-  UNet2D& network_;
-  const NoiseSchedule& schedule_;
-  DiffusionOptions diffusion_;
+  Objective& objective_;
   GradientEngine engine_;
   c10::Device device_;
   bool record_;

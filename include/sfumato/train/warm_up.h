@@ -8,19 +8,23 @@
 
 namespace sfumato {
 
-/// Central images and draws of warm-up step `step`, slots first ... first + count - 1 of its batch:
-/// images [count, C, H, W] limited to [-1, 1], not augmented (they are averages already).
-/// Everything follows from seed, step and slot; no draw is shared with a step of private training.
-PhysicalBatch warm_up_batch(const CentralImages& images, int64_t first, int64_t count,
-                            uint64_t seed, int64_t step, const DiffusionOptions& diffusion);
+/// Step of the draws of the first warm-up step: steps of private training count from 0 and never
+/// come near.
+inline constexpr uint64_t kWarmUpFirstStep = uint64_t{1} << 40;
+
+/// Central images of warm-up step `step`, slots first ... first + count - 1 of its batch: images
+/// [count, C, H, W] limited to [-1, 1], not augmented (they are averages already). Everything
+/// follows from seed, step and slot.
+ExampleBatch warm_up_examples(const CentralImages& images, int64_t first, int64_t count,
+                              uint64_t seed, int64_t step);
 
 /// Ordinary training on released images before the first private step: post-processing of what the
 /// noise protects, so nothing is charged. Takes the images from CentralImages only, which come from
 /// the release. Moves the parameters of `gradients`; the optimizer used ends with it. `physical`:
-/// images that pass through the network together. DataError unless they have `shape`;
-/// `check_stop` is called before every step and may throw.
+/// images that pass through the network together. DataError unless they have `shape`
+/// and one of `classes` each (0: none); `check_stop` is called before every step and may throw.
 void warm_up(const Config& config, const CentralImages& images, const ImageShape& shape,
-             const DiffusionOptions& diffusion, int64_t physical, GradientStep& gradients,
+             int64_t classes, int64_t physical, GradientStep& gradients,
              const std::function<void()>& check_stop);
 
 }  // namespace sfumato

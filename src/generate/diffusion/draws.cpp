@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 
 #include "sfumato/config/sections.h"
 #include "sfumato/core/error.h"
+#include "sfumato/data/batch.h"
 #include "sfumato/generate/seeded_streams.h"
 
 namespace sfumato {
@@ -76,6 +78,22 @@ void check_labels(const at::Tensor& labels, int64_t examples, const DiffusionOpt
                                    options.num_classes - 1));
 }
 
+/// [N, H, W, C] -> [N, C, H, W].
+at::Tensor to_nchw(const at::Tensor& nhwc) {
+  return nhwc.size(3) == 1 ? nhwc.view({nhwc.size(0), 1, nhwc.size(1), nhwc.size(2)})
+                           : nhwc.permute({0, 3, 1, 2}).contiguous();
+}
+
+Augmentation augmentation_of(const DrawnNoise& drawn, int64_t example, int64_t draw) {
+  Augmentation a;
+  if (drawn.flips.defined()) a.flip = drawn.flips[example][draw].item<bool>();
+  if (drawn.shifts.defined()) {
+    a.dx = drawn.shifts[example][draw][0].item<int64_t>();
+    a.dy = drawn.shifts[example][draw][1].item<int64_t>();
+  }
+  return a;
+}
+
 }  // namespace
 
 DiffusionOptions diffusion_options(const DiffusionSettings& settings, int64_t num_classes) {
@@ -120,6 +138,24 @@ DrawnNoise draw_noise(uint64_t seed, uint64_t step, std::span<const uint64_t> ex
     }
   });
   return drawn;
+}
+
+at::Tensor draw_images(const ExampleBatch& examples, const DrawnNoise& drawn) {
+  if (examples.pixels.empty()) return examples.images;
+  const auto& [c, h, w] = examples.shape;
+  const bool augmented = drawn.flips.defined() || drawn.shifts.defined();
+  const int64_t draws = drawn.timesteps.size(1), copies = augmented ? draws : 1;
+  at::Tensor images = at::zeros({examples.size() * copies, h, w, c});
+  float* data = images.mutable_data_ptr<float>();
+  for (int64_t b = 0; b < examples.size(); ++b) {
+    const std::span<const uint8_t> pixels = examples.pixels[static_cast<size_t>(b)];
+    if (pixels.empty()) continue;
+    for (int64_t k = 0; k < copies; ++k)
+      convert_augmented(pixels, h, w, c, augmented ? augmentation_of(drawn, b, k) : Augmentation{},
+                        data + (b * copies + k) * h * w * c);
+  }
+  at::Tensor nchw = to_nchw(images);
+  return augmented ? nchw.view({examples.size(), draws, c, h, w}) : nchw;
 }
 
 }  // namespace sfumato

@@ -83,10 +83,4 @@ at::Tensor diffusion_loss(const DenoiserFn& network, const DiffusionBatch& batch
   return (out - batch.target).square().reshape({examples, -1}).mean(1);
 }
 
-at::Tensor diffusion_loss(UNet2D& network, const NoiseSchedule& schedule, Prediction prediction,
-                          const at::Tensor& x0, const DrawnNoise& drawn, Tape* tape) {
-  return diffusion_loss(unet_denoiser(network, tape),
-                        make_diffusion_batch(schedule, prediction, x0, drawn), drawn.eps.size(1));
-}
-
 }  // namespace sfumato

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "sfumato/generate/diffusion/noise_schedule.h"
+#include "sfumato/generate/objective.h"
 #include "sfumato/models/image_shape.h"
 
 namespace sfumato {
@@ -37,9 +38,9 @@ struct DrawnNoise {
 /// Draws for one physical batch. Example b owns the streams (seed, step, example_keys[b]), so its
 /// draws do not depend on the batch that it happens to be in, nor on the other examples: the
 /// clipped sum is the same for every physical batch. A key must belong to the record alone (its
-/// content hash, not its place in the store, which other records shift); then adding or removing another record leaves
-/// this record's gradient as it is, as the sensitivity bound assumes. More draws leave the first
-/// ones as they are.
+/// content hash, not its place in the store, which other records shift); then adding or removing
+/// another record leaves this record's gradient as it is, as the sensitivity bound assumes. More
+/// draws leave the first ones as they are.
 ///
 /// A timestep is t = floor(T u^(1/p)), u uniform in (0, 1): P(t) = ((t+1)/T)^p - (t/T)^p, the
 /// discrete form of a density proportional to (t/T)^(p-1).
@@ -49,5 +50,10 @@ struct DrawnNoise {
 DrawnNoise draw_noise(uint64_t seed, uint64_t step, std::span<const uint64_t> example_keys,
                       const ImageShape& shape, const at::Tensor& labels,
                       const DiffusionOptions& options);
+
+/// The images of `examples`, float32 [B, C, H, W] in [-1, 1], padding black; or, where `drawn` has
+/// augmentations, [B, K, C, H, W], each draw with its own. Images that are no store's are never
+/// augmented.
+at::Tensor draw_images(const ExampleBatch& examples, const DrawnNoise& drawn);
 
 }  // namespace sfumato

@@ -24,8 +24,4 @@ DiffusionBatch make_diffusion_batch(const NoiseSchedule& schedule, Prediction pr
 /// 2020, equation 14, for every prediction type, without weights). [B] float32.
 at::Tensor diffusion_loss(const DenoiserFn& network, const DiffusionBatch& batch, int64_t draws);
 
-/// All of it for a UNet2D; labels travel in `drawn`. x0 as in make_diffusion_batch.
-at::Tensor diffusion_loss(UNet2D& network, const NoiseSchedule& schedule, Prediction prediction,
-                          const at::Tensor& x0, const DrawnNoise& drawn, Tape* tape);
-
 }  // namespace sfumato
