@@ -12,7 +12,9 @@ endif()
 find_program(SFUMATO_CCACHE ccache)
 if(SFUMATO_CCACHE)
   set(CMAKE_C_COMPILER_LAUNCHER ${SFUMATO_CCACHE})
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${SFUMATO_CCACHE})
+  # What ccache asks of those who precompile headers.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros
+                                  ${SFUMATO_CCACHE})
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${SFUMATO_CCACHE})
 endif()
 find_program(SFUMATO_MOLD mold)
@@ -37,6 +39,9 @@ endif()
 target_compile_options(sfumato_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Wconversion;-Wno-sign-conversion;-Wno-restrict;-Werror;${sanitizer_warnings}>)
 
+# How the area's sources are precompiled: those that see torch, and those that must not.
+set(SFUMATO_LIGHT_AREAS core config io privacy data kernels report)
+
 # sfumato_area(NAME deps...): static library sfumato_NAME from all sources of this folder and its
 # sub-folders, but for those of plugins, which are libraries of their own.
 function(sfumato_area name)
@@ -50,6 +55,11 @@ function(sfumato_area name)
   endif()
   add_library(sfumato_${name} STATIC ${sources})
   target_link_libraries(sfumato_${name} PUBLIC sfumato_options ${ARGN})
+  if(name IN_LIST SFUMATO_LIGHT_AREAS)
+    sfumato_use_precompiled(sfumato_${name})
+  else()
+    sfumato_use_precompiled(sfumato_${name} torch)
+  endif()
 endfunction()
 
 # sfumato_test(NAME): what every test program is to ctest. The longest begin first.
@@ -70,6 +80,10 @@ function(sfumato_tests name)
   endif()
   add_executable(test_${name} ${sources})
   target_link_libraries(test_${name} PRIVATE ${ARGN} sfumato_test_support)
-  target_compile_definitions(test_${name} PRIVATE SFUMATO_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  if(name IN_LIST SFUMATO_LIGHT_AREAS)
+    sfumato_use_precompiled(test_${name} tests)
+  else()
+    sfumato_use_precompiled(test_${name} torch tests)
+  endif()
   sfumato_test(${name})
 endfunction()

@@ -15,6 +15,7 @@
 #include "audit/faulty_mechanisms.h"
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
+#include "support/shared_folder.h"
 
 namespace sfumato {
 namespace {
@@ -169,7 +170,7 @@ TEST(Conformance, StepsWithoutAChargeRaiseTheAlarm) {
 }
 
 std::unique_ptr<Config> smoke_config(std::vector<std::string> overrides = {}) {
-  const std::filesystem::path configs = std::filesystem::path(SFUMATO_SOURCE_DIR) / "configs";
+  const std::filesystem::path configs = test::source_folder() / "configs";
   overrides.push_back("model.config=" + (configs / "networks/smoke_unet.json").string());
   return load_config(configs / "smoke.yaml", overrides);
 }

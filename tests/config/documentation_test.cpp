@@ -11,6 +11,7 @@
 
 #include "load_helpers.h"
 #include "sfumato/core/file.h"
+#include "support/shared_folder.h"
 
 namespace sfumato {
 namespace {
@@ -19,7 +20,7 @@ using test::load_text;
 using ::testing::HasSubstr;
 
 std::filesystem::path base_file() {
-  return std::filesystem::path(SFUMATO_SOURCE_DIR) / "configs" / "base.yaml";
+  return test::source_folder() / "configs" / "base.yaml";
 }
 
 /// True if both hold the same value; compares the values themselves, not their text.

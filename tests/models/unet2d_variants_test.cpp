@@ -10,6 +10,7 @@
 
 #include "models/probe_network.h"
 #include "sfumato/io/json_file.h"
+#include "support/shared_folder.h"
 
 // Every block type, resampler, embedding and special rule of UNet2DModel against what diffusers
 // computed for it: unet2d_variants.json, made by tests/python/unet2d_against_diffusers.py. Weights
@@ -21,7 +22,7 @@ using nlohmann::json;
 
 const json& fixture() {
   static const json all =
-      read_json(std::string(SFUMATO_SOURCE_DIR) + "/tests/models/unet2d_variants.json");
+      read_json(test::source_folder() / "tests/models/unet2d_variants.json");
   return all;
 }
 

@@ -9,6 +9,7 @@
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/mechanism.h"
 #include "src/privacy/plan_fields.h"
+#include "support/shared_folder.h"
 
 namespace sfumato {
 namespace {
@@ -32,7 +33,7 @@ LaterPlan read_later(const json& plan) {
 
 /// Written by a build whose plans had no version.
 std::filesystem::path older_ledger() {
-  return std::filesystem::path(SFUMATO_SOURCE_DIR) /
+  return test::source_folder() /
          "tests/privacy/ledger_without_plan_version.jsonl";
 }
 

@@ -4,9 +4,11 @@
 
 namespace sfumato::test {
 
+std::filesystem::path source_folder() { return SFUMATO_SOURCE_DIR; }
+
 std::filesystem::path shared_folder() {
   if (const char* named = std::getenv("SFUMATO_SHARED")) return named;
-  const auto beside = std::filesystem::path(SFUMATO_SOURCE_DIR).parent_path() / "shared";
+  const auto beside = source_folder().parent_path() / "shared";
   return std::filesystem::is_directory(beside) ? beside : std::filesystem::path{};
 }
 

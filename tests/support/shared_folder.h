@@ -3,6 +3,9 @@
 
 namespace sfumato::test {
 
+/// The checkout that the tests were built from.
+std::filesystem::path source_folder();
+
 /// Folder of shared development data (golden files, image sets): $SFUMATO_SHARED, or `shared`
 /// beside the checkout. Empty if there is none; use SFUMATO_NEEDS_SHARED to skip with a message.
 std::filesystem::path shared_folder();
