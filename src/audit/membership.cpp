@@ -17,6 +17,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 #include "sfumato/generate/seeded_streams.h"
+#include "sfumato/generate/diffusion/parameterization.h"
 
 namespace sfumato {
 namespace {
@@ -91,8 +92,7 @@ DenoiserFn predicted_noise(DenoiserFn network, const NoiseSchedule& schedule,
     const at::Tensor output = network(x, t, labels);
     const at::Tensor alpha = table.to(x.device()).index_select(0, t).view({-1, 1, 1, 1});
     const at::Tensor root_alpha = alpha.sqrt(), root_beta = (1 - alpha).sqrt();
-    if (prediction == Prediction::kSample) return (x - root_alpha * output) / root_beta;
-    return root_alpha * output + root_beta * x;
+    return predicted_epsilon(prediction, output, x, root_alpha, root_beta);
   };
 }
 

@@ -10,6 +10,7 @@
 #include <cmath>
 
 #include "sfumato/core/error.h"
+#include "sfumato/generate/diffusion/parameterization.h"
 
 namespace sfumato {
 namespace {
@@ -63,11 +64,7 @@ DiffusionBatch make_diffusion_batch(const NoiseSchedule& schedule, Prediction pr
   batch.noisy = signal * clean + noise * eps;
   batch.timesteps = drawn.timesteps.flatten().to(x0.device());
   if (drawn.labels.defined()) batch.labels = drawn.labels.flatten().to(x0.device());
-  switch (prediction) {
-    case Prediction::kEpsilon: batch.target = eps; break;
-    case Prediction::kSample: batch.target = clean; break;
-    case Prediction::kVPrediction: batch.target = signal * eps - noise * clean; break;
-  }
+  batch.target = loss_target(prediction, clean, eps, signal, noise);
   return batch;
 }
 

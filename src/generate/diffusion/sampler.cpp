@@ -11,6 +11,7 @@
 #include "generate/diffusion/timestep_grid.h"
 #include "sfumato/config/sections.h"
 #include "sfumato/core/error.h"
+#include "sfumato/generate/diffusion/parameterization.h"
 
 namespace sfumato {
 
@@ -82,37 +83,16 @@ bool Sampler::needs_noise(int64_t index) const {
   return options_.eta > 0 && steps_.at(i).deviation > 0;
 }
 
-at::Tensor Sampler::predicted_sample(const at::Tensor& output, const Step& at,
-                                     const at::Tensor& x) const {
-  const float root_alpha = std::sqrt(at.alpha), root_beta = std::sqrt(1.0f - at.alpha);
-  at::Tensor sample;
-  switch (options_.prediction) {
-    case Prediction::kEpsilon: sample = (x - root_beta * output) / root_alpha; break;
-    case Prediction::kSample: sample = output; break;
-    case Prediction::kVPrediction: sample = root_alpha * x - root_beta * output; break;
-  }
-  if (!options_.clip_sample) return sample;
-  return at::clamp(sample, -options_.clip_sample_range, options_.clip_sample_range);
-}
-
-at::Tensor Sampler::predicted_epsilon(const at::Tensor& output, const Step& at, const at::Tensor& x,
-                                      const at::Tensor& sample) const {
-  const float root_alpha = std::sqrt(at.alpha), root_beta = std::sqrt(1.0f - at.alpha);
-  if (options_.use_clipped_model_output) return (x - root_alpha * sample) / root_beta;
-  switch (options_.prediction) {
-    case Prediction::kEpsilon: return output;
-    case Prediction::kSample: return (x - root_alpha * output) / root_beta;
-    case Prediction::kVPrediction: return root_alpha * output + root_beta * x;
-  }
-  throw std::logic_error("unknown prediction type");
-}
-
 at::Tensor Sampler::step(const at::Tensor& model_output, int64_t index, const at::Tensor& x,
                          const at::Tensor& noise) const {
   const Step& at = steps_.at(static_cast<std::size_t>(index));
   if (needs_noise(index) && !noise.defined())
     throw std::logic_error("this sampling step needs noise");
-  const at::Tensor sample = predicted_sample(model_output, at, x);
+  const float signal = std::sqrt(at.alpha), noise_level = std::sqrt(1.0f - at.alpha);
+  const Prediction prediction = options_.prediction;
+  at::Tensor sample = predicted_sample(prediction, model_output, x, signal, noise_level);
+  if (options_.clip_sample)
+    sample = at::clamp(sample, -options_.clip_sample_range, options_.clip_sample_range);
   at::Tensor mean;
   if (options_.kind == SamplerKind::kDdpm) {
     const float ratio = at.alpha / at.alpha_prev, beta = 1.0f - ratio;
@@ -122,8 +102,11 @@ at::Tensor Sampler::step(const at::Tensor& model_output, int64_t index, const at
   } else {
     // Of an eta near 1 the rest may round below 0.
     const float rest = 1.0f - at.alpha_prev - at.deviation * at.deviation;
-    mean = std::sqrt(at.alpha_prev) * sample +
-           std::sqrt(std::max(rest, 0.0f)) * predicted_epsilon(model_output, at, x, sample);
+    const at::Tensor epsilon =
+        options_.use_clipped_model_output
+            ? predicted_epsilon(Prediction::kSample, sample, x, signal, noise_level)
+            : predicted_epsilon(prediction, model_output, x, signal, noise_level);
+    mean = std::sqrt(at.alpha_prev) * sample + std::sqrt(std::max(rest, 0.0f)) * epsilon;
   }
   return needs_noise(index) ? mean + at.deviation * noise : mean;
 }

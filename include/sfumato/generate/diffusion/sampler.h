@@ -79,9 +79,6 @@ class Sampler {
   };
   Step ddpm_step(const NoiseSchedule& schedule, std::size_t index) const;
   Step ddim_step(const NoiseSchedule& schedule, std::size_t index) const;
-  at::Tensor predicted_sample(const at::Tensor& output, const Step& at, const at::Tensor& x) const;
-  at::Tensor predicted_epsilon(const at::Tensor& output, const Step& at, const at::Tensor& x,
-                               const at::Tensor& sample) const;
 
   NoiseScheduleOptions schedule_;
   SamplerOptions options_;
