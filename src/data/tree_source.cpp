@@ -18,24 +18,39 @@ namespace {
 constexpr std::int64_t kMaxImageBytes = std::int64_t{1} << 30;
 constexpr std::size_t kNamesShown = 5;
 
-/// Training on the images that were put aside for testing is not done without asking.
-void refuse_splits(const SplitGuard& guard, const PrepareOptions& options) {
-  const std::vector<std::string> splits = guard.splits();
-  if (splits.empty()) return;
-  const bool are_classes = std::ranges::all_of(splits, [&](const std::string& name) {
-    return std::ranges::find(options.class_names, name) != options.class_names.end();
+/// Training on the images that were put aside for testing is not done without asking. `all_seen`
+/// says whether the guard knows every image, or only those up to here.
+void refuse_splits(const SplitGuard& guard, const PrepareOptions& options, bool all_seen) {
+  std::vector<SplitGuard::Found> found = guard.found();
+  std::erase_if(found, [&](const SplitGuard::Found& place) {
+    return place.parent.empty() && std::ranges::all_of(place.splits, [&](const std::string& name) {
+             return std::ranges::find(options.class_names, name) != options.class_names.end();
+           });
   });
-  if (are_classes && guard.parent().empty()) return;
-  const std::filesystem::path parent =
-      guard.parent().empty() ? options.source : options.source / guard.parent();
+  if (found.empty()) return;
+  const std::string& parent = found.front().parent;
+  const std::vector<std::string>& splits = found.front().splits;
   const auto train = std::ranges::find_if(
       splits, [](const std::string& name) { return split_of(name) == "train"; });
   const std::string& chosen = train == splits.end() ? splits.back() : *train;
-  throw DataError(fmt::format(
-      "'{}' holds several splits: {}; they are not mixed: name the one to read, for example "
-      "data.source={}{}",
-      parent.string(), fmt::join(splits, ", "), (parent / chosen).string(),
-      options.num_classes > 0 ? ", or, if they are classes, list them in data.class_names" : ""));
+  const std::filesystem::path place = parent.empty() ? options.source : options.source / parent;
+  std::string text =
+      fmt::format("'{}'{} holds several splits: {}; they are not mixed: ", place.string(),
+                  found.size() > 1 ? fmt::format(" (and {} more)", found.size() - 1) : "",
+                  fmt::join(splits, ", "));
+  const bool one_holds_all = found.front().holds_all && (found.size() == 1 || parent.empty());
+  if (one_holds_all)
+    text += fmt::format(
+        "name the one to read, for example data.source={}{}", (place / chosen).string(),
+        options.num_classes > 0 ? ", or, if they are classes, list them in data.class_names" : "");
+  if (one_holds_all && !all_seen && !parent.empty()) text += "; if other folders have splits too, ";
+  if (!one_holds_all || (!all_seen && !parent.empty()))
+    text += fmt::format(
+        "move the images of one split apart, so that '{}' becomes '{}', and name that folder in "
+        "data.source; if they are no splits, give the folders other names",
+        (std::filesystem::path(parent) / chosen).string(),
+        (std::filesystem::path(chosen) / parent).string());
+  throw DataError(text);
 }
 
 /// Where labels come from.
@@ -61,10 +76,7 @@ class TreeSource : public ImageSource {
         continue;
       }
       // Without a first pass, splits show when the first image of the second one comes.
-      if (!survey_) {
-        guard_.add(member.name);
-        refuse_splits(guard_, options_);
-      }
+      if (!survey_ && guard_.add(member.name)) refuse_splits(guard_, options_, false);
       item = {};
       item.name = member.origin + member.name;
       item.place = walk_->place();
@@ -199,7 +211,7 @@ std::unique_ptr<ImageSource> make_tree_source(const PrepareOptions& options, Wal
   // An archive without an index is gone through once more only where classes must be known first.
   if (options.num_classes > 0 || traits.quick_to_list) {
     survey.emplace(survey_tree(*walks(), options, traits));
-    refuse_splits(survey->splits, options);
+    refuse_splits(survey->splits, options, true);
     if (survey->labels_in_files || survey->labels_in_json)
       return make_webdataset_source(options, walks(), traits.pass, std::move(*survey));
   }
