@@ -53,6 +53,14 @@ void refuse_splits(const SplitGuard& guard, const PrepareOptions& options, bool 
   throw DataError(text);
 }
 
+/// Class folders go before JSON beside the images, which may say anything; it is opened where there
+/// are none.
+bool labels_may_be_in_json(const TreeSurvey& survey, const PrepareOptions& options) {
+  return options.num_classes > 1 && survey.has_json && !survey.outside.empty() &&
+         !survey.labels_in_files && !survey.labels_in_json && !survey.is_corpus &&
+         survey.json_without_column.empty() && (survey.table.empty() || !survey.table.has_labels());
+}
+
 /// Where labels come from.
 enum class Labels { kNone, kFolders, kTable };
 
@@ -115,17 +123,31 @@ class TreeSource : public ImageSource {
       check_rows(*walks());
       return;
     }
-    if (column != "label")
-      throw DataError(table.empty()
-                          ? fmt::format("'{}' has no metadata.csv or metadata.jsonl, whose "
-                                        "column data.label_column={} names",
-                                        options_.source.string(), column)
-                          : fmt::format("'{}' has no column '{}' (data.label_column); it "
-                                        "has {}",
-                                        table.first_file(), column, table.other_columns()));
+    if (column != kDefaultLabelColumn) refuse_column(table);
     if (!survey_->outside.empty() && options_.num_classes > 1) refuse_flat(table);
     const std::vector<std::string> folders(survey_->folders.begin(), survey_->folders.end());
     if (check_class_folders(folders, survey_->outside, options_)) labels_ = Labels::kFolders;
+  }
+
+  /// A column that was asked for and is nowhere.
+  [[noreturn]] void refuse_column(const LabelTable& table) const {
+    const std::string asked = "data.label_column=" + table.column();
+    std::string text;
+    if (!table.empty())
+      text = fmt::format("'{}' has no column '{}' (data.label_column); it has {}",
+                         table.first_file(), table.column(), table.other_columns());
+    else if (!survey_->json_without_column.empty())
+      text = fmt::format("{}: '{}' has no such member, and no other .json beside an image either",
+                         asked, survey_->json_without_column);
+    else
+      text = fmt::format(
+          "'{}' has no metadata.csv or metadata.jsonl with such a column, and no .json beside its "
+          "images with such a member, as {} says",
+          options_.source.string(), asked);
+    if (!survey_->label_file.empty())
+      text += fmt::format("; leave data.label_column out to read the .cls files, as '{}'",
+                          survey_->label_file);
+    throw DataError(text);
   }
 
   /// Images that lie in no class folder, beside a table that has other columns.
@@ -141,6 +163,13 @@ class TreeSource : public ImageSource {
           "share their name up to the first dot; pack the archive in the order of names (tar "
           "--sort=name), and give samples names that differ before the first dot",
           survey_->label_apart));
+    if (!survey_->dotted_label.empty()) throw DataError(survey_->dotted_label);
+    if (!survey_->json_without_column.empty())
+      throw DataError(
+          fmt::format("'{}' has no member 'label' or 'class', nor has any other .json beside an "
+                      "image; name the "
+                      "member with the classes in data.label_column, or set data.num_classes=0",
+                      survey_->json_without_column));
     if (survey_->has_parquet)
       throw DataError(
           fmt::format("the metadata.parquet of '{}' is not read; write its columns "
@@ -211,6 +240,11 @@ std::unique_ptr<ImageSource> make_tree_source(const PrepareOptions& options, Wal
   // An archive without an index is gone through once more only where classes must be known first.
   if (options.num_classes > 0 || traits.quick_to_list) {
     survey.emplace(survey_tree(*walks(), options, traits));
+    if (labels_may_be_in_json(*survey, options)) {
+      TreeTraits with_json = traits;
+      with_json.labels_in_json = true;
+      survey.emplace(survey_tree(*walks(), options, with_json));
+    }
     refuse_splits(survey->splits, options, true);
     if (survey->labels_in_files || survey->labels_in_json)
       return make_webdataset_source(options, walks(), traits.pass, std::move(*survey));
