@@ -65,13 +65,20 @@ void expand_braces(const std::string& pattern, std::vector<std::string>& out) {
     expand_braces(pattern.substr(0, open) + item + pattern.substr(close + 1), out);
 }
 
+/// Where the extension of an archive begins: "train.0.tar.gz" is train.0.
+std::size_t end_of_stem(const std::string& name) {
+  const std::size_t dot = std::min(name.rfind('.'), name.size());
+  const std::string stem = name.substr(0, dot);
+  return stem.ends_with(".tar") ? stem.size() - 4 : dot;
+}
+
 /// Archives whose names, or those of their folders, say that they are of several splits are not
 /// mixed without asking.
 void refuse_splits(const fs::path& source, const std::vector<fs::path>& files) {
   SplitGuard guard;
   for (const fs::path& file : files) {
     const std::string name = file.filename().string();
-    guard.add((file.parent_path() / name.substr(0, name.find('.')) / "").generic_string());
+    guard.add((file.parent_path() / name.substr(0, end_of_stem(name)) / "").generic_string());
   }
   const std::vector<SplitGuard::Found> found = guard.found();
   if (found.empty()) return;
@@ -83,7 +90,7 @@ void refuse_splits(const fs::path& source, const std::vector<fs::path>& files) {
   for (const fs::path& file : files)
     if (const std::string name = file.filename().string();
         file.parent_path() == parent && name.starts_with(splits.back()))
-      example = parent / (prefix + "*" + name.substr(name.find('.')));
+      example = parent / (prefix + "*" + name.substr(end_of_stem(name)));
   throw DataError(fmt::format(
       "'{}' {} the archives of several splits: {}; they are not mixed: name those of one, for "
       "example data.source='{}'",

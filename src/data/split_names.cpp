@@ -60,22 +60,6 @@ std::string split_of(std::string_view name) {
   return rest.empty() ? split : "";
 }
 
-std::vector<std::string> find_splits(const std::set<std::string>& names) {
-  std::map<std::string, std::map<std::string, std::vector<std::string>>> by_rest;
-  for (const std::string& name : names) {
-    const auto [split, rest] = split_and_rest(name);
-    if (!split.empty()) by_rest[rest][split].push_back(name);
-  }
-  std::vector<std::string> found;
-  for (const auto& [rest, splits] : by_rest) {
-    if (splits.size() < 2) continue;
-    for (const auto& [split, members] : splits)
-      found.insert(found.end(), members.begin(), members.end());
-  }
-  std::ranges::sort(found);
-  return found;
-}
-
 bool SplitGuard::add(std::string_view path) {
   const std::size_t end = path.rfind('/');
   const std::string_view folder = path.substr(0, end == std::string_view::npos ? 0 : end);

@@ -8,11 +8,6 @@
 
 namespace sfumato {
 
-/// Those of `names` that are the parts of one divided set: train and test, Training and Testing,
-/// seg_train and seg_test, train2017 and val2017. Sorted; empty unless there are two at least.
-/// "steam_train" beside "test_tube" is no division.
-std::vector<std::string> find_splits(const std::set<std::string>& names);
-
 /// The split that the whole of `name` says, as "train", "validation" or "test"; "" for none.
 std::string split_of(std::string_view name);
 

@@ -237,6 +237,10 @@ TEST_F(PrepareShards, PatternsOverSeveralSplitsAreRefusedAndListsAreNot) {
     EXPECT_EQ(again().kept, 2) << pattern;
   }
   std::filesystem::remove_all(options.store);
+  put_tar("dots/set.train.tar.gz", one(1));
+  put_tar("dots/set.val.tar.gz", one(2));
+  options.source = folder / "dots/set*";
+  EXPECT_THAT(data_error(), AllOf(HasSubstr("set.train, set.val"), HasSubstr("set.val*.tar.gz'")));
   put_tar("parts/train/0.tar", one(1));
   put_tar("parts/test/0.tar", one(2));
   options.source = folder / "parts/*/0.tar";

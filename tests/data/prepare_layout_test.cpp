@@ -55,6 +55,12 @@ TEST(Clutter, IsWhatSystemsLeave) {
 }
 
 TEST(Splits, AreFoundByWhatNamesShare) {
+  const auto find_splits = [](const std::vector<std::string>& folders) {
+    SplitGuard guard;
+    for (const std::string& name : folders) guard.add(name + "/1.png");
+    const auto found = guard.found();
+    return found.empty() ? std::vector<std::string>{} : found.at(0).splits;
+  };
   EXPECT_THAT(find_splits({"test", "train"}), ElementsAre("test", "train"));
   EXPECT_THAT(find_splits({"Training", "Testing", "notes"}), ElementsAre("Testing", "Training"));
   EXPECT_THAT(find_splits({"seg_train", "seg_test", "seg_pred"}),
