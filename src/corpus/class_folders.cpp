@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string_view>
+
+#include "sfumato/core/text.h"
 
 namespace sfumato {
 namespace {
@@ -15,6 +18,11 @@ constexpr std::size_t kMaxNameBytes = 64;
 constexpr std::array<std::string_view, 10> kSplitWords = {
     "train", "training", "validation", "valid", "dev",
     "val",   "test",     "testing",    "eval",  "evaluation"};
+
+// STR_NA_VALUES of pandas/_libs/parsers.pyx, without "".
+constexpr std::array<std::string_view, 18> kMissing = {
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
+    "<NA>", "N/A",      "NA",  "NULL",    "NaN",      "None", "n/a",  "nan",    "null"};
 
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -47,6 +55,22 @@ bool names_a_split(std::string_view text) {
 }
 
 }  // namespace
+
+std::vector<std::string> names_misread_in_csv(const std::vector<std::string>& names) {
+  const auto is_missing = [](const std::string& name) {
+    return std::ranges::find(kMissing, name) != kMissing.end();
+  };
+  const bool numbers = std::ranges::all_of(names, [&](const std::string& name) {
+    return is_missing(name) || parse_double(name).has_value();
+  });
+  std::vector<std::string> misread;
+  for (const std::string& name : names) {
+    const std::optional<std::int64_t> whole = parse_int64(name);
+    const bool is_as_written = whole && std::to_string(*whole) == name;
+    if (is_missing(name) || (numbers && !is_as_written)) misread.push_back(name);
+  }
+  return misread;
+}
 
 std::string padded_label(std::int64_t label, std::int64_t classes) {
   const std::size_t digits = std::to_string(std::max<std::int64_t>(classes - 1, 0)).size();

@@ -16,6 +16,11 @@ namespace sfumato {
 /// without a word. The folder of such a class is its number alone.
 std::vector<std::string> class_folders(const std::vector<std::string>& names, std::int64_t classes);
 
+/// Names that pandas, and with it `datasets`, does not read from a CSV as they are, in quotes or
+/// not: those that stand for a missing value ("NA", "None", "null"), and, where all names are
+/// numbers, those that are written otherwise ("007").
+std::vector<std::string> names_misread_in_csv(const std::vector<std::string>& names);
+
 /// The number of a class with as many digits as the last one has.
 std::string padded_label(std::int64_t label, std::int64_t classes);
 

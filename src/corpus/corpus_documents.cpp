@@ -9,6 +9,7 @@
 
 #include "corpus/class_folders.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/log.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/core/text.h"
@@ -119,6 +120,12 @@ std::string cell(const std::string& text) {
   return out;
 }
 
+/// Of classes in metadata.csv.
+std::vector<std::string> misread_names(const CorpusSpec& spec) {
+  if (spec.format != CorpusFormat::kFolder) return {};
+  return names_misread_in_csv(spec.class_names);
+}
+
 /// Labels, names and folders; and what a reader would otherwise get wrong.
 std::string class_table(const CorpusSpec& spec) {
   if (spec.class_names.empty()) return "";
@@ -141,6 +148,16 @@ std::string class_table(const CorpusSpec& spec) {
         "\n**Perhaps never trained:** {}. The network may have seen no image of these classes; "
         "their pictures were asked for and need not show anything of the kind.\n",
         fmt::join(untrained, ", "));
+  std::vector<std::string> misread;
+  for (const std::string& name : misread_names(spec)) misread.push_back(cell(name));
+  if (!misread.empty())
+    text += fmt::format(
+        "\n**Names that readers of metadata.csv change:** {}. pandas, and `datasets` with it, "
+        "takes "
+        "them for missing values or numbers. `label` holds; "
+        "`pandas.read_csv(\"metadata.csv\", keep_default_na=False, dtype={{\"class_name\": str}})` "
+        "reads them as they are.\n",
+        fmt::join(misread, ", "));
   if (folders && std::ranges::count(spec.images_per_class, 0) > 0)
     text +=
         "\nClasses without images have an empty folder, so that the folders still count as the "
@@ -219,6 +236,11 @@ void write_corpus_documents(const CorpusSpec& spec, ImageSink& sink, const Json&
   write_file_atomic(folder / kContactSheet, sheet);
   if (spec.format == CorpusFormat::kFolder)
     write_file_atomic(folder / "metadata.csv", metadata_csv(spec));
+  if (const std::vector<std::string> misread = misread_names(spec); !misread.empty())
+    log_warning(fmt::format(
+        "pandas and `datasets` take the class name{} '{}' in metadata.csv for missing values or "
+        "numbers; the column label holds, and README.md says how to read the names",
+        misread.size() == 1 ? "" : "s", printable(fmt::format("{}", fmt::join(misread, "', '")))));
   write_json_atomic(folder / "privacy_card.json", card);
   write_file_atomic(folder / "README.md", readme(spec, card));
   write_file_atomic(folder / "report.html", report(spec, card, sheet));

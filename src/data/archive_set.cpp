@@ -3,7 +3,6 @@
 #include <glob.h>
 
 #include <algorithm>
-#include <set>
 
 #include "image_source.h"
 #include "member_walk.h"
@@ -18,10 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kMaxArchives = 100000;
-
-bool has_tar_extension(const std::string& name) {
-  return name.ends_with(".tar") || name.ends_with(".tgz") || name.ends_with(".tar.gz");
-}
 
 /// "{000..003}": numbers of the width of the first, where that has leading zeros.
 std::vector<std::string> range_items(const std::string& text) {
@@ -70,6 +65,41 @@ void expand_braces(const std::string& pattern, std::vector<std::string>& out) {
     expand_braces(pattern.substr(0, open) + item + pattern.substr(close + 1), out);
 }
 
+/// Where the extension of an archive begins: "train.0.tar.gz" is train.0.
+std::size_t end_of_stem(const std::string& name) {
+  const std::size_t dot = std::min(name.rfind('.'), name.size());
+  const std::string stem = name.substr(0, dot);
+  return stem.ends_with(".tar") ? stem.size() - 4 : dot;
+}
+
+/// Archives whose names, or those of their folders, say that they are of several splits are not
+/// mixed without asking.
+void refuse_splits(const fs::path& source, const std::vector<fs::path>& files) {
+  SplitGuard guard;
+  for (const fs::path& file : files) {
+    const std::string name = file.filename().string();
+    guard.add((file.parent_path() / name.substr(0, end_of_stem(name)) / "").generic_string());
+  }
+  const std::vector<SplitGuard::Found> found = guard.found();
+  if (found.empty()) return;
+  const std::vector<std::string>& splits = found.front().splits;
+  // The others of the split are called alike, but for their numbers.
+  const fs::path parent(found.front().parent);
+  const std::string prefix = splits.back().substr(0, splits.back().find_first_of("0123456789"));
+  fs::path example = parent / splits.back();
+  for (const fs::path& file : files)
+    if (const std::string name = file.filename().string();
+        file.parent_path() == parent && name.starts_with(splits.back()))
+      example = parent / (prefix + "*" + name.substr(end_of_stem(name)));
+  throw DataError(fmt::format(
+      "'{}' {} the archives of several splits: {}; they are not mixed: name those of one, for "
+      "example data.source='{}'",
+      source.string(), is_archive_pattern(source) ? "stands for" : "holds",
+      fmt::join(splits.begin(), splits.begin() + std::min<std::ptrdiff_t>(6, std::ssize(splits)),
+                ", "),
+      example.string()));
+}
+
 void expand_glob(const std::string& pattern, std::vector<fs::path>& out) {
   if (pattern.find_first_of("*?[") == std::string::npos) {
     std::error_code error;
@@ -88,48 +118,38 @@ void expand_glob(const std::string& pattern, std::vector<fs::path>& out) {
   ::globfree(&found);
   if (files.empty()) throw DataError(fmt::format("no file matches '{}'", pattern));
   std::ranges::sort(files);
+  // What braces list is listed on purpose.
+  refuse_splits(pattern, files);
   out.insert(out.end(), files.begin(), files.end());
 }
 
-/// Shards whose names say that they are of several splits are not mixed without asking.
-void refuse_splits(const fs::path& folder, const std::vector<fs::path>& files) {
-  std::set<std::string> names;
-  for (const fs::path& file : files) {
-    const std::string name = file.filename().string();
-    names.insert(name.substr(0, name.find('.')));
-  }
-  const std::vector<std::string> splits = find_splits(names);
-  if (splits.empty()) return;
-  throw DataError(fmt::format(
-      "'{}' holds the archives of several splits: {}; name those of one, for example "
-      "data.source='{}'",
-      folder.string(),
-      fmt::join(splits.begin(), splits.begin() + std::min<std::ptrdiff_t>(6, std::ssize(splits)),
-                ", "),
-      (folder / (splits.back().substr(0, splits.back().find_first_of("0123456789")) + "*.tar"))
-          .string()));
-}
-
-std::vector<fs::path> tars_in(const fs::path& folder) {
-  std::vector<fs::path> files;
+/// The tar archives of a folder; where it has none, its zip archives.
+std::vector<fs::path> archives_in(const fs::path& folder) {
+  std::vector<fs::path> tars, zips;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename().string();
-    if (!name.starts_with('.') && !is_clutter(name) && has_tar_extension(name))
-      files.push_back(entry.path());
+    if (name.starts_with('.') || is_clutter(name)) continue;
+    if (has_tar_extension(name)) tars.push_back(entry.path());
+    if (name.ends_with(".zip")) zips.push_back(entry.path());
   }
+  std::vector<fs::path>& files = tars.empty() ? zips : tars;
   std::ranges::sort(files);
   return files;
 }
 
 }  // namespace
 
+bool has_tar_extension(const std::string& name) {
+  return name.ends_with(".tar") || name.ends_with(".tgz") || name.ends_with(".tar.gz");
+}
+
 bool is_archive_pattern(const fs::path& source) {
   std::error_code error;
   return source.string().find_first_of("*?[{") != std::string::npos && !fs::exists(source, error);
 }
 
-bool is_folder_of_tars(const fs::path& folder) {
+std::string format_of_archives_in(const fs::path& folder) {
   std::error_code error;
   // The contact sheet of a corpus of ours lies beside its shards.
   const bool is_corpus = fs::exists(folder / "privacy_card.json", error);
@@ -137,18 +157,21 @@ bool is_folder_of_tars(const fs::path& folder) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with('.') || is_clutter(name)) continue;
     std::error_code broken_link;
-    if (!is_corpus && (entry.is_directory(broken_link) || has_image_extension(name))) return false;
+    if (!is_corpus && (entry.is_directory(broken_link) || has_image_extension(name))) return "";
   }
-  return !tars_in(folder).empty();
+  const std::vector<fs::path> files = archives_in(folder);
+  if (files.empty()) return "";
+  return has_tar_extension(files.front().filename().string()) ? "tar" : "zip";
 }
 
 ArchiveSet find_archives(const fs::path& source) {
   std::error_code error;
   ArchiveSet set;
   if (fs::is_directory(source, error)) {
-    set.files = tars_in(source);
+    set.files = archives_in(source);
     if (set.files.empty())
-      throw DataError(fmt::format("no tar archive in '{}' (data.format is tar)", source.string()));
+      throw DataError(
+          fmt::format("no archive in '{}', though data.format says so", source.string()));
     refuse_splits(source, set.files);
   } else if (is_archive_pattern(source)) {
     std::vector<std::string> patterns;
@@ -160,6 +183,15 @@ ArchiveSet find_archives(const fs::path& source) {
     set.folder = std::move(path.folder);
   }
   return set;
+}
+
+fs::path common_folder(const std::vector<fs::path>& files) {
+  fs::path common = files.front().parent_path();
+  for (const fs::path& file : files)
+    while (!common.empty() && common != common.root_path() &&
+           file.lexically_relative(common).generic_string().starts_with(".."))
+      common = common.parent_path();
+  return common;
 }
 
 bool relative_member_name(const std::string& folder, const std::string& place, std::string& name) {

@@ -104,6 +104,7 @@ void choose_names(const PrepareOptions& options, const ClassesFound& found, Clas
   if (!options.class_names.empty()) {
     plan.names = options.class_names;
     plan.from = "configuration";
+    plan.numbers = ClassNumbers(plan.names);
   } else if (!found.names.empty() && found.is_public) {
     plan.names = found.names;
     plan.from = "corpus";
@@ -127,6 +128,23 @@ void choose_names(const PrepareOptions& options, const ClassesFound& found, Clas
     throw UsageError(
         fmt::format("{} class names ({}) for data.num_classes={}; both are public and must agree",
                     plan.names.size(), quoted_list(plan.names, kShownNames), options.num_classes));
+}
+
+/// A file beside the images says which label has which name: a list with the same names in another
+/// order would give every image the name of another class.
+void check_order_of_labels(const PrepareOptions& options, const ClassesFound& found,
+                           const ClassPlan& plan) {
+  if (found.order != ClassesFound::Order::kByLabel || plan.from != "configuration") return;
+  for (std::size_t label = 0; label < found.names.size(); ++label) {
+    const auto at = std::ranges::find(plan.names, found.names[label]);
+    if (at == plan.names.end() || at - plan.names.begin() == static_cast<std::ptrdiff_t>(label))
+      continue;
+    throw UsageError(fmt::format(
+        "a file beside the images of '{}' calls label {} '{}', and data.class_names has that name "
+        "for label {}; list the names in the order of the labels: {}",
+        printable(options.source.string()), label, printable(found.names[label]),
+        at - plan.names.begin(), yaml_line(found.names)));
+  }
 }
 
 void check_found_are_known(const PrepareOptions& options, const ClassesFound& found,
@@ -202,6 +220,7 @@ ClassPlan plan_classes(const PrepareOptions& options, const ClassesFound& found)
   check_names(plan.names);
   plan.may_be_empty.assign(plan.names.size(), false);
   plan.absent.assign(plan.names.size(), false);
+  check_order_of_labels(options, found, plan);
   check_found_are_known(options, found, plan);
   allow_empty_ones(options, found, plan);
   if (found.order == ClassesFound::Order::kAny && !found.names.empty())
@@ -219,6 +238,17 @@ std::int32_t label_of(const SourceItem& item, const ClassPlan& plan) {
     if (at == plan.label_of_name.end())
       throw DataError(unknown_class(printable(item.place), item.class_name, plan.names));
     return static_cast<std::int32_t>(at->second);
+  }
+  if (plan.numbers.are_names()) {
+    const std::string name = plan.numbers.name_of(item.label);
+    if (const auto at = plan.label_of_name.find(name); at != plan.label_of_name.end())
+      return static_cast<std::int32_t>(at->second);
+    throw DataError(fmt::format(
+        "'{}' has label {}, and no class of data.class_names ({}) is called so: numbers are names "
+        "there and not places in the list, because '{}' is not at its own place; correct the list, "
+        "or set data.num_classes=0 to train without labels",
+        printable(item.place), item.label, quoted_list(plan.names, kShownNames),
+        printable(plan.numbers.misplaced())));
   }
   if (item.label >= 0 && item.label < std::ssize(plan.names))
     return static_cast<std::int32_t>(item.label);
@@ -241,9 +271,9 @@ void check_no_class_is_empty(const ClassPlan& plan, const std::vector<std::int64
         "data.allow_empty_classes to {} (a list of names becomes public; \"*\" says nothing of any "
         "class). Do not take a class out of the list because it has no image here: that would "
         "publish it",
-        empty.size() == 1 ? "" : "es", quoted_list(empty, kShownNames), passed_over_in(empty, source), skipped,
-        empty.size() == 1 ? "it" : "them", empty.size() == 1 ? "it" : "them",
-        empty.size() == 1 ? "it" : "they", yaml_list(empty)));
+        empty.size() == 1 ? "" : "es", quoted_list(empty, kShownNames),
+        passed_over_in(empty, source), skipped, empty.size() == 1 ? "it" : "them",
+        empty.size() == 1 ? "it" : "them", empty.size() == 1 ? "it" : "they", yaml_list(empty)));
   if (!absent.empty())
     log_warning(fmt::format(
         "the source has nothing of class{} {}: the network will not learn {}. `sample` draws all "

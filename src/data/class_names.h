@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "class_numbers.h"
 #include "image_source.h"
 #include "sfumato/data/prepare.h"
 
@@ -18,6 +19,7 @@ struct ClassPlan {
   std::vector<bool> absent;        ///< as long as names: the source names classes, but not this one
   std::vector<std::string> empty;  ///< as StoreLayout::classes_that_may_be_empty
   std::unordered_map<std::string, std::size_t> label_of_name;
+  ClassNumbers numbers;  ///< what numbers mean, by the names of the configuration
 };
 
 /// The names found, in the order that is proposed as that of the labels: by value where all are
@@ -26,8 +28,8 @@ std::vector<std::string> proposed_order(const ClassesFound& found);
 
 /// UsageError: the source names its classes and nobody has said which
 /// names are public (the message shows the line to add); numbers and names that contradict each
-/// other; names that no class can have. DataError: the source has a class that is not in the list,
-/// or one whose name is not UTF-8.
+/// other, or a file of the data set; names that no class can have. DataError: the source has a
+/// class that is not in the list, or one whose name is not UTF-8.
 ClassPlan plan_classes(const PrepareOptions& options, const ClassesFound& found);
 
 /// The label of an image. DataError, which names the image, for a class that is not in the plan.

@@ -6,6 +6,8 @@
 #include <unordered_map>
 
 #include "image_source.h"
+#include "label_table.h"
+#include "member_walk.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/io/json_file.h"
@@ -25,6 +27,7 @@ struct Corpus {
   std::unordered_map<std::string, std::string> name_of_folder;  ///< by name under images/
   std::vector<std::int64_t> empty;
   bool of_shards = false;
+  std::vector<fs::path> shards;  ///< those that the source names; empty: all
 };
 
 /// The classes of a corpus from before they had names: folders 0, 1, ...
@@ -80,12 +83,37 @@ fs::path without_slash(const fs::path& source) {
   return path.has_filename() ? path : path.parent_path();
 }
 
-/// The corpus that `source` is: its folder, its images/, or one of its shards.
+/// The corpus whose shards these archives are. DataError where only some are, or where they are of
+/// several corpora: their numbers may stand for different classes.
+std::optional<Corpus> corpus_of_shards(const std::vector<fs::path>& files) {
+  std::optional<Corpus> corpus;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    if (!has_tar_extension(files[i].filename().string())) return std::nullopt;
+    const fs::path folder = fs::absolute(files[i]).parent_path();
+    if (corpus && corpus->root == folder) continue;
+    std::optional<Corpus> other = corpus_in(folder);
+    if (other && !other->of_shards) other.reset();  // somebody's archive beside its images/
+    if (i == 0)
+      corpus = std::move(other);
+    else if (corpus || other)
+      throw DataError(
+          fmt::format("'{}' and '{}' are not of one corpus, and their labels may stand for "
+                      "different classes; prepare them one at a time",
+                      printable(files[0].string()), printable(files[i].string())));
+  }
+  if (corpus) corpus->shards = files;
+  return corpus;
+}
+
+/// The corpus that `source` is: its folder, its images/, or some of its shards.
 std::optional<Corpus> find_corpus(const fs::path& source) {
   std::error_code error;
   const fs::path path = without_slash(fs::absolute(source, error));
-  if (!fs::is_directory(path, error))
-    return path.extension() == ".tar" ? corpus_in(path.parent_path()) : std::nullopt;
+  if (!fs::is_directory(path, error)) {
+    if (!is_archive_pattern(source) && !has_tar_extension(path.filename().string()))
+      return std::nullopt;
+    return corpus_of_shards(find_archives(source).files);
+  }
   if (path.filename() == kImages)
     if (auto corpus = corpus_in(path.parent_path())) return corpus;
   return corpus_in(path);
@@ -103,6 +131,7 @@ class CorpusFolder : public ImageSource {
     prefix_ = without_slash(options.source).filename() == kImages ? "" : "images/";
     PrepareOptions folder = options;
     folder.source = images;
+    folder.label_column = kDefaultLabelColumn;
     folder.class_names.clear();
     for (const auto& [name, ignored] : corpus_.name_of_folder) folder.class_names.push_back(name);
     images_ = make_folder_source(folder);
@@ -130,14 +159,14 @@ class CorpusShards : public ImageSource {
  public:
   CorpusShards(Corpus corpus, const PrepareOptions& options, SourcePass pass)
       : corpus_(std::move(corpus)), pass_(pass), wants_classes_(options.num_classes > 0) {
-    std::error_code error;
-    if (!fs::is_directory(options.source, error)) {
-      shards_ = {options.source};
+    if (!corpus_.shards.empty()) {
+      shards_ = corpus_.shards;
+      prefix_ = shards_.size() > 1;
       return;
     }
     for (const auto& entry : fs::directory_iterator(options.source)) {
       const std::string name = entry.path().filename().string();
-      if (name.starts_with("shard-") && name.ends_with(".tar")) shards_.push_back(entry.path());
+      if (name.starts_with("shard-") && has_tar_extension(name)) shards_.push_back(entry.path());
     }
     std::ranges::sort(shards_);
     prefix_ = true;
@@ -170,24 +199,39 @@ class CorpusShards : public ImageSource {
     if (pass_ == SourcePass::kImages) item.encoded = reader_->read_content();
   }
 
-  /// The digits before the hyphen, as a name; themselves where the lineage has no such class.
+  /// By the digits before the hyphen.
   std::string class_of(const std::string& member) const {
     const std::string digits = member.substr(0, member.find('-'));
     std::size_t label = corpus_.names.size();
     if (!digits.empty() && digits.size() < 10 &&
         digits.find_first_not_of("0123456789") == std::string::npos)
       label = std::stoul(digits);
-    return label < corpus_.names.size() ? corpus_.names[label] : digits;
+    if (label < corpus_.names.size()) return corpus_.names[label];
+    throw DataError(
+        fmt::format("'{}:{}' is of none of the {} classes in '{}', which a member's name begins "
+                    "with; take it out of the shard",
+                    printable(reader_->path().string()), printable(member), corpus_.names.size(),
+                    printable((corpus_.root / "lineage.json").string())));
   }
 
   Corpus corpus_;
   SourcePass pass_;
   bool wants_classes_;
-  bool prefix_ = false;  ///< the source is the folder of the shards
+  bool prefix_ = false;  ///< the source is several shards, or their folder
   std::vector<fs::path> shards_;
   std::size_t next_shard_ = 0;
   std::optional<TarReader> reader_;
 };
+
+/// Numbers and names of its classes stand in the lineage, side by side.
+void check_column(const PrepareOptions& options) {
+  const std::string& column = options.label_column;
+  if (options.num_classes == 0 || column == kDefaultLabelColumn || column == "class_name") return;
+  throw UsageError(
+      fmt::format("'{}' is a corpus, and its classes are in the columns label and class_name, not "
+                  "in '{}'; leave data.label_column out",
+                  printable(options.source.string()), printable(column)));
+}
 
 }  // namespace
 
@@ -197,6 +241,7 @@ std::unique_ptr<ImageSource> make_corpus_source(const PrepareOptions& options, S
   std::optional<Corpus> corpus = find_corpus(options.source);
   if (!corpus)
     throw DataError(fmt::format("'{}' is no corpus", printable(options.source.string())));
+  check_column(options);
   if (corpus->of_shards) return std::make_unique<CorpusShards>(*std::move(corpus), options, pass);
   return std::make_unique<CorpusFolder>(*std::move(corpus), options);
 }

@@ -71,6 +71,16 @@ std::string detect_file_format(const std::filesystem::path& file) {
                   file.string()));
 }
 
+std::string detect_archive_format(const ArchiveSet& archives) {
+  std::string format = detect_file_format(archives.files.front());
+  if (archives.files.size() > 1 && format != "tar" && format != "zip")
+    throw UsageError(fmt::format(
+        "data.source names {} files, and '{}' is of the format {}: only tar and zip archives are "
+        "read several at once; name one file, or join them",
+        archives.files.size(), archives.files.front().string(), format));
+  return format;
+}
+
 bool is_split_name(const std::string& name) {
   static constexpr std::array<const char*, 6> kSplits = {"train", "test",       "val",
                                                          "valid", "validation", "dev"};
@@ -123,13 +133,17 @@ std::string detect_format(const PrepareOptions& options) {
   if (options.format == "folder" && !is_folder)
     throw DataError(
         fmt::format("'{}' is not a folder (data.format is folder)", options.source.string()));
-  if (options.format == "auto" && is_own_corpus(options.source)) return "corpus";
+  // Also where the format is named: read as any folder or tar it would lose its classes.
+  const bool may_be_corpus =
+      options.format == "auto" || options.format == "folder" || options.format == "tar";
+  if (may_be_corpus && is_own_corpus(options.source)) return "corpus";
   if (options.format != "auto") return options.format;
-  if (!is_folder) return detect_file_format(find_archives(options.source).files.front());
+  if (!is_folder) return detect_archive_format(find_archives(options.source));
   if (std::filesystem::exists(options.source / "data_batch_1.bin", error) ||
       std::filesystem::exists(options.source / "train.bin", error))
     return "cifar";
-  return is_folder_of_tars(options.source) ? "tar" : "folder";
+  const std::string archives = format_of_archives_in(options.source);
+  return archives.empty() ? "folder" : archives;
 }
 
 std::unique_ptr<ImageSource> make_source(const PrepareOptions& options, const std::string& format,

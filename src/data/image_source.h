@@ -76,7 +76,7 @@ std::unique_ptr<ImageSource> make_zip_source(const PrepareOptions& options, Sour
 std::unique_ptr<ImageSource> make_npz_source(const PrepareOptions& options);
 std::unique_ptr<ImageSource> make_idx_source(const PrepareOptions& options);
 std::unique_ptr<ImageSource> make_cifar_source(const PrepareOptions& options);
-/// A corpus that `sfumato sample` made: its folder, the images/ in it, or one of its shards. The
+/// A corpus that `sfumato sample` made: its folder, the images/ in it, or some of its shards. The
 /// names and numbers of its classes are those in its lineage.json, which was released with it.
 bool is_own_corpus(const std::filesystem::path& source);
 std::unique_ptr<ImageSource> make_corpus_source(const PrepareOptions& options, SourcePass pass);

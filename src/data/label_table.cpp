@@ -18,6 +18,8 @@ namespace sfumato {
 namespace {
 
 constexpr std::string_view kFileColumn = "file_name";
+/// Beside the numbers of kDefaultLabelColumn, as in corpora of this program.
+constexpr const char* kNameColumn = "class_name";
 
 std::string without_spaces_around(const std::string& text) {
   const std::size_t first = text.find_first_not_of(" \t");
@@ -45,6 +47,18 @@ std::string label_text(const nlohmann::json& value, const std::string& place) {
       fmt::format("{}: the label is {}, and an image has one class; choose one, or set "
                   "data.num_classes=0",
                   place, value.is_array() ? "a list" : "an object"));
+}
+
+std::string class_name_in(const nlohmann::json& value) {
+  const auto name = value.find(kNameColumn);
+  return name != value.end() && name->is_string() ? name->get<std::string>() : "";
+}
+
+std::string other_class_name(std::string_view label, const std::string& class_name) {
+  return fmt::format(
+      "the label is {} and the class_name '{}', which data.class_names has for another label; set "
+      "data.label_column=class_name to go by the names, or list them in the order of the labels",
+      printable(label), printable(class_name));
 }
 
 bool LabelTable::is_metadata_name(std::string_view file_name) {
@@ -88,6 +102,8 @@ void LabelTable::add_csv(std::string_view text) {
     fail(reader.line(),
          fmt::format("no column '{}' that names the images; the columns are {}", kFileColumn,
                      printable(fmt::format("{}", fmt::join(header, ", ")))));
+  const std::size_t name_column =
+      column_ == kDefaultLabelColumn ? column_of(kNameColumn) : header.size();
   files_.back().has_labels = label_column < header.size();
   for (const std::string& name : header)
     if (name != kFileColumn) other_columns_.insert(name);
@@ -96,7 +112,8 @@ void LabelTable::add_csv(std::string_view text) {
     if (fields.size() != header.size())
       fail(reader.line(), fmt::format("{} fields, and the first line names {} columns",
                                       fields.size(), header.size()));
-    add_row(fields[file_column], fields[label_column], reader.line());
+    add_row(fields[file_column], fields[label_column],
+            name_column < header.size() ? fields[name_column] : "", reader.line());
   }
 }
 
@@ -123,12 +140,13 @@ void LabelTable::add_jsonl(std::string_view text) {
     first = false;
     if (!files_.back().has_labels && !value.contains(column_)) continue;
     add_row(name->get<std::string>(), label_text(value.value(column_, nlohmann::json()), place),
-            line);
+            column_ == kDefaultLabelColumn ? class_name_in(value) : "", line);
     files_.back().has_labels = true;
   }
 }
 
-void LabelTable::add_row(const std::string& file_name, std::string_view label, std::int64_t line) {
+void LabelTable::add_row(const std::string& file_name, std::string_view label,
+                         const std::string& class_name, std::int64_t line) {
   const File& file = files_.back();
   const std::filesystem::path name(without_spaces_around(file_name));
   const std::string path =
@@ -139,6 +157,8 @@ void LabelTable::add_row(const std::string& file_name, std::string_view label, s
   Row row{};
   row.name_hash = hash_of_name(path);
   row.text = texts_.add(label, fmt::format("{}:{}: '{}'", file.place, line, printable(path)));
+  if (texts_.class_numbers().contradict(label, class_name))
+    fail(line, other_class_name(label, class_name));
   row.line = static_cast<std::uint32_t>(line);
   row.file = static_cast<std::uint32_t>(files_.size() - 1);
   rows_.push_back(row);
@@ -169,9 +189,8 @@ void LabelTable::close() {
 std::size_t LabelTable::position(const std::string& image) const {
   Row wanted{};
   wanted.name_hash = hash_of_name(image);
-  const auto at = std::ranges::lower_bound(rows_, wanted, [](const Row& a, const Row& b) {
-    return a.name_hash < b.name_hash;
-  });
+  const auto at = std::ranges::lower_bound(
+      rows_, wanted, [](const Row& a, const Row& b) { return a.name_hash < b.name_hash; });
   if (at == rows_.end() || at->name_hash != wanted.name_hash) return rows_.size();
   return static_cast<std::size_t>(at - rows_.begin());
 }

@@ -7,17 +7,19 @@
 #include <unordered_map>
 #include <vector>
 
+#include "class_numbers.h"
 #include "image_source.h"
 #include "name_hash.h"
 
 namespace sfumato {
 
 /// Text that stands for a class: whole numbers where all of them are, else names. "3.0", as
-/// spreadsheets write, is the number 3; "07" is a name, because something else may be called "7".
+/// spreadsheets write, is the number 3 and one label with "3"; "07" is a name, because something
+/// else may be called "7".
 ///
-/// Which of the two must not hang on one image: where a public name is a number other than its own
-/// place in the list ("1" before "0"), texts are names whatever they are, and everywhere else both
-/// readings of a text agree or one of them is an error.
+/// Which of the two must not hang on one image: where numbers are names (ClassNumbers), texts are
+/// names whatever they are, and everywhere else both readings of a text agree or one of them is an
+/// error.
 class LabelTexts {
  public:
   LabelTexts() = default;
@@ -26,6 +28,7 @@ class LabelTexts {
   std::uint32_t add(std::string_view text, const std::string& place);
   /// After the last add().
   bool are_numbers() const { return numbers_; }
+  const ClassNumbers& class_numbers() const { return class_numbers_; }
   void apply(std::uint32_t id, SourceItem& item) const;
   /// As apply(), of a text that was added.
   void apply(std::string_view text, SourceItem& item) const;
@@ -34,10 +37,19 @@ class LabelTexts {
   static constexpr std::size_t kMaxClasses = 100000;
 
  private:
-  std::vector<std::string> texts_;
+  ClassNumbers class_numbers_;
+  std::vector<std::string> texts_;  ///< one spelling of each
   std::unordered_map<std::string, std::uint32_t> ids_;
   bool numbers_ = true;
 };
+
+/// What PrepareOptions::label_column is where nobody has said which column has the class.
+constexpr const char* kDefaultLabelColumn = "label";
+
+/// The member "class_name" of an object; "" for none.
+std::string class_name_in(const nlohmann::json& value);
+/// The message that a label and the class_name beside it are of two public classes.
+std::string other_class_name(std::string_view label, const std::string& class_name);
 
 /// The text of a JSON value that can be a label; "" for null. DataError for a list or an object.
 std::string label_text(const nlohmann::json& value, const std::string& place);
@@ -88,7 +100,9 @@ class LabelTable {
   };
   void add_csv(std::string_view text);
   void add_jsonl(std::string_view text);
-  void add_row(const std::string& file_name, std::string_view label, std::int64_t line);
+  /// `class_name` is what the row says beside its label, "" for nothing.
+  void add_row(const std::string& file_name, std::string_view label, const std::string& class_name,
+               std::int64_t line);
   std::size_t position(const std::string& image) const;
   [[noreturn]] void fail(std::int64_t line, const std::string& what) const;
 

@@ -46,13 +46,18 @@ struct ArchiveSet {
 std::unique_ptr<MemberWalk> make_tar_walk(const ArchiveSet& archives);
 std::unique_ptr<MemberWalk> make_zip_walk(const ArchiveSet& archives);
 
-/// `source` is an archive, a folder within one ("images.zip/train"), a folder of tar archives, or a
-/// pattern of archives ("shards/{000..003}.tar", "shards/*.tar"). DataError if there is none.
+/// `source` is an archive, a folder within one ("images.zip/train"), a folder of archives, or a
+/// pattern of archives ("shards/{000..003}.tar", "shards/*.tar"). DataError if there is none, or if
+/// a folder or what * ? [ match are archives of several splits.
 ArchiveSet find_archives(const std::filesystem::path& source);
 /// True if `source` does not exist and reads as a pattern.
 bool is_archive_pattern(const std::filesystem::path& source);
-/// True for a folder that holds tar archives, and neither folders nor images beside them.
-bool is_folder_of_tars(const std::filesystem::path& folder);
+/// "tar" or "zip" for a folder that holds such archives, and neither folders nor images beside
+/// them; else "".
+std::string format_of_archives_in(const std::filesystem::path& folder);
+bool has_tar_extension(const std::string& name);
+/// The folder that all of `files` lie below: "." where they are in the working folder.
+std::filesystem::path common_folder(const std::vector<std::filesystem::path>& files);
 
 /// Makes `name` of an archive's member relative to `folder`; false if it lies elsewhere. A leading
 /// "/" does not count. DataError for a name that leads out of the archive ("..").

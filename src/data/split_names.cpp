@@ -21,7 +21,9 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kWords =
     {"eval", "test"},
     {"evaluation", "test"},
 }};
-constexpr std::size_t kMaxFolders = 10000;
+// Only folders that are called like a split count, so that this is beyond any real set.
+constexpr std::size_t kMaxFolders = 100000;
+constexpr std::size_t kNamesKept = 4;
 
 std::string_view split_word(std::string_view word) {
   for (const auto& [known, split] : kWords)
@@ -58,45 +60,49 @@ std::string split_of(std::string_view name) {
   return rest.empty() ? split : "";
 }
 
-std::vector<std::string> find_splits(const std::set<std::string>& names) {
-  std::map<std::string, std::map<std::string, std::vector<std::string>>> by_rest;
-  for (const std::string& name : names) {
+bool SplitGuard::add(std::string_view path) {
+  const std::size_t end = path.rfind('/');
+  const std::string_view folder = path.substr(0, end == std::string_view::npos ? 0 : end);
+  note_common(folder);
+  if (folder == last_folder_) return false;
+  last_folder_ = folder;
+  bool is_new = false;
+  for (std::size_t begin = 0; begin < folder.size();) {
+    const std::size_t slash = std::min(folder.find('/', begin), folder.size());
+    const std::string_view name = folder.substr(begin, slash - begin);
     const auto [split, rest] = split_and_rest(name);
-    if (!split.empty()) by_rest[rest][split].push_back(name);
+    const std::pair key(std::string(folder.substr(0, begin == 0 ? 0 : begin - 1)), rest);
+    if (!split.empty() &&
+        (by_parent_and_rest_.size() < kMaxFolders || by_parent_and_rest_.contains(key))) {
+      std::set<std::string>& names = by_parent_and_rest_[key][split];
+      if (names.size() < kNamesKept) is_new = names.emplace(name).second || is_new;
+    }
+    begin = slash + 1;
   }
-  std::vector<std::string> found;
-  for (const auto& [rest, splits] : by_rest) {
-    if (splits.size() < 2) continue;
-    for (const auto& [split, members] : splits)
-      found.insert(found.end(), members.begin(), members.end());
+  return is_new;
+}
+
+std::vector<SplitGuard::Found> SplitGuard::found() const {
+  std::vector<Found> found;
+  for (const auto& [key, alike] : by_parent_and_rest_) {
+    if (alike.size() < 2) continue;
+    const std::string& parent = key.first;
+    if (found.empty() || found.back().parent != parent)
+      found.push_back({parent, {}, parent.empty() || (common_ + "/").starts_with(parent + "/")});
+    std::vector<std::string>& splits = found.back().splits;
+    for (const auto& [split, names] : alike)
+      splits.insert(splits.end(), names.begin(), names.end());
+    std::ranges::sort(splits);
   }
-  std::ranges::sort(found);
   return found;
 }
 
-void SplitGuard::add(std::string_view path) {
-  std::vector<std::string> parts;
-  for (std::size_t slash; (slash = path.find('/')) != std::string_view::npos;
-       path.remove_prefix(slash + 1))
-    parts.emplace_back(path.substr(0, slash));
-  if (std::exchange(first_, false)) {
-    common_ = std::move(parts);
-    update_parent();
-    return;
-  }
-  const auto shared =
-      static_cast<std::size_t>(std::ranges::mismatch(common_, parts).in1 - common_.begin());
-  if (shared < common_.size()) {
-    folders_ = {common_[shared]};
-    common_.resize(shared);
-    update_parent();
-  }
-  if (shared < parts.size() && folders_.size() < kMaxFolders) folders_.insert(parts[shared]);
-}
-
-void SplitGuard::update_parent() {
-  parent_.clear();
-  for (const std::string& part : common_) parent_ += (parent_.empty() ? "" : "/") + part;
+void SplitGuard::note_common(std::string_view folder) {
+  if (std::exchange(first_, false)) common_ = folder;
+  while (!common_.empty() && folder != common_ &&
+         !(folder.size() > common_.size() && folder.starts_with(common_) &&
+           folder[common_.size()] == '/'))
+    common_.resize(common_.find('/') == std::string::npos ? 0 : common_.rfind('/'));
 }
 
 }  // namespace sfumato

@@ -1,36 +1,40 @@
 #pragma once
-#include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace sfumato {
 
-/// Those of `names` that are the parts of one divided set: train and test, Training and Testing,
-/// seg_train and seg_test, train2017 and val2017. Sorted; empty unless there are two at least.
-/// "steam_train" beside "test_tube" is no division.
-std::vector<std::string> find_splits(const std::set<std::string>& names);
-
 /// The split that the whole of `name` says, as "train", "validation" or "test"; "" for none.
 std::string split_of(std::string_view name);
 
-/// Looks where the images of a tree part into folders for the first time, wrappers aside.
+/// Finds folders of a tree whose children are the parts of one divided set, at any depth: at the
+/// top, below a wrapper, and within classes (cat/train beside cat/test).
 class SplitGuard {
  public:
-  /// `path` of an image, relative to the source.
-  void add(std::string_view path);
-  /// The folder in which the images part ("" for the source itself) and the splits there.
-  const std::string& parent() const { return parent_; }
-  const std::set<std::string>& folders() const { return folders_; }
-  std::vector<std::string> splits() const { return find_splits(folders_); }
+  /// `path` of an image, relative to the source. True if it says something new about splits.
+  bool add(std::string_view path);
+
+  struct Found {
+    std::string parent;               ///< "" for the source itself
+    std::vector<std::string> splits;  ///< sorted; the first few of each split
+    bool holds_all = false;           ///< every image so far lies below `parent`
+  };
+  /// By parent.
+  std::vector<Found> found() const;
 
  private:
-  void update_parent();
+  /// Names of children that are alike but for their split, by that.
+  using Alike = std::map<std::string, std::set<std::string>>;
+  void note_common(std::string_view folder);
+
   bool first_ = true;
-  std::vector<std::string> common_;  ///< the folders that all images so far share
-  std::string parent_;
-  std::set<std::string> folders_;
+  std::string common_;       ///< the folder that all images so far lie in
+  std::string last_folder_;  ///< of the image before
+  std::map<std::pair<std::string, std::string>, Alike> by_parent_and_rest_;
 };
 
 }  // namespace sfumato

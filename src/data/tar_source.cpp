@@ -12,16 +12,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The folder that all of `files` lie below: "." where they are in the working folder.
-fs::path common_folder(const std::vector<fs::path>& files) {
-  fs::path common = files.front().parent_path();
-  for (const fs::path& file : files)
-    while (!common.empty() && common != common.root_path() &&
-           file.lexically_relative(common).generic_string().starts_with(".."))
-      common = common.parent_path();
-  return common;
-}
-
 /// One archive after the other. Members of several are called after their archive, too.
 class TarWalk : public MemberWalk {
  public:

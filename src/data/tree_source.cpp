@@ -18,24 +18,47 @@ namespace {
 constexpr std::int64_t kMaxImageBytes = std::int64_t{1} << 30;
 constexpr std::size_t kNamesShown = 5;
 
-/// Training on the images that were put aside for testing is not done without asking.
-void refuse_splits(const SplitGuard& guard, const PrepareOptions& options) {
-  const std::vector<std::string> splits = guard.splits();
-  if (splits.empty()) return;
-  const bool are_classes = std::ranges::all_of(splits, [&](const std::string& name) {
-    return std::ranges::find(options.class_names, name) != options.class_names.end();
+/// Training on the images that were put aside for testing is not done without asking. `all_seen`
+/// says whether the guard knows every image, or only those up to here.
+void refuse_splits(const SplitGuard& guard, const PrepareOptions& options, bool all_seen) {
+  std::vector<SplitGuard::Found> found = guard.found();
+  std::erase_if(found, [&](const SplitGuard::Found& place) {
+    return place.parent.empty() && std::ranges::all_of(place.splits, [&](const std::string& name) {
+             return std::ranges::find(options.class_names, name) != options.class_names.end();
+           });
   });
-  if (are_classes && guard.parent().empty()) return;
-  const std::filesystem::path parent =
-      guard.parent().empty() ? options.source : options.source / guard.parent();
+  if (found.empty()) return;
+  const std::string& parent = found.front().parent;
+  const std::vector<std::string>& splits = found.front().splits;
   const auto train = std::ranges::find_if(
       splits, [](const std::string& name) { return split_of(name) == "train"; });
   const std::string& chosen = train == splits.end() ? splits.back() : *train;
-  throw DataError(fmt::format(
-      "'{}' holds several splits: {}; they are not mixed: name the one to read, for example "
-      "data.source={}{}",
-      parent.string(), fmt::join(splits, ", "), (parent / chosen).string(),
-      options.num_classes > 0 ? ", or, if they are classes, list them in data.class_names" : ""));
+  const std::filesystem::path place = parent.empty() ? options.source : options.source / parent;
+  std::string text =
+      fmt::format("'{}'{} holds several splits: {}; they are not mixed: ", place.string(),
+                  found.size() > 1 ? fmt::format(" (and {} more)", found.size() - 1) : "",
+                  fmt::join(splits, ", "));
+  const bool one_holds_all = found.front().holds_all && (found.size() == 1 || parent.empty());
+  if (one_holds_all)
+    text += fmt::format(
+        "name the one to read, for example data.source={}{}", (place / chosen).string(),
+        options.num_classes > 0 ? ", or, if they are classes, list them in data.class_names" : "");
+  if (one_holds_all && !all_seen && !parent.empty()) text += "; if other folders have splits too, ";
+  if (!one_holds_all || (!all_seen && !parent.empty()))
+    text += fmt::format(
+        "move the images of one split apart, so that '{}' becomes '{}', and name that folder in "
+        "data.source; if they are no splits, give the folders other names",
+        (std::filesystem::path(parent) / chosen).string(),
+        (std::filesystem::path(chosen) / parent).string());
+  throw DataError(text);
+}
+
+/// Class folders go before JSON beside the images, which may say anything; it is opened where there
+/// are none.
+bool labels_may_be_in_json(const TreeSurvey& survey, const PrepareOptions& options) {
+  return options.num_classes > 1 && survey.has_json && !survey.outside.empty() &&
+         !survey.labels_in_files && !survey.labels_in_json && !survey.is_corpus &&
+         survey.json_without_column.empty() && (survey.table.empty() || !survey.table.has_labels());
 }
 
 /// Where labels come from.
@@ -61,10 +84,7 @@ class TreeSource : public ImageSource {
         continue;
       }
       // Without a first pass, splits show when the first image of the second one comes.
-      if (!survey_) {
-        guard_.add(member.name);
-        refuse_splits(guard_, options_);
-      }
+      if (!survey_ && guard_.add(member.name)) refuse_splits(guard_, options_, false);
       item = {};
       item.name = member.origin + member.name;
       item.place = walk_->place();
@@ -103,17 +123,31 @@ class TreeSource : public ImageSource {
       check_rows(*walks());
       return;
     }
-    if (column != "label")
-      throw DataError(table.empty()
-                          ? fmt::format("'{}' has no metadata.csv or metadata.jsonl, whose "
-                                        "column data.label_column={} names",
-                                        options_.source.string(), column)
-                          : fmt::format("'{}' has no column '{}' (data.label_column); it "
-                                        "has {}",
-                                        table.first_file(), column, table.other_columns()));
+    if (column != kDefaultLabelColumn) refuse_column(table);
     if (!survey_->outside.empty() && options_.num_classes > 1) refuse_flat(table);
     const std::vector<std::string> folders(survey_->folders.begin(), survey_->folders.end());
     if (check_class_folders(folders, survey_->outside, options_)) labels_ = Labels::kFolders;
+  }
+
+  /// A column that was asked for and is nowhere.
+  [[noreturn]] void refuse_column(const LabelTable& table) const {
+    const std::string asked = "data.label_column=" + table.column();
+    std::string text;
+    if (!table.empty())
+      text = fmt::format("'{}' has no column '{}' (data.label_column); it has {}",
+                         table.first_file(), table.column(), table.other_columns());
+    else if (!survey_->json_without_column.empty())
+      text = fmt::format("{}: '{}' has no such member, and no other .json beside an image either",
+                         asked, survey_->json_without_column);
+    else
+      text = fmt::format(
+          "'{}' has no metadata.csv or metadata.jsonl with such a column, and no .json beside its "
+          "images with such a member, as {} says",
+          options_.source.string(), asked);
+    if (!survey_->label_file.empty())
+      text += fmt::format("; leave data.label_column out to read the .cls files, as '{}'",
+                          survey_->label_file);
+    throw DataError(text);
   }
 
   /// Images that lie in no class folder, beside a table that has other columns.
@@ -129,6 +163,13 @@ class TreeSource : public ImageSource {
           "share their name up to the first dot; pack the archive in the order of names (tar "
           "--sort=name), and give samples names that differ before the first dot",
           survey_->label_apart));
+    if (!survey_->dotted_label.empty()) throw DataError(survey_->dotted_label);
+    if (!survey_->json_without_column.empty())
+      throw DataError(
+          fmt::format("'{}' has no member 'label' or 'class', nor has any other .json beside an "
+                      "image; name the "
+                      "member with the classes in data.label_column, or set data.num_classes=0",
+                      survey_->json_without_column));
     if (survey_->has_parquet)
       throw DataError(
           fmt::format("the metadata.parquet of '{}' is not read; write its columns "
@@ -199,7 +240,12 @@ std::unique_ptr<ImageSource> make_tree_source(const PrepareOptions& options, Wal
   // An archive without an index is gone through once more only where classes must be known first.
   if (options.num_classes > 0 || traits.quick_to_list) {
     survey.emplace(survey_tree(*walks(), options, traits));
-    refuse_splits(survey->splits, options);
+    if (labels_may_be_in_json(*survey, options)) {
+      TreeTraits with_json = traits;
+      with_json.labels_in_json = true;
+      survey.emplace(survey_tree(*walks(), options, with_json));
+    }
+    refuse_splits(survey->splits, options, true);
     if (survey->labels_in_files || survey->labels_in_json)
       return make_webdataset_source(options, walks(), traits.pass, std::move(*survey));
   }

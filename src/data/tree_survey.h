@@ -26,7 +26,7 @@ bool split_sample_name(const std::string& name, std::string& key, std::string& e
 
 /// The label in a sample's JSON: its member `column`, or "class" where `column` is the default.
 /// Empty if there is none. DataError for a label that is several.
-std::string label_in_json(std::string_view text, const std::string& column,
+std::string label_in_json(const nlohmann::json& value, const std::string& column,
                           const std::string& place);
 
 /// What a first pass over the names finds.
@@ -41,10 +41,17 @@ struct TreeSurvey {
   bool labels_in_files = false;  ///< KEY.cls beside KEY.png
   bool labels_in_json = false;   ///< KEY.json
   LabelTexts sample_labels;
-  std::string label_apart;   ///< a KEY.cls that has no image beside it, "" for none
+  std::string label_apart;  ///< a KEY.cls that has no image beside it, "" for none
+  /// A label beside its image that is none to webdataset, because a dot stands in the name of both:
+  /// what to say of it; "" for none.
+  std::string dotted_label;
+  bool has_json = false;            ///< KEY.json beside KEY.png, read or not
+  std::string json_without_column;  ///< one of those read that does not have the label
+  std::string label_file;    ///< a KEY.cls beside an image, though another column is asked for
   bool has_parquet = false;  ///< metadata.parquet, which is not read
 };
 
+/// DataError for labels that contradict each other or that are not where they can be read.
 TreeSurvey survey_tree(MemberWalk& walk, const PrepareOptions& options, const TreeTraits& traits);
 
 /// Images of a WebDataset; `survey` has labels in files or in JSON.

@@ -1,16 +1,15 @@
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
 #include <utility>
 
+#include "sample_survey.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
-#include "tree_survey.h"
+#include "sfumato/io/json_file.h"
 
 namespace sfumato {
 namespace {
-
-constexpr std::int64_t kMaxLabelBytes = 4096;
-constexpr std::int64_t kMaxSampleJsonBytes = 16 << 20;
 
 /// Neighbouring members with one key are a sample, as webdataset has it. One sample is in memory.
 class WebDatasetSource : public ImageSource {
@@ -65,7 +64,8 @@ class WebDatasetSource : public ImageSource {
     else if (!labels_in_json_ && extension == "cls")
       sample_.label = walk_->content(kMaxLabelBytes);
     else if (labels_in_json_ && extension == "json")
-      sample_.label = label_in_json(walk_->content(kMaxSampleJsonBytes), column_, walk_->place());
+      sample_.label = label_in_json(parse_json(walk_->content(kMaxSampleJsonBytes), walk_->place()),
+                                    column_, walk_->place());
     else
       unread_.add(name);
   }

@@ -1,36 +1,48 @@
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "image_source.h"
 #include "member_walk.h"
-#include "sfumato/core/error.h"
 #include "sfumato/io/zip.h"
 #include "tree_source.h"
 
 namespace sfumato {
 namespace {
 
+/// One archive after the other. Members of several are called after their archive, too.
 class ZipWalk : public MemberWalk {
  public:
   explicit ZipWalk(const ArchiveSet& archives)
-      : folder_(archives.folder), reader_(archives.files.front()) {}
+      : archives_(archives), common_(common_folder(archives.files)) {}
 
   bool next(Member& member) override {
-    while (next_ < reader_.entries().size()) {
-      entry_ = &reader_.entries()[next_++];
-      std::string name = entry_->name;
-      if (!relative_member_name(folder_, place(), name)) continue;
-      member = {std::move(name), kind_of(*entry_)};
-      return true;
+    for (;; reader_.reset()) {
+      if (!reader_) {
+        if (next_file_ == archives_.files.size()) return false;
+        reader_.emplace(archives_.files[next_file_++]);
+        next_entry_ = 0;
+      }
+      while (next_entry_ < reader_->entries().size()) {
+        entry_ = &reader_->entries()[next_entry_++];
+        std::string name = entry_->name;
+        if (!relative_member_name(archives_.folder, place(), name)) continue;
+        member = {std::move(name), kind_of(*entry_), origin()};
+        return true;
+      }
     }
-    return false;
   }
 
-  std::string content(std::int64_t limit) override { return reader_.read(*entry_, limit); }
+  std::string content(std::int64_t limit) override { return reader_->read(*entry_, limit); }
   std::string place() const override {
-    return fmt::format("{}:{}", reader_.path().string(), entry_->name);
+    return fmt::format("{}:{}", reader_->path().string(), entry_->name);
   }
 
  private:
+  std::string origin() const {
+    if (archives_.files.size() == 1) return {};
+    return reader_->path().lexically_relative(common_).generic_string() + "/";
+  }
   static Member::Kind kind_of(const ZipEntry& entry) {
     switch (entry.kind) {
       case ZipEntry::Kind::kFile: return Member::Kind::kFile;
@@ -39,19 +51,17 @@ class ZipWalk : public MemberWalk {
     }
   }
 
-  std::string folder_;
-  ZipReader reader_;
-  std::size_t next_ = 0;
+  ArchiveSet archives_;
+  std::filesystem::path common_;
+  std::size_t next_file_ = 0;
+  std::optional<ZipReader> reader_;
+  std::size_t next_entry_ = 0;
   const ZipEntry* entry_ = nullptr;
 };
 
 }  // namespace
 
 std::unique_ptr<MemberWalk> make_zip_walk(const ArchiveSet& archives) {
-  if (archives.files.size() > 1)
-    throw UsageError(
-        "data.source names several archives: only tar archives are read several at "
-        "once; pack the others into one");
   return std::make_unique<ZipWalk>(archives);
 }
 

@@ -304,5 +304,77 @@ TEST_F(OwnCorpus, OfShardsAndOfAnEarlierVersion) {
   EXPECT_THAT(data_error(), HasSubstr("unfinished corpus"));
 }
 
+TEST_F(OwnCorpus, PatternsOfItsShardsAndNamedFormats) {
+  std::filesystem::create_directories(options.source);
+  const std::vector<std::string> names = {"2", "1", "0"};
+  nlohmann::json classes;
+  for (int c = 0; c < 3; ++c) {
+    TarWriter writer(options.source / ("shard-00000" + std::to_string(c) + ".tar"));
+    const std::string key = std::to_string(c) + "-000000";
+    writer.add(key + ".png", flat_png(c));
+    writer.add(key + ".cls", std::to_string(c));
+    writer.finish();
+    classes.push_back({{"label", c}, {"name", names[static_cast<std::size_t>(c)]}, {"images", 1}});
+  }
+  put_lineage({{"classes", classes}});
+  options.num_classes = 3;
+  const auto corpus = options.source;
+  const std::vector<std::pair<int, int>> all = {{0, 0}, {1, 1}, {2, 2}};
+  for (const char* pattern : {"", "shard-*.tar", "shard-{000000..000002}.tar", "shard-*",
+                              "shard-00000{0,1,2}.tar", "*.tar"})
+    for (const char* format : {"auto", "tar"})
+      for (const char* column : {"label", "class_name"}) {
+        options.source = corpus / pattern;
+        options.format = format;
+        options.label_column = column;
+        EXPECT_EQ(records_of(options), all) << pattern << format << column;
+        EXPECT_THAT(RecordStore::open(options.store).class_names(), ElementsAre("2", "1", "0"));
+      }
+  std::filesystem::remove_all(options.store);
+  options.label_column = "kind";
+  EXPECT_THAT(usage_error(), HasSubstr("label and class_name"));
+  options.label_column = "label";
+  put(folder / "users.csv",
+      "shard-000000.tar/0-000000.png,ann\nshard-000001.tar/1-000000.png,ann\n");
+  options.users = folder / "users.csv";
+  options.source = corpus / "shard-{000000..000001}.tar";
+  options.allow_empty_classes = {"*"};
+  EXPECT_EQ(prepare(options).users, 1);
+  options.users.clear();
+  std::filesystem::remove_all(options.store);
+  std::filesystem::create_directories(folder / "source2");
+  std::filesystem::copy(corpus / "shard-000000.tar", folder / "source2");
+  options.source = folder / "source*/shard-*.tar";
+  EXPECT_THAT(data_error(), HasSubstr("not of one corpus"));
+}
+
+TEST_F(OwnCorpus, IsRecognisedWhateverFormatIsNamed) {
+  put_lineage({{"classes",
+                {{{"label", 0}, {"name", "b"}, {"folder", "images/0_b"}, {"images", 1}},
+                 {{"label", 1}, {"name", "a"}, {"folder", "images/1_a"}, {"images", 1}}}}});
+  put_image("images/0_b/000000.png", flat_png(0));
+  put_image("images/1_a/000000.png", flat_png(1));
+  put_image("metadata.csv",
+            "file_name,label,class_name\nimages/0_b/000000.png,0,b\nimages/1_a/000000.png,1,a\n");
+  options.num_classes = 2;
+  for (const char* format : {"auto", "folder"})
+    for (const char* column : {"label", "class_name"}) {
+      options.format = format;
+      options.label_column = column;
+      EXPECT_THAT(records_of(options), ElementsAre(std::pair(0, 0), std::pair(1, 1)));
+      EXPECT_THAT(RecordStore::open(options.store).class_names(), ElementsAre("b", "a"));
+    }
+  // Somebody's archive beside the images/ of a corpus is read, and not the corpus.
+  TarWriter writer(options.source / "mine.tar");
+  writer.add("x/1.png", flat_png(7));
+  writer.finish();
+  options.source /= "mine.tar";
+  options.format = "auto";
+  options.label_column = "label";
+  options.num_classes = 1;
+  options.accept_class_names = true;
+  EXPECT_EQ(records_of(options).at(0).first, 7);
+}
+
 }  // namespace
 }  // namespace sfumato

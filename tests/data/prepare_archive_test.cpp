@@ -221,6 +221,61 @@ TEST_F(PrepareShards, SeveralSplitsAndPatternsWithoutFiles) {
   EXPECT_THROW(prepare(options), UsageError);
 }
 
+TEST_F(PrepareShards, PatternsOverSeveralSplitsAreRefusedAndListsAreNot) {
+  const auto one = [](int value) { return Files{{"1.png", flat_png(value)}, {"1.cls", "1"}}; };
+  put_tar("shards/train-0000.tar", one(1));
+  put_tar("shards/val-0000.tar", one(2));
+  for (const char* pattern : {"shards/*.tar", "shards/*-0000.tar", "shards/[tv]*.tar",
+                              "shards/*-{0000..0000}.tar", "shards/{*,val-0000}.tar"}) {
+    options.source = folder / pattern;
+    EXPECT_THAT(data_error(), AllOf(HasSubstr("several splits: train-0000, val-0000"),
+                                    HasSubstr("data.source='" + (folder / "shards").string())))
+        << pattern;
+  }
+  for (const char* pattern : {"shards/{train,val}-0000.tar", "shards/{train,val}-*.tar"}) {
+    options.source = folder / pattern;
+    EXPECT_EQ(again().kept, 2) << pattern;
+  }
+  std::filesystem::remove_all(options.store);
+  put_tar("dots/set.train.tar.gz", one(1));
+  put_tar("dots/set.val.tar.gz", one(2));
+  options.source = folder / "dots/set*";
+  EXPECT_THAT(data_error(), AllOf(HasSubstr("set.train, set.val"), HasSubstr("set.val*.tar.gz'")));
+  put_tar("parts/train/0.tar", one(1));
+  put_tar("parts/test/0.tar", one(2));
+  options.source = folder / "parts/*/0.tar";
+  EXPECT_THAT(data_error(), HasSubstr("several splits: test, train"));
+  options.source = folder / "parts/t*in/*.tar";
+  EXPECT_EQ(prepare(options).kept, 1);
+}
+
+TEST_F(PrepareShards, SeveralZipsAreRead) {
+  options.num_classes = 2;
+  std::filesystem::create_directories(folder / "zips");
+  put_zip("zips/0.zip", {{"cat/1.png", flat_png(1)}, {"dog/1.png", flat_png(2)}});
+  put_zip("zips/1.zip", {{"cat/1.png", flat_png(3)}});
+  put(folder / "users.csv", "0.zip/cat/1.png,ann\n0.zip/dog/1.png,ann\n1.zip/cat/1.png,ben\n");
+  for (const char* source : {"zips", "zips/*.zip", "zips/{0..1}.zip"}) {
+    options.source = folder / source;
+    EXPECT_EQ(again().format, "zip") << source;
+    EXPECT_THAT(values(), ElementsAre(1, 2, 3));
+    EXPECT_THAT(labels(), ElementsAre(0, 1, 0));
+  }
+  options.users = folder / "users.csv";
+  options.records_per_user = 2;
+  EXPECT_EQ(again().users, 2);
+  std::filesystem::remove_all(options.store);
+  options.users.clear();
+  std::filesystem::rename(folder / "zips/0.zip", folder / "zips/train.zip");
+  std::filesystem::rename(folder / "zips/1.zip", folder / "zips/test.zip");
+  options.source = folder / "zips";
+  EXPECT_THAT(data_error(), HasSubstr("several splits: test, train"));
+  put(folder / "0.npz", make_zip({}));
+  put(folder / "1.npz", make_zip({}));
+  options.source = folder / "*.npz";
+  EXPECT_THAT(message_of<UsageError>([&] { prepare(options); }), HasSubstr("name one file"));
+}
+
 TEST_F(PrepareShards, UsersNameTheArchiveToo) {
   put_tar("shards/0.tar", {{"1.png", flat_png(1)}, {"1.cls", "1"}});
   put_tar("shards/1.tar", {{"1.png", flat_png(2)}, {"1.cls", "1"}});

@@ -55,6 +55,12 @@ TEST(Clutter, IsWhatSystemsLeave) {
 }
 
 TEST(Splits, AreFoundByWhatNamesShare) {
+  const auto find_splits = [](const std::vector<std::string>& folders) {
+    SplitGuard guard;
+    for (const std::string& name : folders) guard.add(name + "/1.png");
+    const auto found = guard.found();
+    return found.empty() ? std::vector<std::string>{} : found.at(0).splits;
+  };
   EXPECT_THAT(find_splits({"test", "train"}), ElementsAre("test", "train"));
   EXPECT_THAT(find_splits({"Training", "Testing", "notes"}), ElementsAre("Testing", "Training"));
   EXPECT_THAT(find_splits({"seg_train", "seg_test", "seg_pred"}),
@@ -126,6 +132,65 @@ TEST_F(PrepareLayout, SplitsBelowOneFolderAndClassesThatAreCalledSo) {
   put_image("train/1.png", flat_png(1));
   put_image("test/1.png", flat_png(2));
   EXPECT_THAT(data_error(), HasSubstr("data.class_names"));
+}
+
+TEST_F(PrepareLayout, SplitsWithinClassesAreAskedAbout) {
+  for (const char* name : {"a", "b"})
+    for (const char* part : {"train", "test"})
+      put_image(std::string(name) + "/" + part + "/1.png", flat_png(name[0] + part[1]));
+  put_image("c/1.png", flat_png(1));
+  std::vector<std::filesystem::path> sources = packed();
+  sources.push_back(options.source);
+  for (const auto& source : sources)
+    for (const int classes : {0, 3}) {
+      options.source = source;
+      set_classes(classes);
+      EXPECT_THAT(data_error(), AllOf(HasSubstr((source / "a").string()), HasSubstr("test, train"),
+                                      HasSubstr("move the images of one split apart"),
+                                      HasSubstr("'a/train' becomes 'train/a'")))
+          << source << classes;
+      if (classes > 0) {
+        EXPECT_THAT(data_error(), HasSubstr("(and 1 more)"));
+        // The names of the splits are not those of classes.
+        options.class_names = {"a", "b", "c", "train", "test"};
+        options.num_classes = 5;
+        EXPECT_THAT(data_error(), HasSubstr("test, train"));
+        options.class_names.clear();
+      }
+    }
+  std::filesystem::remove_all(options.source = folder / "source");
+  put_image("cat/2020/val2017/1.png", flat_png(1));
+  put_image("cat/2020/train2017/1.png", flat_png(2));
+  put_image("dog/training/1.png", flat_png(3));
+  set_classes(2);
+  EXPECT_THAT(data_error(), AllOf(HasSubstr("source/cat/2020' holds"), HasSubstr("train2017")));
+  std::filesystem::remove_all(options.source / "cat/2020/val2017");
+  EXPECT_EQ(prepare(options).kept, 2);  // one split of each
+}
+
+TEST(Splits, AreFoundInAnyFolder) {
+  SplitGuard guard;
+  EXPECT_FALSE(guard.add("1.png"));
+  EXPECT_FALSE(guard.add("x/y/1.png"));
+  EXPECT_TRUE(guard.add("x/y/train_a/1.png"));
+  EXPECT_FALSE(guard.add("x/y/train_a/2.png"));
+  EXPECT_TRUE(guard.add("x/y/test_b/1.png"));
+  EXPECT_TRUE(guard.found().empty());
+  guard.add("x/y/test_a/z/1.png");
+  ASSERT_EQ(guard.found().size(), 1u);
+  EXPECT_EQ(guard.found()[0].parent, "x/y");
+  EXPECT_THAT(guard.found()[0].splits, ElementsAre("test_a", "train_a"));
+  EXPECT_FALSE(guard.found()[0].holds_all);
+  guard.add("x/yy/dev/1.png");
+  guard.add("x/train/eval/1.png");
+  EXPECT_EQ(guard.found().size(), 1u);
+  SplitGuard below;
+  below.add("w/v/train/1.png");
+  below.add("w/v/test/q/1.png");
+  EXPECT_TRUE(below.found().at(0).holds_all);
+  // A set with more folders than names are kept of, as one for each of many people.
+  for (int i = 0; i < 1000; ++i) below.add("w/v/train-" + std::to_string(i) + "/1.png");
+  EXPECT_LE(below.found().at(0).splits.size(), 12u);
 }
 
 TEST_F(PrepareLayout, UnreadFilesAreListedByExtension) {

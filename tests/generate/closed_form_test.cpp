@@ -167,6 +167,54 @@ TEST(ClosedForm, EveryListEndsWithTheImageAndNoNoise) {
   for_each_list(1000, {1, 3, 50, 61, 334, 501}, check);
 }
 
+// Without set_alpha_to_one the end is the level of timestep 0: its noise is what is left of the
+// noise that was there, and none that is new, whatever the solver, eta and list.
+TEST(ClosedForm, TheLastStepAddsNoNoise) {
+  const auto check = [](Drawing drawing) {
+    drawing.s = 0;
+    for (const bool to_one : {true, false})
+      for (const double eta : {0.0, 0.5, 1.0, -1.0}) {  // -1: ddpm
+        drawing.options.kind = eta < 0 ? SamplerKind::kDdpm : SamplerKind::kDdim;
+        drawing.options.variance = to_one ? DdpmVariance::kFixedSmall : DdpmVariance::kFixedLarge;
+        drawing.options.eta = std::max(eta, 0.0);
+        drawing.options.set_alpha_to_one = to_one;
+        const NoiseSchedule schedule(drawing.schedule);
+        const Sampler sampler(schedule, drawing.options);
+        const auto last = std::ssize(sampler.timesteps()) - 1;
+        ASSERT_FALSE(sampler.needs_noise(last));
+        const std::vector<double> alphas = levels(drawing);
+        const Marginal start = forward(alphas[static_cast<std::size_t>(last)], 0);
+        const Marginal still = after_step(drawing, schedule, sampler, last, {start.mean, 0});
+        ASSERT_LT(std::sqrt(still.variance), kTolerance) << to_one << eta;
+        const Marginal end = after_step(drawing, schedule, sampler, last, start);
+        ASSERT_NEAR(end.variance, forward(alphas.back(), 0).variance, kTolerance) << to_one << eta;
+        ASSERT_NEAR(end.mean, forward(alphas.back(), 0).mean, kTolerance) << to_one << eta;
+      }
+  };
+  for_each_list(23, all_counts(23), check);
+  for_each_list(1000, {1, 3, 50, 61, 334, 501}, check);
+}
+
+// For one image every eta keeps the variance of every level (Song et al. 2021, section 4.1).
+TEST(ClosedForm, EveryEtaHasTheVarianceOfEveryLevel) {
+  const auto check = [](Drawing drawing) {
+    drawing.s = 0;
+    for (const bool to_one : {true, false})
+      for (const double eta : {0.0, 0.3, 1.0}) {
+        drawing.options.eta = eta;
+        drawing.options.set_alpha_to_one = to_one;
+        const std::vector<double> alphas = levels(drawing);
+        const std::vector<Marginal> found = draw(drawing, forward(alphas[0], 0));
+        for (std::size_t i = 0; i < found.size(); ++i) {
+          ASSERT_NEAR(found[i].variance, forward(alphas[i + 1], 0).variance, kTolerance) << eta;
+          ASSERT_NEAR(found[i].mean, forward(alphas[i + 1], 0).mean, kTolerance) << eta;
+        }
+      }
+  };
+  for_each_list(23, all_counts(23), check);
+  for_each_list(1000, {1, 3, 50, 61, 334, 501}, check);
+}
+
 // The same, of data with a spread: the levels in between, and the one at the end.
 TEST(ClosedForm, TheMeanIsThatOfTheLevelAfterEveryStep) {
   for (const Prediction prediction :

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -233,6 +234,83 @@ TEST_F(Facts, SchedulesOfTheirOwnAreRefusedUnlessOverruled) {
   EXPECT_THROW(trained(changed("trained_betas", json::array())), DataError);
   EXPECT_THAT(data_error([&] { trained(changed("prediction_type", "trigflow")); }),
               HasSubstr("prediction_type"));
+}
+
+/// The key of diffusers before 0.5; prediction_type came in its place.
+TEST_F(Facts, PredictEpsilonIsTheOldPredictionType) {
+  const auto with = [](const json& old, const json& now) {
+    json file = json::parse(kOldDdpm);
+    file["predict_epsilon"] = old;
+    if (!now.is_null()) file["prediction_type"] = now;
+    return file.dump();
+  };
+  EXPECT_EQ(trained(facts(with(false, nullptr)))->diffusion.prediction(), "sample");
+  EXPECT_EQ(sampled(facts(with(false, nullptr)))->diffusion.prediction(), "sample");
+  EXPECT_EQ(trained(facts(with(false, "sample")))->diffusion.prediction(), "sample");
+  EXPECT_EQ(trained(facts(with(true, nullptr)))->diffusion.prediction(), "epsilon");
+  EXPECT_EQ(trained(facts(with(true, "epsilon")))->diffusion.prediction(), "epsilon");
+  EXPECT_THAT(training_error(facts(with(false, nullptr)), {"diffusion.prediction=epsilon"}),
+              HasSubstr("predict_epsilon is false, the old way to say prediction_type sample"));
+  for (const auto& [old, now] : std::vector<std::pair<bool, const char*>>{
+           {false, "epsilon"}, {false, "v_prediction"}, {true, "sample"}, {true, "v_prediction"}}) {
+    const PretrainedFacts found = facts(with(old, now));
+    EXPECT_THAT(data_error([&] { trained(found); }),
+                AllOf(HasSubstr("predict_epsilon"), HasSubstr(now)));
+    EXPECT_THAT(data_error([&] { sampled(found); }), HasSubstr("predict_epsilon"));
+    EXPECT_EQ(sampled(found, {"diffusion.prediction=sample"})->diffusion.prediction(), "sample");
+  }
+  EXPECT_THAT(data_error([&] { facts(with("no", nullptr)); }), HasSubstr("true or false"));
+}
+
+TEST_F(Facts, UnknownKeysGetOneWarning) {
+  const auto said = [](const auto& action) {
+    set_quiet(false);
+    testing::internal::CaptureStderr();
+    action();
+    set_quiet(true);
+    return testing::internal::GetCapturedStderr();
+  };
+  json file = json::parse(kOldDdpm);
+  file["prediciton_type"] = "sample";
+  file["temperature"] = 1;
+  file["_anything"] = 1;
+  const std::string text = said([&] { facts(file.dump()); });
+  EXPECT_THAT(text, AllOf(HasSubstr("unknown keys are ignored"), HasSubstr("'temperature'"),
+                          HasSubstr("'prediciton_type'; did you mean 'prediction_type'")));
+  EXPECT_EQ(std::ranges::count(text, '\n'), 1);
+  for (const char* known : {kOldDdpm, kEuler, kDpmSolver})
+    EXPECT_EQ(said([&] { facts(known); }), "");
+}
+
+TEST_F(Facts, RemediesAreThoseThatThereAre) {
+  const std::string range = training_error(changed("clip_sample_range", 0.5));
+  EXPECT_THAT(range, AllOf(HasSubstr("no setting is at fault for sample.clip_sample_range"),
+                           HasSubstr("model.overrule_init=[sample.clip_sample_range]"),
+                           Not(HasSubstr("delete"))));
+  PretrainedFacts both = facts(kOldDdpm);  // 1000 timesteps, and a table of 50
+  UNet2DConfig network;
+  network.time_embedding_type = "learned";
+  network.num_train_timesteps = 50;
+  add_network_facts(network, "net/config.json", both);
+  EXPECT_THAT(training_error(both),
+              AllOf(HasSubstr("rows of its time embedding, is 50"),
+                    HasSubstr("no setting is at fault for diffusion.num_train_timesteps"),
+                    Not(HasSubstr("delete"))));
+  EXPECT_THAT(training_error(facts(kOldDdpm), {"diffusion.prediction=sample"}),
+              AllOf(HasSubstr("delete the setting diffusion.prediction"),
+                    Not(HasSubstr("no setting is at fault"))));
+  EXPECT_THAT(training_error(changed("clip_sample_range", 0.5), {"diffusion.prediction=sample"}),
+              AllOf(HasSubstr("delete the setting diffusion.prediction"),
+                    HasSubstr("no setting is at fault for sample.clip_sample_range")));
+}
+
+TEST_F(Facts, OnlyNamesThatAreNotKnownGetASuggestion) {
+  for (const char* name :
+       {"TCDScheduler", "LCMScheduler", "IPNDMScheduler", "VQDiffusionScheduler", "SCMScheduler",
+        "EDMEulerScheduler", "FlaxKarrasVeScheduler", "FlowMatchEulerDiscreteScheduler",
+        "CogVideoXDDIMScheduler", "UnCLIPScheduler", "AmusedScheduler", "HeliosScheduler"})
+    EXPECT_THAT(data_error([&] { changed("_class_name", name); }),
+                AllOf(HasSubstr(name), Not(HasSubstr("did you mean"))));
 }
 
 TEST_F(Facts, OtherFamiliesAreNamed) {

@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -186,6 +187,23 @@ TEST(Schedulers, DiffusersDdpmIsOursButForTheEndOfTrailingSpacing) {
   options.variance = DdpmVariance::kFixedLarge;
   // sqrt(1 - alphas_cumprod[19]) * 127.5
   EXPECT_THAT(Sampler(schedule, options).diffusers_difference(), HasSubstr("9.7 grey levels"));
+  options.spacing = TimestepSpacing::kLeading;
+  EXPECT_EQ(Sampler(schedule, options).diffusers_difference(), "");
+}
+
+TEST(Schedulers, DiffusersNoiseAfterTheLastStepIsNamed) {
+  SamplerOptions options;
+  options.steps = 10;
+  options.spacing = TimestepSpacing::kTrailing;
+  options.set_alpha_to_one = false;
+  const NoiseSchedule schedule({});
+  EXPECT_EQ(Sampler(schedule, options).diffusers_difference(), "");
+  options.eta = 1;
+  // _get_variance(99, -1): (1 - a0) / (1 - a99) * (1 - a99 / a0), of which the root times 127.5
+  const double a0 = schedule.alpha_cumprod(0), a99 = schedule.alpha_cumprod(99);
+  const double grey = 127.5 * std::sqrt((1 - a0) / (1 - a99) * (1 - a99 / a0));
+  EXPECT_NEAR(grey, 1.27, 0.02);
+  EXPECT_THAT(Sampler(schedule, options).diffusers_difference(), HasSubstr("1.3 grey levels"));
   options.spacing = TimestepSpacing::kLeading;
   EXPECT_EQ(Sampler(schedule, options).diffusers_difference(), "");
 }

@@ -22,6 +22,7 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1",
 try:
     import datasets
     import numpy
+    import pandas
     import torch
     import webdataset
     from diffusers import DDPMScheduler, UNet2DModel
@@ -197,12 +198,67 @@ def check_accepted_names(sfumato, work: Path) -> None:
     check("caf\\xe9" in said, f"a name that is no text is not named: {said}")
 
 
+def check_names_read_as_missing(sfumato, model: Path, work: Path) -> None:
+    """pandas and `datasets` lose the class names NA, None, ... of metadata.csv; we say so."""
+    lost = ["NA", "None", "null", "nan", "N/A"]
+    names = lost + ["cat"] + [f"class {i}" for i in range(len(NAMES) - len(lost) - 1)]
+    corpus, store = work / "missing", work / "missing-store"
+    said = sfumato.run("sample", model, "--out", corpus, "--per-class",
+                       ",".join("1" * len(names)), "sample.steps=2",
+                       f"data.class_names={json.dumps(names)}").stderr
+    readme = (corpus / "README.md").read_text()
+    for name in lost:
+        check(f"'{name}'" in said and name in readme, f"nothing is said of {name}: {said}")
+    check("'cat'" not in said and "keep_default_na=False" in readme, f"{said}")
+    table = pandas.read_csv(corpus / "metadata.csv")
+    check(table["class_name"].isna().sum() == len(lost), f"pandas reads {table['class_name']}")
+    table = pandas.read_csv(corpus / "metadata.csv", keep_default_na=False,
+                            dtype={"class_name": str})
+    check([names[label] for label in table["label"]] == list(table["class_name"]),
+          "README.md's way to read the names does not give them")
+    splits = datasets.load_dataset(str(corpus), cache_dir=str(work / "cache/missing"))
+    for row in splits["train"]:
+        check(row["class_name"] in (None, names[row["label"]]), f"datasets: {row}")
+    for format_, column in (("auto", "label"), ("folder", "class_name")):
+        shutil.rmtree(store, ignore_errors=True)
+        sfumato.run("prepare", f"data.source={corpus}", f"data.store={store}",
+                    f"data.image_size={SIZE}", "data.channels=1",
+                    f"data.num_classes={len(names)}", f"data.format={format_}",
+                    f"data.label_column={column}")
+        manifest = json.loads((store / "manifest.json").read_text())
+        check(manifest["class_names"] == names, f"{manifest['class_names']}")
+
+
+def check_patterns_of_shards(sfumato, work: Path, expected) -> None:
+    """Some shards of a corpus, and one that has lost its lineage, keep their classes."""
+    shards = work / "shards"
+    for pattern in ("shard-*.tar", "shard-{000000..000000}.tar"):
+        compare(f"prepare {pattern}", prepare_again(sfumato, shards / pattern, work / "again"),
+                expected)
+    alone = work / "alone"
+    alone.mkdir(exist_ok=True)
+    shutil.copy(shards / "shard-000000.tar", alone)
+    names = f"data.class_names={json.dumps(NAMES, ensure_ascii=False)}"
+    store = work / "again"
+    for column, status in (("label", DATA), ("class_name", 0)):
+        shutil.rmtree(store, ignore_errors=True)
+        said = sfumato.run("prepare", f"data.source={alone / 'shard-000000.tar'}",
+                           f"data.store={store}", f"data.image_size={SIZE}", "data.channels=1",
+                           f"data.num_classes={len(NAMES)}", names,
+                           f"data.label_column={column}", expect=status).stderr
+        # The names hold numbers at other places, so that a number is a name and not a place.
+        check(status == 0 or "data.label_column=class_name" in said, f"{said}")
+    compare("prepare a lone shard by class_name", read_store(store), expected)
+
+
 def check_readers(sfumato, work: Path, arguments):
     model = work / "model"
     make_network(model)
     for counts in ([2] * len(NAMES), [1, 0, 2, 1, 0, 0, 1, 1, 1, 0, 3, 0]):
         expected = check_image_folder(sfumato, model, work, counts)
         check_shards(sfumato, model, work, counts, expected)
+        check_patterns_of_shards(sfumato, work, expected)
+    check_names_read_as_missing(sfumato, model, work)
     check_names_through_a_run(sfumato, work)
     check_accepted_names(sfumato, work)
 

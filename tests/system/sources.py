@@ -159,9 +159,37 @@ def check_folder(prepared: Prepared, work: Path) -> None:
     prepared.same("metadata.jsonl", folder, "data.label_column=kind")
 
 
+def check_numbers_that_are_names(prepared: Prepared, work: Path) -> None:
+    """With the public names 2, 0, 1 a label 2 is the class 2, the first, whatever says so."""
+    names = ["2", "0", "1"]
+    expected = [names.index(str(label)) for label in LABELS]
+    settings = [f"data.class_names={json.dumps(names)}"]
+    for source, *more in ((work / "a.zip",), (work / "own.npz",), (work / "shards",),
+                          (work / "json.tar.gz",), (work / "folder", "data.label_column=kind"),
+                          (work / "x.npy", f"data.labels={work / 'y.npy'}")):
+        prepared.same(f"names that are numbers, {source.name}", source, *settings, *more,
+                      labels=expected)
+    said = prepared(work / "own.npz", 'data.class_names=["2", "0", "3"]', expect=DATA)["stderr"]
+    check("numbers are names" in said, f"label 1 without a class '1': {said}")
+
+
+def check_splits(prepared: Prepared, work: Path) -> None:
+    for i, name in enumerate(("a/train", "a/test", "b/train", "b/test")):
+        (work / "split" / name).mkdir(parents=True)
+        (work / "split" / name / "1.png").write_bytes(PNGS[i])
+    for classes, more in ((2, ["--accept-class-names"]), (0, [])):
+        said = prepared(work / "split", *more, classes=classes, expect=DATA)["stderr"]
+        check("test, train" in said and "'train/a'" in said, f"splits within classes: {said}")
+    for name in ("train-0000", "val-0000"):
+        (work / f"{name}.tar").write_bytes((work / "shards/000.tar").read_bytes())
+    said = prepared(work / "*-0000.tar", expect=DATA)["stderr"]
+    check("train-0000, val-0000" in said, f"a pattern over two splits: {said}")
+
+
 def run_check(sfumato, work: Path, _arguments) -> None:
     prepared = Prepared(sfumato, work)
-    for part in (check_zip, check_numpy, check_shards, check_folder):
+    for part in (check_zip, check_numpy, check_shards, check_folder,
+                 check_numbers_that_are_names, check_splits):
         part(prepared, work)
 
 

@@ -84,10 +84,12 @@ struct PrepareReport {
 ///   with num_classes 0 or 1, any tree. Pictures (see decode_image) by file name. With a
 ///   metadata.csv or metadata.jsonl (in it or below) that has the column `label_column`, the classes
 ///   are those of its rows, and every image must have one.
-/// - tar, zip: archives of such a tree. Tar archives may be several: a folder of them, or a pattern
+/// - tar, zip: archives of such a tree. They may be several: a folder of them, or a pattern
 ///   ("shards/{000..003}.tar", "shards/*.tar").
-/// - tar as WebDataset: the class of KEY.png in KEY.cls, or in the member `label_column` of the
-///   object in KEY.json; the key goes to the first dot.
+/// - WebDataset, packed or not: the class of KEY.png in KEY.cls, or in the member `label_column` of
+///   the object in KEY.json; the key goes to the first dot. Outside of tars KEY.json counts where
+///   the images lie in no class folder, or where `label_column` is not the default; then KEY.cls
+///   does not count.
 /// - npz, npy: numpy arrays of uint8 images, [N, H, W] or [N, H, W, 1 or 3], with labels [N] or
 ///   [N, 1], integers or text: MedMNIST's train_images and train_labels, Keras' x_train and
 ///   y_train, numpy.savez(images=..., labels=...).
@@ -95,13 +97,16 @@ struct PrepareReport {
 ///   file of integer labels.
 /// - cifar: CIFAR-10 or CIFAR-100 binary (3073 or 3074 bytes per record; the fine label), one .bin
 ///   file or a folder of them; in a folder test_batch.bin and test.bin are left out.
-/// - corpus (found by itself, by lineage.json): what `sfumato sample` made, a folder of images or
-///   of shards; its classes are those of its lineage.
+/// - corpus (found by itself, by lineage.json, also where `format` is folder or tar): what `sfumato
+///   sample` made, a folder of images or of shards, or some of the shards; its classes are those of
+///   its lineage.
 ///
-/// Several splits (train/, test/, or their like in an archive) are not mixed: an error lists them,
-/// and `source` names one. What systems leave in folders (__MACOSX, .DS_Store, Thumbs.db, ...) is
+/// Several splits (train/, test/, or their like in an archive, at any depth) are not mixed: an error
+/// lists them, and `source` names one. What systems leave in folders (__MACOSX, .DS_Store, Thumbs.db, ...) is
 /// passed over without a word, other files that are no images are counted by extension. A label
-/// that all files give as a whole number is that number; otherwise it is a name.
+/// that all files give as a whole number is that number; otherwise it is a name. A number is a
+/// place in class_names, unless a name there is a number other than its own place: then numbers
+/// are names, in every format.
 ///
 /// Images are decoded, brought to `channels`, centre-cropped and resized; nothing else of a file
 /// survives. The order of records is that of the source (folders in byte order of names), whatever

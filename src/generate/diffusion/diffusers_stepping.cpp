@@ -1,6 +1,7 @@
 // What diffusers' DDPMScheduler and DDIMScheduler (0.42) do with the same options.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "sfumato/generate/diffusion/sampler.h"
@@ -43,7 +44,7 @@ std::string Sampler::diffusers_difference() const {
   if (options_.kind == SamplerKind::kDdim) {
     // Without set_alpha_to_one timestep 0 and what follows it are the same level.
     const int64_t after_last = options_.set_alpha_to_one ? -1 : 0;
-    if (steps_to_the_next(timesteps_, stride, after_last)) return "";
+    if (steps_to_the_next(timesteps_, stride, after_last)) return last_noise_of_diffusers(what);
     return fmt::format(
         "diffusers' DDIMScheduler steps back by {} whatever its list says, so that {} leave other "
         "noise in an image than the network is told; {}",
@@ -55,6 +56,19 @@ std::string Sampler::diffusers_difference() const {
       "the finished image after {}; with diffusers choose fixed_small, or leading spacing without "
       "steps_offset",
       127.5 * static_cast<double>(steps_.back().deviation), what);
+}
+
+/// Of DDIMScheduler with eta, where its last step ends at timestep 0 and not without noise.
+std::string Sampler::last_noise_of_diffusers(const std::string& what) const {
+  const float alpha = steps_.back().alpha, end = steps_.back().alpha_prev;
+  const double variance = (1.0 - end) / (1.0 - alpha) * (1.0 - static_cast<double>(alpha) / end);
+  const double deviation = options_.eta * std::sqrt(std::max(variance, 0.0));
+  if (!(deviation > 0)) return "";
+  return fmt::format(
+      "diffusers' DDIMScheduler with eta {} and without set_alpha_to_one adds noise of {:.1f} grey "
+      "levels to the finished image after {}; with diffusers choose set_alpha_to_one, or leading "
+      "spacing without steps_offset",
+      options_.eta, 127.5 * deviation, what);
 }
 
 std::string Sampler::start_defect() const {

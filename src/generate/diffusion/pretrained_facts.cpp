@@ -79,11 +79,36 @@ std::string range_defect(const Fact& fact) {
                      fact.words);
 }
 
-std::string remedies(const std::vector<std::string>& keys) {
-  return fmt::format(
-      "delete these settings to take what the files say; where they differ on purpose, say so: "
-      "model.overrule_init=[{}]",
-      fmt::join(keys, ", "));
+/// A setting that disagrees with a file, and whether somebody gave it.
+struct Contradiction {
+  std::string what;
+  std::string key;
+  bool is_given = false;
+};
+
+/// Settings can be deleted where they exist; otherwise the files are at odds with each other, or
+/// with what is done here, and are overruled or corrected.
+std::string remedies(const std::vector<Contradiction>& contradictions) {
+  std::vector<std::string> given, others;
+  for (const Contradiction& found : contradictions) {
+    std::vector<std::string>& keys = found.is_given ? given : others;
+    if (std::ranges::find(keys, found.key) == keys.end()) keys.push_back(found.key);
+  }
+  std::vector<std::string> all = given;
+  for (const std::string& key : others)
+    if (std::ranges::find(given, key) == given.end()) all.push_back(key);
+  std::string text;
+  if (!given.empty())
+    text +=
+        fmt::format("delete {}{} to take what the files say; ",
+                    given.size() == 1 ? "the setting " : "the settings ", fmt::join(given, ", "));
+  if (!others.empty())
+    text += fmt::format("no setting is at fault for {}: correct the files if they are wrong; ",
+                        fmt::join(others, ", "));
+  return text +
+         fmt::format(
+             "where it is so on purpose, set what holds and say so: model.overrule_init=[{}]",
+             fmt::join(all, ", "));
 }
 
 }  // namespace
@@ -118,7 +143,7 @@ void adopt_for_training(const PretrainedFacts& facts, Config& config) {
           fmt::format("{}; to train otherwise on purpose, set {} and "
                       "model.overrule_init=[{}]",
                       unusable.message, unusable.setting, unusable.setting));
-  std::vector<std::string> contradictions, keys;
+  std::vector<Contradiction> contradictions;
   for (const Fact& fact : facts.facts) {
     // How noisy a step of ddpm is says nothing about the network.
     if (fact.setting == "sample.variance" || is_overruled(config, fact.setting)) continue;
@@ -128,17 +153,20 @@ void adopt_for_training(const PretrainedFacts& facts, Config& config) {
       defect = fmt::format("{} is {} ({}), but in '{}' {}", fact.setting, setting.value_yaml(),
                            setting.provenance(), fact.source, fact.words);
     if (!defect.empty()) {
-      contradictions.push_back(defect);
-      if (std::ranges::find(keys, fact.setting) == keys.end()) keys.push_back(fact.setting);
+      contradictions.push_back(
+          {defect, fact.setting, !setting.is_default() && !is_adopted(setting)});
     } else if (setting.is_default()) {
       // The file by its name: where it lies need not be known to those who read the run.
       take(fact, std::filesystem::path(fact.source).filename().string() + kAdopted, setting);
     }
   }
-  if (!contradictions.empty())
-    throw UsageError(fmt::format("the settings contradict the files of model.init '{}':\n  {}\n{}",
-                                 config.model.init(), fmt::join(contradictions, "\n  "),
-                                 remedies(keys)));
+  if (contradictions.empty()) return;
+  std::string list;
+  for (const Contradiction& found : contradictions) list += "\n  " + found.what;
+  throw UsageError(
+      fmt::format("the settings and the files of model.init '{}' contradict each "
+                  "other:{}\n{}",
+                  config.model.init(), list, remedies(contradictions)));
 }
 
 bool is_adopted(const SettingBase& setting) { return setting.provenance().ends_with(kAdopted); }

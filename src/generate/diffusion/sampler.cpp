@@ -64,11 +64,11 @@ Sampler::Step Sampler::ddpm_step(const NoiseSchedule& schedule, std::size_t inde
 Sampler::Step Sampler::ddim_step(const NoiseSchedule& schedule, std::size_t index) const {
   Step step;
   step.alpha = schedule.alpha_cumprod(timesteps_[index]);
-  if (index + 1 < timesteps_.size()) {
-    step.alpha_prev = schedule.alpha_cumprod(timesteps_[index + 1]);
-  } else {
+  if (index + 1 == timesteps_.size()) {
     step.alpha_prev = options_.set_alpha_to_one ? 1.0f : schedule.alpha_cumprod(0);
+    return step;  // without fresh noise, whatever eta
   }
+  step.alpha_prev = schedule.alpha_cumprod(timesteps_[index + 1]);
   const float variance =
       (1.0f - step.alpha_prev) / (1.0f - step.alpha) * (1.0f - step.alpha / step.alpha_prev);
   // Below 0 by rounding only, where a step does not move.
@@ -79,8 +79,8 @@ Sampler::Step Sampler::ddim_step(const NoiseSchedule& schedule, std::size_t inde
 bool Sampler::needs_noise(int64_t index) const {
   const auto i = static_cast<std::size_t>(index);
   // The last step leads to the image, whose noise nothing would take out again.
-  if (options_.kind == SamplerKind::kDdpm) return i + 1 < steps_.size();
-  return options_.eta > 0 && steps_.at(i).deviation > 0;
+  if (i + 1 >= steps_.size()) return false;
+  return options_.kind == SamplerKind::kDdpm || (options_.eta > 0 && steps_.at(i).deviation > 0);
 }
 
 at::Tensor Sampler::step(const at::Tensor& model_output, int64_t index, const at::Tensor& x,

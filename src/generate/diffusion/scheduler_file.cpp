@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "sfumato/core/error.h"
+#include "sfumato/core/log.h"
+#include "sfumato/core/printable.h"
 #include "sfumato/core/text.h"
 #include "sfumato/generate/diffusion/pretrained_facts.h"
 #include "sfumato/io/json_file.h"
@@ -52,7 +54,71 @@ constexpr KnownClass kKnownClasses[] = {
 
 constexpr const char* kFlow = "flow matching, whose noise does not follow a schedule of β";
 
-/// Why a class that is not known cannot be used.
+/// Other schedulers of diffusers 0.42, whose names say nothing of their kind.
+constexpr std::string_view kOtherClasses[] = {
+    "AmusedScheduler",       "BlockRefinementScheduler",     "CogVideoXDDIMScheduler",
+    "CogVideoXDPMScheduler", "DDPMWuerstchenScheduler",      "DiscreteDDIMScheduler",
+    "EntropyBoundScheduler", "HeliosDMDScheduler",           "HeliosScheduler",
+    "IPNDMScheduler",        "LTXEulerAncestralRFScheduler", "MiniMaxH3Scheduler",
+    "PiflowScheduler",       "RFD4ProteinaScheduler",        "UnCLIPScheduler",
+    "VQDiffusionScheduler"};
+
+/// All keys that the known classes take in diffusers 0.42, and those of earlier versions.
+const std::vector<std::string> kKnownKeys = {"algorithm_type",
+                                             "beta_end",
+                                             "beta_schedule",
+                                             "beta_start",
+                                             "clip_sample",
+                                             "clip_sample_range",
+                                             "corrector_order",
+                                             "disable_corrector",
+                                             "dynamic_thresholding_ratio",
+                                             "eta",
+                                             "euler_at_final",
+                                             "final_sigmas_type",
+                                             "flow_shift",
+                                             "interpolation_type",
+                                             "lambda_min_clipped",
+                                             "lower_order_final",
+                                             "noise_sampler_seed",
+                                             "num_train_timesteps",
+                                             "offset",
+                                             "predict_epsilon",
+                                             "predict_x0",
+                                             "prediction_type",
+                                             "predictor_order",
+                                             "rescale_betas_zero_snr",
+                                             "sample_max_value",
+                                             "set_alpha_to_one",
+                                             "shift_terminal",
+                                             "sigma_data",
+                                             "sigma_max",
+                                             "sigma_min",
+                                             "skip_prk_steps",
+                                             "solver_order",
+                                             "solver_p",
+                                             "solver_type",
+                                             "steps_offset",
+                                             "tau_func",
+                                             "tensor_format",
+                                             "thresholding",
+                                             "time_shift_type",
+                                             "timestep_spacing",
+                                             "timestep_type",
+                                             "timestep_values",
+                                             "trained_betas",
+                                             "use_beta_sigmas",
+                                             "use_dynamic_shifting",
+                                             "use_exponential_sigmas",
+                                             "use_flow_sigmas",
+                                             "use_karras_sigmas",
+                                             "use_lu_lambdas",
+                                             "variance_type"};
+
+constexpr const char* kNoPlainSchedule =
+    "none of the schedulers with a plain schedule of β that this program knows";
+
+/// Why a class that is known to be another kind cannot be used; "" for a name that is not known.
 std::string other_family(std::string_view name) {
   const auto has = [&](std::string_view text) { return name.find(text) != std::string_view::npos; };
   if (has("Flow") || has("flow")) return kFlow;
@@ -61,7 +127,7 @@ std::string other_family(std::string_view name) {
     return "EDM preconditioning, whose networks take log sigma and scaled pictures";
   if (has("LCM") || has("TCD") || has("SCM") || has("Consistency") || has("CMStochastic"))
     return "a consistency model or another one distilled to few steps";
-  return "none of the schedulers with a plain schedule of β that this program knows";
+  return std::ranges::find(kOtherClasses, name) == std::end(kOtherClasses) ? "" : kNoPlainSchedule;
 }
 
 std::vector<std::string> known_names() {
@@ -78,6 +144,7 @@ class SchedulerReader {
   void read() {
     if (!json_.is_object()) throw DataError(fmt::format("'{}' is not a JSON object", file_));
     find_class();
+    name_unknown_keys();
     read_prediction();
     read_schedule();
     read_clipping();
@@ -136,9 +203,12 @@ class SchedulerReader {
       class_ = name->starts_with("Flax") ? name->substr(4) : *name;
       for (const KnownClass& known : kKnownClasses)
         if (known.name == class_) known_ = &known;
-      if (known_ == nullptr)
-        refuse(fmt::format("is of a {}: {}{}", *name, other_family(*name),
-                           did_you_mean(class_, known_names())));
+      if (known_ == nullptr) {
+        const std::string family = other_family(class_);
+        refuse(fmt::format(
+            "is of a {}: {}", *name,
+            family.empty() ? kNoPlainSchedule + did_you_mean(class_, known_names()) : family));
+      }
     } else if (has("sigma_max") || has("sigma_min") || has("sigma_data")) {
       refuse("names no scheduler (_class_name) and has levels sigma of its own");
     }
@@ -148,9 +218,33 @@ class SchedulerReader {
       refuse("has timestep_type continuous: EDM preconditioning, whose networks take log sigma");
   }
 
+  void name_unknown_keys() const {
+    std::vector<std::string> unknown;
+    for (const auto& [key, value] : json_.items())
+      if (!key.starts_with("_") && std::ranges::find(kKnownKeys, key) == kKnownKeys.end())
+        unknown.push_back(fmt::format("'{}'{}", printable(key), did_you_mean(key, kKnownKeys)));
+    if (!unknown.empty())
+      log_warning(fmt::format("'{}': unknown key{} ignored: {}", file_,
+                              unknown.size() == 1 ? " is" : "s are", fmt::join(unknown, ", ")));
+  }
+
   void read_prediction() {
     std::optional<std::string> prediction = text("prediction_type");
     if (prediction == "original_sample") prediction = "sample";  // an old name
+    if (const std::optional<bool> old = flag("predict_epsilon")) {
+      const std::string meant = *old ? "epsilon" : "sample";
+      if (!prediction)
+        return facts_.facts.push_back(
+            {"diffusion.prediction", meant, file_,
+             fmt::format("predict_epsilon is {}, the old way to say prediction_type {}", *old,
+                         meant)});
+      if (*prediction != meant)
+        return add_unusable(
+            "diffusion.prediction",
+            fmt::format("predict_epsilon is {}, which means {}, and prediction_type "
+                        "is {}; remove the one that is wrong",
+                        *old, meant, json(*prediction).dump()));
+    }
     if (prediction && prediction->starts_with("flow"))
       refuse(fmt::format("has prediction_type {}: {}", *prediction, kFlow));
     const std::vector<std::string> allowed{"epsilon", "sample", "v_prediction"};

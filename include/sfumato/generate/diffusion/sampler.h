@@ -53,7 +53,7 @@ class Sampler {
   const SamplerOptions& options() const { return options_; }
   /// From noisy to clean; the network is called once at each.
   const std::vector<int64_t>& timesteps() const { return timesteps_; }
-  /// Whether step `index` adds fresh noise.
+  /// Whether step `index` adds fresh noise. The last one never does.
   bool needs_noise(int64_t index) const;
 
   /// x at timesteps()[index] -> x at the next one (after the last: the image). All float32
@@ -79,6 +79,7 @@ class Sampler {
   };
   Step ddpm_step(const NoiseSchedule& schedule, std::size_t index) const;
   Step ddim_step(const NoiseSchedule& schedule, std::size_t index) const;
+  std::string last_noise_of_diffusers(const std::string& what) const;
 
   NoiseScheduleOptions schedule_;
   SamplerOptions options_;
