@@ -24,8 +24,11 @@ target_include_directories(sfumato_torch SYSTEM INTERFACE
 target_link_libraries(sfumato_torch INTERFACE ${torch_dir}/lib/libtorch_cpu.so
                                               ${torch_dir}/lib/libc10.so)
 target_link_options(sfumato_torch INTERFACE -Wl,--no-as-needed)
-# LibTorch ships its own fmt headers, which win in sources that see them: use those header-only.
-target_compile_definitions(sfumato_torch INTERFACE FMT_HEADER_ONLY=1)
+
+# LibTorch's headers hold another fmt than the distribution's; src/torch_fmt.cpp is its code.
+add_library(sfumato_torch_fmt STATIC ${PROJECT_SOURCE_DIR}/src/torch_fmt.cpp)
+target_include_directories(sfumato_torch_fmt SYSTEM PRIVATE ${torch_dir}/include)
+target_link_libraries(sfumato_torch INTERFACE sfumato_torch_fmt)
 
 # With CUDA, for libsfumato_cuda.so alone.
 add_library(sfumato_torch_cuda INTERFACE)
