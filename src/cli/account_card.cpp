@@ -1,6 +1,7 @@
 #include "cli/account_card.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 #include <filesystem>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "cli/privacy_text.h"
+#include "run/card_alone.h"
 #include "run/card_events.h"
 #include "run/run_card.h"
 #include "sfumato/core/bound_text.h"
@@ -122,10 +124,21 @@ std::string curve_defect(const Recomputation& result) {
   return {};
 }
 
+/// "" if whatever else the card says follows from what it counts.
+std::string text_defect(const std::string& file, const Json& card) {
+  const std::vector<std::string> unfounded = unfounded_fields(card);
+  if (unfounded.empty()) return {};
+  return fmt::format("'{}': {}: it was edited; do not rely on it", file,
+                     fmt::join(unfounded, "; "));
+}
+
 /// "" if the claim holds.
-std::string defect(const Recomputation& result) {
+std::string defect(const Recomputation& result, const Json& card) {
   const PrivacyStatement& proven = by_its_accountant(result);
-  if (result.epsilon >= proven.epsilon * (1 - kCardTolerance)) return curve_defect(result);
+  if (result.epsilon >= proven.epsilon * (1 - kCardTolerance)) {
+    const std::string found = curve_defect(result);
+    return found.empty() ? text_defect(result.file, card) : found;
+  }
   return fmt::format(
       "'{}' claims epsilon {} at delta {}, but its stages cost {} by its own accountant ({}): do "
       "not rely on it; if the run is at hand, `sfumato ledger verify` tells what is wrong",
@@ -151,7 +164,7 @@ std::string text_of(const Recomputation& result) {
   return text + "\n";
 }
 
-Json json_of(const Recomputation& result) {
+Json json_of(const Recomputation& result, const std::string& found) {
   Json json = {{"card", result.file},
                {"status", "private"},
                {"claimed",
@@ -162,7 +175,7 @@ Json json_of(const Recomputation& result) {
                {"recomputed", Json::array()},
                {"candidates", result.candidates},
                {"events", Json::array()},
-               {"holds", defect(result).empty()}};
+               {"holds", found.empty()}};
   for (const PrivacyStatement& statement : result.recomputed)
     json["recomputed"].push_back(to_json(statement));
   for (const PrivacyEvent& event : result.events) json["events"].push_back(sfumato::to_json(event));
@@ -176,6 +189,10 @@ void say_no_claim(const std::string& file, const Json& card, bool json) {
         fmt::format("'{}' is {} and yet states epsilon {}: it was edited; do not "
                     "rely on it",
                     file, card["status"].get<std::string>(), card["epsilon"].dump()));
+  if (const std::string left = claim_left(card); !left.empty())
+    throw PrivacyError(
+        fmt::format("'{}' is {} and yet claims something ({}): it was edited; do not rely on it",
+                    file, card["status"].get<std::string>(), left));
   const std::string status = card["status"] == "not_private" ? "NOT PRIVATE" : "VOID";
   if (json) {
     fmt::print("{}\n", Json{{"card", file},
@@ -193,7 +210,7 @@ void say_no_claim(const std::string& file, const Json& card, bool json) {
 
 std::string card_defect(const std::string& file, const Json& card) {
   try {
-    return defect(recompute(file, card));
+    return defect(recompute(file, card), card);
   } catch (const Error& error) {
     return error.what();
   }
@@ -206,12 +223,13 @@ void account_card(const std::string& file, bool json) {
   const Json card = read_privacy_card(file);
   if (card["status"] != "private") return say_no_claim(file, card, json);
   const Recomputation result = recompute(file, card);
+  const std::string found = defect(result, card);
   if (json) {
-    fmt::print("{}\n", json_of(result).dump(2));
+    fmt::print("{}\n", json_of(result, found).dump(2));
   } else {
     fmt::print("{}", text_of(result));
   }
-  if (const std::string found = defect(result); !found.empty()) throw PrivacyError(found);
+  if (!found.empty()) throw PrivacyError(found);
   if (!json) fmt::print("The claim holds.\n");
 }
 

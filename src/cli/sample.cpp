@@ -10,6 +10,7 @@
 
 #include "cli/account_card.h"
 #include "cli/subcommands.h"
+#include "run/card_alone.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/core/text.h"
@@ -129,7 +130,8 @@ void check_claim(const ModelPlace& place, SamplingModel& model) {
     const std::string found = card_defect(file, model.card);
     if (found.empty()) return;
     log_warning(found);
-    model.card = voided(model.card, "the card claims more than the stages on it prove");
+    model.card =
+        voided(without_claim(model.card), "the card claims more than the stages on it prove");
     return;
   }
   RunVerificationOptions options;
@@ -139,7 +141,8 @@ void check_claim(const ModelPlace& place, SamplingModel& model) {
   if (problems.empty()) return;
   log_warning(fmt::format("the run's ledger does not prove what its privacy card says:\n  {}",
                           fmt::join(problems, "\n  ")));
-  model.card = voided(model.card, "the ledger of the run does not prove what its card says");
+  model.card =
+      voided(without_claim(model.card), "the ledger of the run does not prove what its card says");
 }
 
 void run(SampleArguments& arguments) {

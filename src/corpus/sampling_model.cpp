@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "corpus/model_classes.h"
+#include "run/card_alone.h"
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
@@ -180,12 +181,26 @@ std::vector<int64_t> in_proportion(int64_t total, std::span<const double> propor
 }
 
 Json card_for(const fs::path& model_folder, const std::string& weights) {
-  Json card = read_privacy_card(model_folder / "privacy_card.json");
-  if (card.value("weights_sha256", Json()) == weights) return card;
-  if (card["status"] == "void") return card;  // it may be none at all
+  const Json card = read_privacy_card(model_folder / "privacy_card.json");
+  if (card.value("weights_sha256", Json()) == weights)
+    return card["status"] == "private" ? card : without_claim(card);
+  if (card["status"] == "void") return without_claim(card);  // it may be none at all
   if (!card.contains("weights_sha256") || !card["weights_sha256"].is_string())
-    return voided(card, "the card does not say which weights it was written for");
-  return voided(card, "the weights beside the card are not those it was written for");
+    return voided(without_claim(card), "the card does not say which weights it was written for");
+  return voided(without_claim(card),
+                "the weights beside the card are not those it was written for");
+}
+
+/// The run that a folder was released by and still lies in; empty if there is none.
+fs::path run_of_release(const fs::path& folder) {
+  std::error_code ignored;
+  for (const fs::path& place :
+       {fs::absolute(folder, ignored).lexically_normal(), fs::weakly_canonical(folder, ignored)}) {
+    const fs::path release = place.has_filename() ? place : place.parent_path();
+    if (release.filename() == "release" && fs::exists(release.parent_path() / "ledger.jsonl"))
+      return release.parent_path();
+  }
+  return {};
 }
 
 }  // namespace
@@ -200,6 +215,8 @@ ModelPlace find_model(const fs::path& path) {
         fmt::format("'{}' is not a folder; name a run directory or a folder with a "
                     "diffusers UNet2DModel",
                     path.string()));
+  // Where its ledger is at hand, a release is as private as that proves.
+  if (const fs::path run = run_of_release(path); !run.empty()) return find_model(run);
   ModelPlace place;
   const bool is_run = fs::exists(path / "ledger.jsonl") || fs::exists(path / "private") ||
                       holds_model(path / "release");

@@ -13,6 +13,7 @@
 
 #include "kernels/clip_factors.h"
 #include "sfumato/core/error.h"
+#include "sfumato/privacy/bounds.h"
 
 namespace sfumato {
 namespace {
@@ -150,8 +151,10 @@ GradientEngine::GradientEngine(std::vector<Parameter*> parameters, const ClipOpt
       tuner_(tuner ? std::move(tuner) : std::make_shared<Tuner>(std::filesystem::path{})) {
   if (!(clip.clip_norm_l2 > 0) || !std::isfinite(clip.clip_norm_l2))
     throw PrivacyError("the clip norm must be positive and finite; set mechanism.clip_norm_l2");
-  if (clip.clipping == Clipping::kAutomatic && !(clip.automatic_gamma > 0))
-    throw PrivacyError("automatic clipping needs mechanism.automatic_gamma above 0");
+  if (clip.clipping == Clipping::kAutomatic && !(clip.automatic_gamma >= kLeastAutomaticGamma))
+    throw PrivacyError(
+        fmt::format("automatic clipping needs a mechanism.automatic_gamma of at least {:g}",
+                    kLeastAutomaticGamma));
   for (Parameter* parameter : parameters)
     if (parameter->trainable) trainable_.push_back(parameter);
   if (trainable_.empty())

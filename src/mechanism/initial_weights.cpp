@@ -6,16 +6,19 @@
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <set>
 
+#include "run/card_alone.h"
 #include "run/card_events.h"
+#include "run/folders_above.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/models/checkpoint_io.h"
+#include "sfumato/models/model_folder.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/run/released_weights.h"
+#include "sfumato/run/run_verification.h"
 #include "sfumato/run/weights_hash.h"
 
 namespace sfumato {
@@ -24,8 +27,8 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-/// How far above the weights a card or a ledger is looked for: unet/, release/, the run.
-constexpr int kFoldersAbove = 3;
+/// How far above the weights a card speaks of them: unet/, release/, the run.
+constexpr int kFoldersOfACard = 3;
 
 /// Whether whoever sees what `declared` reveals could make what `needed` reveals from it.
 bool covers(const PrivacyEvent& declared, const PrivacyEvent& needed) {
@@ -66,18 +69,24 @@ bool is_there(const fs::path& path) {
   return fs::exists(path, ignored);
 }
 
-/// Every folder that the weights lie in, links followed, from the nearest up.
-std::vector<fs::path> folders_of(const fs::path& init, const fs::path& network_folder) {
-  std::vector<fs::path> starts = {fs::weakly_canonical(init), fs::weakly_canonical(network_folder)};
+/// Where the weights lie: the folders that are named, those of the files that are loaded, and those
+/// that links lead through.
+std::vector<fs::path> places_of(const fs::path& init, const fs::path& network_folder) {
+  std::vector<fs::path> places = {init, network_folder};
+  std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(network_folder))
-    if (entry.path().extension() == ".safetensors")
-      starts.push_back(fs::weakly_canonical(entry.path()).parent_path());
-  std::vector<fs::path> folders;
-  std::set<fs::path> seen;
-  for (fs::path folder : starts)
-    for (int up = 0; up < kFoldersAbove; ++up, folder = folder.parent_path())
-      if (seen.insert(folder).second) folders.push_back(folder);
-  return folders;
+    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
+  const fs::path weights = find_weights(network_folder);
+  if (weights.extension() == ".json")
+    for (const fs::path& shard : SafetensorsSet(weights).files()) files.push_back(shard);
+  std::error_code ignored;
+  for (fs::path file : files)
+    for (int links = 0; links < 40; ++links) {
+      places.push_back(file.parent_path());
+      if (!fs::is_symlink(file, ignored)) break;
+      file = file.parent_path() / fs::read_symlink(file, ignored);
+    }
+  return places;
 }
 
 /// The looks at one model.init, which all end in `found` or a refusal.
@@ -86,21 +95,16 @@ class Judgement {
   Judgement(const Config& config, const RecordStore& store, const MechanismPlan& plan)
       : config_(config), store_(store), plan_(plan), init_(config.model.init()) {}
 
-  FoundWeights find() {
+  InitialWeights find() {
     const LoadedUNet loaded = load_unet2d(init_);
-    found_.digest = network_digest(named_weights(*loaded.network));
-    found_.initial = {"public", weights_sha256(loaded.folder), false};
-    for (const fs::path& folder : folders_of(init_, loaded.folder)) {
-      const bool is_run = is_there(folder / "ledger.jsonl");
-      if (is_there(folder / "privacy_card.json"))
-        by_card(folder / "privacy_card.json");
-      else if (is_run && !seen_card_)
-        refuse(fmt::format(
-            "model.init '{}' lies in the run '{}', and no privacy card says what it costs; "
-            "`sfumato train --resume` of that run writes its card; public weights belong elsewhere",
-            init_.string(), folder.string()));
+    found_ = {"public", weights_sha256(loaded.folder), false};
+    const std::vector<FolderAbove> folders = folders_above(places_of(init_, loaded.folder));
+    for (const FolderAbove& folder : folders) {
+      const fs::path card = folder.path / "privacy_card.json";
+      if (folder.distance < kFoldersOfACard && is_there(card)) by_card(card);
+      if (is_run_folder(folder.path)) by_run(folder.path, folders);
     }
-    if (const auto known = find_release(store_.path(), found_.digest)) by_memory(*known);
+    by_memory(find_known_weights(store_.path(), named_weights(*loaded.network)));
     return found_;
   }
 
@@ -109,16 +113,54 @@ class Judgement {
     if (plan_.is_private) throw PrivacyError(message);
   }
 
+  /// What is written inside a run is the run's, whatever a card beside it says.
+  void by_run(const fs::path& run, const std::vector<FolderAbove>& folders) {
+    const bool inside = std::ranges::any_of(
+        folders, [&](const FolderAbove& folder) { return folder.path == run / "private"; });
+    if (inside)
+      refuse(fmt::format(
+          "model.init '{}' lies in the private part of the run '{}': no privacy card speaks of "
+          "checkpoints; take the run's release/, which `sfumato train --resume` finishes",
+          init_.string(), run.string()));
+    if (!seen_card_)
+      refuse(fmt::format(
+          "model.init '{}' lies in the run '{}', and no privacy card says what it costs; "
+          "`sfumato train --resume` of that run writes its card; public weights belong elsewhere",
+          init_.string(), run.string()));
+    if (is_there(run / "ledger.jsonl")) by_ledger(run);
+  }
+
+  /// Where a ledger is at hand, what it charges counts, and not what the card beside it says.
+  void by_ledger(const fs::path& folder) {
+    RunVerificationOptions options;
+    options.run = folder;
+    options.release_only = true;
+    const RunVerification run = verify_run(options);
+    if (const auto problems = run.problems(); !problems.empty())
+      refuse(fmt::format(
+          "model.init lies in the run '{}', whose ledger does not prove what is released there: "
+          "{}; `sfumato ledger verify` says all that is wrong",
+          folder.string(), problems.front()));
+    if (!run.plan || !run.plan->is_private || run.ledger.insecure()) {
+      refuse(fmt::format("the ledger of the run '{}', in which model.init lies, proves no privacy",
+                         folder.string()));
+      return worsen("not_private");
+    }
+    worsen("private");
+    require(fmt::format("the ledger of the run '{}' says that", folder.string()), run.plan->unit,
+            to_string(run.plan->adjacency), run.plan->events(run.ledger.charged_steps));
+  }
+
   void by_card(const fs::path& path) {
     seen_card_ = true;
     const Json card = read_privacy_card(path);
     const std::string file = path.string();
-    if (card.value("weights_sha256", Json()) != Json(found_.initial.sha256))
+    if (card.value("weights_sha256", Json()) != Json(found_.sha256))
       refuse(fmt::format(
           "'{}' is not the card of the weights of model.init (their SHA-256 is {}, on the card "
           "{}): "
           "what these weights know of private images is not known; put back what belongs together",
-          file, found_.initial.sha256, card.value("weights_sha256", Json()).dump()));
+          file, found_.sha256, card.value("weights_sha256", Json()).dump()));
     if (card["status"] == "private") return earlier_run(file, card);
     const bool same_store = card.value("data_manifest_hash", Json()) == store_.manifest_hash();
     if (card["status"] == "not_private" && same_store)
@@ -138,7 +180,7 @@ class Judgement {
           "the record store under whatever name, say so with model.init_is_public=true",
           file));
     worsen("not_private");
-    found_.initial.on_word = true;
+    found_.on_word = true;
   }
 
   /// A card is believed in what it counts, which is recomputed, and not in the ε it says.
@@ -146,25 +188,61 @@ class Judgement {
     worsen("private");
     const Json initial = card.value("initial_weights", Json());
     if (initial.is_object() && initial.value("on_word", Json()) == Json(true))
-      found_.initial.on_word = true;
+      found_.on_word = true;
+    const std::vector<PrivacyEvent> counted = card_events(file, card);
+    if (std::ranges::all_of(counted, reveals_nothing))
+      refuse(fmt::format(
+          "'{}' counts no use of private images, and yet calls its weights private: it was edited; "
+          "choose others",
+          file));
     require(fmt::format("'{}' says that", file), card.value("unit", ""),
-            card.value("adjacency", ""), card_events(file, card));
+            card.value("adjacency", ""), counted);
+    if (const auto defects = unfounded_fields(card); !defects.empty())
+      refuse(fmt::format(
+          "'{}' contradicts itself ({}): it was edited, and what the weights of model.init know of "
+          "private images is not known; choose others",
+          file, defects.front()));
   }
 
-  void by_memory(const ReleasedWeights& known) {
+  void by_memory(const std::vector<KnownWeights>& all) {
     const std::string who =
         fmt::format("the record store '{}' remembers that", store_.path().string());
-    if (!known.is_private) {
-      refuse(fmt::format(
-          "{} the weights of model.init were trained on it without privacy ({}): starting from "
-          "them would release what they learned; choose weights trained on public images",
-          who, known.released));
-      worsen("not_private");
-      return;
+    for (const KnownWeights& known : all) {
+      if (!known.defect.empty()) {
+        refuse(fmt::format(
+            "the record store '{}' remembers the weights of model.init, but not what they cost "
+            "({}); put the file back as it was, or choose weights trained on public images",
+            store_.path().string(), known.defect));
+        worsen("not_private");
+      } else if (!known.is_private) {
+        refuse(fmt::format(
+            "{} the weights of model.init were trained on it without privacy ({}): starting from "
+            "them would release what they learned; choose weights trained on public images",
+            who, known.noted));
+        worsen("not_private");
+      } else {
+        worsen("private");
+      }
     }
-    worsen("private");
-    require(who, known.plan.unit, to_string(known.plan.adjacency),
-            known.plan.events(known.charged_steps));
+    std::vector<PrivacyEvent> together;
+    for (const KnownWeights& known : all) {
+      if (!known.defect.empty() || !known.is_private || is_counted_by_another(known, all)) continue;
+      // For the unit and the adjacency of each, then for all that are in the weights at once.
+      const std::vector<PrivacyEvent> events = known.plan.events(known.charged_steps);
+      together.insert(together.end(), events.begin(), events.end());
+      require(who, known.plan.unit, to_string(known.plan.adjacency), together);
+    }
+  }
+
+  /// Whether a run that started from these weights declared what they cost: its own note counts
+  /// them.
+  static bool is_counted_by_another(const KnownWeights& known,
+                                    const std::vector<KnownWeights>& all) {
+    return std::ranges::any_of(all, [&](const KnownWeights& other) {
+      return &other != &known && other.defect.empty() && other.is_private &&
+             other.plan.adjacency == known.plan.adjacency && other.plan.unit == known.plan.unit &&
+             not_declared(known.plan.events(known.charged_steps), other.plan).empty();
+    });
   }
 
   /// The claim of this run holds for the weights that it starts from too only if everything that
@@ -192,14 +270,14 @@ class Judgement {
 
   /// The worst that is known of the weights stands.
   void worsen(const char* origin) {
-    if (found_.initial.origin != "not_private") found_.initial.origin = origin;
+    if (found_.origin != "not_private") found_.origin = origin;
   }
 
   const Config& config_;
   const RecordStore& store_;
   const MechanismPlan& plan_;
   const fs::path init_;
-  FoundWeights found_;
+  InitialWeights found_;
   bool seen_card_ = false;
 };
 
@@ -236,8 +314,8 @@ std::vector<PrivacyEvent> not_declared(std::span<const PrivacyEvent> needed,
   return left;
 }
 
-FoundWeights find_initial_weights(const Config& config, const RecordStore& store,
-                                  const MechanismPlan& plan) {
+InitialWeights find_initial_weights(const Config& config, const RecordStore& store,
+                                    const MechanismPlan& plan) {
   if (config.model.init().empty()) return {};
   return Judgement(config, store, plan).find();
 }

@@ -151,8 +151,8 @@ void MechanismSession::record_result(const std::string& stage, const std::string
   state_->ledger->record_result(stage, sha256);
 }
 
-void MechanismSession::record_release(const std::string& sha256) {
-  if (state_->ledger->released_weights() != sha256) state_->ledger->record_release(sha256);
+void MechanismSession::record_release(const ReleasedFiles& released) {
+  if (state_->ledger->released() != released) state_->ledger->record_release(released);
 }
 
 void MechanismSession::stop(std::int64_t step, const std::string& reason) {

@@ -307,13 +307,24 @@ std::string Ledger::result_of(const std::string& stage) const {
   return found == state_->stage_results.end() ? std::string() : found->second;
 }
 
-void Ledger::record_release(const std::string& sha256) {
-  if (!is_sha256(sha256))
-    throw PrivacyError(fmt::format("'{}' is no SHA-256 of released weights", sha256));
+void Ledger::record_release(const ReleasedFiles& released) {
+  const auto check = [](const std::string& sha256, const std::string& what) {
+    if (!is_sha256(sha256))
+      throw PrivacyError(fmt::format("'{}' is no SHA-256 of released {}", sha256, what));
+  };
+  check(released.weights, "weights");
+  check(released.card_facts, "facts");
+  for (const auto& [name, sha256] : released.files) {
+    check(sha256, "files");
+    if (!is_released_name(name))
+      throw PrivacyError(fmt::format("'{}' is no name of a file in release/", name));
+  }
   append({{"kind", "release"},
           {"session", static_cast<std::int64_t>(state_->sessions.size())},
-          {"weights", sha256}});
-  state_->released_weights = sha256;
+          {"weights", released.weights},
+          {"card_facts", released.card_facts},
+          {"files", released.files}});
+  state_->released = released;
 }
 
 void Ledger::record_event(const std::string& kind, const json& fields) {

@@ -22,6 +22,10 @@ bool seal_holds(std::string_view line);
 /// Whether it looks like one: 64 digits of lower-case hexadecimal.
 bool is_sha256(std::string_view text);
 
+/// Whether it can be the path of a file in release/: short, of letters, digits and "._/-" only, so
+/// that nothing private gets in.
+bool is_released_name(std::string_view text);
+
 /// How many releases each side stage of a plan may make here, by name. Stages that are only
 /// declared were made elsewhere and may make none. What is no list of stages is none: reading the
 /// plan itself refuses it (MechanismPlan::from_json).

@@ -147,8 +147,9 @@ class Reader {
     InitialWeights initial;
     const auto origin = object.find("origin"), hash = object.find("sha256"),
                on_word = object.find("on_word");
-    const bool whole = object.is_object() && origin != object.end() && origin->is_string() &&
-                       hash != object.end() && on_word != object.end() && on_word->is_boolean();
+    const bool whole = object.is_object() && object.size() == 3 && origin != object.end() &&
+                       origin->is_string() && hash != object.end() && on_word != object.end() &&
+                       on_word->is_boolean();
     if (whole) {
       initial.origin = origin->get<std::string>();
       if (hash->is_string()) initial.sha256 = hash->get<std::string>();
@@ -158,14 +159,31 @@ class Reader {
     const std::string_view known[] = {"scratch", "public", "not_private", "private"};
     if (!whole ||
         std::find(std::begin(known), std::end(known), initial.origin) == std::end(known) ||
-        !(scratch ? hash->is_null() : is_sha256(initial.sha256)))
+        !(scratch ? hash->is_null() : is_sha256(initial.sha256)) ||
+        // Somebody's word stands for what was trained without privacy, here or earlier.
+        (initial.origin != "private" && initial.on_word != (initial.origin == "not_private")))
       return problem("does not say what the run started from (initial_weights)");
     found_.initial_weights = initial;
   }
 
   void release(const json& object) {
-    found_.released_weights = text(object, "weights");
-    if (!is_sha256(found_.released_weights)) problem("releases weights without their SHA-256");
+    ReleasedFiles released{text(object, "weights"), {}, {}};
+    bool whole = is_sha256(released.weights);
+    // Older versions noted the weights alone.
+    if (object.contains("card_facts") || object.contains("files")) {
+      released.card_facts = text(object, "card_facts");
+      whole = whole && is_sha256(released.card_facts);
+      const auto files = object.find("files");
+      whole = whole && files != object.end() && files->is_object();
+      if (whole)
+        for (const auto& [name, hash] : files->items()) {
+          whole = whole && is_released_name(name) && hash.is_string();
+          released.files[name] = hash.is_string() ? hash.get<std::string>() : std::string();
+          whole = whole && is_sha256(released.files[name]);
+        }
+    }
+    if (!whole) problem("releases weights, facts or files without their SHA-256");
+    found_.released = std::move(released);
   }
 
   void session(const json& object) {
@@ -300,6 +318,13 @@ json to_json(const InitialWeights& initial) {
 
 bool is_sha256(std::string_view text) {
   return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+bool is_released_name(std::string_view text) {
+  constexpr std::string_view kKnown =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-";
+  return !text.empty() && text.size() <= 100 && text.front() != '/' &&
+         text.find("..") == text.npos && text.find_first_not_of(kKnown) == text.npos;
 }
 
 std::map<std::string, std::int64_t> stage_limits(const json& plan) {

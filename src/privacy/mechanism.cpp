@@ -78,7 +78,12 @@ void MechanismPlan::validate() const {
       if (!mistake.empty()) errors += "\n  " + mistake;
     }
     errors += one_of("clipping", clipping, {"flat", "per_layer", "automatic"});
-    if (clipping == "automatic") errors += positive("automatic_gamma", automatic_gamma);
+    if (clipping == "automatic" &&
+        !(automatic_gamma >= kLeastAutomaticGamma && std::isfinite(automatic_gamma)))
+      errors += fmt::format(
+          "\n  automatic_gamma {} is not in {:g} ...: a smaller one lifts gradients above the clip "
+          "norm whose norms float32 cannot tell from 0",
+          automatic_gamma, kLeastAutomaticGamma);
     errors += message_of([&] { check_delta(delta); });
     if (target_epsilon) errors += positive("target_epsilon", *target_epsilon);
     errors += one_of("sampler", sampler, {"poisson"});
@@ -91,9 +96,7 @@ void MechanismPlan::validate() const {
   if (!errors.empty()) throw UsageError("mechanism plan:" + errors);
 }
 
-nlohmann::ordered_json MechanismPlan::to_json() const {
-  return write_plan(*this, kFields);
-}
+nlohmann::ordered_json MechanismPlan::to_json() const { return write_plan(*this, kFields); }
 
 MechanismPlan MechanismPlan::from_json(const nlohmann::json& json) {
   try {

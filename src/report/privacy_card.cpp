@@ -114,6 +114,7 @@ Json to_json(const PrivacyCard& given) {
   const bool claim = card.status == PrivacyCard::Status::kPrivate;
   std::vector<std::string> not_covered = kNeverCovered;
   not_covered.insert(not_covered.end(), card.not_covered.begin(), card.not_covered.end());
+  if (card.class_names_from == "source") not_covered.push_back(kNamesFromSource);
   Json json = {{"schema_version", kSchemaVersion},
                {"status", status_name(card.status)},
                {"reasons", card.reasons},
@@ -191,7 +192,7 @@ double largest_true_positive_rate(const std::vector<std::pair<double, double>>& 
 }
 
 Json read_privacy_card(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return void_card("no privacy card found beside the weights");
+  if (!std::filesystem::exists(path)) return void_card(kNoCardReason);
   const auto refuse = [&](const std::string& defect) {
     throw DataError(fmt::format("'{}' {}", path.string(), defect));
   };
@@ -200,7 +201,7 @@ Json read_privacy_card(const std::filesystem::path& path) {
   if (!card.is_object() || !card.contains("schema_version") || !card.contains("status"))
     refuse("is not a privacy card; it needs schema_version and status");
   const Json& schema = card["schema_version"];
-  if (schema != kSchemaVersion)
+  if (!schema.is_number_integer() || schema != kSchemaVersion)
     refuse(schema == 1 ? std::string("is a privacy card of schema version 1, which says too little "
                                      "for its claim to be checked; `sfumato train --resume` of its "
                                      "run writes it again")

@@ -208,11 +208,11 @@ std::vector<std::string> card_notes(const Json& card) {
   // Exceptions to a claim that is not made would read as if there were one.
   if (!is_private(card)) return {};
   std::vector<std::string> notes = list_of(card, "not_covered");
+  // Cards of older versions say it in their public facts alone.
   if (card.contains("public_facts") &&
-      text_of(card["public_facts"], "class_names_from") == "source")
-    notes.push_back(
-        "the names of the classes, their number and their order: they were found in the private "
-        "source and its holder declared them public");
+      text_of(card["public_facts"], "class_names_from") == "source" &&
+      std::ranges::find(notes, kNamesFromSource) == notes.end())
+    notes.push_back(kNamesFromSource);
   return notes;
 }
 

@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
+#include "run/json_alike.h"
 #include "run/run_card.h"
 
 namespace sfumato {
@@ -12,16 +12,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-const Json& field(const Json& object, const std::string& key) {
-  static const Json absent;
-  return object.is_object() && object.contains(key) ? object[key] : absent;
-}
-
-/// Equal as JSON numbers are: 1 and 1.0 are the same.
-bool same(const Json& a, const Json& b) {
-  if (a.is_number() && b.is_number()) return a.get<double>() == b.get<double>();
-  return a == b;
-}
+bool same(const Json& said, const Json& expected) { return alike(said, expected, 0); }
 
 ChargedReleases charged_in(const LedgerSummary& ledger) {
   return {ledger.charged_steps, ledger.stage_charges, ledger.stage_results};
@@ -73,25 +64,11 @@ void compare_stages(const Json& card, const RunVerification& run,
           fmt::format("stage {} is not in the ledger", field(found[i], "name").dump()));
 }
 
-/// Numbers within the tolerance, everything else exactly, at any depth.
-bool alike(const Json& a, const Json& b) {
-  if (a.is_number() && b.is_number()) {
-    const double x = a.get<double>(), y = b.get<double>();
-    return std::abs(x - y) <= kCardTolerance * std::max(std::abs(x), std::abs(y));
-  }
-  if (a.type() != b.type() || a.size() != b.size()) return false;
-  if (a.is_object()) {
-    for (const auto& [key, value] : a.items())
-      if (!b.contains(key) || !alike(value, b[key])) return false;
-    return true;
-  }
-  return a.is_array() ? std::equal(a.begin(), a.end(), b.begin(), alike) : a == b;
-}
-
 /// The card that the ledger earns. Its statement is that of `claimed` where that is the same number
 /// but for the last digits.
-Json earned_card(const RunVerification& run, const Json& claimed) {
+Json earned_card(const RunVerification& run, const Json& said) {
   const MechanismPlan& plan = *run.plan;
+  const Json& claimed = field(said, "epsilon");
   PrivacyCard card;
   card.status = PrivacyCard::Status::kNotPrivate;
   if (plan.is_private) {
@@ -101,6 +78,9 @@ Json earned_card(const RunVerification& run, const Json& claimed) {
   }
   describe_start(run.ledger.initial_weights, card);
   if (run.ledger.insecure()) card.reasons.push_back(kTestKeyReason);
+  // Held against the ledger's note of it by itself.
+  if (field(field(said, "public_facts"), "class_names_from") == "source")
+    card.class_names_from = "source";
   return to_json(card);
 }
 
@@ -128,9 +108,8 @@ void compare_claim(const Json& card, const RunVerification& run,
         fmt::format("delta is {}, by the ledger {}", field(card, "delta").dump(), plan.delta));
 }
 
-/// The fields of a card that do not follow from the ledger, or are compared one by one. All others
-/// must be what the ledger earns, and there must be no others: whatever is on a card is read as
-/// part of what it says.
+/// The fields of a card that are compared by themselves. All others must be what the ledger earns,
+/// and there must be no others: whatever is on a card is read as part of what it says.
 constexpr std::string_view kNotDerived[] = {"schema_version",
                                             "unit",
                                             "adjacency",
@@ -145,19 +124,34 @@ constexpr std::string_view kNotDerived[] = {"schema_version",
                                             "ledger_head_hash",
                                             "data_manifest_hash"};
 
-/// Cards of older versions, like their ledgers, did not say what the run started from.
-void forget_start(const Json& card, Json& earned) {
-  if (!card.contains("initial_weights")) earned.erase("initial_weights");
-  earned["public_data"] = field(card, "public_data");
-  Json without = earned["not_covered"];
-  without.erase(without.size() - 1);
-  if (field(card, "not_covered") == without) earned["not_covered"] = without;
+/// Cards of older versions, like their ledgers, did not say what the run started from, and of names
+/// from the source in public_facts alone.
+void forget_news(const Json& card, const LedgerSummary& ledger, Json& earned) {
+  PrivacyCard added;
+  if (!ledger.initial_weights) {
+    describe_start(std::nullopt, added);
+    if (!card.contains("initial_weights")) earned.erase("initial_weights");
+    earned["public_data"] = field(card, "public_data");
+  }
+  if (ledger.released.card_facts.empty()) added.not_covered.push_back(kNamesFromSource);
+  const auto without_news = [&](const Json& sentences) {
+    Json left = Json::array();
+    for (const Json& sentence : sentences)
+      if (!sentence.is_string() ||
+          std::ranges::find(added.not_covered, sentence.get<std::string>()) ==
+              added.not_covered.end())
+        left.push_back(sentence);
+    return left;
+  };
+  const Json& said = field(card, "not_covered");
+  if (said.is_array() && without_news(said) == without_news(earned["not_covered"]))
+    earned["not_covered"] = said;
 }
 
 void compare_derived(const Json& card, const RunVerification& run,
                      std::vector<std::string>& differences) {
-  Json earned = earned_card(run, field(card, "epsilon"));
-  if (!run.ledger.initial_weights) forget_start(card, earned);
+  Json earned = earned_card(run, card);
+  forget_news(card, run.ledger, earned);
   for (const auto& [key, value] : earned.items()) {
     const bool compared = std::ranges::find(kNotDerived, key) != std::end(kNotDerived);
     if (compared || alike(field(card, key), value)) continue;

@@ -2,19 +2,26 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <initializer_list>
 #include <map>
 #include <optional>
 
+#include "run/card_alone.h"
 #include "run/checkpoint_binding.h"
 #include "run/configuration_comparison.h"
 #include "run/release_page.h"
+#include "run/run_card.h"
 #include "sfumato/config/config.h"
 #include "sfumato/config/public_settings.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/sha256.h"
 #include "sfumato/core/text.h"
 #include "sfumato/core/version.h"
+#include "sfumato/data/record_store.h"
 #include "sfumato/models/tensor_file.h"
 #include "sfumato/report/html_report.h"
 #include "sfumato/report/privacy_card.h"
@@ -62,14 +69,15 @@ std::vector<std::string> foreign_tensors(const Checkpoint& checkpoint, const fs:
   return foreign;
 }
 
-/// Other files beside the weights are read by other programs: an index with shards, a pickle.
-std::vector<std::string> other_files(const fs::path& folder) {
+/// What a folder holds besides `known`, sorted.
+std::vector<std::string> other_files(const fs::path& folder,
+                                     std::initializer_list<std::string_view> known) {
   std::vector<std::string> others;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (name != "config.json" && name != "diffusion_pytorch_model.safetensors")
+  if (!fs::is_directory(folder)) return others;
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (const std::string name = entry.path().filename().string();
+        std::ranges::find(known, name) == known.end())
       others.push_back(name);
-  }
   std::ranges::sort(others);
   return others;
 }
@@ -119,10 +127,10 @@ RunCheck check_weights(const LedgerSummary& ledger, const Json& card, const fs::
   if (card.value("weights_sha256", Json()) != found)
     problem(fmt::format("the SHA-256 of the weights is {}, and the card was written for {}", found,
                         card.value("weights_sha256", Json()).dump()));
-  const bool noted = !ledger.released_weights.empty();
-  if (noted && ledger.released_weights != found)
+  const bool noted = !ledger.released.weights.empty();
+  if (noted && ledger.released.weights != found)
     problem(fmt::format("the SHA-256 of the weights is {}, and the ledger notes {} as released",
-                        found, ledger.released_weights));
+                        found, ledger.released.weights));
   if (!noted && ledger.initial_weights)  // whose version notes every release
     problem("the ledger notes no release: lines were removed, or the weights are not this run's");
   const auto checkpoint = last_checkpoint(ledger, run);
@@ -132,7 +140,9 @@ RunCheck check_weights(const LedgerSummary& ledger, const Json& card, const fs::
           "{} tensors are not those of the average in the last checkpoint, which the ledger notes "
           "('{}', ...)",
           foreign.size(), foreign.front()));
-  for (const std::string& other : other_files(folder))
+  // Other files beside the weights are read by other programs: an index with shards, a pickle.
+  for (const std::string& other :
+       other_files(folder, {"config.json", "diffusion_pytorch_model.safetensors"}))
     problem(fmt::format("'{}' is no part of a release, and other programs might read it", other));
   if (problems.empty() && !noted && !checkpoint)
     return not_checked(name,
@@ -144,12 +154,81 @@ RunCheck check_weights(const LedgerSummary& ledger, const Json& card, const fs::
                     problems);
 }
 
+RunCheck check_facts(const LedgerSummary& ledger, const Json& card, const fs::path& card_file,
+                     const fs::path& store) {
+  const std::string name = "public facts";
+  constexpr const char* kRemedy = "`sfumato train --resume` writes the card again";
+  std::vector<std::string> problems, held_against;
+  for (const std::string& defect : facts_defects(card))
+    problems.push_back(fmt::format("'{}': {}; {}", card_file.string(), defect, kRemedy));
+  const std::string found = card_facts_sha256(card);
+  if (!ledger.released.card_facts.empty()) {
+    held_against.push_back("the ledger's note of them");
+    if (found != ledger.released.card_facts)
+      problems.push_back(fmt::format(
+          "'{}': public_facts or data_manifest_hash are not those that the ledger notes of the "
+          "release (their SHA-256 is {}, in the ledger {}); {}",
+          card_file.string(), found, ledger.released.card_facts, kRemedy));
+  }
+  if (!store.empty()) try {
+      PrivacyCard expected;
+      describe_data(RecordStore::open(store), expected);
+      held_against.push_back("the record store");
+      if (found != card_facts_sha256(to_json(expected)))
+        problems.push_back(fmt::format(
+            "'{}': public_facts or data_manifest_hash are not those of the record store '{}'; name "
+            "the store that the run used with --store, or let `sfumato train --resume` write the "
+            "card again",
+            card_file.string(), store.string()));
+    } catch (const Error&) {
+      // Not one that can be held against; the check of the witness says what it is.
+    }
+  if (problems.empty() && held_against.empty())
+    return not_checked(name,
+                       "the ledger, begun by an older version, does not note them, and no record "
+                       "store is known; name it with --store");
+  return outcome_of(name, fmt::format("agree with {}", fmt::join(held_against, " and ")),
+                    std::move(problems));
+}
+
+RunCheck check_files(const LedgerSummary& ledger, const fs::path& release) {
+  const std::string name = "release files";
+  if (!fs::is_directory(release)) return not_checked(name, "there are none (release/)");
+  std::vector<std::string> problems;
+  const auto foreign = [&](const fs::path& folder, const std::vector<std::string>& others) {
+    for (const std::string& other : others)
+      problems.push_back(
+          fmt::format("'{}': is no part of a release, and whoever gets it might read it as one; "
+                      "move it away",
+                      (folder / other).string()));
+  };
+  foreign(release, other_files(release, {"unet", "scheduler", "model_index.json", "README.md",
+                                         "report.html", "privacy_card.json", "privacy_card.md",
+                                         "label_histogram.json", "central_images.safetensors"}));
+  foreign(release / "scheduler", other_files(release / "scheduler", {"scheduler_config.json"}));
+  if (!fs::exists(release / "privacy_card.json") && problems.empty())
+    return not_checked(name, "nothing is released yet");
+  for (const auto& [file, noted] : ledger.released.files) {
+    const fs::path path = release / file;
+    const bool there = fs::is_regular_file(path);
+    if (const std::string found = there ? sha256_hex(read_file(path)) : "missing"; found != noted)
+      problems.push_back(fmt::format(
+          "'{}': {}, and the ledger notes {} as released; put it back, or `sfumato train --resume` "
+          "writes it again",
+          path.string(), there ? "its SHA-256 is " + found : "it is missing", noted));
+  }
+  if (problems.empty() && ledger.released.files.empty())
+    return not_checked(name, "the ledger, begun by an older version, does not note what they hold");
+  return outcome_of(name, "are those that the ledger notes, and there are no others",
+                    std::move(problems));
+}
+
 std::string report_defect(const Json& card, const fs::path& page, const MechanismPlan& plan) {
-  if (!fs::exists(page)) return {};
-  const std::string text = read_file(page);
   const auto refuse = [&](const std::string& defect) {
     return fmt::format("'{}' {}; `sfumato train --resume` writes it again", page.string(), defect);
   };
+  if (!fs::exists(page)) return refuse("is missing, and whoever gets the release would read it");
+  const std::string text = read_file(page);
   std::string expected = release_page(card, "settings: go here");
   // Its settings are looked at by themselves; the version that wrote it is the card's.
   constexpr const char* kSettings = "<h2>Settings</h2>\n<pre>";

@@ -29,8 +29,17 @@ inline RunCheck outcome_of(const std::string& name, const std::string& detail,
 RunCheck check_weights(const LedgerSummary& ledger, const nlohmann::ordered_json& card,
                        const std::filesystem::path& run);
 
+/// "public facts": what the card says of the data is what the ledger notes of the release, and what
+/// `store` says, where it is at hand (empty: it is not).
+RunCheck check_facts(const LedgerSummary& ledger, const nlohmann::ordered_json& card,
+                     const std::filesystem::path& card_file, const std::filesystem::path& store);
+
+/// "release files": release/ holds what a release does and nothing else, and its files are those
+/// that the ledger notes.
+RunCheck check_files(const LedgerSummary& ledger, const std::filesystem::path& release);
+
 /// "" if `page` (report.html) says what `card` says and nothing else, and its settings are those of
-/// `plan`, or if it is not there. Else what is wrong with it.
+/// `plan`. Else what is wrong with it, as where it is not there.
 std::string report_defect(const nlohmann::ordered_json& card, const std::filesystem::path& page,
                           const MechanismPlan& plan);
 

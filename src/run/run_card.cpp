@@ -5,6 +5,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "sfumato/core/sha256.h"
+#include "sfumato/data/record_store.h"
 #include "sfumato/grad/clipped_sum.h"
 #include "sfumato/privacy/pld.h"
 
@@ -22,22 +24,6 @@ std::int64_t releases_of(const PrivacyEvent& event) {
   return json.at(json.contains("steps") ? "steps" : "count").get<std::int64_t>();
 }
 
-void add_curve(const MechanismPlan& plan, std::int64_t steps, PrivacyCard& card) {
-  const std::vector<PrivacyEvent> events = plan.events(steps);
-  const Accountant accountant = parse_accountant(plan.accountant);
-  std::vector<std::pair<double, double>> curve = {{card.delta, card.epsilon}};
-  for (const double delta : kDeltas) {
-    const double epsilon = delta == card.delta
-                               ? card.epsilon
-                               : curve_epsilon(accountant, events, delta, plan.adjacency);
-    if (!std::isfinite(epsilon)) continue;
-    curve.emplace_back(delta, epsilon);
-    if (delta <= kLargestListedDelta) card.epsilon_at_delta.emplace_back(delta, epsilon);
-  }
-  for (const double rate : kFalsePositiveRates)
-    card.true_positive_bounds.emplace_back(rate, largest_true_positive_rate(curve, rate));
-}
-
 }  // namespace
 
 double curve_epsilon(Accountant accountant, std::span<const PrivacyEvent> events, double delta,
@@ -48,6 +34,32 @@ double curve_epsilon(Accountant accountant, std::span<const PrivacyEvent> events
   options.tolerance = 2e-3;
   options.points = 1 << 14;
   return epsilon_from_pld(events, delta, adjacency, options).upper;
+}
+
+void add_bounds(Accountant accountant, std::span<const PrivacyEvent> events, Adjacency adjacency,
+                PrivacyCard& card) {
+  std::vector<std::pair<double, double>> curve = {{card.delta, card.epsilon}};
+  for (const double delta : kDeltas) {
+    const double epsilon =
+        delta == card.delta ? card.epsilon : curve_epsilon(accountant, events, delta, adjacency);
+    if (!std::isfinite(epsilon)) continue;
+    curve.emplace_back(delta, epsilon);
+    if (delta <= kLargestListedDelta) card.epsilon_at_delta.emplace_back(delta, epsilon);
+  }
+  for (const double rate : kFalsePositiveRates)
+    card.true_positive_bounds.emplace_back(rate, largest_true_positive_rate(curve, rate));
+}
+
+void describe_rounding(double expected_batch_size, PrivacyCard& card) {
+  card.noise =
+      "ChaCha20 (256-bit key from the operating system, never stored), Box-Muller with a 64-bit "
+      "radius, added in float32, the noisy sum rounded to a public grid: hardened against, not "
+      "proven for, floating-point attacks";
+  card.sensitivity_margin = fmt::format(
+      "clip factors are 1e-6 smaller, relatively, than the clip norm asks for, which covers the "
+      "rounding of factors and gradients; noise is larger than noise_multiplier times clip_norm_l2 "
+      "by a share of {:.2g}, which covers random rounding of the sum",
+      rounding_margin(expected_batch_size));
 }
 
 std::vector<PrivacyStage> card_stages(const MechanismPlan& plan, const ChargedReleases& charged) {
@@ -94,17 +106,10 @@ PrivacyCard claim_card(const MechanismPlan& plan, const ChargedReleases& charged
   card.accountant = plan.accountant;
   card.candidates = plan.candidates;
   card.stages = card_stages(plan, charged);
-  if (std::isfinite(card.epsilon)) add_curve(plan, charged.steps, card);
+  if (std::isfinite(card.epsilon))
+    add_bounds(parse_accountant(plan.accountant), plan.events(charged.steps), plan.adjacency, card);
   card.plan_hash = plan.hash();
-  card.noise =
-      "ChaCha20 (256-bit key from the operating system, never stored), Box-Muller with a 64-bit "
-      "radius, added in float32, the noisy sum rounded to a public grid: hardened against, not "
-      "proven for, floating-point attacks";
-  card.sensitivity_margin = fmt::format(
-      "clip factors are 1e-6 smaller, relatively, than the clip norm asks for, which covers the "
-      "rounding of factors and gradients; noise is larger than noise_multiplier times clip_norm_l2 "
-      "by a share of {:.2g}, which covers random rounding of the sum",
-      rounding_margin(plan.expected_batch_size));
+  describe_rounding(plan.expected_batch_size, card);
   return card;
 }
 
@@ -125,6 +130,23 @@ void describe_start(const std::optional<InitialWeights>& initial, PrivacyCard& c
         "Training started from weights that were trained without privacy, or from others that "
         "started there: their images are public, and none of them is private here, on the word of "
         "whoever started the run.");
+}
+
+void describe_data(const RecordStore& store, PrivacyCard& card) {
+  card.data_manifest_hash = store.manifest_hash();
+  card.image_size = store.height();
+  card.channels = store.channels();
+  card.num_classes = store.num_classes();
+  card.class_names = store.class_names();
+  card.class_names_from = store.layout().class_names_from;
+  card.classes_that_may_be_empty = store.layout().classes_that_may_be_empty;
+}
+
+std::string card_facts_sha256(const nlohmann::ordered_json& card) {
+  nlohmann::json facts;  // with sorted keys
+  for (const char* key : {"data_manifest_hash", "public_facts"})
+    facts[key] = card.is_object() && card.contains(key) ? nlohmann::json(card[key]) : nullptr;
+  return sha256_hex(facts.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 }  // namespace sfumato

@@ -11,8 +11,12 @@
 
 namespace sfumato {
 
+class RecordStore;
+
 /// On the card of a run whose ledger notes a test key.
 inline constexpr const char* kTestKeyReason = "the noise came from a reproducible test key";
+/// On that of a run without privacy.
+inline constexpr const char* kPlainReason = "trained with privacy.enabled: false";
 
 /// What a ledger has charged, as a card needs it.
 struct ChargedReleases {
@@ -30,6 +34,13 @@ std::vector<PrivacyStage> card_stages(const MechanismPlan& plan, const ChargedRe
 double curve_epsilon(Accountant accountant, std::span<const PrivacyEvent> events, double delta,
                      Adjacency adjacency);
 
+/// Puts the curve over delta and the bounds on attackers on a card that has its epsilon and delta.
+void add_bounds(Accountant accountant, std::span<const PrivacyEvent> events, Adjacency adjacency,
+                PrivacyCard& card);
+
+/// What a card says in words of noise and rounding, for the divisor of training.
+void describe_rounding(double expected_batch_size, PrivacyCard& card);
+
 /// A card that claims what the plan proves once that much is charged: stages, epsilon with its
 /// bracket, the curve over delta and the bounds on attackers. What a release adds: hashes, public
 /// facts, the ledger's head.
@@ -39,5 +50,11 @@ PrivacyCard claim_card(const MechanismPlan& plan, const ChargedReleases& charged
 /// the claim then does not cover. Without `initial` (a ledger of an older version) the card says
 /// that it is not known.
 void describe_start(const std::optional<InitialWeights>& initial, PrivacyCard& card);
+
+/// What a card says of the data: the keyed hash of the store and its public schema.
+void describe_data(const RecordStore& store, PrivacyCard& card);
+
+/// SHA-256 of what a card says of the data, as the ledger notes it of a release.
+std::string card_facts_sha256(const nlohmann::ordered_json& card);
 
 }  // namespace sfumato

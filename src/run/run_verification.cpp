@@ -96,32 +96,49 @@ RunCheck check_card(const RunVerification& run, const nlohmann::ordered_json& ca
       !found.empty())
     problems.push_back(found);
   const fs::path page = fs::path(path).replace_extension(".md");
-  if (fs::exists(page) && read_file(page) != card_markdown(card))
+  if (!fs::exists(page) || read_file(page) != card_markdown(card))
     problems.push_back(
-        fmt::format("'{}' does not say what the card beside it says; `sfumato train --resume` "
-                    "writes both again",
-                    page.string()));
+        fmt::format("'{}' {}; `sfumato train --resume` writes both again", page.string(),
+                    fs::exists(page) ? "does not say what the card beside it says"
+                                     : "is missing, and whoever gets the release would read it"));
   return outcome_of("privacy card",
                     fmt::format("agrees with the ledger ({})", card["status"].get<std::string>()),
                     problems);
 }
 
-void check_release(RunVerification& run, const fs::path& folder) {
+/// A release without its card; one that is not there yet.
+void check_without_card(RunVerification& run, const fs::path& folder, const fs::path& path) {
+  const bool released =
+      !run.ledger.released.weights.empty() && fs::is_directory(folder / "release" / "unet");
+  run.checks.push_back(
+      released
+          ? outcome_of("privacy card", {},
+                       {fmt::format("'{}' is missing, though '{}' notes a release; `sfumato train "
+                                    "--resume` writes it again",
+                                    path.string(), run.ledger.path.string())})
+          : not_checked("privacy card", "there is none (release/privacy_card.json)"));
+  for (const char* name : {"weights", "public facts"})
+    run.checks.push_back(not_checked(name, "there is no card to compare with"));
+}
+
+void check_release(RunVerification& run, const fs::path& folder, const fs::path& store) {
   const fs::path release = folder / "release";
   const fs::path path = release / "privacy_card.json";
   if (folder.empty() || !fs::exists(path)) {
-    run.checks.push_back(not_checked("privacy card", "there is none (release/privacy_card.json)"));
-    run.checks.push_back(not_checked("weights", "there is no card to compare with"));
-    return;
+    check_without_card(run, folder, path);
+  } else {
+    try {
+      const nlohmann::ordered_json card = read_privacy_card(path);
+      run.checks.push_back(check_card(run, card, path));
+      run.checks.push_back(check_weights(run.ledger, card, folder));
+      run.checks.push_back(check_facts(run.ledger, card, path, store));
+    } catch (const std::exception& error) {
+      run.checks.push_back(
+          outcome_of("privacy card", {}, {fmt::format("'{}': {}", path.string(), error.what())}));
+    }
   }
-  try {
-    const nlohmann::ordered_json card = read_privacy_card(path);
-    run.checks.push_back(check_card(run, card, path));
-    run.checks.push_back(check_weights(run.ledger, card, folder));
-  } catch (const std::exception& error) {
-    run.checks.push_back(
-        outcome_of("privacy card", {}, {fmt::format("'{}': {}", path.string(), error.what())}));
-  }
+  run.checks.push_back(folder.empty() ? not_checked("release files", "there are none (release/)")
+                                      : check_files(run.ledger, release));
 }
 
 /// What the stages released is what their charges paid for.
@@ -256,11 +273,10 @@ RunCheck check_checkpoints(const LedgerSummary& ledger, const fs::path& folder) 
                     problems);
 }
 
-RunCheck check_witness(const LedgerSummary& ledger, const fs::path& given, const Config* config) {
+RunCheck check_witness(const LedgerSummary& ledger, const fs::path& store) {
   if (!ledger.problems.empty()) return not_checked("witness", "the ledger itself is damaged");
-  if (given.empty() && config == nullptr)
+  if (store.empty())
     return not_checked("witness", "no record store is known; name it with --store");
-  const fs::path store = given.empty() ? fs::path(config->data.store()) : given;
   if (!fs::is_directory(store))
     return not_checked("witness", fmt::format("the record store '{}' is not here; name it with "
                                               "--store",
@@ -327,15 +343,17 @@ RunVerification verify_run(const RunVerificationOptions& options) {
   run.checks.push_back(check_ledger(run));
   run.checks.push_back(check_mechanism(run));
   if (options.ledger_only) return run;
-  check_release(run, places.run);
+  std::string problem;
+  const auto config = options.release_only ? nullptr : read_configuration(places.run, problem);
+  fs::path store = options.store;
+  if (store.empty() && config) store = config->data.store();
+  check_release(run, places.run, fs::is_directory(store) ? store : fs::path());
   run.checks.push_back(check_results(run, places.run));
   if (options.release_only) return run;
-  std::string problem;
-  const auto config = read_configuration(places.run, problem);
   run.checks.push_back(check_configuration(run, config.get(), problem, places.run));
   run.checks.push_back(check_start(run.ledger, run.plan, config.get()));
   run.checks.push_back(check_checkpoints(run.ledger, places.run));
-  run.checks.push_back(check_witness(run.ledger, options.store, config.get()));
+  run.checks.push_back(check_witness(run.ledger, store));
   return run;
 }
 

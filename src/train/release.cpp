@@ -9,12 +9,12 @@
 #include "sfumato/config/public_settings.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
+#include "sfumato/core/sha256.h"
 #include "sfumato/generate/diffusion/noise_schedule.h"
 #include "sfumato/generate/diffusion/sampler.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/models/model_folder.h"
 #include "sfumato/report/privacy_card.h"
-#include "sfumato/run/released_weights.h"
 #include "sfumato/run/weights_hash.h"
 #include "train/release_readme.h"
 
@@ -37,7 +37,7 @@ PrivacyCard mechanism_card(const ReleaseInputs& inputs) {
   PrivacyCard card;
   if (inputs.session == nullptr) {
     card.status = PrivacyCard::Status::kNotPrivate;
-    card.reasons.push_back("trained with privacy.enabled: false");
+    card.reasons.push_back(kPlainReason);
     card.unit = plan.unit;
     card.adjacency = to_string(plan.adjacency);
     card.sampler = plan.sampler;
@@ -63,29 +63,34 @@ PrivacyCard mechanism_card(const ReleaseInputs& inputs) {
 
 PrivacyCard make_card(const ReleaseInputs& inputs, const std::string& weights_hash) {
   PrivacyCard card = mechanism_card(inputs);
-  card.data_manifest_hash = inputs.store.manifest_hash();
   card.weights_sha256 = weights_hash;
-  card.image_size = inputs.store.height();
-  card.channels = inputs.store.channels();
-  card.num_classes = inputs.store.num_classes();
-  card.class_names = inputs.store.class_names();
-  card.class_names_from = inputs.store.layout().class_names_from;
-  card.classes_that_may_be_empty = inputs.store.layout().classes_that_may_be_empty;
+  describe_data(inputs.store, card);
   // A ledger of an older version does not say what the run started from, whatever is there now.
-  describe_start(inputs.session ? inputs.session->ledger().initial_weights() : inputs.start.initial,
-                 card);
+  describe_start(inputs.session ? inputs.session->ledger().initial_weights() : inputs.start, card);
   return card;
 }
 
-ReleasedWeights note_of(const ReleaseInputs& inputs) {
-  ReleasedWeights note;
-  note.plan = inputs.plan;
-  if (inputs.session == nullptr) return note;
-  const Ledger& ledger = inputs.session->ledger();
-  note.run_id = ledger.run_id();
-  note.is_private = !ledger.insecure();
-  note.charged_steps = ledger.charged_steps();
-  return note;
+/// What the ledger notes of the release, its files being written.
+ReleasedFiles released_files(const std::filesystem::path& folder, const std::string& weights_hash,
+                             const RecordStore& store) {
+  PrivacyCard facts;
+  describe_data(store, facts);
+  ReleasedFiles released{weights_hash, card_facts_sha256(to_json(facts)), {}};
+  for (const char* file :
+       {"README.md", "model_index.json", "scheduler/scheduler_config.json", "unet/config.json"})
+    released.files[file] = sha256_hex(read_file(folder / file));
+  return released;
+}
+
+/// What killed writers left would look like a part of the release.
+void remove_temporaries(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  for (const char* part : {"", "unet", "scheduler"})
+    for (const auto& entry : std::filesystem::directory_iterator(folder / part, ignored)) {
+      const std::string name = entry.path().filename().string();
+      if (entry.is_regular_file() && name.starts_with(".") && name.ends_with(".tmp"))
+        std::filesystem::remove(entry.path(), ignored);
+    }
 }
 
 }  // namespace
@@ -102,15 +107,17 @@ void write_release(const ReleaseInputs& inputs) {
   network.sample_size = {{inputs.store.height(), inputs.store.width()}};
   const NamedTensors weights = released_weights(inputs);
   // First: what has left is never unknown to the store.
-  remember_release(inputs.store.path(), weights, inputs.start.digest, note_of(inputs));
+  inputs.remember(weights);
+  remove_temporaries(folder);
   save_pipeline(folder, network, weights, scheduler);
+  write_file_atomic(folder / "README.md", release_readme(inputs.config));
   const std::string hash = weights_sha256(folder / "unet");
-  if (inputs.session != nullptr) inputs.session->record_release(hash);
+  if (inputs.session != nullptr)
+    inputs.session->record_release(released_files(folder, hash, inputs.store));
   const nlohmann::ordered_json card = to_json(make_card(inputs, hash));
   write_file_atomic(folder / "privacy_card.md", card_markdown(card));
   write_file_atomic(folder / "report.html",
                     release_page(card, public_settings_yaml(inputs.config)));
-  write_file_atomic(folder / "README.md", release_readme(inputs.config));
   if (const std::string caution = diffusers_caution(inputs.config); !caution.empty())
     log_warning("the release draws other images under diffusers than here: " + caution);
   // Last: its presence says that the release is whole.

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -24,15 +25,17 @@ struct ReleaseInputs {
   const Ema& ema;
   const RecordStore& store;
   const RunDirectory& run;
-  const FoundWeights& start;
+  const InitialWeights& start;
   int64_t steps = 0;
+  /// Tells the record store of weights that are about to be written.
+  std::function<void(const NamedTensors&)> remember;
   MechanismSession* session = nullptr;  ///< null for runs without privacy
 };
 
 /// release/: the averaged weights as a diffusers pipeline, the privacy card (JSON, Markdown),
 /// README.md and report.html. Replaces an earlier release. The record store remembers the weights
-/// before they are written, and the ledger notes their SHA-256 before the card claims anything of
-/// them.
+/// before they are written, and the ledger notes what they, the other files and the public facts
+/// hash to before the card claims anything of them.
 void write_release(const ReleaseInputs& inputs);
 
 }  // namespace sfumato

@@ -21,6 +21,7 @@
 #include "sfumato/mechanism/session.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/run/checkpoint.h"
+#include "sfumato/run/released_weights.h"
 #include "sfumato/run/run_directory.h"
 #include "sfumato/train/batch_loader.h"
 #include "sfumato/train/gradient_step.h"
@@ -55,6 +56,7 @@ class Training {
   void shrink_physical_batch();
   void stop_if_requested();
   void save_checkpoint();
+  KnownWeights known_weights() const;
   TrainResult release();
 
   const Config& config_;
@@ -67,7 +69,8 @@ class Training {
   Optimizer optimizer_;
   Ema ema_;
   RunDirectory run_;
-  FoundWeights start_;  ///< what the run started from
+  InitialWeights start_;  ///< what the run started from
+  std::optional<WeightsMemory> memory_;
   std::unique_ptr<TrainingMechanism> mechanism_;
   BatchQueue batches_;
   std::optional<StepReport> report_;
@@ -100,6 +103,8 @@ Training::Training(const Config& config, bool resume)
       }) {
   check_store_fits(store_, network_->config(), config);
   start_ = find_initial_weights(config, store_, plan_);
+  const bool start_is_public = start_.origin == "scratch" || start_.origin == "public";
+  memory_.emplace(store_.path(), named_weights(*network_), start_is_public);
   gradients_.verify();
   prepare_batches();
   open_run(resume);
@@ -118,7 +123,7 @@ void Training::prepare_batches() {
 
 void Training::open_run(bool resume) {
   const std::filesystem::path metrics = run_.private_folder() / "metrics.jsonl";
-  const SessionPlace place{run_.ledger(), run_.path(), store_.path(), start_.initial, {}};
+  const SessionPlace place{run_.ledger(), run_.path(), store_.path(), start_, {}};
   std::optional<Checkpoint> checkpoint;
   if (resume) {
     if (const auto newest = newest_checkpoint(run_.checkpoints()))
@@ -236,6 +241,8 @@ void Training::save_checkpoint() {
   checkpoint.optimizer = optimizer_.state();
   checkpoint.state = {{"manifest_hash", store_.manifest_hash()}};
   mechanism_->note(checkpoint);
+  // First: a copy of what is written must not be unknown to the store.
+  memory_->remember(known_weights(), {checkpoint.model, checkpoint.ema});
   write_checkpoint(run_.checkpoints(), checkpoint);
   prune_checkpoints(run_.checkpoints(), config_.run.keep_last(), config_.run.keep_every());
   mechanism_->remember(/*stopped=*/false);
@@ -243,10 +250,25 @@ void Training::save_checkpoint() {
   saved_step_ = step_;
 }
 
+KnownWeights Training::known_weights() const {
+  KnownWeights known;
+  known.plan = plan_;
+  const MechanismSession* session = mechanism_->session();
+  if (session == nullptr) return known;
+  known.plan = session->plan();
+  known.run_id = session->ledger().run_id();
+  known.is_private = !session->ledger().insecure();
+  known.charged_steps = session->ledger().charged_steps();
+  return known;
+}
+
 TrainResult Training::release() {
   MechanismSession* session = mechanism_->session();
-  write_release({config_, session ? session->plan() : plan_, *network_,
-                 gradients_.engine().trainable(), ema_, store_, run_, start_, step_, session});
+  write_release(
+      {config_, session ? session->plan() : plan_, *network_, gradients_.engine().trainable(), ema_,
+       store_, run_, start_, step_,
+       [this](const NamedTensors& weights) { memory_->remember(known_weights(), {weights}); },
+       session});
   mechanism_->remember(/*stopped=*/true);
   if (session == nullptr) return {step_, 0, kInfinity, run_.release()};
   return {step_, session->ledger().charged_steps(), session->epsilon(), run_.release()};

@@ -207,6 +207,37 @@ TEST_F(SamplingTest, WithoutACardOrWithAnothersThereIsNoClaim) {
   EXPECT_THAT(card_markdown(model.card), HasSubstr("no privacy card found beside the weights"));
 }
 
+TEST_F(SamplingTest, AReleaseBesideItsLedgerIsThatOfTheRun) {
+  const fs::path release = run() / "release";
+  EXPECT_EQ(find_model(release).run, fs::path());
+  write_file_atomic(run() / "ledger.jsonl", "whatever it says");
+  fs::create_directory_symlink(release, temp_ / "way");
+  for (const fs::path& way : {release, release / "", temp_ / "way"}) {
+    const ModelPlace place = find_model(way);
+    EXPECT_TRUE(fs::equivalent(place.run, run())) << way;
+    EXPECT_TRUE(fs::equivalent(place.model, release)) << way;
+  }
+  fs::copy(release, temp_ / "lent", fs::copy_options::recursive);
+  EXPECT_EQ(find_model(temp_ / "lent").run, fs::path());
+}
+
+TEST_F(SamplingTest, NothingOfAClaimIsLeftOnWhatIsNotPrivate) {
+  const fs::path path = run() / "release/privacy_card.json";
+  auto card = read_privacy_card(path);
+  card["summary"] = "and yet it holds";
+  for (const char* status : {"void", "not_private"}) {
+    card["status"] = status;
+    write_json_atomic(path, card);
+    const auto found = open_sampling_model(find_model(run()), *config()).card;
+    EXPECT_EQ(found["status"], status);
+    for (const char* key : {"epsilon", "delta", "recompute", "selection"})
+      EXPECT_TRUE(found[key].is_null()) << key;
+    EXPECT_THAT(found.dump() + card_markdown(found), Not(HasSubstr("2.5"))) << status;
+    EXPECT_THAT(found.dump(), Not(HasSubstr("and yet"))) << status;
+    EXPECT_EQ(found["public_facts"]["num_classes"], 3);
+  }
+}
+
 TEST_F(SamplingTest, SchedulerFileFillsWhatNobodySet) {
   auto settings = config({"diffusion.num_train_timesteps=50"});
   open_sampling_model(find_model(run()), *settings);

@@ -1,8 +1,8 @@
 // What a run starts from: public, paid for, or refused; and bound to its ledger.
 #include "sfumato/mechanism/initial_weights.h"
 
+#include "mechanism/starting_weights.h"
 #include "run/older_run.h"
-#include "run/verified_run.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/models/tensor_file.h"
@@ -21,37 +21,6 @@ using ::testing::Not;
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-/// Runs of two steps, and the same images prepared again: another store, another hash.
-class StartingWeights : public Verification {
- protected:
-  StartingWeights() { write_tiny_store(folder / "again", first_records(kTinyRecords)); }
-
-  using Changes = std::vector<std::string>;
-  Changes from(const fs::path& init, const Changes& more = {}) const {
-    Changes changes = {"mechanism.steps=2", "model.config=", "model.init=" + init.string()};
-    changes.insert(changes.end(), more.begin(), more.end());
-    return changes;
-  }
-  std::string store(const char* name) const { return "data.store=" + (folder / name).string(); }
-  std::string refusal(const Changes& changes) const {
-    fs::remove_all(folder / "refused");
-    return error_message<PrivacyError>([&] { start("refused", changes); });
-  }
-  Json card_of(const std::string& run) const {
-    return read_privacy_card(folder / run / "release/privacy_card.json");
-  }
-  /// Weights without a card, as they are downloaded.
-  fs::path bare(const std::string& run, const std::string& name) const {
-    fs::copy(folder / run / "release/unet", folder / name);
-    return folder / name;
-  }
-  static void set_card(const fs::path& release, const std::function<void(Json&)>& edit) {
-    Json card = Json::parse(read_file(release / "privacy_card.json"));
-    edit(card);
-    write_json_atomic(release / "privacy_card.json", card);
-  }
-};
-
 TEST_F(StartingWeights, ThoseOfAnEarlierPrivateRunAreNeverPublicAndCountAgain) {
   start("first", {"mechanism.steps=2"});
   const fs::path init = folder / "first/release";
@@ -66,6 +35,9 @@ TEST_F(StartingWeights, ThoseOfAnEarlierPrivateRunAreNeverPublicAndCountAgain) {
                   HasSubstr("earlier private run"))
           << too_little;
   }
+  // By its card alone: a copy, and a store that never saw it.
+  fs::copy(init, folder / "lent", fs::copy_options::recursive);
+  EXPECT_THAT(refusal(from(folder / "lent", {store("again")})), HasSubstr("earlier private run"));
   const TrainResult result =
       start("second", from(init, {store("again"), "mechanism.declared=[\"0.25:1:2\"]"}));
   const PrivacyEvent event = Phase{0.25, 1, 2, 1};

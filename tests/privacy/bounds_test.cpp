@@ -40,6 +40,28 @@ TEST(Bounds, ClipNormsAndNoiseOutsideFloat32sReachAreRefused) {
   EXPECT_NO_THROW(plan.validate());
 }
 
+TEST(Bounds, AutomaticClippingKeepsItsConstantAwayFromZero) {
+  MechanismPlan plan;
+  plan.sample_rate = 0.01;
+  plan.noise_multiplier = 1;
+  plan.steps = 10;
+  plan.clipping = "automatic";
+  for (const double gamma : {0.0, -1.0, 1e-300, 1e-30, 9e-10, std::nan(""), HUGE_VAL}) {
+    plan.automatic_gamma = gamma;
+    EXPECT_THROW(plan.validate(), UsageError) << gamma;
+  }
+  for (const double gamma : {1e-9, 0.01, 1e3}) {
+    plan.automatic_gamma = gamma;
+    EXPECT_NO_THROW(plan.validate()) << gamma;
+  }
+  // A norm that seems to be 0 and is 2^-46, the most that can vanish, stays below C.
+  EXPECT_LT(0x1p-46 / (0 + kLeastAutomaticGamma), 1);
+  // Counts for this clipping alone.
+  plan.automatic_gamma = 1e-300;
+  plan.clipping = "flat";
+  EXPECT_NO_THROW(plan.validate());
+}
+
 TEST(Bounds, AdmittedStoresKeepTheBoundOfTheirBatches) {
   // Against the binomial tail: nothing is admitted that exceeds it, and nothing usual refused.
   for (const double b : {0.001, 1.0, 10.0, 256.0, 4096.0, 1e5}) {

@@ -215,7 +215,7 @@ class Commands(unittest.TestCase):
         self.assertEqual((found["verdict"], found["problems"]), ("sound", []))
         self.assertEqual({check["name"]: check["outcome"] for check in found["checks"]},
                          dict.fromkeys(("ledger", "mechanism", "privacy card", "weights",
-                                        "stage results", "configuration", "initial weights",
+                                        "public facts", "release files", "stage results", "configuration", "initial weights",
                                         "checkpoints", "witness"), "passed"))
         self.assertEqual(found["statement"]["epsilon"], trained["epsilon"])
         table = run("ledger", "verify", folder).stdout
@@ -271,8 +271,20 @@ class Commands(unittest.TestCase):
         for changes in ({"stages": []}, {"epsilon_at_delta": [3]}, {"sampler": "shuffle"}, {"accountant": "guess"},
                         {"candidates": 0}, {"stages": [{"mechanism": "magic"}]}):
             self.assertIn("edited_card.json", account(DATA, **changes).stderr)
-        self.assertIn("NOT PRIVATE", account(0, status="not_private", epsilon=None).stdout)
-        self.assertIn("VOID", account(0, status="void", epsilon=None).stdout)
+        nothing = {"epsilon": None, "epsilon_lower": None, "delta": None, "order": None, "grid": None,
+                   "selection": None, "recompute": None, "epsilon_at_delta": [],
+                   "largest_true_positive_rate": []}
+        self.assertIn("NOT PRIVATE", account(
+            0, status="not_private", **nothing,
+            statement="The model was trained without differential privacy: anything in its training "
+                      "images may show in what is released.").stdout)
+        self.assertIn("VOID", account(
+            0, status="void", **nothing, statement="No privacy is claimed, because a condition of "
+                                                   "the claim was not met.").stdout)
+        self.assertIn("yet claims something", account(PRIVACY, status="void", epsilon=None).stderr)
+        for changes in ({"statement": "Nobody can be recognised."}, {"summary": "all is well"},
+                        {"not_covered": []}):
+            self.assertIn(next(iter(changes)), account(PRIVACY, **changes).stderr)
         account(PRIVACY, status="void")
         run("account", "--card", self.folder / "nothing.json", code=DATA)
         run("account", "--delta", "1e-5", code=USAGE)

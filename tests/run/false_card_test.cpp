@@ -1,12 +1,12 @@
 // Cards, pages and weights that say something else than the ledger proves, and names that must not
 // leave with a release.
-#include <set>
+#include <algorithm>
 
+#include "run/older_run.h"
 #include "run/verified_run.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/models/tensor_file.h"
-#include "sfumato/report/privacy_card.h"
 
 namespace sfumato {
 namespace {
@@ -26,12 +26,7 @@ class FalseCard : public Verification {
     fs::copy_file(folder / "twin/release/unet/diffusion_pytorch_model.safetensors", file,
                   fs::copy_options::overwrite_existing);
     edit_card(run, [&](Json& card) { card["weights_sha256"] = sha256_hex(read_file(file)); });
-    rewrite_page(run);
-  }
-  static void rewrite_page(const fs::path& run) {
-    const Json card = Json::parse(read_file(run / "release/privacy_card.json"));
-    write_file_atomic(run / "release/privacy_card.md", card_markdown(card));
-    fs::remove(run / "release/report.html");
+    rewrite_pages(run);
   }
 };
 
@@ -55,7 +50,7 @@ TEST_F(FalseCard, ForeignWeightsWithAMatchingCardAreCaught) {
     edit_card(run, [&](Json& card) {
       card["ledger_head_hash"] = sha256_hex(lines_of(run / "ledger.jsonl").back());
     });
-    rewrite_page(run);
+    rewrite_pages(run);
   });
   // Other programs prefer an index with shards, or read a pickle.
   for (const char* name : {"diffusion_pytorch_model.safetensors.index.json",
@@ -82,9 +77,7 @@ TEST_F(FalseCard, ACardOfTheFirstVersionIsRefused) {
 TEST_F(FalseCard, EveryFieldIsComparedAndNoOtherIsAllowed) {
   start("run", kChanges);
   const Json card = Json::parse(read_file(folder / "run/release/privacy_card.json"));
-  const std::set<std::string> facts = {"data_manifest_hash", "public_facts"};
   for (const auto& [key, value] : card.items()) {
-    if (facts.contains(key)) continue;
     const auto change = [](const Json& old) {
       if (old.is_number()) return Json(old.get<double>() / 2);
       if (old.is_string() || old.is_null()) return Json("ε = 0.01");
@@ -94,7 +87,7 @@ TEST_F(FalseCard, EveryFieldIsComparedAndNoOtherIsAllowed) {
     const auto tamper = [&, name = key](const fs::path& run) {
       edit_card(run, [&](Json& edited) { edited[name] = change(edited[name]); });
       try {
-        rewrite_page(run);
+        rewrite_pages(run);
       } catch (const std::exception&) {
         // A card that cannot be shown is refused for that.
       }
@@ -103,14 +96,125 @@ TEST_F(FalseCard, EveryFieldIsComparedAndNoOtherIsAllowed) {
     EXPECT_EQ(verify("tampered").verdict(), "DAMAGED") << key;
   }
   expect_caught("a field of its own", "privacy card", "no privacy card says such a thing",
-                [](const fs::path& run) {
+                [&](const fs::path& run) {
                   edit_card(run, [](Json& edited) { edited["summary"] = "ε = 0.01"; });
-                  rewrite_page(run);
+                  rewrite_pages(run);
                 });
-  expect_caught("code", "privacy card", "no session of the ledger ran it", [](const fs::path& run) {
-    edit_card(run, [](Json& edited) { edited["code"]["version"] = "9: ε = 0.01"; });
-    rewrite_page(run);
+  expect_caught("code", "privacy card", "no session of the ledger ran it",
+                [&](const fs::path& run) {
+                  edit_card(run, [](Json& edited) { edited["code"]["version"] = "9: ε = 0.01"; });
+                  rewrite_pages(run);
+                });
+}
+
+TEST_F(FalseCard, CountsAreIntegers) {
+  start("run", kChanges);
+  const auto edited = [&](const std::string& what, const std::string& text,
+                          const std::function<void(Json&)>& edit) {
+    expect_caught(what, "privacy card", text, [&](const fs::path& run) {
+      edit_card(run, edit);
+      if (what != "schema_version") rewrite_pages(run);
+    });
+  };
+  edited("schema_version", "schema version 2.0", [](Json& card) { card["schema_version"] = 2.0; });
+  edited("candidates", "candidates is 1.0", [](Json& card) { card["candidates"] = 1.0; });
+  edited("steps", "steps is 6.0", [](Json& card) { card["stages"].back()["steps"] = 6.0; });
+  edited("planned", "planned is 6.0", [](Json& card) { card["stages"].back()["planned"] = 6.0; });
+}
+
+TEST_F(FalseCard, WhatItSaysOfTheDataIsThatOfTheRelease) {
+  start("run", kChanges);
+  const auto edited = [&](const std::string& what, const std::string& text,
+                          const std::function<void(Json&)>& edit) {
+    expect_caught(what, "public facts", text, [&](const fs::path& run) {
+      edit_card(run, edit);
+      rewrite_pages(run);
+      fs::remove(run / "config.yaml");  // no store is known
+    });
+  };
+  const std::string noted = "are not those that the ledger notes of the release";
+  edited("names", noted, [](Json& card) {
+    card["public_facts"]["class_names"] = {"down", "across"};
   });
+  edited("provenance", noted,
+         [](Json& card) { card["public_facts"]["class_names_from"] = "numbers"; });
+  edited("size", noted, [](Json& card) { card["public_facts"]["image_size"] = 16; });
+  edited("store", noted, [](Json& card) { card["data_manifest_hash"] = std::string(64, '0'); });
+  edited("of its own", "public_facts.epsilon is 0.01",
+         [](Json& card) { card["public_facts"]["epsilon"] = 0.01; });
+  edited("no integer", "public_facts.channels is 1.0",
+         [](Json& card) { card["public_facts"]["channels"] = 1.0; });
+  edited("none", "public_facts are missing", [](Json& card) { card["public_facts"] = Json(); });
+  // A ledger of an older version does not note them: the record store tells, where it is at hand.
+  make_older(folder / "run", folder / "store");
+  EXPECT_EQ(check_of(verify("run"), "public facts").outcome, RunCheck::Outcome::kPassed);
+  const auto swap_names = [&](const fs::path& run) {
+    edit_card(run, [](Json& card) { card["public_facts"]["class_names"] = {"down", "across"}; });
+    rewrite_pages(run);
+  };
+  expect_caught("names", "public facts", "are not those of the record store", swap_names);
+  const fs::path alone = copy("alone");
+  swap_names(alone);
+  fs::remove(alone / "config.yaml");
+  EXPECT_EQ(check_of(verify("alone"), "public facts").outcome, RunCheck::Outcome::kNotChecked);
+  edit_card(alone, [](Json& card) { card["public_facts"]["epsilon"] = 0.01; });
+  EXPECT_EQ(check_of(verify("alone"), "public facts").outcome, RunCheck::Outcome::kFailed);
+}
+
+TEST_F(FalseCard, NamesFromTheSourceAreAnExceptionToTheClaim) {
+  RecordStoreWriter writer(folder / "found", {.height = 8,
+                                              .width = 8,
+                                              .channels = 1,
+                                              .num_classes = 2,
+                                              .class_names = {"across", "down"},
+                                              .class_names_from = "source"});
+  for (int i = 0; i < kTinyRecords; ++i) writer.append(tiny_image(i), i % 2);
+  writer.finish({{"note", "made by a test"}});
+  start("run", {"mechanism.steps=2", "data.store=" + (folder / "found").string()});
+  const Json card = Json::parse(read_file(folder / "run/release/privacy_card.json"));
+  EXPECT_EQ(card["not_covered"].back(), kNamesFromSource);
+  EXPECT_EQ(std::ranges::count(card_notes(card), kNamesFromSource), 1);
+  EXPECT_THAT(verify("run").problems(), IsEmpty());
+  expect_caught("exception left out", "privacy card", "not_covered", [](const fs::path& run) {
+    edit_card(run,
+              [](Json& edited) { edited["not_covered"].erase(edited["not_covered"].size() - 1); });
+  });
+}
+
+TEST_F(FalseCard, WhatIsMissingFromAReleaseIsAProblem) {
+  start("run", kChanges);
+  const auto removed = [&](const std::string& name, const std::string& check) {
+    expect_caught(name, check, name,
+                  [&](const fs::path& run) { fs::remove(run / "release" / name); });
+  };
+  removed("privacy_card.md", "privacy card");
+  removed("report.html", "privacy card");
+  removed("privacy_card.json", "privacy card");
+  for (const char* name : {"README.md", "model_index.json", "unet/config.json"})
+    removed(name, "release files");
+}
+
+TEST_F(FalseCard, AReleaseHoldsNothingElse) {
+  start("run", kChanges);
+  const auto added = [&](const std::string& name) {
+    const std::string named = name.starts_with("unet_ema") ? "unet_ema" : name;
+    expect_caught(name, "release files", named, [&](const fs::path& run) {
+      fs::create_directories((run / "release" / name).parent_path());
+      write_file_atomic(run / "release" / name, "foreign");
+    });
+  };
+  for (const char* name :
+       {"counts.json", "unet_ema/config.json", "scheduler/other.json", "SUMMARY.md", ".hidden"})
+    added(name);
+  for (const char* name :
+       {"README.md", "model_index.json", "unet/config.json", "scheduler/scheduler_config.json"})
+    expect_caught(name, "release files", "as released", [&](const fs::path& run) {
+      write_file_atomic(run / "release" / name, read_file(run / "release" / name) + "\n");
+    });
+  // A ledger of an older version does not note them.
+  make_older(folder / "run", folder / "store");
+  EXPECT_EQ(check_of(verify("run"), "release files").outcome, RunCheck::Outcome::kNotChecked);
+  added("counts.json");
 }
 
 TEST_F(FalseCard, TheReportSaysWhatTheCardSays) {

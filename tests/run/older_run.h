@@ -6,9 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "sfumato/config/config.h"
+#include "sfumato/config/public_settings.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/io/json_file.h"
+#include "sfumato/report/privacy_card.h"
+#include "src/run/release_page.h"
 
 namespace sfumato::test {
 
@@ -48,8 +52,10 @@ inline void make_older(const std::filesystem::path& run, const std::filesystem::
   card["ledger_head_hash"] = renamed.at(card["ledger_head_hash"].get<std::string>());
   card.erase("initial_weights");
   write_json_atomic(run / "release/privacy_card.json", card);
-  std::filesystem::remove(run / "release/privacy_card.md");
-  std::filesystem::remove(run / "release/report.html");
+  write_file_atomic(run / "release/privacy_card.md", card_markdown(card));
+  write_file_atomic(
+      run / "release/report.html",
+      release_page(card, public_settings_yaml(*load_config(run / "config.yaml", {}))));
   const std::filesystem::path note_path = store / "uses" / (run_id + ".json");
   Json note = Json::parse(read_file(note_path));
   note["lines"] = lines;

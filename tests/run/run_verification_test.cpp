@@ -20,7 +20,7 @@ TEST_F(Verification, ASoundRunPasses) {
   const RunVerification found = verify("run");
   EXPECT_EQ(found.verdict(), "sound");
   EXPECT_THAT(found.problems(), IsEmpty());
-  ASSERT_EQ(found.checks.size(), 9u);
+  ASSERT_EQ(found.checks.size(), 11u);
   EXPECT_EQ(found.headline(), "sound");
   for (const RunCheck& check : found.checks)
     EXPECT_EQ(check.outcome, RunCheck::Outcome::kPassed) << check.name << ": " << check.detail;
@@ -44,13 +44,16 @@ TEST_F(Verification, WhatIsMissingIsNotChecked) {
   EXPECT_EQ(found.headline(), "sound (4 checks not made)");
   for (const char* name : {"configuration", "initial weights", "checkpoints", "witness"})
     EXPECT_EQ(check_of(found, name).outcome, RunCheck::Outcome::kNotChecked) << name;
-  for (const char* name : {"privacy card", "weights", "stage results"})
+  for (const char* name :
+       {"privacy card", "weights", "public facts", "release files", "stage results"})
     EXPECT_EQ(check_of(found, name).outcome, RunCheck::Outcome::kPassed) << name;
-  EXPECT_EQ(check_of(verify_run({shared, {}, folder / "store", false}), "witness").outcome,
-            RunCheck::Outcome::kPassed);
+  for (const char* name : {"witness", "public facts"})
+    EXPECT_EQ(check_of(verify_run({shared, {}, folder / "store", false}), name).outcome,
+              RunCheck::Outcome::kPassed);
   fs::remove_all(shared / "release");
   found = verify("shared");
-  for (const char* name : {"privacy card", "weights", "stage results"})
+  for (const char* name :
+       {"privacy card", "weights", "public facts", "release files", "stage results"})
     EXPECT_EQ(check_of(found, name).outcome, RunCheck::Outcome::kNotChecked) << name;
   EXPECT_EQ(found.verdict(), "sound");
   // The ledger by itself, and no ledger.

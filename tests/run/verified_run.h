@@ -6,8 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "sfumato/config/public_settings.h"
 #include "sfumato/io/json_file.h"
+#include "sfumato/report/privacy_card.h"
 #include "sfumato/run/run_verification.h"
+#include "src/run/release_page.h"
 #include "train/tiny_run.h"
 
 namespace sfumato::test {
@@ -52,6 +55,13 @@ class Verification : public TinyRun {
         nlohmann::ordered_json::parse(read_file(run / "release/privacy_card.json"));
     edit(card);
     write_json_atomic(run / "release/privacy_card.json", card);
+  }
+  /// Makes the pages say what the card says, as whoever edits a card would.
+  void rewrite_pages(const std::filesystem::path& run) const {
+    const auto card = nlohmann::ordered_json::parse(read_file(run / "release/privacy_card.json"));
+    write_file_atomic(run / "release/privacy_card.md", card_markdown(card));
+    write_file_atomic(run / "release/report.html",
+                      release_page(card, public_settings_yaml(*config("run", kChanges))));
   }
   static void edit_ledger(const std::filesystem::path& run,
                           const std::function<void(std::vector<std::string>&)>& edit) {

@@ -20,13 +20,15 @@ struct ModelPlace {
   std::filesystem::path run;          ///< empty unless a run directory was named
   std::filesystem::path config_file;  ///< the run's config.yaml; empty if there is none
 };
-/// UsageError, with what is missing, for anything else.
+/// The release/ of a run whose ledger is there leads to that run. UsageError, with what is missing,
+/// for anything else.
 ModelPlace find_model(const std::filesystem::path& run_or_model);
 
 /// A network ready for sampling, with what is known about it.
 struct SamplingModel {
   LoadedUNet loaded;
-  nlohmann::ordered_json card;    ///< void where there is none, or it is of other weights
+  /// Void where there is none, or it is of other weights; what is not private claims nothing.
+  nlohmann::ordered_json card;
   nlohmann::ordered_json origin;  ///< for lineage.json
   std::string weights_sha256;
   std::string config_sha256;

@@ -12,24 +12,20 @@ namespace sfumato {
 
 class RecordStore;
 
-/// What the weights of model.init are to a run's claim, and what the ledger notes of them.
-struct FoundWeights {
-  InitialWeights initial;
-  std::string digest;  ///< network_digest of the folder's network, "" for scratch
-};
-
-/// Looks at the weights of model.init: at the privacy cards in their folder and above it, through
-/// links, and at what the record store remembers of weights that left runs on it, whose copies need
-/// no card.
+/// What the weights of model.init are to a run's claim, as the ledger notes it. Looks at the
+/// privacy cards in their folder and above it, at every run that they lie in, through links, and at
+/// what the record store remembers of the weights that runs on it wrote, whose copies need no card.
 ///   no card, not known   public, on the user's word
 ///   PRIVATE              the plan must declare every release that the card counts (a declared use
 ///                        that reveals as much or more covers one; an approximate one covers all
 ///                        that cost no more), under the same adjacency and unit of privacy
+///   of a run at hand     as its ledger counts, which must prove what is released
 ///   NOT PRIVATE          refused, but for model.init_is_public, and never on its own record store
-///   VOID, another's card, a private run's folder without a card: refused
+///   VOID, another's card, a card that contradicts itself or counts nothing, a run's folder without
+///   a card, a run's private/ (checkpoints), a note whose cost cannot be read: refused
 /// Refusals are PrivacyErrors. Where `plan` is not private nothing is refused.
-FoundWeights find_initial_weights(const Config& config, const RecordStore& store,
-                                  const MechanismPlan& plan);
+InitialWeights find_initial_weights(const Config& config, const RecordStore& store,
+                                    const MechanismPlan& plan);
 
 /// Those of `needed` that the declared uses of `plan` do not cover; each of them covers one, or (a
 /// single approximate one) all that are left. No entry for what was never charged.

@@ -70,8 +70,8 @@ class MechanismSession {
   void checkpoint(Checkpoint& checkpoint);
   /// Notes the SHA-256 of the file that a stage released (Ledger::record_result).
   void record_result(const std::string& stage, const std::string& sha256);
-  /// Notes the SHA-256 of released weights, once (Ledger::record_release).
-  void record_release(const std::string& sha256);
+  /// Notes what is released, once (Ledger::record_release).
+  void record_release(const ReleasedFiles& released);
   /// Notes that the session ends after `step` steps, in good order.
   void stop(std::int64_t step, const std::string& reason);
   /// Tells the record store what is charged by now; it is told of charges every second as well.

@@ -16,6 +16,12 @@ namespace sfumato {
 inline constexpr double kLeastClipNorm = 1e-9, kMostClipNorm = 1e9;
 inline constexpr double kLeastNoiseStddev = 1e-12, kMostNoiseStddev = 1e12;
 
+/// Least constant of automatic clipping, which weighs a gradient of norm n by C / (n + gamma). What
+/// vanishes of a norm is at most 2^-46 (the root of the 2^-92 above): a gradient that seems to be 0
+/// and is not would be lifted above C by a smaller gamma. And below C / gamma = 2^60 a weight is
+/// far from what float32 cannot hold.
+inline constexpr double kLeastAutomaticGamma = 1e-9;
+
 /// "" if C and sigma C lie in these ranges (sigma 0: C alone is looked at), or what is wrong and
 /// what to change.
 std::string noise_range_mistake(double clip_norm_l2, double noise_multiplier);

@@ -62,6 +62,16 @@ struct InitialWeights {
 /// {"origin", "sha256" (null for scratch), "on_word"}
 nlohmann::ordered_json to_json(const InitialWeights& initial);
 
+/// SHA-256 of what a release consists of, each in lower-case hexadecimal.
+struct ReleasedFiles {
+  std::string weights;  ///< weights_sha256 of the network's folder; "" before any release
+  /// Of what the card says of the data (card_facts_sha256); "" in ledgers of versions that did not
+  /// note it, and so are the files.
+  std::string card_facts;
+  std::map<std::string, std::string> files;  ///< by their path in release/
+  bool operator==(const ReleasedFiles&) const = default;
+};
+
 /// Where a ledger stood after one of its lines.
 struct LedgerPoint {
   std::string hash;  ///< SHA-256 of the line: the head that checkpoints and cards note
@@ -98,7 +108,7 @@ struct LedgerSummary {
   std::map<std::string, std::int64_t> stage_charges;
   /// SHA-256 of the file that each finished stage released, by name.
   std::map<std::string, std::string> stage_results;
-  std::string released_weights;  ///< SHA-256 of the weights released last; "" before any
+  ReleasedFiles released;  ///< what was released last
   std::int64_t last_optimizer_step = -1;
   std::string last_event;  ///< kind of the last line: "stop" or "release" after an orderly end
   std::vector<LedgerSession> sessions;
@@ -171,11 +181,11 @@ class Ledger {
   /// What record_result() noted, "" if nothing.
   std::string result_of(const std::string& stage) const;
 
-  /// Notes the SHA-256 of released weights (weights_sha256 of their folder), before the card that
-  /// claims something of them is written. PrivacyError for what is no SHA-256.
-  void record_release(const std::string& sha256);
-  /// What record_release() noted last, "" if nothing.
-  const std::string& released_weights() const { return state_->released_weights; }
+  /// Notes what is released before the card that claims something of it is written. PrivacyError
+  /// for what is no SHA-256, and for a file outside of release/.
+  void record_release(const ReleasedFiles& released);
+  /// What record_release() noted last.
+  const ReleasedFiles& released() const { return state_->released; }
   const std::optional<InitialWeights>& initial_weights() const { return state_->initial_weights; }
 
   /// `observer` runs after every charge, when the line is on disk and before any noise is drawn.

@@ -26,6 +26,11 @@ struct PrivacyStage {
   std::string result_sha256 = {};  ///< of the file that a side stage of this run released
 };
 
+/// On cards of stores whose names of classes were found among the private images.
+inline constexpr const char* kNamesFromSource =
+    "the names of the classes, their number and their order: they were found in the private source "
+    "and its holder declared them public";
+
 /// What may be said about a release, and on what grounds: the content of privacy_card.json. Start
 /// from `kVoid` and earn the rest.
 struct PrivacyCard {
@@ -56,8 +61,9 @@ struct PrivacyCard {
   /// What training started from: {"origin", "sha256", "on_word"}, null where it is not known.
   nlohmann::ordered_json initial_weights = nullptr;
   std::vector<std::string> public_data;  ///< what public data went in, such as pretrained weights
-  std::vector<std::string> not_covered;  ///< beyond the standing list
-  std::string data_manifest_hash;        ///< keyed, leaks nothing
+  /// Beyond the standing list, and what class_names_from asks for.
+  std::vector<std::string> not_covered;
+  std::string data_manifest_hash;  ///< keyed, leaks nothing
   std::string plan_hash;
   std::string ledger_head_hash;
   std::string weights_sha256;  ///< of the released weights file; ties the card to them
@@ -72,6 +78,8 @@ struct PrivacyCard {
 /// private card without a finite ε or with δ outside (0, 1) becomes void, and says so.
 nlohmann::ordered_json to_json(const PrivacyCard& card);
 
+/// Why there is no claim where there is no card.
+inline constexpr const char* kNoCardReason = "no privacy card found beside the weights";
 /// A card without any claim.
 nlohmann::ordered_json void_card(const std::string& reason);
 /// The card with one more reason why it is void.

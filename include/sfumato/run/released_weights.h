@@ -1,41 +1,73 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
-#include <optional>
+#include <functional>
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
-#include "sfumato/models/checkpoint_io.h"
+#include "sfumato/models/tensor_file.h"
 #include "sfumato/privacy/mechanism.h"
 
 namespace sfumato {
 
-/// SHA-256 over names, shapes and float32 values of a network, whatever file they lie in: sorted by
-/// name, so that another order, other shards, other metadata or older key names change nothing.
+/// SHA-256 over names, shapes and float32 values of a network, whatever file they lie in: what
+/// older versions noted in a store.
 std::string network_digest(const NamedTensors& weights);
 
-/// Weights that left a run on a record store, as the store remembers them. They know something of
-/// its images wherever they are copied to, with their card or without.
-struct ReleasedWeights {
-  std::string run_id;  ///< "" for a run without privacy
-  std::string released;
+/// The first 64 bits of a SHA-256 of a tensor's values alone, whatever its name and shape are.
+/// Two that happen to be equal make public weights look known, never the other way round.
+using TensorDigest = std::uint64_t;
+
+/// Of every tensor, and of every row of a class table, as float32 and as copies are often kept:
+/// rounded to half precision, to bfloat16, and to one after the other. Left out: what is constant,
+/// and roundings with fewer than four different values, which other networks have as well.
+std::vector<TensorDigest> digests_of_copies(const NamedTensors& weights);
+
+/// Where weights come from that a record store remembers.
+struct KnownWeights {
+  std::string run_id;       ///< "" for a run without privacy
+  std::string noted;        ///< when
   bool is_private = false;  ///< noise protected what they hold; false also for noise of a test key
   MechanismPlan plan;
   std::int64_t charged_steps = 0;
-  /// network_digest of the weights, and of the same rounded to half precision and to bfloat16, as
-  /// copies are often kept.
-  std::vector<std::string> digests;
+  /// Not "": the note is there, and this is why it cannot be read. What the weights cost is then
+  /// unknown.
+  std::string defect;
 };
 
-/// Notes in `store` that these weights are about to leave a run. What the store cannot take (it is
-/// read-only) is warned of. Nothing is noted of weights that are still those the run started from
-/// (`initial_digest`): they were not made there.
-void remember_release(const std::filesystem::path& store, const NamedTensors& weights,
-                      const std::string& initial_digest, ReleasedWeights note);
+/// What a record store remembers of the weights that one run on it writes, checkpoints and
+/// releases: they know something of its images wherever they are copied to, with a card or without.
+/// One line of uses/released_weights.jsonl for each of them: about 64 bytes a tensor, so that a
+/// checkpoint with its average takes some 50 KB for a network of 400 tensors. No line is ever
+/// dropped: what was written may have been copied before it was pruned.
+class WeightsMemory {
+ public:
+  /// `start`: the network before its first step. Tensors that are still those are not noted, unless
+  /// they are no public ones (`start_is_public`) and the store does not know them yet. Warns of a
+  /// store that takes no notes (it is read-only).
+  WeightsMemory(std::filesystem::path store, const NamedTensors& start, bool start_is_public);
 
-/// The release that left `store` with weights of this digest, if it knows one. DataError if its
-/// notes are damaged.
-std::optional<ReleasedWeights> find_release(const std::filesystem::path& store,
-                                            const std::string& digest);
+  /// Notes that these are about to be written. DataError if a store that takes notes does not take
+  /// this one: nothing may then be written.
+  void remember(const KnownWeights& what,
+                const std::vector<std::reference_wrapper<const NamedTensors>>& weights);
+
+ private:
+  bool is_new(TensorDigest digest, std::int64_t charged_steps) const;
+  void read_own_notes(const KnownWeights& what);
+
+  std::filesystem::path store_;
+  bool writable_ = false, has_read_own_ = false, ends_torn_ = false;
+  std::unordered_set<TensorDigest> start_;
+  std::unordered_map<TensorDigest, std::int64_t> noted_;  ///< of this run, with its charges
+};
+
+/// The runs on `store` that wrote one of these tensors, or a copy of it in less precision: one
+/// entry for each run, the one that costs most. Notes that cannot be read make no other one
+/// unknown. DataError if the file itself cannot be read.
+std::vector<KnownWeights> find_known_weights(const std::filesystem::path& store,
+                                             const NamedTensors& weights);
 
 }  // namespace sfumato

@@ -48,9 +48,14 @@ struct RunVerificationOptions {
 ///   "ledger"         every line: seals, chain, order, counts; the head noted elsewhere
 ///   "mechanism"      the frozen plan is one, and allows no more charges than it has steps
 ///   "privacy card"   release/privacy_card.json says of the claim what the ledger proves, in every
-///                    field that follows from it, and privacy_card.md says the same
+///                    field that follows from it, and privacy_card.md and report.html, which must
+///                    be there, say the same
 ///   "weights"        the released weights are those that the card was written for, that the ledger
 ///                    notes as released, and that the last checkpoint's average holds
+///   "public facts"   what the card says of the data is what the ledger notes of the release, and
+///                    what the record store says, where it is at hand
+///   "release files"  release/ holds the files that the ledger notes, and none that is no part of a
+///                    release
 ///   "stage results"  what the stages released is what the ledger noted of them
 ///   "configuration"  config.yaml sets no other mechanism than the frozen one; numbers that it
 ///                    leaves to calibration are not compared
