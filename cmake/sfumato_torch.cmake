@@ -25,6 +25,15 @@ target_link_libraries(sfumato_torch INTERFACE ${torch_dir}/lib/libtorch_cpu.so
                                               ${torch_dir}/lib/libc10.so)
 target_link_options(sfumato_torch INTERFACE -Wl,--no-as-needed)
 
+# Without -fopenmp at::parallel_for is a plain loop, without a word (ATen/ParallelOpenMP.h). LibTorch's
+# own OpenMP is linked: a second one would have threads of its own, which wait by spinning.
+file(GLOB torch_openmp ${torch_dir}/lib/libgomp*.so*)
+if(NOT torch_openmp)
+  message(FATAL_ERROR "LibTorch in '${torch_dir}' lacks its libgomp")
+endif()
+target_compile_options(sfumato_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
+target_link_libraries(sfumato_torch INTERFACE ${torch_openmp})
+
 # LibTorch's headers hold another fmt than the distribution's; src/torch_fmt.cpp is its code.
 add_library(sfumato_torch_fmt STATIC ${PROJECT_SOURCE_DIR}/src/torch_fmt.cpp)
 target_include_directories(sfumato_torch_fmt SYSTEM PRIVATE ${torch_dir}/include)

@@ -37,7 +37,7 @@ PrivacyCard mechanism_card(const ReleaseInputs& inputs) {
   PrivacyCard card;
   if (inputs.session == nullptr) {
     card.status = PrivacyCard::Status::kNotPrivate;
-    card.reasons.push_back(kPlainReason);
+    card.reasons.emplace_back(kPlainReason);
     card.unit = plan.unit;
     card.adjacency = to_string(plan.adjacency);
     card.sampler = plan.sampler;
@@ -56,7 +56,7 @@ PrivacyCard mechanism_card(const ReleaseInputs& inputs) {
   card.ledger_head_hash = ledger.head_hash();
   if (ledger.insecure()) {
     card.status = PrivacyCard::Status::kVoid;
-    card.reasons.push_back(kTestKeyReason);
+    card.reasons.emplace_back(kTestKeyReason);
   }
   return card;
 }
