@@ -1,5 +1,6 @@
 #pragma once
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace sfumato {
@@ -8,7 +9,7 @@ namespace sfumato {
 class ConfigComplaints {
  public:
   explicit ConfigComplaints(std::string what) : what_(std::move(what)) {}
-  void add(std::string complaint) { complaints_.push_back(std::move(complaint)); }
+  void add(std::string_view complaint) { complaints_.emplace_back(complaint); }
   bool empty() const { return complaints_.empty(); }
   /// DataError with one line for each complaint.
   void throw_if_any() const;

@@ -11,6 +11,7 @@
 #include "grad/small_network.h"
 #include "sfumato/core/error.h"
 #include "sfumato/grad/clipped_sum.h"
+#include "sfumato/grad/public_gradient.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/secure_random.h"
 #include "support/error_message.h"
