@@ -9,6 +9,7 @@
 #include "mechanism/stage_session.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/grad/gradient_engine.h"
 #include "sfumato/nn/layers.h"
 #include "sfumato/privacy/poisson_sampler.h"
 #include "support/error_message.h"
