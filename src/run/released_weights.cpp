@@ -68,8 +68,8 @@ bool tells(Kept kept, const at::Tensor& values) {
                                : tells<std::uint16_t>(values, kLeastValues);
 }
 
-/// Tensors as float32 in one piece; a class table by its rows, since another set of classes keeps
-/// some of them.
+/// Tensors as float32 in one piece; of a class table its rows as well, since another set of classes
+/// keeps some of them.
 std::vector<at::Tensor> pieces_of(const NamedTensors& weights) {
   std::vector<at::Tensor> pieces;
   for (const auto& [name, given] : weights) {
@@ -77,7 +77,7 @@ std::vector<at::Tensor> pieces_of(const NamedTensors& weights) {
     const bool by_rows = value.dim() == 2 && name.ends_with(kClassTable);
     for (std::int64_t row = 0; by_rows && row < value.size(0); ++row)
       pieces.push_back(value.select(0, row));
-    if (!by_rows) pieces.push_back(value);
+    pieces.push_back(value);
   }
   return pieces;
 }

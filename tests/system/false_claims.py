@@ -6,6 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from safetensors.numpy import load_file, save_file
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from sfumato_cli import PRIVACY, check, main, prepare_small_store, smoke_arguments
 
@@ -99,6 +101,17 @@ def check_what_a_release_holds(sfumato, copied) -> None:
     refused("facts", "public_facts", rename_classes)
 
 
+def copy_network(checkpoint: Path, place: Path) -> None:
+    """Without the count that stands beside an average."""
+    tensors = load_file(checkpoint)
+    tensors.pop("updates", None)
+    save_file(tensors, place)
+
+
+def link(checkpoint: Path, place: Path) -> None:
+    place.symlink_to(checkpoint)
+
+
 def check_checkpoints(sfumato, run: Path, store: Path, work: Path) -> None:
     """Checkpoints of runs, private or not, are no public weights for the next run on the store."""
     weights = "diffusion_pytorch_model.safetensors"
@@ -108,8 +121,7 @@ def check_checkpoints(sfumato, run: Path, store: Path, work: Path) -> None:
     for owner in (run, open_run):
         checkpoint = sorted((owner / "private/checkpoints").glob("step_*"))[-1]
         for name in ("model", "ema"):
-            links = [lambda checkpoint, place: place.symlink_to(checkpoint)] if name == "ema" else []
-            for how in (shutil.copy, *links):
+            for how in (copy_network, link) if name == "model" else (copy_network,):
                 model = work / "init"
                 shutil.rmtree(model, ignore_errors=True)
                 model.mkdir()
