@@ -95,14 +95,16 @@ TEST_P(EngineOnKernels, AgreesWithTheCpu) {
     GradientEngine engine(network_->parameters(), clip, policy);
     const BatchStatistics statistics = add(engine, batch);
     const Tensors got = taken(engine);
+    // Kernels' Gram norms hold a floor for sums that are cut (kernels/gram_norm.h), the CPU's do not.
+    const double allowed = (policy == AlgorithmPolicy::kGram ? 2 : 1) * tolerance();
     EXPECT_EQ(statistics.counts().counted, 4);
     EXPECT_EQ(statistics.counts().clipped, wanted.counts.clipped);
     EXPECT_LE(distance_on_host({statistics.norm}, {wanted.norm}),
-              tolerance() * norm_on_host({wanted.norm}))
+              allowed * norm_on_host({wanted.norm}))
         << name_of(policy);
     EXPECT_LE(distance_on_host({statistics.loss}, {wanted.loss}),
               tolerance() * norm_on_host({wanted.loss}));
-    EXPECT_LE(distance_on_host(got, wanted.sums), tolerance() * norm_on_host(wanted.sums))
+    EXPECT_LE(distance_on_host(got, wanted.sums), allowed * norm_on_host(wanted.sums))
         << name_of(policy);
   }
 }
