@@ -20,7 +20,7 @@ PYTHON_CHECKS = ("release_opens_in_diffusers", "pretrained_files", "tensorboard_
                  "classifier_on_real_images", "cli_commands", "card_recomputed_by_dp_accounting",
                  "epsilon_against_dp_accounting", "images_against_pillow", "corpus_in_readers")
 OUTCOMES = {0: "passed", 77: "skipped"}
-TIMEOUT_S = 1200
+TIMEOUT_S = 1800
 # They take minutes each, so they begin first.
 LONG = ("emulation_faults", "verify_gpu", "classifier_on_real_images")
 
