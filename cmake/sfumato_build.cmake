@@ -41,9 +41,6 @@ endif()
 target_compile_options(sfumato_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Wconversion;-Wno-sign-conversion;-Wno-restrict;-Wno-stringop-overflow;-Wno-array-bounds;-Werror;${sanitizer_warnings}>)
 
-# How the area's sources are precompiled: those that see torch, and those that must not.
-set(SFUMATO_LIGHT_AREAS core config io privacy data kernels report)
-
 # sfumato_area(NAME deps...): static library sfumato_NAME from all sources of this folder and its
 # sub-folders, but for those of plugins, which are libraries of their own.
 function(sfumato_area name)
@@ -57,11 +54,7 @@ function(sfumato_area name)
   endif()
   add_library(sfumato_${name} STATIC ${sources})
   target_link_libraries(sfumato_${name} PUBLIC sfumato_options ${ARGN})
-  if(name IN_LIST SFUMATO_LIGHT_AREAS)
-    sfumato_use_precompiled(sfumato_${name})
-  else()
-    sfumato_use_precompiled(sfumato_${name} torch)
-  endif()
+  sfumato_use_precompiled(sfumato_${name})
 endfunction()
 
 # sfumato_test(NAME): what every test program is to ctest. The longest begin first.
@@ -82,10 +75,6 @@ function(sfumato_tests name)
   endif()
   add_executable(test_${name} ${sources})
   target_link_libraries(test_${name} PRIVATE ${ARGN} sfumato_test_support)
-  if(name IN_LIST SFUMATO_LIGHT_AREAS)
-    sfumato_use_precompiled(test_${name} tests)
-  else()
-    sfumato_use_precompiled(test_${name} torch tests)
-  endif()
+  sfumato_use_precompiled(test_${name} tests)
   sfumato_test(${name})
 endfunction()

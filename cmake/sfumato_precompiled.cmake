@@ -1,5 +1,5 @@
 # Headers that most sources include and that take longest to read, precompiled once for each kind of
-# target: sfumato_use_precompiled(TARGET [torch] [tests]). A target without these flags (kernels,
+# target: sfumato_use_precompiled(TARGET [tests]). A target without these flags (kernels,
 # the emulator) reads them itself.
 set(SFUMATO_PRECOMPILED <algorithm> <cstdint> <filesystem> <functional> <map> <memory> <optional>
                         <span> <string> <utility> <vector> <fmt/format.h> <nlohmann/json.hpp>)
@@ -22,16 +22,30 @@ function(sfumato_precompiled name)
   target_precompile_headers(${name} PRIVATE ${headers})
 endfunction()
 
-# Links what is linked by now: call it after target_link_libraries.
-function(sfumato_use_precompiled target)
-  cmake_parse_arguments(PARSE_ARGV 1 for "torch;tests" "" "")
-  set(name sfumato_precompiled)
-  set(kinds)
-  foreach(kind torch tests)
-    if(for_${kind})
-      string(APPEND name _${kind})
-      list(APPEND kinds ${kind})
+# Whether the target links LibTorch, itself or through other targets of ours.
+function(sfumato_links_torch target result)
+  set(found FALSE)
+  get_target_property(linked ${target} LINK_LIBRARIES)
+  foreach(each IN LISTS linked)
+    if(each STREQUAL "sfumato_torch")
+      set(found TRUE)
+    elseif(TARGET ${each} AND each MATCHES "^sfumato_" AND NOT found)
+      sfumato_links_torch(${each} found)
     endif()
+  endforeach()
+  set(${result} ${found} PARENT_SCOPE)
+endfunction()
+
+# Looks at what is linked by now: call it after target_link_libraries.
+function(sfumato_use_precompiled target)
+  set(name sfumato_precompiled)
+  set(kinds ${ARGN})
+  sfumato_links_torch(${target} torch)
+  if(torch)
+    list(PREPEND kinds torch)
+  endif()
+  foreach(kind IN LISTS kinds)
+    string(APPEND name _${kind})
   endforeach()
   if(NOT TARGET ${name})
     sfumato_precompiled(${name} ${kinds})
