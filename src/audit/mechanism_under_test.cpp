@@ -53,11 +53,7 @@ struct ProductionMechanism::Session {
   Session(const MechanismPlan& plan, std::optional<uint64_t> seed)
       : test_seed(seed),
         folder(make_folder()),
-        place{.ledger = folder / "ledger.jsonl",
-              .run = folder,
-              .store = {},
-              .initial = {},
-              .most_steps = kMostReleases},
+        place{.ledger = folder / "ledger.jsonl", .run = folder, .most_steps = kMostReleases},
         mechanism(MechanismSession::create(plan, place, make_key(seed, number))) {}
   ~Session() {
     mechanism.reset();

@@ -151,13 +151,9 @@ struct StepBenchmark::Parts {
         gradients(objective, {}, StepOptions{.policy = policy, .tuner = nullptr}),
         optimizer(gradients.engine().trainable(),
                   std::vector<double>(gradients.engine().trainable().size(), 1.0), {}),
-        session(MechanismSession::create(plan,
-                                         {.ledger = folder.path() / "ledger.jsonl",
-                                          .run = folder.path(),
-                                          .store = {},
-                                          .initial = {},
-                                          .most_steps = {}},
-                                         SecureKey::insecure_for_tests(kSeed))) {}
+        session(MechanismSession::create(
+            plan, {.ledger = folder.path() / "ledger.jsonl", .run = folder.path()},
+            SecureKey::insecure_for_tests(kSeed))) {}
 
   TemporaryFolder folder;
   std::string device;

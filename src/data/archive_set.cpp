@@ -185,13 +185,14 @@ ArchiveSet find_archives(const fs::path& source) {
   return set;
 }
 
-fs::path common_folder(const std::vector<fs::path>& files) {
-  fs::path common = files.front().parent_path();
-  for (const fs::path& file : files)
+std::string origin_of(const ArchiveSet& archives, const fs::path& archive) {
+  if (archives.files.size() == 1) return {};
+  fs::path common = archives.files.front().parent_path();
+  for (const fs::path& file : archives.files)
     while (!common.empty() && common != common.root_path() &&
            file.lexically_relative(common).generic_string().starts_with(".."))
       common = common.parent_path();
-  return common;
+  return archive.lexically_relative(common).generic_string() + "/";
 }
 
 bool relative_member_name(const std::string& folder, const std::string& place, std::string& name) {

@@ -56,8 +56,9 @@ bool is_archive_pattern(const std::filesystem::path& source);
 /// them; else "".
 std::string format_of_archives_in(const std::filesystem::path& folder);
 bool has_tar_extension(const std::string& name);
-/// The folder that all of `files` lie below: "." where they are in the working folder.
-std::filesystem::path common_folder(const std::vector<std::filesystem::path>& files);
+/// What members of `archive` are called after, where it is one of several: its path below the
+/// folder that all of them lie in, with a "/" at the end; "" where it is the only one.
+std::string origin_of(const ArchiveSet& archives, const std::filesystem::path& archive);
 
 /// Makes `name` of an archive's member relative to `folder`; false if it lies elsewhere. A leading
 /// "/" does not count. DataError for a name that leads out of the archive ("..").

@@ -10,24 +10,22 @@
 namespace sfumato {
 namespace {
 
-namespace fs = std::filesystem;
-
 /// One archive after the other. Members of several are called after their archive, too.
 class TarWalk : public MemberWalk {
  public:
-  explicit TarWalk(const ArchiveSet& archives)
-      : archives_(archives), common_(common_folder(archives.files)) {}
+  explicit TarWalk(const ArchiveSet& archives) : archives_(archives) {}
 
   bool next(Member& member) override {
     for (;; reader_.reset()) {
       if (!reader_) {
         if (next_file_ == archives_.files.size()) return false;
         reader_.emplace(archives_.files[next_file_++]);
+        origin_ = origin_of(archives_, reader_->path());
       }
       while (reader_->next(entry_)) {
         std::string name = entry_.name;
         if (!relative_member_name(archives_.folder, place(), name)) continue;
-        member = {std::move(name), kind_of(entry_), origin()};
+        member = {std::move(name), kind_of(entry_), origin_};
         return true;
       }
       if (std::string remark = reader_->end_remark(); !remark.empty())
@@ -42,10 +40,6 @@ class TarWalk : public MemberWalk {
   std::vector<std::string> remarks() const override { return remarks_; }
 
  private:
-  std::string origin() const {
-    if (archives_.files.size() == 1) return {};
-    return reader_->path().lexically_relative(common_).generic_string() + "/";
-  }
   static Member::Kind kind_of(const TarEntry& entry) {
     switch (entry.kind) {
       case TarEntry::Kind::kFile: return Member::Kind::kFile;
@@ -55,7 +49,7 @@ class TarWalk : public MemberWalk {
   }
 
   ArchiveSet archives_;
-  fs::path common_;
+  std::string origin_;  ///< of the archive that is read
   std::size_t next_file_ = 0;
   std::optional<TarReader> reader_;
   TarEntry entry_;

@@ -13,21 +13,21 @@ namespace {
 /// One archive after the other. Members of several are called after their archive, too.
 class ZipWalk : public MemberWalk {
  public:
-  explicit ZipWalk(const ArchiveSet& archives)
-      : archives_(archives), common_(common_folder(archives.files)) {}
+  explicit ZipWalk(const ArchiveSet& archives) : archives_(archives) {}
 
   bool next(Member& member) override {
     for (;; reader_.reset()) {
       if (!reader_) {
         if (next_file_ == archives_.files.size()) return false;
         reader_.emplace(archives_.files[next_file_++]);
+        origin_ = origin_of(archives_, reader_->path());
         next_entry_ = 0;
       }
       while (next_entry_ < reader_->entries().size()) {
         entry_ = &reader_->entries()[next_entry_++];
         std::string name = entry_->name;
         if (!relative_member_name(archives_.folder, place(), name)) continue;
-        member = {std::move(name), kind_of(*entry_), origin()};
+        member = {std::move(name), kind_of(*entry_), origin_};
         return true;
       }
     }
@@ -39,10 +39,6 @@ class ZipWalk : public MemberWalk {
   }
 
  private:
-  std::string origin() const {
-    if (archives_.files.size() == 1) return {};
-    return reader_->path().lexically_relative(common_).generic_string() + "/";
-  }
   static Member::Kind kind_of(const ZipEntry& entry) {
     switch (entry.kind) {
       case ZipEntry::Kind::kFile: return Member::Kind::kFile;
@@ -52,7 +48,7 @@ class ZipWalk : public MemberWalk {
   }
 
   ArchiveSet archives_;
-  std::filesystem::path common_;
+  std::string origin_;  ///< of the archive that is read
   std::size_t next_file_ = 0;
   std::optional<ZipReader> reader_;
   std::size_t next_entry_ = 0;

@@ -19,8 +19,6 @@ std::string plan_text(const nlohmann::ordered_json& plan);
 std::string seal_line(const nlohmann::ordered_json& line);
 /// Whether the line ends in the SHA-256 of what is before it.
 bool seal_holds(std::string_view line);
-/// Whether it looks like one: 64 digits of lower-case hexadecimal.
-bool is_sha256(std::string_view text);
 
 /// Whether it can be the path of a file in release/: short, of letters, digits and "._/-" only, so
 /// that nothing private gets in.

@@ -316,10 +316,6 @@ json to_json(const InitialWeights& initial) {
           {"on_word", initial.on_word}};
 }
 
-bool is_sha256(std::string_view text) {
-  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
 bool is_released_name(std::string_view text) {
   constexpr std::string_view kKnown =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-";

@@ -10,6 +10,7 @@
 #include "run/run_card.h"
 #include "sfumato/core/class_name.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/sha256.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/grad/gradient_engine.h"
 
@@ -30,14 +31,10 @@ std::string text(const Json& card, const char* key) {
   return value.is_string() ? value.get<std::string>() : std::string();
 }
 
-bool is_hash(const std::string& text) {
-  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == text.npos;
-}
-
 /// A hash on a card, "" for what is none.
 std::string hash_in(const Json& card, const char* key) {
   const std::string found = text(card, key);
-  return is_hash(found) ? found : std::string();
+  return is_sha256(found) ? found : std::string();
 }
 
 /// What names a version: no sentence fits in.

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "run/uses_folder.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
@@ -17,12 +18,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kFolder = "uses";
 constexpr const char* kKind = "sfumato use of a record store";
 constexpr int kSchemaVersion = 1;
 
 fs::path note_path(const fs::path& store, const std::string& run_id) {
-  return store / kFolder / (run_id + ".json");
+  return uses_folder(store) / (run_id + ".json");
 }
 
 StoreUse read_note(const fs::path& path) {
@@ -122,8 +122,8 @@ void compose(StoreSummary& summary) {
 
 std::vector<StoreUse> read_uses(const fs::path& store) {
   std::vector<fs::path> files;
-  if (fs::is_directory(store / kFolder))
-    for (const auto& entry : fs::directory_iterator(store / kFolder))
+  if (fs::is_directory(uses_folder(store)))
+    for (const auto& entry : fs::directory_iterator(uses_folder(store)))
       if (entry.path().extension() == ".json") files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   std::vector<StoreUse> uses;
@@ -170,11 +170,7 @@ std::string contradiction(const StoreUse& use, const LedgerSummary& ledger) {
 
 UseWitness::UseWitness(fs::path store) : store_(std::move(store)) {
   try {
-    make_folder(store_ / kFolder, 0700);
-    const fs::path probe = store_ / kFolder / fmt::format(".{}.probe", random_hex(4));
-    write_file_atomic(probe, "", 0600);
-    std::error_code ignored;
-    fs::remove(probe, ignored);
+    check_uses_folder(store_);
     writable_ = true;
   } catch (const DataError& error) {
     log_warning(

@@ -123,7 +123,7 @@ void Training::prepare_batches() {
 
 void Training::open_run(bool resume) {
   const std::filesystem::path metrics = run_.private_folder() / "metrics.jsonl";
-  const SessionPlace place{run_.ledger(), run_.path(), store_.path(), start_, {}};
+  const SessionPlace place{run_.ledger(), run_.path(), store_.path(), start_};
   std::optional<Checkpoint> checkpoint;
   if (resume) {
     if (const auto newest = newest_checkpoint(run_.checkpoints()))

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "io/deflated.h"
+
 // Image files made by hand, byte for byte, so that decoders are not tested against themselves.
 namespace sfumato::test {
 
@@ -95,19 +97,7 @@ inline std::string make_idx(int type, const std::vector<std::uint32_t>& dimensio
   return bytes + content;
 }
 
-inline std::string gzip(const std::string& bytes) {
-  z_stream stream{};
-  ::deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
-  std::string packed(::deflateBound(&stream, bytes.size()), '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
-  stream.avail_in = static_cast<uInt>(bytes.size());
-  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
-  stream.avail_out = static_cast<uInt>(packed.size());
-  ::deflate(&stream, Z_FINISH);
-  packed.resize(stream.total_out);
-  ::deflateEnd(&stream);
-  return packed;
-}
+inline std::string gzip(const std::string& bytes) { return deflated(bytes, 6, 15 + 16); }
 
 /// What DataError (or any other) a call throws; "no error" if none.
 template <typename Error, typename Call>

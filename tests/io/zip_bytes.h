@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "io/deflated.h"
+
 // Zip archives made by hand, byte for byte, so that each field can be spoilt.
 namespace sfumato::test {
 
@@ -14,19 +16,7 @@ inline std::string little_endian(std::uint64_t value, int bytes) {
   return out;
 }
 
-inline std::string raw_deflate(const std::string& bytes) {
-  z_stream stream{};
-  ::deflateInit2(&stream, 9, Z_DEFLATED, -MAX_WBITS, 8, Z_DEFAULT_STRATEGY);
-  std::string packed(::deflateBound(&stream, bytes.size()), '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
-  stream.avail_in = static_cast<uInt>(bytes.size());
-  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
-  stream.avail_out = static_cast<uInt>(packed.size());
-  ::deflate(&stream, Z_FINISH);
-  packed.resize(stream.total_out);
-  ::deflateEnd(&stream);
-  return packed;
-}
+inline std::string raw_deflate(const std::string& bytes) { return deflated(bytes, 9, -MAX_WBITS); }
 
 struct ZipMember {
   std::string name;

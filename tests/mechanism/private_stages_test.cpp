@@ -131,7 +131,7 @@ class StagesOfALedger : public PrivateStages {
         session(begin(run.ledger())) {}
   MechanismSession begin(const fs::path& ledger) {
     return MechanismSession::create(
-        plan, {.ledger = ledger, .run = run.path(), .store = {}, .initial = {}, .most_steps = {}},
+        plan, {.ledger = ledger, .run = run.path()},
         SecureKey::insecure_for_tests(1));
   }
   void run_stages() { run_private_stages(*settings, store, run, session); }

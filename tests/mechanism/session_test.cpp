@@ -30,7 +30,7 @@ class Sessions : public ::testing::Test {
     plan.expected_batch_size = 10;
     plan.stages = {central_stage(0.5, 3, 2, 4)};
   }
-  SessionPlace place() { return {folder / "ledger.jsonl", folder.path(), {}, {}, {}}; }
+  SessionPlace place() { return {folder / "ledger.jsonl", folder.path()}; }
   MechanismSession create() {
     return MechanismSession::create(plan, place(), SecureKey::insecure_for_tests(1));
   }

@@ -40,13 +40,9 @@ inline MechanismPlan plan_of(const std::vector<StagePlan>& stages) {
 /// A session that may release these stages, with a reproducible key.
 struct Session {
   explicit Session(const std::vector<StagePlan>& stages, uint64_t seed = 1)
-      : mechanism(MechanismSession::create(plan_of(stages),
-                                           {.ledger = folder / "ledger.jsonl",
-                                            .run = folder.path(),
-                                            .store = {},
-                                            .initial = {},
-                                            .most_steps = {}},
-                                           SecureKey::insecure_for_tests(seed))) {}
+      : mechanism(MechanismSession::create(
+            plan_of(stages), {.ledger = folder / "ledger.jsonl", .run = folder.path()},
+            SecureKey::insecure_for_tests(seed))) {}
   TempFolder folder;
   MechanismSession mechanism;
 };

@@ -22,6 +22,9 @@ class Sha256 {
   void* context_;
 };
 
+/// Whether it reads as sha256_hex() writes.
+bool is_sha256(std::string_view text);
+
 /// Lower-case hexadecimal SHA-256 of `bytes`.
 std::string sha256_hex(std::string_view bytes);
 

@@ -19,11 +19,11 @@ namespace sfumato {
 struct SessionPlace {
   std::filesystem::path ledger;
   std::filesystem::path run;  ///< the run directory, as the record store's note names it
-  std::filesystem::path
-      store;               ///< record store that remembers the run; empty: none (no private data)
-  InitialWeights initial;  ///< what the run starts from
+  /// The record store that remembers the run; empty: none (no private data).
+  std::filesystem::path store = {};
+  InitialWeights initial = {};  ///< what the run starts from
   /// Training steps that the ledger will ever charge; empty: those of the plan.
-  std::optional<std::int64_t> most_steps;
+  std::optional<std::int64_t> most_steps = std::nullopt;
 };
 
 /// One session of a private run: the only place where sampling, charge and noise meet. Training,

@@ -1,3 +1,4 @@
+#include "generate/diffusion/parse_name.h"
 #include "sfumato/generate/diffusion/noise_schedule.h"
 
 #include <ATen/TensorOperators.h>
@@ -26,15 +27,6 @@ namespace {
 const std::vector<std::string> kScheduleNames = {"linear", "scaled_linear", "squaredcos_cap_v2",
                                                  "sigmoid"};
 const std::vector<std::string> kPredictionNames = {"epsilon", "sample", "v_prediction"};
-
-template <typename Enum>
-Enum parse_name(const std::string& name, const std::vector<std::string>& names,
-                std::string_view what) {
-  const auto found = std::find(names.begin(), names.end(), name);
-  if (found == names.end())
-    throw UsageError(fmt::format("unknown {} '{}'{}", what, name, did_you_mean(name, names)));
-  return static_cast<Enum>(found - names.begin());
-}
 
 /// Nichol & Dhariwal 2021, equation 17; in double, then rounded, as diffusers does.
 at::Tensor cosine_betas(int64_t count) {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "generate/diffusion/parse_name.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 #include "sfumato/generate/diffusion/sampler.h"
@@ -16,15 +17,6 @@ namespace {
 const std::vector<std::string> kKinds = {"ddpm", "ddim"};
 const std::vector<std::string> kSpacings = {"leading", "trailing", "linspace"};
 const std::vector<std::string> kVariances = {"fixed_small", "fixed_small_log", "fixed_large"};
-
-template <typename Enum>
-Enum parse_name(const std::string& name, const std::vector<std::string>& names,
-                std::string_view what) {
-  const auto found = std::find(names.begin(), names.end(), name);
-  if (found == names.end())
-    throw UsageError(fmt::format("unknown {} '{}'{}", what, name, did_you_mean(name, names)));
-  return static_cast<Enum>(found - names.begin());
-}
 
 /// The fields that both schedulers have.
 nlohmann::ordered_json common_config(const NoiseScheduleOptions& schedule,
