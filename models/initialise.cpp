@@ -8,12 +8,7 @@
 
 namespace sfumato {
 
-NamedTensors named_weights(UNet2D& network) {
-  NamedTensors weights;
-  for (const Parameter* parameter : network.parameters())
-    weights.emplace_back(parameter->name, parameter->value.detach());
-  return weights;
-}
+NamedTensors named_weights(UNet2D& network) { return named_values(network.parameters()); }
 
 void initialise(UNet2D& network, uint64_t seed, double class_embedding_std) {
   const at::NoGradGuard no_grad;

@@ -10,7 +10,7 @@
 #include "sfumato/mechanism/session.h"
 #include "sfumato/privacy/secure_random.h"
 #include "sfumato/train/gradient_step.h"
-#include "sfumato/train/optimizer.h"
+#include "sfumato/grad/optimizer.h"
 
 namespace sfumato {
 namespace {

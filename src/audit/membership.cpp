@@ -14,10 +14,12 @@
 #include <set>
 #include <stdexcept>
 
+#include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
-#include "sfumato/generate/seeded_streams.h"
+#include "sfumato/generate/diffusion/generator.h"
 #include "sfumato/generate/diffusion/parameterization.h"
+#include "sfumato/generate/seeded_streams.h"
 
 namespace sfumato {
 namespace {
@@ -205,6 +207,17 @@ at::Tensor MembershipScorer::score(const at::Tensor& x0, const at::Tensor& label
       found.push_back(sum / static_cast<double>(options_.timesteps.size()));
   }
   return at::stack(found, 1).cpu();
+}
+
+MembershipScorer membership_scorer(Generator& generator, const Config& config,
+                                   const MembershipOptions& options) {
+  auto* diffusion = dynamic_cast<DiffusionGenerator*>(&generator);
+  if (diffusion == nullptr)
+    throw UsageError(
+        "audit membership knows attacks on diffusion networks only; audit conformance and audit "
+        "replication take generators of every family");
+  return {diffusion->denoiser(), NoiseSchedule(noise_schedule_options(config.diffusion)),
+          parse_prediction(config.diffusion.prediction()), options};
 }
 
 }  // namespace sfumato

@@ -14,7 +14,7 @@
 #include "sfumato/core/log.h"
 #include "sfumato/nn/layers.h"
 #include "sfumato/train/gradient_step.h"
-#include "sfumato/generate/diffusion/objective.h"
+#include "sfumato/generate/families.h"
 #include "sfumato/generate/seeded_streams.h"
 #include "sfumato/train/setup.h"
 
@@ -202,13 +202,10 @@ StepOptions on_the_cpu(const Config& config) {
 
 struct ConfiguredProbe::Parts {
   explicit Parts(const Config& config)
-      : network(make_network(config)),
-        objective(*network, NoiseSchedule(noise_schedule_options(config.diffusion)),
-                  diffusion_options(config.diffusion, config.data.num_classes())),
-        step(objective, clip_options(config), on_the_cpu(config)) {}
+      : generator(make_generator(config, Placement{})),
+        step(generator->objective(), clip_options(config), on_the_cpu(config)) {}
 
-  std::unique_ptr<UNet2D> network;
-  DiffusionObjective objective;
+  std::unique_ptr<Generator> generator;
   GradientStep step;
 };
 
@@ -229,7 +226,7 @@ ProbeBatch ConfiguredProbe::batch(std::span<const ProbeExample> examples) {
   for (const ProbeExample& example : examples) keys.push_back(example.key);
   ProbeBatch result;
   result.examples = static_cast<int64_t>(examples.size());
-  const Objective& objective = parts_->objective;
+  const Objective& objective = parts_->step.objective();
   result.draws = objective.draws();
   const ExampleBatch images = synthetic_examples(objective.image_shape(), keys);
   images.images.mul_(scale_of(examples).view({-1, 1, 1, 1}));

@@ -1,11 +1,9 @@
 #include "sfumato/bench/layer_list.h"
 
-#include <ATen/ops/ones.h>
-#include <ATen/ops/zeros.h>
-
 #include <cmath>
+#include <nlohmann/json.hpp>
 
-#include "sfumato/models/unet2d.h"
+#include "sfumato/generate/diffusion/generator.h"
 
 namespace sfumato {
 namespace {
@@ -28,16 +26,12 @@ int64_t root_of(int64_t square) { return std::llround(std::sqrt(static_cast<doub
 
 }  // namespace
 
-std::vector<LayerWork> layers_of(const UNet2DConfig& config, int64_t draws) {
-  UNet2D network(config);
-  const ImageShape shape = config.image_shape();
+std::vector<LayerWork> layers_of(const nlohmann::json& network, int64_t draws) {
+  const auto generator = random_diffusion(network, Placement{}, /*seed=*/0);
+  const Objective& objective = generator->objective();
   ListeningTape tape;
-  const at::Tensor labels = !config.class_conditional() ? at::Tensor{}
-                            : config.class_embed_type == "identity"
-                                ? at::zeros({1, config.time_embed_dim()})
-                                : at::zeros({1}, at::kLong);
-  network.forward(at::zeros({1, shape.channels, shape.height, shape.width}), at::ones({1}, at::kLong),
-                  labels, &tape);
+  const uint64_t key = 0;
+  objective.losses(objective.place(synthetic_batch(objective, {&key, 1})), &tape);
   for (LayerWork& layer : tape.layers) {
     layer.tokens *= draws;
     layer.input_tokens *= draws;
@@ -45,10 +39,10 @@ std::vector<LayerWork> layers_of(const UNet2DConfig& config, int64_t draws) {
   return std::move(tape.layers);
 }
 
-int64_t parameters_of(const UNet2DConfig& config) {
-  UNet2D network(config);
+int64_t parameters_of(const nlohmann::json& network) {
+  const auto generator = random_diffusion(network, Placement{}, /*seed=*/0);
   int64_t count = 0;
-  for (const Parameter* parameter : network.parameters())
+  for (const Parameter* parameter : generator->objective().parameters())
     if (parameter->trainable) count += parameter->value.numel();
   return count;
 }

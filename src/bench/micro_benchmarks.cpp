@@ -9,18 +9,14 @@
 #include <array>
 #include <chrono>
 #include <functional>
+#include <nlohmann/json.hpp>
 
 #include "kernels/chacha_gaussian.h"
 #include "kernels/kernel_set.h"
+#include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/device/gpu.h"
-#include "sfumato/generate/diffusion/denoiser.h"
-#include "sfumato/generate/diffusion/noise_schedule.h"
-#include "sfumato/generate/diffusion/sampler.h"
-#include "sfumato/generate/placement.h"
-#include "sfumato/generate/sample_images.h"
-#include "sfumato/models/checkpoint_io.h"
-#include "sfumato/models/unet2d.h"
+#include "sfumato/generate/diffusion/generator.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/privacy/calibrate.h"
 #include "sfumato/privacy/secure_random.h"
@@ -125,30 +121,25 @@ AccountTimings benchmark_account(int repeat) {
   return t;
 }
 
-SampleTimings benchmark_sampling(const UNet2DConfig& config, int64_t batch, int64_t steps,
-                                 int repeat, const std::string& device_name,
+SampleTimings benchmark_sampling(const nlohmann::json& network, int64_t batch, int64_t steps,
+                                 int repeat, const std::string& device,
                                  const std::string& precision) {
   if (batch < 1) throw UsageError("a benchmark of sampling needs at least one image");
-  UNet2D network(config);
-  initialise(network, kSeed);
-  const c10::Device device = place_network(network, device_name, precision);
-  for (Parameter* parameter : network.parameters()) set_trainable(*parameter, false);
-  SamplerOptions options;
-  options.steps = steps;
-  const Sampler sampler{NoiseSchedule({}), options};
+  const auto generator = random_diffusion(network, open_placement(device, precision), kSeed);
+  const SampledImages shape{generator->objective().image_shape(),
+                            generator->facts().class_rows > 0};
   std::vector<ImageId> images;
   for (int64_t i = 0; i < batch; ++i) images.push_back({.label = 0, .index = i});
-  const auto draw = [&] {
-    (void)sample_images(unet_denoiser(network), sampler, config.image_shape(),
-                        images, config.class_conditional(), kSeed, device);
+  const auto sampler = [&](int64_t count) {
+    Config config;
+    config.sample.steps.set(count);
+    config.sample.seed.set(kSeed);
+    return generator->sampler(config, shape);
   };
+  (void)sampler(1)->draw(images);  // touches the pages
   SampleTimings timings{batch, steps, {}};
-  SamplerOptions warm = options;
-  warm.steps = 1;
-  (void)sample_images(unet_denoiser(network), Sampler(NoiseSchedule({}), warm),
-                      config.image_shape(), images, config.class_conditional(),
-                      kSeed, device);
-  timings.seconds = time(repeat, draw);
+  const auto whole = sampler(steps);
+  timings.seconds = time(repeat, [&] { (void)whole->draw(images); });
   return timings;
 }
 

@@ -1,7 +1,6 @@
 #include "sfumato/bench/network_report.h"
 
-#include "sfumato/generate/diffusion/objective.h"
-#include "sfumato/generate/placement.h"
+#include "sfumato/generate/families.h"
 #include "sfumato/train/gradient_step.h"
 #include "sfumato/train/physical_batch.h"
 #include "sfumato/train/setup.h"
@@ -15,8 +14,8 @@ int64_t copies(const OptimizerOptions& optimizer) {
   return optimizer.momentum > 0 ? 3 : 2;
 }
 
-void report_memory(const Config& config, c10::Device device, GradientStep& step,
-                   NetworkReport& report) {
+void report_memory(const Config& config, GradientStep& step, NetworkReport& report) {
+  const c10::Device device = step.device();
   const bool is_private = config.privacy.enabled();
   report.peak_bytes_one = step.peak_bytes(1, is_private);
   report.peak_bytes_two = step.peak_bytes(2, is_private);
@@ -25,7 +24,7 @@ void report_memory(const Config& config, c10::Device device, GradientStep& step,
   if (report.physical_batch == 0)
     report.physical_batch = physical_batch_for(
         {config.mechanism.expected_batch_size(), config.mechanism.sample_rate(),
-         config.diffusion.draws()},
+         step.objective().draws()},
         report.budget_bytes, device,
         [&](int64_t b) { return b == 1 ? report.peak_bytes_one : report.peak_bytes_two; });
   report.peak_bytes = report.peak_bytes_one +
@@ -55,14 +54,12 @@ double held_bytes_per_example(const LayerChoice& layer, double element_bytes) {
 
 NetworkReport report_network(const Config& config) {
   NetworkReport report;
-  const std::unique_ptr<UNet2D> network = make_network(config);
-  const c10::Device device = place_network(*network, config.performance);
+  const Placement placement = open_placement(config.performance);
+  const std::unique_ptr<Generator> generator = make_generator(config, placement);
   report.device = config.performance.device();
   report.held_element_bytes = config.performance.precision() == "bf16" ? 2 : 4;
-  DiffusionObjective objective(*network, NoiseSchedule(noise_schedule_options(config.diffusion)),
-                               diffusion_options(config.diffusion, config.data.num_classes()));
-  GradientStep step(objective, clip_options(config), step_options(config));
-  for (const Parameter* parameter : network->parameters())
+  GradientStep step(generator->objective(), clip_options(config), step_options(config));
+  for (const Parameter* parameter : generator->objective().parameters())
     report.parameters += parameter->value.numel();
   for (const Parameter* parameter : step.engine().trainable())
     report.trainable += parameter->value.numel();
@@ -73,7 +70,7 @@ NetworkReport report_network(const Config& config) {
   report.layer_examples = report.layers.empty() ? 0 : report.layers.front().work.examples;
   report.state_bytes =
       4 * (report.parameters + (copies(optimizer_options(config)) - 1) * report.trainable);
-  report_memory(config, device, step, report);
+  report_memory(config, step, report);
   report_plan(config, report);
   return report;
 }

@@ -10,15 +10,14 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 #include "sfumato/device/gpu.h"
-#include "sfumato/generate/diffusion/objective.h"
-#include "sfumato/generate/placement.h"
+#include "sfumato/generate/diffusion/generator.h"
+#include "sfumato/generate/diffusion/network.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/mechanism/session.h"
-#include "sfumato/models/checkpoint_io.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/privacy/secure_random.h"
 #include "sfumato/train/gradient_step.h"
-#include "sfumato/train/optimizer.h"
+#include "sfumato/grad/optimizer.h"
 
 namespace sfumato {
 namespace {
@@ -60,24 +59,10 @@ MechanismPlan plan_of(const StepCase& step_case) {
   return plan;
 }
 
-DiffusionOptions diffusion_of(const StepCase& step_case) {
-  DiffusionOptions options;
-  options.draws = step_case.draws;
-  options.num_classes = step_case.network.num_class_embeds.value_or(0);
-  return options;
-}
-
 std::vector<uint64_t> keys_of(const StepCase& step_case) {
   std::vector<uint64_t> keys(static_cast<size_t>(step_case.examples));
   std::iota(keys.begin(), keys.end(), uint64_t{0});
   return keys;
-}
-
-std::unique_ptr<UNet2D> network_of(const StepCase& step_case) {
-  auto network = std::make_unique<UNet2D>(step_case.network);
-  initialise(*network, kSeed);
-  place_network(*network, step_case.device, step_case.precision);
-  return network;
 }
 
 /// The clock is read when the GPU has nothing left to do.
@@ -88,30 +73,29 @@ void finish(const std::string& device) {
 }  // namespace
 
 std::vector<StepCase> builtin_step_cases() {
-  UNet2DConfig small;
-  small.sample_size = {28, 28};
-  small.in_channels = small.out_channels = 1;
-  small.block_out_channels = {32, 64, 64};
-  small.layers_per_block = 2;
-  small.norm_num_groups = 8;
-  small.down_block_types = {"DownBlock2D", "DownBlock2D", "AttnDownBlock2D"};
-  small.up_block_types = {"AttnUpBlock2D", "UpBlock2D", "UpBlock2D"};
-
-  UNet2DConfig cifar10;
-  cifar10.sample_size = {32, 32};
-  cifar10.block_out_channels = {128, 256, 256, 256};
-  cifar10.layers_per_block = 2;
-  cifar10.down_block_types = {"DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"};
-  cifar10.up_block_types = {"UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"};
-  cifar10.attention_head_dim = std::nullopt;
-  cifar10.downsample_padding = 0;
-  cifar10.flip_sin_to_cos = false;
-  cifar10.freq_shift = 1;
-  cifar10.norm_eps = 1e-6;
-
-  UNet2DConfig dpdm = small;
-  dpdm.block_out_channels = {40, 64, 64};
-  dpdm.num_class_embeds = 10;
+  const nlohmann::json small = {
+      {"sample_size", 28},
+      {"in_channels", 1},
+      {"out_channels", 1},
+      {"block_out_channels", {32, 64, 64}},
+      {"layers_per_block", 2},
+      {"norm_num_groups", 8},
+      {"down_block_types", {"DownBlock2D", "DownBlock2D", "AttnDownBlock2D"}},
+      {"up_block_types", {"AttnUpBlock2D", "UpBlock2D", "UpBlock2D"}}};
+  const nlohmann::json cifar10 = {
+      {"sample_size", 32},
+      {"block_out_channels", {128, 256, 256, 256}},
+      {"layers_per_block", 2},
+      {"down_block_types", {"DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"}},
+      {"up_block_types", {"UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"}},
+      {"attention_head_dim", nullptr},
+      {"downsample_padding", 0},
+      {"flip_sin_to_cos", false},
+      {"freq_shift", 1},
+      {"norm_eps", 1e-6}};
+  nlohmann::json dpdm = small;
+  dpdm["block_out_channels"] = {40, 64, 64};
+  dpdm["num_class_embeds"] = 10;
   return {{"small", small, 32, 1},
           {"cifar10", cifar10, 4, 4},
           {"dpdm-mnist", dpdm, 64, 32, /*by_name_only=*/true}};
@@ -138,17 +122,20 @@ StepCase step_case_from(const std::filesystem::path& path) {
   }
   if (!std::filesystem::is_regular_file(file))
     throw DataError("'" + path.string() + "' is neither a config.json nor a folder with one");
-  return {path.string(), UNet2DConfig::from_json(read_json(file), file.string())};
+  nlohmann::json network = read_json(file);
+  check_network_config(network, file.string());
+  return {path.string(), std::move(network)};
 }
 
 struct StepBenchmark::Parts {
   Parts(const StepCase& step_case, AlgorithmPolicy policy)
       : device(step_case.device),
         plan(plan_of(step_case)),
-        network(network_of(step_case)),
-        objective(*network, NoiseSchedule{{}}, diffusion_of(step_case)),
-        batch(synthetic_batch(objective, keys_of(step_case))),
-        gradients(objective, {}, StepOptions{.policy = policy, .tuner = nullptr}),
+        generator(random_diffusion(step_case.network,
+                                   open_placement(step_case.device, step_case.precision), kSeed,
+                                   step_case.draws)),
+        batch(synthetic_batch(generator->objective(), keys_of(step_case))),
+        gradients(generator->objective(), {}, StepOptions{.policy = policy, .tuner = nullptr}),
         optimizer(gradients.engine().trainable(),
                   std::vector<double>(gradients.engine().trainable().size(), 1.0), {}),
         session(MechanismSession::create(
@@ -158,8 +145,7 @@ struct StepBenchmark::Parts {
   TemporaryFolder folder;
   std::string device;
   MechanismPlan plan;
-  std::unique_ptr<UNet2D> network;
-  DiffusionObjective objective;
+  std::unique_ptr<Generator> generator;
   TrainingBatch batch;
   GradientStep gradients;
   Optimizer optimizer;

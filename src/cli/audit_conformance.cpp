@@ -10,7 +10,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/device/threads.h"
-#include "sfumato/train/pretrained_settings.h"
+#include "sfumato/generate/families.h"
 #include "sfumato/train/setup.h"
 
 namespace sfumato::cli {

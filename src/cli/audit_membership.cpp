@@ -132,10 +132,8 @@ void run(MembershipArguments& arguments) {
     if (&name == &arguments.scores.front()) arguments.options.scores.clear();
     arguments.options.scores.push_back(parse_membership_score(name));
   }
-  const MembershipScorer scorer(unet_denoiser(*model.loaded.network),
-                                NoiseSchedule(noise_schedule_options(config->diffusion)),
-                                parse_prediction(config->diffusion.prediction()),
-                                arguments.options);
+  const MembershipScorer scorer =
+      membership_scorer(*model.generator, *config, arguments.options);
 
   MembershipAudit audit;
   audit.model = model.origin.front().get<std::string>();

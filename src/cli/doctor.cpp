@@ -13,7 +13,7 @@
 #include "sfumato/core/text.h"
 #include "sfumato/core/version.h"
 #include "sfumato/device/threads.h"
-#include "sfumato/train/pretrained_settings.h"
+#include "sfumato/generate/families.h"
 #include "sfumato/train/setup.h"
 
 namespace sfumato::cli {

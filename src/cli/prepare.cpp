@@ -9,7 +9,7 @@
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/core/text.h"
 #include "sfumato/data/prepare.h"
-#include "sfumato/train/pretrained_settings.h"
+#include "sfumato/generate/families.h"
 
 namespace sfumato::cli {
 namespace {

@@ -35,20 +35,14 @@ struct SampleArguments {
 
 /// Everything that decides the pixels; what is in here must not change while a corpus is made.
 nlohmann::ordered_json pixel_settings(const Config& config, const SamplingModel& model,
-                                      const Sampler& sampler) {
-  const SamplerOptions& options = sampler.options();
+                                      const ImageSampler& sampler) {
   nlohmann::ordered_json settings{{"weights_sha256", model.weights_sha256},
-                                  {"network_config_sha256", model.config_sha256},
-                                  {"scheduler", sampler.scheduler_config()},
-                                  {"steps", options.steps},
-                                  {"eta", options.eta},
-                                  {"use_clipped_model_output", options.use_clipped_model_output},
-                                  {"guidance", config.sample.guidance()},
-                                  {"num_classes", model.num_classes},
-                                  {"seed", config.sample.seed()}};
+                                  {"network_config_sha256", model.config_sha256}};
+  settings.update(sampler.settings());
+  settings["num_classes"] = model.num_classes;
+  settings["seed"] = config.sample.seed();
   // For who would draw the same with the scheduler above.
-  if (const std::string difference = sampler.diffusers_difference(); !difference.empty())
-    settings["scheduler_note"] = difference;
+  if (const std::string note = sampler.note(); !note.empty()) settings["scheduler_note"] = note;
   return settings;
 }
 
@@ -150,14 +144,11 @@ void run(SampleArguments& arguments) {
   if (arguments.config.file.empty()) arguments.config.file = place.config_file.string();
   const auto config = load(arguments.config);
   set_threads(config->performance.threads());
-  SamplingModel model = open_sampling_model(place, *config);
+  SamplingModel model =
+      open_sampling_model(place, *config, open_placement(config->performance));
   check_claim(place, model);
-  const c10::Device device = place_network(*model.loaded.network, config->performance);
-  const Sampler sampler(
-      NoiseSchedule(noise_schedule_options(config->diffusion)),
-      sampler_options(config->sample, parse_prediction(config->diffusion.prediction())));
-
-  if (const std::string defect = sampler.start_defect(); !defect.empty()) log_warning(defect);
+  const std::unique_ptr<ImageSampler> sampler = sampler_of(model, *config);
+  if (const std::string caution = sampler->caution(); !caution.empty()) log_warning(caution);
 
   CorpusSpec spec;
   spec.folder = arguments.out;
@@ -170,19 +161,12 @@ void run(SampleArguments& arguments) {
   say_what_was_not_trained(spec, model);
   spec.noisy_proportions = takes_proportions(arguments.counts, model.class_proportions);
   spec.shape = model.shape;
-  spec.settings = pixel_settings(*config, model, sampler);
+  spec.settings = pixel_settings(*config, model, *sampler);
   CorpusWriter writer(std::move(spec));
   if (writer.done() > 0)
     log_info(fmt::format("continuing: {} of {} images are there", writer.done(), writer.total()));
 
-  CorpusSource source;
-  source.network = guided(unet_denoiser(*model.loaded.network), config->sample.guidance(),
-                          model.null_label.value_or(0));
-  source.sampler = &sampler;
-  source.with_labels = model.num_classes > 0;
-  source.seed = static_cast<uint64_t>(config->sample.seed());
-  source.batch = config->sample.batch();
-  source.device = device;
+  const CorpusSource source{sampler.get(), config->sample.batch()};
   install_stop_signals();
   const double images_per_s = draw(writer, source, arguments.json);
   writer.finish(model.card, model.origin);

@@ -14,9 +14,7 @@
 #include "sfumato/core/file.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/core/sha256.h"
-#include "sfumato/generate/diffusion/pretrained_facts.h"
 #include "sfumato/io/json_file.h"
-#include "sfumato/models/model_folder.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/run/weights_hash.h"
 
@@ -33,11 +31,11 @@ int64_t public_fact(const Json& card, const char* name) {
   return facts.contains(name) && facts[name].is_number_integer() ? facts[name].get<int64_t>() : 0;
 }
 
-ImageShape shape_of(const UNet2DConfig& network, const Json& card, const Config& config) {
-  ImageShape shape{.channels = network.in_channels};
-  if (network.sample_size) {
-    shape.height = (*network.sample_size)[0];
-    shape.width = (*network.sample_size)[1];
+ImageShape shape_of(const GeneratorFacts& facts, const Json& card, const Config& config) {
+  ImageShape shape{.channels = facts.channels};
+  if (facts.size) {
+    shape.height = (*facts.size)[0];
+    shape.width = (*facts.size)[1];
     return shape;
   }
   const int64_t side = config.data.image_size.is_default() ? public_fact(card, "image_size")
@@ -50,21 +48,15 @@ ImageShape shape_of(const UNet2DConfig& network, const Json& card, const Config&
   return shape;
 }
 
-void find_classes(const UNet2DConfig& network, const Config& config, SamplingModel& model) {
+void find_classes(std::int64_t rows, const Config& config, SamplingModel& model) {
   const bool guidance = config.sample.guidance() > 0;
-  if (network.class_embed_type)
-    throw DataError(
-        fmt::format("the network's classes are given as '{}' embeddings, which sampling "
-                    "cannot choose",
-                    *network.class_embed_type));
-  if (!network.num_class_embeds) {
+  if (rows == 0) {
     if (guidance)
       throw UsageError(
           "sample.guidance needs a network with classes, and this one has none; set it "
           "to 0");
     return;
   }
-  const int64_t rows = *network.num_class_embeds;
   int64_t classes = config.data.num_classes.is_default() ? 0 : config.data.num_classes();
   if (classes == 0) classes = public_fact(model.card, "num_classes");
   if (classes == 0) classes = guidance ? rows - 1 : rows;
@@ -206,14 +198,11 @@ fs::path run_of_release(const fs::path& folder) {
 }  // namespace
 
 ModelPlace find_model(const fs::path& path) {
-  const auto holds_model = [](const fs::path& folder) {
-    return fs::exists(folder / "model_index.json") || fs::exists(folder / "config.json") ||
-           fs::exists(folder / "unet" / "config.json");
-  };
+  const auto holds_model = [](const fs::path& folder) { return family_in(folder) != nullptr; };
   if (!fs::is_directory(path))
     throw UsageError(
         fmt::format("'{}' is not a folder; name a run directory or a folder with a "
-                    "diffusers UNet2DModel",
+                    "diffusers model",
                     path.string()));
   // Where its ledger is at hand, a release is as private as that proves.
   if (const fs::path run = run_of_release(path); !run.empty()) return find_model(run);
@@ -240,21 +229,17 @@ ModelPlace find_model(const fs::path& path) {
   return place;
 }
 
-SamplingModel open_sampling_model(const ModelPlace& place, Config& config) {
+SamplingModel open_sampling_model(const ModelPlace& place, Config& config,
+                                  const Placement& placement) {
   SamplingModel model;
-  model.loaded = load_unet2d(place.model);
-  require_pixel_diffusion(find_model_folder(place.model), model.loaded.network->config());
-  PretrainedFacts facts;
-  if (!model.loaded.scheduler_config.empty())
-    add_scheduler_facts(model.loaded.scheduler_config, facts);
-  adopt_for_sampling(facts, config);
+  model.generator = open_generator(place.model, config, placement);
   validate(config);
-  model.weights_sha256 = weights_sha256(model.loaded.folder);
-  model.config_sha256 = sha256_hex(read_file(model.loaded.folder / "config.json"));
+  const GeneratorFacts facts = model.generator->facts();
+  model.weights_sha256 = weights_sha256(facts.folder);
+  model.config_sha256 = sha256_hex(read_file(facts.folder / "config.json"));
   model.card = card_for(place.model, model.weights_sha256);
-  const UNet2DConfig& network = model.loaded.network->config();
-  model.shape = shape_of(network, model.card, config);
-  find_classes(network, config, model);
+  model.shape = shape_of(facts, model.card, config);
+  find_classes(facts.class_rows, config, model);
   name_classes(config, model);
   if (model.num_classes > 0)
     model.class_proportions = proportions_in(place.model / "label_histogram.json", model.card);
@@ -266,6 +251,10 @@ SamplingModel open_sampling_model(const ModelPlace& place, Config& config) {
     if (model.card.contains(key) && model.card[key].is_string())
       model.origin[key] = model.card[key];
   return model;
+}
+
+std::unique_ptr<ImageSampler> sampler_of(const SamplingModel& model, const Config& config) {
+  return model.generator->sampler(config, {model.shape, model.num_classes > 0, model.null_label});
 }
 
 bool takes_proportions(const CountOptions& options, std::span<const double> proportions) {

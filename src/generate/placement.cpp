@@ -6,16 +6,14 @@
 #include "sfumato/config/sections.h"
 #include "sfumato/core/error.h"
 #include "sfumato/device/gpu.h"
-#include "sfumato/models/unet2d.h"
 
 namespace sfumato {
 
-c10::Device place_network(UNet2D& network, const PerformanceSettings& settings) {
-  return place_network(network, settings.device(), settings.precision());
+Placement open_placement(const PerformanceSettings& settings) {
+  return open_placement(settings.device(), settings.precision());
 }
 
-c10::Device place_network(UNet2D& network, const std::string& device_name,
-                          const std::string& precision) {
+Placement open_placement(const std::string& device_name, const std::string& precision) {
   if (precision != "fp32" && precision != "tf32" && precision != "bf16")
     throw UsageError(
         fmt::format("the precision '{}' is not known; allowed: fp32, tf32, bf16", precision));
@@ -26,7 +24,7 @@ c10::Device place_network(UNet2D& network, const std::string& device_name,
           fmt::format("performance.precision = {} needs a GPU; set performance.device=cuda or "
                       "performance.precision=fp32",
                       precision));
-    return device;
+    return {};
   }
   at::Context& context = at::globalContext();
   context.setAllowTF32CuDNN(precision != "fp32");
@@ -36,9 +34,7 @@ c10::Device place_network(UNet2D& network, const std::string& device_name,
   // New tensors need no filling to be the same in every run.
   context.setDeterministicAlgorithms(true, /*warn_only=*/false);
   context.setDeterministicFillUninitializedMemory(false);
-  network.set_compute_type(precision == "bf16" ? at::kBFloat16 : at::kFloat);
-  move_parameters(network.parameters(), device);
-  return device;
+  return {device, precision == "bf16" ? at::kBFloat16 : at::kFloat};
 }
 
 }  // namespace sfumato

@@ -13,7 +13,6 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/data/record_store.h"
-#include "sfumato/models/checkpoint_io.h"
 #include "sfumato/models/model_folder.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/report/privacy_card.h"
@@ -95,8 +94,7 @@ class Judgement {
   Judgement(const Config& config, const RecordStore& store, const MechanismPlan& plan)
       : config_(config), store_(store), plan_(plan), init_(config.model.init()) {}
 
-  InitialWeights find() {
-    const LoadedUNet loaded = load_unet2d(init_);
+  InitialWeights find(const PretrainedWeights& loaded) {
     found_ = {"public", weights_sha256(loaded.folder), false};
     const std::vector<FolderAbove> folders = folders_above(places_of(init_, loaded.folder));
     for (const FolderAbove& folder : folders) {
@@ -104,7 +102,7 @@ class Judgement {
       if (folder.distance < kFoldersOfACard && is_there(card)) by_card(card);
       if (is_run_folder(folder.path)) by_run(folder.path, folders);
     }
-    by_memory(find_known_weights(store_.path(), named_weights(*loaded.network)));
+    by_memory(find_known_weights(store_.path(), loaded.weights));
     return found_;
   }
 
@@ -314,10 +312,11 @@ std::vector<PrivacyEvent> not_declared(std::span<const PrivacyEvent> needed,
   return left;
 }
 
-InitialWeights find_initial_weights(const Config& config, const RecordStore& store,
-                                    const MechanismPlan& plan) {
+InitialWeights find_initial_weights(
+    const Config& config, const RecordStore& store, const MechanismPlan& plan,
+    const std::function<PretrainedWeights(const fs::path&)>& load) {
   if (config.model.init().empty()) return {};
-  return Judgement(config, store, plan).find();
+  return Judgement(config, store, plan).find(load(config.model.init()));
 }
 
 void check_same_start(const std::optional<InitialWeights>& noted, const InitialWeights& found,

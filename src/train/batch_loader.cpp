@@ -24,6 +24,10 @@ uint64_t content_key(std::span<const uint8_t> pixels, int32_t label) {
 
 }  // namespace
 
+ImageShape image_shape(const RecordStore& store) {
+  return {store.channels(), store.height(), store.width()};
+}
+
 ExampleBatch load_examples(const RecordStore& store, std::span<const int64_t> records,
                            int64_t physical) {
   if (std::ssize(records) > physical)
@@ -31,7 +35,7 @@ ExampleBatch load_examples(const RecordStore& store, std::span<const int64_t> re
                                  physical));
   const auto size = static_cast<size_t>(physical);
   ExampleBatch batch;
-  batch.shape = {store.channels(), store.height(), store.width()};
+  batch.shape = image_shape(store);
   batch.keys.assign(size, 0);
   batch.pixels.assign(size, {});
   batch.mask = at::zeros({physical});

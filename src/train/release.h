@@ -6,12 +6,11 @@
 
 #include "sfumato/config/config.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/generate/generator.h"
 #include "sfumato/mechanism/initial_weights.h"
 #include "sfumato/mechanism/session.h"
-#include "sfumato/models/unet2d.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/run/run_directory.h"
-#include "sfumato/train/optimizer.h"
 
 namespace sfumato {
 
@@ -20,9 +19,7 @@ namespace sfumato {
 struct ReleaseInputs {
   const Config& config;
   const MechanismPlan& plan;
-  UNet2D& network;
-  const std::vector<Parameter*>& trainable;
-  const Ema& ema;
+  const Generator& generator;
   const RecordStore& store;
   const RunDirectory& run;
   const InitialWeights& start;

@@ -26,9 +26,9 @@ class PrivateMechanism : public TrainingMechanism {
     return gradients.accumulate_private(batch);
   }
   bool can_repeat_a_batch() const override { return true; }
-  void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate, Ema& average,
+  void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate, Ema* average,
               int64_t step, int64_t) override {
-    optimizer.step(session_.release(gradients.take_private(), step), learning_rate, &average);
+    optimizer.step(session_.release(gradients.take_private(), step), learning_rate, average);
   }
   int64_t end(int64_t step) const override {
     return std::max(step, std::min(session_.plan().steps, step + session_.steps_left()));
@@ -67,10 +67,10 @@ class PlainMechanism : public TrainingMechanism {
   }
   // Autograd adds as it goes: what was added cannot be told apart.
   bool can_repeat_a_batch() const override { return false; }
-  void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate, Ema& average,
+  void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate, Ema* average,
               int64_t, int64_t records) override {
     const auto divisor = static_cast<double>(std::max<int64_t>(records, 1));
-    optimizer.step(PublicGradient(gradients.take_plain(), divisor), learning_rate, &average);
+    optimizer.step(PublicGradient(gradients.take_plain(), divisor), learning_rate, average);
   }
   int64_t end(int64_t step) const override { return std::max(step, plan_.steps); }
   double shown_batch(int64_t records) const override { return static_cast<double>(records); }

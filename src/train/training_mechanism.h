@@ -13,7 +13,7 @@
 #include "sfumato/run/checkpoint.h"
 #include "sfumato/run/run_directory.h"
 #include "sfumato/train/gradient_step.h"
-#include "sfumato/train/optimizer.h"
+#include "sfumato/grad/optimizer.h"
 
 namespace sfumato {
 
@@ -30,7 +30,7 @@ class TrainingMechanism {
   virtual bool can_repeat_a_batch() const = 0;
   /// Ends the step: what was accumulated over `records` records moves the weights.
   virtual void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate,
-                      Ema& average, int64_t step, int64_t records) = 0;
+                      Ema* average, int64_t step, int64_t records) = 0;
 
   /// The step after which the run ends, where `step` steps are done; less than planned where a
   /// crash lost charges. Never below `step`.

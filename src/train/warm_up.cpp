@@ -9,7 +9,7 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/generate/seeded_streams.h"
-#include "sfumato/train/optimizer.h"
+#include "sfumato/grad/optimizer.h"
 #include "sfumato/train/setup.h"
 
 namespace sfumato {
@@ -51,11 +51,11 @@ ExampleBatch warm_up_examples(const CentralImages& images, int64_t first, int64_
 }
 
 void warm_up(const Config& config, const CentralImages& images, const ImageShape& shape,
-             int64_t classes, int64_t physical, GradientStep& gradients,
+             int64_t classes, int64_t physical, GradientStep& gradients, const Generator& generator,
              const std::function<void()>& check_stop) {
   check_images(images, shape, classes);
-  const std::vector<Parameter*>& trainable = gradients.engine().trainable();
-  Optimizer optimizer(trainable, rate_scales(config, trainable), optimizer_options(config));
+  Optimizer optimizer(gradients.engine().trainable(), generator.rate_scales(config),
+                      optimizer_options(config));
   const int64_t size = config.warmup.batch();
   const auto seed = static_cast<uint64_t>(config.run.seed());
   for (int64_t step = 0; step < config.warmup.steps(); ++step) {

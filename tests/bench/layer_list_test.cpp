@@ -14,7 +14,7 @@ const LayerWork& named(const std::vector<LayerWork>& layers, const std::string& 
 }
 
 TEST(LayerList, NamesTheLayersOfTheCifar10NetworkWithTheirSizes) {
-  const UNet2DConfig network = builtin_step_case("cifar10").network;
+  const nlohmann::json network = builtin_step_case("cifar10").network;
   const std::vector<LayerWork> layers = layers_of(network, 8);
   int64_t weights = 0;
   for (const LayerWork& layer : layers) weights += layer.fan_in * layer.fan_out;

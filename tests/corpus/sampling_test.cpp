@@ -95,21 +95,13 @@ class SamplingTest : public testing::Test {
                           std::vector<std::string> overrides = {}, int64_t stop_after = -1) {
     const auto settings = config(std::move(overrides));
     const SamplingModel model = open_sampling_model(find_model(run()), *settings);
-    const Sampler sampler(
-        NoiseSchedule(noise_schedule_options(settings->diffusion)),
-        sampler_options(settings->sample, parse_prediction(settings->diffusion.prediction())));
+    const std::unique_ptr<ImageSampler> sampler = sampler_of(model, *settings);
     CorpusSpec spec{.folder = temp_ / name,
                     .images_per_class = {3, 2, 2},
                     .shape = model.shape,
                     .settings = {{"seed", settings->sample.seed()}}};
     CorpusWriter writer(std::move(spec));
-    CorpusSource source;
-    source.network = guided(unet_denoiser(*model.loaded.network), settings->sample.guidance(),
-                            model.null_label.value_or(0));
-    source.sampler = &sampler;
-    source.with_labels = true;
-    source.seed = static_cast<uint64_t>(settings->sample.seed());
-    source.batch = batch;
+    const CorpusSource source{sampler.get(), batch};
     generate_corpus(writer, source, [&](int64_t done, int64_t drawn) {
       last_drawn_ = drawn;
       if (done == stop_after) set_stop_requested(true);

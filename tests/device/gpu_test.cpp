@@ -19,7 +19,7 @@
 #include "sfumato/generate/diffusion/objective.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/train/gradient_step.h"
-#include "sfumato/train/optimizer.h"
+#include "sfumato/grad/optimizer.h"
 #include "support/error_message.h"
 #include "support/temp_folder.h"
 #include "train/tiny_run.h"

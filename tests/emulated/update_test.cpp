@@ -10,7 +10,7 @@
 #include "sfumato/nn/layers.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/secure_random.h"
-#include "sfumato/train/optimizer.h"
+#include "sfumato/grad/optimizer.h"
 #include "support/temp_folder.h"
 #include "sfumato/audit/clipped_sum_inspector.h"
 

@@ -9,6 +9,7 @@
 #include "sfumato/mechanism/private_statistics.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/privacy/accountant.h"
+#include "sfumato/generate/diffusion/network.h"
 #include "sfumato/train/setup.h"
 #include "sfumato/train/warm_up.h"
 #include "support/error_message.h"

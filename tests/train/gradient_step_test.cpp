@@ -11,6 +11,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/generate/diffusion/objective.h"
 #include "sfumato/train/batch_loader.h"
+#include "sfumato/generate/diffusion/network.h"
 #include "sfumato/train/setup.h"
 #include "train/tiny_run.h"
 

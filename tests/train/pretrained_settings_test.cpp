@@ -1,4 +1,4 @@
-#include "sfumato/train/pretrained_settings.h"
+#include "sfumato/generate/families.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,6 +7,8 @@
 #include "sfumato/generate/diffusion/sampler.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/models/checkpoint_io.h"
+#include "sfumato/generate/diffusion/network.h"
+#include "sfumato/train/batch_loader.h"
 #include "sfumato/train/setup.h"
 #include "support/error_message.h"
 #include "train/tiny_run.h"
@@ -116,7 +118,11 @@ TEST_F(Pretrained, ImagesOfAnotherSizeNeedAWord) {
   // Where the configuration is silent, the store speaks.
   auto silent = config("run", from_init());
   EXPECT_THAT(error_message<DataError>(
-                  [&] { check_store_fits(RecordStore::open(folder / "store"), larger, *silent); }),
+                  [&] {
+                    const RecordStore store = RecordStore::open(folder / "store");
+                    check_store_fits(store, network_misfit(larger, image_shape(store), *silent),
+                                     *silent);
+                  }),
               AllOf(HasSubstr("8x8"), HasSubstr("16x16"), HasSubstr("overrule_init")));
   start("run", from_init({"model.overrule_init=[data.image_size]"}));
   // What the network was trained on is what it draws.

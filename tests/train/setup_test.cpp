@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include "sfumato/core/error.h"
+#include "sfumato/generate/diffusion/network.h"
 #include "sfumato/privacy/mechanism.h"
+#include "sfumato/train/batch_loader.h"
 #include "support/error_message.h"
 #include "train/tiny_run.h"
 
@@ -64,25 +66,28 @@ TEST_F(RunSetup, TheSeedDecidesTheInitialWeights) {
 TEST_F(RunSetup, AStoreThatDoesNotFitIsRefused) {
   const RecordStore store = RecordStore::open(folder / "store");
   const auto settings = config("run");
+  const auto check = [&](const UNet2DConfig& network, const Config& with) {
+    check_store_fits(store, network_misfit(network, image_shape(store), with), with);
+  };
   UNet2DConfig fits = make_network(*settings)->config();
-  EXPECT_NO_THROW(check_store_fits(store, fits, *settings));
+  EXPECT_NO_THROW(check(fits, *settings));
 
   UNet2DConfig colour = fits;
   colour.in_channels = colour.out_channels = 3;
-  EXPECT_THAT(error_message<DataError>([&] { check_store_fits(store, colour, *settings); }),
+  EXPECT_THAT(error_message<DataError>([&] { check(colour, *settings); }),
               HasSubstr("1 channels, the network takes 3"));
   UNet2DConfig uneven = fits;
   uneven.out_channels = 2;
-  EXPECT_THROW(check_store_fits(store, uneven, *settings), DataError);
+  EXPECT_THROW(check(uneven, *settings), DataError);
   UNet2DConfig deep = fits;
   deep.block_out_channels = {8, 8, 8, 8, 8};
-  EXPECT_THAT(error_message<DataError>([&] { check_store_fits(store, deep, *settings); }),
+  EXPECT_THAT(error_message<DataError>([&] { check(deep, *settings); }),
               HasSubstr("8x8"));
   EXPECT_THAT(error_message<DataError>(
-                  [&] { check_store_fits(store, fits, *config("run", {"data.num_classes=5"})); }),
+                  [&] { check(fits, *config("run", {"data.num_classes=5"})); }),
               AllOf(HasSubstr("2 classes"), HasSubstr("5")));
   const auto swapped = config("run", {"data.class_names=down,across"});
-  EXPECT_THAT(error_message<DataError>([&] { check_store_fits(store, fits, *swapped); }),
+  EXPECT_THAT(error_message<DataError>([&] { check(fits, *swapped); }),
               AllOf(HasSubstr("class 0"), HasSubstr("'down'")));
 }
 

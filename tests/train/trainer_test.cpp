@@ -11,6 +11,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/models/checkpoint_io.h"
+#include "sfumato/generate/diffusion/network.h"
 #include "sfumato/train/setup.h"
 #include "support/error_message.h"
 #include "train/tiny_run.h"

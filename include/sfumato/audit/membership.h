@@ -13,6 +13,8 @@
 
 namespace sfumato {
 
+struct Config;
+class Generator;
 class RecordStore;
 
 /// Scores of an image under a diffusion network; a lower one speaks for membership. With e(x, t)
@@ -83,6 +85,11 @@ class MembershipScorer {
   MembershipOptions options_;
   std::vector<ScoreColumn> columns_;
 };
+
+/// For an opened generator, whose schedule and prediction type are those of `config`. Borrows it.
+/// UsageError for a family on which no attack is known.
+MembershipScorer membership_scorer(Generator& generator, const Config& config,
+                                   const MembershipOptions& options);
 
 /// `count` (0: all) different records in an order that `seed` and `purpose` decide: neither the
 /// store's order nor its classes do. Records at even places choose timesteps and thresholds,

@@ -1,18 +1,18 @@
 #pragma once
+#include <nlohmann/json_fwd.hpp>
 #include <vector>
 
 #include "kernels/conv_shape.h"
-#include "sfumato/models/unet2d_config.h"
 #include "sfumato/nn/tape.h"
 
 namespace sfumato {
 
-/// Every convolution and matrix product with weights of a network, in the order of its forward
+/// Every convolution and matrix product with weights of a diffusion network (its config.json), in the order of its forward
 /// pass, with the sizes of one example of `draws` draws: found by running it once on the CPU.
-std::vector<LayerWork> layers_of(const UNet2DConfig& network, int64_t draws);
+std::vector<LayerWork> layers_of(const nlohmann::json& network, int64_t draws);
 
 /// Trainable parameters of the network.
-int64_t parameters_of(const UNet2DConfig& network);
+int64_t parameters_of(const nlohmann::json& network);
 
 /// Whether a layer sees each token by itself: Linear and 1x1 convolutions.
 bool is_pointwise(const LayerWork& layer);

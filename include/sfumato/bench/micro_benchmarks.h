@@ -1,9 +1,9 @@
 #pragma once
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
-#include "sfumato/models/unet2d_config.h"
 #include "sfumato/privacy/accountant.h"
 
 namespace sfumato {
@@ -46,7 +46,7 @@ struct SampleTimings {
   int64_t batch = 0, steps = 0;
   Timing seconds;
 };
-SampleTimings benchmark_sampling(const UNet2DConfig& network, int64_t batch, int64_t steps,
+SampleTimings benchmark_sampling(const nlohmann::json& network, int64_t batch, int64_t steps,
                                  int repeat, const std::string& device = "cpu",
                                  const std::string& precision = "fp32");
 

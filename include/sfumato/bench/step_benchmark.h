@@ -2,18 +2,18 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "sfumato/grad/gradient_engine.h"
-#include "sfumato/models/unet2d_config.h"
 
 namespace sfumato {
 
 /// A network and the size of the step that is timed on it.
 struct StepCase {
   std::string name;
-  UNet2DConfig network;
+  nlohmann::json network;                          ///< its config.json
   int64_t examples = 8;                            ///< physical batch B
   int64_t draws = 1;                               ///< K
   bool by_name_only = false;                       ///< takes long on a CPU

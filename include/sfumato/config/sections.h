@@ -103,8 +103,10 @@ struct DataSettings : Section {
 struct ModelSettings : Section {
   explicit ModelSettings(SettingsTree* tree);
 
+  Setting<std::string> family{this, "family", "diffusion", any_value(), "",
+      "Family of the generator that is trained: diffusion."};
   Setting<std::string> init{this, "init", "", any_value(), "",
-      "Folder with a pretrained UNet2DModel in diffusers layout; empty trains from scratch. It "
+      "Folder with a pretrained network in diffusers layout; empty trains from scratch. It "
       "must have been trained on public data only, or be what an earlier private run released, "
       "whose stages mechanism.declared then lists."};
   Setting<bool> init_is_public{this, "init_is_public", false, any_value(), "",

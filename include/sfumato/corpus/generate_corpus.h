@@ -1,23 +1,16 @@
 #pragma once
-#include <c10/core/Device.h>
-
 #include <cstdint>
 #include <functional>
 
 #include "sfumato/corpus/corpus_writer.h"
-#include "sfumato/generate/diffusion/denoiser.h"
-#include "sfumato/generate/diffusion/sampler.h"
+#include "sfumato/generate/image_sampler.h"
 
 namespace sfumato {
 
 /// What draws the images of a corpus.
 struct CorpusSource {
-  DenoiserFn network;
-  const Sampler* sampler = nullptr;
-  bool with_labels = false;
-  uint64_t seed = 0;
+  const ImageSampler* sampler = nullptr;
   int64_t batch = 64;  ///< images drawn together, fewer if memory runs out; changes none of them
-  c10::Device device = c10::kCPU;  ///< where the network is
 };
 
 /// Draws every image that `writer` still lacks. `progress` (may be empty) hears of each batch:

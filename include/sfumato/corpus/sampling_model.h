@@ -7,8 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "sfumato/generate/diffusion/draws.h"
-#include "sfumato/models/checkpoint_io.h"
+#include "sfumato/generate/families.h"
 
 namespace sfumato {
 
@@ -16,7 +15,7 @@ struct Config;
 
 /// Where RUN_OR_MODEL leads: a run directory (with release/), its release/ or a diffusers folder.
 struct ModelPlace {
-  std::filesystem::path model;        ///< what load_unet2d takes
+  std::filesystem::path model;        ///< of a family's layout
   std::filesystem::path run;          ///< empty unless a run directory was named
   std::filesystem::path config_file;  ///< the run's config.yaml; empty if there is none
 };
@@ -24,9 +23,9 @@ struct ModelPlace {
 /// for anything else.
 ModelPlace find_model(const std::filesystem::path& run_or_model);
 
-/// A network ready for sampling, with what is known about it.
+/// A generator ready for drawing, with what is known about it.
 struct SamplingModel {
-  LoadedUNet loaded;
+  std::unique_ptr<Generator> generator;
   /// Void where there is none, or it is of other weights; what is not private claims nothing.
   nlohmann::ordered_json card;
   nlohmann::ordered_json origin;  ///< for lineage.json
@@ -43,16 +42,18 @@ struct SamplingModel {
   std::vector<double> class_proportions;
 };
 
-/// Loads the network and fills, from the scheduler_config.json beside it, those settings of
-/// `config` that nobody has set: schedule, prediction type, clipping, variance.
+/// Opens the generator (open_generator) and with it fills those settings of `config` that nobody
+/// has set.
 ///
 /// The number of classes is data.num_classes where set, else the card's public facts, else the rows
 /// of the class table (less one, for "no label", if guidance is asked for). Their names are
 /// data.class_names where set, else the card's.
 /// UsageError: guidance that the network was not trained for, an image size that is not known.
-/// DataError: as load_unet2d, require_pixel_diffusion and add_scheduler_facts; a damaged
-/// label_histogram.json.
-SamplingModel open_sampling_model(const ModelPlace& place, Config& config);
+/// DataError: as open_generator; a damaged label_histogram.json.
+SamplingModel open_sampling_model(const ModelPlace& place, Config& config,
+                                  const Placement& placement = {});
+/// What draws its images, with the settings sample.*. Borrows the generator.
+std::unique_ptr<ImageSampler> sampler_of(const SamplingModel& model, const Config& config);
 
 /// How many images of each class (one entry where num_classes is 0). `count`: in all, spread in
 /// `proportions` where there are some, by the largest remainder (the first classes where remainders

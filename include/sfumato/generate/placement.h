@@ -1,18 +1,24 @@
 #pragma once
 #include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
 
 #include <string>
 
 namespace sfumato {
 
 struct PerformanceSettings;
-class UNet2D;
 
-/// Moves the network to performance.device and makes it compute in performance.precision, with
-/// LibTorch's deterministic algorithms. Before optimizers, averages and engines are made of it.
-/// DeviceError where there is no GPU, UsageError for a precision that the device does not know.
-c10::Device place_network(UNet2D& network, const PerformanceSettings& settings);
+/// Where a network is and in what type its layers compute, from float32 parameters.
+struct Placement {
+  c10::Device device = c10::kCPU;
+  c10::ScalarType compute_type = c10::ScalarType::Float;
+};
+
+/// Opens performance.device for performance.precision, with LibTorch's deterministic algorithms.
+/// Before optimizers, averages and engines are made. DeviceError where there is no GPU, UsageError
+/// for a precision that the device does not know.
+Placement open_placement(const PerformanceSettings& settings);
 /// The same for a device ("cpu", "cuda") and a precision ("fp32", "tf32", "bf16") by name.
-c10::Device place_network(UNet2D& network, const std::string& device, const std::string& precision);
+Placement open_placement(const std::string& device, const std::string& precision);
 
 }  // namespace sfumato

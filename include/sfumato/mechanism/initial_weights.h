@@ -1,10 +1,13 @@
 #pragma once
+#include <filesystem>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "sfumato/config/config.h"
+#include "sfumato/models/tensor_file.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/mechanism.h"
 
@@ -23,9 +26,10 @@ class RecordStore;
 ///   NOT PRIVATE          refused, but for model.init_is_public, and never on its own record store
 ///   VOID, another's card, a card that contradicts itself or counts nothing, a run's folder without
 ///   a card, a run's private/ (checkpoints), a note whose cost cannot be read: refused
-/// Refusals are PrivacyErrors. Where `plan` is not private nothing is refused.
-InitialWeights find_initial_weights(const Config& config, const RecordStore& store,
-                                    const MechanismPlan& plan);
+/// `load` reads what model.init names. Refusals are PrivacyErrors. Where `plan` is not private nothing is refused.
+InitialWeights find_initial_weights(
+    const Config& config, const RecordStore& store, const MechanismPlan& plan,
+    const std::function<PretrainedWeights(const std::filesystem::path&)>& load);
 
 /// Those of `needed` that the declared uses of `plan` do not cover; each of them covers one, or (a
 /// single approximate one) all that are left. No entry for what was never charged.

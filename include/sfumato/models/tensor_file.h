@@ -2,16 +2,17 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
-#include <string>
-#include <utility>
-#include <vector>
 
 #include "sfumato/io/safetensors.h"
+#include "sfumato/nn/named_tensors.h"
 
 namespace sfumato {
 
-/// Tensors by name, in a fixed order, as in a state_dict.
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+/// Weights as the files of a folder give them.
+struct PretrainedWeights {
+  NamedTensors weights;
+  std::filesystem::path folder;  ///< holds the files
+};
 
 /// Named tensors -> one safetensors file, atomically. Keeps dtypes float32, float64, float16,
 /// bfloat16, int64, int32, uint8, bool; tensors are made contiguous.

@@ -7,6 +7,9 @@
 
 namespace sfumato {
 
+/// Of the images of a store.
+ImageShape image_shape(const RecordStore& store);
+
 /// `records` (at most `physical`; UsageError) of a store, padded to a batch of `physical`. Pixels
 /// stay in the store. A record's key is a hash of its content, not its place in the store or in the
 /// batch: the presence of other records changes nothing in its gradient.

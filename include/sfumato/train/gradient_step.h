@@ -43,6 +43,8 @@ class GradientStep {
 
   const GradientEngine& engine() const { return engine_; }
   const Objective& objective() const { return objective_; }
+  /// Where the objective's parameters are.
+  c10::Device device() const { return device_; }
   /// Whether the last batch ran as a recorded graph.
   bool recorded() const;
 

@@ -1,5 +1,5 @@
 // Optimizers against the update rules written out in double, for one weight at a time.
-#include "sfumato/train/optimizer.h"
+#include "sfumato/grad/optimizer.h"
 
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>

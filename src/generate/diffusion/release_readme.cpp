@@ -1,4 +1,4 @@
-#include "train/release_readme.h"
+#include "generate/diffusion/release_readme.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

@@ -13,10 +13,10 @@ struct Config;
 /// cannot be read or used. UsageError: settings that contradict the files; with `resume`, an
 /// adopted value of diffusion.* that run.dir was not started with, because the files have changed
 /// since or an earlier version did not look at them.
-void adopt_pretrained_settings(Config& config, bool resume = false);
+void adopt_diffusion_settings(Config& config, bool resume = false);
 
-/// adopt_pretrained_settings for the images alone, where they are prepared before there may be a
-/// model.init: a folder that is not there is passed over.
-void adopt_pretrained_image_settings(Config& config);
+/// The same for the images alone, where they are prepared before there may be a model.init: a
+/// folder that is not there is passed over.
+void adopt_diffusion_image_settings(Config& config);
 
 }  // namespace sfumato

@@ -1,4 +1,4 @@
-#include "sfumato/train/pretrained_settings.h"
+#include "sfumato/generate/diffusion/pretrained_settings.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -63,7 +63,7 @@ void check_adopted_as_before(const Config& config) {
 
 }  // namespace
 
-void adopt_pretrained_settings(Config& config, bool resume) {
+void adopt_diffusion_settings(Config& config, bool resume) {
   if (config.model.init().empty()) return;
   const ModelFolder folder = find_model_folder(config.model.init());
   const UNet2DConfig network = network_of(folder);
@@ -76,7 +76,7 @@ void adopt_pretrained_settings(Config& config, bool resume) {
   if (resume) check_adopted_as_before(config);
 }
 
-void adopt_pretrained_image_settings(Config& config) {
+void adopt_diffusion_image_settings(Config& config) {
   if (config.model.init().empty() || !std::filesystem::exists(config.model.init())) return;
   const ModelFolder folder = find_model_folder(config.model.init());
   PretrainedFacts all, images;

@@ -1,34 +1,13 @@
-#include "sfumato/train/optimizer.h"
+#include "sfumato/grad/optimizer.h"
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/zeros_like.h>
-#include <fmt/format.h>
 
 #include <cmath>
 #include <numbers>
 
-#include "sfumato/core/error.h"
-
 namespace sfumato {
-namespace {
-
-/// Copies `state` into the tensors that `expected` names, in the same order.
-void copy_state(const NamedTensors& state, const NamedTensors& expected, const std::string& what) {
-  if (state.size() != expected.size())
-    throw DataError(fmt::format("{} has {} tensors where this run needs {}; it belongs to another "
-                                "optimizer or another set of trainable parameters",
-                                what, state.size(), expected.size()));
-  for (size_t i = 0; i < state.size(); ++i) {
-    const auto& [name, tensor] = state[i];
-    if (name != expected[i].first || tensor.sizes() != expected[i].second.sizes())
-      throw DataError(fmt::format("{} holds '{}' where '{}' of shape {} belongs", what, name,
-                                  expected[i].first, c10::str(expected[i].second.sizes())));
-    expected[i].second.detach().copy_(tensor);
-  }
-}
-
-}  // namespace
 
 Optimizer::Optimizer(std::vector<Parameter*> parameters, std::vector<double> rate_scales,
                      const OptimizerOptions& options)
@@ -91,7 +70,7 @@ NamedTensors Optimizer::state() const {
 
 void Optimizer::load_state(const NamedTensors& state) {
   const NamedTensors mine = this->state();
-  copy_state(state, mine, "the optimizer's checkpoint");
+  copy_named_tensors(state, mine, "the optimizer's checkpoint");
   steps_ = mine[0].second.item<int64_t>();
 }
 
@@ -111,6 +90,11 @@ Ema::Ema(std::vector<Parameter*> parameters, double decay, bool warmup)
     values_.push_back(parameter->value.detach().clone());
 }
 
+void Ema::restart() {
+  for (size_t i = 0; i < values_.size(); ++i) values_[i].copy_(parameters_[i]->value.detach());
+  updates_ = 0;
+}
+
 double Ema::next_decay() {
   const double n = static_cast<double>(updates_++);
   return warmup_ ? std::min(decay_, (1 + n) / (10 + n)) : decay_;
@@ -126,7 +110,7 @@ NamedTensors Ema::state() const {
 
 void Ema::load_state(const NamedTensors& state) {
   const NamedTensors mine = this->state();
-  copy_state(state, mine, "the moving average's checkpoint");
+  copy_named_tensors(state, mine, "the moving average's checkpoint");
   updates_ = mine[0].second.item<int64_t>();
 }
 

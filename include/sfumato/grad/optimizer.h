@@ -7,8 +7,8 @@
 
 #include "sfumato/grad/clipped_sum.h"
 #include "sfumato/grad/public_gradient.h"
-#include "sfumato/models/tensor_file.h"
 #include "sfumato/nn/module.h"
+#include "sfumato/nn/named_tensors.h"
 
 namespace sfumato {
 
@@ -27,6 +27,8 @@ class Ema {
   Ema(std::vector<Parameter*> parameters, double decay, bool warmup);
   /// Decay of the next update, which is counted with it: Optimizer::step makes the update.
   double next_decay();
+  /// Begins anew with the parameters as they are.
+  void restart();
   const std::vector<at::Tensor>& values() const { return values_; }
   NamedTensors state() const;
   void load_state(const NamedTensors& state);

@@ -1,0 +1,64 @@
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sfumato/generate/generator.h"
+#include "sfumato/generate/placement.h"
+#include "sfumato/models/tensor_file.h"
+
+namespace sfumato {
+
+struct Config;
+
+/// A family of generators: how one is made, recognised and opened.
+struct Family {
+  std::string name;  ///< what model.family says
+
+  /// Completes a configuration by what the files of model.init say: everything for training; with
+  /// `resume` refuses what the run in run.dir was not started with.
+  std::function<void(Config& config, bool resume)> adopt_settings;
+  /// The same for what prepare needs: size and channels of the images.
+  std::function<void(Config& config)> adopt_image_settings;
+  /// The generator that a configuration trains: from model.init, or from model.config and run.seed;
+  /// parameters that match no pattern of model.trainable are frozen. UsageError for a pattern
+  /// without a match, DataError for bad files.
+  std::function<std::unique_ptr<Generator>(const Config& config, const Placement& placement)> make;
+  /// The weights of a folder that model.init may name. DataError for bad files.
+  std::function<PretrainedWeights(const std::filesystem::path& folder)> load_weights;
+
+  /// Whether a folder, a release for one, is laid out as this family's are.
+  std::function<bool(const std::filesystem::path& folder)> holds;
+  /// Opens such a folder for drawing and completes the settings of `config` that nobody has set
+  /// by what its files say. DataError for bad files and for what cannot be drawn from.
+  std::function<std::unique_ptr<Generator>(const std::filesystem::path& folder, Config& config,
+                                           const Placement& placement)>
+      open;
+};
+
+/// The table of families, in the order in which folders are looked at. Tests add theirs.
+std::vector<Family>& families();
+/// That of model.family; UsageError for one that is not in the table.
+const Family& family_of(const Config& config);
+/// The family whose layout a folder has; null for none.
+const Family* family_in(const std::filesystem::path& folder);
+
+/// The generator that `config` trains.
+std::unique_ptr<Generator> make_generator(const Config& config, const Placement& placement);
+/// A generator for drawing: Family::open. DataError where the folder is of no family.
+std::unique_ptr<Generator> open_generator(const std::filesystem::path& folder, Config& config,
+                                          const Placement& placement);
+
+/// What model.init says, for the configuration's family; nothing where it is empty.
+void adopt_pretrained_settings(Config& config, bool resume = false);
+/// The same for the images alone, where they are prepared before there may be a network.
+void adopt_pretrained_image_settings(Config& config);
+
+/// Freezes the parameters that match none of the glob patterns. UsageError for a pattern that
+/// matches no parameter.
+void freeze_unmatched(const std::vector<Parameter*>& parameters,
+                      const std::vector<std::string>& patterns);
+
+}  // namespace sfumato

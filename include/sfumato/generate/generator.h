@@ -1,0 +1,80 @@
+#pragma once
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sfumato/generate/image_sampler.h"
+#include "sfumato/generate/objective.h"
+#include "sfumato/grad/optimizer.h"
+#include "sfumato/nn/named_tensors.h"
+
+namespace sfumato {
+
+struct Config;
+
+/// What the files of a generator say of the images that it draws.
+struct GeneratorFacts {
+  std::int64_t channels = 0;
+  std::optional<std::array<std::int64_t, 2>> size = std::nullopt;  ///< height, width
+  std::int64_t class_rows = 0;   ///< rows of its class table; 0: it takes no labels
+  std::filesystem::path folder;  ///< holds config.json and the weights
+};
+
+/// What Generator::save wrote below a release.
+struct SavedGenerator {
+  std::string folder;              ///< of config.json and the weights: "unet"
+  std::vector<std::string> files;  ///< all others, config.json among them, relative to the release
+};
+
+/// A generator of images of some family, for training and for drawing. The trainer, the corpus and
+/// the audits know no more of a network than this.
+///
+/// What is private is the objective's affair alone: its parameters move by noisy gradients, and
+/// everything else here follows from them (post-processing) and reaches no record.
+class Generator {
+ public:
+  virtual ~Generator() = default;
+
+  // Training -------------------------------------------------------------------------------------
+
+  /// What is trained on private examples.
+  virtual Objective& objective() = 0;
+  /// One factor on the learning rate for each trainable parameter of the objective.
+  virtual std::vector<double> rate_scales(const Config& config) const = 0;
+  /// Why it cannot be trained on these images ("images have 1 channels, the network takes 3");
+  /// empty if it can.
+  virtual std::string misfit(const ImageShape& images, const Config& config) const = 0;
+  /// The average of the objective's trainable parameters, which is updated in the same pass as
+  /// they are; null where the family averages other parameters.
+  virtual Ema* average() = 0;
+  /// After the objective's parameters have moved in step `step`: public steps of other networks.
+  virtual void after_release(std::int64_t step) { (void)step; }
+  /// Averages begin anew with the parameters as they are: after the warm-up.
+  virtual void restart_average() = 0;
+  /// All that a resumed run needs, shared, not copied: weights, averages, state of public steps.
+  virtual TensorGroups state() const = 0;
+  /// DataError for the state of another network.
+  virtual void load_state(const TensorGroups& state) = 0;
+
+  // What leaves ----------------------------------------------------------------------------------
+
+  /// The tensors that save() writes.
+  virtual NamedTensors released_weights() const = 0;
+  /// Writes the generator below `release`, with a README.md on how to draw from it. `images`: those
+  /// that it was trained on. The weights lie in diffusion_pytorch_model.safetensors.
+  virtual SavedGenerator save(const std::filesystem::path& release, const ImageShape& images,
+                              const Config& config) const = 0;
+
+  // Drawing --------------------------------------------------------------------------------------
+
+  virtual GeneratorFacts facts() const = 0;
+  /// UsageError for settings that fit neither each other nor the network. Borrows the generator.
+  virtual std::unique_ptr<ImageSampler> sampler(const Config& config,
+                                                const SampledImages& images) = 0;
+};
+
+}  // namespace sfumato

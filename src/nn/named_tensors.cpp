@@ -1,0 +1,48 @@
+#include "sfumato/nn/named_tensors.h"
+
+#include <ATen/core/grad_mode.h>
+#include <c10/util/StringUtil.h>
+#include <fmt/format.h>
+
+#include "sfumato/core/error.h"
+
+namespace sfumato {
+
+NamedTensors named_values(const std::vector<Parameter*>& parameters) {
+  NamedTensors values;
+  for (const Parameter* parameter : parameters)
+    values.emplace_back(parameter->name, parameter->value.detach());
+  return values;
+}
+
+void copy_named_tensors(const NamedTensors& from, const NamedTensors& to, const std::string& what) {
+  if (from.size() != to.size())
+    throw DataError(
+        fmt::format("{} has {} tensors where this run needs {}; it belongs to another optimizer, "
+                    "another network or another set of trainable parameters",
+                    what, from.size(), to.size()));
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < from.size(); ++i) {
+    const auto& [name, tensor] = from[i];
+    if (name != to[i].first || tensor.sizes() != to[i].second.sizes())
+      throw DataError(fmt::format("{} holds '{}' where '{}' of shape {} belongs", what, name,
+                                  to[i].first, c10::str(to[i].second.sizes())));
+    to[i].second.detach().copy_(tensor);
+  }
+}
+
+NamedTensors joined(const TensorGroups& groups) {
+  NamedTensors all;
+  for (const auto& [name, tensors] : groups) all.insert(all.end(), tensors.begin(), tensors.end());
+  return all;
+}
+
+const NamedTensors& group_of(const TensorGroups& groups, const std::string& name) {
+  for (const auto& [group, tensors] : groups)
+    if (group == name) return tensors;
+  throw DataError(fmt::format("the checkpoint has no tensors '{}': it is of another family of "
+                              "generators than model.family names",
+                              name));
+}
+
+}  // namespace sfumato

@@ -1,0 +1,94 @@
+#include "train/step_batches.h"
+
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "sfumato/core/error.h"
+#include "sfumato/core/log.h"
+#include "sfumato/train/batch_loader.h"
+#include "sfumato/train/physical_batch.h"
+
+namespace sfumato {
+namespace {
+
+int64_t physical_size(const Config& config, const MechanismPlan& plan, GradientStep& gradients) {
+  const int64_t draws = gradients.objective().draws();
+  int64_t physical = config.performance.physical_batch();
+  if (physical == 0) {
+    const c10::Device device = gradients.device();
+    physical =
+        physical_batch_for({plan.expected_batch_size, plan.sample_rate, draws},
+                           memory_budget_bytes(config.performance.memory_budget_gib(), device),
+                           device, [&](int64_t b) { return gradients.peak_bytes(b, plan.is_private); });
+  }
+  log_info(fmt::format("physical batch: {} images of {} draws", physical, draws));
+  return physical;
+}
+
+}  // namespace
+
+StepBatches::StepBatches(const Config& config, const RecordStore& store, const MechanismPlan& plan,
+                         GradientStep& gradients)
+    : store_(store),
+      gradients_(gradients),
+      queue_([&store, &objective = gradients.objective(),
+              seed = static_cast<uint64_t>(config.run.seed())](
+                 int64_t step, std::span<const int64_t> records, int64_t physical) {
+        return objective.draw(load_examples(store, records, physical), seed,
+                              static_cast<uint64_t>(step));
+      }),
+      physical_(physical_size(config, plan, gradients)) {}
+
+const std::vector<int64_t>& StepBatches::sample(const TrainingMechanism& mechanism, int64_t step) {
+  if (sampled_step_ != step) {
+    sampled_ = mechanism.sample(step, store_.count());
+    sampled_step_ = step;
+  }
+  return sampled_;
+}
+
+StepBatches::Accumulated StepBatches::accumulate(TrainingMechanism& mechanism, int64_t step,
+                                                 int64_t end) {
+  const std::vector<int64_t> records = sample(mechanism, step);
+  Accumulated result{std::ssize(records), {}};
+  const auto part = [&](const std::vector<int64_t>& all, int64_t first) {
+    const int64_t size = std::min(physical_, std::ssize(all) - first);
+    return std::span(all).subspan(static_cast<size_t>(first), static_cast<size_t>(size));
+  };
+  for (int64_t first = 0; first < std::ssize(records);) {
+    const auto here = part(records, first);
+    const TrainingBatch batch = queue_.take(step, here, physical_);
+    const int64_t next = first + std::ssize(here);
+    if (next < std::ssize(records))
+      queue_.prepare(step, part(records, next), physical_);
+    else if (step + 1 < end)
+      queue_.prepare(step + 1, part(sample(mechanism, step + 1), 0), physical_);
+    try {
+      result.statistics.push_back(mechanism.accumulate(gradients_, batch));
+      first = next;
+    } catch (const c10::OutOfMemoryError&) {
+      // Nothing of this batch was added: the same records again, fewer at a time.
+      shrink(mechanism.can_repeat_a_batch());
+    }
+  }
+  return result;
+}
+
+void StepBatches::shrink(bool can_repeat) {
+  gradients_.release_memory();
+  // Once more at the same size: what others held, or an earlier phase, may have gone.
+  if (can_repeat && std::exchange(size_tried_again_, physical_) != physical_) return;
+  if (!can_repeat || physical_ == 1)
+    throw DeviceError(fmt::format(
+        "out of memory with a physical batch of {}; set a smaller performance.physical_batch or "
+        "fewer diffusion.draws",
+        physical_));
+  physical_ = smaller_physical_batch(physical_);
+  log_warning(
+      fmt::format("out of memory: the physical batch is {} images from here on", physical_));
+}
+
+}  // namespace sfumato

@@ -1,0 +1,49 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "sfumato/config/config.h"
+#include "sfumato/data/record_store.h"
+#include "sfumato/privacy/mechanism.h"
+#include "sfumato/train/gradient_step.h"
+#include "train/batch_queue.h"
+#include "train/training_mechanism.h"
+
+namespace sfumato {
+
+/// The records of a training's steps on their way through the gradients, physical batch by physical
+/// batch. The size of a physical batch is performance.physical_batch or what fits the memory, and
+/// shrinks where memory runs out all the same.
+class StepBatches {
+ public:
+  /// All are borrowed. DeviceError if not even one example fits.
+  StepBatches(const Config& config, const RecordStore& store, const MechanismPlan& plan,
+              GradientStep& gradients);
+
+  /// Most examples that pass through the network together.
+  int64_t physical() const { return physical_; }
+
+  /// Draws the records of `step` and adds their gradients; while one batch computes the next is
+  /// drawn, up to step `end`. An empty batch is a step like any other.
+  struct Accumulated {
+    int64_t records = 0;
+    std::vector<BatchStatistics> statistics;  ///< of each physical batch
+  };
+  Accumulated accumulate(TrainingMechanism& mechanism, int64_t step, int64_t end);
+
+ private:
+  /// The records of a step; remembers those asked for last.
+  const std::vector<int64_t>& sample(const TrainingMechanism& mechanism, int64_t step);
+  void shrink(bool can_repeat);
+
+  const RecordStore& store_;
+  GradientStep& gradients_;
+  BatchQueue queue_;
+  std::vector<int64_t> sampled_;
+  int64_t sampled_step_ = -1;
+  int64_t physical_ = 0, size_tried_again_ = 0;
+};
+
+}  // namespace sfumato
