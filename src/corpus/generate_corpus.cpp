@@ -6,6 +6,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
+#include "sfumato/generate/diffusion/sample_images.h"
 
 namespace sfumato {
 namespace {

@@ -12,7 +12,7 @@
 #include "models/probe_network.h"
 #include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/generate/diffusion/objective.h"
-#include "sfumato/generate/sample_images.h"
+#include "sfumato/generate/diffusion/sample_images.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/models/tensor_file.h"
 #include "sfumato/train/gradient_step.h"

@@ -1,4 +1,4 @@
-#include "sfumato/generate/sample_images.h"
+#include "sfumato/generate/diffusion/sample_images.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>

@@ -8,15 +8,9 @@
 #include "sfumato/generate/diffusion/denoiser.h"
 #include "sfumato/generate/diffusion/draws.h"
 #include "sfumato/generate/diffusion/sampler.h"
+#include "sfumato/generate/image_id.h"
 
 namespace sfumato {
-
-/// Names one image of a corpus: the index-th of its class (0 where there are no classes).
-struct ImageId {
-  int64_t label = 0;
-  int64_t index = 0;
-  friend bool operator==(const ImageId&, const ImageId&) = default;
-};
 
 /// Draws the named images: uint8 [N, H, W, C], round(clamp(x / 2 + 1/2, 0, 1) 255) as diffusers
 /// does. All noise of an image comes from its own streams (seed, label, index), so an image does
