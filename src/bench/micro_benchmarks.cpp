@@ -9,6 +9,7 @@
 #include <array>
 #include <chrono>
 #include <functional>
+#include <memory>
 
 #include "kernels/chacha_gaussian.h"
 #include "kernels/kernel_set.h"
@@ -17,7 +18,7 @@
 #include "sfumato/generate/diffusion/denoiser.h"
 #include "sfumato/generate/diffusion/noise_schedule.h"
 #include "sfumato/generate/diffusion/sample_images.h"
-#include "sfumato/generate/diffusion/sampler.h"
+#include "sfumato/generate/diffusion/solver.h"
 #include "sfumato/generate/placement.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/models/unet2d.h"
@@ -133,19 +134,19 @@ SampleTimings benchmark_sampling(const UNet2DConfig& config, int64_t batch, int6
   initialise(network, kSeed);
   const c10::Device device = place_network(network, device_name, precision);
   for (Parameter* parameter : network.parameters()) set_trainable(*parameter, false);
-  SamplerOptions options;
+  SolverOptions options;
   options.steps = steps;
-  const Sampler sampler{NoiseSchedule({}), options};
+  const std::unique_ptr<Solver> solver = make_solver(NoiseSchedule({}), options);
   std::vector<ImageId> images;
   for (int64_t i = 0; i < batch; ++i) images.push_back({.label = 0, .index = i});
   const auto draw = [&] {
-    (void)sample_images(unet_denoiser(network), sampler, config.image_shape(),
+    (void)sample_images(unet_denoiser(network), *solver, config.image_shape(),
                         images, config.class_conditional(), kSeed, device);
   };
   SampleTimings timings{batch, steps, {}};
-  SamplerOptions warm = options;
+  SolverOptions warm = options;
   warm.steps = 1;
-  (void)sample_images(unet_denoiser(network), Sampler(NoiseSchedule({}), warm),
+  (void)sample_images(unet_denoiser(network), *make_solver(NoiseSchedule({}), warm),
                       config.image_shape(), images, config.class_conditional(),
                       kSeed, device);
   timings.seconds = time(repeat, draw);

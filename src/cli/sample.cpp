@@ -35,11 +35,11 @@ struct SampleArguments {
 
 /// Everything that decides the pixels; what is in here must not change while a corpus is made.
 nlohmann::ordered_json pixel_settings(const Config& config, const SamplingModel& model,
-                                      const Sampler& sampler) {
-  const SamplerOptions& options = sampler.options();
+                                      const Solver& solver) {
+  const SolverOptions& options = solver.options();
   nlohmann::ordered_json settings{{"weights_sha256", model.weights_sha256},
                                   {"network_config_sha256", model.config_sha256},
-                                  {"scheduler", sampler.scheduler_config()},
+                                  {"scheduler", solver.scheduler_config()},
                                   {"steps", options.steps},
                                   {"eta", options.eta},
                                   {"use_clipped_model_output", options.use_clipped_model_output},
@@ -47,7 +47,7 @@ nlohmann::ordered_json pixel_settings(const Config& config, const SamplingModel&
                                   {"num_classes", model.num_classes},
                                   {"seed", config.sample.seed()}};
   // For who would draw the same with the scheduler above.
-  if (const std::string difference = sampler.diffusers_difference(); !difference.empty())
+  if (const std::string difference = solver.diffusers_difference(); !difference.empty())
     settings["scheduler_note"] = difference;
   return settings;
 }
@@ -153,11 +153,11 @@ void run(SampleArguments& arguments) {
   SamplingModel model = open_sampling_model(place, *config);
   check_claim(place, model);
   const c10::Device device = place_network(*model.loaded.network, config->performance);
-  const Sampler sampler(
-      NoiseSchedule(noise_schedule_options(config->diffusion)),
-      sampler_options(config->sample, parse_prediction(config->diffusion.prediction())));
+  const std::unique_ptr<Solver> solver =
+      make_solver(NoiseSchedule(noise_schedule_options(config->diffusion)),
+                  solver_options(config->sample, parse_prediction(config->diffusion.prediction())));
 
-  if (const std::string defect = sampler.start_defect(); !defect.empty()) log_warning(defect);
+  if (const std::string defect = solver->start_defect(); !defect.empty()) log_warning(defect);
 
   CorpusSpec spec;
   spec.folder = arguments.out;
@@ -170,7 +170,7 @@ void run(SampleArguments& arguments) {
   say_what_was_not_trained(spec, model);
   spec.noisy_proportions = takes_proportions(arguments.counts, model.class_proportions);
   spec.shape = model.shape;
-  spec.settings = pixel_settings(*config, model, sampler);
+  spec.settings = pixel_settings(*config, model, *solver);
   CorpusWriter writer(std::move(spec));
   if (writer.done() > 0)
     log_info(fmt::format("continuing: {} of {} images are there", writer.done(), writer.total()));
@@ -178,7 +178,7 @@ void run(SampleArguments& arguments) {
   CorpusSource source;
   source.network = guided(unet_denoiser(*model.loaded.network), config->sample.guidance(),
                           model.null_label.value_or(0));
-  source.sampler = &sampler;
+  source.solver = solver.get();
   source.with_labels = model.num_classes > 0;
   source.seed = static_cast<uint64_t>(config->sample.seed());
   source.batch = config->sample.batch();

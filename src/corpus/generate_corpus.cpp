@@ -38,8 +38,8 @@ void generate_corpus(CorpusWriter& writer, const CorpusSource& source,
                       "again to continue",
                       writer.done(), writer.total(), writer.spec().folder.string()));
     try {
-      writer.add(pictures_of(sample_images(source.network, *source.sampler, writer.spec().shape,
-                                           ids, source.with_labels, source.seed, source.device)));
+      writer.add(pictures_of(sample_images(source.network, *source.solver, writer.spec().shape, ids,
+                                           source.with_labels, source.seed, source.device)));
     } catch (const c10::OutOfMemoryError&) {
       if (batch == 1) throw;
       batch = (batch + 1) / 2;

@@ -11,7 +11,7 @@
 #include "sfumato/core/log.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/generate/diffusion/noise_schedule.h"
-#include "sfumato/generate/diffusion/sampler.h"
+#include "sfumato/generate/diffusion/solver.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/models/model_folder.h"
 #include "sfumato/report/privacy_card.h"

@@ -95,9 +95,9 @@ class SamplingTest : public testing::Test {
                           std::vector<std::string> overrides = {}, int64_t stop_after = -1) {
     const auto settings = config(std::move(overrides));
     const SamplingModel model = open_sampling_model(find_model(run()), *settings);
-    const Sampler sampler(
+    const std::unique_ptr<Solver> solver = make_solver(
         NoiseSchedule(noise_schedule_options(settings->diffusion)),
-        sampler_options(settings->sample, parse_prediction(settings->diffusion.prediction())));
+        solver_options(settings->sample, parse_prediction(settings->diffusion.prediction())));
     CorpusSpec spec{.folder = temp_ / name,
                     .images_per_class = {3, 2, 2},
                     .shape = model.shape,
@@ -106,7 +106,7 @@ class SamplingTest : public testing::Test {
     CorpusSource source;
     source.network = guided(unet_denoiser(*model.loaded.network), settings->sample.guidance(),
                             model.null_label.value_or(0));
-    source.sampler = &sampler;
+    source.solver = solver.get();
     source.with_labels = true;
     source.seed = static_cast<uint64_t>(settings->sample.seed());
     source.batch = batch;

@@ -6,14 +6,14 @@
 
 #include "sfumato/corpus/corpus_writer.h"
 #include "sfumato/generate/diffusion/denoiser.h"
-#include "sfumato/generate/diffusion/sampler.h"
+#include "sfumato/generate/diffusion/solver.h"
 
 namespace sfumato {
 
 /// What draws the images of a corpus.
 struct CorpusSource {
   DenoiserFn network;
-  const Sampler* sampler = nullptr;
+  const Solver* solver = nullptr;
   bool with_labels = false;
   uint64_t seed = 0;
   int64_t batch = 64;  ///< images drawn together, fewer if memory runs out; changes none of them
