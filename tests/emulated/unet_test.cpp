@@ -12,7 +12,7 @@
 #include "models/probe_network.h"
 #include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/generate/diffusion/objective.h"
-#include "sfumato/generate/sample_images.h"
+#include "sfumato/generate/diffusion/sample_images.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/models/tensor_file.h"
 #include "sfumato/train/gradient_step.h"
@@ -209,17 +209,17 @@ TEST_P(StepsOnKernels, OneExampleMovesTheSumByTheClipNormAtMost) {
 
 TEST_P(StepsOnKernels, ImagesAreThoseOfTheCpu) {
   const PrecisionScope scope(GetParam());
-  SamplerOptions how;
+  SolverOptions how;
   how.steps = 2;
-  const Sampler sampler(schedule, how);
+  const std::unique_ptr<Solver> solver = make_solver(schedule, how);
   const std::vector<ImageId> ids = {{0, 0}, {1, 0}, {2, 5}};
   const auto reference = some_network();
   const at::Tensor wanted =
-      sample_images(unet_denoiser(*reference), sampler, {3, 8, 8}, ids, true, 3);
+      sample_images(unet_denoiser(*reference), *solver, {3, 8, 8}, ids, true, 3);
   const KernelsServe here;
   const auto network = placed_network(here);
   const at::Tensor got =
-      sample_images(unet_denoiser(*network), sampler, {3, 8, 8}, ids, true, 3, here.device());
+      sample_images(unet_denoiser(*network), *solver, {3, 8, 8}, ids, true, 3, here.device());
   const at::Tensor difference = got.to(at::kInt).sub(wanted.to(at::kInt)).abs();
   EXPECT_LE(difference.max().item<int>(), GetParam() == Precision::kBf16 ? 24 : 2);
 }

@@ -1,4 +1,4 @@
-// Samplers on data N(mu, s^2), whose denoiser is exact: E[x_0 | x_t] = (sqrt(abar) s^2 x + (1 -
+// Solvers on data N(mu, s^2), whose denoiser is exact: E[x_0 | x_t] = (sqrt(abar) s^2 x + (1 -
 // abar) mu) / (abar s^2 + 1 - abar). It is affine, so the mean and the deviation of what is drawn
 // follow from two inputs and one noise, and the probability flow ODE has a closed solution.
 #include <ATen/core/Tensor.h>
@@ -12,12 +12,12 @@
 #include <string>
 #include <vector>
 
-#include "sfumato/generate/diffusion/sampler.h"
+#include "generate/one_step.h"
 
 namespace sfumato {
 namespace {
 
-using ::testing::HasSubstr;
+using test::one_step_solver;
 
 constexpr double kMean = 0.3;
 constexpr double kTolerance = 2e-4;  // of float32 after up to a thousand steps; 0.03 grey levels
@@ -53,19 +53,19 @@ std::vector<float> network(Prediction prediction, double alpha, double s,
 
 struct Drawing {
   NoiseScheduleOptions schedule;
-  SamplerOptions options;
+  SolverOptions options;
   double s = 0.5;
 };
 
 /// One step: x at 0, at 1 and at 0 with noise 1 give the affine map.
-Marginal after_step(const Drawing& drawing, const NoiseSchedule& schedule, const Sampler& sampler,
-                    int64_t index, const Marginal& before) {
-  const double alpha = schedule.alpha_cumprod(sampler.timesteps()[static_cast<std::size_t>(index)]);
+Marginal after_step(const Drawing& drawing, const NoiseSchedule& schedule,
+                    const OneStepSolver& solver, int64_t index, const Marginal& before) {
+  const double alpha = schedule.alpha_cumprod(solver.timesteps()[static_cast<std::size_t>(index)]);
   const std::vector<double> x = {0, 1, 0};
   const std::vector<float> x32(x.begin(), x.end());
   const at::Tensor y =
-      sampler.step(at::tensor(network(drawing.options.prediction, alpha, drawing.s, x)), index,
-                   at::tensor(x32), at::tensor(std::vector<float>{0, 0, 1}));
+      solver.step(at::tensor(network(drawing.options.prediction, alpha, drawing.s, x)), index,
+                  at::tensor(x32), at::tensor(std::vector<float>{0, 0, 1}));
   const float* value = y.const_data_ptr<float>();
   const double slope = value[1] - value[0], noise = value[2] - value[0];
   return {value[0] + slope * before.mean, slope * slope * before.variance + noise * noise};
@@ -75,10 +75,10 @@ Marginal after_step(const Drawing& drawing, const NoiseSchedule& schedule, const
 std::vector<Marginal> draw(const Drawing& drawing, Marginal start) {
   const c10::InferenceMode no_autograd;
   const NoiseSchedule schedule(drawing.schedule);
-  const Sampler sampler(schedule, drawing.options);
+  const auto solver = one_step_solver(schedule, drawing.options);
   std::vector<Marginal> marginals;
-  for (int64_t i = 0; i < std::ssize(sampler.timesteps()); ++i) {
-    start = after_step(drawing, schedule, sampler, i, start);
+  for (int64_t i = 0; i < std::ssize(solver->timesteps()); ++i) {
+    start = after_step(drawing, schedule, *solver, i, start);
     marginals.push_back(start);
   }
   return marginals;
@@ -88,9 +88,9 @@ std::vector<Marginal> draw(const Drawing& drawing, Marginal start) {
 std::vector<double> levels(const Drawing& drawing) {
   const NoiseSchedule schedule(drawing.schedule);
   std::vector<double> alphas;
-  const Sampler sampler(schedule, drawing.options);
-  for (const int64_t t : sampler.timesteps()) alphas.push_back(schedule.alpha_cumprod(t));
-  const bool clean = drawing.options.kind == SamplerKind::kDdpm || drawing.options.set_alpha_to_one;
+  const auto solver = one_step_solver(schedule, drawing.options);
+  for (const int64_t t : solver->timesteps()) alphas.push_back(schedule.alpha_cumprod(t));
+  const bool clean = drawing.options.solver == "ddpm" || drawing.options.set_alpha_to_one;
   alphas.push_back(clean ? 1 : schedule.alpha_cumprod(0));
   return alphas;
 }
@@ -133,10 +133,10 @@ TEST(ClosedForm, EveryListGoesDownInAsManyStepsAsWereAsked) {
       options.num_train_timesteps = total;
       const NoiseSchedule schedule(options);
       for (int64_t steps = 1; steps <= total; ++steps) {
-        SamplerOptions sampler;
-        sampler.steps = steps;
-        sampler.spacing = spacing;
-        const std::vector<int64_t> t = Sampler(schedule, sampler).timesteps();
+        SolverOptions listed;
+        listed.steps = steps;
+        listed.spacing = spacing;
+        const std::vector<int64_t> t = one_step_solver(schedule, listed)->timesteps();
         ASSERT_EQ(std::ssize(t), steps) << total;
         ASSERT_TRUE(std::adjacent_find(t.begin(), t.end(), std::less_equal{}) == t.end());
         const bool trailing = spacing == TimestepSpacing::kTrailing;
@@ -145,22 +145,21 @@ TEST(ClosedForm, EveryListGoesDownInAsManyStepsAsWereAsked) {
     }
 }
 
-// Data of a single image: whatever noise is left at the end is noise that the sampler left.
+// Data of a single image: whatever noise is left at the end is noise that the solver left.
 TEST(ClosedForm, EveryListEndsWithTheImageAndNoNoise) {
   const auto check = [](Drawing drawing) {
     drawing.s = 0;
-    for (const SamplerKind kind : {SamplerKind::kDdim, SamplerKind::kDdpm})
+    for (const char* kind : {"ddim", "ddpm"})
       for (const DdpmVariance variance : {DdpmVariance::kFixedSmall, DdpmVariance::kFixedLarge})
         for (const double eta : {0.0, 1.0}) {
-          if (kind == SamplerKind::kDdpm ? eta > 0 : variance == DdpmVariance::kFixedLarge)
+          if (kind == std::string("ddpm") ? eta > 0 : variance == DdpmVariance::kFixedLarge)
             continue;
-          drawing.options.kind = kind;
+          drawing.options.solver = kind;
           drawing.options.variance = variance;
           drawing.options.eta = eta;
           const Marginal end = draw(drawing, {0, 1}).back();
-          ASSERT_NEAR(end.mean, kMean, kTolerance) << to_string(kind) << to_string(variance) << eta;
-          ASSERT_LT(std::sqrt(end.variance), kTolerance)
-              << to_string(kind) << to_string(variance) << eta;
+          ASSERT_NEAR(end.mean, kMean, kTolerance) << kind << to_string(variance) << eta;
+          ASSERT_LT(std::sqrt(end.variance), kTolerance) << kind << to_string(variance) << eta;
         }
   };
   for_each_list(23, all_counts(23), check);
@@ -174,19 +173,19 @@ TEST(ClosedForm, TheLastStepAddsNoNoise) {
     drawing.s = 0;
     for (const bool to_one : {true, false})
       for (const double eta : {0.0, 0.5, 1.0, -1.0}) {  // -1: ddpm
-        drawing.options.kind = eta < 0 ? SamplerKind::kDdpm : SamplerKind::kDdim;
+        drawing.options.solver = eta < 0 ? "ddpm" : "ddim";
         drawing.options.variance = to_one ? DdpmVariance::kFixedSmall : DdpmVariance::kFixedLarge;
         drawing.options.eta = std::max(eta, 0.0);
         drawing.options.set_alpha_to_one = to_one;
         const NoiseSchedule schedule(drawing.schedule);
-        const Sampler sampler(schedule, drawing.options);
-        const auto last = std::ssize(sampler.timesteps()) - 1;
-        ASSERT_FALSE(sampler.needs_noise(last));
+        const auto solver = one_step_solver(schedule, drawing.options);
+        const auto last = std::ssize(solver->timesteps()) - 1;
+        ASSERT_FALSE(solver->needs_noise(last));
         const std::vector<double> alphas = levels(drawing);
         const Marginal start = forward(alphas[static_cast<std::size_t>(last)], 0);
-        const Marginal still = after_step(drawing, schedule, sampler, last, {start.mean, 0});
+        const Marginal still = after_step(drawing, schedule, *solver, last, {start.mean, 0});
         ASSERT_LT(std::sqrt(still.variance), kTolerance) << to_one << eta;
-        const Marginal end = after_step(drawing, schedule, sampler, last, start);
+        const Marginal end = after_step(drawing, schedule, *solver, last, start);
         ASSERT_NEAR(end.variance, forward(alphas.back(), 0).variance, kTolerance) << to_one << eta;
         ASSERT_NEAR(end.mean, forward(alphas.back(), 0).mean, kTolerance) << to_one << eta;
       }
@@ -220,10 +219,10 @@ TEST(ClosedForm, TheMeanIsThatOfTheLevelAfterEveryStep) {
   for (const Prediction prediction :
        {Prediction::kEpsilon, Prediction::kSample, Prediction::kVPrediction})
     for (const bool to_one : {true, false})
-      for (const SamplerKind kind : {SamplerKind::kDdim, SamplerKind::kDdpm})
+      for (const char* kind : {"ddim", "ddpm"})
         for_each_list(23, all_counts(23), [&](Drawing drawing) {
           drawing.options.prediction = prediction;
-          drawing.options.kind = kind;
+          drawing.options.solver = kind;
           drawing.options.set_alpha_to_one = to_one;
           const std::vector<double> alphas = levels(drawing);
           const std::vector<Marginal> found = draw(drawing, forward(alphas[0], drawing.s));
@@ -237,7 +236,7 @@ TEST(ClosedForm, TheMeanIsThatOfTheLevelAfterEveryStep) {
 // timesteps.
 TEST(ClosedForm, DdpmHasTheVarianceOfEveryLevel) {
   const auto check = [](Drawing drawing) {
-    drawing.options.kind = SamplerKind::kDdpm;
+    drawing.options.solver = "ddpm";
     for (const DdpmVariance variance :
          {DdpmVariance::kFixedSmall, DdpmVariance::kFixedSmallLog, DdpmVariance::kFixedLarge}) {
       drawing.options.variance = variance;
@@ -273,7 +272,7 @@ TEST(ClosedForm, EtaOneIsDdpmForEveryList) {
   for_each_list(23, all_counts(23), [](Drawing drawing) {
     drawing.options.eta = 1;
     Drawing ddpm = drawing;
-    ddpm.options.kind = SamplerKind::kDdpm;
+    ddpm.options.solver = "ddpm";
     const std::vector<Marginal> a = draw(drawing, {0, 1}), b = draw(ddpm, {0, 1});
     for (std::size_t i = 0; i < a.size(); ++i) {
       ASSERT_NEAR(a[i].mean, b[i].mean, kTolerance);

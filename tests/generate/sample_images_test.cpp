@@ -1,4 +1,4 @@
-#include "sfumato/generate/sample_images.h"
+#include "sfumato/generate/diffusion/sample_images.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "sfumato/core/error.h"
@@ -27,12 +29,12 @@ at::Tensor stand_in(const at::Tensor& x, const at::Tensor& t, const at::Tensor& 
   return out;
 }
 
-Sampler sampler(SamplerKind kind, double eta = 0) {
-  SamplerOptions options;
-  options.kind = kind;
+std::unique_ptr<Solver> solver(const std::string& name, double eta = 0) {
+  SolverOptions options;
+  options.solver = name;
   options.steps = 12;
   options.eta = eta;
-  return Sampler(NoiseSchedule({}), options);
+  return make_solver(NoiseSchedule({}), options);
 }
 
 std::vector<ImageId> some_images() {
@@ -41,15 +43,15 @@ std::vector<ImageId> some_images() {
 
 TEST(SampleImages, DoNotDependOnTheBatchOrTheirNeighbours) {
   const std::vector<ImageId> ids = some_images();
-  for (const Sampler& how : {sampler(SamplerKind::kDdpm), sampler(SamplerKind::kDdim),
-                             sampler(SamplerKind::kDdim, 0.7)}) {
-    const at::Tensor whole = sample_images(stand_in, how, kShape, ids, true, 5);
+  for (const auto& [name, eta] : {std::pair{"ddpm", 0.0}, {"ddim", 0.0}, {"ddim", 0.7}}) {
+    const auto how = solver(name, eta);
+    const at::Tensor whole = sample_images(stand_in, *how, kShape, ids, true, 5);
     EXPECT_EQ(whole.sizes(), at::IntArrayRef({7, 4, 6, 3}));
     EXPECT_EQ(whole.scalar_type(), at::kByte);
     for (std::size_t size : {1u, 3u})
       for (std::size_t begin = 0; begin + size <= ids.size(); ++begin) {
         const at::Tensor part =
-            sample_images(stand_in, how, kShape, std::span(ids).subspan(begin, size), true, 5);
+            sample_images(stand_in, *how, kShape, std::span(ids).subspan(begin, size), true, 5);
         const at::Tensor same =
             whole.narrow(0, static_cast<int64_t>(begin), static_cast<int64_t>(size));
         EXPECT_LE((part.to(at::kInt) - same.to(at::kInt)).abs().max().item<int>(), 1);
@@ -58,9 +60,9 @@ TEST(SampleImages, DoNotDependOnTheBatchOrTheirNeighbours) {
 }
 
 TEST(SampleImages, SeedLabelAndIndexEachGiveAnotherImage) {
-  const Sampler how = sampler(SamplerKind::kDdim);
+  const auto how = solver("ddim");
   const auto one = [&](ImageId id, uint64_t seed) {
-    return sample_images(stand_in, how, kShape, {&id, 1}, false, seed);
+    return sample_images(stand_in, *how, kShape, {&id, 1}, false, seed);
   };
   const at::Tensor base = one({0, 0}, 0);
   EXPECT_TRUE(base.equal(one({0, 0}, 0)));
@@ -71,11 +73,12 @@ TEST(SampleImages, SeedLabelAndIndexEachGiveAnotherImage) {
 }
 
 TEST(SampleImages, ValuesBecomeGreyLevelsByRounding) {
-  SamplerOptions options;
+  SolverOptions options;
   options.steps = 1;
   options.prediction = Prediction::kSample;
   options.clip_sample = false;
-  const Sampler how(NoiseSchedule({}), options);  // one step at t = 0: the output is the image
+  // One step at t = 0: the output is the image.
+  const auto how = make_solver(NoiseSchedule({}), options);
   const std::vector<ImageId> ids{{0, 0}};
   for (const auto& [value, grey] :
        std::vector<std::pair<double, int>>{{-1, 0},
@@ -87,14 +90,14 @@ TEST(SampleImages, ValuesBecomeGreyLevelsByRounding) {
                                            {2 * 100.6 / 255 - 1, 101}}) {
     const DenoiserFn constant = [v = value](const at::Tensor& x, const at::Tensor&,
                                             const at::Tensor&) { return at::full_like(x, v); };
-    const at::Tensor image = sample_images(constant, how, kShape, ids, false, 0);
+    const at::Tensor image = sample_images(constant, *how, kShape, ids, false, 0);
     EXPECT_EQ(image.min().item<int>(), grey) << value;
     EXPECT_EQ(image.max().item<int>(), grey) << value;
   }
 }
 
 TEST(SampleImages, StartFromUnitNoiseInChannelOrder) {
-  // A network that reports what it is given; the sampler then returns it as the clean image.
+  // A network that reports what it is given; the solver then returns it as the clean image.
   at::Tensor seen;
   const DenoiserFn spy = [&](const at::Tensor& x, const at::Tensor& t, const at::Tensor& labels) {
     EXPECT_EQ(t.scalar_type(), at::kLong);
@@ -102,13 +105,13 @@ TEST(SampleImages, StartFromUnitNoiseInChannelOrder) {
     seen = x.clone();
     return x;
   };
-  SamplerOptions options;
+  SolverOptions options;
   options.steps = 1;
   options.prediction = Prediction::kSample;
   const std::vector<ImageId> ids{{0, 0}, {0, 1}, {0, 2}, {0, 3}};
   const ImageShape shape{2, 24, 40};
   const at::Tensor image =
-      sample_images(spy, Sampler(NoiseSchedule({}), options), shape, ids, false, 0);
+      sample_images(spy, *make_solver(NoiseSchedule({}), options), shape, ids, false, 0);
   const double n = static_cast<double>(seen.numel());
   EXPECT_LT(std::abs(seen.mean().item<double>()), 4.9 / std::sqrt(n));
   EXPECT_LT(std::abs(seen.square().mean().item<double>() - 1), 4.9 * std::sqrt(2 / n));
@@ -144,8 +147,7 @@ TEST(SampleImages, ValuesThatAreNotFiniteAreAnError) {
     return out;
   };
   const std::vector<ImageId> ids{{0, 0}};
-  EXPECT_THROW(sample_images(broken, sampler(SamplerKind::kDdim), kShape, ids, false, 0),
-               DataError);
+  EXPECT_THROW(sample_images(broken, *solver("ddim"), kShape, ids, false, 0), DataError);
 }
 
 }  // namespace

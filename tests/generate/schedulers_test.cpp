@@ -12,15 +12,17 @@
 #include <string>
 #include <vector>
 
+#include "generate/one_step.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
-#include "sfumato/generate/diffusion/sampler.h"
+#include "sfumato/generate/diffusion/solver.h"
 #include "sfumato/io/safetensors.h"
 #include "support/shared_folder.h"
 
 namespace sfumato {
 namespace {
 
+using test::one_step_solver;
 using ::testing::HasSubstr;
 
 constexpr const char* kGolden = "golden/schedulers.safetensors";
@@ -32,22 +34,22 @@ at::Tensor golden(const SafetensorsFile& file, const std::string& name) {
 }
 
 /// Runs the stand-in network f(x) = 0.3 x + 0.1 sin(5 x) to the end.
-at::Tensor run_to_end(const Sampler& sampler, at::Tensor x, const at::Tensor& noise) {
-  for (int64_t i = 0; i < std::ssize(sampler.timesteps()); ++i) {
+at::Tensor run_to_end(const OneStepSolver& solver, at::Tensor x, const at::Tensor& noise) {
+  for (int64_t i = 0; i < std::ssize(solver.timesteps()); ++i) {
     const at::Tensor output = 0.3 * x + 0.1 * at::sin(5 * x);
-    x = sampler.step(output, i, x, sampler.needs_noise(i) ? noise[i] : at::Tensor());
+    x = solver.step(output, i, x, solver.needs_noise(i) ? noise[i] : at::Tensor());
   }
   return x;
 }
 
-void expect_run_as_golden(const std::string& name, SamplerOptions options) {
+void expect_run_as_golden(const std::string& name, SolverOptions options) {
   const SafetensorsFile file(test::shared_folder() / kGolden);
   options.steps = 10;
-  const Sampler sampler(NoiseSchedule({}), options);
+  const auto solver = one_step_solver(NoiseSchedule({}), options);
   std::vector<float> timesteps = to_float32(file.info(name + ".timesteps"));
-  EXPECT_EQ(std::vector<int64_t>(timesteps.begin(), timesteps.end()), sampler.timesteps()) << name;
+  EXPECT_EQ(std::vector<int64_t>(timesteps.begin(), timesteps.end()), solver->timesteps()) << name;
   const std::string noise = name + ".noise";
-  const at::Tensor x = run_to_end(sampler, golden(file, "x0"),
+  const at::Tensor x = run_to_end(*solver, golden(file, "x0"),
                                   file.contains(noise) ? golden(file, noise) : at::Tensor());
   const at::Tensor expected = golden(file, name + ".final");
   EXPECT_LT((x - expected).abs().max().item<float>(), 1e-5) << name;
@@ -80,8 +82,8 @@ TEST(Schedulers, EveryDdpmRunEndsWhereDiffusersEnds) {
   SFUMATO_NEEDS_SHARED(kGolden);
   for (const std::string prediction : {"epsilon", "sample", "v_prediction"})
     for (const std::string variance : {"fixed_small", "fixed_large"}) {
-      SamplerOptions options;
-      options.kind = SamplerKind::kDdpm;
+      SolverOptions options;
+      options.solver = "ddpm";
       options.prediction = parse_prediction(prediction);
       options.variance = parse_ddpm_variance(variance);
       expect_run_as_golden("ddpm." + prediction + "." + variance, options);
@@ -95,12 +97,12 @@ TEST(Schedulers, EveryDdimRunEndsWhereDiffusersEnds) {
   SFUMATO_NEEDS_SHARED(kGolden);
   for (const std::string prediction : {"epsilon", "sample", "v_prediction"})
     for (const std::string spacing : {"leading", "trailing"}) {  // not linspace: see below
-      SamplerOptions options;
+      SolverOptions options;
       options.prediction = parse_prediction(prediction);
       options.spacing = parse_timestep_spacing(spacing);
       expect_run_as_golden("ddim." + prediction + "." + spacing, options);
     }
-  SamplerOptions clipped;
+  SolverOptions clipped;
   clipped.use_clipped_model_output = true;
   expect_run_as_golden("ddim.epsilon.clipped_eps", clipped);
 }
@@ -108,11 +110,11 @@ TEST(Schedulers, EveryDdimRunEndsWhereDiffusersEnds) {
 TEST(Schedulers, GridsAtOddCountsAreThoseOfDiffusers) {
   // timesteps of diffusers' DDIMScheduler for 1000 training timesteps.
   const auto grid = [](int64_t steps, TimestepSpacing spacing, int64_t offset = 0) {
-    SamplerOptions options;
+    SolverOptions options;
     options.steps = steps;
     options.spacing = spacing;
     options.steps_offset = offset;
-    return Sampler(NoiseSchedule({}), options).timesteps();
+    return one_step_solver(NoiseSchedule({}), options)->timesteps();
   };
   using Grid = std::vector<int64_t>;
   EXPECT_EQ(grid(7, TimestepSpacing::kTrailing), (Grid{999, 856, 713, 570, 428, 285, 142}));
@@ -153,12 +155,12 @@ TEST(Schedulers, WhereDiffusersStepsOtherwiseIsKnown) {
     int64_t agreeing = 0, sum = 0;
     for (int64_t steps = 1; steps <= row.total; ++steps) {
       if ((steps - 1) * (row.total / steps) + row.offset >= row.total) continue;
-      SamplerOptions options;
+      SolverOptions options;
       options.steps = steps;
       options.spacing = row.spacing;
       options.steps_offset = row.offset;
       options.set_alpha_to_one = row.to_one;
-      if (!Sampler(schedule, options).diffusers_difference().empty()) continue;
+      if (!make_solver(schedule, options)->diffusers_difference().empty()) continue;
       ++agreeing;
       sum += steps;
     }
@@ -169,12 +171,12 @@ TEST(Schedulers, WhereDiffusersStepsOtherwiseIsKnown) {
 
 TEST(Schedulers, DiffusersDdpmIsOursButForTheEndOfTrailingSpacing) {
   const NoiseSchedule schedule({});
-  SamplerOptions options;
-  options.kind = SamplerKind::kDdpm;
+  SolverOptions options;
+  options.solver = "ddpm";
   options.spacing = TimestepSpacing::kTrailing;
   int64_t too_many = 0, sum = 0;
   for (options.steps = 1; options.steps <= 1000; ++options.steps) {
-    const std::string difference = Sampler(schedule, options).diffusers_difference();
+    const std::string difference = make_solver(schedule, options)->diffusers_difference();
     if (difference.empty()) continue;
     EXPECT_THAT(difference, HasSubstr("the last of which is -1"));
     ++too_many;
@@ -186,34 +188,34 @@ TEST(Schedulers, DiffusersDdpmIsOursButForTheEndOfTrailingSpacing) {
   options.steps = 50;
   options.variance = DdpmVariance::kFixedLarge;
   // sqrt(1 - alphas_cumprod[19]) * 127.5
-  EXPECT_THAT(Sampler(schedule, options).diffusers_difference(), HasSubstr("9.7 grey levels"));
+  EXPECT_THAT(make_solver(schedule, options)->diffusers_difference(), HasSubstr("9.7 grey levels"));
   options.spacing = TimestepSpacing::kLeading;
-  EXPECT_EQ(Sampler(schedule, options).diffusers_difference(), "");
+  EXPECT_EQ(make_solver(schedule, options)->diffusers_difference(), "");
 }
 
 TEST(Schedulers, DiffusersNoiseAfterTheLastStepIsNamed) {
-  SamplerOptions options;
+  SolverOptions options;
   options.steps = 10;
   options.spacing = TimestepSpacing::kTrailing;
   options.set_alpha_to_one = false;
   const NoiseSchedule schedule({});
-  EXPECT_EQ(Sampler(schedule, options).diffusers_difference(), "");
+  EXPECT_EQ(make_solver(schedule, options)->diffusers_difference(), "");
   options.eta = 1;
   // _get_variance(99, -1): (1 - a0) / (1 - a99) * (1 - a99 / a0), of which the root times 127.5
   const double a0 = schedule.alpha_cumprod(0), a99 = schedule.alpha_cumprod(99);
   const double grey = 127.5 * std::sqrt((1 - a0) / (1 - a99) * (1 - a99 / a0));
   EXPECT_NEAR(grey, 1.27, 0.02);
-  EXPECT_THAT(Sampler(schedule, options).diffusers_difference(), HasSubstr("1.3 grey levels"));
+  EXPECT_THAT(make_solver(schedule, options)->diffusers_difference(), HasSubstr("1.3 grey levels"));
   options.spacing = TimestepSpacing::kLeading;
-  EXPECT_EQ(Sampler(schedule, options).diffusers_difference(), "");
+  EXPECT_EQ(make_solver(schedule, options)->diffusers_difference(), "");
 }
 
 TEST(Schedulers, AStartInTheMiddleOfTheScheduleIsNamed) {
   const auto defect = [](int64_t steps, TimestepSpacing spacing, int64_t total = 1000) {
-    SamplerOptions options;
+    SolverOptions options;
     options.steps = steps;
     options.spacing = spacing;
-    return Sampler(NoiseSchedule({.num_train_timesteps = total}), options).start_defect();
+    return make_solver(NoiseSchedule({.num_train_timesteps = total}), options)->start_defect();
   };
   for (const int64_t steps : {4, 10, 50, 61, 250, 1000})
     EXPECT_EQ(defect(steps, TimestepSpacing::kLeading), "") << steps;
@@ -244,55 +246,56 @@ TEST(Schedulers, EtaAddsNoiseOfTheRightSizeAndOneIsDdpm) {
   // 2021, section 4.1).
   NoiseScheduleOptions schedule;
   schedule.num_train_timesteps = 20;
-  SamplerOptions ddim, ddpm;
+  SolverOptions ddim, ddpm;
   ddim.steps = ddpm.steps = 20;
   ddim.eta = 1;
-  ddpm.kind = SamplerKind::kDdpm;
+  ddpm.solver = "ddpm";
   ddim.clip_sample = ddpm.clip_sample = false;
-  const Sampler a(NoiseSchedule(schedule), ddim), b(NoiseSchedule(schedule), ddpm);
+  const auto a = one_step_solver(NoiseSchedule(schedule), ddim);
+  const auto b = one_step_solver(NoiseSchedule(schedule), ddpm);
   const at::Tensor x = at::sin(at::linspace(0, 50, 48)).view({1, 3, 4, 4});
   const at::Tensor noise = at::cos(at::linspace(0, 90, 20 * 48)).view({20, 1, 3, 4, 4});
-  EXPECT_LT((run_to_end(a, x, noise) - run_to_end(b, x, noise)).abs().max().item<float>(), 1e-5);
-  SamplerOptions still = ddim;
+  EXPECT_LT((run_to_end(*a, x, noise) - run_to_end(*b, x, noise)).abs().max().item<float>(), 1e-5);
+  SolverOptions still = ddim;
   still.eta = 0;
-  EXPECT_GT(
-      (run_to_end(Sampler(NoiseSchedule(schedule), still), x, noise) - run_to_end(b, x, noise))
-          .abs()
-          .max()
-          .item<float>(),
-      1e-3);
+  EXPECT_GT((run_to_end(*one_step_solver(NoiseSchedule(schedule), still), x, noise) -
+             run_to_end(*b, x, noise))
+                .abs()
+                .max()
+                .item<float>(),
+            1e-3);
 }
 
 TEST(Schedulers, AlphaOneDecidesTheLastDdimStep) {
   // From t = 0 with set_alpha_to_one the result is the predicted clean image; without it x stays at
   // the level of timestep 0.
-  SamplerOptions options;
+  SolverOptions options;
   options.steps = 10;
   options.clip_sample = false;
   options.prediction = Prediction::kSample;
   const at::Tensor x = at::sin(at::linspace(0, 9, 48)).view({1, 3, 4, 4});
   const at::Tensor output = at::cos(x);
-  const Sampler one(NoiseSchedule({}), options);
-  EXPECT_LT((one.step(output, 9, x, {}) - output).abs().max().item<float>(), 1e-6);
+  const auto one = one_step_solver(NoiseSchedule({}), options);
+  EXPECT_LT((one->step(output, 9, x, {}) - output).abs().max().item<float>(), 1e-6);
   options.set_alpha_to_one = false;
-  const Sampler first(NoiseSchedule({}), options);
-  EXPECT_LT((first.step(output, 9, x, {}) - x).abs().max().item<float>(), 1e-5);
+  const auto first = one_step_solver(NoiseSchedule({}), options);
+  EXPECT_LT((first->step(output, 9, x, {}) - x).abs().max().item<float>(), 1e-5);
 }
 
 TEST(Schedulers, ImpossibleOptionsAreRefused) {
-  SamplerOptions options;
+  SolverOptions options;
   options.steps = 1001;
-  EXPECT_THROW(Sampler(NoiseSchedule({}), options), UsageError);
+  EXPECT_THROW(make_solver(NoiseSchedule({}), options), UsageError);
   options.steps = 1000;
   options.steps_offset = 1;
-  EXPECT_THROW(Sampler(NoiseSchedule({}), options), UsageError);
+  EXPECT_THROW(make_solver(NoiseSchedule({}), options), UsageError);
   NoiseScheduleOptions zero_snr;
   zero_snr.rescale_betas_zero_snr = true;
-  SamplerOptions epsilon;
+  SolverOptions epsilon;
   epsilon.spacing = TimestepSpacing::kTrailing;
-  EXPECT_THROW(Sampler(NoiseSchedule(zero_snr), epsilon), UsageError);
+  EXPECT_THROW(make_solver(NoiseSchedule(zero_snr), epsilon), UsageError);
   epsilon.prediction = Prediction::kVPrediction;
-  EXPECT_NO_THROW(Sampler(NoiseSchedule(zero_snr), epsilon));
+  EXPECT_NO_THROW(make_solver(NoiseSchedule(zero_snr), epsilon));
   EXPECT_THROW(parse_ddpm_variance("fixed_large_log"), UsageError);
   EXPECT_THROW(parse_ddpm_variance("learned_range"), UsageError);
   EXPECT_THROW(parse_beta_schedule("cosine"), UsageError);
@@ -302,17 +305,17 @@ TEST(Schedulers, ImpossibleOptionsAreRefused) {
 
 TEST(Schedulers, ConfigurationsHoldEveryFieldOfDiffusers) {
   SFUMATO_NEEDS_SHARED("golden/schedulers.json");
-  SamplerOptions options;
-  options.kind = SamplerKind::kDdpm;
+  SolverOptions options;
+  options.solver = "ddpm";
   options.variance = DdpmVariance::kFixedLarge;
   options.prediction = Prediction::kVPrediction;
-  const auto ddpm = Sampler(NoiseSchedule({}), options).scheduler_config();
+  const auto ddpm = make_solver(NoiseSchedule({}), options)->scheduler_config();
   EXPECT_EQ(ddpm["_class_name"], "DDPMScheduler");
   EXPECT_EQ(ddpm["variance_type"], "fixed_large");
   EXPECT_EQ(ddpm["prediction_type"], "v_prediction");
   EXPECT_EQ(ddpm["timestep_spacing"], "leading");
-  options.kind = SamplerKind::kDdim;
-  const auto ddim = Sampler(NoiseSchedule({}), options).scheduler_config();
+  options.solver = "ddim";
+  const auto ddim = make_solver(NoiseSchedule({}), options)->scheduler_config();
   EXPECT_EQ(ddim["_class_name"], "DDIMScheduler");
   // The recorded configurations are Python literals; their keys are what counts.
   const auto recorded =

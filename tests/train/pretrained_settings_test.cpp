@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "sfumato/core/error.h"
-#include "sfumato/generate/diffusion/sampler.h"
+#include "sfumato/generate/diffusion/solver.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/generate/diffusion/network.h"

@@ -3,7 +3,7 @@
 #include <span>
 #include <vector>
 
-#include "sfumato/generate/sample_images.h"
+#include "sfumato/generate/image_id.h"
 #include "sfumato/io/image_codec.h"
 
 namespace sfumato {

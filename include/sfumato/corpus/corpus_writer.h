@@ -7,8 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "sfumato/generate/sample_images.h"
+#include "sfumato/generate/image_id.h"
 #include "sfumato/io/image_codec.h"
+#include "sfumato/models/image_shape.h"
 
 namespace sfumato {
 

@@ -7,8 +7,8 @@
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
 #include "sfumato/generate/diffusion/network.h"
-#include "sfumato/generate/diffusion/sampler.h"
-#include "sfumato/generate/sample_images.h"
+#include "sfumato/generate/diffusion/sample_images.h"
+#include "sfumato/generate/diffusion/solver.h"
 #include "sfumato/models/checkpoint_io.h"
 
 namespace sfumato {
@@ -18,8 +18,9 @@ class DiffusionSampler : public ImageSampler {
  public:
   DiffusionSampler(UNet2D& network, c10::Device device, const Config& config,
                    const SampledImages& images)
-      : sampler_(NoiseSchedule(noise_schedule_options(config.diffusion)),
-                 sampler_options(config.sample, parse_prediction(config.diffusion.prediction()))),
+      : solver_(make_solver(
+            NoiseSchedule(noise_schedule_options(config.diffusion)),
+            solver_options(config.sample, parse_prediction(config.diffusion.prediction())))),
         guidance_(config.sample.guidance()),
         seed_(static_cast<uint64_t>(config.sample.seed())),
         images_(images),
@@ -27,22 +28,22 @@ class DiffusionSampler : public ImageSampler {
         device_(device) {}
 
   at::Tensor draw(std::span<const ImageId> images) const override {
-    return sample_images(denoiser_, sampler_, images_.shape, images, images_.with_labels, seed_,
+    return sample_images(denoiser_, *solver_, images_.shape, images, images_.with_labels, seed_,
                          device_);
   }
   nlohmann::ordered_json settings() const override {
-    const SamplerOptions& options = sampler_.options();
-    return {{"scheduler", sampler_.scheduler_config()},
+    const SolverOptions& options = solver_->options();
+    return {{"scheduler", solver_->scheduler_config()},
             {"steps", options.steps},
             {"eta", options.eta},
             {"use_clipped_model_output", options.use_clipped_model_output},
             {"guidance", guidance_}};
   }
-  std::string note() const override { return sampler_.diffusers_difference(); }
-  std::string caution() const override { return sampler_.start_defect(); }
+  std::string note() const override { return solver_->diffusers_difference(); }
+  std::string caution() const override { return solver_->start_defect(); }
 
  private:
-  Sampler sampler_;
+  std::unique_ptr<Solver> solver_;
   double guidance_;
   uint64_t seed_;
   SampledImages images_;

@@ -8,6 +8,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "generate/diffusion/solvers.h"
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
@@ -173,8 +174,8 @@ bool is_adopted(const SettingBase& setting) { return setting.provenance().ends_w
 
 void adopt_for_sampling(const PretrainedFacts& facts, Config& config) {
   for (const Unusable& unusable : facts.unusable) {
-    const bool used = unusable.setting != "sample.variance" || config.sample.sampler() == "ddpm";
-    if (used && setting_of(config, unusable.setting).is_default())
+    if (solver_reads(config.sample.sampler(), unusable.setting) &&
+        setting_of(config, unusable.setting).is_default())
       throw DataError(
           fmt::format("{}; set {} to draw otherwise", unusable.message, unusable.setting));
   }

@@ -3,12 +3,13 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <memory>
 #include <vector>
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/version.h"
 #include "sfumato/generate/diffusion/noise_schedule.h"
-#include "sfumato/generate/diffusion/sampler.h"
+#include "sfumato/generate/diffusion/solver.h"
 
 namespace sfumato {
 namespace {
@@ -25,10 +26,10 @@ std::vector<int64_t> good_counts(int64_t total) {
 
 std::string diffusers_caution(const Config& config) {
   try {
-    const Sampler sampler(
-        NoiseSchedule(noise_schedule_options(config.diffusion)),
-        sampler_options(config.sample, parse_prediction(config.diffusion.prediction())));
-    return sampler.diffusers_difference();
+    const std::unique_ptr<Solver> solver =
+        make_solver(NoiseSchedule(noise_schedule_options(config.diffusion)),
+                    solver_options(config.sample, parse_prediction(config.diffusion.prediction())));
+    return solver->diffusers_difference();
   } catch (const UsageError&) {
     return "";  // `sample` will refuse these settings, which training does not use
   }

@@ -2,7 +2,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "sfumato/generate/diffusion/sampler.h"
+#include "sfumato/generate/diffusion/solver.h"
 
 namespace sfumato {
 

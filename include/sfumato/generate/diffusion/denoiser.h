@@ -9,8 +9,9 @@ namespace sfumato {
 class Tape;
 class UNet2D;
 
-/// A denoising network as losses and samplers see it: x float32 [N, C, H, W], t int64 [N], labels
-/// int64 [N] (undefined for networks without classes) -> [N, C, H, W].
+/// A denoising network as losses and solvers see it: x float32 [N, C, H, W], t [N] (int64
+/// timesteps, or float32 where a solver's levels are real), labels int64 [N] (undefined for
+/// networks without classes) -> [N, C, H, W].
 using DenoiserFn =
     std::function<at::Tensor(const at::Tensor& x, const at::Tensor& t, const at::Tensor& labels)>;
 

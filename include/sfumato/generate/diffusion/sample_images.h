@@ -7,7 +7,7 @@
 
 #include "sfumato/generate/diffusion/denoiser.h"
 #include "sfumato/generate/diffusion/draws.h"
-#include "sfumato/generate/diffusion/sampler.h"
+#include "sfumato/generate/diffusion/solver.h"
 #include "sfumato/generate/image_id.h"
 
 namespace sfumato {
@@ -18,7 +18,7 @@ namespace sfumato {
 /// are asked for. `with_labels`: the network takes class labels. Runs without autograd. DataError
 /// if the network returns a value that is not finite. Computes on `device`, where the network is;
 /// the images come back on the CPU.
-at::Tensor sample_images(const DenoiserFn& network, const Sampler& sampler, const ImageShape& shape,
+at::Tensor sample_images(const DenoiserFn& network, const Solver& solver, const ImageShape& shape,
                          std::span<const ImageId> images, bool with_labels, uint64_t seed,
                          c10::Device device = c10::kCPU);
 

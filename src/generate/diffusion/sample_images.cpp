@@ -1,4 +1,4 @@
-#include "sfumato/generate/sample_images.h"
+#include "sfumato/generate/diffusion/sample_images.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
@@ -53,22 +53,21 @@ at::Tensor to_grey_levels(const at::Tensor& x) {
 
 }  // namespace
 
-at::Tensor sample_images(const DenoiserFn& network, const Sampler& sampler, const ImageShape& shape,
+at::Tensor sample_images(const DenoiserFn& network, const Solver& solver, const ImageShape& shape,
                          std::span<const ImageId> images, bool with_labels, uint64_t seed,
                          c10::Device device) {
   const c10::InferenceMode no_autograd;
   const auto count = static_cast<int64_t>(images.size());
   if (count == 0) return at::empty({0, shape.height, shape.width, shape.channels}, at::kByte);
   const at::Tensor labels = with_labels ? labels_of(images).to(device) : at::Tensor();
-  at::Tensor x = noise_of(images, shape, seed, 0).to(device);
-  for (int64_t i = 0; i < static_cast<int64_t>(sampler.timesteps().size()); ++i) {
-    const int64_t timestep = sampler.timesteps()[static_cast<std::size_t>(i)];
-    const at::Tensor output =
-        network(x, at::full({count}, timestep, x.options().dtype(at::kLong)), labels);
-    const at::Tensor noise =
-        sampler.needs_noise(i) ? noise_of(images, shape, seed, i + 1).to(device) : at::Tensor();
-    x = sampler.step(output, i, x, noise);
-  }
+  const ModelFn model = [&](const at::Tensor& x, const at::Scalar& level) {
+    const at::ScalarType type = level.isIntegral(/*includeBool=*/false) ? at::kLong : at::kFloat;
+    return network(x, at::full({count}, level, x.options().dtype(type)), labels);
+  };
+  const NoiseSource noise = [&](int64_t moment) {
+    return noise_of(images, shape, seed, moment).to(device);
+  };
+  const at::Tensor x = solver.solve(model, noise);
   // A broken network must not become a corpus of black squares.
   if (!at::isfinite(x).all().item<bool>())
     throw DataError(

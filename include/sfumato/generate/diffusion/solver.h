@@ -1,0 +1,90 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <utility>
+
+#include "sfumato/generate/diffusion/noise_schedule.h"
+
+namespace sfumato {
+
+struct SampleSettings;
+
+enum class TimestepSpacing { kLeading, kTrailing, kLinspace };
+enum class DdpmVariance { kFixedSmall, kFixedSmallLog, kFixedLarge };
+/// Names as in diffusers' configurations: "leading", ...; "fixed_small", ... UsageError for
+/// anything else.
+TimestepSpacing parse_timestep_spacing(const std::string& name);
+DdpmVariance parse_ddpm_variance(const std::string& name);
+std::string to_string(TimestepSpacing spacing);
+std::string to_string(DdpmVariance variance);
+
+struct SolverOptions {
+  std::string solver = "ddim";  ///< its name in the table of solvers
+  Prediction prediction = Prediction::kEpsilon;
+  int64_t steps = 50;
+  TimestepSpacing spacing = TimestepSpacing::kLeading;
+  int64_t steps_offset = 0;  ///< leading only, as in diffusers
+  bool clip_sample = true;
+  double clip_sample_range = 1.0;
+  DdpmVariance variance = DdpmVariance::kFixedSmall;  ///< ddpm
+  double eta = 0.0;                                   ///< ddim
+  bool use_clipped_model_output = false;              ///< ddim
+  bool set_alpha_to_one = true;                       ///< ddim
+};
+SolverOptions solver_options(const SampleSettings& settings, Prediction prediction);
+
+/// The network as a solver sees it: x float32 [N, C, H, W] -> its output, of the same shape. All
+/// images are at one `level`, in the network's own measure: a whole number is a timestep and
+/// reaches it as int64, any other as float32.
+using ModelFn = std::function<at::Tensor(const at::Tensor& x, const at::Scalar& level)>;
+
+/// Standard normal noise, float32 [N, C, H, W], on the network's device; of each moment another,
+/// and always the same. Moment 0 is the start.
+using NoiseSource = std::function<at::Tensor(int64_t moment)>;
+
+/// Goes from noise to images. Owns its loop: which levels it visits, how often it asks the network
+/// between two of them, what it remembers of earlier answers and where it adds noise.
+class Solver {
+ public:
+  virtual ~Solver() = default;
+  Solver(const Solver&) = delete;
+  Solver& operator=(const Solver&) = delete;
+
+  const SolverOptions& options() const { return options_; }
+
+  /// Draws as many images as `noise` has, float32 [N, C, H, W] in [-1, 1] or near it. No state is
+  /// kept from one call to the next.
+  virtual at::Tensor solve(const ModelFn& model, const NoiseSource& noise) const = 0;
+
+  /// scheduler_config.json of a diffusers pipeline: this solver's class there, every field. With
+  /// steps, eta and use_clipped_model_output all that decides what is drawn.
+  virtual nlohmann::ordered_json scheduler_config() const = 0;
+  /// What diffusers 0.42 does otherwise with scheduler_config() and as many steps, and its remedy,
+  /// in a sentence; empty where it draws the same images.
+  virtual std::string diffusers_difference() const = 0;
+  /// Where the first level is one at which there is still much of an image, so that noise alone is
+  /// a poor start: a sentence with the remedy; else empty.
+  virtual std::string start_defect() const = 0;
+
+ protected:
+  explicit Solver(SolverOptions options) : options_(std::move(options)) {}
+
+ private:
+  SolverOptions options_;
+};
+
+/// The row of that name. UsageError: a name that no row has, and what the solver refuses.
+std::unique_ptr<Solver> make_solver(const NoiseSchedule& schedule, const SolverOptions& options);
+
+/// scheduler_config.json for a release that has no preferred solver: DDPMScheduler with the
+/// schedule and prediction type it was trained with, and a spacing with which diffusers' own
+/// schedulers end without noise; defaults elsewhere.
+nlohmann::ordered_json ddpm_scheduler_config(const NoiseScheduleOptions& schedule,
+                                             Prediction prediction);
+
+}  // namespace sfumato

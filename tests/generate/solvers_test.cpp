@@ -1,0 +1,148 @@
+#include "generate/diffusion/solvers.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/sin.h>
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "generate/one_step.h"
+#include "sfumato/config/config.h"
+#include "sfumato/core/error.h"
+#include "sfumato/generate/diffusion/sample_images.h"
+#include "support/error_message.h"
+
+namespace sfumato {
+namespace {
+
+using ::testing::ElementsAreArray;
+
+TEST(Solvers, TheSettingOffersTheTable) {
+  const auto config = load_config(std::nullopt, {});
+  std::vector<std::string> names;
+  for (const SolverRow& row : solvers()) names.push_back(row.name);
+  EXPECT_THAT(config->sample.sampler.range().choices, ElementsAreArray(names));
+  EXPECT_EQ(SolverOptions().solver, config->sample.sampler.default_value());
+}
+
+TEST(Solvers, EveryRowMakesItsSolver) {
+  const auto config = load_config(std::nullopt, {});
+  for (const SolverRow& row : solvers()) {
+    SolverOptions options;
+    options.solver = row.name;
+    const auto solver = make_solver(NoiseSchedule({}), options);
+    EXPECT_EQ(solver->options().solver, row.name);
+    EXPECT_EQ(solver->scheduler_config()["_class_name"], row.diffusers_class);
+    for (const std::string& setting : row.own_settings) {
+      EXPECT_NE(config->find(setting), nullptr) << setting;
+      EXPECT_TRUE(solver_reads(row.name, setting)) << setting;
+    }
+    EXPECT_TRUE(solver_reads(row.name, "sample.steps"));
+  }
+  EXPECT_FALSE(solver_reads("ddim", "sample.variance"));
+  EXPECT_FALSE(solver_reads("ddpm", "sample.eta"));
+}
+
+TEST(Solvers, UnknownNamesAreRefused) {
+  SolverOptions options;
+  options.solver = "dddim";
+  EXPECT_EQ(test::error_message<UsageError>([&] { make_solver(NoiseSchedule({}), options); }),
+            "unknown sampler 'dddim'; did you mean 'ddim'?");
+}
+
+// The loop of a solver with one step a timestep: the network at each timestep, then the step, with
+// the noise of moment 1 for the first.
+TEST(Solvers, OneStepSolversTakeTheirStepsInTurn) {
+  for (const auto& [name, eta] : {std::pair{"ddpm", 0.0}, {"ddim", 0.0}, {"ddim", 0.7}}) {
+    SolverOptions options;
+    options.solver = name;
+    options.eta = eta;
+    options.steps = 4;
+    const auto solver = test::one_step_solver(NoiseSchedule({}), options);
+    std::vector<int64_t> moments, levels;
+    const NoiseSource noise = [&](int64_t moment) {
+      moments.push_back(moment);
+      return at::sin(at::full({2, 1, 2, 2}, 1.0 + 7.0 * static_cast<double>(moment)));
+    };
+    const ModelFn model = [&](const at::Tensor& x, const at::Scalar& level) {
+      EXPECT_TRUE(level.isIntegral(false));
+      levels.push_back(level.toLong());
+      return at::sin(3 * x);
+    };
+    const at::Tensor drawn = solver->solve(model, noise);
+    EXPECT_EQ(levels, solver->timesteps());
+    const bool noisy = name == std::string("ddpm") || eta > 0;
+    EXPECT_EQ(moments, noisy ? (std::vector<int64_t>{0, 1, 2, 3}) : std::vector<int64_t>{0});
+    at::Tensor x = noise(0);
+    for (int64_t i = 0; i < 4; ++i)
+      x = solver->step(at::sin(3 * x), i, x, solver->needs_noise(i) ? noise(i + 1) : at::Tensor());
+    EXPECT_TRUE(drawn.equal(x)) << name << eta;
+  }
+}
+
+constexpr double kMean = 0.3, kSpread = 0.5;  // of the made-up data, N(0.3, 0.25)
+
+/// A solver as none in the table: Heun's method (Karras et al. 2022, algorithm 1 without churn) on
+/// x = x_0 + sigma eps, for a network that answers x_0 and is told sigma. Two evaluations a step
+/// but in the last, real-valued levels and a start of its own size.
+class HeunOnSigma : public Solver {
+ public:
+  explicit HeunOnSigma(const SolverOptions& options) : Solver(options) {}
+
+  at::Tensor solve(const ModelFn& model, const NoiseSource& noise) const override {
+    at::Tensor x = sigma(0) * noise(0);
+    for (int64_t i = 0; i < options().steps; ++i) {
+      const double here = sigma(i), next = i + 1 < options().steps ? sigma(i + 1) : 0;
+      const at::Tensor slope = (x - model(x, here)) / here;
+      at::Tensor to = x + (next - here) * slope;
+      if (next > 0) {
+        const at::Tensor second = (to - model(to, next)) / next;
+        to = x + (next - here) * 0.5 * (slope + second);
+      }
+      x = to;
+    }
+    return x;
+  }
+
+  nlohmann::ordered_json scheduler_config() const override { return {}; }
+  std::string diffusers_difference() const override { return ""; }
+  std::string start_defect() const override { return ""; }
+
+  double sigma(int64_t i) const {
+    const double rho = 7, most = std::pow(80, 1 / rho), least = std::pow(0.002, 1 / rho);
+    const double place = static_cast<double>(i) / static_cast<double>(options().steps - 1);
+    return std::pow(most + place * (least - most), rho);
+  }
+};
+
+TEST(Solvers, OneThatAsksTwiceAStepDrawsThroughSampleImages) {
+  SolverOptions options;
+  options.steps = 100;
+  const HeunOnSigma solver(options);
+  int64_t calls = 0;
+  at::Tensor start;
+  const DenoiserFn exact = [&](const at::Tensor& x, const at::Tensor& sigma,
+                               const at::Tensor& labels) {
+    EXPECT_EQ(sigma.scalar_type(), at::kFloat);
+    EXPECT_EQ(sigma.size(0), 3);
+    EXPECT_EQ(labels[1].item<int64_t>(), 2);
+    if (calls++ == 0) start = x.clone();
+    const at::Tensor s2 = sigma.square().view({-1, 1, 1, 1});
+    return (x * (kSpread * kSpread) + s2 * kMean) / (s2 + kSpread * kSpread);
+  };
+  const std::vector<ImageId> ids{{0, 0}, {2, 0}, {2, 5}};
+  const at::Tensor images = sample_images(exact, solver, {3, 4, 6}, ids, true, 5);
+  EXPECT_EQ(calls, 2 * options.steps - 1);
+  // The probability flow of normal data keeps (x - mean) / sqrt(spread^2 + sigma^2).
+  const double at_start = std::sqrt(kSpread * kSpread + 80.0 * 80.0);
+  const at::Tensor end = kMean + kSpread * (start - kMean) / at_start;
+  const at::Tensor wanted = ((end / 2 + 0.5).clamp(0, 1) * 255).permute({0, 2, 3, 1});
+  EXPECT_LT((images.to(at::kFloat) - wanted).abs().max().item<float>(), 1.5);
+}
+
+}  // namespace
+}  // namespace sfumato
