@@ -8,6 +8,13 @@
 
 namespace sfumato {
 
+NamedTensors named_weights(UNet2D& network) {
+  NamedTensors weights;
+  for (const Parameter* parameter : network.parameters())
+    weights.emplace_back(parameter->name, parameter->value.detach());
+  return weights;
+}
+
 void save_unet2d(const std::filesystem::path& folder, const UNet2DConfig& config,
                  const NamedTensors& weights) {
   NamedTensors float32;
