@@ -38,7 +38,7 @@ struct GradientStep::Recording {
 GradientStep::GradientStep(Objective& objective, const ClipOptions& clip,
                            const StepOptions& options)
     : objective_(objective),
-      engine_(objective.parameters(), clip, options.policy, options.tuner),
+      engine_(objective.parameters(), clip, options.policy, options.tuner, options.ranks),
       device_(engine_.trainable().front()->value.device()),
       record_(options.record && device_.is_cuda()) {}
 

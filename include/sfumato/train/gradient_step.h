@@ -13,6 +13,7 @@ struct StepOptions {
   AlgorithmPolicy policy = AlgorithmPolicy::kAuto;
   std::shared_ptr<Tuner> tuner;  ///< null: measures anew in every process
   bool record = true;            ///< on a GPU, run a physical batch as one recorded graph
+  std::shared_ptr<Communicator> ranks = nullptr;  ///< that share a logical batch; null: one process
 };
 
 /// Gradients of one logical batch of an objective, physical batch by physical batch: the private way
