@@ -36,7 +36,7 @@ class Communicator {
   virtual void barrier() = 0;
 };
 
-/// This process alone: rank 0 of 1. Every call leaves what it was given as it is, and costs nothing.
+/// This process alone: rank 0 of 1. Calls leave what they were given as it is, and cost nothing.
 std::shared_ptr<Communicator> single_process();
 
 }  // namespace sfumato
