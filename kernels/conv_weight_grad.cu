@@ -43,7 +43,7 @@ bool in_range(const ConvShape& shape, const WeightGradPlan& plan) {
          shape.examples * plan.division.workers < kCount;
 }
 
-/// What every thread does `step` tokens after `step` tokens, for PixelLoader.
+/// What every thread does `step` tokens after `step` tokens, for XLoader.
 device::TokenWalk token_walk(const ConvShape& shape, std::int64_t step) {
   const std::int64_t outputs = shape.out_height * shape.out_width;
   const std::int64_t draws = step / outputs;
@@ -88,15 +88,14 @@ device::WeightGradArguments arguments_of(const ConvShape& shape, const WeightGra
   return a;
 }
 
-template <class Config, bool kWidePixels, bool kWideSlopes>
+template <class Config, bool kWideX, bool kWideDy>
 int launch_tiles(device::WeightGradArguments a, const ConvShape& shape, const WeightGradPlan& plan,
                  void* stream) {
-  using Copy = device::TileCopy<typename Config::T, Config::kTileColumns, kWidePixels>;
+  using Copy = device::TileCopy<typename Config::T, Config::kTileColumns, kWideX>;
   a.walk = token_walk(shape, Copy::kRowStep);
   const std::int64_t blocks = shape.examples * plan.division.workers;
-  return device::launch(device::weight_grad_kernel<Config, kWidePixels, kWideSlopes>,
-                        device::blocks(blocks), device::kWeightGradThreads, Config::kSharedBytes,
-                        stream, a);
+  return device::launch(device::weight_grad_kernel<Config, kWideX, kWideDy>, device::blocks(blocks),
+                        device::kWeightGradThreads, Config::kSharedBytes, stream, a);
 }
 
 template <class Config>

@@ -45,20 +45,21 @@ std::int64_t conv_weight_grad_workspace_bytes(const ConvShape& shape) {
 void conv_weight_grad_cpu(const void* x, const void* dy, Element in, const ConvShape& shape,
                           void* grad, Element out, float* bias_grad, double* squared_norm,
                           double* bias_squared_norm) {
-  const std::int64_t pixels = shape.height * shape.width * shape.channels;
+  const std::int64_t image_elements = shape.height * shape.width * shape.channels;
   const std::int64_t outputs = shape.out_height * shape.out_width;
   const std::int64_t rows = shape.out_channels, weights = shape.weights();
   for (std::int64_t i = 0; i < shape.examples; ++i) {
-    const auto image = as_floats(x, in, i * shape.draws * pixels, shape.draws * pixels);
-    const auto slope = as_floats(dy, in, i * shape.tokens() * rows, shape.tokens() * rows);
+    const auto image =
+        as_floats(x, in, i * shape.draws * image_elements, shape.draws * image_elements);
+    const auto dys = as_floats(dy, in, i * shape.tokens() * rows, shape.tokens() * rows);
     std::vector<double> sums(static_cast<std::size_t>(weights));
     std::vector<double> bias(static_cast<std::size_t>(rows));
     for (std::int64_t t = 0; t < shape.tokens(); ++t) {
       const std::int64_t k = t / outputs, oy = t % outputs / shape.out_width;
-      add_token(image.data() + k * pixels, slope.data() + t * rows, shape, oy, t % shape.out_width,
-                sums.data());
+      add_token(image.data() + k * image_elements, dys.data() + t * rows, shape, oy,
+                t % shape.out_width, sums.data());
       for (std::int64_t p = 0; p < rows; ++p)
-        bias[static_cast<std::size_t>(p)] += slope[static_cast<std::size_t>(t * rows + p)];
+        bias[static_cast<std::size_t>(p)] += dys[static_cast<std::size_t>(t * rows + p)];
     }
     double norm = 0, bias_norm = 0;
     for (std::int64_t j = 0; j < weights; ++j) {

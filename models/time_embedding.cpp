@@ -1,5 +1,6 @@
 #include "models/time_embedding.h"
 
+#include <ATen/core/Generator.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
@@ -18,6 +19,8 @@
 
 namespace sfumato {
 namespace {
+
+constexpr double kFourierScale = 16;  // diffusers' standard deviation of the frequencies
 
 at::Tensor look_up(Embedding& table, const at::Tensor& indices, const char* what, Tape* tape) {
   // On other devices a look at the values would wait for the device; callers check before.
@@ -46,6 +49,13 @@ TimeProjection::TimeProjection(const UNet2DConfig& config)
     table_ = std::make_unique<Embedding>(*config.num_train_timesteps, channels_);
     add_parameter("weight", table_->weight);
   }
+}
+
+void TimeProjection::initialise_own(at::Generator& generator) {
+  if (table_)
+    table_->initialise(generator);
+  else if (frequencies_.value.defined())
+    frequencies_.value.normal_(0, kFourierScale, generator);
 }
 
 at::Tensor TimeProjection::forward(const at::Tensor& timestep, Tape* tape) {
@@ -93,6 +103,14 @@ ClassEmbedding::ClassEmbedding(const UNet2DConfig& config, int64_t time_features
     add_child("linear_1", mlp_->linear_1);
     add_child("linear_2", mlp_->linear_2);
   }
+}
+
+void ClassEmbedding::set_initial_std(double std) {
+  if (table_) table_->initial_std = std;
+}
+
+void ClassEmbedding::initialise_own(at::Generator& generator) {
+  if (table_) table_->initialise(generator);
 }
 
 at::Tensor ClassEmbedding::forward(const at::Tensor& labels, TimeProjection& time_projection,

@@ -8,7 +8,8 @@
 
 namespace sfumato {
 
-/// Timestep [N] -> features [N, width()]; key "weight" for "fourier" (not trainable) and "learned".
+/// Timestep [N] -> features [N, width()]; key "weight" for "fourier" (not trainable, starts as
+/// 16 N(0, 1)) and "learned" (starts as N(0, 1)).
 class TimeProjection : public Module {
  public:
   explicit TimeProjection(const UNet2DConfig& config);
@@ -16,6 +17,7 @@ class TimeProjection : public Module {
   int64_t width() const { return width_; }
 
  private:
+  void initialise_own(at::Generator& generator) override;
   at::Tensor positional(const at::Tensor& timestep) const;
   at::Tensor fourier(const at::Tensor& timestep) const;
 
@@ -41,8 +43,12 @@ class ClassEmbedding : public Module {
   /// `time_projection` embeds the labels of class_embed_type "timestep"; `type` is computed in.
   at::Tensor forward(const at::Tensor& labels, TimeProjection& time_projection,
                      at::ScalarType type, Tape* tape);
+  /// Standard deviation with which a table starts; without one it does nothing.
+  void set_initial_std(double std);
 
  private:
+  void initialise_own(at::Generator& generator) override;
+
   std::unique_ptr<Embedding> table_;
   std::unique_ptr<TimestepMlp> mlp_;
 };

@@ -90,6 +90,10 @@ UNet2D::UNet2D(UNet2DConfig config)
 
 UNet2D::~UNet2D() = default;
 
+void UNet2D::set_class_embedding_std(double std) {
+  if (parts_->class_embedding) parts_->class_embedding->set_initial_std(std);
+}
+
 at::Tensor UNet2D::forward(const at::Tensor& sample, const at::Tensor& timestep,
                            const at::Tensor& class_labels, Tape* tape) {
   check_inputs(sample, timestep, class_labels);

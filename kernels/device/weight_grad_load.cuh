@@ -73,9 +73,10 @@ struct TileCopy {
   static_assert(!kWide || kRowStep % (sizeof(T) == 4 ? 4 : 8) == 0, "all passes turn alike");
 };
 
-/// Where element (row, column) of a tile lies. 16-byte chunks of a row are permuted by an XOR with
-/// the row, so that neither ldmatrix (8 rows of one chunk) nor tf32 fragments (4 rows of 8 columns)
-/// meet twice in one bank.
+/// Where element (row, column) of a tile lies. Rows are 64 bytes or a multiple of 128, so that
+/// the same chunk of many rows would share its banks: the 16-byte chunks of a row are permuted by
+/// an XOR with the row, so that neither ldmatrix (8 rows of one chunk) nor tf32 fragments (4 rows
+/// of 8 columns) meet twice in one bank.
 template <class T, int kWidth>
 __device__ __forceinline__ int place_in_tile(int row, int column) {
   constexpr int kChunk = 16 / static_cast<int>(sizeof(T));
@@ -132,12 +133,12 @@ __device__ __forceinline__ void copy_tile(T* tile, int place, const T* example, 
 
 /// Copies dy[token, first_row + 0..kWidth) of consecutive tokens, kDepth of them per call.
 template <class T, int kWidth, bool kWide>
-class SlopeLoader {
+class DyLoader {
  public:
   using Copy = TileCopy<T, kWidth, kWide>;
 
-  __device__ __forceinline__ SlopeLoader(const WeightGradArguments& a, int example, int first_row,
-                                         int begin, int end)
+  __device__ __forceinline__ DyLoader(const WeightGradArguments& a, int example, int first_row,
+                                      int begin, int end)
       : example_(held(static_cast<const T*>(a.dy) + std::int64_t{example} * a.tokens * a.rows)),
         end_(end) {
     constexpr int kPerRow = kWidth / Copy::kPacket;
@@ -167,12 +168,12 @@ class SlopeLoader {
 
 /// Copies x[pixel of (token, tap), channel] for columns first_column + 0..kWidth of (tap, channel).
 template <class T, int kWidth, bool kWide>
-class PixelLoader {
+class XLoader {
  public:
   using Copy = TileCopy<T, kWidth, kWide>;
 
-  __device__ __forceinline__ PixelLoader(const WeightGradArguments& a, int example,
-                                         int first_column, int begin, int end)
+  __device__ __forceinline__ XLoader(const WeightGradArguments& a, int example, int first_column,
+                                     int begin, int end)
       : example_(held(static_cast<const T*>(a.x) + example * a.example_elements)), end_(end) {
     constexpr int kPerRow = kWidth / Copy::kPacket;
     const int thread = static_cast<int>(threadIdx.x);

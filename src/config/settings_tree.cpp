@@ -5,7 +5,6 @@
 #include <map>
 #include <utility>
 
-#include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 #include "yaml_text.h"
 
@@ -225,10 +224,6 @@ std::vector<std::string> SettingsTree::keys() const {
   for (const Section* section : sections_)
     for (const SettingBase* setting : section->settings()) keys.push_back(setting->key());
   return keys;
-}
-
-void SettingsTree::set_override(std::string_view text) {
-  if (const std::optional<std::string> message = try_override(text)) throw UsageError(*message);
 }
 
 std::optional<std::string> SettingsTree::try_override(std::string_view text) {

@@ -145,10 +145,12 @@ BatchStatistics::Counts BatchStatistics::counts() const {
 }
 
 GradientEngine::GradientEngine(std::vector<Parameter*> parameters, const ClipOptions& clip,
-                               AlgorithmPolicy policy, std::shared_ptr<Tuner> tuner)
+                               AlgorithmPolicy policy, std::shared_ptr<Tuner> tuner,
+                               std::shared_ptr<Communicator> ranks)
     : clip_(clip),
       policy_(policy),
-      tuner_(tuner ? std::move(tuner) : std::make_shared<Tuner>(std::filesystem::path{})) {
+      tuner_(tuner ? std::move(tuner) : std::make_shared<Tuner>(std::filesystem::path{})),
+      ranks_(ranks ? std::move(ranks) : single_process()) {
   if (!(clip.clip_norm_l2 > 0) || !std::isfinite(clip.clip_norm_l2))
     throw PrivacyError("the clip norm must be positive and finite; set mechanism.clip_norm_l2");
   if (clip.clipping == Clipping::kAutomatic && !(clip.automatic_gamma >= kLeastAutomaticGamma))
@@ -256,6 +258,8 @@ ClippedSum GradientEngine::take() {
   }
   for (size_t j = 0; j < sums.size(); ++j)
     if (!sums[j].defined()) sums[j] = at::zeros_like(trainable_[j]->value.detach());
+  // Nothing that can be released holds less than the sum of all ranks, so that noise comes once.
+  ranks_->all_reduce_sum(sums);
   return ClippedSum(std::move(sums), clip_.clip_norm_l2, lease);
 }
 

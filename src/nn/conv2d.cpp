@@ -13,6 +13,7 @@
 
 #include "kernels/gram_norm.h"
 #include "nn/conv2d_kernels.h"
+#include "nn/initial_values.h"
 #include "nn/per_example.h"
 #include "nn/recorded_op.h"
 #include "sfumato/nn/layers.h"
@@ -154,6 +155,8 @@ Conv2d::Conv2d(const Options& options) : options_(options) {
   add_parameter("bias", bias);
   set_trainable(bias, true);
 }
+
+void Conv2d::initialise_own(at::Generator& generator) { fill_by_fan_in(weight, bias, generator); }
 
 at::Tensor Conv2d::forward(const at::Tensor& input, Tape* tape) {
   const Options& o = options_;

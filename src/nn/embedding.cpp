@@ -1,3 +1,4 @@
+#include <ATen/core/Generator.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/embedding.h>
@@ -45,6 +46,10 @@ Embedding::Embedding(int64_t rows, int64_t width) {
   set_trainable(weight, true);
 }
 
+void Embedding::initialise_own(at::Generator& generator) {
+  weight.value.normal_(0, initial_std, generator);
+}
+
 at::Tensor Embedding::forward(const at::Tensor& indices, Tape* tape) {
   if (tape == nullptr || !weight.trainable) return at::embedding(weight.value, indices);
   const int64_t examples = tape->examples();
@@ -72,6 +77,8 @@ PlainParameter::PlainParameter(at::IntArrayRef shape) {
   add_parameter("value", value);
   set_trainable(value, true);
 }
+
+void PlainParameter::initialise_own(at::Generator&) { value.value.zero_(); }
 
 at::Tensor PlainParameter::forward(int64_t n, Tape* tape) {
   std::vector<int64_t> shape = value.value.sizes().vec();

@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "nn/initial_values.h"
 #include "nn/per_example.h"
 #include "nn/recorded_op.h"
 #include "sfumato/nn/layers.h"
@@ -20,6 +21,8 @@ GroupNorm::GroupNorm(int64_t groups, int64_t channels, double eps)
   set_trainable(weight, true);
   set_trainable(bias, true);
 }
+
+void GroupNorm::initialise_own(at::Generator&) { fill_as_identity(weight, bias); }
 
 /// Its own backward pass with and without a tape: the activation needs no tensor of its own, and
 /// on a GPU LibTorch's would leave the channels-last layout.

@@ -7,6 +7,7 @@
 
 #include <utility>
 
+#include "nn/initial_values.h"
 #include "nn/per_example.h"
 #include "nn/recorded_op.h"
 #include "sfumato/nn/layers.h"
@@ -21,6 +22,8 @@ LayerNorm::LayerNorm(int64_t channels, double eps) : channels_(channels), eps_(e
   set_trainable(weight, true);
   set_trainable(bias, true);
 }
+
+void LayerNorm::initialise_own(at::Generator&) { fill_as_identity(weight, bias); }
 
 at::Tensor LayerNorm::forward(const at::Tensor& input, Tape* tape) {
   // Statistics in float32, whatever the input is.

@@ -10,6 +10,7 @@
 
 #include <utility>
 
+#include "nn/initial_values.h"
 #include "nn/per_example.h"
 #include "nn/recorded_op.h"
 #include "sfumato/nn/layers.h"
@@ -77,6 +78,8 @@ Linear::Linear(int64_t in, int64_t out, bool with_bias) : with_bias_(with_bias) 
   add_parameter("bias", bias);
   set_trainable(bias, true);
 }
+
+void Linear::initialise_own(at::Generator& generator) { fill_by_fan_in(weight, bias, generator); }
 
 at::Tensor Linear::forward(const at::Tensor& input, Tape* tape) {
   const bool record_weight = tape != nullptr && weight.trainable;

@@ -1,7 +1,11 @@
 #include "sfumato/nn/module.h"
 
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
+#include <fmt/format.h>
 
+#include "sfumato/core/error.h"
 #include "sfumato/device/kernel_bridge.h"
 
 namespace sfumato {
@@ -19,6 +23,24 @@ std::vector<Parameter*> Module::parameters() {
 void Module::name_parameters(const std::string& prefix) {
   for (const auto& [name, parameter] : own_) parameter->name = prefix + name;
   for (const auto& [name, child] : children_) child->name_parameters(prefix + name + ".");
+}
+
+void Module::initialise(uint64_t seed) {
+  at::Generator generator = at::detail::createCPUGenerator(seed);
+  initialise(generator);
+}
+
+void Module::initialise(at::Generator& generator) {
+  const at::NoGradGuard no_grad;
+  initialise_own(generator);
+  for (const auto& [name, child] : children_) child->initialise(generator);
+}
+
+void Module::initialise_own(at::Generator&) {
+  if (own_.empty()) return;
+  throw UsageError(fmt::format(
+      "nothing says what the parameter '{}' starts with: its module has to override initialise_own",
+      own_.front().second->name));
 }
 
 void Module::add_child(const std::string& name, Module& child) {

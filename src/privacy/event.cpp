@@ -86,10 +86,6 @@ std::int64_t times_saturating(std::int64_t count, std::int64_t times) {
 
 }  // namespace
 
-std::vector<PrivacyEvent> to_events(std::span<const Phase> phases) {
-  return {phases.begin(), phases.end()};
-}
-
 void check_event(const PrivacyEvent& event, Adjacency adjacency) {
   if (const auto* phase = std::get_if<Phase>(&event)) return check_phase(*phase, adjacency);
   if (const auto* gaussian = std::get_if<GaussianRelease>(&event)) return check_release(*gaussian);

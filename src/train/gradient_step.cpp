@@ -1,48 +1,22 @@
 #include "sfumato/train/gradient_step.h"
 
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
-#include <c10/util/Exception.h>
-#include <fmt/format.h>
 
 #include <numeric>
+#include <utility>
 
-#include "sfumato/core/log.h"
 #include "sfumato/grad/isolation.h"
 #include "sfumato/grad/memory_meter.h"
 
 namespace sfumato {
-namespace {
-
-/// Batches that run step by step before one is recorded: libraries choose their algorithms and the
-/// allocator finds its sizes.
-constexpr int64_t kBatchesBeforeRecording = 2;
-
-void copy_into(at::Tensor& place, const at::Tensor& value) {
-  if (value.defined()) place.copy_(value);
-}
-
-}  // namespace
-
-/// A physical batch at fixed addresses and the work on it as a graph.
-struct GradientStep::Recording {
-  TrainingBatch batch;
-  at::Tensor mask;
-  BatchStatistics statistics;  ///< of the last replay, overwritten by the next
-  std::unique_ptr<RecordedWork> work;
-  int64_t examples = 0, batches = 0;
-  bool failed = false;
-};
 
 GradientStep::GradientStep(Objective& objective, const ClipOptions& clip,
                            const StepOptions& options)
     : objective_(objective),
-      engine_(objective.parameters(), clip, options.policy, options.tuner),
+      engine_(objective.parameters(), clip, options.policy, options.tuner, options.ranks),
       device_(engine_.trainable().front()->value.device()),
-      record_(options.record && device_.is_cuda()) {}
-
-GradientStep::~GradientStep() = default;
+      recorder_(options.record && device_.is_cuda() ? find_gpu_backend() : nullptr) {}
 
 /// `mask` on the device.
 BatchStatistics GradientStep::run(const TrainingBatch& placed, const at::Tensor& mask,
@@ -69,69 +43,43 @@ BatchStatistics GradientStep::accumulate(const TrainingBatch& batch, bool is_pri
     begin_plain();
   const TrainingBatch placed = objective_.place(batch);
   const at::Tensor mask = batch.mask.to(device_);
-  std::unique_ptr<Recording>& slot = recordings_[is_private ? 1 : 0];
-  if (!slot || slot->examples != batch.examples) {
-    slot = std::make_unique<Recording>();
-    slot->examples = batch.examples;
-  }
-  Recording& recording = *slot;
-  BatchStatistics statistics;
-  if (!record_ || recording.failed || ++recording.batches <= kBatchesBeforeRecording) {
-    statistics = run(placed, mask, is_private);
-  } else {
-    statistics = replay(recording, placed, mask, is_private);
-  }
+  Recording& recording = recordings_[is_private ? 1 : 0];
+  if (recording.examples != batch.examples) recording = {batch.examples, nullptr};
+  BatchStatistics statistics = recorder_ != nullptr
+                                   ? run_recorded(recording, placed, mask, is_private)
+                                   : run(placed, mask, is_private);
   statistics.mask = batch.mask;
   return statistics;
 }
 
-BatchStatistics GradientStep::replay(Recording& recording, const TrainingBatch& placed,
-                                     const at::Tensor& mask, bool is_private) {
-  const GpuBackend& gpu = *find_gpu_backend();
-  if (!recording.work) {
-    recording.batch = placed;
-    for (at::Tensor& input : recording.batch.inputs)
-      if (input.defined()) input = input.clone();
-    recording.mask = mask.clone();
-    // Gradients of plain autograd are added into what is there: recorded addresses must exist.
-    if (!is_private)
-      for (Parameter* parameter : engine_.trainable())
-        if (!parameter->value.grad().defined())
-          parameter->value.mutable_grad() = at::zeros_like(parameter->value.detach());
-    // A graph has memory of its own; what the batches before it needed goes back first.
-    gpu.release_cached_memory();
-    try {
-      recording.work = gpu.record([&] {
-        recording.statistics = run(recording.batch, recording.mask, is_private);
-      });
-    } catch (const c10::OutOfMemoryError&) {
-      recording = {};
-      throw;
-    } catch (const std::exception& error) {
-      const auto* said = dynamic_cast<const c10::Error*>(&error);  // with a trace of calls
-      log_warning(fmt::format("steps run without a CUDA graph, which is slower: {}",
-                              said != nullptr ? said->what_without_backtrace() : error.what()));
-      recording = {};
-      recording.examples = placed.examples;
-      recording.failed = true;
-      return run(placed, mask, is_private);
-    }
-  }
-  // Before the replay: once the sum has grown, nothing may run out of memory.
-  const BatchStatistics& fixed = recording.statistics;
+/// By index: the inputs of the batch and its mask on one side, what it showed on the other.
+BatchStatistics GradientStep::run_recorded(Recording& recording, const TrainingBatch& placed,
+                                           const at::Tensor& mask, bool is_private) {
+  if (!recording.batch) recording.batch = std::make_unique<RecordedBatch>(*recorder_);
+  RecordedBatch::Tensors inputs = placed.inputs;
+  inputs.push_back(mask);
+  const auto work = [&](const RecordedBatch::Tensors& at_hand) {
+    TrainingBatch batch = placed;
+    batch.inputs.assign(at_hand.begin(), at_hand.end() - 1);
+    const BatchStatistics shown = run(batch, at_hand.back(), is_private);
+    return RecordedBatch::Tensors{shown.loss, shown.norm, shown.flags};
+  };
+  const RecordedBatch::Tensors shown = recording.batch->run(inputs, work, [&] {
+    if (!is_private) make_plain_gradients();
+  });
+  last_was_recorded_ = recording.batch->was_replayed();
   BatchStatistics statistics;
-  statistics.loss = at::empty_like(fixed.loss);
-  statistics.norm = at::empty_like(fixed.norm);
-  if (fixed.flags.defined()) statistics.flags = at::empty_like(fixed.flags);
-  for (size_t i = 0; i < placed.inputs.size(); ++i)
-    copy_into(recording.batch.inputs[i], placed.inputs[i]);
-  copy_into(recording.mask, mask);
-  recording.work->replay();
-  last_was_recorded_ = true;
-  statistics.loss.copy_(fixed.loss);
-  statistics.norm.copy_(fixed.norm);
-  copy_into(statistics.flags, fixed.flags);
+  statistics.loss = shown[0];
+  statistics.norm = shown[1];
+  statistics.flags = shown[2];
   return statistics;
+}
+
+/// Gradients of plain autograd are added into what is there: recorded addresses must exist.
+void GradientStep::make_plain_gradients() {
+  for (Parameter* parameter : engine_.trainable())
+    if (!parameter->value.grad().defined())
+      parameter->value.mutable_grad() = at::zeros_like(parameter->value.detach());
 }
 
 BatchStatistics GradientStep::accumulate_private(const TrainingBatch& batch) {
@@ -152,7 +100,7 @@ void GradientStep::begin_plain() {
 std::vector<at::Tensor> GradientStep::take_plain() {
   std::vector<at::Tensor> sums;
   plain_was_taken_ = true;
-  const bool keep = recordings_[0] && recordings_[0]->work;
+  const bool keep = recordings_[0].batch && recordings_[0].batch->is_recorded();
   for (Parameter* parameter : engine_.trainable()) {
     at::Tensor& grad = parameter->value.mutable_grad();
     // A recorded graph adds to these addresses: they stay.
@@ -173,7 +121,7 @@ int64_t GradientStep::peak_bytes(int64_t examples, bool is_private) {
   std::vector<uint64_t> keys(static_cast<size_t>(examples));
   std::iota(keys.begin(), keys.end(), uint64_t{0});
   const TrainingBatch batch = synthetic_batch(objective_, keys);
-  const bool record = std::exchange(record_, false);
+  const GpuBackend* const recorder = std::exchange(recorder_, nullptr);
   const auto pass = [&] {
     accumulate(batch, is_private);
     if (is_private)
@@ -196,17 +144,15 @@ int64_t GradientStep::peak_bytes(int64_t examples, bool is_private) {
     pass();
     bytes = meter.peak_bytes();
   }
-  record_ = record;
+  recorder_ = recorder;
   return bytes;
 }
 
 void GradientStep::release_memory() {
-  for (std::unique_ptr<Recording>& recording : recordings_) recording.reset();
+  for (Recording& recording : recordings_) recording = {};
   if (std::exchange(plain_was_taken_, false))
     for (Parameter* parameter : engine_.trainable()) parameter->value.mutable_grad() = at::Tensor{};
   if (device_.is_cuda()) find_gpu_backend()->release_cached_memory();
 }
-
-bool GradientStep::recorded() const { return last_was_recorded_; }
 
 }  // namespace sfumato

@@ -21,6 +21,7 @@ struct Every : Section {
 };
 struct Tree : SettingsTree {
   Every every{this};
+  void set_override(const std::string& text) { EXPECT_EQ(try_override(text), std::nullopt); }
 };
 
 /// The part of the message after "command line: 'text': "; "" if the override is taken.

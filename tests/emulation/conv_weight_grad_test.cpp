@@ -389,11 +389,11 @@ TEST(EmulatedConvWeightGrad, ANanOrInfinityStaysInItsExample) {
       const auto clean = run_kernel(x, dy, in, Element::kFloat32, shape);
       // The middle example is nothing but NaN and infinity: its neighbours' last and first tokens,
       // padding and tails lie beside it.
-      const std::size_t pixels = x.size() / 3, slopes = dy.size() / 3;
-      for (std::size_t j = 0; j < pixels; ++j)
-        x[pixels + j] = std::numeric_limits<float>::quiet_NaN();
-      for (std::size_t j = 0; j < slopes; ++j)
-        dy[slopes + j] = std::numeric_limits<float>::infinity();
+      const std::size_t of_x = x.size() / 3, of_dy = dy.size() / 3;
+      for (std::size_t j = 0; j < of_x; ++j)
+        x[of_x + j] = std::numeric_limits<float>::quiet_NaN();
+      for (std::size_t j = 0; j < of_dy; ++j)
+        dy[of_dy + j] = std::numeric_limits<float>::infinity();
       const auto dirty = run_kernel(x, dy, in, Element::kFloat32, shape);
       for (const std::size_t i : {std::size_t{0}, std::size_t{2}}) {
         EXPECT_EQ(dirty.norm[i], clean.norm[i]);

@@ -2,10 +2,13 @@
 // loss distribution (PLD, nearly exact), never above RDP over the customary grid of orders.
 #include <gtest/gtest.h>
 
+#include "privacy/to_events.h"
 #include "sfumato/privacy/rdp.h"
 
 namespace sfumato {
 namespace {
+
+using test::to_events;
 
 double epsilon(const std::vector<Phase>& phases, double delta,
                Adjacency adjacency = Adjacency::kAddRemove) {

@@ -8,11 +8,14 @@
 #include <functional>
 #include <limits>
 
+#include "privacy/to_events.h"
 #include "sfumato/core/error.h"
 #include "sfumato/privacy/gaussian_mechanism.h"
 
 namespace sfumato {
 namespace {
+
+using test::to_events;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr Adjacency kAddRemove = Adjacency::kAddRemove;

@@ -127,7 +127,6 @@ Fields value_of(const Fields& event) {
 TEST(TensorBoardWriter, RecordsDecode) {
   TempFolder folder;
   const double before = static_cast<double>(std::time(nullptr));
-  std::string png(300, '\x89');
   std::filesystem::path path;
   {
     TensorBoardWriter writer(folder / "tb");
@@ -135,12 +134,11 @@ TEST(TensorBoardWriter, RecordsDecode) {
     writer.add_scalar("train/loss", 1, 0.125);
     writer.add_scalar("ε", std::int64_t{1} << 40, -3e30);
     writer.add_scalar("negative", -1, 0);
-    writer.add_image_png("samples", 200, std::as_bytes(std::span(png)), 28, 300, 3);
   }
   EXPECT_THAT(path.filename().string(),
               MatchesRegex("events\\.out\\.tfevents\\.[0-9]{10}\\..+\\.[0-9]+\\.[0-9]+"));
   const std::vector<Fields> events = read_events(path);
-  ASSERT_EQ(events.size(), 5u);
+  ASSERT_EQ(events.size(), 4u);
   for (const Fields& event : events) {
     EXPECT_GE(wall_time(event), before);
     EXPECT_LE(wall_time(event), before + 60);
@@ -154,14 +152,6 @@ TEST(TensorBoardWriter, RecordsDecode) {
   EXPECT_EQ(only(value_of(events[2]), 1, 2).bytes, "ε");
   EXPECT_EQ(only(value_of(events[2]), 2, 5).number, std::bit_cast<std::uint32_t>(-3e30f));
   EXPECT_EQ(only(events[3], 2, 0).number, ~std::uint64_t{0});
-
-  EXPECT_EQ(only(events[4], 2, 0).number, 200u);
-  EXPECT_EQ(only(value_of(events[4]), 1, 2).bytes, "samples");
-  const Fields image = decode(only(value_of(events[4]), 4, 2).bytes);
-  EXPECT_EQ(only(image, 1, 0).number, 28u);
-  EXPECT_EQ(only(image, 2, 0).number, 300u);
-  EXPECT_EQ(only(image, 3, 0).number, 3u);
-  EXPECT_EQ(only(image, 4, 2).bytes, png);
 }
 
 // Event.session_log (7) with status (1) START (1), as in tensorflow's event.proto.
@@ -207,8 +197,7 @@ TEST(TensorBoardWriter, IsPrivateAndFlushes) {
   writer.add_scalar("a", 1, 1);
   writer.flush();
   EXPECT_EQ(read_events(writer.path()).size(), 2u);
-  const std::string big(100'000, 'x');
-  writer.add_image_png("b", 1, std::as_bytes(std::span(big)), 1, 1, 1);
+  writer.add_scalar(std::string(100'000, 'x'), 1, 1);  // more than is held back
   EXPECT_EQ(read_events(writer.path()).size(), 3u);
 
   const TensorBoardWriter second(folder / "tb");

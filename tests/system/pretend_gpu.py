@@ -274,7 +274,8 @@ def tests_without_values(bench: Bench) -> None:
     """Those tests of a GPU that have nothing to compare but what the host keeps must hold."""
     test_of_a_gpu(bench, "Gpu.AFailedRecordingGivesItsMemoryBack:"
                   "Gpu.WhatFailsInARecordingPassesThrough:"
-                  "Gpu.AWayThatThisGpuDoesNotHaveIsLeftOut")
+                  "Gpu.AWayThatThisGpuDoesNotHaveIsLeftOut:"
+                  "RecordedBatchOnGpu.IsRecordedAndReplayed")
 
 
 # The device itself: tests/pretend_gpu/pretend_gpu_test.cpp has the rest --------------------------

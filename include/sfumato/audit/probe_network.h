@@ -9,7 +9,7 @@
 
 namespace sfumato {
 
-class Config;
+struct Config;
 
 /// One synthetic example: equal keys and scales give equal gradients. `scale` multiplies its loss
 /// (layers) or its pixels (a network of a configuration); NaN and infinity poison it.

@@ -52,9 +52,7 @@ class SettingsTree {
   /// Every "section.name", in the order of declaration.
   std::vector<std::string> keys() const;
 
-  /// Takes one "section.name=value"; UsageError says what is wrong with it.
-  void set_override(std::string_view text);
-  /// As set_override, returning the message instead: "command line: 'a.b=c': ...".
+  /// Takes one "section.name=value", or says what is wrong with it: "command line: 'a.b=c': ...".
   std::optional<std::string> try_override(std::string_view text);
   /// Reads a YAML document (at most 256 KiB, no anchors, tags or second document) and takes what
   /// is right in it. Returns every mistake as "file_name:line:column: message", in file order.

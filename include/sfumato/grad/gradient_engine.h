@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "sfumato/device/tuner.h"
+#include "sfumato/dist/communicator.h"
 #include "sfumato/grad/clipped_sum.h"
 #include "sfumato/nn/module.h"
 #include "sfumato/nn/tape.h"
@@ -76,9 +77,11 @@ class GradientEngine {
   /// `parameters`: all parameters of the network; frozen ones cost nothing.
   /// PrivacyError if none is trainable.
   /// `tuner` measures on a GPU; null: one of its own, without memory between processes.
+  /// `ranks` share the logical batch, every example on one of them; null: this process alone.
   GradientEngine(std::vector<Parameter*> parameters, const ClipOptions& clip,
                  AlgorithmPolicy policy = AlgorithmPolicy::kAuto,
-                 std::shared_ptr<Tuner> tuner = nullptr);
+                 std::shared_ptr<Tuner> tuner = nullptr,
+                 std::shared_ptr<Communicator> ranks = nullptr);
   ~GradientEngine();
 
   /// Runs `loss` (forward, with the tape for every layer) on B = `examples` examples of K =
@@ -98,8 +101,9 @@ class GradientEngine {
   BatchStatistics accumulate_checked(int64_t examples, int64_t draws, const at::Tensor& device_mask,
                                      const std::function<at::Tensor(Tape&)>& loss);
 
-  /// The sum so far; starts the next one from zero. An empty logical batch is a sum of zeros. On a
-  /// GPU the buffers are lent: the sum must be released or dropped before the next batch.
+  /// The sum so far, of all ranks (a collective call); starts the next one from zero. An empty
+  /// logical batch is a sum of zeros. On a GPU the buffers are lent: the sum must be released or
+  /// dropped before the next batch. DeviceError where a rank is lost: then the sum is, too.
   ClippedSum take();
 
   /// Trainable parameters in the order of ClippedSum.
@@ -114,6 +118,7 @@ class GradientEngine {
   ClipOptions clip_;
   AlgorithmPolicy policy_;
   std::shared_ptr<Tuner> tuner_;
+  std::shared_ptr<Communicator> ranks_;
   bool on_kernels_;
   std::vector<at::Tensor> sums_;  ///< undefined where nothing was added yet
   std::weak_ptr<const void> lease_;

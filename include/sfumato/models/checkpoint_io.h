@@ -18,10 +18,8 @@ namespace sfumato {
 /// Keys and values (shared, not copied, without gradients) of all parameters, trainable or not.
 NamedTensors named_weights(UNet2D& network);
 
-/// PyTorch's default initialisation of every layer (kaiming-uniform with a = sqrt(5), that is
-/// uniform +-1/sqrt(fan_in), for weights and biases of convolutions and linear layers; ones and
-/// zeros for norms; N(0, 1) for tables, 16 N(0, 1) for Fourier frequencies), the class table with
-/// standard deviation `class_embedding_std`. The same seed gives the same bits.
+/// Module::initialise of the network, its class table with standard deviation
+/// `class_embedding_std`. The same seed gives the same bits.
 void initialise(UNet2D& network, uint64_t seed, double class_embedding_std = 1.0);
 
 /// How the class conditioning of a pretrained network is fitted to another set of classes.

@@ -34,6 +34,10 @@ class UNet2D : public Module {
   /// outputs stay float32.
   void set_compute_type(at::ScalarType type) { compute_type_ = type; }
 
+  /// Standard deviation with which the class table starts (1 if never called); without a table it
+  /// does nothing.
+  void set_class_embedding_std(double std);
+
  private:
   struct Parts;
   void check_inputs(const at::Tensor& sample, const at::Tensor& timestep,

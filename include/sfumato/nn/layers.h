@@ -14,11 +14,12 @@ namespace sfumato {
 // training, inference), else the layer's own backward hands (input, output gradient) to the tape
 // in per-example form instead of forming the averaged weight gradient. Inputs are float32
 // [N, ...] with N = examples * draws under a tape; on a GPU bfloat16 too, and the layer computes in
-// its input's type from float32 parameters. Parameters are created uninitialised (zeros);
-// networks initialise them or load a checkpoint. Layers without trainable parameters record
-// nothing and cost what inference costs.
+// its input's type from float32 parameters. Parameters are created as zeros, those of norms as the
+// identity: a network loads a checkpoint, or initialise() gives each layer the start that PyTorch
+// gives it. Layers without trainable parameters record nothing and cost what inference costs.
 
-/// 2-d convolution, NCHW: weight [out, in / groups, kh, kw], bias [out].
+/// 2-d convolution, NCHW: weight [out, in / groups, kh, kw], bias [out]. Both start uniform within
+/// 1 / sqrt(in / groups kh kw).
 class Conv2d : public Module {
  public:
   struct Options {
@@ -34,11 +35,13 @@ class Conv2d : public Module {
   Parameter weight, bias;
 
  private:
+  void initialise_own(at::Generator& generator) override;
   LayerPlan choose(Tape& tape, const at::Tensor& x, const at::Tensor& output) const;
   Options options_;
 };
 
-/// y = x W^T + b on the last dimension: weight [out, in], bias [out].
+/// y = x W^T + b on the last dimension: weight [out, in], bias [out]. Both start uniform within
+/// 1 / sqrt(in).
 class Linear : public Module {
  public:
   Linear(int64_t in, int64_t out, bool with_bias = true);
@@ -47,11 +50,13 @@ class Linear : public Module {
   Parameter weight, bias;
 
  private:
+  void initialise_own(at::Generator& generator) override;
   LayerPlan choose(Tape& tape, const at::Tensor& x) const;
   bool with_bias_;
 };
 
-/// Group normalisation (Wu & He 2018): weight [C], bias [C]. Statistics stay inside one draw.
+/// Group normalisation (Wu & He 2018): weight [C], bias [C], which start as 1 and 0. Statistics stay
+/// inside one draw.
 class GroupNorm : public Module {
  public:
   GroupNorm(int64_t groups, int64_t channels, double eps);
@@ -61,11 +66,12 @@ class GroupNorm : public Module {
   Parameter weight, bias;
 
  private:
+  void initialise_own(at::Generator& generator) override;
   int64_t groups_, channels_;
   double eps_;
 };
 
-/// Layer normalisation over the last dimension: weight [C], bias [C].
+/// Layer normalisation over the last dimension: weight [C], bias [C], which start as 1 and 0.
 class LayerNorm : public Module {
  public:
   LayerNorm(int64_t channels, double eps);
@@ -73,26 +79,34 @@ class LayerNorm : public Module {
   Parameter weight, bias;
 
  private:
+  void initialise_own(at::Generator& generator) override;
   int64_t channels_;
   double eps_;
 };
 
-/// Table look-up: weight [rows, width].
+/// Table look-up: weight [rows, width], which starts as N(0, initial_std^2).
 class Embedding : public Module {
  public:
   Embedding(int64_t rows, int64_t width);
   /// int64 [N, ...] -> [N, ..., width].
   at::Tensor forward(const at::Tensor& indices, Tape* tape);
   Parameter weight;
+  double initial_std = 1;
+
+ private:
+  void initialise_own(at::Generator& generator) override;
 };
 
-/// A parameter used as it is (a position table, a scale), repeated for every draw.
+/// A parameter used as it is (a position table, a scale), repeated for every draw. Starts as zeros.
 class PlainParameter : public Module {
  public:
   explicit PlainParameter(at::IntArrayRef shape);
   /// -> [n, shape...].
   at::Tensor forward(int64_t n, Tape* tape);
   Parameter value;
+
+ private:
+  void initialise_own(at::Generator& generator) override;
 };
 
 }  // namespace sfumato

@@ -3,9 +3,14 @@
 #include <c10/core/Device.h>
 #include <c10/core/MemoryFormat.h>
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
+
+namespace at {
+struct Generator;
+}
 
 namespace sfumato {
 
@@ -32,10 +37,20 @@ class Module {
   std::vector<Parameter*> parameters();
   /// Gives every parameter its full key. Called once on the root after construction.
   void name_parameters(const std::string& prefix = "");
+  /// Gives all parameters, frozen ones too, the values that training from nothing starts with: each
+  /// layer says what its own are. The same seed gives the same bits. On the CPU, before the
+  /// parameters move.
+  void initialise(uint64_t seed);
+  /// The same, drawn from `generator` in the order of parameters().
+  void initialise(at::Generator& generator);
 
  protected:
   void add_child(const std::string& name, Module& child);
   void add_parameter(const std::string& name, Parameter& parameter);
+  /// Fills the module's own parameters, in the order of their registration, and none of its
+  /// children's. Every module with parameters of its own overrides it: UsageError where one does
+  /// not.
+  virtual void initialise_own(at::Generator& generator);
 
  private:
   std::vector<std::pair<std::string, Module*>> children_;

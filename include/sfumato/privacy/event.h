@@ -31,8 +31,6 @@ struct ApproximateRelease {
 /// One use of the private data as accountants see it. Events compose adaptively.
 using PrivacyEvent = std::variant<Phase, GaussianRelease, ApproximateRelease>;
 
-std::vector<PrivacyEvent> to_events(std::span<const Phase> phases);
-
 /// UsageError for numbers out of range; PrivacyError for combinations without proof.
 void check_event(const PrivacyEvent& event, Adjacency adjacency);
 

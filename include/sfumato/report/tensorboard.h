@@ -1,9 +1,7 @@
 #pragma once
-#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 
@@ -26,9 +24,6 @@ class TensorBoardWriter {
   TensorBoardWriter& operator=(const TensorBoardWriter&) = delete;
 
   void add_scalar(std::string_view tag, std::int64_t step, double value);
-  /// `png`: a whole PNG file of height x width with 1 (grey), 3 (RGB) or 4 (RGBA) channels.
-  void add_image_png(std::string_view tag, std::int64_t step, std::span<const std::byte> png,
-                     std::int64_t height, std::int64_t width, int channels);
 
   /// Hands what was added to the operating system. Adding does so by itself every few seconds,
   /// the destructor at the end. DataError (disk full, ...) names the file.
