@@ -5,9 +5,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <initializer_list>
 #include <map>
 #include <optional>
+#include <set>
+#include <string_view>
 
 #include "run/card_alone.h"
 #include "run/checkpoint_binding.h"
@@ -70,16 +71,29 @@ std::vector<std::string> foreign_tensors(const Checkpoint& checkpoint, const fs:
 }
 
 /// What a folder holds besides `known`, sorted.
-std::vector<std::string> other_files(const fs::path& folder,
-                                     std::initializer_list<std::string_view> known) {
+std::vector<std::string> other_files(const fs::path& folder, const std::set<std::string>& known) {
   std::vector<std::string> others;
   if (!fs::is_directory(folder)) return others;
   for (const auto& entry : fs::directory_iterator(folder))
     if (const std::string name = entry.path().filename().string();
-        std::ranges::find(known, name) == known.end())
+        !known.contains(name))
       others.push_back(name);
   std::ranges::sort(others);
   return others;
+}
+
+/// The files of a generator, by their folders in release/; of an older ledger those of diffusion.
+std::map<std::string, std::set<std::string>> noted_files(const LedgerSummary& ledger) {
+  std::map<std::string, std::set<std::string>> files;
+  for (const auto& [file, noted] : ledger.released.files) {
+    const fs::path path = file;
+    files[path.parent_path().string()].insert(path.filename().string());
+  }
+  if (files.empty())
+    files = {{"", {"README.md", "model_index.json"}},
+             {"scheduler", {"scheduler_config.json"}},
+             {"unet", {"config.json"}}};
+  return files;
 }
 
 /// Where the one text between `from` and `to` lies that a page may choose itself.
@@ -113,9 +127,16 @@ std::string unescaped(std::string text) {
 
 }  // namespace
 
+std::string weights_folder(const LedgerSummary& ledger) {
+  constexpr std::string_view kConfig = "/config.json";
+  for (const auto& [file, noted] : ledger.released.files)
+    if (file.ends_with(kConfig)) return file.substr(0, file.size() - kConfig.size());
+  return "unet";
+}
+
 RunCheck check_weights(const LedgerSummary& ledger, const Json& card, const fs::path& run) {
   const std::string name = "weights";
-  const fs::path folder = run / "release" / "unet";
+  const fs::path folder = run / "release" / weights_folder(ledger);
   if (!fs::is_directory(folder)) return not_checked(name, "release/ holds none");
   constexpr const char* kRemedy =
       "put back what belongs together, or `sfumato train --resume` releases again";
@@ -202,10 +223,16 @@ RunCheck check_files(const LedgerSummary& ledger, const fs::path& release) {
                       "move it away",
                       (folder / other).string()));
   };
-  foreign(release, other_files(release, {"unet", "scheduler", "model_index.json", "README.md",
-                                         "report.html", "privacy_card.json", "privacy_card.md",
-                                         "label_histogram.json", "central_images.safetensors"}));
-  foreign(release / "scheduler", other_files(release / "scheduler", {"scheduler_config.json"}));
+  auto folders = noted_files(ledger);
+  std::set<std::string> known = {"report.html", "privacy_card.json", "privacy_card.md",
+                                 "label_histogram.json", "central_images.safetensors"};
+  known.merge(folders[""]);
+  for (const auto& [folder, files] : folders) known.insert(folder);
+  foreign(release, other_files(release, known));
+  folders.erase("");
+  folders.erase(weights_folder(ledger));  // looked at with the weights
+  for (const auto& [folder, files] : folders)
+    foreign(release / folder, other_files(release / folder, files));
   if (!fs::exists(release / "privacy_card.json") && problems.empty())
     return not_checked(name, "nothing is released yet");
   for (const auto& [file, noted] : ledger.released.files) {

@@ -23,6 +23,10 @@ inline RunCheck outcome_of(const std::string& name, const std::string& detail,
   return {name, RunCheck::Outcome::kFailed, count, std::move(problems)};
 }
 
+/// The folder of the weights in release/: that whose config.json the ledger notes; unet where an
+/// older one notes none.
+std::string weights_folder(const LedgerSummary& ledger);
+
 /// "weights": the released weights are those of the card, those whose SHA-256 the ledger notes as
 /// released, and the average in the last checkpoint of `run`, whose tensors the ledger notes too.
 /// Not checked where neither of the latter two is there: a card alone proves nothing.

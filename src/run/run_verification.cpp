@@ -109,7 +109,8 @@ RunCheck check_card(const RunVerification& run, const nlohmann::ordered_json& ca
 /// A release without its card; one that is not there yet.
 void check_without_card(RunVerification& run, const fs::path& folder, const fs::path& path) {
   const bool released =
-      !run.ledger.released.weights.empty() && fs::is_directory(folder / "release" / "unet");
+      !run.ledger.released.weights.empty() &&
+      fs::is_directory(folder / "release" / weights_folder(run.ledger));
   run.checks.push_back(
       released
           ? outcome_of("privacy card", {},
