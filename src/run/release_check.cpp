@@ -5,7 +5,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <initializer_list>
 #include <map>
 #include <optional>
 
@@ -71,7 +70,7 @@ std::vector<std::string> foreign_tensors(const Checkpoint& checkpoint, const fs:
 
 /// What a folder holds besides `known`, sorted.
 std::vector<std::string> other_files(const fs::path& folder,
-                                     std::initializer_list<std::string_view> known) {
+                                     const std::vector<std::string_view>& known) {
   std::vector<std::string> others;
   if (!fs::is_directory(folder)) return others;
   for (const auto& entry : fs::directory_iterator(folder))
@@ -191,7 +190,8 @@ RunCheck check_facts(const LedgerSummary& ledger, const Json& card, const fs::pa
                     std::move(problems));
 }
 
-RunCheck check_files(const LedgerSummary& ledger, const fs::path& release) {
+RunCheck check_files(const LedgerSummary& ledger, const fs::path& release,
+                     const std::vector<StageFile>& stages) {
   const std::string name = "release files";
   if (!fs::is_directory(release)) return not_checked(name, "there are none (release/)");
   std::vector<std::string> problems;
@@ -202,9 +202,11 @@ RunCheck check_files(const LedgerSummary& ledger, const fs::path& release) {
                       "move it away",
                       (folder / other).string()));
   };
-  foreign(release, other_files(release, {"unet", "scheduler", "model_index.json", "README.md",
-                                         "report.html", "privacy_card.json", "privacy_card.md",
-                                         "label_histogram.json", "central_images.safetensors"}));
+  std::vector<std::string_view> known = {"unet",           "scheduler",   "model_index.json",
+                                         "README.md",      "report.html", "privacy_card.json",
+                                         "privacy_card.md"};
+  for (const StageFile& stage : stages) known.push_back(stage.file);
+  foreign(release, other_files(release, known));
   foreign(release / "scheduler", other_files(release / "scheduler", {"scheduler_config.json"}));
   if (!fs::exists(release / "privacy_card.json") && problems.empty())
     return not_checked(name, "nothing is released yet");

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "sfumato/config/config.h"
-#include "sfumato/mechanism/private_statistics.h"
+#include "sfumato/mechanism/central_images.h"
 #include "sfumato/train/gradient_step.h"
 
 namespace sfumato {
