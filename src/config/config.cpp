@@ -28,7 +28,6 @@ std::string place(const SettingBase& setting) {
 }
 
 /// What is wrong with how the noise of a stage is set.
-template <typename StageSettings>
 void check_stage(const Config& config, const StageSettings& stage,
                  std::vector<std::string>& mistakes) {
   const int ways = int{stage.noise_multiplier().has_value()} + int{stage.epsilon().has_value()} +
@@ -47,14 +46,17 @@ void check_stage(const Config& config, const StageSettings& stage,
 
 std::vector<std::string> stage_mistakes(const Config& config) {
   std::vector<std::string> mistakes;
-  check_stage(config, config.label_histogram, mistakes);
-  check_stage(config, config.central_images, mistakes);
-  const double shares =
-      config.label_histogram.share().value_or(0) + config.central_images.share().value_or(0);
+  double shares = 0;
+  std::vector<std::string> shared;
+  for (const StageSettings* stage : stage_settings(config)) {
+    check_stage(config, *stage, mistakes);
+    if (!stage->share()) continue;
+    shares += *stage->share();
+    shared.push_back(place(stage->share));
+  }
   if (shares >= 1)
-    mistakes.push_back(fmt::format("{} and {} add up to {}, which leaves nothing for training",
-                                   place(config.label_histogram.share),
-                                   place(config.central_images.share), shares));
+    mistakes.push_back(fmt::format("{} add up to {}, which leaves nothing for training",
+                                   fmt::join(shared, " and "), shares));
   if (config.label_histogram.on() && config.data.num_classes() == 0)
     mistakes.push_back(
         "mechanism.stages.label_histogram counts classes, but data.num_classes is 0; set "
@@ -180,7 +182,8 @@ void validate_for_training(const Config& config) {
         "neither mechanism.noise_multiplier nor mechanism.target_epsilon is set; set exactly one "
         "of them, for example mechanism.target_epsilon=10, or privacy.enabled=false to train "
         "without any guarantee");
-  if (!config.privacy.enabled() && (config.label_histogram.on() || config.central_images.on()))
+  if (!config.privacy.enabled() &&
+      std::ranges::any_of(stage_settings(config), [](const auto* stage) { return stage->on(); }))
     mistakes.push_back(
         fmt::format("{} trains without a guarantee, but stages of the private mechanism are set; "
                     "set those of mechanism.stages.* to null (and warmup.steps to 0)",

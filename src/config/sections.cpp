@@ -1,5 +1,7 @@
 #include "sfumato/config/sections.h"
 
+#include <utility>
+
 // Constructors are here, not in the header, so that the declarations are compiled once.
 namespace sfumato {
 
@@ -24,15 +26,27 @@ MechanismSettings::MechanismSettings(SettingsTree* tree)
               "else does. It is frozen when training starts: a run resumes only with the same "
               "mechanism.") {}
 
-LabelHistogramSettings::LabelHistogramSettings(SettingsTree* tree)
-    : Section(tree, "mechanism.stages.label_histogram",
-              "A noisy count of the images of each class, released before training; sample then "
-              "draws classes in these proportions. It decides ε: it is part of the mechanism.") {}
+StageSettings::StageSettings(SettingsTree* tree, StageFacts facts)
+    : Section(tree, "mechanism.stages." + facts.name, facts.help), stage(std::move(facts)) {}
+
+std::vector<const StageSettings*> stage_settings(const SettingsTree& settings) {
+  std::vector<const StageSettings*> stages;
+  for (const Section* section : settings.sections())
+    if (const auto* stage = dynamic_cast<const StageSettings*>(section)) stages.push_back(stage);
+  return stages;
+}
 
 CentralImagesSettings::CentralImagesSettings(SettingsTree* tree)
-    : Section(tree, "mechanism.stages.central_images",
-              "Noisy means of random images of each class, released before training for the "
-              "warm-up (DP-FETA). It decides ε: it is part of the mechanism.") {}
+    : StageSettings(
+          tree,
+          {.name = "central_images",
+           .result = "central_images.safetensors",
+           .help = "Noisy means of random images of each class, released before training for the "
+                   "warm-up (DP-FETA). It decides ε: it is part of the mechanism.",
+           .noise = "Standard deviation of the noise on each sum of images, divided by "
+                    "clip_norm_l2.",
+           .noise_unit = "",
+           .share = "Some 0.05 is enough for a warm-up."}) {}
 
 DiffusionSettings::DiffusionSettings(SettingsTree* tree)
     : Section(tree, "diffusion",

@@ -75,30 +75,33 @@ void find_classes(std::int64_t rows, const Config& config, SamplingModel& model)
 
 /// Counts that the claim on the card does not cover may be exact ones: what is drawn in their
 /// proportions would tell them.
-void check_covered(const fs::path& file, const std::string& bytes, const Json& card) {
+void check_covered(const fs::path& file, const std::string& bytes, const std::string& name,
+                   const Json& card) {
   constexpr const char* kRemedy =
       "put the released file back beside its card, or move it away to draw all classes alike";
   const std::string found = sha256_hex(bytes);
   if (card.contains("stages") && card["stages"].is_array())
     for (const Json& stage : card["stages"]) {
-      if (!stage.is_object() || stage.value("name", Json()) != "label_histogram") continue;
+      if (!stage.is_object() || stage.value("name", Json()) != name) continue;
       if (stage.value("result_sha256", Json()) == found) return;
       throw DataError(fmt::format(
-          "'{}' is not what the card beside it counts as the stage 'label_histogram': its SHA-256 "
-          "is {}, on the card {}; {}",
-          file.string(), found, stage.value("result_sha256", Json()).dump(), kRemedy));
+          "'{}' is not what the card beside it counts as the stage '{}': its SHA-256 is {}, on the "
+          "card {}; {}",
+          file.string(), name, found, stage.value("result_sha256", Json()).dump(), kRemedy));
     }
   throw DataError(
-      fmt::format("'{}' is there, but the card beside it counts no stage 'label_histogram': its "
-                  "counts may be exact ones, which sampling would give away; {}",
-                  file.string(), kRemedy));
+      fmt::format("'{}' is there, but the card beside it counts no stage '{}': its counts may be "
+                  "exact ones, which sampling would give away; {}",
+                  file.string(), name, kRemedy));
 }
 
 /// The shares of the classes in a released label histogram; empty where there is none.
-std::vector<double> proportions_in(const fs::path& file, const Json& card) {
+std::vector<double> proportions_in(const fs::path& folder, const StageFacts& stage,
+                                   const Json& card) {
+  const fs::path file = folder / stage.result;
   if (!fs::exists(file)) return {};
   const std::string bytes = read_file(file);
-  check_covered(file, bytes, card);
+  check_covered(file, bytes, stage.name, card);
   const nlohmann::json histogram = parse_json(bytes, fmt::format("'{}'", file.string()));
   const auto refuse = [&] {
     throw DataError(
@@ -242,7 +245,7 @@ SamplingModel open_sampling_model(const ModelPlace& place, Config& config,
   find_classes(facts.class_rows, config, model);
   name_classes(config, model);
   if (model.num_classes > 0)
-    model.class_proportions = proportions_in(place.model / "label_histogram.json", model.card);
+    model.class_proportions = proportions_in(place.model, config.label_histogram.stage, model.card);
   // Hashes only: the name of a folder could tell of whom the images were, and who made the corpus.
   model.origin = {{"kind", place.run.empty() ? "model" : "run"},
                   {"weights_sha256", model.weights_sha256},

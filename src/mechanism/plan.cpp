@@ -30,7 +30,8 @@ MechanismPlan make_plan(const Config& config, const RecordStore& store) {
   return plan;
 }
 
-MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t records_per_unit) {
+MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t records_per_unit,
+                        std::span<const Stage> table) {
   const MechanismSettings& m = config.mechanism;
   MechanismPlan plan;
   plan.is_private = config.privacy.enabled();
@@ -48,7 +49,7 @@ MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t r
   plan.accountant = m.accountant();
   if (plan.is_private) {
     plan.candidates = m.candidates();
-    plan.stages = plan_stages(config, plan);
+    plan.stages = plan_stages(config, plan, table);
     plan.noise_multiplier =
         m.target_epsilon() ? calibrated_noise(plan) : m.noise_multiplier().value();
   }

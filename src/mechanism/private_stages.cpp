@@ -2,15 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
+#include <string>
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/sha256.h"
-#include "sfumato/io/json_file.h"
-#include "sfumato/mechanism/private_statistics.h"
-#include "sfumato/mechanism/stage_budget.h"
 #include "sfumato/run/run_directory.h"
 
 namespace sfumato {
@@ -30,7 +27,7 @@ void check_result(const std::string& stage, const Ledger& ledger,
 
 /// Whether the stage is done; false: not begun.
 bool is_done(const StagePlan& stage, const Ledger& ledger, const std::filesystem::path& file) {
-  const int64_t planned = std::get<Phase>(stage.event).steps;
+  const int64_t planned = executed_phase(stage).steps;
   const int64_t charged = ledger.charged_releases(stage.name);
   const bool there = std::filesystem::exists(file);
   if (charged == planned && there) {
@@ -53,25 +50,26 @@ bool is_done(const StagePlan& stage, const Ledger& ledger, const std::filesystem
       there ? "" : ", or put the file back from a copy"));
 }
 
+/// The name of the file that a stage leaves in release/.
+std::string result_name(const Config& config, const std::string& stage) {
+  for (const StageFile& known : stage_files(config))
+    if (known.stage == stage) return known.file;
+  throw PrivacyError(fmt::format("the stage '{}' has no settings in this program", stage));
+}
+
 }  // namespace
 
 void run_private_stages(const Config& config, const RecordStore& store, const RunDirectory& run,
-                        MechanismSession& session) {
-  for (const StagePlan& stage : session.plan().stages) {
-    if (stage.declared) continue;
-    const bool histogram = stage.name == "label_histogram";
-    if (!histogram && stage.name != "central_images")
-      throw PrivacyError(fmt::format("this program has no stage '{}'", stage.name));
-    const std::filesystem::path file =
-        histogram ? label_histogram_file(run) : central_images_file(run);
-    if (is_done(stage, session.ledger(), file)) continue;
+                        MechanismSession& session, std::span<const Stage> table) {
+  for (const StagePlan& planned : session.plan().stages) {
+    if (planned.declared) continue;
+    const Stage& stage = find_stage(table, planned.name);
+    const std::filesystem::path file = run.release() / result_name(config, planned.name);
+    if (is_done(planned, session.ledger(), file)) continue;
     make_folder(run.release());
-    if (histogram)
-      write_json_atomic(file, to_json(release_label_histogram(store, stage, session)));
-    else
-      release_central_images(store, stage, central_images_divisor(config), session).save(file);
-    session.record_result(stage.name, sha256_hex(read_file(file)));
-    log_info(fmt::format("stage {}: released to {}", stage.name, file.string()));
+    stage.run({config, store, planned, session}, file);
+    session.record_result(planned.name, sha256_hex(read_file(file)));
+    log_info(fmt::format("stage {}: released to {}", planned.name, file.string()));
   }
 }
 

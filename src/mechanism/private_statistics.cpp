@@ -1,17 +1,12 @@
 #include "sfumato/mechanism/private_statistics.h"
 
-#include <ATen/ops/empty.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "kernels/chacha_gaussian.h"
 #include "sfumato/core/error.h"
-#include "sfumato/data/batch.h"
-#include "sfumato/mechanism/session.h"
-#include "sfumato/models/tensor_file.h"
 
 namespace sfumato {
 namespace {
@@ -19,7 +14,6 @@ namespace {
 constexpr std::int64_t kMostRecords = std::int64_t{1} << 30;
 constexpr double kMostNoise = 1e9;
 constexpr std::int64_t kNormalsPerNumber = 4;
-constexpr const char* kImages = "central_images";
 
 /// At least the true norm: the root of the sum of squares of up to 2^23 numbers is off by less than
 /// 2^-30 of it.
@@ -27,37 +21,6 @@ double norm_from_above(std::span<const float> values) {
   double squares = 0;
   for (const float value : values) squares += static_cast<double>(value) * value;
   return std::sqrt(squares) * (1 + 0x1p-30);
-}
-
-/// The stage as the sampled Gaussian that this file executes.
-const Phase& phase_of(const StagePlan& stage) {
-  const Phase* phase = std::get_if<Phase>(&stage.event);
-  if (phase == nullptr || stage.declared)
-    throw PrivacyError(fmt::format("the stage '{}' is not one that a run executes", stage.name));
-  return *phase;
-}
-
-/// [H, W, C] -> [C, H, W].
-void to_chw(std::span<const float> hwc, std::int64_t channels, std::span<float> chw) {
-  const auto pixels = static_cast<std::int64_t>(hwc.size()) / channels;
-  for (std::int64_t p = 0; p < pixels; ++p)
-    for (std::int64_t c = 0; c < channels; ++c)
-      chw[static_cast<std::size_t>(c * pixels + p)] =
-          hwc[static_cast<std::size_t>(p * channels + c)];
-}
-
-/// One release: class sums of the sampled images.
-StatisticSum sum_images(const RecordStore& store, std::span<const std::int64_t> records,
-                        double clip_norm_l2) {
-  const std::int64_t elements = store.channels() * store.height() * store.width();
-  StatisticSum sum(std::max<std::int64_t>(store.num_classes(), 1), elements, clip_norm_l2);
-  std::vector<float> hwc(static_cast<std::size_t>(elements)), chw(hwc.size());
-  for (const std::int64_t record : records) {
-    gather(store, {&record, 1}, hwc.data());
-    to_chw(hwc, store.channels(), chw);
-    sum.add(store.label(record), chw);
-  }
-  return sum;
 }
 
 }  // namespace
@@ -119,72 +82,6 @@ std::vector<double> release_statistic(StatisticSum&& sum, double noise_multiplie
   }
   std::ranges::fill(sum.sums_, 0);
   return released;
-}
-
-LabelHistogram make_label_histogram(std::vector<double> noisy_counts, double noise_stddev) {
-  LabelHistogram histogram{noise_stddev, std::move(noisy_counts), {}};
-  double total = 0;
-  for (const double count : histogram.noisy_counts) total += std::max(count, 0.0);
-  for (const double count : histogram.noisy_counts)
-    histogram.proportions.push_back(total > 0
-                                        ? std::max(count, 0.0) / total
-                                        : 1.0 / static_cast<double>(histogram.noisy_counts.size()));
-  return histogram;
-}
-
-nlohmann::ordered_json to_json(const LabelHistogram& histogram) {
-  return {{"schema_version", 1},
-          {"noise_stddev", histogram.noise_stddev},
-          {"noisy_counts", histogram.noisy_counts},
-          {"proportions", histogram.proportions}};
-}
-
-LabelHistogram release_label_histogram(const RecordStore& store, const StagePlan& stage,
-                                       MechanismSession& session) {
-  const Phase& phase = phase_of(stage);
-  if (phase.sample_rate != 1 || phase.steps != 1 || stage.clip_norm_l2 != 1)
-    throw PrivacyError("a label histogram is one release that counts every record once");
-  StatisticSum counts(std::max<std::int64_t>(store.num_classes(), 1), 1, stage.clip_norm_l2);
-  const float one = 1;
-  for (std::int64_t i = 0; i < store.count(); ++i) counts.add(store.label(i), {&one, 1});
-  return make_label_histogram(session.release(std::move(counts), stage),
-                              phase.noise_multiplier * stage.clip_norm_l2);
-}
-
-void CentralImages::save(const std::filesystem::path& path) const {
-  write_tensor_file(path, {{kImages, images}});
-}
-
-CentralImages CentralImages::load(const std::filesystem::path& path) {
-  const SafetensorsFile file(path);
-  const TensorInfo& info = file.info(kImages);
-  const auto& shape = info.shape;
-  if (info.dtype != TensorDtype::kF32 || shape.size() != 5 || info.element_count() == 0)
-    throw DataError(
-        fmt::format("'{}' holds no central images: expected float32 [releases, "
-                    "classes, channels, height, width]",
-                    path.string()));
-  CentralImages central{to_tensor(info)};
-  if (!central.images.isfinite().all().item<bool>())
-    throw DataError(fmt::format("'{}' holds values that are not finite", path.string()));
-  return central;
-}
-
-CentralImages release_central_images(const RecordStore& store, const StagePlan& stage,
-                                     double expected_class_batch, MechanismSession& session) {
-  const Phase& phase = phase_of(stage);
-  if (!(expected_class_batch > 0) || !std::isfinite(expected_class_batch))
-    throw PrivacyError("the expected number of images of a class must be positive and finite");
-  CentralImages central{at::empty({phase.steps, std::max<std::int64_t>(store.num_classes(), 1),
-                                   store.channels(), store.height(), store.width()})};
-  float* out = central.images.mutable_data_ptr<float>();
-  for (std::int64_t release = 0; release < phase.steps; ++release) {
-    StatisticSum sum =
-        sum_images(store, session.sample(stage, release, store.count()), stage.clip_norm_l2);
-    for (const double value : session.release(std::move(sum), stage))
-      *out++ = static_cast<float>(value / expected_class_batch);
-  }
-  return central;
 }
 
 }  // namespace sfumato

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
 
 #include "sfumato/core/error.h"
@@ -20,9 +19,8 @@ double noise_for(double epsilon, double sample_rate, int64_t steps, const Mechan
   return calibrate_noise_multiplier(target, sample_rate, steps).phase.noise_multiplier;
 }
 
-template <typename Settings>
-double stage_noise(const Settings& settings, double sample_rate, int64_t releases,
-                   const MechanismPlan& plan) {
+double stage_noise(const StageSettings& settings, const MechanismPlan& plan) {
+  const auto [sample_rate, releases] = settings.sampling();
   if (settings.noise_multiplier()) return *settings.noise_multiplier();
   if (settings.epsilon()) return noise_for(*settings.epsilon(), sample_rate, releases, plan);
   const double mu =
@@ -40,39 +38,24 @@ double stage_noise(const Settings& settings, double sample_rate, int64_t release
 
 }  // namespace
 
-std::vector<StagePlan> plan_stages(const Config& config, const MechanismPlan& plan) {
-  std::vector<StagePlan> stages;
-  if (config.label_histogram.on())
-    stages.push_back({.name = "label_histogram",
-                      .event = Phase{1, stage_noise(config.label_histogram, 1, 1, plan), 1,
-                                     plan.records_per_unit}});
-  const CentralImagesSettings& central = config.central_images;
-  if (central.on()) {
-    const double norm = central.clip_norm_l2() > 0
-                            ? central.clip_norm_l2()
-                            : std::sqrt(static_cast<double>(config.data.channels())) *
-                                  static_cast<double>(config.data.image_size());
-    stages.push_back(
-        {.name = "central_images",
-         .event = Phase{central.sample_rate(),
-                        stage_noise(central, central.sample_rate(), central.releases(), plan),
-                        central.releases(), plan.records_per_unit},
-         .clip_norm_l2 = norm});
+std::vector<StagePlan> plan_stages(const Config& config, const MechanismPlan& plan,
+                                   std::span<const Stage> table) {
+  std::vector<StagePlan> planned;
+  for (const StageSettings* settings : stage_settings(config)) {
+    if (!settings->on()) continue;
+    const Stage& stage = find_stage(table, settings->stage.name);
+    const auto [sample_rate, releases] = settings->sampling();
+    planned.push_back(
+        {.name = settings->stage.name,
+         .event = Phase{sample_rate, stage_noise(*settings, plan), releases, plan.records_per_unit},
+         .clip_norm_l2 = stage.clip_norm_l2(config)});
   }
   int64_t number = 0;
   for (const std::string& text : config.mechanism.declared())
-    stages.push_back({.name = fmt::format("declared_{}", ++number),
-                      .event = parse_event(text, plan.records_per_unit),
-                      .declared = true});
-  return stages;
-}
-
-double central_images_divisor(const Config& config) {
-  const CentralImagesSettings& central = config.central_images;
-  if (central.expected_class_batch() > 0) return central.expected_class_batch();
-  return central.sample_rate() / config.mechanism.sample_rate() *
-         config.mechanism.expected_batch_size() /
-         static_cast<double>(std::max<int64_t>(config.data.num_classes(), 1));
+    planned.push_back({.name = fmt::format("declared_{}", ++number),
+                       .event = parse_event(text, plan.records_per_unit),
+                       .declared = true});
+  return planned;
 }
 
 }  // namespace sfumato

@@ -96,16 +96,17 @@ std::optional<InitialWeights> start_of(const Json& card) {
   return initial;
 }
 
-PrivacyStage stage_of(const Json& said) {
+PrivacyStage stage_of(const Json& said, const std::vector<StageFile>& stages) {
   PrivacyStage stage;
   const std::string name = text(said, "name");
   stage.declared = field(said, "declared") == Json(true);
   const std::string_view number =
       name.starts_with("declared_") ? std::string_view(name).substr(9) : std::string_view();
-  const bool known = stage.declared
-                         ? !number.empty() && number.size() < 10 &&
-                               number.find_first_not_of("0123456789") == number.npos
-                         : name == "train" || name == "label_histogram" || name == "central_images";
+  const bool known =
+      stage.declared
+          ? !number.empty() && number.size() < 10 &&
+                number.find_first_not_of("0123456789") == number.npos
+          : name == "train" || std::ranges::find(stages, name, &StageFile::stage) != stages.end();
   if (known) stage.name = name;
   stage.event = to_json(event_from_json(said));
   stage.planned = count_in(said, "planned");
@@ -134,7 +135,8 @@ std::int64_t records_per_unit(const std::vector<PrivacyEvent>& events) {
 }
 
 /// What the card should say, from what it counts; bounds as it says them.
-PrivacyCard rebuilt(const Json& card, const std::vector<PrivacyEvent>& events) {
+PrivacyCard rebuilt(const Json& card, const std::vector<PrivacyEvent>& events,
+                    const std::vector<StageFile>& stages) {
   PrivacyCard copy;
   copy.status = PrivacyCard::Status::kPrivate;
   copy.epsilon = card.at("epsilon").get<double>();
@@ -153,7 +155,7 @@ PrivacyCard rebuilt(const Json& card, const std::vector<PrivacyEvent>& events) {
   if (records == 1 && text(card, "unit") != copy.unit)
     copy.unit = unit_of_privacy(/*has_users=*/false, 1);
   copy.candidates = card_candidates("the card", card);
-  for (const Json& stage : card.at("stages")) copy.stages.push_back(stage_of(stage));
+  for (const Json& stage : card.at("stages")) copy.stages.push_back(stage_of(stage, stages));
   for (const PrivacyStage& stage : copy.stages)
     if (stage.name == "train") describe_rounding(stage.expected_batch_size, copy);
   copy_hashes(card, copy);
@@ -218,12 +220,12 @@ std::vector<std::string> facts_defects(const Json& card) {
   return clauses;
 }
 
-std::vector<std::string> unfounded_fields(const Json& card) {
+std::vector<std::string> unfounded_fields(const Json& card, const std::vector<StageFile>& stages) {
   Clauses clauses = facts_defects(card);
   Json expected;
   try {
     const std::vector<PrivacyEvent> events = card_events("the card", card);
-    PrivacyCard copy = rebuilt(card, events);
+    PrivacyCard copy = rebuilt(card, events, stages);
     check_bounds(card, events, copy, clauses);
     expected = to_json(copy);
   } catch (const std::exception& error) {

@@ -3,12 +3,16 @@
 #include <string>
 #include <vector>
 
+#include "sfumato/run/run_directory.h"
+
 namespace sfumato {
 
 /// Every way in which a private card by itself says more than follows from its own stages, epsilon,
 /// delta, unit and adjacency, one clause each: sentences, counts and bounds that others would read
 /// in a corpus's README. Whether epsilon and its curve cover the stages is for account --card.
-std::vector<std::string> unfounded_fields(const nlohmann::ordered_json& card);
+/// `stages`: those that a card may name.
+std::vector<std::string> unfounded_fields(const nlohmann::ordered_json& card,
+                                          const std::vector<StageFile>& stages = stage_files());
 
 /// "" if a card that is not private claims nothing in any field; else what it does.
 std::string claim_left(const nlohmann::ordered_json& card);

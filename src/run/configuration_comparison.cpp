@@ -17,20 +17,16 @@ const Phase* executed_stage(const MechanismPlan& plan, const std::string& name) 
 
 template <typename Compare>
 void compare_stages(const Config& config, const MechanismPlan& plan, const Compare& compare) {
-  const std::string prefix = "mechanism.stages.";
-  const auto stage = [&](const std::string& name, const auto& settings) {
-    const Phase* frozen = executed_stage(plan, name);
-    compare(prefix + name + " (on)", settings.on(), frozen != nullptr);
-    if (frozen != nullptr && settings.on() && settings.noise_multiplier())
-      compare(prefix + name + ".noise_multiplier", *settings.noise_multiplier(),
-              frozen->noise_multiplier);
-    return settings.on() ? frozen : nullptr;
-  };
-  stage("label_histogram", config.label_histogram);
-  if (const Phase* frozen = stage("central_images", config.central_images)) {
-    compare(prefix + "central_images.releases", config.central_images.releases(), frozen->steps);
-    compare(prefix + "central_images.sample_rate", config.central_images.sample_rate(),
-            frozen->sample_rate);
+  for (const StageSettings* settings : stage_settings(config)) {
+    const std::string& key = settings->section_name();
+    const Phase* frozen = executed_stage(plan, settings->stage.name);
+    compare(key + " (on)", settings->on(), frozen != nullptr);
+    if (!settings->on() || frozen == nullptr) continue;
+    if (settings->noise_multiplier())
+      compare(key + ".noise_multiplier", *settings->noise_multiplier(), frozen->noise_multiplier);
+    const auto [sample_rate, releases] = settings->sampling();
+    compare(key + ".releases", releases, frozen->steps);
+    compare(key + ".sample_rate", sample_rate, frozen->sample_rate);
   }
   std::vector<std::string> here, frozen;
   for (const std::string& text : config.mechanism.declared())

@@ -212,7 +212,8 @@ RunCheck check_facts(const LedgerSummary& ledger, const Json& card, const fs::pa
                     std::move(problems));
 }
 
-RunCheck check_files(const LedgerSummary& ledger, const fs::path& release) {
+RunCheck check_files(const LedgerSummary& ledger, const fs::path& release,
+                     const std::vector<StageFile>& stages) {
   const std::string name = "release files";
   if (!fs::is_directory(release)) return not_checked(name, "there are none (release/)");
   std::vector<std::string> problems;
@@ -224,8 +225,8 @@ RunCheck check_files(const LedgerSummary& ledger, const fs::path& release) {
                       (folder / other).string()));
   };
   auto folders = noted_files(ledger);
-  std::set<std::string> known = {"report.html", "privacy_card.json", "privacy_card.md",
-                                 "label_histogram.json", "central_images.safetensors"};
+  std::set<std::string> known = {"report.html", "privacy_card.json", "privacy_card.md"};
+  for (const StageFile& stage : stages) known.insert(stage.file);
   known.merge(folders[""]);
   for (const auto& [folder, files] : folders) known.insert(folder);
   foreign(release, other_files(release, known));

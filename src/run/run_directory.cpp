@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 
@@ -42,18 +43,13 @@ RunDirectory RunDirectory::open(const std::filesystem::path& path) {
   return run;
 }
 
-std::filesystem::path stage_file(const std::filesystem::path& release, const std::string& stage) {
-  if (stage == "label_histogram") return release / "label_histogram.json";
-  if (stage == "central_images") return release / "central_images.safetensors";
-  return {};
+std::vector<StageFile> stage_files(const SettingsTree& settings) {
+  std::vector<StageFile> files;
+  for (const StageSettings* section : stage_settings(settings))
+    files.push_back({section->stage.name, section->stage.result});
+  return files;
 }
 
-std::filesystem::path label_histogram_file(const RunDirectory& run) {
-  return stage_file(run.release(), "label_histogram");
-}
-
-std::filesystem::path central_images_file(const RunDirectory& run) {
-  return stage_file(run.release(), "central_images");
-}
+std::vector<StageFile> stage_files() { return stage_files(Config()); }
 
 }  // namespace sfumato

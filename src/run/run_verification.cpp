@@ -19,7 +19,6 @@
 #include "sfumato/core/text.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/report/privacy_card.h"
-#include "sfumato/run/run_directory.h"
 #include "sfumato/run/use_witness.h"
 #include "sfumato/run/weights_hash.h"
 
@@ -122,7 +121,8 @@ void check_without_card(RunVerification& run, const fs::path& folder, const fs::
     run.checks.push_back(not_checked(name, "there is no card to compare with"));
 }
 
-void check_release(RunVerification& run, const fs::path& folder, const fs::path& store) {
+void check_release(RunVerification& run, const fs::path& folder, const fs::path& store,
+                   const std::vector<StageFile>& stages) {
   const fs::path release = folder / "release";
   const fs::path path = release / "privacy_card.json";
   if (folder.empty() || !fs::exists(path)) {
@@ -139,16 +139,17 @@ void check_release(RunVerification& run, const fs::path& folder, const fs::path&
     }
   }
   run.checks.push_back(folder.empty() ? not_checked("release files", "there are none (release/)")
-                                      : check_files(run.ledger, release));
+                                      : check_files(run.ledger, release, stages));
 }
 
 /// What the stages released is what their charges paid for.
-RunCheck check_results(const RunVerification& run, const fs::path& folder) {
+RunCheck check_results(const RunVerification& run, const fs::path& folder,
+                       const std::vector<StageFile>& stages) {
   const std::string name = "stage results";
   if (folder.empty()) return not_checked(name, "there are none (release/)");
   std::vector<std::string> problems, missing, found;
-  for (const char* stage : {"label_histogram", "central_images"}) {
-    const fs::path file = stage_file(folder / "release", stage);
+  for (const auto& [stage, file_name] : stages) {
+    const fs::path file = folder / "release" / file_name;
     const auto noted = run.ledger.stage_results.find(stage);
     const bool is_noted = noted != run.ledger.stage_results.end();
     if (!fs::exists(file)) {
@@ -348,8 +349,8 @@ RunVerification verify_run(const RunVerificationOptions& options) {
   const auto config = options.release_only ? nullptr : read_configuration(places.run, problem);
   fs::path store = options.store;
   if (store.empty() && config) store = config->data.store();
-  check_release(run, places.run, fs::is_directory(store) ? store : fs::path());
-  run.checks.push_back(check_results(run, places.run));
+  check_release(run, places.run, fs::is_directory(store) ? store : fs::path(), options.stages);
+  run.checks.push_back(check_results(run, places.run, options.stages));
   if (options.release_only) return run;
   run.checks.push_back(check_configuration(run, config.get(), problem, places.run));
   run.checks.push_back(check_start(run.ledger, run.plan, config.get()));

@@ -13,8 +13,8 @@
 #include "sfumato/data/record_store.h"
 #include "sfumato/device/threads.h"
 #include "sfumato/generate/families.h"
+#include "sfumato/mechanism/central_images.h"
 #include "sfumato/mechanism/initial_weights.h"
-#include "sfumato/mechanism/private_statistics.h"
 #include "sfumato/run/checkpoint.h"
 #include "sfumato/run/released_weights.h"
 #include "sfumato/run/run_directory.h"
@@ -182,7 +182,8 @@ void Training::before_first_step() {
   mechanism_->run_stages(config_, store_, run_);
   mechanism_->remember(/*stopped=*/false);
   if (config_.warmup.steps() == 0 || saved_step_ >= 0) return;
-  const CentralImages images = CentralImages::load(central_images_file(run_));
+  const CentralImages images =
+      CentralImages::load(run_.release() / config_.central_images.stage.result);
   log_info(fmt::format("warm-up: {} steps on {} noisy central images", config_.warmup.steps(),
                        images.images.size(0) * images.images.size(1)));
   warm_up(config_, images, image_shape(store_),

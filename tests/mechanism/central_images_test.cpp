@@ -1,4 +1,6 @@
 // The stage of central images: sampling, sensitivity, noise on every class, a public divisor.
+#include "sfumato/mechanism/central_images.h"
+
 #include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
 
@@ -7,7 +9,6 @@
 #include "mechanism/stage_session.h"
 #include "sfumato/core/error.h"
 #include "sfumato/data/record_store_writer.h"
-#include "sfumato/mechanism/private_statistics.h"
 #include "sfumato/privacy/poisson_sampler.h"
 #include "train/tiny_run.h"
 

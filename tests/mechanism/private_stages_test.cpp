@@ -6,7 +6,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/io/json_file.h"
-#include "sfumato/mechanism/private_statistics.h"
+#include "sfumato/mechanism/central_images.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/generate/diffusion/network.h"

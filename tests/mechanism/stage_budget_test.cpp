@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "sfumato/core/error.h"
+#include "sfumato/mechanism/central_images.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/privacy/gaussian_mechanism.h"
 #include "sfumato/train/setup.h"

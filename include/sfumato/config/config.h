@@ -17,8 +17,16 @@ struct Config : SettingsTree {
   ModelSettings model{this};
   PrivacySettings privacy{this};
   MechanismSettings mechanism{this};
-  LabelHistogramSettings label_histogram{this};  // mechanism.stages.label_histogram
-  CentralImagesSettings central_images{this};    // mechanism.stages.central_images
+  StageSettings label_histogram{
+      this,
+      {.name = "label_histogram",
+       .result = "label_histogram.json",
+       .help = "A noisy count of the images of each class, released before training; sample then "
+               "draws classes in these proportions. It decides ε: it is part of the mechanism.",
+       .noise = "Standard deviation of the noise on each class's count.",
+       .noise_unit = "images",
+       .share = "0.01 is plenty for counts."}};
+  CentralImagesSettings central_images{this};  // mechanism.stages.central_images
   DiffusionSettings diffusion{this};
   OptimizerSettings optimizer{this};
   WarmupSettings warmup{this};

@@ -189,34 +189,49 @@ struct MechanismSettings : Section {
       "'approximate:epsilon:delta[:count]'."};
 };
 
-struct LabelHistogramSettings : Section {
-  explicit LabelHistogramSettings(SettingsTree* tree);
-  bool on() const { return noise_multiplier() || epsilon() || share(); }
-
-  Setting<std::optional<double>> noise_multiplier{this, "noise_multiplier", std::nullopt,
-      greater_than(0), "images",
-      "Standard deviation of the noise on each class's count. Set at most one of this, epsilon "
-      "and share; with none of them the stage is off."};
-  Setting<std::optional<double>> epsilon{this, "epsilon", std::nullopt, greater_than(0), "",
-      "The ε that the stage alone may spend at mechanism.delta; the noise follows from it."};
-  Setting<std::optional<double>> share{this, "share", std::nullopt, strictly_between(0, 1), "",
-      "Share of the budget mechanism.target_epsilon, counted in squared μ of Gaussian "
-      "differential privacy; the noise follows from it. 0.01 is plenty for counts."};
+/// What a stage's section says in words of its own.
+struct StageFacts {
+  std::string name;        ///< of the section mechanism.stages.<name>, in plans, ledgers and cards
+  std::string result;      ///< name of the file that the stage leaves in release/
+  std::string help;        ///< of the section
+  std::string noise;       ///< what noise_multiplier is
+  std::string noise_unit;
+  std::string share;       ///< how large a share is enough
 };
 
-struct CentralImagesSettings : Section {
-  explicit CentralImagesSettings(SettingsTree* tree);
-  bool on() const { return noise_multiplier() || epsilon() || share(); }
+/// How a stage meets the records: in each release every record with this probability.
+struct StageSampling {
+  double sample_rate = 1;
+  int64_t releases = 1;
+};
 
+/// The section of a stage, mechanism.stages.<name>: whether it is on, and how noisy. Derive where a
+/// stage has settings besides. What the stage does is a row of mechanism/stage.h.
+struct StageSettings : Section {
+  StageSettings(SettingsTree* tree, StageFacts facts);
+  bool on() const { return noise_multiplier() || epsilon() || share(); }
+  /// Override where a stage samples.
+  virtual StageSampling sampling() const { return {}; }
+
+  const StageFacts stage;
   Setting<std::optional<double>> noise_multiplier{this, "noise_multiplier", std::nullopt,
-      greater_than(0), "",
-      "Standard deviation of the noise on each sum of images, divided by clip_norm_l2. Set at "
-      "most one of this, epsilon and share; with none of them the stage is off."};
+      greater_than(0), stage.noise_unit,
+      stage.noise + " Set at most one of this, epsilon and share; with none of them the stage is "
+      "off."};
   Setting<std::optional<double>> epsilon{this, "epsilon", std::nullopt, greater_than(0), "",
       "The ε that the stage alone may spend at mechanism.delta; the noise follows from it."};
   Setting<std::optional<double>> share{this, "share", std::nullopt, strictly_between(0, 1), "",
       "Share of the budget mechanism.target_epsilon, counted in squared μ of Gaussian "
-      "differential privacy; the noise follows from it. Some 0.05 is enough for a warm-up."};
+      "differential privacy; the noise follows from it. " + stage.share};
+};
+
+/// The sections of the stages in a tree, in their order.
+std::vector<const StageSettings*> stage_settings(const SettingsTree& settings);
+
+struct CentralImagesSettings : StageSettings {
+  explicit CentralImagesSettings(SettingsTree* tree);
+  StageSampling sampling() const override { return {sample_rate(), releases()}; }
+
   Setting<double> sample_rate{this, "sample_rate", 0.1, above_up_to(0, 1), "",
       "Probability with which each record independently enters one central image of its class. A "
       "public literal, never computed from the size of the private set."};

@@ -16,6 +16,7 @@ class SettingsTree;
 class Section {
  public:
   Section(SettingsTree* tree, std::string name, std::string help);
+  virtual ~Section() = default;
   Section(const Section&) = delete;
   Section& operator=(const Section&) = delete;
 

@@ -1,9 +1,11 @@
 #pragma once
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "sfumato/config/config.h"
 #include "sfumato/grad/gradient_engine.h"
+#include "sfumato/mechanism/stage.h"
 #include "sfumato/privacy/mechanism.h"
 
 namespace sfumato {
@@ -15,7 +17,8 @@ class RecordStore;
 /// what they leave. PrivacyError if it cannot be reached.
 MechanismPlan make_plan(const Config& config, const RecordStore& store);
 /// The same without a store, for a unit of privacy that owns at most `records_per_unit` records.
-MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t records_per_unit);
+MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t records_per_unit,
+                        std::span<const Stage> table = stage_table());
 
 /// The clipping that a plan claims.
 ClipOptions clip_options(const MechanismPlan& plan);

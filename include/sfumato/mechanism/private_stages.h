@@ -1,10 +1,11 @@
 #pragma once
 #include <filesystem>
-#include <string>
+#include <span>
 
 #include "sfumato/config/config.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/mechanism/session.h"
+#include "sfumato/mechanism/stage.h"
 #include "sfumato/run/run_directory.h"
 
 namespace sfumato {
@@ -16,6 +17,6 @@ namespace sfumato {
 /// part, but whose result was lost in a crash: noise once drawn may have been seen, so what is
 /// charged is spent.
 void run_private_stages(const Config& config, const RecordStore& store, const RunDirectory& run,
-                        MechanismSession& session);
+                        MechanismSession& session, std::span<const Stage> table = stage_table());
 
 }  // namespace sfumato

@@ -1,20 +1,12 @@
 #pragma once
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
-#include <filesystem>
-#include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <vector>
 
-#include "sfumato/data/record_store.h"
 #include "sfumato/privacy/ledger.h"
-#include "sfumato/privacy/mechanism.h"
 #include "sfumato/privacy/secure_random.h"
 
 namespace sfumato {
-
-class MechanismSession;
 
 /// A sum over records of which nothing leaves but release_statistic(): `rows` rows of `columns`
 /// numbers, to one row of which each record adds one vector, clipped.
@@ -61,37 +53,5 @@ class StatisticSumInspector {
 /// proven for, floating-point attacks. PrivacyError unless 0 < noise_multiplier <= 10^9.
 std::vector<double> release_statistic(StatisticSum&& sum, double noise_multiplier,
                                       const SecureKey& key, ChargedStep&& charge);
-
-/// How many images each class has, noisy, and what follows from that without the data.
-struct LabelHistogram {
-  double noise_stddev = 0;
-  std::vector<double> noisy_counts;  ///< as released; may be negative
-  std::vector<double> proportions;   ///< of the counts above 0; equal ones if there is none
-};
-LabelHistogram make_label_histogram(std::vector<double> noisy_counts, double noise_stddev);
-/// {"schema_version", "noise_stddev", "noisy_counts", "proportions"}
-nlohmann::ordered_json to_json(const LabelHistogram& histogram);
-
-/// Runs the stage: one release over all records (sensitivity 1: a record counts once). PrivacyError if the stage is not one release of every
-/// record.
-LabelHistogram release_label_histogram(const RecordStore& store, const StagePlan& stage,
-                                       MechanismSession& session);
-
-/// Noisy means of random images, by class: what a network may be trained on without further cost.
-struct CentralImages {
-  at::Tensor
-      images;  ///< float32 [releases, classes, channels, height, width], not limited to [-1, 1]
-  void save(const std::filesystem::path& path) const;
-  /// DataError if the file is damaged or holds something else.
-  static CentralImages load(const std::filesystem::path& path);
-};
-
-/// Runs the stage (DP-FETA, Gong et al. 2025): for each release a Poisson sample of all records; of
-/// each class the sum of its sampled images, values in [-1, 1] and each image clipped to
-/// stage.clip_norm_l2; noise; divided by `expected_class_batch`, a public number. (The realised
-/// number of images, by which DPImageBench divides, is private and would need noise of its own.)
-/// One class if the store has none.
-CentralImages release_central_images(const RecordStore& store, const StagePlan& stage,
-                                     double expected_class_batch, MechanismSession& session);
 
 }  // namespace sfumato

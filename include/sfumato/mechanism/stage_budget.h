@@ -1,7 +1,9 @@
 #pragma once
+#include <span>
 #include <vector>
 
 #include "sfumato/config/config.h"
+#include "sfumato/mechanism/stage.h"
 #include "sfumato/privacy/mechanism.h"
 
 namespace sfumato {
@@ -13,12 +15,8 @@ namespace sfumato {
 /// mechanisms (Dong, Roth, Su 2022), which makes them the currency in which shares are counted. An
 /// epsilon becomes the noise at which one run's stage alone costs it. UsageError: a share too small
 /// to buy anything, a declared use that cannot be read. PrivacyError: an epsilon that no noise
-/// reaches.
-std::vector<StagePlan> plan_stages(const Config& config, const MechanismPlan& plan);
-
-/// Divisor of the noisy sums of central images, from public literals only: expected_class_batch
-/// where set, else sample_rate / mechanism.sample_rate mechanism.expected_batch_size /
-/// data.num_classes.
-double central_images_divisor(const Config& config);
+/// reaches, a stage that `table` does not have.
+std::vector<StagePlan> plan_stages(const Config& config, const MechanismPlan& plan,
+                                   std::span<const Stage> table = stage_table());
 
 }  // namespace sfumato

@@ -17,7 +17,7 @@ inline constexpr std::int64_t kPlanVersion = 1;
 
 /// A use of the private data besides training, which the plan charges in full.
 struct StagePlan {
-  std::string name;  ///< "label_histogram", "central_images", or what declared it
+  std::string name;  ///< that of its settings, mechanism.stages.<name>, or "declared_<number>"
   PrivacyEvent event;
   double clip_norm_l2 = 1;  ///< bound of one record's contribution to a release, L2
   bool declared = false;    ///< made elsewhere: counted, never executed here

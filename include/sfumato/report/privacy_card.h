@@ -13,7 +13,7 @@ namespace sfumato {
 
 /// One mechanism that touched the private data.
 struct PrivacyStage {
-  std::string name;  ///< "train", "label_histogram", ...
+  std::string name;  ///< "train" or that of a StagePlan
   /// What the accountant counted, as to_json(PrivacyEvent) writes it: the executed steps of
   /// training, every other stage in full.
   nlohmann::ordered_json event = nlohmann::ordered_json::object();

@@ -2,8 +2,11 @@
 #include <filesystem>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace sfumato {
+
+class SettingsTree;
 
 /// A run on disk: what may leave (release/, ledger.jsonl, config.yaml) apart from what may not
 /// (private/, mode 0700).
@@ -26,10 +29,14 @@ class RunDirectory {
   std::filesystem::path path_;
 };
 
-std::filesystem::path label_histogram_file(const RunDirectory& run);  ///< release/*.json
-std::filesystem::path central_images_file(const RunDirectory& run);   ///< release/*.safetensors
-
-/// The file that a stage of this name leaves in the folder `release`; empty for an unknown stage.
-std::filesystem::path stage_file(const std::filesystem::path& release, const std::string& stage);
+/// What a stage leaves in release/.
+struct StageFile {
+  std::string stage;  ///< its name in plans, ledgers and cards
+  std::string file;   ///< the file's
+};
+/// Of every stage that has a section in `settings`, in their order.
+std::vector<StageFile> stage_files(const SettingsTree& settings);
+/// Of every stage that this program has.
+std::vector<StageFile> stage_files();
 
 }  // namespace sfumato

@@ -7,6 +7,7 @@
 
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/mechanism.h"
+#include "sfumato/run/run_directory.h"
 
 namespace sfumato {
 
@@ -42,6 +43,7 @@ struct RunVerificationOptions {
   std::filesystem::path store;  ///< empty: data.store of the run's config.yaml
   bool ledger_only = false;     ///< leaves out all but the ledger's own checks
   bool release_only = false;    ///< and all but those and the release's: card, weights, results
+  std::vector<StageFile> stages = stage_files();  ///< whose results a release may hold
 };
 
 /// Recomputes epsilon from the ledger alone and compares:

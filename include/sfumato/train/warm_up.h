@@ -4,7 +4,7 @@
 
 #include "sfumato/config/config.h"
 #include "sfumato/generate/generator.h"
-#include "sfumato/mechanism/private_statistics.h"
+#include "sfumato/mechanism/central_images.h"
 #include "sfumato/train/gradient_step.h"
 
 namespace sfumato {

@@ -1,0 +1,46 @@
+#pragma once
+#include <filesystem>
+#include <span>
+#include <string_view>
+
+#include "sfumato/config/config.h"
+#include "sfumato/privacy/mechanism.h"
+
+namespace sfumato {
+
+class MechanismSession;
+class RecordStore;
+
+/// What a stage works with.
+struct StageRun {
+  const Config& config;
+  const RecordStore& store;
+  const StagePlan& plan;  ///< the stage's own, as frozen
+  MechanismSession& session;
+};
+
+/// A use of the private data before training. Whether it is on, its noise, sampling rate, number of
+/// releases and the name of its file are in its settings (StageSettings); planning, sharing out the
+/// budget, charging, and that it runs once are the same for all (stage_budget.h,
+/// private_stages.h).
+struct Stage {
+  /// That of its section mechanism.stages.<name>, and in plans, ledgers and cards.
+  std::string_view name;
+  /// The L2 norm by which one record moves a release at most, from public settings.
+  double (*clip_norm_l2)(const Config& config);
+  /// Makes the planned releases, each through MechanismSession::release, and writes what follows
+  /// from them to `file`, whole or not at all.
+  void (*run)(const StageRun& run, const std::filesystem::path& file);
+};
+
+/// The table: a row for every stage of this program.
+std::span<const Stage> stage_table();
+
+/// The row of this name. PrivacyError if there is none.
+const Stage& find_stage(std::span<const Stage> table, std::string_view name);
+
+/// What a run executes as this stage: a sampled Gaussian. PrivacyError if it is something else or
+/// only declared.
+const Phase& executed_phase(const StagePlan& stage);
+
+}  // namespace sfumato

@@ -1,0 +1,35 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "sfumato/core/error.h"
+#include "sfumato/mechanism/stage.h"
+
+namespace sfumato {
+
+// Each is defined in the file of its name.
+Stage label_histogram_stage();
+Stage central_images_stage();
+
+std::span<const Stage> stage_table() {
+  static const Stage table[] = {
+      label_histogram_stage(),
+      central_images_stage(),
+  };
+  return table;
+}
+
+const Stage& find_stage(std::span<const Stage> table, std::string_view name) {
+  const auto found = std::ranges::find(table, name, &Stage::name);
+  if (found == table.end()) throw PrivacyError(fmt::format("this program has no stage '{}'", name));
+  return *found;
+}
+
+const Phase& executed_phase(const StagePlan& stage) {
+  const Phase* phase = std::get_if<Phase>(&stage.event);
+  if (phase == nullptr || stage.declared)
+    throw PrivacyError(fmt::format("the stage '{}' is not one that a run executes", stage.name));
+  return *phase;
+}
+
+}  // namespace sfumato
