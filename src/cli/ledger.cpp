@@ -13,7 +13,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/run/run_verification.h"
-#include "sfumato/run/use_witness.h"
+#include "sfumato/run/witness.h"
 
 namespace sfumato::cli {
 namespace {
@@ -183,16 +183,16 @@ bool is_store(const std::filesystem::path& path) {
 Json store_json(const StoreSummary& summary) {
   Json runs = Json::array();
   for (const StoreRun& run : summary.runs)
-    runs.push_back({{"run", run.use.run_id},
-                    {"place", run.use.place},
-                    {"updated", run.use.updated},
-                    {"stopped", run.use.stopped},
-                    {"insecure", run.use.insecure},
+    runs.push_back({{"run", run.witness.run_id},
+                    {"place", run.witness.place},
+                    {"updated", run.witness.updated},
+                    {"stopped", run.witness.stopped},
+                    {"insecure", run.witness.insecure},
                     {"charged_steps", run.charged_steps},
                     {"counted_from", run.counted_from},
-                    {"plan_hash", run.use.plan.hash()},
+                    {"plan_hash", run.witness.plan.hash()},
                     {"epsilon", finite(run.epsilon)},
-                    {"delta", run.use.plan.delta}});
+                    {"delta", run.witness.plan.delta}});
   return {{"runs", runs},
           {"together", summary.together ? to_json(*summary.together) : Json()},
           {"why_not_together", summary.why_not.empty() ? Json() : Json(summary.why_not)}};
@@ -206,9 +206,9 @@ std::string to_text(const StoreSummary& summary, const std::string& store) {
                                     ? "all planned steps counted: it was last heard of running"
                                     : fmt::format("by its {}", run.counted_from);
     text += fmt::format("  {}  epsilon {} at delta {}{}; {} steps ({}), {}\n",
-                        printable(run.use.run_id), upper_bound_text(run.epsilon),
-                        run.use.plan.delta, run.use.insecure ? " VOID" : "", run.charged_steps,
-                        counted, printable(run.use.place));
+                        printable(run.witness.run_id), upper_bound_text(run.epsilon),
+                        run.witness.plan.delta, run.witness.insecure ? " VOID" : "",
+                        run.charged_steps, counted, printable(run.witness.place));
   }
   if (summary.runs.empty()) return text;
   text +=
@@ -218,7 +218,7 @@ std::string to_text(const StoreSummary& summary, const std::string& store) {
     text += fmt::format("All runs together: epsilon {} at delta {} ({} adjacency, {}).\n",
                         upper_bound_text(summary.together->epsilon), summary.together->delta,
                         to_string(summary.together->adjacency),
-                        printable(summary.runs.front().use.plan.unit));
+                        printable(summary.runs.front().witness.plan.unit));
   else
     text += fmt::format("A sum cannot be given: {}.\n", printable(summary.why_not));
   return text + "Runs without privacy leave no note here.\n";
@@ -226,7 +226,7 @@ std::string to_text(const StoreSummary& summary, const std::string& store) {
 
 void show(const LedgerOptions& options) {
   if (is_store(options.run)) {
-    const StoreSummary summary = summarize_uses(options.run);
+    const StoreSummary summary = summarize_store(options.run);
     fmt::print("{}", options.json ? dumped(store_json(summary)) : to_text(summary, options.run));
     return;
   }
@@ -264,7 +264,7 @@ void add_ledger(CLI::App& app) {
   CLI::App* verify_command = sub->add_subcommand(
       "verify",
       "recompute epsilon from the ledger alone and compare it with card, weights, checkpoints and "
-      "the record store's note; exit code 4 if anything was tampered with");
+      "the record store's witness; exit code 4 if anything was tampered with");
   add_common(*verify_command, *options, "run folder or ledger file");
   verify_command->add_option("--store", options->store,
                              "record store of the run (default: data.store of its config.yaml)");

@@ -10,7 +10,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/mechanism/initial_weights.h"
 #include "sfumato/privacy/poisson_sampler.h"
-#include "sfumato/run/use_witness.h"
+#include "sfumato/run/witness.h"
 
 namespace sfumato {
 
@@ -25,7 +25,7 @@ struct MechanismSession::State {
   SessionPlace place;
   SecureKey key;  // the sampler and released gradients hold references to it
   PoissonSampler sampler;
-  std::optional<UseWitness> witness;
+  std::optional<WitnessKeeper> witness;
   std::optional<Ledger> ledger;
 };
 
@@ -64,7 +64,7 @@ const Phase& planned(const MechanismPlan& plan, const StagePlan& stage) {
 MechanismSession::MechanismSession(std::unique_ptr<State> state) : state_(std::move(state)) {
   if (state_->witness)
     state_->ledger->on_charge(
-        [s = state_.get()] { s->witness->note_if_due(*s->ledger, s->place.run); });
+        [s = state_.get()] { s->witness->write_if_due(*s->ledger, s->place.run); });
   remember();
 }
 
@@ -161,7 +161,7 @@ void MechanismSession::stop(std::int64_t step, const std::string& reason) {
 }
 
 void MechanismSession::remember(bool stopped) {
-  if (state_->witness) state_->witness->note(*state_->ledger, state_->place.run, stopped);
+  if (state_->witness) state_->witness->write(*state_->ledger, state_->place.run, stopped);
 }
 
 const MechanismPlan& MechanismSession::plan() const { return state_->plan; }

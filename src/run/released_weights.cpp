@@ -10,7 +10,7 @@
 #include <span>
 #include <string_view>
 
-#include "run/uses_folder.h"
+#include "run/witness_folder.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
@@ -29,7 +29,9 @@ constexpr std::string_view kTensors = "\"tensors\":\"";
 constexpr std::string_view kClassTable = "class_embedding.weight";
 
 /// Beside the notes of the runs. A line each, only ever added.
-fs::path notes_of(const fs::path& store) { return uses_folder(store) / "released_weights.jsonl"; }
+fs::path notes_of(const fs::path& store) {
+  return witness_folder(store) / "released_weights.jsonl";
+}
 
 void add_text(Sha256& hash, const std::string& text) {
   hash.update(fmt::format("{}:", text.size()));
@@ -192,7 +194,7 @@ std::vector<TensorDigest> digests_of_copies(const NamedTensors& weights) {
 WeightsMemory::WeightsMemory(fs::path store, const NamedTensors& start, bool start_is_public)
     : store_(std::move(store)) {
   try {
-    check_uses_folder(store_);
+    check_witness_folder(store_);
     writable_ = true;
   } catch (const DataError& error) {
     log_warning(fmt::format(
@@ -265,7 +267,7 @@ void WeightsMemory::remember(
                      {"private", what.is_private}, {"charged_steps", what.charged_steps},
                      {"tensors", digits},          {"plan", what.plan.to_json()}};
   try {
-    make_folder(uses_folder(store_), 0700);
+    make_folder(witness_folder(store_), 0700);
     // After a line that a crash cut short, a new one begins.
     const bool torn = std::exchange(ends_torn_, false);
     AppendFile(notes_of(store_), 0600).append((torn ? "\n" : "") + line.dump() + "\n");

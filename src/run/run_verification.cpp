@@ -19,8 +19,8 @@
 #include "sfumato/core/text.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/report/privacy_card.h"
-#include "sfumato/run/use_witness.h"
 #include "sfumato/run/weights_hash.h"
+#include "sfumato/run/witness.h"
 
 namespace sfumato {
 namespace {
@@ -284,20 +284,20 @@ RunCheck check_witness(const LedgerSummary& ledger, const fs::path& store) {
                                               "--store",
                                               store.string()));
   try {
-    const auto use = read_use(store, ledger.run_id);
-    if (!use && !was_witnessed(ledger))
-      return not_checked("witness",
-                         fmt::format("run {} never kept a note in a record store", ledger.run_id));
-    if (!use)
+    const auto witness = read_witness(store, ledger.run_id);
+    if (!witness && !was_witnessed(ledger))
+      return not_checked(
+          "witness", fmt::format("run {} never kept a witness in a record store", ledger.run_id));
+    if (!witness)
       return outcome_of(
           "witness", {},
           {fmt::format(
-              "the record store '{}' has no note of run {}, and '{}' says that one was kept: it "
+              "the record store '{}' has no witness of run {}, and '{}' says that one was kept: it "
               "was removed, so that charges may have been forgotten; put uses/{}.json back, or "
               "name the store that the run used with --store",
               store.string(), ledger.run_id, ledger.path.string(), ledger.run_id)});
     std::vector<std::string> problems;
-    if (const std::string found = contradiction(*use, ledger); !found.empty())
+    if (const std::string found = contradiction(*witness, ledger); !found.empty())
       problems.push_back(found);
     return outcome_of("witness", fmt::format("'{}' knows no more than the ledger", store.string()),
                       problems);

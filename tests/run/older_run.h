@@ -17,7 +17,7 @@
 namespace sfumato::test {
 
 /// Turns a run into what versions wrote that noted neither the initial weights nor the release:
-/// ledger, checkpoints, card and the store's note of it, every hash in them made anew.
+/// ledger, checkpoints, card and the store's witness of it, every hash in them made anew.
 inline void make_older(const std::filesystem::path& run, const std::filesystem::path& store) {
   using Json = nlohmann::ordered_json;
   std::map<std::string, std::string> renamed;  // hashes of lines

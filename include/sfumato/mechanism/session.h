@@ -18,7 +18,7 @@ namespace sfumato {
 /// Where the ledger of a session lies, and what it notes.
 struct SessionPlace {
   std::filesystem::path ledger;
-  std::filesystem::path run;  ///< the run directory, as the record store's note names it
+  std::filesystem::path run;  ///< the run directory, as the record store's witness names it
   /// The record store that remembers the run; empty: none (no private data).
   std::filesystem::path store = {};
   InitialWeights initial = {};  ///< what the run starts from

@@ -64,7 +64,7 @@ struct RunVerificationOptions {
 ///   "initial weights"  those that config.yaml names are what the ledger says the run started from
 ///   "checkpoints"    every checkpoint saw a head of this chain, and steps and lines grow together,
 ///                    and its tensors are those that the ledger noted
-///   "witness"        the record store's note of the run is there and not ahead of the ledger
+///   "witness"        the record store's witness of the run is there and not ahead of the ledger
 /// A part that is missing is not checked: a release that was shared has no private/. DataError if
 /// there is no ledger.
 RunVerification verify_run(const RunVerificationOptions& options);

@@ -1,5 +1,5 @@
 // What a record store remembers of the runs that used it.
-#include "sfumato/run/use_witness.h"
+#include "sfumato/run/witness.h"
 
 #include <gmock/gmock.h>
 
@@ -20,30 +20,30 @@ using namespace test;
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
-using UseWitnessOfARun = TinyRun;
+using WitnessOfARun = TinyRun;
 
-TEST_F(UseWitnessOfARun, FollowsTheLedgerAndStaysPrivate) {
+TEST_F(WitnessOfARun, FollowsTheLedgerAndStaysPrivate) {
   start("run");
   const LedgerSummary summary = ledger("run");
-  const auto uses = read_uses(folder / "store");
-  ASSERT_EQ(uses.size(), 1u);
-  EXPECT_EQ(uses[0].run_id, summary.run_id);
-  EXPECT_EQ(uses[0].lines, summary.lines);
-  EXPECT_EQ(uses[0].head, summary.head_hash);
-  EXPECT_EQ(uses[0].charged_steps, 6);
-  EXPECT_TRUE(uses[0].stopped);
-  EXPECT_FALSE(uses[0].insecure);
-  EXPECT_EQ(uses[0].plan.hash(), summary.plan_hash);
-  EXPECT_EQ(uses[0].place, (folder / "run").string());
-  EXPECT_EQ(contradiction(uses[0], summary), "");
-  for (const fs::path& path : {folder / "store/uses", uses[0].file})
+  const auto witnesses = read_witnesses(folder / "store");
+  ASSERT_EQ(witnesses.size(), 1u);
+  EXPECT_EQ(witnesses[0].run_id, summary.run_id);
+  EXPECT_EQ(witnesses[0].lines, summary.lines);
+  EXPECT_EQ(witnesses[0].head, summary.head_hash);
+  EXPECT_EQ(witnesses[0].charged_steps, 6);
+  EXPECT_TRUE(witnesses[0].stopped);
+  EXPECT_FALSE(witnesses[0].insecure);
+  EXPECT_EQ(witnesses[0].plan.hash(), summary.plan_hash);
+  EXPECT_EQ(witnesses[0].place, (folder / "run").string());
+  EXPECT_EQ(contradiction(witnesses[0], summary), "");
+  for (const fs::path& path : {folder / "store/uses", witnesses[0].file})
     EXPECT_EQ(fs::status(path).permissions() & fs::perms(0077), fs::perms::none) << path;
   int files = 0;
   for ([[maybe_unused]] const auto& entry : fs::directory_iterator(folder / "store/uses")) ++files;
-  EXPECT_EQ(files, 2) << "the note, the released weights, and nothing else";
+  EXPECT_EQ(files, 2) << "the witness, the released weights, and nothing else";
 }
 
-TEST_F(UseWitnessOfARun, DoesNotDisturbTheStore) {
+TEST_F(WitnessOfARun, DoesNotDisturbTheStore) {
   const std::string hash = RecordStore::open(folder / "store").manifest_hash();
   start("run");
   const RecordStore store = RecordStore::open(folder / "store");
@@ -51,50 +51,50 @@ TEST_F(UseWitnessOfARun, DoesNotDisturbTheStore) {
   EXPECT_NO_THROW(store.verify_checksums());
 }
 
-TEST_F(UseWitnessOfARun, IsWrittenAtEveryCheckpoint) {
+TEST_F(WitnessOfARun, IsWrittenAtEveryCheckpoint) {
   set_stop_requested(true);
   EXPECT_THROW(start("run"), Interrupted);
   set_stop_requested(false);
-  auto use = read_uses(folder / "store").at(0);
-  EXPECT_EQ(use.charged_steps, 0);
-  EXPECT_TRUE(use.stopped);
-  // What a killed run leaves is the note of its last checkpoint, marked as running.
+  auto found = read_witnesses(folder / "store").at(0);
+  EXPECT_EQ(found.charged_steps, 0);
+  EXPECT_TRUE(found.stopped);
+  // What a killed run leaves is the witness of its last checkpoint, marked as running.
   const SecureKey key = SecureKey::generate();
   Ledger killed = Ledger::open(folder / "run/ledger.jsonl");
   killed.resume(key);
-  UseWitness witness(folder / "store");
+  WitnessKeeper witness(folder / "store");
   (void)killed.charge(0, key);
-  witness.note(killed, folder / "run", false);
+  witness.write(killed, folder / "run", false);
   (void)killed.charge(1, key);
-  use = read_uses(folder / "store").at(0);
-  EXPECT_EQ(use.charged_steps, 1);
-  EXPECT_FALSE(use.stopped);
-  EXPECT_NO_THROW(witness.check(ledger("run"))) << "the ledger may know more than the note";
+  found = read_witnesses(folder / "store").at(0);
+  EXPECT_EQ(found.charged_steps, 1);
+  EXPECT_FALSE(found.stopped);
+  EXPECT_NO_THROW(witness.check(ledger("run"))) << "the ledger may know more than the witness";
 }
 
-TEST_F(UseWitnessOfARun, KnowsEveryChargeButThoseOfTheLastSecond) {
+TEST_F(WitnessOfARun, KnowsEveryChargeButThoseOfTheLastSecond) {
   start("run");
   const SecureKey key = SecureKey::generate();
   const auto plan = nlohmann::ordered_json::parse(ledger("run").plan);
   fs::create_directories(folder / "other");
   Ledger own = Ledger::create(folder / "other/ledger.jsonl", plan, 6, key);
-  UseWitness witness(folder / "store");
-  own.on_charge([&] { witness.note_if_due(own, folder / "other"); });
-  const auto noted = [&] { return read_use(folder / "store", own.run_id())->charged_steps; };
+  WitnessKeeper witness(folder / "store");
+  own.on_charge([&] { witness.write_if_due(own, folder / "other"); });
+  const auto noted = [&] { return read_witness(folder / "store", own.run_id())->charged_steps; };
   const auto begin = std::chrono::steady_clock::now();
   (void)own.charge(0, key);
-  EXPECT_EQ(noted(), 1) << "there was no note yet";
+  EXPECT_EQ(noted(), 1) << "there was no witness yet";
   (void)own.charge(1, key);
   const std::int64_t after_two = noted();
-  if (std::chrono::steady_clock::now() - begin < UseWitness::kNoteInterval) {
+  if (std::chrono::steady_clock::now() - begin < WitnessKeeper::kWriteInterval) {
     EXPECT_EQ(after_two, 1) << "a second has not passed";
   }
-  std::this_thread::sleep_for(UseWitness::kNoteInterval);
+  std::this_thread::sleep_for(WitnessKeeper::kWriteInterval);
   (void)own.charge(2, key);
   EXPECT_EQ(noted(), 3);
 }
 
-TEST_F(UseWitnessOfARun, RefusesToForgetWhatAnotherCopyNoted) {
+TEST_F(WitnessOfARun, RefusesToForgetWhatAnotherCopyNoted) {
   start("run");
   const SecureKey key = SecureKey::generate();
   const auto plan = nlohmann::ordered_json::parse(ledger("run").plan);
@@ -105,32 +105,32 @@ TEST_F(UseWitnessOfARun, RefusesToForgetWhatAnotherCopyNoted) {
   Ledger a = Ledger::open(folder / "a/ledger.jsonl"), b = Ledger::open(folder / "b/ledger.jsonl");
   a.resume(first);
   b.resume(second);
-  UseWitness witness_a(folder / "store"), witness_b(folder / "store");
-  witness_a.note(a, folder / "a", false);
-  EXPECT_THAT(error_message<PrivacyError>([&] { witness_b.note(b, folder / "b", false); }),
+  WitnessKeeper witness_a(folder / "store"), witness_b(folder / "store");
+  witness_a.write(a, folder / "a", false);
+  EXPECT_THAT(error_message<PrivacyError>([&] { witness_b.write(b, folder / "b", false); }),
               HasSubstr("two copies of this run went on separately"));
   (void)a.charge(0, first);
-  witness_a.note(a, folder / "a", false);
-  EXPECT_THAT(error_message<PrivacyError>([&] { witness_b.note(b, folder / "b", false); }),
+  witness_a.write(a, folder / "a", false);
+  EXPECT_THAT(error_message<PrivacyError>([&] { witness_b.write(b, folder / "b", false); }),
               HasSubstr("forgotten 1 charged steps"));
-  EXPECT_EQ(read_use(folder / "store", a.run_id())->charged_steps, 1);
+  EXPECT_EQ(read_witness(folder / "store", a.run_id())->charged_steps, 1);
 }
 
-TEST_F(UseWitnessOfARun, ANoteThatIsGoneIsAProblemAndAWarning) {
+TEST_F(WitnessOfARun, OneThatIsGoneIsAProblemAndAWarning) {
   start("run");
   forget_uses();
   const RunVerification found = verify_run({folder / "run", {}, {}, false});
   EXPECT_EQ(found.checks.back().name, "witness");
-  EXPECT_THAT(
-      found.checks.back().problems,
-      testing::ElementsAre(testing::AllOf(HasSubstr("has no note of run"), HasSubstr("--store"))));
+  EXPECT_THAT(found.checks.back().problems,
+              testing::ElementsAre(
+                  testing::AllOf(HasSubstr("has no witness of run"), HasSubstr("--store"))));
   testing::internal::CaptureStderr();
   EXPECT_NO_THROW(resume("run"));
-  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("has no note of run"));
-  EXPECT_EQ(verify_run({folder / "run", {}, {}, false}).verdict(), "sound") << "it is noted again";
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("has no witness of run"));
+  EXPECT_EQ(verify_run({folder / "run", {}, {}, false}).verdict(), "sound") << "it is kept again";
 }
 
-TEST_F(UseWitnessOfARun, AStoreThatTakesNoNotesIsWarnedOfAndNoted) {
+TEST_F(WitnessOfARun, AStoreThatKeepsNoneIsWarnedOfAndSaid) {
   write_file_atomic(folder / "store/uses", "in the way");  // as good as read-only, also for root
   EXPECT_EQ(start("run").charged, 6);
   EXPECT_FALSE(ledger("run").sessions.at(0).witnessed);
@@ -142,14 +142,15 @@ TEST_F(UseWitnessOfARun, AStoreThatTakesNoNotesIsWarnedOfAndNoted) {
   EXPECT_TRUE(ledger("run").sessions.at(1).witnessed);
 }
 
-TEST_F(UseWitnessOfARun, ADamagedNoteIsAnErrorThatNamesIt) {
+TEST_F(WitnessOfARun, ADamagedOneIsAnErrorThatNamesIt) {
   start("run");
-  const fs::path file = read_uses(folder / "store").at(0).file;
+  const fs::path file = read_witnesses(folder / "store").at(0).file;
   const nlohmann::json whole = read_json(file);
   const auto refused = [&](const std::string& text, const std::string& message) {
     write_file_atomic(file, text);
     EXPECT_THAT(error_message<DataError>([&] { resume("run"); }), HasSubstr(file.string()));
-    EXPECT_THAT(error_message<DataError>([&] { read_uses(folder / "store"); }), HasSubstr(message));
+    EXPECT_THAT(error_message<DataError>([&] { read_witnesses(folder / "store"); }),
+                HasSubstr(message));
   };
   refused("{", "");
   refused("{}", "damaged");
@@ -160,57 +161,57 @@ TEST_F(UseWitnessOfARun, ADamagedNoteIsAnErrorThatNamesIt) {
            {"run", "other", "another run"},
            {"plan_hash", "0", "edited"},
            {"plan", 3, "damaged"}}) {
-    nlohmann::json note = whole;
-    note[key] = value;
-    refused(note.dump(), message);
+    nlohmann::json edited = whole;
+    edited[key] = value;
+    refused(edited.dump(), message);
   }
-  // A note that claims a higher count at a line that the ledger has.
-  nlohmann::json note = whole;
-  note["charged_steps"] = 5;
-  write_file_atomic(file, note.dump());
+  // One that claims a higher count at a line that the ledger has.
+  nlohmann::json edited = whole;
+  edited["charged_steps"] = 5;
+  write_file_atomic(file, edited.dump());
   EXPECT_THAT(error_message<PrivacyError>([&] { resume("run"); }), HasSubstr("was edited"));
 }
 
-TEST_F(UseWitnessOfARun, RunsOnOneStoreAddUp) {
-  EXPECT_FALSE(summarize_uses(folder / "store").together);
+TEST_F(WitnessOfARun, RunsOnOneStoreAddUp) {
+  EXPECT_FALSE(summarize_store(folder / "store").together);
   const double alone = start("run").epsilon;
-  StoreSummary one = summarize_uses(folder / "store");
+  StoreSummary one = summarize_store(folder / "store");
   ASSERT_TRUE(one.together);
   EXPECT_NEAR(one.together->epsilon, alone, 1e-3 * alone);
   EXPECT_EQ(one.runs.at(0).counted_from, "ledger");
 
   start("second", {"mechanism.delta=1e-2"});
-  const StoreSummary both = summarize_uses(folder / "store");
+  const StoreSummary both = summarize_store(folder / "store");
   ASSERT_EQ(both.runs.size(), 2u);
   ASSERT_TRUE(both.together);
   EXPECT_EQ(both.together->delta, 1e-2) << "the largest delta";
   // Twelve equal steps in all.
-  MechanismPlan plan = both.runs[0].use.plan;
+  MechanismPlan plan = both.runs[0].witness.plan;
   plan.delta = 1e-2;
   EXPECT_NEAR(both.together->epsilon, plan.epsilon_after(12), 1e-3 * alone);
 
   start("third", {"mechanism.adjacency=add_remove"});
-  const StoreSummary mixed = summarize_uses(folder / "store");
+  const StoreSummary mixed = summarize_store(folder / "store");
   EXPECT_EQ(mixed.runs.size(), 3u);
   EXPECT_FALSE(mixed.together);
   EXPECT_THAT(mixed.why_not, HasSubstr("adjacency"));
 }
 
-TEST_F(UseWitnessOfARun, ARunThatIsGoneCountsWhatItMayHaveCharged) {
+TEST_F(WitnessOfARun, ARunThatIsGoneCountsWhatItMayHaveCharged) {
   start("run");
   fs::remove_all(folder / "run");
-  StoreRun run = summarize_uses(folder / "store").runs.at(0);
+  StoreRun run = summarize_store(folder / "store").runs.at(0);
   EXPECT_EQ(run.counted_from, "note");
   EXPECT_EQ(run.charged_steps, 6);
   // Last heard of running after two steps: all six may have been taken.
-  nlohmann::json note = read_json(run.use.file);
-  note["state"] = "running";
-  note["charged_steps"] = 2;
-  write_json_atomic(run.use.file, note);
-  run = summarize_uses(folder / "store").runs.at(0);
+  nlohmann::json edited = read_json(run.witness.file);
+  edited["state"] = "running";
+  edited["charged_steps"] = 2;
+  write_json_atomic(run.witness.file, edited);
+  run = summarize_store(folder / "store").runs.at(0);
   EXPECT_EQ(run.counted_from, "plan");
   EXPECT_EQ(run.charged_steps, 6);
-  EXPECT_THROW(summarize_uses(folder / "nowhere"), DataError);
+  EXPECT_THROW(summarize_store(folder / "nowhere"), DataError);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "run/uses_folder.h"
+#include "run/witness_folder.h"
 
 #include <fmt/format.h>
 
@@ -7,9 +7,10 @@
 
 namespace sfumato {
 
-void check_uses_folder(const std::filesystem::path& store) {
-  make_folder(uses_folder(store), 0700);
-  const std::filesystem::path probe = uses_folder(store) / fmt::format(".{}.probe", random_hex(4));
+void check_witness_folder(const std::filesystem::path& store) {
+  make_folder(witness_folder(store), 0700);
+  const std::filesystem::path probe =
+      witness_folder(store) / fmt::format(".{}.probe", random_hex(4));
   write_file_atomic(probe, "", 0600);
   std::error_code ignored;
   std::filesystem::remove(probe, ignored);

@@ -1,4 +1,4 @@
-#include "sfumato/run/use_witness.h"
+#include "sfumato/run/witness.h"
 
 #include <fmt/format.h>
 
@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "run/uses_folder.h"
+#include "run/witness_folder.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
@@ -21,54 +21,55 @@ namespace fs = std::filesystem;
 constexpr const char* kKind = "sfumato use of a record store";
 constexpr int kSchemaVersion = 1;
 
-fs::path note_path(const fs::path& store, const std::string& run_id) {
-  return uses_folder(store) / (run_id + ".json");
+fs::path witness_path(const fs::path& store, const std::string& run_id) {
+  return witness_folder(store) / (run_id + ".json");
 }
 
-StoreUse read_note(const fs::path& path) {
+Witness parse_witness(const fs::path& path) {
   const auto refuse = [&](const std::string& defect) {
     throw DataError(
         fmt::format("'{}' {}: what the run has charged is uncertain; put the file "
                     "back, or remove it to go on without this witness",
                     path.string(), defect));
   };
-  const nlohmann::json note = read_json(path);
-  StoreUse use;
-  use.file = path;
+  const nlohmann::json content = read_json(path);
+  Witness witness;
+  witness.file = path;
   try {
-    if (note.at("kind") != kKind || note.at("schema_version") != kSchemaVersion)
-      refuse("is no note of a run, or one of a newer version");
-    use.run_id = note.at("run").get<std::string>();
-    use.updated = note.at("updated").get<std::string>();
-    use.place = note.at("place").get<std::string>();
+    if (content.at("kind") != kKind || content.at("schema_version") != kSchemaVersion)
+      refuse("is no witness of a run, or one of a newer version");
+    witness.run_id = content.at("run").get<std::string>();
+    witness.updated = content.at("updated").get<std::string>();
+    witness.place = content.at("place").get<std::string>();
     try {
-      use.plan = MechanismPlan::from_json(note.at("plan"));
+      witness.plan = MechanismPlan::from_json(content.at("plan"));
     } catch (const DataError& error) {
       refuse(fmt::format("is damaged ({})", error.what()));
     }
-    use.lines = note.at("lines").get<std::int64_t>();
-    use.head = note.at("head").get<std::string>();
-    use.charged_steps = note.at("charged_steps").get<std::int64_t>();
-    use.stopped = note.at("state").get<std::string>() == "stopped";
-    use.insecure = note.at("insecure").get<bool>();
-    if (note.at("plan_hash") != use.plan.hash()) refuse("was edited (plan and plan_hash differ)");
+    witness.lines = content.at("lines").get<std::int64_t>();
+    witness.head = content.at("head").get<std::string>();
+    witness.charged_steps = content.at("charged_steps").get<std::int64_t>();
+    witness.stopped = content.at("state").get<std::string>() == "stopped";
+    witness.insecure = content.at("insecure").get<bool>();
+    if (content.at("plan_hash") != witness.plan.hash())
+      refuse("was edited (plan and plan_hash differ)");
   } catch (const nlohmann::json::exception& error) {
     refuse(fmt::format("is damaged ({})", error.what()));
   }
-  if (use.run_id != path.stem().string()) refuse("is the note of another run");
-  if (use.lines < 1 || use.charged_steps < 0) refuse("was edited (impossible counts)");
-  return use;
+  if (witness.run_id != path.stem().string()) refuse("is the witness of another run");
+  if (witness.lines < 1 || witness.charged_steps < 0) refuse("was edited (impossible counts)");
+  return witness;
 }
 
-/// The ledger of a run that is still where its note says, if it is whole.
-std::optional<LedgerSummary> ledger_at(const StoreUse& use) {
+/// The ledger of a run that is still where its witness says, if it is whole.
+std::optional<LedgerSummary> ledger_at(const Witness& witness) {
   std::error_code ignored;
-  const fs::path path = fs::path(use.place) / "ledger.jsonl";
-  if (use.place.empty() || !fs::is_regular_file(path, ignored)) return std::nullopt;
+  const fs::path path = fs::path(witness.place) / "ledger.jsonl";
+  if (witness.place.empty() || !fs::is_regular_file(path, ignored)) return std::nullopt;
   try {
     LedgerSummary ledger = verify_ledger(path);
-    if (ledger.problems.empty() && contradiction(use, ledger).empty() &&
-        ledger.run_id == use.run_id)
+    if (ledger.problems.empty() && contradiction(witness, ledger).empty() &&
+        ledger.run_id == witness.run_id)
       return ledger;
   } catch (const DataError&) {
     // Not readable from here, which is as good as not there.
@@ -76,17 +77,17 @@ std::optional<LedgerSummary> ledger_at(const StoreUse& use) {
   return std::nullopt;
 }
 
-StoreRun count(const StoreUse& use) {
-  StoreRun run{use, use.charged_steps, "note", 0};
-  if (const auto ledger = ledger_at(use)) {
+StoreRun count(const Witness& witness) {
+  StoreRun run{witness, witness.charged_steps, "note", 0};
+  if (const auto ledger = ledger_at(witness)) {
     run.charged_steps = ledger->charged_steps;
     run.counted_from = "ledger";
-  } else if (!use.stopped) {
+  } else if (!witness.stopped) {
     // It was running when it was last heard of: it may have charged all that it was allowed.
-    run.charged_steps = std::max(use.charged_steps, use.plan.steps);
+    run.charged_steps = std::max(witness.charged_steps, witness.plan.steps);
     run.counted_from = "plan";
   }
-  run.epsilon = use.plan.epsilon_after(run.charged_steps);
+  run.epsilon = witness.plan.epsilon_after(run.charged_steps);
   return run;
 }
 
@@ -95,18 +96,18 @@ void compose(StoreSummary& summary) {
     summary.why_not = "no run has used this store";
     return;
   }
-  const MechanismPlan& first = summary.runs.front().use.plan;
+  const MechanismPlan& first = summary.runs.front().witness.plan;
   std::vector<PrivacyEvent> events;
   double delta = 0;
   for (const StoreRun& run : summary.runs) {
-    MechanismPlan plan = run.use.plan;
+    MechanismPlan plan = run.witness.plan;
     if (plan.adjacency != first.adjacency || plan.unit != first.unit ||
         plan.records_per_unit != first.records_per_unit) {
       summary.why_not = "the runs differ in adjacency or unit of privacy";
       return;
     }
-    if (run.use.insecure) {
-      summary.why_not = fmt::format("run {} drew its noise from a test key", run.use.run_id);
+    if (run.witness.insecure) {
+      summary.why_not = fmt::format("run {} drew its noise from a test key", run.witness.run_id);
       return;
     }
     // Each run is listed by itself, so that none is counted as another's candidate as well.
@@ -120,94 +121,96 @@ void compose(StoreSummary& summary) {
 
 }  // namespace
 
-std::vector<StoreUse> read_uses(const fs::path& store) {
+std::vector<Witness> read_witnesses(const fs::path& store) {
   std::vector<fs::path> files;
-  if (fs::is_directory(uses_folder(store)))
-    for (const auto& entry : fs::directory_iterator(uses_folder(store)))
+  if (fs::is_directory(witness_folder(store)))
+    for (const auto& entry : fs::directory_iterator(witness_folder(store)))
       if (entry.path().extension() == ".json") files.push_back(entry.path());
   std::sort(files.begin(), files.end());
-  std::vector<StoreUse> uses;
-  for (const fs::path& file : files) uses.push_back(read_note(file));
-  return uses;
+  std::vector<Witness> witnesses;
+  for (const fs::path& file : files) witnesses.push_back(parse_witness(file));
+  return witnesses;
 }
 
-std::optional<StoreUse> read_use(const fs::path& store, const std::string& run_id) {
-  const fs::path path = note_path(store, run_id);
+std::optional<Witness> read_witness(const fs::path& store, const std::string& run_id) {
+  const fs::path path = witness_path(store, run_id);
   if (!fs::exists(path)) return std::nullopt;
-  return read_note(path);
+  return parse_witness(path);
 }
 
-std::string contradiction(const StoreUse& use, const LedgerSummary& ledger) {
+std::string contradiction(const Witness& witness, const LedgerSummary& ledger) {
   const std::string known =
-      fmt::format("'{}' remembers {} charged steps in {} lines ({})", use.file.string(),
-                  use.charged_steps, use.lines, use.updated);
+      fmt::format("'{}' remembers {} charged steps in {} lines ({})", witness.file.string(),
+                  witness.charged_steps, witness.lines, witness.updated);
   constexpr const char* kRemedy =
       "put the newest copy of the run back, or start a new run, whose budget comes on top of what "
       "was spent";
-  if (use.plan.hash() != ledger.plan_hash)
+  if (witness.plan.hash() != ledger.plan_hash)
     return fmt::format("{}, under another mechanism than the ledger '{}' holds; {}", known,
                        ledger.path.string(), kRemedy);
-  if (use.lines > ledger.lines)
+  if (witness.lines > ledger.lines)
     return fmt::format(
         "{}, but the ledger '{}' holds only {} in {} lines: it is an older copy, which has "
         "forgotten {} charged steps; {}",
         known, ledger.path.string(), ledger.charged_steps, ledger.lines,
-        std::max<std::int64_t>(use.charged_steps - ledger.charged_steps, 0), kRemedy);
-  const LedgerPoint& point = ledger.history.at(static_cast<std::size_t>(use.lines - 1));
-  if (point.hash != use.head)
+        std::max<std::int64_t>(witness.charged_steps - ledger.charged_steps, 0), kRemedy);
+  const LedgerPoint& point = ledger.history.at(static_cast<std::size_t>(witness.lines - 1));
+  if (point.hash != witness.head)
     return fmt::format(
         "{}, of which the ledger '{}' lacks the last: two copies of this run went on separately, "
-        "and neither ledger holds what the other has charged; go on with the copy that the note "
-        "knows ('{}'), or start a new run, whose budget comes on top of what both have spent",
-        known, ledger.path.string(), use.place);
-  if (point.charged_steps != use.charged_steps)
+        "and neither ledger holds what the other has charged; go on with the copy that the "
+        "witness knows ('{}'), or start a new run, whose budget comes on top of what both have "
+        "spent",
+        known, ledger.path.string(), witness.place);
+  if (point.charged_steps != witness.charged_steps)
     return fmt::format(
-        "{}, but at that line the ledger '{}' has charged {}: the note was edited; "
+        "{}, but at that line the ledger '{}' has charged {}: the witness was edited; "
         "put it back as it was",
         known, ledger.path.string(), point.charged_steps);
   return {};
 }
 
-UseWitness::UseWitness(fs::path store) : store_(std::move(store)) {
+WitnessKeeper::WitnessKeeper(fs::path store) : store_(std::move(store)) {
   try {
-    check_uses_folder(store_);
+    check_witness_folder(store_);
     writable_ = true;
   } catch (const DataError& error) {
     log_warning(
-        fmt::format("the record store takes no note of this run ({}): a copy of the run "
+        fmt::format("the record store keeps no witness of this run ({}): a copy of the run "
                     "that forgets what was charged could not be told; the ledger says so",
                     error.what()));
   }
 }
 
-void UseWitness::check(const LedgerSummary& ledger) const {
+void WitnessKeeper::check(const LedgerSummary& ledger) const {
   if (!ledger.problems.empty()) return;  // opening it says what is wrong
-  const auto use = read_use(store_, ledger.run_id);
-  if (!use && was_witnessed(ledger))
+  const auto witness = read_witness(store_, ledger.run_id);
+  if (!witness && was_witnessed(ledger))
     log_warning(fmt::format(
-        "the record store '{}' has no note of run {}, although the run kept one: the note was "
+        "the record store '{}' has no witness of run {}, although the run kept one: it was "
         "removed, or the store is a copy. Whether this ledger is an older copy that has forgotten "
         "charges can no longer be told; go on only if you know that it is the newest",
         store_.string(), ledger.run_id));
-  if (!use) return;
-  if (const std::string found = contradiction(*use, ledger); !found.empty())
+  if (!witness) return;
+  if (const std::string found = contradiction(*witness, ledger); !found.empty())
     throw PrivacyError(found);
 }
 
-void UseWitness::note(const Ledger& ledger, const fs::path& run_folder, bool stopped) {
+void WitnessKeeper::write(const Ledger& ledger, const fs::path& run_folder, bool stopped) {
   if (!writable_) return;
   try {
-    const auto there = read_use(store_, ledger.run_id());
+    const auto there = read_witness(store_, ledger.run_id());
     if (there && there->head != last_head_)
       if (const std::string found = contradiction(*there, verify_ledger(ledger.path()));
           !found.empty())
         throw PrivacyError(found);
   } catch (const DataError& error) {
     writable_ = false;
-    log_warning(fmt::format("the record store takes no more notes of this run: {}", error.what()));
+    log_warning(
+        fmt::format("the record store keeps the witness of this run no longer: {}", error.what()));
     return;
   }
-  const nlohmann::ordered_json note = {
+  const nlohmann::ordered_json content = {
       {"kind", kKind},
       {"schema_version", kSchemaVersion},
       {"run", ledger.run_id()},
@@ -221,18 +224,19 @@ void UseWitness::note(const Ledger& ledger, const fs::path& run_folder, bool sto
       {"plan_hash", ledger.plan_hash()},
       {"plan", nlohmann::ordered_json::parse(ledger.plan())}};
   try {
-    write_json_atomic(note_path(store_, ledger.run_id()), note, 2, 0600);
+    write_json_atomic(witness_path(store_, ledger.run_id()), content, 2, 0600);
     last_head_ = ledger.head_hash();
     last_time_ = std::chrono::steady_clock::now();
   } catch (const DataError& error) {
     writable_ = false;
-    log_warning(fmt::format("the record store takes no more notes of this run: {}", error.what()));
+    log_warning(
+        fmt::format("the record store keeps the witness of this run no longer: {}", error.what()));
   }
 }
 
-void UseWitness::note_if_due(const Ledger& ledger, const fs::path& run_folder) {
-  if (std::chrono::steady_clock::now() - last_time_ >= kNoteInterval)
-    note(ledger, run_folder, /*stopped=*/false);
+void WitnessKeeper::write_if_due(const Ledger& ledger, const fs::path& run_folder) {
+  if (std::chrono::steady_clock::now() - last_time_ >= kWriteInterval)
+    write(ledger, run_folder, /*stopped=*/false);
 }
 
 bool was_witnessed(const LedgerSummary& ledger) {
@@ -240,11 +244,11 @@ bool was_witnessed(const LedgerSummary& ledger) {
                      [](const LedgerSession& session) { return session.witnessed; });
 }
 
-StoreSummary summarize_uses(const fs::path& store) {
+StoreSummary summarize_store(const fs::path& store) {
   if (!fs::is_directory(store))
     throw DataError(fmt::format("'{}' is not a folder", store.string()));
   StoreSummary summary;
-  for (const StoreUse& use : read_uses(store)) summary.runs.push_back(count(use));
+  for (const Witness& witness : read_witnesses(store)) summary.runs.push_back(count(witness));
   compose(summary);
   return summary;
 }

@@ -1,0 +1,88 @@
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/privacy/mechanism.h"
+
+namespace sfumato {
+
+/// The witness of a run: what the record store that it trained on remembers of it, in
+/// STORE/uses/<run id>.json.
+///
+/// Whoever puts back an older copy of a whole run directory takes its ledger and checkpoints back
+/// together, and nothing inside tells. The witness lies outside, beside the private data. It is
+/// written after the ledger, so it never knows a line that the ledger did not hold.
+struct Witness {
+  std::filesystem::path file;  ///< the witness itself
+  std::string run_id, updated;
+  std::string place;  ///< the run directory when it was written
+  MechanismPlan plan;
+  std::int64_t lines = 0;  ///< of the ledger
+  std::string head;        ///< SHA-256 of the last of them
+  std::int64_t charged_steps = 0;
+  bool stopped = false;   ///< in good order; else the run may have charged more since
+  bool insecure = false;  ///< it drew noise from a test key
+};
+
+/// Of all runs, by file name. Empty if there are none; DataError for one that is damaged.
+std::vector<Witness> read_witnesses(const std::filesystem::path& store);
+/// Of one run, if the store knows it.
+std::optional<Witness> read_witness(const std::filesystem::path& store, const std::string& run_id);
+
+/// "" if the ledger continues what the witness knows. Else what it has forgotten, and what to do:
+/// an older copy of the run was put back, or two copies of it went on separately.
+std::string contradiction(const Witness& witness, const LedgerSummary& ledger);
+
+/// Keeps the witness of one run while it trains.
+class WitnessKeeper {
+ public:
+  /// Warns once where none can be written (a read-only store); the run may go on without.
+  explicit WitnessKeeper(std::filesystem::path store);
+  /// For the session's line in the ledger.
+  bool writable() const { return writable_; }
+  /// Before a run is resumed. PrivacyError if its witness contradicts the ledger. One that
+  /// should be there and is not is warned of.
+  void check(const LedgerSummary& ledger) const;
+  /// Replaces the witness; DataError never: a store that has become read-only is warned of.
+  /// PrivacyError if the one there knows a line that this ledger lacks: another copy of the run
+  /// goes on as well.
+  void write(const Ledger& ledger, const std::filesystem::path& run_folder, bool stopped);
+  /// write() where the last is kWriteInterval old: to be called at every charge.
+  void write_if_due(const Ledger& ledger, const std::filesystem::path& run_folder);
+  static constexpr std::chrono::milliseconds kWriteInterval{1000};
+
+ private:
+  std::filesystem::path store_;
+  bool writable_ = false;
+  std::string last_head_;  ///< of the witness that this object wrote last
+  std::chrono::steady_clock::time_point last_time_{};
+};
+
+/// Whether a witness of this run should be in its store: some session kept one.
+bool was_witnessed(const LedgerSummary& ledger);
+
+/// A run as `ledger show STORE` lists it.
+struct StoreRun {
+  Witness witness;
+  std::int64_t charged_steps = 0;  ///< that are counted
+  /// "ledger", "note" (the witness), or "plan" where what it charged is unknown.
+  std::string counted_from;
+  double epsilon = 0;  ///< of the run alone, at its own delta
+};
+
+/// What all runs on a store amount to.
+struct StoreSummary {
+  std::vector<StoreRun> runs;
+  /// Of all of them together: basic composition, at the largest delta.
+  std::optional<PrivacyStatement> together;
+  std::string why_not;  ///< where `together` is empty
+};
+/// DataError if `store` is no folder, or holds a damaged witness.
+StoreSummary summarize_store(const std::filesystem::path& store);
+
+}  // namespace sfumato
