@@ -18,10 +18,10 @@
 #include "sfumato/generate/placement.h"
 #include "sfumato/mechanism/initial_weights.h"
 #include "sfumato/mechanism/private_statistics.h"
+#include "sfumato/mechanism/released_weights.h"
 #include "sfumato/mechanism/session.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/run/checkpoint.h"
-#include "sfumato/run/released_weights.h"
 #include "sfumato/run/run_directory.h"
 #include "sfumato/train/batch_loader.h"
 #include "sfumato/train/gradient_step.h"
@@ -153,16 +153,16 @@ void Training::restore(const Checkpoint& checkpoint) {
         "the record store is not the one that this run was started with; set "
         "data.store to the original store");
   std::vector<Parameter*> parameters = network_->parameters();
+  const NamedTensors model = to_tensors(checkpoint.group(kReleasedGroup));
   const at::NoGradGuard no_grad;
   for (size_t i = 0; i < parameters.size(); ++i) {
-    if (checkpoint.model.size() != parameters.size() ||
-        checkpoint.model[i].first != parameters[i]->name ||
-        checkpoint.model[i].second.sizes() != parameters[i]->value.sizes())
+    if (model.size() != parameters.size() || model[i].first != parameters[i]->name ||
+        model[i].second.sizes() != parameters[i]->value.sizes())
       throw DataError("the checkpoint holds another network than model.* describes");
-    parameters[i]->value.copy_(checkpoint.model[i].second);
+    parameters[i]->value.copy_(model[i].second);
   }
-  ema_.load_state(checkpoint.ema);
-  optimizer_.load_state(checkpoint.optimizer);
+  ema_.load_state(to_tensors(checkpoint.group(kAverageGroup)));
+  optimizer_.load_state(to_tensors(checkpoint.group("optimizer")));
   step_ = saved_step_ = checkpoint.step;
 }
 
@@ -233,16 +233,18 @@ void Training::shrink_physical_batch() {
 
 void Training::save_checkpoint() {
   if (saved_step_ == step_) return;
+  NamedTensors model;
+  for (const Parameter* parameter : network_->parameters())
+    model.emplace_back(parameter->name, parameter->value.detach());
+  const NamedTensors average = ema_.state();
   Checkpoint checkpoint;
   checkpoint.step = step_;
-  for (const Parameter* parameter : network_->parameters())
-    checkpoint.model.emplace_back(parameter->name, parameter->value.detach());
-  checkpoint.ema = ema_.state();
-  checkpoint.optimizer = optimizer_.state();
+  checkpoint.groups = {tensor_group(kReleasedGroup, model), tensor_group(kAverageGroup, average),
+                       tensor_group("optimizer", optimizer_.state())};
   checkpoint.state = {{"manifest_hash", store_.manifest_hash()}};
   mechanism_->note(checkpoint);
   // First: a copy of what is written must not be unknown to the store.
-  memory_->remember(known_weights(), {checkpoint.model, checkpoint.ema});
+  memory_->remember(known_weights(), {model, average});
   write_checkpoint(run_.checkpoints(), checkpoint);
   prune_checkpoints(run_.checkpoints(), config_.run.keep_last(), config_.run.keep_every());
   mechanism_->remember(/*stopped=*/false);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "sfumato/io/safetensors.h"
+#include "sfumato/io/tensor_group.h"
 
 namespace sfumato {
 
@@ -18,8 +19,14 @@ using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 void write_tensor_file(const std::filesystem::path& path, const NamedTensors& tensors,
                        unsigned mode = 0644);
 
+/// The same tensors as a group, which keeps them: on the host and contiguous, so that those that
+/// are already are shared. DataError for dtypes that are not written (above).
+TensorGroup tensor_group(std::string name, const NamedTensors& tensors);
+
 /// A copy of one stored tensor: integers (and bool) as int64, everything else as float32
 /// (float64 stays float64).
 at::Tensor to_tensor(const TensorInfo& info);
+/// Copies of all tensors of a group.
+NamedTensors to_tensors(const TensorGroup& group);
 
 }  // namespace sfumato
