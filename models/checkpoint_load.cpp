@@ -14,6 +14,7 @@
 #include "sfumato/core/log.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/io/safetensors.h"
+#include "sfumato/io/weights_file.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/models/model_folder.h"
 #include "sfumato/models/tensor_file.h"

@@ -3,6 +3,8 @@
 #include <ATen/ops/empty.h>
 
 #include <cstring>
+#include <memory>
+#include <utility>
 
 #include "sfumato/core/error.h"
 
@@ -19,8 +21,7 @@ TensorDtype dtype_of(const std::string& name, const at::Tensor& tensor) {
     case at::kInt: return TensorDtype::kI32;
     case at::kByte: return TensorDtype::kU8;
     case at::kBool: return TensorDtype::kBool;
-    default:
-      throw DataError("tensor '" + name + "' has a dtype that sfumato does not write");
+    default: throw DataError("tensor '" + name + "' has a dtype that sfumato does not write");
   }
 }
 
@@ -41,18 +42,20 @@ bool is_integer(TensorDtype dtype) {
 
 }  // namespace
 
-void write_tensor_file(const std::filesystem::path& path,
-                       const NamedTensors& tensors,
-                       unsigned mode) {
-  std::vector<at::Tensor> contiguous;
-  std::vector<NamedTensor> named;
-  for (const auto& [name, tensor] : tensors) {
-    contiguous.push_back(tensor.detach().cpu().contiguous());
-    const at::Tensor& t = contiguous.back();
+TensorGroup tensor_group(std::string name, const NamedTensors& tensors) {
+  auto kept = std::make_shared<std::vector<at::Tensor>>();
+  TensorGroup group{std::move(name), {}, kept};
+  for (const auto& [key, tensor] : tensors) {
+    const at::Tensor& t = kept->emplace_back(tensor.detach().cpu().contiguous());
     const auto* bytes = static_cast<const std::byte*>(t.const_data_ptr());
-    named.push_back({name, dtype_of(name, t), t.sizes().vec(), {bytes, t.nbytes()}});
+    group.tensors.push_back({key, dtype_of(key, t), t.sizes().vec(), {bytes, t.nbytes()}});
   }
-  write_safetensors(path, named, {}, mode);
+  return group;
+}
+
+void write_tensor_file(const std::filesystem::path& path, const NamedTensors& tensors,
+                       unsigned mode) {
+  write_safetensors(path, tensor_group({}, tensors).tensors, {}, mode);
 }
 
 at::Tensor to_tensor(const TensorInfo& info) {
@@ -69,6 +72,12 @@ at::Tensor to_tensor(const TensorInfo& info) {
     return out;
   }
   return filled(to_float32(info), at::kFloat);
+}
+
+NamedTensors to_tensors(const TensorGroup& group) {
+  NamedTensors tensors;
+  for (const TensorInfo& info : group.tensors) tensors.emplace_back(info.name, to_tensor(info));
+  return tensors;
 }
 
 }  // namespace sfumato

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "cli/privacy_text.h"
+#include "cli/light/privacy_text.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/text.h"
 

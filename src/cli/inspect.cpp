@@ -17,7 +17,7 @@
 #include "sfumato/data/record_store.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/io/safetensors.h"
-#include "sfumato/models/model_folder.h"
+#include "sfumato/io/weights_file.h"
 #include "sfumato/models/unet2d_config.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/mechanism.h"
@@ -149,8 +149,8 @@ Finding describe_run_checkpoint(const fs::path& path) {
   out.text = fmt::format("checkpoint of a run '{}' (private), step {}{}\n", path.string(),
                          out.json["step"].dump(),
                          complete ? "" : ", INCOMPLETE: its DONE mark is missing");
-  for (const char* part : {"model", "ema", "optimizer"}) {
-    const fs::path file = path / (std::string(part) + ".safetensors");
+  for (const std::string& part : checkpoint_groups(state, path / "state.json")) {
+    const fs::path file = path / (part + ".safetensors");
     if (!fs::exists(file)) continue;
     out.json[part] = tensor_totals(SafetensorsSet(file));
     out.text += fmt::format("  {:<11} {}\n", part, totals_text(out.json[part]));

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "cli/account_card.h"
+#include "cli/light/account_card.h"
 #include "cli/subcommands.h"
 #include "run/card_alone.h"
 #include "sfumato/core/log.h"

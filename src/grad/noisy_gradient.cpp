@@ -11,10 +11,6 @@
 
 namespace sfumato {
 
-double rounding_margin(double expected_batch_size) {
-  return 0x1p-20 * batch_bound(expected_batch_size);
-}
-
 double noise_stddev(double noise_multiplier, double clip_norm_l2, double expected_batch_size) {
   return noise_multiplier * clip_norm_l2 * (1 + rounding_margin(expected_batch_size));
 }

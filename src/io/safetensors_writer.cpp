@@ -18,12 +18,12 @@ namespace {
 using json_text::quote_name;
 
 /// What a reader would refuse must not be written.
-void check(const std::vector<const NamedTensor*>& tensors, const std::string& what) {
+void check(const std::vector<const TensorInfo*>& tensors, const std::string& what) {
   if (tensors.size() > kMaxTensors)
     throw DataError(fmt::format("{}: more than {} tensors", what, kMaxTensors));
   std::vector<std::string_view> names;
   names.reserve(tensors.size());
-  for (const NamedTensor* tensor : tensors) {
+  for (const TensorInfo* tensor : tensors) {
     names.push_back(tensor->name);
     const auto fail = [&](const std::string& defect) {
       throw DataError(fmt::format("{}: tensor {} {}", what, quote_name(tensor->name), defect));
@@ -42,11 +42,11 @@ void check(const std::vector<const NamedTensor*>& tensors, const std::string& wh
 }
 
 /// Header text with its padding. A JSON library would sort or copy; this is one pass in file order.
-std::string header_text(const std::vector<const NamedTensor*>& tensors,
+std::string header_text(const std::vector<const TensorInfo*>& tensors,
                         const std::map<std::string, std::string>& metadata) {
   std::string text = "{\"__metadata__\":" + nlohmann::json(metadata).dump();
   std::uint64_t offset = 0;
-  for (const NamedTensor* tensor : tensors) {
+  for (const TensorInfo* tensor : tensors) {
     const std::uint64_t end = offset + tensor->bytes.size();
     std::string shape;
     for (const std::int64_t size : tensor->shape)
@@ -63,14 +63,14 @@ std::string header_text(const std::vector<const NamedTensor*>& tensors,
 
 }  // namespace
 
-void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
+void write_safetensors(const std::filesystem::path& path, std::span<const TensorInfo> tensors,
                        std::map<std::string, std::string> metadata, unsigned mode) {
   const std::string what = fmt::format("cannot write '{}'", path.string());
-  std::vector<const NamedTensor*> order;
+  std::vector<const TensorInfo*> order;
   order.reserve(tensors.size());
-  for (const NamedTensor& tensor : tensors) order.push_back(&tensor);
+  for (const TensorInfo& tensor : tensors) order.push_back(&tensor);
   check(order, what);
-  std::sort(order.begin(), order.end(), [](const NamedTensor* a, const NamedTensor* b) {
+  std::sort(order.begin(), order.end(), [](const TensorInfo* a, const TensorInfo* b) {
     return std::tie(b->dtype, a->name) < std::tie(a->dtype, b->name);
   });
 
@@ -90,7 +90,7 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedT
   const std::uint64_t length = header.size();
   file.write(std::as_bytes(std::span(&length, 1)));
   file.write(header);
-  for (const NamedTensor* tensor : order) file.write(tensor->bytes);
+  for (const TensorInfo* tensor : order) file.write(tensor->bytes);
   file.commit();
 }
 

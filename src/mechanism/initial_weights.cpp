@@ -13,10 +13,10 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/data/record_store.h"
-#include "sfumato/models/model_folder.h"
+#include "sfumato/io/weights_file.h"
+#include "sfumato/mechanism/released_weights.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/report/privacy_card.h"
-#include "sfumato/run/released_weights.h"
 #include "sfumato/run/run_verification.h"
 #include "sfumato/run/weights_hash.h"
 

@@ -31,13 +31,13 @@ void copy_named_tensors(const NamedTensors& from, const NamedTensors& to, const 
   }
 }
 
-NamedTensors joined(const TensorGroups& groups) {
+NamedTensors joined(const NamedGroups& groups) {
   NamedTensors all;
   for (const auto& [name, tensors] : groups) all.insert(all.end(), tensors.begin(), tensors.end());
   return all;
 }
 
-const NamedTensors& group_of(const TensorGroups& groups, const std::string& name) {
+const NamedTensors& group_of(const NamedGroups& groups, const std::string& name) {
   for (const auto& [group, tensors] : groups)
     if (group == name) return tensors;
   throw DataError(fmt::format("the checkpoint has no tensors '{}': it is of another family of "

@@ -27,6 +27,10 @@ double batch_bound(double expected_batch_size) {
   return 1.25 * expected_batch_size + 12 * std::sqrt(expected_batch_size) + 128;
 }
 
+double rounding_margin(double expected_batch_size) {
+  return 0x1p-20 * batch_bound(expected_batch_size);
+}
+
 void check_batch_bound(std::int64_t records, double sample_rate, double expected_batch_size) {
   const double n = static_cast<double>(records),
                over = std::floor(batch_bound(expected_batch_size)) + 1;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <vector>
 
@@ -77,7 +78,7 @@ void MechanismPlan::validate() const {
       const std::string mistake = noise_range_mistake(clip_norm_l2, noise_multiplier);
       if (!mistake.empty()) errors += "\n  " + mistake;
     }
-    errors += one_of("clipping", clipping, {"flat", "per_layer", "automatic"});
+    errors += one_of("clipping", clipping, {std::begin(kClippings), std::end(kClippings)});
     if (clipping == "automatic" &&
         !(automatic_gamma >= kLeastAutomaticGamma && std::isfinite(automatic_gamma)))
       errors += fmt::format(

@@ -11,8 +11,9 @@
 #include "sfumato/core/class_name.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/sha256.h"
+#include "sfumato/core/text.h"
 #include "sfumato/data/record_store.h"
-#include "sfumato/grad/gradient_engine.h"
+#include "sfumato/privacy/mechanism.h"
 
 namespace sfumato {
 namespace {
@@ -118,7 +119,9 @@ PrivacyStage stage_of(const Json& said, const std::vector<StageFile>& stages) {
   if (name == "train") {
     stage.expected_batch_size = number_in("expected_batch_size");
     stage.clipping = text(said, "clipping");
-    parse_clipping(stage.clipping);
+    if (std::ranges::find(kClippings, stage.clipping) == std::end(kClippings))
+      throw UsageError("unknown clipping '" + stage.clipping + "'" +
+                       did_you_mean(stage.clipping, kClippings));
   } else {
     stage.result_sha256 = hash_in(said, "result_sha256");
   }

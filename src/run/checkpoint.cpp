@@ -2,13 +2,16 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
 #include <map>
+#include <string>
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/printable.h"
 #include "sfumato/core/text.h"
 #include "sfumato/io/json_file.h"
-#include "sfumato/models/tensor_file.h"
 
 namespace sfumato {
 namespace {
@@ -28,37 +31,67 @@ std::map<int64_t, std::filesystem::path> complete_checkpoints(const std::filesys
   return found;
 }
 
-NamedTensors read_tensors(const std::filesystem::path& path, const nlohmann::json& order) {
-  const SafetensorsFile file(path);
-  NamedTensors tensors;
-  for (const auto& name : order)
-    tensors.emplace_back(name.get<std::string>(), to_tensor(file.info(name.get<std::string>())));
-  return tensors;
+constexpr const char* kNameCharacters = "abcdefghijklmnopqrstuvwxyz0123456789_";
+/// Checkpoints of older versions do not list their groups.
+constexpr const char* kGroupsOfOld[] = {"model", "ema", "optimizer"};
+
+nlohmann::json names_of(const TensorGroup& group) {
+  nlohmann::json names = nlohmann::json::array();
+  for (const TensorInfo& tensor : group.tensors) names.push_back(tensor.name);
+  return names;
 }
 
-nlohmann::json names_of(const NamedTensors& tensors) {
-  nlohmann::json names = nlohmann::json::array();
-  for (const auto& [name, tensor] : tensors) names.push_back(name);
-  return names;
+/// They name files. DataError for one that could lie elsewhere, or two in one file.
+void check_names(const std::vector<std::string>& names, const std::filesystem::path& path) {
+  for (auto name = names.begin(); name != names.end(); ++name) {
+    const bool plain = !name->empty() && name->find_first_not_of(kNameCharacters) == name->npos;
+    if (!plain || std::find(names.begin(), name, *name) != name)
+      throw DataError(fmt::format(
+          "'{}': '{}' names no group of tensors of its own; names are of a-z, 0-9 and _",
+          path.string(), printable(*name)));
+  }
 }
 
 }  // namespace
 
+std::vector<std::string> checkpoint_groups(const nlohmann::json& state,
+                                           const std::filesystem::path& file) {
+  std::vector<std::string> groups(std::begin(kGroupsOfOld), std::end(kGroupsOfOld));
+  try {
+    if (state.contains("groups")) state["groups"].get_to(groups);
+  } catch (const nlohmann::json::exception& error) {
+    throw DataError(fmt::format("'{}' is damaged: {}", file.string(), error.what()));
+  }
+  check_names(groups, file);
+  return groups;
+}
+
+const TensorGroup& Checkpoint::group(std::string_view name) const {
+  for (const TensorGroup& each : groups)
+    if (each.name == name) return each;
+  throw DataError(
+      fmt::format("the checkpoint of step {} holds no group of tensors called '{}'", step, name));
+}
+
 void write_checkpoint(const std::filesystem::path& folder, const Checkpoint& checkpoint) {
   const std::filesystem::path path = folder / fmt::format("{}{:06}", kPrefix, checkpoint.step);
+  std::vector<std::string> groups;
+  nlohmann::json tensors = nlohmann::json::object();
+  for (const TensorGroup& group : checkpoint.groups) {
+    groups.push_back(group.name);
+    tensors[group.name] = names_of(group);
+  }
+  check_names(groups, path);
   std::error_code ignored;
   // What is there of the same step; the mark goes first, so that half of it does not look whole.
   std::filesystem::remove(path / kDone, ignored);
   std::filesystem::remove_all(path, ignored);
   make_folder(path, 0700);
-  write_tensor_file(path / "model.safetensors", checkpoint.model, 0600);
-  write_tensor_file(path / "ema.safetensors", checkpoint.ema, 0600);
-  write_tensor_file(path / "optimizer.safetensors", checkpoint.optimizer, 0600);
+  for (const TensorGroup& group : checkpoint.groups) write_tensor_group(path, group, 0600);
   nlohmann::json state = checkpoint.state;
   state["step"] = checkpoint.step;
-  state["tensors"] = {{"model", names_of(checkpoint.model)},
-                      {"ema", names_of(checkpoint.ema)},
-                      {"optimizer", names_of(checkpoint.optimizer)}};
+  state["groups"] = groups;
+  state["tensors"] = tensors;
   write_json_atomic(path / "state.json", state, 2, 0600);
   write_file_atomic(path / kDone, "", 0600);
   fsync_path(folder);
@@ -72,25 +105,24 @@ std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::pa
 
 Checkpoint read_checkpoint(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path / kDone))
-    throw DataError(fmt::format("'{}' is no complete checkpoint (its DONE mark is missing)",
-                                path.string()));
+    throw DataError(
+        fmt::format("'{}' is no complete checkpoint (its DONE mark is missing)", path.string()));
   Checkpoint checkpoint;
   try {
     checkpoint.state = read_json(path / "state.json");
     checkpoint.step = checkpoint.state.at("step").get<int64_t>();
     const nlohmann::json& tensors = checkpoint.state.at("tensors");
-    checkpoint.model = read_tensors(path / "model.safetensors", tensors.at("model"));
-    checkpoint.ema = read_tensors(path / "ema.safetensors", tensors.at("ema"));
-    checkpoint.optimizer = read_tensors(path / "optimizer.safetensors", tensors.at("optimizer"));
+    for (const std::string& group : checkpoint_groups(checkpoint.state, path / "state.json"))
+      checkpoint.groups.push_back(
+          read_tensor_group(path, group, tensors.at(group).get<std::vector<std::string>>()));
   } catch (const nlohmann::json::exception& error) {
-    throw DataError(fmt::format("'{}' is damaged: {}", (path / "state.json").string(),
-                                error.what()));
+    throw DataError(
+        fmt::format("'{}' is damaged: {}", (path / "state.json").string(), error.what()));
   }
   return checkpoint;
 }
 
-void prune_checkpoints(const std::filesystem::path& folder, int64_t keep_last,
-                       int64_t keep_every) {
+void prune_checkpoints(const std::filesystem::path& folder, int64_t keep_last, int64_t keep_every) {
   const auto complete = complete_checkpoints(folder);
   std::error_code ignored;
   if (std::filesystem::is_directory(folder)) {

@@ -1,10 +1,10 @@
 #include "run/checkpoint_binding.h"
 
-#include <ATen/core/Tensor.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <string_view>
 
 #include "sfumato/core/sha256.h"
 #include "sfumato/core/text.h"
@@ -18,14 +18,27 @@ void add_text(Sha256& hash, const std::string& text) {
   hash.update(text);
 }
 
-void add_tensors(Sha256& hash, const std::string& part, const NamedTensors& tensors) {
-  add_text(hash, fmt::format("{} {}", part, tensors.size()));
-  for (const auto& [name, given] : tensors) {
-    const at::Tensor tensor = given.detach().cpu().contiguous();
-    add_text(hash, name);
-    add_text(hash, fmt::format("{} [{}]", c10::toString(tensor.scalar_type()),
-                               fmt::join(tensor.sizes().begin(), tensor.sizes().end(), ",")));
-    hash.update(tensor.const_data_ptr(), tensor.nbytes());
+/// What ledgers know an element type by.
+std::string_view hashed_name(TensorDtype dtype) {
+  switch (dtype) {
+    case TensorDtype::kF32: return "Float";
+    case TensorDtype::kF64: return "Double";
+    case TensorDtype::kF16: return "Half";
+    case TensorDtype::kBF16: return "BFloat16";
+    case TensorDtype::kI64: return "Long";
+    case TensorDtype::kI32: return "Int";
+    case TensorDtype::kU8: return "Byte";
+    case TensorDtype::kBool: return "Bool";
+    default: return dtype_name(dtype);
+  }
+}
+
+void add_group(Sha256& hash, const TensorGroup& group) {
+  add_text(hash, fmt::format("{} {}", group.name, group.tensors.size()));
+  for (const TensorInfo& tensor : group.tensors) {
+    add_text(hash, tensor.name);
+    add_text(hash, fmt::format("{} [{}]", hashed_name(tensor.dtype), fmt::join(tensor.shape, ",")));
+    hash.update(tensor.bytes.data(), tensor.bytes.size());
   }
 }
 
@@ -33,9 +46,7 @@ void add_tensors(Sha256& hash, const std::string& part, const NamedTensors& tens
 
 std::string checkpoint_sha256(const Checkpoint& checkpoint) {
   Sha256 hash;
-  add_tensors(hash, "model", checkpoint.model);
-  add_tensors(hash, "ema", checkpoint.ema);
-  add_tensors(hash, "optimizer", checkpoint.optimizer);
+  for (const TensorGroup& group : checkpoint.groups) add_group(hash, group);
   return hex(hash.finish());
 }
 

@@ -7,8 +7,8 @@
 
 namespace sfumato {
 
-/// SHA-256 over names, types, shapes and bytes of the weights, their moving average and the
-/// optimizer's moments: all of them get into what is released, moments with the next step.
+/// SHA-256 over names, types, shapes and bytes of all groups in their order: weights, their moving
+/// average and optimizers' moments all get into what is released, moments with the next step.
 std::string checkpoint_sha256(const Checkpoint& checkpoint);
 
 /// What makes `checkpoint`, found as that of `step`, none that a run with this ledger saved; ""

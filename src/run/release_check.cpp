@@ -1,7 +1,5 @@
 #include "run/release_check.h"
 
-#include <ATen/core/Tensor.h>
-
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -23,7 +21,7 @@
 #include "sfumato/core/text.h"
 #include "sfumato/core/version.h"
 #include "sfumato/data/record_store.h"
-#include "sfumato/models/tensor_file.h"
+#include "sfumato/io/safetensors.h"
 #include "sfumato/report/html_report.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/run/checkpoint.h"
@@ -53,16 +51,28 @@ std::optional<Checkpoint> last_checkpoint(const LedgerSummary& ledger, const fs:
   return std::nullopt;
 }
 
-/// Names of the tensors in `folder` that are not what a release of `checkpoint` holds.
+/// A release holds the tensors of a checkpoint as they are.
+bool same(const TensorInfo& a, const TensorInfo& b) {
+  return a.dtype == b.dtype && a.shape == b.shape && std::ranges::equal(a.bytes, b.bytes);
+}
+
+/// Names of the tensors in `folder` that are not what a release of `checkpoint` holds: its network
+/// with the averages of what has one. All, where it has no group of the network.
 std::vector<std::string> foreign_tensors(const Checkpoint& checkpoint, const fs::path& folder) {
-  std::map<std::string, at::Tensor> expected(checkpoint.model.begin(), checkpoint.model.end());
-  for (const auto& [name, value] : checkpoint.ema)
-    if (const auto found = expected.find(name); found != expected.end()) found->second = value;
+  std::map<std::string, TensorInfo> expected;
+  for (const TensorGroup& group : checkpoint.groups)
+    if (group.name == kReleasedGroup)
+      for (const TensorInfo& tensor : group.tensors) expected.emplace(tensor.name, tensor);
+  for (const TensorGroup& group : checkpoint.groups)
+    if (group.name == kAverageGroup)
+      for (const TensorInfo& tensor : group.tensors)
+        if (const auto found = expected.find(tensor.name); found != expected.end())
+          found->second = tensor;
   const SafetensorsSet released(folder);
   std::vector<std::string> foreign;
   for (const std::string& name : released.names()) {
     const auto found = expected.find(name);
-    if (found == expected.end() || !to_tensor(released.info(name)).equal(found->second))
+    if (found == expected.end() || !same(released.info(name), found->second))
       foreign.push_back(name);
     if (found != expected.end()) expected.erase(found);
   }

@@ -7,7 +7,7 @@
 
 #include "sfumato/core/sha256.h"
 #include "sfumato/data/record_store.h"
-#include "sfumato/grad/clipped_sum.h"
+#include "sfumato/privacy/bounds.h"
 #include "sfumato/privacy/pld.h"
 
 namespace sfumato {

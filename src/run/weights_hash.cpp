@@ -7,7 +7,7 @@
 #include "sfumato/core/sha256.h"
 #include "sfumato/core/text.h"
 #include "sfumato/io/safetensors.h"
-#include "sfumato/models/model_folder.h"
+#include "sfumato/io/weights_file.h"
 
 namespace sfumato {
 

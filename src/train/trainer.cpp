@@ -15,8 +15,9 @@
 #include "sfumato/generate/families.h"
 #include "sfumato/mechanism/central_images.h"
 #include "sfumato/mechanism/initial_weights.h"
+#include "sfumato/mechanism/released_weights.h"
+#include "sfumato/models/tensor_file.h"
 #include "sfumato/run/checkpoint.h"
-#include "sfumato/run/released_weights.h"
 #include "sfumato/run/run_directory.h"
 #include "sfumato/train/batch_loader.h"
 #include "sfumato/train/setup.h"
@@ -29,6 +30,7 @@
 namespace sfumato {
 namespace {
 
+constexpr const char* kOptimizerGroup = "optimizer";  // of the private parameters
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 class Training {
@@ -112,8 +114,11 @@ void Training::restore(const Checkpoint& checkpoint) {
     throw PrivacyError(
         "the record store is not the one that this run was started with; set "
         "data.store to the original store");
-  generator_->load_state({{"model", checkpoint.model}, {"ema", checkpoint.ema}});
-  optimizer_.load_state(checkpoint.optimizer);
+  NamedGroups groups;
+  for (const TensorGroup& group : checkpoint.groups)
+    groups.emplace_back(group.name, to_tensors(group));
+  generator_->load_state(groups);
+  optimizer_.load_state(group_of(groups, kOptimizerGroup));
   step_ = saved_step_ = checkpoint.step;
 }
 
@@ -136,15 +141,15 @@ void Training::save_checkpoint() {
   if (saved_step_ == step_) return;
   Checkpoint checkpoint;
   checkpoint.step = step_;
-  const TensorGroups groups = generator_->state();
-  checkpoint.model = group_of(groups, "model");
-  checkpoint.ema = group_of(groups, "ema");
-  checkpoint.optimizer = optimizer_.state();
+  NamedGroups groups = generator_->state();
+  const NamedTensors kept = joined(groups);
+  groups.emplace_back(kOptimizerGroup, optimizer_.state());
+  for (const auto& [name, tensors] : groups)
+    checkpoint.groups.push_back(tensor_group(name, tensors));
   checkpoint.state = {{"manifest_hash", store_.manifest_hash()}};
   mechanism_->note(checkpoint);
   // First: a copy of what is written must not be unknown to the store.
-  const NamedTensors all = joined(groups);
-  memory_->remember(known_weights(), {all});
+  memory_->remember(known_weights(), {kept});
   write_checkpoint(run_.checkpoints(), checkpoint);
   prune_checkpoints(run_.checkpoints(), config_.run.keep_last(), config_.run.keep_every());
   mechanism_->remember(/*stopped=*/false);

@@ -210,13 +210,13 @@ class AdversarialGenerator : public Generator {
   }
   void restart_average() override { average_->restart(); }
 
-  TensorGroups state() const override {
+  NamedGroups state() const override {
     return {{"model", named_values(painter_.parameters())},
             {"ema", average_->state()},
             {"critic", named_values(critic_.parameters())},
             {"painter_optimizer", optimizer_->state()}};
   }
-  void load_state(const TensorGroups& state) override {
+  void load_state(const NamedGroups& state) override {
     for (const auto& [name, tensors] : this->state())
       if (name == "model" || name == "critic")
         copy_named_tensors(group_of(state, name), tensors, name);

@@ -346,7 +346,7 @@ TEST_F(RunsOnGpu, AResumedRunEqualsTheUninterruptedOne) {
   start("whole", changes);
   copy_run("whole", "again", 2);
   resume("again", changes);
-  const Checkpoint whole = checkpoint("whole", 6), again = checkpoint("again", 6);
+  const SavedTensors whole = checkpoint("whole", 6), again = checkpoint("again", 6);
   for (const auto& [a, b] :
        {std::pair{&whole.model, &again.model}, std::pair{&whole.ema, &again.ema},
         std::pair{&whole.optimizer, &again.optimizer}}) {

@@ -12,6 +12,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/grad/clipped_sum.h"
 #include "sfumato/grad/public_gradient.h"
+#include "sfumato/privacy/bounds.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/secure_random.h"
 #include "support/error_message.h"

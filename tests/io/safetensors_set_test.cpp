@@ -17,7 +17,7 @@ using ::testing::HasSubstr;
 
 /// A file with one-element U8 tensors of these names, holding the letter.
 void shard(const fs::path& path, const std::vector<std::string>& names, char letter) {
-  std::vector<NamedTensor> tensors;
+  std::vector<TensorInfo> tensors;
   const std::byte value{static_cast<unsigned char>(letter)};
   for (const std::string& name : names)
     tensors.push_back({name, TensorDtype::kU8, {1}, std::span(&value, 1)});

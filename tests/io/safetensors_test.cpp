@@ -192,7 +192,7 @@ TEST(Safetensors, WritesWhatTheReferenceWrites) {
       {"float64", TensorDtype::kF64}, {"int64", TensorDtype::kI64},
       {"uint64", TensorDtype::kU64}};
   std::vector<std::string> data;
-  std::vector<NamedTensor> tensors;
+  std::vector<TensorInfo> tensors;
   for (const auto& [name, dtype] : order)
     data.emplace_back(static_cast<std::size_t>(dtype_bits(dtype) / 4), name.front());
   for (std::size_t i = 0; const auto& [name, dtype] : order)
@@ -229,7 +229,7 @@ TEST(Safetensors, RewritesGoldenFilesByteForByte) {
     ++files;
     const SafetensorsFile file(entry.path());
     EXPECT_FALSE(file.names().empty());
-    std::vector<NamedTensor> tensors;
+    std::vector<TensorInfo> tensors;
     for (const std::string& name : file.names()) {
       const TensorInfo& info = file.info(name);
       tensors.push_back({name, info.dtype, info.shape, info.bytes});
@@ -268,7 +268,7 @@ TEST(Safetensors, RoundTripProperty) {
     std::map<std::string, std::string> metadata;
     metadata[*letters] = *letters;
 
-    std::vector<NamedTensor> tensors;
+    std::vector<TensorInfo> tensors;
     for (const auto& [name, tensor] : made)
       tensors.push_back({name, tensor.dtype, tensor.shape, bytes_of(tensor.data)});
     write_safetensors(folder / "a.safetensors", tensors, metadata);
@@ -290,7 +290,7 @@ TEST(Safetensors, RoundTripProperty) {
   }));
 }
 
-std::string write_error(const std::vector<NamedTensor>& tensors,
+std::string write_error(const std::vector<TensorInfo>& tensors,
                         const std::map<std::string, std::string>& metadata = {}) {
   TempFolder folder;
   try {
@@ -306,7 +306,7 @@ std::string write_error(const std::vector<NamedTensor>& tensors,
 TEST(Safetensors, WriterRefusesWhatAReaderWould) {
   const std::string data(8, 'x');
   const auto tensor = [&](std::string name, std::vector<std::int64_t> shape) {
-    return NamedTensor{std::move(name), TensorDtype::kF32, std::move(shape), bytes_of(data)};
+    return TensorInfo{std::move(name), TensorDtype::kF32, std::move(shape), bytes_of(data)};
   };
   EXPECT_THAT(write_error({tensor("a", {3})}), HasSubstr("'a' has 8 bytes"));
   EXPECT_THAT(write_error({tensor("a", {-2})}), HasSubstr("shape [-2]"));
@@ -316,7 +316,7 @@ TEST(Safetensors, WriterRefusesWhatAReaderWould) {
   EXPECT_THAT(write_error({}, {{"k", "\xc3"}}), HasSubstr("UTF-8"));
   EXPECT_THAT(write_error({tensor("a", std::vector<std::int64_t>(65, 1))}),
               HasSubstr("dimensions"));
-  EXPECT_THAT(write_error({NamedTensor{"a", TensorDtype::kF4, {3}, {}}}), HasSubstr("F4"));
+  EXPECT_THAT(write_error({TensorInfo{"a", TensorDtype::kF4, {3}, {}}}), HasSubstr("F4"));
 }
 
 /// Makes writes beyond `bytes` fail, as a full disk does.
@@ -343,7 +343,7 @@ TEST(Safetensors, FailedWriteLeavesTheOldFile) {
   write_safetensors(path, {});
   const std::string before = get(path);
   const std::string big(100'000, 'x');
-  const NamedTensor tensor{"t", TensorDtype::kU8, {100'000}, bytes_of(big)};
+  const TensorInfo tensor{"t", TensorDtype::kU8, {100'000}, bytes_of(big)};
   {
     FileSizeLimit limit(50'000);
     try {

@@ -84,7 +84,8 @@ class AddedStage : public TinyRun {
   std::unique_ptr<MoreSettings> more(const std::vector<std::string>& changes) const {
     auto settings = std::make_unique<MoreSettings>();
     EXPECT_THAT(settings->read_yaml(config("run")->resolved_yaml(), "settings"), IsEmpty());
-    for (const std::string& change : changes) settings->set_override(change);
+    for (const std::string& change : changes)
+      EXPECT_EQ(settings->try_override(change), std::nullopt);
     return settings;
   }
   MechanismPlan plan(const Config& settings) const {

@@ -191,13 +191,13 @@ TEST_F(StagesOfALedger, DeclaredUsesAreCountedAndNotRun) {
 
 using WarmUp = PrivateStages;
 
-at::Tensor first_parameter(const Checkpoint& checkpoint) { return checkpoint.model[0].second; }
+at::Tensor first_parameter(const SavedTensors& checkpoint) { return checkpoint.model[0].second; }
 
 TEST_F(WarmUp, MovesTheWeightsBeforeTheFirstStepAndCostsNothing) {
   const TrainResult with = start("warm", with_warm_up()), without = start("cold", kStages);
   EXPECT_EQ(with.epsilon, without.epsilon);
   EXPECT_EQ(charges("warm"), charges("cold"));
-  const Checkpoint zero = checkpoint("warm", 0);
+  const SavedTensors zero = checkpoint("warm", 0);
   const auto fresh = make_network(*config("x", kStages));
   EXPECT_FALSE(first_parameter(zero).equal(fresh->parameters()[0]->value.detach()));
   // The average starts from the warm weights, not from the initial ones.
@@ -230,7 +230,7 @@ TEST_F(WarmUp, FollowsFromTheReleasedImagesAndTheSeed) {
   copy_before_training("run", "split");
   resume("split",
          with_warm_up({"mechanism.steps=1", "optimizer.name=sgd", "performance.physical_batch=2"}));
-  const Checkpoint a = checkpoint("run", 0), b = checkpoint("split", 0);
+  const SavedTensors a = checkpoint("run", 0), b = checkpoint("split", 0);
   for (size_t i = 0; i < a.model.size(); ++i)
     EXPECT_TRUE(a.model[i].second.allclose(b.model[i].second, 1e-3, 1e-4)) << a.model[i].first;
 }

@@ -10,6 +10,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/grad/gradient_engine.h"
+#include "sfumato/models/tensor_file.h"
 #include "sfumato/nn/layers.h"
 #include "sfumato/privacy/poisson_sampler.h"
 #include "support/error_message.h"
@@ -120,11 +121,11 @@ TEST_F(Sessions, OnlyACheckpointThatTheLedgerNotesIsResumedFrom) {
     MechanismSession session = create();
     (void)session.release(empty_sum(), 0);
     saved.step = 1;
-    saved.model = {{"w", at::zeros({2})}};
+    saved.groups = {tensor_group("model", {{"w", at::zeros({2})}})};
     session.checkpoint(saved);
   }
   Checkpoint other = saved;
-  other.model[0].second = at::zeros({2}).add(1);
+  other.groups = {tensor_group("model", {{"w", at::zeros({2}).add(1)}})};
   EXPECT_THAT(error_message<PrivacyError>([&] { resume(2, &other); }),
               HasSubstr("its tensors (SHA-256"));
   other = saved;

@@ -33,18 +33,6 @@ class ModelFolders : public testing::Test {
     const fs::path found = find_model_folder(folder_ / name).scheduler_config;
     return found.empty() ? "" : fs::relative(found, folder_.path()).string();
   }
-  std::string weights_of(const std::vector<std::string>& files) const {
-    fs::remove_all(folder_ / "net");
-    for (const std::string& file : files) put("net/diffusion_pytorch_model" + file);
-    return find_weights(folder_ / "net").filename().string().substr(23);
-  }
-  std::string no_weights(const std::vector<std::string>& files,
-                         const std::string& text = "{}") const {
-    fs::remove_all(folder_ / "net");
-    put("net/config.json");
-    for (const std::string& file : files) put("net/diffusion_pytorch_model" + file, text);
-    return test::error_message<DataError>([&] { find_weights(folder_ / "net"); });
-  }
   std::string refusal(const std::string& name, const UNet2DConfig& network) const {
     return test::error_message<DataError>(
         [&] { require_pixel_diffusion(find_model_folder(folder_ / name), network); });
@@ -86,35 +74,6 @@ TEST_F(ModelFolders, WhatIsNoModelSaysWhatItIs) {
   put("dit/model_index.json", R"({"_class_name": "DiTPipeline"})");
   EXPECT_THAT(test::error_message<DataError>([&] { find_model_folder(folder_ / "dit"); }),
               HasSubstr("DiTPipeline"));
-}
-
-TEST_F(ModelFolders, VariantsAreTakenInOneOrder) {
-  const std::string plain = ".safetensors", ema = ".ema.safetensors", fp16 = ".fp16.safetensors",
-                    non_ema = ".non_ema.safetensors";
-  EXPECT_EQ(weights_of({plain, ema, non_ema, fp16}), plain);
-  EXPECT_EQ(weights_of({non_ema, ema, fp16}), ema);
-  EXPECT_EQ(weights_of({fp16, non_ema}), non_ema);
-  EXPECT_EQ(weights_of({fp16, ".bf16.safetensors"}), ".bf16.safetensors");
-  EXPECT_EQ(weights_of({".mine.safetensors"}), ".mine.safetensors");
-  // Both ways in which versions of diffusers name the index of a variant, and both of its shards.
-  const std::string index = ".safetensors.index.fp16.json";
-  EXPECT_EQ(weights_of({index, ".fp16-00001-of-00002.safetensors"}), index);
-  EXPECT_EQ(weights_of({".fp16.safetensors.index.json", "-00001-of-00002.fp16.safetensors"}),
-            ".fp16.safetensors.index.json");
-  EXPECT_EQ(weights_of({".safetensors.index.json", index, plain}), plain);
-  EXPECT_EQ(weights_of({".safetensors.index.json", index, fp16}), ".safetensors.index.json");
-}
-
-TEST_F(ModelFolders, WithoutWeightsItSaysWhatIsThere) {
-  EXPECT_THAT(no_weights({}), HasSubstr("no diffusion_pytorch_model.safetensors"));
-  EXPECT_THAT(no_weights({"-00001-of-00002.safetensors"}), HasSubstr("index.json"));
-  EXPECT_THAT(no_weights({".one.safetensors", ".two.safetensors"}),
-              AllOf(HasSubstr("which weights?"), HasSubstr("two.safetensors")));
-  for (const char* file : {".bin", ".fp16.bin", "-00001-of-00002.bin"}) {
-    EXPECT_THAT(no_weights({file}), HasSubstr("pickle"));
-    EXPECT_THAT(no_weights({file}, "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
-                HasSubstr("git-lfs pointer"));
-  }
 }
 
 TEST_F(ModelFolders, PixelNetworksPass) {

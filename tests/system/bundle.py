@@ -41,7 +41,8 @@ class Bundle:
                         **options).stdout
 
 
-def torch_of(program: Path) -> Path:
+def torch_of(sfumato: Path) -> Path:
+    program = sfumato.with_name("sfumato-torch")
     said = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
     found = re.search(r"libtorch_cpu\.so => (/\S+)", said)
     check(found, f"{program} does not find its LibTorch:\n{said}")

@@ -337,7 +337,8 @@ def the_program_comes_with_its_library(bench: Bench) -> None:
         check("libsfumato_cuda.so" in inputs, "the target sfumato does not build its GPU library")
     alone = bench.work / "alone"
     alone.mkdir()
-    shutil.copy(bench.gpu.binary, alone)
+    for program in (bench.gpu.binary, bench.gpu.binary.with_name("sfumato-torch")):
+        shutil.copy(program, alone)
     said = Sfumato(alone / bench.gpu.binary.name).run("doctor").stdout
     check("libsfumato_cuda.so, which this build makes, is not beside the program" in said, said)
 

@@ -33,7 +33,7 @@ TEST_F(Resume, WithoutPrivacyTheResumedRunEqualsTheUninterruptedOneBitForBit) {
     copy_run("whole", name, step);
     const TrainResult result = resume(name, kPlain);
     EXPECT_EQ(result.steps, 6);
-    const Checkpoint whole = checkpoint("whole", 6), resumed = checkpoint(name, 6);
+    const SavedTensors whole = checkpoint("whole", 6), resumed = checkpoint(name, 6);
     expect_same(whole.model, resumed.model);
     expect_same(whole.ema, resumed.ema);
     expect_same(whole.optimizer, resumed.optimizer);
@@ -59,7 +59,7 @@ TEST_F(Resume, AStopInTheMiddleChangesNothing) {
   set_stop_requested(false);
   EXPECT_FALSE(fs::exists(checkpoint_path("stopped", 30)));
   resume("stopped", changes);
-  const Checkpoint whole = checkpoint("whole", 30), resumed = checkpoint("stopped", 30);
+  const SavedTensors whole = checkpoint("whole", 30), resumed = checkpoint("stopped", 30);
   expect_same(whole.model, resumed.model);
   expect_same(whole.ema, resumed.ema);
   expect_same(whole.optimizer, resumed.optimizer);

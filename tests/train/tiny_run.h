@@ -16,6 +16,7 @@
 #include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/record_store_writer.h"
+#include "sfumato/models/tensor_file.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/run/checkpoint.h"
 #include "sfumato/train/trainer.h"
@@ -63,6 +64,12 @@ inline nlohmann::json tiny_network() {
           {"attention_head_dim", 8},
           {"norm_num_groups", 4}};
 }
+
+/// What a checkpoint of a diffusion network holds.
+struct SavedTensors {
+  int64_t step = 0;
+  NamedTensors model, ema, optimizer;
+};
 
 /// A store, a network and settings for runs of a second.
 class TinyRun : public ::testing::Test {
@@ -123,8 +130,10 @@ class TinyRun : public ::testing::Test {
     digits.insert(0, 6 - digits.size(), '0');
     return folder / run / "private/checkpoints" / ("step_" + digits);
   }
-  Checkpoint checkpoint(const std::string& run, int step) const {
-    return read_checkpoint(checkpoint_path(run, step));
+  SavedTensors checkpoint(const std::string& run, int step) const {
+    const Checkpoint saved = read_checkpoint(checkpoint_path(run, step));
+    return {saved.step, to_tensors(saved.group("model")), to_tensors(saved.group("ema")),
+            to_tensors(saved.group("optimizer"))};
   }
   LedgerSummary ledger(const std::string& run) const {
     return verify_ledger(folder / run / "ledger.jsonl");

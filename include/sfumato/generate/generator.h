@@ -56,11 +56,11 @@ class Generator {
   /// Averages begin anew with the parameters as they are: after the warm-up.
   virtual void restart_average() = 0;
   /// All that a resumed run needs, shared, not copied: weights, averages, state of public steps. The
-  /// network that leaves is the group `model`, averages of it are `ema`, by their names in a
-  /// release, so that a release can be held against a checkpoint.
-  virtual TensorGroups state() const = 0;
+  /// network that leaves is kReleasedGroup, averages of it are kAverageGroup, by their names in a
+  /// release, so that a release can be held against a checkpoint (io/tensor_group.h).
+  virtual NamedGroups state() const = 0;
   /// DataError for the state of another network.
-  virtual void load_state(const TensorGroups& state) = 0;
+  virtual void load_state(const NamedGroups& state) = 0;
 
   // What leaves ----------------------------------------------------------------------------------
 

@@ -33,18 +33,9 @@ class ClippedSum {
   std::shared_ptr<const void> lease_;
 };
 
-/// How much, relative to the clip norm, float32 rounding may add to the L2 sensitivity of a clipped
-/// sum. A record changes the rounding of all others: each of n additions in a row errs by half a
-/// unit in the last place (2^-24) of a partial sum of norm at most B C, at random, so by
-/// sqrt(n) 2^-24 B C together; 2^-20 B allows n = 256 even if all gradients point the same way. B
-/// is batch_bound(expected_batch_size) (privacy/bounds.h); a store whose batches could exceed it is
-/// refused. A bound for random rounding, not for the worst case. Single contributions have a margin
-/// of their own: the engine's clip factors are rounded down and 1e-6 smaller than the formula.
-double rounding_margin(double expected_batch_size);
-
 /// Standard deviation of the noise on each coordinate of a clipped sum:
 /// noise_multiplier clip_norm_l2 (1 + rounding_margin), so that noise_multiplier is the ratio of
-/// noise to sensitivity that accountants see.
+/// noise to sensitivity that accountants see. The margin is that of privacy/bounds.h.
 double noise_stddev(double noise_multiplier, double clip_norm_l2, double expected_batch_size);
 
 /// The Gaussian mechanism's release: (Σ clipped + N(0, s² I)) / expected batch size with s as

@@ -47,8 +47,8 @@ std::string_view dtype_name(TensorDtype dtype);
 int dtype_bits(TensorDtype dtype);
 std::optional<TensorDtype> dtype_from_name(std::string_view name);
 
-/// One tensor of an open file. Row-major, little-endian; `bytes` may lie at any alignment (copy,
-/// never cast the pointer) and lives as long as the file object.
+/// One tensor, of an open file or to be written. Row-major, little-endian; `bytes` may lie at any
+/// alignment (copy, never cast the pointer) and, of a file, live as long as the file object.
 struct TensorInfo {
   std::string name;
   TensorDtype dtype = TensorDtype::kF32;
@@ -118,20 +118,12 @@ class SafetensorsSet {
   std::map<std::string, std::size_t, std::less<>> home_;  // tensor -> index in files_
 };
 
-/// A tensor to be written; `bytes` are row-major and little-endian.
-struct NamedTensor {
-  std::string name;
-  TensorDtype dtype = TensorDtype::kF32;
-  std::vector<std::int64_t> shape;
-  std::span<const std::byte> bytes;
-};
-
 /// Writes a file as the reference implementation does, byte for byte: tensors by dtype from the
 /// widest to the narrowest, then by name; header padded with spaces to a multiple of 8. `metadata`
 /// always gets format=pt, without which some readers refuse the file. Streams the data; a reader or
 /// a crash sees the old file or the whole new one. DataError (disk full, read-only folder, a name
 /// twice or not UTF-8, a shape that does not fit the bytes) names path and tensor; nothing is left.
-void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
+void write_safetensors(const std::filesystem::path& path, std::span<const TensorInfo> tensors,
                        std::map<std::string, std::string> metadata = {}, unsigned mode = 0644);
 
 }  // namespace sfumato

@@ -21,14 +21,6 @@ struct ModelFolder {
 /// called unet...), above a checkpoint-N. DataError if there is no network.
 ModelFolder find_model_folder(const std::filesystem::path& folder);
 
-/// The file to open in a network's folder: diffusion_pytorch_model.safetensors or its index, as
-/// diffusers takes it without being told a variant; where only variants exist, the first there is
-/// of ema, non_ema, fp32, bf16, fp16, or the only one (variant "x": ...x.safetensors,
-/// ....safetensors.index.x.json, ...x.safetensors.index.json). Says which variant it took among
-/// several. DataError, with what is there instead (a pickle, shards without an index, a choice that
-/// it cannot make), if there is none.
-std::filesystem::path find_weights(const std::filesystem::path& unet_folder);
-
 /// Whether the network turns a noisy picture of 1 or 3 channels into one of the same size, at a
 /// timestep, and nothing else: what training and sampling here are about. DataError, naming the
 /// kind and where it says so: pipelines with an autoencoder or another component, score-SDE,

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "sfumato/io/safetensors.h"
+#include "sfumato/io/tensor_group.h"
 #include "sfumato/nn/named_tensors.h"
 
 namespace sfumato {
@@ -19,8 +20,14 @@ struct PretrainedWeights {
 void write_tensor_file(const std::filesystem::path& path, const NamedTensors& tensors,
                        unsigned mode = 0644);
 
+/// The same tensors as a group, which keeps them: on the host and contiguous, so that those that
+/// are already are shared. DataError for dtypes that are not written (above).
+TensorGroup tensor_group(std::string name, const NamedTensors& tensors);
+
 /// A copy of one stored tensor: integers (and bool) as int64, everything else as float32
 /// (float64 stays float64).
 at::Tensor to_tensor(const TensorInfo& info);
+/// Copies of all tensors of a group.
+NamedTensors to_tensors(const TensorGroup& group);
 
 }  // namespace sfumato

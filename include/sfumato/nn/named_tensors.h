@@ -12,7 +12,7 @@ namespace sfumato {
 /// Tensors by name, in a fixed order, as in a state_dict.
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 /// Several of them, each under a name of its own: what a checkpoint keeps of a generator.
-using TensorGroups = std::vector<std::pair<std::string, NamedTensors>>;
+using NamedGroups = std::vector<std::pair<std::string, NamedTensors>>;
 
 /// Keys and values (shared, not copied, without gradients) of parameters, trainable or not.
 NamedTensors named_values(const std::vector<Parameter*>& parameters);
@@ -22,8 +22,8 @@ NamedTensors named_values(const std::vector<Parameter*>& parameters);
 void copy_named_tensors(const NamedTensors& from, const NamedTensors& to, const std::string& what);
 
 /// All tensors of all groups, one after the other.
-NamedTensors joined(const TensorGroups& groups);
+NamedTensors joined(const NamedGroups& groups);
 /// The group of this name; DataError if there is none.
-const NamedTensors& group_of(const TensorGroups& groups, const std::string& name);
+const NamedTensors& group_of(const NamedGroups& groups, const std::string& name);
 
 }  // namespace sfumato

@@ -27,8 +27,17 @@ inline constexpr double kLeastAutomaticGamma = 1e-9;
 std::string noise_range_mistake(double clip_norm_l2, double noise_multiplier);
 
 /// A public bound on the records of a batch, 1.25 b + 12 sqrt(b) + 128 for the divisor b: what the
-/// margin for rounding (rounding_margin, grad/clipped_sum.h) is made for.
+/// margin for rounding below is made for.
 double batch_bound(double expected_batch_size);
+
+/// How much, relative to the clip norm, float32 rounding may add to the L2 sensitivity of a clipped
+/// sum. A record changes the rounding of all others: each of n additions in a row errs by half a
+/// unit in the last place (2^-24) of a partial sum of norm at most B C, at random, so by
+/// sqrt(n) 2^-24 B C together; 2^-20 B allows n = 256 even if all gradients point the same way. B
+/// is batch_bound(expected_batch_size); a store whose batches could exceed it is refused. A bound
+/// for random rounding, not for the worst case. Single contributions have a margin of their own:
+/// the engine's clip factors are rounded down and 1e-6 smaller than the formula.
+double rounding_margin(double expected_batch_size);
 
 /// PrivacyError unless Poisson batches of that many records stay within batch_bound, but for a
 /// probability of 2^-100 a step: the divisor is then too small for the data, and rounding may move

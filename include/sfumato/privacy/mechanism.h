@@ -23,6 +23,9 @@ struct StagePlan {
   bool declared = false;    ///< made elsewhere: counted, never executed here
 };
 
+/// What `clipping` of a plan may be; AUTO-S is "automatic".
+inline const std::string kClippings[] = {"flat", "per_layer", "automatic"};
+
 /// Everything that decides epsilon, and nothing else: two runs with equal plans make the same
 /// privacy statement whatever their hardware, batch split or precision. Fixed before the first
 /// step, hashed, written to the ledger; a resumed run must bring an equal one.
@@ -32,7 +35,7 @@ struct MechanismPlan {
   double noise_multiplier = 0;     ///< noise standard deviation over clip_norm_l2
   std::int64_t steps = 0;          ///< planned
   double clip_norm_l2 = 1;         ///< bound of one record's contribution to the sum, L2
-  std::string clipping = "flat";   ///< "flat", "per_layer" or "automatic" (AUTO-S)
+  std::string clipping = "flat";   ///< one of kClippings
   double automatic_gamma = 0.01;   ///< AUTO-S stability constant; counts for "automatic" only
   double expected_batch_size = 1;  ///< the public divisor of the noisy sum
   double delta = 1e-6;

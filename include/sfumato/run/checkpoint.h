@@ -1,21 +1,31 @@
 #pragma once
+#include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
 
-#include "sfumato/models/tensor_file.h"
+#include "sfumato/io/tensor_group.h"
 
 namespace sfumato {
 
 /// Everything a resumed run needs but keys and noise, which are never stored.
 struct Checkpoint {
   int64_t step = 0;  ///< optimizer steps done
-  NamedTensors model, ema, optimizer;
+  /// Whatever the generator needs, each by a name of its own (of a-z, 0-9 and _). The network that
+  /// is released is kReleasedGroup, its average kAverageGroup: verification holds a release against
+  /// them.
+  std::vector<TensorGroup> groups;
   nlohmann::json state;  ///< plan hash, ledger head, ...
+
+  /// DataError if there is none of this name.
+  const TensorGroup& group(std::string_view name) const;
 };
 
-/// Writes `folder`/step_000100: tensors, state.json, then DONE. A crash leaves a folder without
-/// DONE, which readers ignore. Files have mode 0600.
+/// Writes `folder`/step_000100: a file NAME.safetensors for each group, state.json, then DONE. A
+/// crash leaves a folder without DONE, which readers ignore. Files have mode 0600.
 void write_checkpoint(const std::filesystem::path& folder, const Checkpoint& checkpoint);
 
 /// The complete checkpoint with the highest step, if any.
@@ -23,6 +33,11 @@ std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::pa
 
 /// DataError for an incomplete or damaged one.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
+
+/// Names of the groups in a checkpoint with this state.json, in their order. DataError, naming
+/// `file`, for names that are none.
+std::vector<std::string> checkpoint_groups(const nlohmann::json& state,
+                                           const std::filesystem::path& file);
 
 /// Removes incomplete checkpoints and all complete ones but the newest `keep_last` and those at
 /// multiples of `keep_every` (0: none).

@@ -9,6 +9,7 @@
 #include "sfumato/generate/diffusion/network.h"
 #include "sfumato/generate/diffusion/sample_images.h"
 #include "sfumato/generate/diffusion/solver.h"
+#include "sfumato/io/tensor_group.h"
 #include "sfumato/models/checkpoint_io.h"
 
 namespace sfumato {
@@ -89,16 +90,16 @@ std::string DiffusionGenerator::misfit(const ImageShape& images, const Config& c
   return network_misfit(network_->config(), images, config);
 }
 
-TensorGroups DiffusionGenerator::state() const {
-  TensorGroups groups = {{"model", named_weights(*network_)}};
-  if (average_) groups.emplace_back("ema", average_->state());
+NamedGroups DiffusionGenerator::state() const {
+  NamedGroups groups = {{kReleasedGroup, named_weights(*network_)}};
+  if (average_) groups.emplace_back(kAverageGroup, average_->state());
   return groups;
 }
 
-void DiffusionGenerator::load_state(const TensorGroups& state) {
-  copy_named_tensors(group_of(state, "model"), named_weights(*network_),
+void DiffusionGenerator::load_state(const NamedGroups& state) {
+  copy_named_tensors(group_of(state, kReleasedGroup), named_weights(*network_),
                      "the checkpoint holds another network than model.* describes: it");
-  if (average_) average_->load_state(group_of(state, "ema"));
+  if (average_) average_->load_state(group_of(state, kAverageGroup));
 }
 
 NamedTensors DiffusionGenerator::released_weights() const {

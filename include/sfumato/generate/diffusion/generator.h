@@ -34,8 +34,8 @@ class DiffusionGenerator : public Generator {
   Ema* average() override { return average_ ? &*average_ : nullptr; }
   void restart_average() override;
   /// Groups: model (all parameters), ema.
-  TensorGroups state() const override;
-  void load_state(const TensorGroups& state) override;
+  NamedGroups state() const override;
+  void load_state(const NamedGroups& state) override;
 
   /// Averages of what trains, the values of what is frozen.
   NamedTensors released_weights() const override;

@@ -1,4 +1,4 @@
-#include "sfumato/run/released_weights.h"
+#include "sfumato/mechanism/released_weights.h"
 
 #include <ATen/core/Tensor.h>
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-#include "cli/privacy_text.h"
+#include "cli/light/privacy_text.h"
 
 #include <fmt/format.h>
 

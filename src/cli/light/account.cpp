@@ -4,8 +4,8 @@
 #include <memory>
 #include <optional>
 
-#include "cli/account_card.h"
-#include "cli/privacy_text.h"
+#include "cli/light/account_card.h"
+#include "cli/light/privacy_text.h"
 #include "cli/subcommands.h"
 #include "sfumato/core/error.h"
 

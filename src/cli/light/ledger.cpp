@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "cli/privacy_text.h"
+#include "cli/light/privacy_text.h"
 #include "cli/subcommands.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"

@@ -5,7 +5,7 @@
 #include <memory>
 #include <optional>
 
-#include "cli/privacy_text.h"
+#include "cli/light/privacy_text.h"
 #include "cli/subcommands.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"

@@ -1,6 +1,6 @@
 // What a record store remembers of the weights that runs on it wrote: copies in any precision, and
 // notes that are damaged.
-#include "sfumato/run/released_weights.h"
+#include "sfumato/mechanism/released_weights.h"
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>

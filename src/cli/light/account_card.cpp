@@ -1,4 +1,4 @@
-#include "cli/account_card.h"
+#include "cli/light/account_card.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "cli/privacy_text.h"
+#include "cli/light/privacy_text.h"
 #include "run/card_alone.h"
 #include "run/card_events.h"
 #include "run/run_card.h"
