@@ -81,14 +81,14 @@ Timing summarize(std::vector<double> seconds) {
   return {seconds.front(), median, seconds.back()};
 }
 
-NoiseTimings benchmark_noise(int64_t count, int repeat, const std::string& device_name) {
+NoiseTimings benchmark_noise(int64_t count, int repeat, ComputeDevice where) {
   if (count < 1) throw UsageError("a benchmark of noise needs at least one number");
   NoiseTimings timings;
   timings.count = count;
   timings.threads = at::get_num_threads();
   const SecureKey key = SecureKey::insecure_for_tests(kSeed);
-  const c10::Device device = open_device(device_name);
-  timings.device = device_name;
+  const c10::Device device = open_device(where);
+  timings.device = where;
   at::Tensor tensor = at::zeros({count}, at::TensorOptions().device(device));
   if (device.is_cuda()) {
     benchmark_noise_on_gpu(tensor, key, repeat, timings);
@@ -126,12 +126,11 @@ AccountTimings benchmark_account(int repeat) {
 }
 
 SampleTimings benchmark_sampling(const UNet2DConfig& config, int64_t batch, int64_t steps,
-                                 int repeat, const std::string& device_name,
-                                 const std::string& precision) {
+                                 int repeat, ComputeDevice where, Precision precision) {
   if (batch < 1) throw UsageError("a benchmark of sampling needs at least one image");
   UNet2D network(config);
   initialise(network, kSeed);
-  const c10::Device device = place_network(network, device_name, precision);
+  const c10::Device device = place_network(network, where, precision);
   for (Parameter* parameter : network.parameters()) set_trainable(*parameter, false);
   SamplerOptions options;
   options.steps = steps;

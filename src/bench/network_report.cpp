@@ -11,7 +11,7 @@ namespace {
 
 /// Copies of a trainable tensor that live through a whole run: value and average, and moments.
 int64_t copies(const OptimizerOptions& optimizer) {
-  if (optimizer.kind != OptimizerOptions::Kind::kSgd) return 4;
+  if (optimizer.kind != OptimizerKind::kSgd) return 4;
   return optimizer.momentum > 0 ? 3 : 2;
 }
 
@@ -58,7 +58,7 @@ NetworkReport report_network(const Config& config) {
   const std::unique_ptr<UNet2D> network = make_network(config);
   const c10::Device device = place_network(*network, config.performance);
   report.device = config.performance.device();
-  report.held_element_bytes = config.performance.precision() == "bf16" ? 2 : 4;
+  report.held_element_bytes = config.performance.precision() == Precision::kBf16 ? 2 : 4;
   DiffusionObjective objective(*network, NoiseSchedule(noise_schedule_options(config.diffusion)),
                                diffusion_options(config.diffusion, config.data.num_classes()));
   GradientStep step(objective, clip_options(config), step_options(config));

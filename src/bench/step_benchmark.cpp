@@ -81,8 +81,8 @@ std::unique_ptr<UNet2D> network_of(const StepCase& step_case) {
 }
 
 /// The clock is read when the GPU has nothing left to do.
-void finish(const std::string& device) {
-  if (device == "cuda") find_gpu_backend()->synchronize();
+void finish(ComputeDevice device) {
+  if (device == ComputeDevice::kCuda) find_gpu_backend()->synchronize();
 }
 
 }  // namespace
@@ -156,7 +156,7 @@ struct StepBenchmark::Parts {
             SecureKey::insecure_for_tests(kSeed))) {}
 
   TemporaryFolder folder;
-  std::string device;
+  ComputeDevice device;
   MechanismPlan plan;
   std::unique_ptr<UNet2D> network;
   DiffusionObjective objective;

@@ -130,12 +130,11 @@ void run(MembershipArguments& arguments) {
                                 : fs::path(arguments.out));
   for (const std::string& name : arguments.scores) {
     if (&name == &arguments.scores.front()) arguments.options.scores.clear();
-    arguments.options.scores.push_back(parse_membership_score(name));
+    arguments.options.scores.push_back(parse_enum<MembershipScore>(name));
   }
   const MembershipScorer scorer(unet_denoiser(*model.loaded.network),
                                 NoiseSchedule(noise_schedule_options(config->diffusion)),
-                                parse_prediction(config->diffusion.prediction()),
-                                arguments.options);
+                                config->diffusion.prediction(), arguments.options);
 
   MembershipAudit audit;
   audit.model = model.origin.front().get<std::string>();

@@ -142,7 +142,7 @@ class InputReader {
 
 void run_probe(const ProbeOptions& options) {
   set_threads(options.threads);
-  const AlgorithmPolicy policy = parse_algorithm_policy(options.layer_algorithm);
+  const AlgorithmPolicy policy = parse_enum<AlgorithmPolicy>(options.layer_algorithm);
   const LoadedUNet loaded = load_unet2d(options.model);
   UNet2D& network = *loaded.network;
   const SafetensorsFile file(options.inputs);

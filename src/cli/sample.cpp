@@ -153,15 +153,14 @@ void run(SampleArguments& arguments) {
   SamplingModel model = open_sampling_model(place, *config);
   check_claim(place, model);
   const c10::Device device = place_network(*model.loaded.network, config->performance);
-  const Sampler sampler(
-      NoiseSchedule(noise_schedule_options(config->diffusion)),
-      sampler_options(config->sample, parse_prediction(config->diffusion.prediction())));
+  const Sampler sampler(NoiseSchedule(noise_schedule_options(config->diffusion)),
+                        sampler_options(config->sample, config->diffusion.prediction()));
 
   if (const std::string defect = sampler.start_defect(); !defect.empty()) log_warning(defect);
 
   CorpusSpec spec;
   spec.folder = arguments.out;
-  spec.format = parse_corpus_format(config->sample.format());
+  spec.format = config->sample.format();
   arguments.counts.left_out = model.may_be_untrained;
   spec.images_per_class =
       images_per_class(arguments.counts, model.num_classes, model.class_proportions);

@@ -41,7 +41,7 @@ PrivacyCard mechanism_card(const ReleaseInputs& inputs) {
     card.unit = plan.unit;
     card.adjacency = to_string(plan.adjacency);
     card.sampler = plan.sampler;
-    card.accountant = plan.accountant;
+    card.accountant = to_string(plan.accountant);
     card.plan_hash = plan.hash();
     return card;
   }
@@ -97,9 +97,8 @@ void remove_temporaries(const std::filesystem::path& folder) {
 
 void write_release(const ReleaseInputs& inputs) {
   const std::filesystem::path folder = inputs.run.release();
-  nlohmann::ordered_json scheduler =
-      ddpm_scheduler_config(noise_schedule_options(inputs.config.diffusion),
-                            parse_prediction(inputs.config.diffusion.prediction()));
+  nlohmann::ordered_json scheduler = ddpm_scheduler_config(
+      noise_schedule_options(inputs.config.diffusion), inputs.config.diffusion.prediction());
   scheduler["clip_sample"] = inputs.config.sample.clip_sample();
   scheduler["clip_sample_range"] = inputs.config.sample.clip_sample_range();
   // A network may have come with another size, or none: what it was trained on is what it draws.

@@ -25,9 +25,8 @@ std::vector<int64_t> good_counts(int64_t total) {
 
 std::string diffusers_caution(const Config& config) {
   try {
-    const Sampler sampler(
-        NoiseSchedule(noise_schedule_options(config.diffusion)),
-        sampler_options(config.sample, parse_prediction(config.diffusion.prediction())));
+    const Sampler sampler(NoiseSchedule(noise_schedule_options(config.diffusion)),
+                          sampler_options(config.sample, config.diffusion.prediction()));
     return sampler.diffusers_difference();
   } catch (const UsageError&) {
     return "";  // `sample` will refuse these settings, which training does not use

@@ -173,8 +173,9 @@ void Training::one_step() {
   const std::vector<BatchStatistics> statistics = accumulate(records);
   const auto count = static_cast<int64_t>(records.size());
   const OptimizerSettings& o = config_.optimizer;
-  const double rate = learning_rate_at(step_, o.learning_rate(), o.warmup_steps(), end_,
-                                       o.decay() == "cosine", o.final_learning_rate_fraction());
+  const double rate =
+      learning_rate_at(step_, o.learning_rate(), o.warmup_steps(), end_,
+                       o.decay() == RateDecay::kCosine, o.final_learning_rate_fraction());
   mechanism_->update(gradients_, optimizer_, rate, ema_, step_, count);
   ++step_;
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;

@@ -95,9 +95,8 @@ class SamplingTest : public testing::Test {
                           std::vector<std::string> overrides = {}, int64_t stop_after = -1) {
     const auto settings = config(std::move(overrides));
     const SamplingModel model = open_sampling_model(find_model(run()), *settings);
-    const Sampler sampler(
-        NoiseSchedule(noise_schedule_options(settings->diffusion)),
-        sampler_options(settings->sample, parse_prediction(settings->diffusion.prediction())));
+    const Sampler sampler(NoiseSchedule(noise_schedule_options(settings->diffusion)),
+                          sampler_options(settings->sample, settings->diffusion.prediction()));
     CorpusSpec spec{.folder = temp_ / name,
                     .images_per_class = {3, 2, 2},
                     .shape = model.shape,
@@ -241,7 +240,7 @@ TEST_F(SamplingTest, NothingOfAClaimIsLeftOnWhatIsNotPrivate) {
 TEST_F(SamplingTest, SchedulerFileFillsWhatNobodySet) {
   auto settings = config({"diffusion.num_train_timesteps=50"});
   open_sampling_model(find_model(run()), *settings);
-  EXPECT_EQ(settings->diffusion.prediction(), "v_prediction");
+  EXPECT_EQ(settings->diffusion.prediction(), Prediction::kVPrediction);
   EXPECT_EQ(settings->diffusion.num_train_timesteps(), 50);  // set by hand: stays
   settings = config();
   open_sampling_model(find_model(run() / "release"), *settings);

@@ -1,7 +1,7 @@
 #pragma once
 #include <c10/core/Device.h>
 
-#include <string>
+#include "sfumato/core/choices.h"
 
 namespace sfumato {
 
@@ -12,7 +12,6 @@ class UNet2D;
 /// LibTorch's deterministic algorithms. Before optimizers, averages and engines are made of it.
 /// DeviceError where there is no GPU, UsageError for a precision that the device does not know.
 c10::Device place_network(UNet2D& network, const PerformanceSettings& settings);
-/// The same for a device ("cpu", "cuda") and a precision ("fp32", "tf32", "bf16") by name.
-c10::Device place_network(UNet2D& network, const std::string& device, const std::string& precision);
+c10::Device place_network(UNet2D& network, ComputeDevice device, Precision precision);
 
 }  // namespace sfumato

@@ -19,11 +19,11 @@ SamplerOptions sampler_options(const SampleSettings& settings, Prediction predic
   return {.kind = parse_sampler_kind(settings.sampler()),
           .prediction = prediction,
           .steps = settings.steps(),
-          .spacing = parse_timestep_spacing(settings.spacing()),
+          .spacing = settings.spacing(),
           .steps_offset = settings.steps_offset(),
           .clip_sample = settings.clip_sample(),
           .clip_sample_range = settings.clip_sample_range(),
-          .variance = parse_ddpm_variance(settings.variance()),
+          .variance = settings.variance(),
           .eta = settings.eta(),
           .use_clipped_model_output = settings.use_clipped_model_output(),
           .set_alpha_to_one = settings.set_alpha_to_one()};

@@ -15,8 +15,6 @@ namespace sfumato {
 namespace {
 
 const std::vector<std::string> kKinds = {"ddpm", "ddim"};
-const std::vector<std::string> kSpacings = {"leading", "trailing", "linspace"};
-const std::vector<std::string> kVariances = {"fixed_small", "fixed_small_log", "fixed_large"};
 
 /// The fields that both schedulers have.
 nlohmann::ordered_json common_config(const NoiseScheduleOptions& schedule,
@@ -44,23 +42,7 @@ nlohmann::ordered_json common_config(const NoiseScheduleOptions& schedule,
 SamplerKind parse_sampler_kind(const std::string& name) {
   return parse_name<SamplerKind>(name, kKinds, "sampler");
 }
-TimestepSpacing parse_timestep_spacing(const std::string& name) {
-  return parse_name<TimestepSpacing>(name, kSpacings, "timestep spacing");
-}
-DdpmVariance parse_ddpm_variance(const std::string& name) {
-  if (name == "fixed_large_log")
-    throw UsageError(
-        "variance 'fixed_large_log' is refused: its definition in diffusers takes the "
-        "square root of a negative number; use fixed_large");
-  return parse_name<DdpmVariance>(name, kVariances, "variance");
-}
 std::string to_string(SamplerKind kind) { return kKinds.at(static_cast<std::size_t>(kind)); }
-std::string to_string(TimestepSpacing spacing) {
-  return kSpacings.at(static_cast<std::size_t>(spacing));
-}
-std::string to_string(DdpmVariance variance) {
-  return kVariances.at(static_cast<std::size_t>(variance));
-}
 
 nlohmann::ordered_json Sampler::scheduler_config() const {
   nlohmann::ordered_json config = common_config(schedule_, options_);

@@ -13,16 +13,9 @@ namespace sfumato {
 struct SampleSettings;
 
 enum class SamplerKind { kDdpm, kDdim };
-enum class TimestepSpacing { kLeading, kTrailing, kLinspace };
-enum class DdpmVariance { kFixedSmall, kFixedSmallLog, kFixedLarge };
-/// Names as in diffusers' configurations: "ddpm" and "ddim"; "leading", ...; "fixed_small", ...
-/// UsageError for anything else.
+/// "ddpm", "ddim"; UsageError for anything else.
 SamplerKind parse_sampler_kind(const std::string& name);
-TimestepSpacing parse_timestep_spacing(const std::string& name);
-DdpmVariance parse_ddpm_variance(const std::string& name);
 std::string to_string(SamplerKind kind);
-std::string to_string(TimestepSpacing spacing);
-std::string to_string(DdpmVariance variance);
 
 struct SamplerOptions {
   SamplerKind kind = SamplerKind::kDdim;
