@@ -32,6 +32,8 @@ add_library(sfumato_options INTERFACE)
 target_include_directories(sfumato_options INTERFACE ${PROJECT_SOURCE_DIR}/include
                                                      ${PROJECT_SOURCE_DIR}/src
                                                      ${PROJECT_SOURCE_DIR})
+# Documents have the names of enumerators; by default they would silently get their numbers.
+target_compile_definitions(sfumato_options INTERFACE JSON_DISABLE_ENUM_SERIALIZATION=1)
 if(SFUMATO_ASAN)
   # g++ 12 finds false "may be used uninitialized" in instrumented code (std::regex, for one).
   set(sanitizer_warnings -Wno-maybe-uninitialized)

@@ -115,7 +115,7 @@ std::string to_text(const ConformanceReport& report) {
   std::string text = fmt::format(
       "Mechanism: sample rate {}, noise multiplier {}, clip norm {} ({}), expected batch {}\n\n"
       "  {:<8} {:<10} {:<62} {:>12} {:>12}  verdict\n",
-      plan.sample_rate, plan.noise_multiplier, plan.clip_norm_l2, plan.clipping,
+      plan.sample_rate, plan.noise_multiplier, plan.clip_norm_l2, to_string(plan.clipping),
       plan.expected_batch_size, "subject", "group", "check", "statistic", "bound or p");
   for (const ConformanceCheck& check : report.checks)
     text += fmt::format("  {:<8} {:<10} {:<62} {:>12} {:>12}  {}\n", check.subject, check.group,
@@ -154,7 +154,7 @@ nlohmann::ordered_json to_json(const ConformanceReport& report) {
           {"sample_rate", report.plan.sample_rate},
           {"noise_multiplier", report.plan.noise_multiplier},
           {"clip_norm_l2", report.plan.clip_norm_l2},
-          {"clipping", report.plan.clipping},
+          {"clipping", to_string(report.plan.clipping)},
           {"expected_batch_size", report.plan.expected_batch_size},
           {"false_alarm", kFalseAlarm},
           {"level", report.level},

@@ -107,7 +107,7 @@ std::vector<at::Tensor> ProductionMechanism::moved_by(
   std::vector<Parameter*> addresses;
   for (Parameter& weight : weights) addresses.push_back(&weight);
   OptimizerOptions options;
-  options.kind = OptimizerOptions::Kind::kSgd;
+  options.kind = OptimizerKind::kSgd;
   Optimizer optimizer(addresses, std::vector<double>(weights.size(), 1.0), options);
   step(optimizer);
   std::vector<at::Tensor> moved;

@@ -24,15 +24,6 @@
 namespace sfumato {
 namespace {
 
-struct NamedScore {
-  MembershipScore score;
-  const char* name;
-};
-constexpr NamedScore kScores[] = {{MembershipScore::kLoss, "loss"},
-                                  {MembershipScore::kSimA, "sima"},
-                                  {MembershipScore::kPia, "pia"},
-                                  {MembershipScore::kSecMi, "secmi"}};
-
 constexpr double kCandidateShares[] = {0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7};
 constexpr int64_t kSecMiSteps = 10;
 
@@ -62,22 +53,6 @@ at::Tensor power_sum(const at::Tensor& x, int power) {
 }
 
 }  // namespace
-
-MembershipScore parse_membership_score(const std::string& name) {
-  std::vector<std::string> names;
-  for (const NamedScore& known : kScores) {
-    if (name == known.name) return known.score;
-    names.emplace_back(known.name);
-  }
-  throw UsageError(fmt::format("unknown score '{}'; there are loss, sima, pia and secmi{}", name,
-                               did_you_mean(name, names)));
-}
-
-std::string to_string(MembershipScore score) {
-  for (const NamedScore& known : kScores)
-    if (score == known.score) return known.name;
-  throw std::logic_error("unknown membership score");
-}
 
 std::string ScoreColumn::name() const {
   return timestep < 0 ? to_string(score) + "@mean"
@@ -217,7 +192,7 @@ MembershipScorer membership_scorer(Generator& generator, const Config& config,
         "audit membership knows attacks on diffusion networks only; audit conformance and audit "
         "replication take generators of every family");
   return {diffusion->denoiser(), NoiseSchedule(noise_schedule_options(config.diffusion)),
-          parse_prediction(config.diffusion.prediction()), options};
+          config.diffusion.prediction(), options};
 }
 
 }  // namespace sfumato

@@ -192,10 +192,10 @@ namespace {
 
 /// The training step's classes and rules, on the CPU whatever performance.device is.
 StepOptions on_the_cpu(const Config& config) {
-  if (config.performance.device() != "cpu")
+  if (config.performance.device() != ComputeDevice::kCpu)
     log_warning(
         "audits compute on the CPU in fp32; performance.device is for training and sampling");
-  return {.policy = parse_algorithm_policy(config.performance.layer_algorithm()), .tuner = nullptr};
+  return {.policy = config.performance.layer_algorithm(), .tuner = nullptr};
 }
 
 }  // namespace

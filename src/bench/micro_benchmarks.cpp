@@ -77,14 +77,14 @@ Timing summarize(std::vector<double> seconds) {
   return {seconds.front(), median, seconds.back()};
 }
 
-NoiseTimings benchmark_noise(int64_t count, int repeat, const std::string& device_name) {
+NoiseTimings benchmark_noise(int64_t count, int repeat, ComputeDevice where) {
   if (count < 1) throw UsageError("a benchmark of noise needs at least one number");
   NoiseTimings timings;
   timings.count = count;
   timings.threads = at::get_num_threads();
   const SecureKey key = SecureKey::insecure_for_tests(kSeed);
-  const c10::Device device = open_device(device_name);
-  timings.device = device_name;
+  const c10::Device device = open_device(where);
+  timings.device = where;
   at::Tensor tensor = at::zeros({count}, at::TensorOptions().device(device));
   if (device.is_cuda()) {
     benchmark_noise_on_gpu(tensor, key, repeat, timings);
@@ -122,8 +122,8 @@ AccountTimings benchmark_account(int repeat) {
 }
 
 SampleTimings benchmark_sampling(const nlohmann::json& network, int64_t batch, int64_t steps,
-                                 int repeat, const std::string& device,
-                                 const std::string& precision) {
+                                 int repeat, ComputeDevice device,
+                                 Precision precision) {
   if (batch < 1) throw UsageError("a benchmark of sampling needs at least one image");
   const auto generator = random_diffusion(network, open_placement(device, precision), kSeed);
   const SampledImages shape{generator->objective().image_shape(),

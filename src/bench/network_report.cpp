@@ -10,7 +10,7 @@ namespace {
 
 /// Copies of a trainable tensor that live through a whole run: value and average, and moments.
 int64_t copies(const OptimizerOptions& optimizer) {
-  if (optimizer.kind != OptimizerOptions::Kind::kSgd) return 4;
+  if (optimizer.kind != OptimizerKind::kSgd) return 4;
   return optimizer.momentum > 0 ? 3 : 2;
 }
 
@@ -57,7 +57,7 @@ NetworkReport report_network(const Config& config) {
   const Placement placement = open_placement(config.performance);
   const std::unique_ptr<Generator> generator = make_generator(config, placement);
   report.device = config.performance.device();
-  report.held_element_bytes = config.performance.precision() == "bf16" ? 2 : 4;
+  report.held_element_bytes = config.performance.precision() == Precision::kBf16 ? 2 : 4;
   GradientStep step(generator->objective(), clip_options(config), step_options(config));
   for (const Parameter* parameter : generator->objective().parameters())
     report.parameters += parameter->value.numel();

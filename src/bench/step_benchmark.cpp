@@ -66,8 +66,8 @@ std::vector<uint64_t> keys_of(const StepCase& step_case) {
 }
 
 /// The clock is read when the GPU has nothing left to do.
-void finish(const std::string& device) {
-  if (device == "cuda") find_gpu_backend()->synchronize();
+void finish(ComputeDevice device) {
+  if (device == ComputeDevice::kCuda) find_gpu_backend()->synchronize();
 }
 
 }  // namespace
@@ -143,7 +143,7 @@ struct StepBenchmark::Parts {
             SecureKey::insecure_for_tests(kSeed))) {}
 
   TemporaryFolder folder;
-  std::string device;
+  ComputeDevice device;
   MechanismPlan plan;
   std::unique_ptr<Generator> generator;
   TrainingBatch batch;

@@ -130,7 +130,7 @@ void run(MembershipArguments& arguments) {
                                 : fs::path(arguments.out));
   for (const std::string& name : arguments.scores) {
     if (&name == &arguments.scores.front()) arguments.options.scores.clear();
-    arguments.options.scores.push_back(parse_membership_score(name));
+    arguments.options.scores.push_back(parse_enum<MembershipScore>(name));
   }
   const MembershipScorer scorer =
       membership_scorer(*model.generator, *config, arguments.options);

@@ -64,7 +64,7 @@ void run(ReplicationArguments& arguments) {
                                                   : fs::path(arguments.out));
   for (const std::string& name : arguments.features) {
     if (&name == &arguments.features.front()) arguments.options.spaces.clear();
-    arguments.options.spaces.push_back(parse_feature_space(name));
+    arguments.options.spaces.push_back(parse_enum<FeatureSpace>(name));
   }
   install_stop_signals();
   const ReplicationAudit audit =

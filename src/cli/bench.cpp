@@ -21,7 +21,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Arguments {
-  std::string network, device = "cpu", precision = "fp32";
+  std::string network;
+  ComputeDevice device = ComputeDevice::kCpu;
+  Precision precision = Precision::kFp32;
   int64_t count = 10'000'000, batch = 16, steps = 10, threads = 0;
   int repeat = 7;
   bool json = false;
@@ -36,7 +38,7 @@ void print_gpu_noise(const Arguments& arguments, const NoiseTimings& t) {
   const double ours = count / t.chacha.median, torch = count / t.torch.median;
   if (arguments.json) {
     const Json out{{"count", t.count},
-                   {"device", t.device},
+                   {"device", to_string(t.device)},
                    {"chacha_normals_per_s", ours},
                    {"torch_normals_per_s", torch},
                    {"ratio", ours / torch},
@@ -54,7 +56,7 @@ void print_gpu_noise(const Arguments& arguments, const NoiseTimings& t) {
 void run_noise(const Arguments& arguments) {
   set_threads(arguments.threads);
   const NoiseTimings t = benchmark_noise(arguments.count, arguments.repeat, arguments.device);
-  if (t.device != "cpu") return print_gpu_noise(arguments, t);
+  if (t.device != ComputeDevice::kCpu) return print_gpu_noise(arguments, t);
   const auto rate = [&](const Timing& timing) {
     return static_cast<double>(t.count) / timing.median;
   };
@@ -62,7 +64,7 @@ void run_noise(const Arguments& arguments) {
   const double ratio_one = rate(t.chacha_one_thread) / rate(t.torch_one_thread);
   if (arguments.json) {
     const Json out{{"count", t.count},
-                   {"device", t.device},
+                   {"device", to_string(t.device)},
                    {"threads", t.threads},
                    {"chacha_normals_per_s", rate(t.chacha)},
                    {"chacha_one_thread_normals_per_s", rate(t.chacha_one_thread)},
@@ -124,8 +126,8 @@ void run_sample(const Arguments& arguments) {
   const double rate = static_cast<double>(t.batch) / t.seconds.median;
   if (arguments.json) {
     const Json out{{"network", network.name},
-                   {"device", arguments.device},
-                   {"precision", arguments.precision},
+                   {"device", to_string(arguments.device)},
+                   {"precision", to_string(arguments.precision)},
                    {"batch", t.batch},
                    {"steps", t.steps},
                    {"images_per_s", rate},

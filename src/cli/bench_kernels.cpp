@@ -46,7 +46,7 @@ Json to_json(const KernelRow& row) {
 
 Json to_json(const KernelBenchmarkOptions& options, const KernelBenchmark& result) {
   const GpuLimits& limits = result.limits;
-  Json out{{"device", options.device},
+  Json out{{"device", to_string(options.device)},
            {"limits_of", limits.name},
            {"bf16_flops_per_s", positive_or_null(limits.bf16_flops_per_s)},
            {"tf32_flops_per_s", positive_or_null(limits.tf32_flops_per_s)},
@@ -87,11 +87,11 @@ void print(const KernelRow& row, size_t kernel_width, size_t shape_width) {
 void print(const KernelBenchmarkOptions& options, const KernelBenchmark& result) {
   size_t kernel_width = 0, shape_width = 0;
   for (const KernelRow& row : result.rows) {
-    if (!row.measured && options.device != "cuda") continue;
+    if (!row.measured && options.device != ComputeDevice::kCuda) continue;
     kernel_width = std::max(kernel_width, row.kernel.size());
     shape_width = std::max(shape_width, row.shape.size());
   }
-  if (options.device == "cuda")
+  if (options.device == ComputeDevice::kCuda)
     fmt::print(
         "{}: {:.0f} GB/s of memory{}; the second-level cache is emptied before every run\n"
         "layers of google/ddpm-cifar10-32: {} examples of {} draws. x summed, x per ex.: "
@@ -107,13 +107,13 @@ void print(const KernelBenchmarkOptions& options, const KernelBenchmark& result)
   else
     fmt::print("CPU: a pass over 256 MiB in place moves {:.1f} GB/s; shares are of that\n\n",
                result.limits.bytes_per_s * 1e-9);
-  const bool library = options.device == "cuda";
+  const bool library = options.device == ComputeDevice::kCuda;
   fmt::print("  {:<{}}  {:<{}}       {:>9} {:>9} {:>8} {:>8} {:>6}{}\n", "kernel", kernel_width,
              "shape", shape_width, "min ms", "median", "TFLOP/s", "GB/s", "share",
              library ? " x summed x per ex." : "");
   std::string need_gpu;
   for (const KernelRow& row : result.rows) {
-    if (row.measured || options.device == "cuda")
+    if (row.measured || options.device == ComputeDevice::kCuda)
       print(row, kernel_width, shape_width);
     else if (need_gpu.find(" " + row.kernel) == std::string::npos)
       need_gpu += (need_gpu.empty() ? " " : ", ") + row.kernel;

@@ -25,8 +25,10 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Arguments {
-  std::string network, case_name, layer_algorithm = "auto", only;
-  std::string device = "cpu", precision = "fp32";
+  std::string network, case_name, only;
+  AlgorithmPolicy layer_algorithm = AlgorithmPolicy::kAuto;
+  ComputeDevice device = ComputeDevice::kCpu;
+  Precision precision = Precision::kFp32;
   int64_t examples = 0, draws = 0, threads = 0;
   int repeat = 5;
   bool json = false;
@@ -101,10 +103,9 @@ StepMemory gpu_memory_of(StepBenchmark& benchmark, StepKind kind) {
 void measure_memory(const Arguments& arguments) {
   set_threads(arguments.threads);
   const StepKind kind = arguments.only == "private" ? StepKind::kPrivate : StepKind::kPlain;
-  StepBenchmark benchmark(cases(arguments).at(0),
-                          parse_algorithm_policy(arguments.layer_algorithm));
+  StepBenchmark benchmark(cases(arguments).at(0), arguments.layer_algorithm);
   StepMemory memory;
-  if (arguments.device == "cuda") {
+  if (arguments.device == ComputeDevice::kCuda) {
     memory = gpu_memory_of(benchmark, kind);
   } else {
     memory.idle = peak_resident_bytes();
@@ -161,9 +162,9 @@ StepMemory memory_of(const Arguments& arguments, const StepCase& step_case, cons
   add("--examples", std::to_string(step_case.examples));
   add("--draws", std::to_string(step_case.draws));
   add("--threads", std::to_string(arguments.threads));
-  add("--layer-algorithm", arguments.layer_algorithm);
-  add("--device", arguments.device);
-  add("--precision", arguments.precision);
+  add("--layer-algorithm", to_string(arguments.layer_algorithm));
+  add("--device", to_string(arguments.device));
+  add("--precision", to_string(arguments.precision));
   const std::string text = output_of_self(words);
   long long idle = 0, gradient = 0, whole = 0, held = 0;
   if (std::sscanf(text.c_str(), "%lld %lld %lld %lld", &idle, &gradient, &whole, &held) != 4)
@@ -174,13 +175,13 @@ StepMemory memory_of(const Arguments& arguments, const StepCase& step_case, cons
 // Time --------------------------------------------------------------------------------------------
 
 void measure_time(const Arguments& arguments, StepResult& result) {
-  StepBenchmark benchmark(result.step_case, parse_algorithm_policy(arguments.layer_algorithm));
+  StepBenchmark benchmark(result.step_case, arguments.layer_algorithm);
   result.parameters = benchmark.parameters();
-  for (int i = 0; i < (arguments.device == "cuda" ? kWarmUpOnGpu : 1); ++i) {
+  for (int i = 0; i < (arguments.device == ComputeDevice::kCuda ? kWarmUpOnGpu : 1); ++i) {
     (void)benchmark.run(StepKind::kPlain);
     (void)benchmark.run(StepKind::kPrivate);
   }
-  const int64_t in_a_row = arguments.device == "cuda" ? kInARow : 1;
+  const int64_t in_a_row = arguments.device == ComputeDevice::kCuda ? kInARow : 1;
   std::vector<double> gradient[2], whole[2];
   // In turns, so that a slower minute of the machine meets both.
   for (int i = 0; i < arguments.repeat; ++i)
@@ -273,9 +274,9 @@ void run(const Arguments& arguments) {
   (void)open_device(arguments.device);  // before a child fails for want of it
   Json out{{"threads", at::get_num_threads()},
            {"repeat", arguments.repeat},
-           {"layer_algorithm", arguments.layer_algorithm},
-           {"device", arguments.device},
-           {"precision", arguments.precision},
+           {"layer_algorithm", to_string(arguments.layer_algorithm)},
+           {"device", to_string(arguments.device)},
+           {"precision", to_string(arguments.precision)},
            {"cases", Json::array()}};
   for (const StepCase& each : cases(arguments)) {
     const StepResult result = measure(arguments, each);
@@ -306,10 +307,8 @@ void add_bench_step(CLI::App& bench) {
   sub->add_option("--threads", arguments->threads, "0: all cores")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
-  sub->add_option("--layer-algorithm", arguments->layer_algorithm,
-                  "auto, keep, gram, or on a GPU direct")
-      ->check(CLI::IsMember({"auto", "keep", "gram", "direct"}))
-      ->capture_default_str();
+  add_enum_option(*sub, "--layer-algorithm", arguments->layer_algorithm,
+                  "auto, keep, gram, or on a GPU direct");
   add_device_options(*sub, arguments->device, &arguments->precision);
   sub->add_flag("--json", arguments->json, "print one JSON object with all figures");
   // How the program calls itself to measure memory.

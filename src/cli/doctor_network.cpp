@@ -62,7 +62,7 @@ void print_plan(const NetworkReport& r) {
   fmt::print(
       "plan: {} steps at sample rate {}, noise multiplier {}, clip norm {} ({}):\n"
       "  epsilon {} at delta {}, {} adjacency, if the unit of privacy is {}\n",
-      p.steps, p.sample_rate, p.noise_multiplier, p.clip_norm_l2, p.clipping,
+      p.steps, p.sample_rate, p.noise_multiplier, p.clip_norm_l2, to_string(p.clipping),
       upper_bound_text(r.epsilon), p.delta, to_string(p.adjacency), p.unit);
 }
 
@@ -102,7 +102,7 @@ nlohmann::ordered_json network_json(const NetworkReport& r) {
   Json out{{"parameters", r.parameters},
            {"trainable", r.trainable},
            {"frozen", r.parameters - r.trainable},
-           {"device", r.device},
+           {"device", to_string(r.device)},
            {"trainable_tensors", r.tensors},
            {"covered_tensors", r.tensors_covered},
            {"layers", Json::array()},

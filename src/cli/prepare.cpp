@@ -30,8 +30,8 @@ PrepareOptions options_of(const Config& config) {
   options.allow_empty_classes = data.allow_empty_classes();
   options.records_per_user = data.records_per_user();
   options.skip_unreadable = data.skip_unreadable();
-  options.keep_damaged = data.damaged() == "keep";
-  if (data.depth() == "min_max")
+  options.keep_damaged = data.damaged() == DamagedPictures::kKeep;
+  if (data.depth() == DepthRule::kMinMax)
     options.depth_range.emplace(data.depth_range().at(0), data.depth_range().at(1));
   options.max_megapixels = data.max_megapixels();
   options.deduplicate = data.deduplicate();

@@ -29,7 +29,7 @@ struct ProbeOptions {
 
 void run_probe(const ProbeOptions& options) {
   set_threads(options.threads);
-  const AlgorithmPolicy policy = parse_algorithm_policy(options.layer_algorithm);
+  const AlgorithmPolicy policy = parse_enum<AlgorithmPolicy>(options.layer_algorithm);
   DenoiserProbe probe(options.model, options.inputs);
   ClipOptions clip;
   clip.clip_norm_l2 = options.clip_norm_l2.value_or(1);

@@ -152,7 +152,7 @@ void run(SampleArguments& arguments) {
 
   CorpusSpec spec;
   spec.folder = arguments.out;
-  spec.format = parse_corpus_format(config->sample.format());
+  spec.format = config->sample.format();
   arguments.counts.left_out = model.may_be_untrained;
   spec.images_per_class =
       images_per_class(arguments.counts, model.num_classes, model.class_proportions);

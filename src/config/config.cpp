@@ -71,10 +71,10 @@ std::vector<std::string> stage_mistakes(const Config& config) {
 
 void check_depth(const DataSettings& data, std::vector<std::string>& mistakes) {
   const auto& range = data.depth_range();
-  if (data.depth() == "full" && !range.empty())
+  if (data.depth() == DepthRule::kFull && !range.empty())
     mistakes.push_back(fmt::format("{} is set, but {} does not use it; set {}=min_max",
                                    place(data.depth_range), place(data.depth), data.depth.key()));
-  if (data.depth() == "min_max" && (range.size() != 2 || range[0] >= range[1]))
+  if (data.depth() == DepthRule::kMinMax && (range.size() != 2 || range[0] >= range[1]))
     mistakes.push_back(fmt::format(
         "{} needs {} to be two numbers, the smaller first: the sample values that become black "
         "and white, for example 0,4095 for pictures of 12 bits",
@@ -131,12 +131,13 @@ std::vector<std::string> contradictions(const Config& config) {
         "{} and {} are both set; one follows from the other, so set one of them to null",
         place(mechanism.noise_multiplier), place(mechanism.target_epsilon)));
   const DiffusionSettings& diffusion = config.diffusion;
-  if (diffusion.schedule() != "squaredcos_cap_v2" && diffusion.beta_start() > diffusion.beta_end())
+  if (diffusion.schedule() != BetaSchedule::kSquaredCosCapV2 &&
+      diffusion.beta_start() > diffusion.beta_end())
     mistakes.push_back(fmt::format("{} is greater than {}; the noise must grow with the timestep",
                                    place(diffusion.beta_start), place(diffusion.beta_end)));
   // The files of model.init may still say what a silent configuration leaves open.
   const bool open = !config.model.init().empty() && diffusion.prediction.is_default();
-  if (diffusion.rescale_betas_zero_snr() && diffusion.prediction() == "epsilon" && !open)
+  if (diffusion.rescale_betas_zero_snr() && diffusion.prediction() == Prediction::kEpsilon && !open)
     mistakes.push_back(fmt::format(
         "{} needs diffusion.prediction=v_prediction or sample: the last timestep then holds no "
         "image, and a predicted noise cannot recover one",

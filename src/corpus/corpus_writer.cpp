@@ -27,14 +27,10 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kPlanFile = ".sampling.json";
 
-std::string name_of(CorpusFormat format) {
-  return format == CorpusFormat::kFolder ? "folder" : "webdataset";
-}
-
 /// Everything that must agree for a corpus to be continued.
 Json plan_of(const CorpusSpec& spec) {
   return {{"schema_version", 2},
-          {"format", name_of(spec.format)},
+          {"format", to_string(spec.format)},
           {"images_per_class", spec.images_per_class},
           {"class_names", spec.class_names},
           {"height", spec.shape.height},
@@ -92,12 +88,6 @@ void check_spec(const CorpusSpec& spec) {
 }
 
 }  // namespace
-
-CorpusFormat parse_corpus_format(const std::string& name) {
-  if (name == "folder") return CorpusFormat::kFolder;
-  if (name == "webdataset") return CorpusFormat::kWebDataset;
-  throw UsageError(fmt::format("unknown corpus format '{}'; it is folder or webdataset", name));
-}
 
 std::vector<ImageId> corpus_order(std::span<const int64_t> images_per_class) {
   std::vector<ImageId> order;

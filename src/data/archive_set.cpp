@@ -149,7 +149,7 @@ bool is_archive_pattern(const fs::path& source) {
   return source.string().find_first_of("*?[{") != std::string::npos && !fs::exists(source, error);
 }
 
-std::string format_of_archives_in(const fs::path& folder) {
+std::optional<SourceFormat> format_of_archives_in(const fs::path& folder) {
   std::error_code error;
   // The contact sheet of a corpus of ours lies beside its shards.
   const bool is_corpus = fs::exists(folder / "privacy_card.json", error);
@@ -157,11 +157,13 @@ std::string format_of_archives_in(const fs::path& folder) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with('.') || is_clutter(name)) continue;
     std::error_code broken_link;
-    if (!is_corpus && (entry.is_directory(broken_link) || has_image_extension(name))) return "";
+    if (!is_corpus && (entry.is_directory(broken_link) || has_image_extension(name)))
+      return std::nullopt;
   }
   const std::vector<fs::path> files = archives_in(folder);
-  if (files.empty()) return "";
-  return has_tar_extension(files.front().filename().string()) ? "tar" : "zip";
+  if (files.empty()) return std::nullopt;
+  return has_tar_extension(files.front().filename().string()) ? SourceFormat::kTar
+                                                              : SourceFormat::kZip;
 }
 
 ArchiveSet find_archives(const fs::path& source) {

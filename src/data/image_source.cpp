@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <stdexcept>
 #include <utility>
 
 #include "member_walk.h"
@@ -36,34 +37,35 @@ std::string_view unread_kind(std::string_view start) {
 }
 
 /// An .npz is a zip of .npy arrays.
-std::string zip_or_npz(const std::filesystem::path& file) {
-  if (file.extension() == ".npz") return "npz";
+SourceFormat zip_or_npz(const std::filesystem::path& file) {
+  if (file.extension() == ".npz") return SourceFormat::kNpz;
   const ZipReader reader(file);
   const bool arrays =
       !reader.entries().empty() && std::ranges::all_of(reader.entries(), [](const ZipEntry& entry) {
         return entry.name.ends_with(".npy");
       });
-  return arrays ? "npz" : "zip";
+  return arrays ? SourceFormat::kNpz : SourceFormat::kZip;
 }
 
 /// By content, for a file: most formats have marks; CIFAR binary has none but its name.
-std::string detect_file_format(const std::filesystem::path& file) {
+SourceFormat detect_file_format(const std::filesystem::path& file) {
   std::array<unsigned char, 512> bytes{};
   const std::size_t size = GzipStream(file).read(bytes.data(), bytes.size());
   const std::string_view start(reinterpret_cast<const char*>(bytes.data()), size);
   if (size >= 4 && bytes[0] == 0 && bytes[1] == 0 && bytes[2] == 8 && bytes[3] >= 1 &&
       bytes[3] <= 4)
-    return "idx";
-  if (start.starts_with("\x93NUMPY")) return "npy";
+    return SourceFormat::kIdx;
+  if (start.starts_with("\x93NUMPY")) return SourceFormat::kNpy;
   if (looks_like_zip(start)) return zip_or_npz(file);
-  if (size == bytes.size() && start.substr(257, 5) == "ustar") return "tar";
+  if (size == bytes.size() && start.substr(257, 5) == "ustar") return SourceFormat::kTar;
   const std::string name = file.filename().string();
   if (const std::string_view kind = unread_kind(start); !kind.empty())
     throw DataError(fmt::format("'{}' is {}", file.string(), kind));
-  if (name.ends_with(".tar") || name.ends_with(".tgz") || name.ends_with(".tar.gz")) return "tar";
-  if (name.ends_with(".zip")) return "zip";
-  if (name.ends_with(".npz")) return "npz";
-  if (name.ends_with(".bin")) return "cifar";
+  if (name.ends_with(".tar") || name.ends_with(".tgz") || name.ends_with(".tar.gz"))
+    return SourceFormat::kTar;
+  if (name.ends_with(".zip")) return SourceFormat::kZip;
+  if (name.ends_with(".npz")) return SourceFormat::kNpz;
+  if (name.ends_with(".bin")) return SourceFormat::kCifar;
   throw DataError(
       fmt::format("'{}' is no image source: neither a folder, a tar(.gz), a zip, a numpy archive "
                   "(.npz, .npy), an IDX file nor CIFAR binary (.bin); set data.source, or "
@@ -71,13 +73,13 @@ std::string detect_file_format(const std::filesystem::path& file) {
                   file.string()));
 }
 
-std::string detect_archive_format(const ArchiveSet& archives) {
-  std::string format = detect_file_format(archives.files.front());
-  if (archives.files.size() > 1 && format != "tar" && format != "zip")
+SourceFormat detect_archive_format(const ArchiveSet& archives) {
+  const SourceFormat format = detect_file_format(archives.files.front());
+  if (archives.files.size() > 1 && format != SourceFormat::kTar && format != SourceFormat::kZip)
     throw UsageError(fmt::format(
         "data.source names {} files, and '{}' is of the format {}: only tar and zip archives are "
         "read several at once; name one file, or join them",
-        archives.files.size(), archives.files.front().string(), format));
+        archives.files.size(), archives.files.front().string(), to_string(format)));
   return format;
 }
 
@@ -124,39 +126,44 @@ std::string unread_files_text(const std::map<std::string, std::int64_t>& by_exte
   return text;
 }
 
-std::string detect_format(const PrepareOptions& options) {
+FoundFormat detect_format(const PrepareOptions& options) {
   if (options.source.empty())
     throw UsageError(
         "no images to prepare: set data.source to a folder, tar, zip, .npz, IDX or CIFAR file");
   std::error_code error;
   const bool is_folder = std::filesystem::is_directory(options.source, error);
-  if (options.format == "folder" && !is_folder)
+  if (options.format == SourceFormat::kFolder && !is_folder)
     throw DataError(
         fmt::format("'{}' is not a folder (data.format is folder)", options.source.string()));
   // Also where the format is named: read as any folder or tar it would lose its classes.
-  const bool may_be_corpus =
-      options.format == "auto" || options.format == "folder" || options.format == "tar";
-  if (may_be_corpus && is_own_corpus(options.source)) return "corpus";
-  if (options.format != "auto") return options.format;
+  const bool may_be_corpus = options.format == SourceFormat::kAuto ||
+                             options.format == SourceFormat::kFolder ||
+                             options.format == SourceFormat::kTar;
+  if (may_be_corpus && is_own_corpus(options.source)) return kOwnCorpus;
+  if (options.format != SourceFormat::kAuto) return options.format;
   if (!is_folder) return detect_archive_format(find_archives(options.source));
   if (std::filesystem::exists(options.source / "data_batch_1.bin", error) ||
       std::filesystem::exists(options.source / "train.bin", error))
-    return "cifar";
-  const std::string archives = format_of_archives_in(options.source);
-  return archives.empty() ? "folder" : archives;
+    return SourceFormat::kCifar;
+  return format_of_archives_in(options.source).value_or(SourceFormat::kFolder);
 }
 
-std::unique_ptr<ImageSource> make_source(const PrepareOptions& options, const std::string& format,
+std::string name_of(FoundFormat format) { return format ? to_string(*format) : "corpus"; }
+
+std::unique_ptr<ImageSource> make_source(const PrepareOptions& options, FoundFormat format,
                                          SourcePass pass) {
-  if (format == "folder") return make_folder_source(options);
-  if (format == "tar") return make_tar_source(options, pass);
-  if (format == "zip") return make_zip_source(options, pass);
-  if (format == "npz" || format == "npy") return make_npz_source(options);
-  if (format == "idx") return make_idx_source(options);
-  if (format == "cifar") return make_cifar_source(options);
-  if (format == "corpus") return make_corpus_source(options, pass);
-  throw UsageError(fmt::format(
-      "unknown data.format '{}'; it is auto, folder, tar, zip, npz, npy, idx or cifar", format));
+  if (format == kOwnCorpus) return make_corpus_source(options, pass);
+  switch (*format) {
+    case SourceFormat::kFolder: return make_folder_source(options);
+    case SourceFormat::kTar: return make_tar_source(options, pass);
+    case SourceFormat::kZip: return make_zip_source(options, pass);
+    case SourceFormat::kNpz:
+    case SourceFormat::kNpy: return make_npz_source(options);
+    case SourceFormat::kIdx: return make_idx_source(options);
+    case SourceFormat::kCifar: return make_cifar_source(options);
+    case SourceFormat::kAuto: break;
+  }
+  throw std::logic_error("a source without a format");
 }
 
 ArchivePath split_archive_path(const std::filesystem::path& source) {

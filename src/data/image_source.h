@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -81,10 +82,17 @@ std::unique_ptr<ImageSource> make_cifar_source(const PrepareOptions& options);
 bool is_own_corpus(const std::filesystem::path& source);
 std::unique_ptr<ImageSource> make_corpus_source(const PrepareOptions& options, SourcePass pass);
 
+/// What a source was found to be: never kAuto. Nothing for a corpus of ours, a layout that no
+/// setting names because it is always recognised.
+using FoundFormat = std::optional<SourceFormat>;
+inline constexpr FoundFormat kOwnCorpus = std::nullopt;
+/// "folder", ..., "corpus".
+std::string name_of(FoundFormat format);
+
 /// `options.format`, or what the source looks like. DataError if it is nothing known.
-std::string detect_format(const PrepareOptions& options);
+FoundFormat detect_format(const PrepareOptions& options);
 /// By the format that detect_format returned.
-std::unique_ptr<ImageSource> make_source(const PrepareOptions& options, const std::string& format,
+std::unique_ptr<ImageSource> make_source(const PrepareOptions& options, FoundFormat format,
                                          SourcePass pass);
 
 /// Splits "images.tar.gz/train" into the archive and the folder within ("" for all of it).

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,9 +53,9 @@ std::unique_ptr<MemberWalk> make_zip_walk(const ArchiveSet& archives);
 ArchiveSet find_archives(const std::filesystem::path& source);
 /// True if `source` does not exist and reads as a pattern.
 bool is_archive_pattern(const std::filesystem::path& source);
-/// "tar" or "zip" for a folder that holds such archives, and neither folders nor images beside
-/// them; else "".
-std::string format_of_archives_in(const std::filesystem::path& folder);
+/// kTar or kZip for a folder that holds such archives, and neither folders nor images beside them;
+/// else nothing.
+std::optional<SourceFormat> format_of_archives_in(const std::filesystem::path& folder);
 bool has_tar_extension(const std::string& name);
 /// What members of `archive` are called after, where it is one of several: its path below the
 /// folder that all of them lie in, with a "/" at the end; "" where it is the only one.

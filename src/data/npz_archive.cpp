@@ -167,7 +167,7 @@ std::function<NpyReader()> named_labels(const std::filesystem::path& labels) {
 ArraySelection select_arrays(const PrepareOptions& options) {
   const ArchivePath path = split_archive_path(options.source);
   ArraySelection selection;
-  if (options.format == "npy" || is_npy_file(path.archive))
+  if (options.format == SourceFormat::kNpy || is_npy_file(path.archive))
     selection.images = [file = path.archive] { return NpyReader(file); };
   else
     selection = select_in(NpzArchive(path.archive), path.folder);

@@ -158,7 +158,7 @@ class Preparation {
     records_of_class_.resize(classes_.names.size());
     layout.has_users = !options_.users.empty();
     layout.records_per_user = layout.has_users ? options_.records_per_user : 1;
-    report_.format = format_;
+    report_.format = name_of(format_);
     report_.class_names = layout.class_names;
     report_.class_names_from = layout.class_names_from;
     report_.unit = unit_of_privacy(layout.has_users, layout.records_per_user);
@@ -286,13 +286,14 @@ class Preparation {
     nlohmann::json depth_range;  // null: the upper 8 bits
     if (options_.depth_range)
       depth_range = {options_.depth_range->first, options_.depth_range->second};
-    return {{"format", format_},
+    return {{"format", name_of(format_)},
             {"source", printable(std::filesystem::absolute(options_.source).string())},
             {"image_size", options_.image_size},
             {"channels", options_.channels},
             {"deduplicate", options_.deduplicate},
             {"skip_unreadable", options_.skip_unreadable},
-            {"damaged", options_.keep_damaged ? "keep" : "refuse"},
+            {"damaged",
+             to_string(options_.keep_damaged ? DamagedPictures::kKeep : DamagedPictures::kRefuse)},
             {"depth_range", depth_range},
             {"counts",
              {{"found", report_.found},
@@ -310,7 +311,7 @@ class Preparation {
   }
 
   PrepareOptions options_;
-  std::string format_;
+  FoundFormat format_;
   std::unique_ptr<ImageSource> source_;
   std::optional<RecordStoreWriter> writer_;
   std::optional<UserBound> bound_;

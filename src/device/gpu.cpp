@@ -77,10 +77,8 @@ const GpuBackend* find_gpu_backend() { return found().backend; }
 
 std::string why_no_gpu() { return found().reason; }
 
-c10::Device open_device(const std::string& name) {
-  if (name == "cpu") return c10::Device(c10::kCPU);
-  if (name != "cuda")
-    throw UsageError(fmt::format("the device '{}' is not known; allowed: cpu, cuda", name));
+c10::Device open_device(ComputeDevice device) {
+  if (device == ComputeDevice::kCpu) return c10::Device(c10::kCPU);
   const GpuBackend* backend = find_gpu_backend();
   if (backend == nullptr)
     throw DeviceError(fmt::format(

@@ -44,18 +44,6 @@ at::Tensor random_filters(int64_t channels) {
 
 }  // namespace
 
-FeatureSpace parse_feature_space(const std::string& name) {
-  const std::vector<std::string> names = {"pixels", "convolution"};
-  if (name == names[0]) return FeatureSpace::kPixels;
-  if (name == names[1]) return FeatureSpace::kConvolution;
-  throw UsageError(fmt::format("unknown features '{}'; there are pixels and convolution{}", name,
-                               did_you_mean(name, names)));
-}
-
-std::string to_string(FeatureSpace space) {
-  return space == FeatureSpace::kPixels ? "pixels" : "convolution";
-}
-
 ImageFeatures::ImageFeatures(FeatureSpace space, const ImageShape& shape)
     : space_(space), shape_(shape) {
   dimension_ = shape.elements();

@@ -13,28 +13,25 @@ Placement open_placement(const PerformanceSettings& settings) {
   return open_placement(settings.device(), settings.precision());
 }
 
-Placement open_placement(const std::string& device_name, const std::string& precision) {
-  if (precision != "fp32" && precision != "tf32" && precision != "bf16")
-    throw UsageError(
-        fmt::format("the precision '{}' is not known; allowed: fp32, tf32, bf16", precision));
-  const c10::Device device = open_device(device_name);
+Placement open_placement(ComputeDevice where, Precision precision) {
+  const c10::Device device = open_device(where);
   if (device.is_cpu()) {
-    if (precision != "fp32")
+    if (precision != Precision::kFp32)
       throw UsageError(
           fmt::format("performance.precision = {} needs a GPU; set performance.device=cuda or "
                       "performance.precision=fp32",
-                      precision));
+                      to_string(precision)));
     return {};
   }
   at::Context& context = at::globalContext();
-  context.setAllowTF32CuDNN(precision != "fp32");
-  context.setAllowTF32CuBLAS(precision != "fp32");
+  context.setAllowTF32CuDNN(precision != Precision::kFp32);
+  context.setAllowTF32CuBLAS(precision != Precision::kFp32);
   context.setDeterministicCuDNN(true);
   // Attention's backward pass, for one, has a deterministic form, which warn_only would not take.
   // New tensors need no filling to be the same in every run.
   context.setDeterministicAlgorithms(true, /*warn_only=*/false);
   context.setDeterministicFillUninitializedMemory(false);
-  return {device, precision == "bf16" ? at::kBFloat16 : at::kFloat};
+  return {device, precision == Precision::kBf16 ? at::kBFloat16 : at::kFloat};
 }
 
 }  // namespace sfumato

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "sfumato/core/error.h"
-#include "sfumato/core/text.h"
 #include "sfumato/grad/gradient_engine.h"
 
 namespace sfumato {
@@ -74,23 +72,6 @@ LayerChoice choose_algorithm(const LayerWork& work, AlgorithmPolicy policy,
   for (size_t i = 0; i < result.seconds.size(); ++i)
     choice.measured.emplace_back(plans[i], result.seconds[i]);
   return choice;
-}
-
-Clipping parse_clipping(const std::string& name) {
-  if (name == "flat") return Clipping::kFlat;
-  if (name == "per_layer") return Clipping::kPerLayer;
-  if (name == "automatic") return Clipping::kAutomatic;
-  const std::string valid[] = {"flat", "per_layer", "automatic"};
-  throw UsageError("unknown clipping '" + name + "'" + did_you_mean(name, valid));
-}
-
-AlgorithmPolicy parse_algorithm_policy(const std::string& name) {
-  if (name == "auto") return AlgorithmPolicy::kAuto;
-  if (name == "keep") return AlgorithmPolicy::kKeep;
-  if (name == "gram") return AlgorithmPolicy::kGram;
-  if (name == "direct") return AlgorithmPolicy::kDirect;
-  const std::string valid[] = {"auto", "keep", "gram", "direct"};
-  throw UsageError("unknown layer algorithm '" + name + "'" + did_you_mean(name, valid));
 }
 
 }  // namespace sfumato

@@ -14,7 +14,7 @@ Optimizer::Optimizer(std::vector<Parameter*> parameters, std::vector<double> rat
     : parameters_(std::move(parameters)),
       rate_scales_(std::move(rate_scales)),
       options_(options) {
-  const bool adam = options_.kind != OptimizerOptions::Kind::kSgd;
+  const bool adam = options_.kind != OptimizerKind::kSgd;
   for (const Parameter* parameter : parameters_) {
     if (adam || options_.momentum > 0) first_.push_back(at::zeros_like(parameter->value.detach()));
     if (adam) second_.push_back(at::zeros_like(parameter->value.detach()));
@@ -35,9 +35,9 @@ void Optimizer::update(Gradient&& gradient, double learning_rate, Ema* average) 
   const OptimizerOptions& o = options_;
   ++steps_;
   UpdateOptions rule;
-  rule.rule = o.kind == OptimizerOptions::Kind::kSgd    ? UpdateRule::kSgd
-              : o.kind == OptimizerOptions::Kind::kAdam ? UpdateRule::kAdam
-                                                        : UpdateRule::kAdamW;
+  rule.rule = o.kind == OptimizerKind::kSgd    ? UpdateRule::kSgd
+              : o.kind == OptimizerKind::kAdam ? UpdateRule::kAdam
+                                               : UpdateRule::kAdamW;
   rule.learning_rate = learning_rate;
   rule.momentum = o.momentum;
   rule.beta1 = o.beta1;

@@ -14,7 +14,7 @@ double calibrated_noise(const MechanismPlan& plan) {
   CalibrationTarget target{.epsilon = plan.target_epsilon.value(), .delta = plan.delta};
   target.adjacency = plan.adjacency;
   target.records_per_unit = plan.records_per_unit;
-  target.accountant = parse_accountant(plan.accountant);
+  target.accountant = plan.accountant;
   target.spent = plan.events(0);
   const Phase training{plan.sample_rate, 1, plan.steps, plan.records_per_unit};
   return calibrate_noise_multiplier(target, plan.sample_rate,
@@ -43,7 +43,7 @@ MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t r
   plan.expected_batch_size = m.expected_batch_size();
   plan.delta = m.delta();
   plan.target_epsilon = m.target_epsilon();
-  plan.adjacency = parse_adjacency(m.adjacency());
+  plan.adjacency = m.adjacency();
   plan.unit = unit;
   plan.records_per_unit = records_per_unit;
   plan.accountant = m.accountant();
@@ -58,7 +58,7 @@ MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t r
 }
 
 ClipOptions clip_options(const MechanismPlan& plan) {
-  return {parse_clipping(plan.clipping), plan.clip_norm_l2, plan.automatic_gamma};
+  return {plan.clipping, plan.clip_norm_l2, plan.automatic_gamma};
 }
 
 }  // namespace sfumato

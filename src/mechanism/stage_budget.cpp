@@ -15,7 +15,7 @@ double noise_for(double epsilon, double sample_rate, int64_t steps, const Mechan
   CalibrationTarget target{.epsilon = epsilon, .delta = plan.delta};
   target.adjacency = plan.adjacency;
   target.records_per_unit = plan.records_per_unit;
-  target.accountant = parse_accountant(plan.accountant);
+  target.accountant = plan.accountant;
   return calibrate_noise_multiplier(target, sample_rate, steps).phase.noise_multiplier;
 }
 

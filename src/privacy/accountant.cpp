@@ -1,12 +1,5 @@
 #include "sfumato/privacy/accountant.h"
 
-#include <fmt/format.h>
-
-#include <array>
-#include <limits>
-
-#include "sfumato/core/error.h"
-#include "sfumato/core/text.h"
 #include "sfumato/privacy/pld.h"
 #include "sfumato/privacy/rdp.h"
 
@@ -26,22 +19,6 @@ PrivacyStatement statement_of(Accountant accountant, double epsilon, double delt
 }
 
 }  // namespace
-
-std::string to_string(Accountant accountant) {
-  switch (accountant) {
-    case Accountant::kRdp: return "rdp";
-    case Accountant::kPld: return "pld";
-  }
-  throw UsageError("unknown accountant");
-}
-
-Accountant parse_accountant(std::string_view text) {
-  const std::array<std::string, 2> names = {"rdp", "pld"};
-  if (text == names[0]) return Accountant::kRdp;
-  if (text == names[1]) return Accountant::kPld;
-  throw UsageError(
-      fmt::format("accountant '{}' is none of rdp, pld{}", text, did_you_mean(text, names)));
-}
 
 PrivacyStatement account_epsilon(Accountant accountant, std::span<const PrivacyEvent> events,
                                  double delta, Adjacency adjacency) {

@@ -78,8 +78,7 @@ void MechanismPlan::validate() const {
       const std::string mistake = noise_range_mistake(clip_norm_l2, noise_multiplier);
       if (!mistake.empty()) errors += "\n  " + mistake;
     }
-    errors += one_of("clipping", clipping, {std::begin(kClippings), std::end(kClippings)});
-    if (clipping == "automatic" &&
+    if (clipping == Clipping::kAutomatic &&
         !(automatic_gamma >= kLeastAutomaticGamma && std::isfinite(automatic_gamma)))
       errors += fmt::format(
           "\n  automatic_gamma {} is not in {:g} ...: a smaller one lifts gradients above the clip "
@@ -88,7 +87,6 @@ void MechanismPlan::validate() const {
     errors += message_of([&] { check_delta(delta); });
     if (target_epsilon) errors += positive("target_epsilon", *target_epsilon);
     errors += one_of("sampler", sampler, {"poisson"});
-    errors += message_of([&] { parse_accountant(accountant); });
     if (unit.empty()) errors += "\n  unit is empty; say whom the statement protects";
     if (candidates < 1) errors += fmt::format("\n  candidates {} is below 1", candidates);
     if (errors.empty()) errors += message_of([&] { check_phase(phase(steps), adjacency); });
@@ -145,17 +143,16 @@ std::vector<PrivacyEvent> MechanismPlan::events(std::int64_t executed) const {
 }
 
 PrivacyStatement MechanismPlan::statement_after(std::int64_t executed) const {
-  const Accountant name = parse_accountant(accountant);
   if (!is_private)
     return {.epsilon = std::numeric_limits<double>::infinity(),
             .epsilon_lower = std::nullopt,
             .delta = delta,
-            .accountant = name,
+            .accountant = accountant,
             .adjacency = adjacency,
             .order = std::nullopt,
             .delta_lower = std::nullopt,
             .grid = std::nullopt};
-  return account_epsilon(name, events(executed), delta, adjacency);
+  return account_epsilon(accountant, events(executed), delta, adjacency);
 }
 
 double MechanismPlan::epsilon_after(std::int64_t executed) const {

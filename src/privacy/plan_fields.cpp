@@ -23,7 +23,6 @@ nlohmann::ordered_json plan_value(double field) { return field; }
 nlohmann::ordered_json plan_value(std::int64_t field) { return field; }
 nlohmann::ordered_json plan_value(const std::string& field) { return field; }
 nlohmann::ordered_json plan_value(bool field) { return field; }
-nlohmann::ordered_json plan_value(Adjacency field) { return to_string(field); }
 nlohmann::ordered_json plan_value(const std::optional<double>& field) {
   return field ? nlohmann::ordered_json(*field) : nlohmann::ordered_json(nullptr);
 }
@@ -58,11 +57,6 @@ void read_plan_value(const char* key, const nlohmann::json& value, std::string& 
 void read_plan_value(const char* key, const nlohmann::json& value, bool& field) {
   if (!value.is_boolean()) wrong_type(key, "true or false", value);
   field = value.get<bool>();
-}
-void read_plan_value(const char* key, const nlohmann::json& value, Adjacency& field) {
-  std::string name;
-  read_plan_value(key, value, name);
-  field = parse_adjacency(name);
 }
 
 void read_plan_value(const char* key, const nlohmann::json& value, std::vector<StagePlan>& field) {

@@ -51,8 +51,11 @@ nlohmann::ordered_json plan_value(const std::optional<double>& field);
 nlohmann::ordered_json plan_value(std::int64_t field);
 nlohmann::ordered_json plan_value(const std::string& field);
 nlohmann::ordered_json plan_value(bool field);
-nlohmann::ordered_json plan_value(Adjacency field);
 nlohmann::ordered_json plan_value(const std::vector<StagePlan>& stages);
+template <NamedEnum E>
+nlohmann::ordered_json plan_value(E field) {
+  return to_string(field);
+}
 
 /// The inverse; DataError that names `key` for another type.
 void read_plan_value(const char* key, const nlohmann::json& value, double& field);
@@ -60,8 +63,14 @@ void read_plan_value(const char* key, const nlohmann::json& value, std::optional
 void read_plan_value(const char* key, const nlohmann::json& value, std::int64_t& field);
 void read_plan_value(const char* key, const nlohmann::json& value, std::string& field);
 void read_plan_value(const char* key, const nlohmann::json& value, bool& field);
-void read_plan_value(const char* key, const nlohmann::json& value, Adjacency& field);
 void read_plan_value(const char* key, const nlohmann::json& value, std::vector<StagePlan>& field);
+/// UsageError for a word that is no name of the enumeration.
+template <NamedEnum E>
+void read_plan_value(const char* key, const nlohmann::json& value, E& field) {
+  std::string name;
+  read_plan_value(key, value, name);
+  field = parse_enum<E>(name);
+}
 
 /// The fields that plans of `plan`'s version have. PrivacyError if a newer one is not at its
 /// default: such a plan would be written as one that does less.

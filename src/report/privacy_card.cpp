@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "sfumato/core/bound_text.h"
+#include "sfumato/core/choices.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/version.h"
@@ -40,11 +42,15 @@ const char* status_name(PrivacyCard::Status status) {
 }
 
 std::string neighbours(const std::string& adjacency) {
-  if (adjacency == "add_remove") return "two that differ by one such unit added or removed";
-  if (adjacency == "zero_out")
-    return "two of the same size, in one of which one such unit is blanked out";
-  if (adjacency == "replace_one") return "two that differ by one such unit replaced";
-  return fmt::format("those of the relation '{}'", adjacency);
+  const std::optional<Adjacency> known = find_enum<Adjacency>(adjacency);
+  if (!known) return fmt::format("those of the relation '{}'", adjacency);
+  switch (*known) {
+    case Adjacency::kAddRemove: return "two that differ by one such unit added or removed";
+    case Adjacency::kZeroOut:
+      return "two of the same size, in one of which one such unit is blanked out";
+    case Adjacency::kReplaceOne: break;
+  }
+  return "two that differ by one such unit replaced";
 }
 
 std::string statement_of(const PrivacyCard& card) {

@@ -119,9 +119,7 @@ PrivacyStage stage_of(const Json& said, const std::vector<StageFile>& stages) {
   if (name == "train") {
     stage.expected_batch_size = number_in("expected_batch_size");
     stage.clipping = text(said, "clipping");
-    if (std::ranges::find(kClippings, stage.clipping) == std::end(kClippings))
-      throw UsageError("unknown clipping '" + stage.clipping + "'" +
-                       did_you_mean(stage.clipping, kClippings));
+    parse_enum<Clipping>(stage.clipping);
   } else {
     stage.result_sha256 = hash_in(said, "result_sha256");
   }
@@ -151,8 +149,8 @@ PrivacyCard rebuilt(const Json& card, const std::vector<PrivacyEvent>& events,
   copy.epsilon_lower = number("epsilon_lower");
   copy.order = number("order");
   copy.grid = number("grid");
-  copy.accountant = to_string(parse_accountant(text(card, "accountant")));
-  copy.adjacency = to_string(parse_adjacency(text(card, "adjacency")));
+  copy.accountant = to_string(parse_enum<Accountant>(text(card, "accountant")));
+  copy.adjacency = to_string(parse_enum<Adjacency>(text(card, "adjacency")));
   const std::int64_t records = records_per_unit(events);
   copy.unit = unit_of_privacy(/*has_users=*/true, records);
   if (records == 1 && text(card, "unit") != copy.unit)
@@ -171,7 +169,8 @@ PrivacyCard rebuilt(const Json& card, const std::vector<PrivacyEvent>& events,
 void check_bounds(const Json& card, const std::vector<PrivacyEvent>& events, PrivacyCard& copy,
                   Clauses& clauses) {
   PrivacyCard earned = copy;
-  add_bounds(parse_accountant(copy.accountant), events, parse_adjacency(copy.adjacency), earned);
+  add_bounds(parse_enum<Accountant>(copy.accountant), events, parse_enum<Adjacency>(copy.adjacency),
+             earned);
   const auto take = [&](const char* key, const char* at, const char* bound, const auto& least,
                         auto& pairs) {
     const Json& said = field(card, key);

@@ -197,7 +197,7 @@ std::vector<std::string> card_differences(const Json& card, const RunVerificatio
   differ("adjacency", to_string(plan.adjacency));
   differ("unit", plan.unit);
   differ("sampler", plan.sampler);
-  differ("accountant", plan.accountant);
+  differ("accountant", to_string(plan.accountant));
   differ("plan_hash", ledger.plan_hash);
   differ("candidates", plan.candidates);
   compare_stages(card, run, differences);

@@ -52,13 +52,13 @@ std::vector<std::string> configuration_differences(const Config& config,
   compare("mechanism.sample_rate", m.sample_rate(), plan.sample_rate);
   compare("mechanism.steps", m.steps(), plan.steps);
   compare("mechanism.clip_norm_l2", m.clip_norm_l2(), plan.clip_norm_l2);
-  compare("mechanism.clipping", m.clipping(), plan.clipping);
+  compare("mechanism.clipping", to_string(m.clipping()), to_string(plan.clipping));
   compare("mechanism.expected_batch_size", m.expected_batch_size(), plan.expected_batch_size);
   compare("mechanism.delta", m.delta(), plan.delta);
-  compare("mechanism.adjacency", m.adjacency(), to_string(plan.adjacency));
-  compare("mechanism.accountant", m.accountant(), plan.accountant);
+  compare("mechanism.adjacency", to_string(m.adjacency()), to_string(plan.adjacency));
+  compare("mechanism.accountant", to_string(m.accountant()), to_string(plan.accountant));
   compare("mechanism.candidates", m.candidates(), plan.candidates);
-  if (m.clipping() == "automatic")
+  if (m.clipping() == Clipping::kAutomatic)
     compare("mechanism.automatic_gamma", m.automatic_gamma(), plan.automatic_gamma);
   if (plan.is_private) compare_stages(config, plan, compare);
   if (m.noise_multiplier())

@@ -85,7 +85,7 @@ std::vector<PrivacyStage> card_stages(const MechanismPlan& plan, const ChargedRe
   training.planned = plan.steps;
   training.charged = charged.steps;
   training.clip_norm_l2 = plan.clip_norm_l2;
-  training.clipping = plan.clipping;
+  training.clipping = to_string(plan.clipping);
   training.expected_batch_size = plan.expected_batch_size;
   stages.push_back(training);
   return stages;
@@ -103,11 +103,11 @@ PrivacyCard claim_card(const MechanismPlan& plan, const ChargedReleases& charged
   card.unit = plan.unit;
   card.adjacency = to_string(plan.adjacency);
   card.sampler = plan.sampler;
-  card.accountant = plan.accountant;
+  card.accountant = to_string(plan.accountant);
   card.candidates = plan.candidates;
   card.stages = card_stages(plan, charged);
   if (std::isfinite(card.epsilon))
-    add_bounds(parse_accountant(plan.accountant), plan.events(charged.steps), plan.adjacency, card);
+    add_bounds(plan.accountant, plan.events(charged.steps), plan.adjacency, card);
   card.plan_hash = plan.hash();
   describe_rounding(plan.expected_batch_size, card);
   return card;

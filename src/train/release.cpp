@@ -25,7 +25,7 @@ PrivacyCard mechanism_card(const ReleaseInputs& inputs) {
     card.unit = plan.unit;
     card.adjacency = to_string(plan.adjacency);
     card.sampler = plan.sampler;
-    card.accountant = plan.accountant;
+    card.accountant = to_string(plan.accountant);
     card.plan_hash = plan.hash();
     return card;
   }

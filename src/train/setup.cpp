@@ -38,24 +38,23 @@ void adopt_class_names(Config& config) {
 }
 
 ClipOptions clip_options(const Config& config) {
-  return {parse_clipping(config.mechanism.clipping()), config.mechanism.clip_norm_l2(),
+  return {config.mechanism.clipping(), config.mechanism.clip_norm_l2(),
           config.mechanism.automatic_gamma()};
 }
 
 StepOptions step_options(const Config& config) {
-  return {parse_algorithm_policy(config.performance.layer_algorithm()),
+  return {config.performance.layer_algorithm(),
           // Not on the CPU: asking for a GPU loads CUDA.
-          std::make_shared<Tuner>(config.performance.device() == "cuda" ? Tuner::default_memory()
-                                                                        : std::filesystem::path{}),
+          std::make_shared<Tuner>(config.performance.device() == ComputeDevice::kCuda
+                                      ? Tuner::default_memory()
+                                      : std::filesystem::path{}),
           config.performance.cuda_graph()};
 }
 
 OptimizerOptions optimizer_options(const Config& config) {
   const OptimizerSettings& o = config.optimizer;
   OptimizerOptions options;
-  options.kind = o.name() == "sgd"    ? OptimizerOptions::Kind::kSgd
-                 : o.name() == "adam" ? OptimizerOptions::Kind::kAdam
-                                      : OptimizerOptions::Kind::kAdamW;
+  options.kind = o.name();
   options.beta1 = o.beta1();
   options.beta2 = o.beta2();
   options.eps = o.eps();

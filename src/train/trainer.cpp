@@ -127,7 +127,7 @@ void Training::one_step() {
   const auto [count, statistics] = batches_->accumulate(*mechanism_, step_, end_);
   const OptimizerSettings& o = config_.optimizer;
   const double rate = learning_rate_at(step_, o.learning_rate(), o.warmup_steps(), end_,
-                                       o.decay() == "cosine", o.final_learning_rate_fraction());
+                                       o.decay() == RateDecay::kCosine, o.final_learning_rate_fraction());
   mechanism_->update(gradients_, optimizer_, rate, generator_->average(), step_, count);
   generator_->after_release(step_);
   ++step_;

@@ -26,7 +26,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 ClipOptions clip_of(const MechanismPlan& plan) {
-  return {parse_clipping(plan.clipping), plan.clip_norm_l2, plan.automatic_gamma};
+  return {plan.clipping, plan.clip_norm_l2, plan.automatic_gamma};
 }
 
 constexpr uint64_t kSeed = 1;
@@ -57,15 +57,15 @@ TEST(Conformance, ProductionPassesWithOtherPlans) {
   plan.noise_multiplier = 0.4;
   plan.clip_norm_l2 = 0.02;
   plan.expected_batch_size = 500;
-  plan.clipping = "per_layer";
+  plan.clipping = Clipping::kPerLayer;
   EXPECT_THAT(audit_conformance(plan, kSeed).failures(), IsEmpty());
   plan.sample_rate = 0.004;
   plan.noise_multiplier = 15;
   plan.clip_norm_l2 = 30;
-  plan.clipping = "automatic";
+  plan.clipping = Clipping::kAutomatic;
   EXPECT_THAT(audit_conformance(plan, kSeed).failures(), IsEmpty());
   plan.sample_rate = 1;
-  plan.clipping = "flat";
+  plan.clipping = Clipping::kFlat;
   EXPECT_THAT(audit_conformance(plan, kSeed).failures(), IsEmpty());
 }
 

@@ -167,7 +167,7 @@ TEST(MembershipScores, LabelsReachTheNetwork) {
 }
 
 TEST(MembershipScores, BadOptionsAreRefused) {
-  EXPECT_THAT(error_message<UsageError>([] { parse_membership_score("simma"); }),
+  EXPECT_THAT(error_message<UsageError>([] { parse_enum<MembershipScore>("simma"); }),
               HasSubstr("did you mean 'sima'?"));
   EXPECT_THROW(scorer_of(linear, MembershipScore::kPia, {1000}), UsageError);
   EXPECT_THROW(scorer_of(linear, MembershipScore::kPia, {5, 5}), UsageError);

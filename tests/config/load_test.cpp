@@ -39,7 +39,7 @@ TEST(Load, ReadsBlockAndFlowStyle) {
   EXPECT_EQ(config->run.seed(), 7);
   EXPECT_EQ(config->model.trainable(), (std::vector<std::string>{"*attn*", "conv_in.*"}));
   EXPECT_EQ(config->mechanism.noise_multiplier(), 1.5);
-  EXPECT_EQ(config->mechanism.clipping(), "per_layer");
+  EXPECT_EQ(config->mechanism.clipping(), Clipping::kPerLayer);
   EXPECT_TRUE(config->data.skip_unreadable());
 }
 
@@ -48,7 +48,7 @@ TEST(Load, LaterSourcesWin) {
                                 {"run.seed=2", "run.seed=3", "optimizer.name=sgd"});
   EXPECT_EQ(config->run.seed(), 3);
   EXPECT_EQ(config->run.log_every(), 5);
-  EXPECT_EQ(config->optimizer.name(), "sgd");
+  EXPECT_EQ(config->optimizer.name(), OptimizerKind::kSgd);
 }
 
 TEST(Load, ProvenanceNamesFileAndLine) {

@@ -9,6 +9,18 @@
 namespace sfumato {
 namespace {
 
+enum class Colour { kRed, kBlue };
+
+}  // namespace
+
+template <>
+struct EnumNames<Colour> {
+  static constexpr std::string_view kWhat = "colour";
+  static constexpr EnumName<Colour> kTable[] = {{Colour::kRed, "red"}, {Colour::kBlue, "blue"}};
+};
+
+namespace {
+
 struct Every : Section {
   explicit Every(SettingsTree* tree) : Section(tree, "every", "All types.") {}
   Setting<bool> flag{this, "flag", false, any_value(), "", "A flag."};
@@ -18,6 +30,7 @@ struct Every : Section {
   Setting<std::string> word{this, "word", "a", any_value(), "", "A word."};
   Setting<std::vector<int64_t>> sizes{this, "sizes", {1, 2}, at_least(1), "", "Sizes."};
   Setting<std::vector<std::string>> names{this, "names", {"*"}, not_empty(), "", "Names."};
+  Setting<Colour> colour{this, "colour", Colour::kRed, "A colour."};
 };
 struct Tree : SettingsTree {
   Every every{this};
@@ -156,6 +169,28 @@ TEST(Setting, YamlOfEveryTypeReadsBack) {
   EXPECT_EQ(copy.every.flag(), false);
 }
 
+TEST(Setting, ChoiceIsANameOutsideAndAnEnumeratorInside) {
+  Tree tree;
+  EXPECT_EQ(tree.every.colour(), Colour::kRed);
+  EXPECT_EQ(tree.every.colour.default_yaml(), "red");
+  EXPECT_EQ(tree.every.colour.type_name(), "text");
+  EXPECT_EQ(tree.every.colour.range().describe(), "one of red, blue");
+  tree.set_override("every.colour=blue");
+  EXPECT_EQ(tree.every.colour(), Colour::kBlue);
+  EXPECT_EQ(tree.every.colour.value_yaml(), "blue");
+  EXPECT_EQ(tree.every.colour.provenance(), "command line");
+  Tree copy;
+  EXPECT_TRUE(copy.read_yaml(tree.resolved_yaml(), "resolved.yaml").empty());
+  EXPECT_EQ(copy.every.colour(), Colour::kBlue);
+  EXPECT_EQ(copy.every.colour.default_value(), Colour::kRed);
+  copy.every.colour.set(Colour::kRed, "a test");
+  EXPECT_EQ(copy.every.colour(), Colour::kRed);
+  EXPECT_EQ(copy.every.colour.provenance(), "a test");
+  EXPECT_EQ(refusal("every.colour=blu"),
+            "must be one of red, blue, got 'blu'; did you mean 'blue'?");
+  EXPECT_EQ(refusal("every.colour="), "must be one of red, blue, got ''");
+}
+
 TEST(Setting, KnowsItsKeyAndType) {
   Tree tree;
   EXPECT_EQ(tree.every.count.key(), "every.count");
@@ -164,7 +199,7 @@ TEST(Setting, KnowsItsKeyAndType) {
   EXPECT_EQ(tree.every.maybe.default_yaml(), "null");
   EXPECT_EQ(tree.keys(),
             (std::vector<std::string>{"every.flag", "every.count", "every.rate", "every.maybe",
-                                      "every.word", "every.sizes", "every.names"}));
+                                      "every.word", "every.sizes", "every.names", "every.colour"}));
   EXPECT_EQ(tree.find("every.count"), &tree.every.count);
   EXPECT_EQ(tree.find("every"), nullptr);
   EXPECT_EQ(tree.find("every.none"), nullptr);

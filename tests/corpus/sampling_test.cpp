@@ -235,7 +235,7 @@ TEST_F(SamplingTest, NothingOfAClaimIsLeftOnWhatIsNotPrivate) {
 TEST_F(SamplingTest, SchedulerFileFillsWhatNobodySet) {
   auto settings = config({"diffusion.num_train_timesteps=50"});
   open_sampling_model(find_model(run()), *settings);
-  EXPECT_EQ(settings->diffusion.prediction(), "v_prediction");
+  EXPECT_EQ(settings->diffusion.prediction(), Prediction::kVPrediction);
   EXPECT_EQ(settings->diffusion.num_train_timesteps(), 50);  // set by hand: stays
   settings = config();
   open_sampling_model(find_model(run() / "release"), *settings);

@@ -322,12 +322,12 @@ TEST_F(OwnCorpus, PatternsOfItsShardsAndNamedFormats) {
   const std::vector<std::pair<int, int>> all = {{0, 0}, {1, 1}, {2, 2}};
   for (const char* pattern : {"", "shard-*.tar", "shard-{000000..000002}.tar", "shard-*",
                               "shard-00000{0,1,2}.tar", "*.tar"})
-    for (const char* format : {"auto", "tar"})
+    for (const SourceFormat format : {SourceFormat::kAuto, SourceFormat::kTar})
       for (const char* column : {"label", "class_name"}) {
         options.source = corpus / pattern;
         options.format = format;
         options.label_column = column;
-        EXPECT_EQ(records_of(options), all) << pattern << format << column;
+        EXPECT_EQ(records_of(options), all) << pattern << to_string(format) << column;
         EXPECT_THAT(RecordStore::open(options.store).class_names(), ElementsAre("2", "1", "0"));
       }
   std::filesystem::remove_all(options.store);
@@ -357,7 +357,7 @@ TEST_F(OwnCorpus, IsRecognisedWhateverFormatIsNamed) {
   put_image("metadata.csv",
             "file_name,label,class_name\nimages/0_b/000000.png,0,b\nimages/1_a/000000.png,1,a\n");
   options.num_classes = 2;
-  for (const char* format : {"auto", "folder"})
+  for (const SourceFormat format : {SourceFormat::kAuto, SourceFormat::kFolder})
     for (const char* column : {"label", "class_name"}) {
       options.format = format;
       options.label_column = column;
@@ -369,7 +369,7 @@ TEST_F(OwnCorpus, IsRecognisedWhateverFormatIsNamed) {
   writer.add("x/1.png", flat_png(7));
   writer.finish();
   options.source /= "mine.tar";
-  options.format = "auto";
+  options.format = SourceFormat::kAuto;
   options.label_column = "label";
   options.num_classes = 1;
   options.accept_class_names = true;

@@ -71,7 +71,7 @@ TEST_F(PrepareIdx, MistakesAreNamed) {
   EXPECT_THAT(data_error(), HasSubstr("truncated"));
   put(options.source, "neither this nor that");
   EXPECT_THAT(data_error(), HasSubstr("no image source"));
-  options.format = "idx";
+  options.format = SourceFormat::kIdx;
   EXPECT_THAT(data_error(), HasSubstr("not an IDX file"));
   put(options.source, make_idx(8, {1, 100000, 100000}, ""));
   EXPECT_THAT(data_error(), HasSubstr("images"));
@@ -95,7 +95,7 @@ TEST_F(PrepareIdx, ImpossibleOptions) {
   for (const auto& spoil : std::vector<std::function<void(PrepareOptions&)>>{
            [](auto& o) { o.image_size = 0; }, [](auto& o) { o.channels = 2; },
            [](auto& o) { o.records_per_user = 0; }, [](auto& o) { o.num_classes = -1; },
-           [](auto& o) { o.store.clear(); }, [](auto& o) { o.format = "rar"; }}) {
+           [](auto& o) { o.store.clear(); }}) {
     PrepareOptions spoilt = options;
     spoil(spoilt);
     EXPECT_THROW(prepare(spoilt), UsageError);
@@ -150,7 +150,7 @@ TEST_F(PrepareCifar, SingleFileAndUsers) {
 }
 
 TEST_F(PrepareCifar, BadFiles) {
-  options.format = "cifar";
+  options.format = SourceFormat::kCifar;
   EXPECT_THAT(data_error(), HasSubstr("no CIFAR training file"));
   put(options.source / "data_batch_1.bin", record("\x01", 1).substr(1));
   EXPECT_THAT(data_error(), HasSubstr("3072 bytes"));

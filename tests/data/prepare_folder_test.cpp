@@ -298,7 +298,7 @@ TEST_F(PrepareTar, SameRecordsAsTheFolder) {
     PrepareOptions packed = options;
     packed.source = folder / "pack";
     packed.store = folder / ("store_tar" + std::to_string(compressed));
-    if (compressed) packed.format = "tar";
+    if (compressed) packed.format = SourceFormat::kTar;
     const PrepareReport report = prepare(packed);
     EXPECT_EQ(report.format, "tar");
     EXPECT_EQ(report.other_files, 2);

@@ -189,10 +189,11 @@ TEST_F(PreparePictures, PipesAreErrorsEverywhere) {
   options.labels = pipe;
   EXPECT_THAT(data_error(), HasSubstr("it is a pipe"));
   options.num_classes = 0;
-  for (const char* format : {"auto", "tar", "idx", "cifar"}) {
+  for (const SourceFormat format :
+       {SourceFormat::kAuto, SourceFormat::kTar, SourceFormat::kIdx, SourceFormat::kCifar}) {
     options.source = pipe;
     options.format = format;
-    EXPECT_NE(data_error(), "no error") << format;
+    EXPECT_NE(data_error(), "no error") << to_string(format);
   }
 }
 

@@ -119,7 +119,7 @@ TEST_F(Gpu, RecordedStepsAreEagerSteps) {
       const Tensors got = host_copies(ClippedSumInspector::sums(recorded.take_private()));
       ASSERT_GT(norm_on_host(wanted), 0);
       EXPECT_LE(distance_on_host(got, wanted), repeatable(precision) * norm_on_host(wanted))
-          << name_of(precision) << ", step " << logical;
+          << to_string(precision) << ", step " << logical;
     }
   }
 }
@@ -252,7 +252,7 @@ TEST_F(Gpu, LayersGiveTheSameBitsTwice) {
             .recipe = recipe, .precision = precision, .draws = 2, .policy = policy};
         const std::vector<LayerOutcome> runs = run_on_kernels(pass, {at::Tensor{}, at::Tensor{}});
         EXPECT_TRUE(same_bits(runs[0].sums, runs[1].sums))
-            << recipe.name << ", " << name_of(precision) << ", " << name_of(policy);
+            << recipe.name << ", " << to_string(precision) << ", " << to_string(policy);
         EXPECT_TRUE(same_bits({runs[0].norm}, {runs[1].norm})) << recipe.name;
       }
     }

@@ -10,7 +10,7 @@ namespace sfumato::test {
 struct KernelsServe::State {
   // Once: every call opens a stream of its own.
   static c10::Device device() {
-    static const c10::Device opened = open_device("cuda");
+    static const c10::Device opened = open_device(ComputeDevice::kCuda);
     return opened;
   }
 };

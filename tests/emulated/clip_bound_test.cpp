@@ -91,8 +91,8 @@ INSTANTIATE_TEST_SUITE_P(All, ClipBoundOnKernels,
                          ::testing::Combine(::testing::ValuesIn(kPrecisions),
                                             ::testing::ValuesIn(kAllPolicies)),
                          [](const auto& each) {
-                           return name_of(std::get<0>(each.param)) + "_" +
-                                  name_of(std::get<1>(each.param));
+                           return to_string(std::get<0>(each.param)) + "_" +
+                                  to_string(std::get<1>(each.param));
                          });
 
 }  // namespace

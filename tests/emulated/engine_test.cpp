@@ -101,11 +101,11 @@ TEST_P(EngineOnKernels, AgreesWithTheCpu) {
     EXPECT_EQ(statistics.counts().clipped, wanted.counts.clipped);
     EXPECT_LE(distance_on_host({statistics.norm}, {wanted.norm}),
               allowed * norm_on_host({wanted.norm}))
-        << name_of(policy);
+        << to_string(policy);
     EXPECT_LE(distance_on_host({statistics.loss}, {wanted.loss}),
               tolerance() * norm_on_host({wanted.loss}));
     EXPECT_LE(distance_on_host(got, wanted.sums), allowed * norm_on_host(wanted.sums))
-        << name_of(policy);
+        << to_string(policy);
   }
 }
 
@@ -152,7 +152,7 @@ TEST_P(EngineOnKernels, PaddingAddsNothingWhateverItHolds) {
     padded.x.narrow(0, 4, 2).fill_(kNaN);
     padded.scale[3] = 1e30;
     const BatchStatistics statistics = add(engine, padded, mask);
-    EXPECT_TRUE(same_bits(taken(engine), plain)) << name_of(policy);
+    EXPECT_TRUE(same_bits(taken(engine), plain)) << to_string(policy);
     EXPECT_EQ(statistics.counts().counted, 2);
     EXPECT_EQ(statistics.counts().excluded, 0) << "padding is no example";
   }
@@ -176,7 +176,7 @@ TEST_P(EngineOnKernels, AnExampleThatIsNotFiniteHasWeightZeroAndTouchesNoOther) 
         EXPECT_EQ(counts.excluded, 1);
         EXPECT_EQ(counts.counted, 3);
         EXPECT_TRUE(same_bits(taken(engine), without))
-            << name_of(policy) << ", " << poison << " in " << (in_loss ? "the loss" : "a pixel");
+            << to_string(policy) << ", " << poison << " in " << (in_loss ? "the loss" : "a pixel");
       }
     }
   }
@@ -254,10 +254,10 @@ TEST_P(EngineOnKernels, WhereMemoryRunsOutTheSumIsAsItWas) {
                                        return loss;
                                      }),
                    c10::OutOfMemoryError)
-          << name_of(policy) << ", place " << static_cast<int>(where);
+          << to_string(policy) << ", place " << static_cast<int>(where);
       add(engine, second);
       EXPECT_TRUE(same_bits(taken(engine), wanted))
-          << name_of(policy) << ", place " << static_cast<int>(where);
+          << to_string(policy) << ", place " << static_cast<int>(where);
     }
   }
 }
@@ -310,7 +310,7 @@ TEST_P(EngineOnKernels, WhereMemoryRunsOutInTheSumNothingWasAdded) {
     EXPECT_THROW(add_with_greedy(second), c10::OutOfMemoryError);
     greedy.runs_out = false;
     add_with_greedy(second);
-    EXPECT_TRUE(same_bits(taken(engine), wanted)) << name_of(policy);
+    EXPECT_TRUE(same_bits(taken(engine), wanted)) << to_string(policy);
   }
 }
 
@@ -375,7 +375,7 @@ TEST_P(EngineOnKernels, GradientsWithoutATapeAreThoseOfTheCpu) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Precisions, EngineOnKernels, ::testing::ValuesIn(kPrecisions),
-                         [](const auto& each) { return name_of(each.param); });
+                         [](const auto& each) { return to_string(each.param); });
 
 }  // namespace
 }  // namespace sfumato

@@ -48,7 +48,7 @@ TEST_P(LayersOnKernels, LossNormsAndClippedSumAreThoseOfTheCpu) {
     pass.clip = {clipping, 0.99 * median(values_on_host(first.norm)), 0.1};
     const LayerOutcome wanted = run_on_cpu(pass, {at::Tensor{}})[0];
     const LayerOutcome got = run_on_kernels(pass, {at::Tensor{}})[0];
-    SCOPED_TRACE(name_of(policy) + ", clipping " + std::to_string(static_cast<int>(clipping)) +
+    SCOPED_TRACE(to_string(policy) + ", clipping " + std::to_string(static_cast<int>(clipping)) +
                  ", draws " + std::to_string(pass.draws));
     EXPECT_LE(distance_on_host({got.loss}, {wanted.loss}),
               tolerance * norm_on_host({wanted.loss}) + 1e-6);
@@ -79,17 +79,17 @@ TEST_P(LayersOnKernels, TheNormIsThatOfWhatIsAdded) {
     for (int64_t i = 0; i < 3; ++i) {
       const LayerOutcome& one = whole[static_cast<std::size_t>(i)];
       const double norm = one.norm[i].item<double>(), added = norm_on_host(one.sums);
-      EXPECT_LE(added, norm) << name_of(policy) << ", example " << i;
-      EXPECT_GE(added, (1 - 1e-3) * norm) << name_of(policy) << ", example " << i;
+      EXPECT_LE(added, norm) << to_string(policy) << ", example " << i;
+      EXPECT_GE(added, (1 - 1e-3) * norm) << to_string(policy) << ", example " << i;
       smallest = std::min(smallest, norm);
     }
     pass.clip.clip_norm_l2 = 0.3 * smallest;
     for (const LayerOutcome& one : run_on_kernels(pass, masks)) {
       const double added = norm_on_host(one.sums);
-      EXPECT_LE(added, pass.clip.clip_norm_l2) << name_of(policy);
+      EXPECT_LE(added, pass.clip.clip_norm_l2) << to_string(policy);
       // Per layer, one of two parameters may lie within its share.
       EXPECT_GE(added, (clipping == Clipping::kFlat ? 1 - 1e-3 : 0.2) * pass.clip.clip_norm_l2)
-          << name_of(policy);
+          << to_string(policy);
     }
   }
 }
@@ -116,7 +116,7 @@ INSTANTIATE_TEST_SUITE_P(All, LayersOnKernels,
                                             ::testing::ValuesIn(kPrecisions)),
                          [](const auto& each) {
                            return std::get<0>(each.param).name + "_" +
-                                  name_of(std::get<1>(each.param));
+                                  to_string(std::get<1>(each.param));
                          });
 
 }  // namespace

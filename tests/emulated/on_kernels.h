@@ -14,14 +14,10 @@
 
 namespace sfumato::test {
 
-/// What layers compute in, as performance.precision has it. tf32 lets our kernels round the
-/// operands of products, and on a GPU the libraries too; with fp32 libraries form all gradients.
-enum class Precision { kFp32, kTf32, kBf16 };
+/// tf32 lets our kernels round the operands of products, and on a GPU the libraries too; with fp32
+/// libraries form all gradients.
 inline constexpr Precision kPrecisions[] = {Precision::kFp32, Precision::kTf32, Precision::kBf16};
 
-inline std::string name_of(Precision precision) {
-  return precision == Precision::kFp32 ? "fp32" : precision == Precision::kTf32 ? "tf32" : "bf16";
-}
 inline at::ScalarType type_of(Precision precision) {
   return precision == Precision::kBf16 ? at::kBFloat16 : at::kFloat;
 }
@@ -75,13 +71,6 @@ inline std::vector<AlgorithmPolicy> different_policies() {
 }
 inline constexpr Clipping kAllClippings[] = {Clipping::kFlat, Clipping::kPerLayer,
                                              Clipping::kAutomatic};
-
-inline std::string name_of(AlgorithmPolicy policy) {
-  return policy == AlgorithmPolicy::kKeep     ? "keep"
-         : policy == AlgorithmPolicy::kGram   ? "gram"
-         : policy == AlgorithmPolicy::kDirect ? "direct"
-                                              : "auto";
-}
 
 /// A copy on the CPU in float64, of any layout and type; undefined stays undefined.
 inline at::Tensor host(const at::Tensor& tensor) {

@@ -99,14 +99,15 @@ std::vector<AlgorithmPolicy> golden_policies() {
   return on_gpu() ? different_policies() : std::vector{AlgorithmPolicy::kKeep};
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Networks, GoldenOnKernels,
-    ::testing::Combine(::testing::ValuesIn(golden_networks()), ::testing::ValuesIn(kPrecisions),
-                       ::testing::ValuesIn(golden_policies())),
-    [](const auto& each) {
-      return std::get<0>(each.param) + "_" + name_of(std::get<1>(each.param)) + "_" +
-             name_of(std::get<2>(each.param));
-    });
+INSTANTIATE_TEST_SUITE_P(Networks, GoldenOnKernels,
+                         ::testing::Combine(::testing::ValuesIn(golden_networks()),
+                                            ::testing::ValuesIn(kPrecisions),
+                                            ::testing::ValuesIn(golden_policies())),
+                         [](const auto& each) {
+                           return std::get<0>(each.param) + "_" +
+                                  to_string(std::get<1>(each.param)) + "_" +
+                                  to_string(std::get<2>(each.param));
+                         });
 
 /// A small network with every kind of block, on the CPU.
 std::unique_ptr<UNet2D> some_network(bool skip_blocks = false) {
@@ -202,8 +203,8 @@ TEST_P(StepsOnKernels, OneExampleMovesTheSumByTheClipNormAtMost) {
     gradients.accumulate_private(two);
     const Tensors less = host_copies(ClippedSumInspector::sums(gradients.take_private()));
     const double moved = distance_on_host(all, less);
-    EXPECT_LE(moved, clip_norm * (1 + 1e-5)) << name_of(policy);
-    EXPECT_GE(moved, clip_norm * 0.99) << name_of(policy);
+    EXPECT_LE(moved, clip_norm * (1 + 1e-5)) << to_string(policy);
+    EXPECT_GE(moved, clip_norm * 0.99) << to_string(policy);
   }
 }
 
@@ -225,7 +226,7 @@ TEST_P(StepsOnKernels, ImagesAreThoseOfTheCpu) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Precisions, StepsOnKernels, ::testing::ValuesIn(kPrecisions),
-                         [](const auto& each) { return name_of(each.param); });
+                         [](const auto& each) { return to_string(each.param); });
 
 }  // namespace
 }  // namespace sfumato

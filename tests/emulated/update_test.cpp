@@ -18,7 +18,7 @@ namespace sfumato {
 namespace {
 
 using namespace test;
-using Kind = OptimizerOptions::Kind;
+using Kind = OptimizerKind;
 
 /// A convolution whose weight is [P, kh kw C] in memory, and something beside it.
 struct Convolution : Module {

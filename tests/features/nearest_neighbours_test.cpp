@@ -155,8 +155,8 @@ TEST(ImageFeatures, ConvolutionsSeeOtherContent) {
 
 TEST(ImageFeatures, NamesAreKnown) {
   for (const auto space : {FeatureSpace::kPixels, FeatureSpace::kConvolution})
-    EXPECT_EQ(parse_feature_space(to_string(space)), space);
-  EXPECT_THROW(parse_feature_space("pixel"), UsageError);
+    EXPECT_EQ(parse_enum<FeatureSpace>(to_string(space)), space);
+  EXPECT_THROW(parse_enum<FeatureSpace>("pixel"), UsageError);
 }
 
 }  // namespace

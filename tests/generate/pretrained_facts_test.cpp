@@ -95,8 +95,8 @@ class Facts : public testing::Test {
 TEST_F(Facts, SolversOfTheSameNoiseAreASourceOfScheduleAndPrediction) {
   const PretrainedFacts dpm = facts(kDpmSolver);
   for (const auto& settings : {trained(dpm), sampled(dpm)}) {
-    EXPECT_EQ(settings->diffusion.schedule(), "scaled_linear");
-    EXPECT_EQ(settings->diffusion.prediction(), "v_prediction");
+    EXPECT_EQ(settings->diffusion.schedule(), BetaSchedule::kScaledLinear);
+    EXPECT_EQ(settings->diffusion.prediction(), Prediction::kVPrediction);
     EXPECT_EQ(settings->diffusion.num_train_timesteps(), 500);
     EXPECT_EQ(settings->diffusion.beta_start(), 0.00085);
     EXPECT_EQ(settings->diffusion.beta_end(), 0.012);
@@ -104,13 +104,14 @@ TEST_F(Facts, SolversOfTheSameNoiseAreASourceOfScheduleAndPrediction) {
     EXPECT_TRUE(settings->sample.clip_sample());
   }
   const auto euler = trained(facts(kEuler));
-  EXPECT_EQ(euler->diffusion.schedule(), "squaredcos_cap_v2");
-  EXPECT_EQ(euler->diffusion.prediction(), "sample");
+  EXPECT_EQ(euler->diffusion.schedule(), BetaSchedule::kSquaredCosCapV2);
+  EXPECT_EQ(euler->diffusion.prediction(), Prediction::kSample);
   EXPECT_EQ(euler->diffusion.num_train_timesteps(), 1000);
   for (const char* name : {"PNDMScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler",
                            "DPMSolverSinglestepScheduler", "EulerAncestralDiscreteScheduler",
                            "LMSDiscreteScheduler", "FlaxDDPMScheduler", "RePaintScheduler"})
-    EXPECT_EQ(trained(changed("_class_name", name))->diffusion.schedule(), "linear") << name;
+    EXPECT_EQ(trained(changed("_class_name", name))->diffusion.schedule(), BetaSchedule::kLinear)
+        << name;
 }
 
 TEST_F(Facts, WhatAFileLeavesOutIsTheDefaultOfItsClass) {
@@ -156,11 +157,11 @@ TEST_F(Facts, WhatIsOverruledStaysAsItIs) {
                                 "diffusion.rescale_betas_zero_snr=false",
                                 "model.overrule_init=[diffusion.prediction, diffusion.schedule, "
                                 "diffusion.rescale_betas_zero_snr]"});
-  EXPECT_EQ(settings->diffusion.prediction(), "epsilon");
-  EXPECT_EQ(settings->diffusion.schedule(), "linear");
+  EXPECT_EQ(settings->diffusion.prediction(), Prediction::kEpsilon);
+  EXPECT_EQ(settings->diffusion.schedule(), BetaSchedule::kLinear);
   EXPECT_EQ(settings->diffusion.num_train_timesteps(), 500);
   settings = trained(dpm, {"model.overrule_init=[diffusion.prediction]"});
-  EXPECT_EQ(settings->diffusion.prediction(), "epsilon");
+  EXPECT_EQ(settings->diffusion.prediction(), Prediction::kEpsilon);
   EXPECT_TRUE(settings->diffusion.prediction.is_default());
   EXPECT_THAT(test::error_message<UsageError>(
                   [] { config({"model.overrule_init=[diffusion.predictions]"}); }),
@@ -170,19 +171,19 @@ TEST_F(Facts, WhatIsOverruledStaysAsItIs) {
 TEST_F(Facts, InSamplingWhatSomebodySetWins) {
   const auto settings = sampled(facts(kDpmSolver), {"diffusion.prediction=epsilon",
                                                     "diffusion.rescale_betas_zero_snr=false"});
-  EXPECT_EQ(settings->diffusion.prediction(), "epsilon");
-  EXPECT_EQ(settings->diffusion.schedule(), "scaled_linear");
+  EXPECT_EQ(settings->diffusion.prediction(), Prediction::kEpsilon);
+  EXPECT_EQ(settings->diffusion.schedule(), BetaSchedule::kScaledLinear);
 }
 
 TEST_F(Facts, VariancesAreTakenForDrawingAlone) {
   for (const char* name : {"fixed_small", "fixed_small_log", "fixed_large"}) {
-    EXPECT_EQ(sampled(changed("variance_type", name))->sample.variance(), name);
+    EXPECT_EQ(sampled(changed("variance_type", name))->sample.variance.value_yaml(), name);
     EXPECT_TRUE(trained(changed("variance_type", name))->sample.variance.is_default());
   }
   for (const char* name : {"fixed_large_log", "learned", "learned_range"}) {
     const PretrainedFacts found = changed("variance_type", name);
     // ddim uses no variance.
-    EXPECT_EQ(sampled(found)->diffusion.schedule(), "linear") << name;
+    EXPECT_EQ(sampled(found)->diffusion.schedule(), BetaSchedule::kLinear) << name;
     EXPECT_NO_THROW(trained(found)) << name;
     EXPECT_THAT(data_error([&] { sampled(found, {"sample.sampler=ddpm"}); }),
                 AllOf(HasSubstr(name), HasSubstr("set sample.variance")));
@@ -244,11 +245,11 @@ TEST_F(Facts, PredictEpsilonIsTheOldPredictionType) {
     if (!now.is_null()) file["prediction_type"] = now;
     return file.dump();
   };
-  EXPECT_EQ(trained(facts(with(false, nullptr)))->diffusion.prediction(), "sample");
-  EXPECT_EQ(sampled(facts(with(false, nullptr)))->diffusion.prediction(), "sample");
-  EXPECT_EQ(trained(facts(with(false, "sample")))->diffusion.prediction(), "sample");
-  EXPECT_EQ(trained(facts(with(true, nullptr)))->diffusion.prediction(), "epsilon");
-  EXPECT_EQ(trained(facts(with(true, "epsilon")))->diffusion.prediction(), "epsilon");
+  EXPECT_EQ(trained(facts(with(false, nullptr)))->diffusion.prediction(), Prediction::kSample);
+  EXPECT_EQ(sampled(facts(with(false, nullptr)))->diffusion.prediction(), Prediction::kSample);
+  EXPECT_EQ(trained(facts(with(false, "sample")))->diffusion.prediction(), Prediction::kSample);
+  EXPECT_EQ(trained(facts(with(true, nullptr)))->diffusion.prediction(), Prediction::kEpsilon);
+  EXPECT_EQ(trained(facts(with(true, "epsilon")))->diffusion.prediction(), Prediction::kEpsilon);
   EXPECT_THAT(training_error(facts(with(false, nullptr)), {"diffusion.prediction=epsilon"}),
               HasSubstr("predict_epsilon is false, the old way to say prediction_type sample"));
   for (const auto& [old, now] : std::vector<std::pair<bool, const char*>>{
@@ -257,7 +258,8 @@ TEST_F(Facts, PredictEpsilonIsTheOldPredictionType) {
     EXPECT_THAT(data_error([&] { trained(found); }),
                 AllOf(HasSubstr("predict_epsilon"), HasSubstr(now)));
     EXPECT_THAT(data_error([&] { sampled(found); }), HasSubstr("predict_epsilon"));
-    EXPECT_EQ(sampled(found, {"diffusion.prediction=sample"})->diffusion.prediction(), "sample");
+    EXPECT_EQ(sampled(found, {"diffusion.prediction=sample"})->diffusion.prediction(),
+              Prediction::kSample);
   }
   EXPECT_THAT(data_error([&] { facts(with("no", nullptr)); }), HasSubstr("true or false"));
 }

@@ -64,7 +64,7 @@ TEST(Schedulers, AlphasCumprodAreThoseOfDiffusers) {
     NoiseScheduleOptions options;
     options.rescale_betas_zero_snr = name == "linear_zero_snr";
     options.schedule =
-        parse_beta_schedule(options.rescale_betas_zero_snr ? std::string("linear") : name);
+        parse_enum<BetaSchedule>(options.rescale_betas_zero_snr ? std::string("linear") : name);
     const NoiseSchedule schedule(options);
     const std::vector<float> expected = to_float32(file.info("alphas_cumprod." + name));
     ASSERT_EQ(schedule.size(), std::ssize(expected));
@@ -84,8 +84,8 @@ TEST(Schedulers, EveryDdpmRunEndsWhereDiffusersEnds) {
     for (const std::string variance : {"fixed_small", "fixed_large"}) {
       SolverOptions options;
       options.solver = "ddpm";
-      options.prediction = parse_prediction(prediction);
-      options.variance = parse_ddpm_variance(variance);
+      options.prediction = parse_enum<Prediction>(prediction);
+      options.variance = parse_enum<DdpmVariance>(variance);
       expect_run_as_golden("ddpm." + prediction + "." + variance, options);
       if (variance != "fixed_small") continue;
       options.variance = DdpmVariance::kFixedSmallLog;  // the same number by another route
@@ -98,8 +98,8 @@ TEST(Schedulers, EveryDdimRunEndsWhereDiffusersEnds) {
   for (const std::string prediction : {"epsilon", "sample", "v_prediction"})
     for (const std::string spacing : {"leading", "trailing"}) {  // not linspace: see below
       SolverOptions options;
-      options.prediction = parse_prediction(prediction);
-      options.spacing = parse_timestep_spacing(spacing);
+      options.prediction = parse_enum<Prediction>(prediction);
+      options.spacing = parse_enum<TimestepSpacing>(spacing);
       expect_run_as_golden("ddim." + prediction + "." + spacing, options);
     }
   SolverOptions clipped;
@@ -296,9 +296,9 @@ TEST(Schedulers, ImpossibleOptionsAreRefused) {
   EXPECT_THROW(make_solver(NoiseSchedule(zero_snr), epsilon), UsageError);
   epsilon.prediction = Prediction::kVPrediction;
   EXPECT_NO_THROW(make_solver(NoiseSchedule(zero_snr), epsilon));
-  EXPECT_THROW(parse_ddpm_variance("fixed_large_log"), UsageError);
-  EXPECT_THROW(parse_ddpm_variance("learned_range"), UsageError);
-  EXPECT_THROW(parse_beta_schedule("cosine"), UsageError);
+  EXPECT_THROW(parse_enum<DdpmVariance>("fixed_large_log"), UsageError);
+  EXPECT_THROW(parse_enum<DdpmVariance>("learned_range"), UsageError);
+  EXPECT_THROW(parse_enum<BetaSchedule>("cosine"), UsageError);
   EXPECT_THROW(NoiseSchedule({.num_train_timesteps = 0}), UsageError);
   EXPECT_THROW(NoiseSchedule({.beta_end = 1.0}), UsageError);
 }

@@ -20,7 +20,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using test::error_message;
-using Kind = OptimizerOptions::Kind;
+using Kind = OptimizerKind;
 
 // A plain gradient reaching the weights does not compile.
 template <typename Gradient>

@@ -187,18 +187,5 @@ TEST(RefusalOfOptions, AutomaticClippingWithoutItsStabiliser) {
         << bad;
 }
 
-TEST(Parse, NamesOfClippingAndAlgorithms) {
-  EXPECT_EQ(parse_clipping("flat"), Clipping::kFlat);
-  EXPECT_EQ(parse_clipping("per_layer"), Clipping::kPerLayer);
-  EXPECT_EQ(parse_clipping("automatic"), Clipping::kAutomatic);
-  EXPECT_THAT(error_message<UsageError>([] { parse_clipping("per-layer"); }),
-              HasSubstr("did you mean 'per_layer'"));
-  EXPECT_EQ(parse_algorithm_policy("auto"), AlgorithmPolicy::kAuto);
-  EXPECT_EQ(parse_algorithm_policy("keep"), AlgorithmPolicy::kKeep);
-  EXPECT_EQ(parse_algorithm_policy("gram"), AlgorithmPolicy::kGram);
-  EXPECT_THAT(error_message<UsageError>([] { parse_algorithm_policy("grams"); }),
-              HasSubstr("did you mean 'gram'"));
-}
-
 }  // namespace
 }  // namespace sfumato

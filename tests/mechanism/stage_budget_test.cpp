@@ -31,13 +31,10 @@ class StageBudget : public TinyRun {
     return make_plan(*config("run", changes), "one image", records_per_unit);
   }
   static double alone(const MechanismPlan& plan, const PrivacyEvent& event) {
-    return account_epsilon(parse_accountant(plan.accountant), {&event, 1}, plan.delta,
-                           plan.adjacency)
-        .epsilon;
+    return account_epsilon(plan.accountant, {&event, 1}, plan.delta, plan.adjacency).epsilon;
   }
   static double together(const MechanismPlan& plan, const std::vector<PrivacyEvent>& events) {
-    return account_epsilon(parse_accountant(plan.accountant), events, plan.delta, plan.adjacency)
-        .epsilon;
+    return account_epsilon(plan.accountant, events, plan.delta, plan.adjacency).epsilon;
   }
   static double noise(const StagePlan& stage) {
     return std::get<Phase>(stage.event).noise_multiplier;

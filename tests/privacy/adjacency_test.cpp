@@ -12,12 +12,12 @@ namespace {
 TEST(Adjacency, NamesRoundTrip) {
   for (const Adjacency adjacency :
        {Adjacency::kAddRemove, Adjacency::kZeroOut, Adjacency::kReplaceOne})
-    EXPECT_EQ(parse_adjacency(to_string(adjacency)), adjacency);
+    EXPECT_EQ(parse_enum<Adjacency>(to_string(adjacency)), adjacency);
 }
 
 TEST(Adjacency, MisspeltNameGetsTheNearest) {
   try {
-    parse_adjacency("zero-out");
+    parse_enum<Adjacency>("zero-out");
     FAIL() << "accepted";
   } catch (const UsageError& error) {
     EXPECT_THAT(error.what(), testing::HasSubstr("did you mean 'zero_out'?"));
@@ -31,9 +31,9 @@ TEST(Adjacency, OnlyReplaceOneDoublesTheSensitivity) {
 }
 
 TEST(Accountant, NamesBothAndHelpsWithTypos) {
-  EXPECT_EQ(to_string(parse_accountant("rdp")), "rdp");
-  EXPECT_EQ(to_string(parse_accountant("pld")), "pld");
-  EXPECT_THROW(parse_accountant("moments"), UsageError);
+  EXPECT_EQ(to_string(parse_enum<Accountant>("rdp")), "rdp");
+  EXPECT_EQ(to_string(parse_enum<Accountant>("pld")), "pld");
+  EXPECT_THROW(parse_enum<Accountant>("moments"), UsageError);
 }
 
 TEST(Accountant, StatementCarriesWhatItWasAskedFor) {

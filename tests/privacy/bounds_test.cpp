@@ -45,7 +45,7 @@ TEST(Bounds, AutomaticClippingKeepsItsConstantAwayFromZero) {
   plan.sample_rate = 0.01;
   plan.noise_multiplier = 1;
   plan.steps = 10;
-  plan.clipping = "automatic";
+  plan.clipping = Clipping::kAutomatic;
   for (const double gamma : {0.0, -1.0, 1e-300, 1e-30, 9e-10, std::nan(""), HUGE_VAL}) {
     plan.automatic_gamma = gamma;
     EXPECT_THROW(plan.validate(), UsageError) << gamma;
@@ -58,7 +58,7 @@ TEST(Bounds, AutomaticClippingKeepsItsConstantAwayFromZero) {
   EXPECT_LT(0x1p-46 / (0 + kLeastAutomaticGamma), 1);
   // Counts for this clipping alone.
   plan.automatic_gamma = 1e-300;
-  plan.clipping = "flat";
+  plan.clipping = Clipping::kFlat;
   EXPECT_NO_THROW(plan.validate());
 }
 

@@ -61,7 +61,7 @@ std::vector<std::pair<std::string, MechanismPlan>> one_field_changed() {
   add("noise_multiplier", [](auto& p) { p.noise_multiplier = std::nextafter(1.1, 2); });
   add("steps", [](auto& p) { p.steps = 2251; });
   add("clip_norm_l2", [](auto& p) { p.clip_norm_l2 = 1; });
-  add("clipping", [](auto& p) { p.clipping = "automatic"; });
+  add("clipping", [](auto& p) { p.clipping = Clipping::kAutomatic; });
   add("automatic_gamma", [](auto& p) { p.automatic_gamma = 0.02; });
   add("expected_batch_size", [](auto& p) { p.expected_batch_size = 255; });
   add("delta", [](auto& p) { p.delta = 1e-6; });
@@ -70,7 +70,7 @@ std::vector<std::pair<std::string, MechanismPlan>> one_field_changed() {
   add("unit", [](auto& p) { p.unit = "one image"; });
   add("records_per_unit", [](auto& p) { p.records_per_unit = 2; });
   add("sampler", [](auto& p) { p.sampler = "other"; });
-  add("accountant", [](auto& p) { p.accountant = "other"; });
+  add("accountant", [](auto& p) { p.accountant = Accountant::kRdp; });
   add("stages", [](auto& p) { p.stages = {{"label_histogram", Phase{1, 50, 1}, 1, false}}; });
   add("candidates", [](auto& p) { p.candidates = 2; });
   add("private", [](auto& p) { p.is_private = false; });
@@ -121,6 +121,13 @@ TEST(MechanismPlan, StrictReading) {
   json["adjacency"] = "replace";
   EXPECT_THAT(error_of(json), HasSubstr("adjacency 'replace'"));
   json = good;
+  json["clipping"] = "falt";
+  EXPECT_THAT(error_of(json), HasSubstr("clipping 'falt' is none of flat, per_layer, automatic; "
+                                        "did you mean 'flat'?"));
+  json = good;
+  json["accountant"] = 1;
+  EXPECT_THAT(error_of(json), HasSubstr("accountant should be a text, found 1"));
+  json = good;
   json["noise_multiplier"] = nullptr;
   EXPECT_THAT(error_of(json), HasSubstr("noise_multiplier should be a number"));
   EXPECT_THAT(error_of(nlohmann::json::array()), HasSubstr("JSON object"));
@@ -134,7 +141,6 @@ TEST(MechanismPlan, ValidationNamesEveryMistake) {
   plan.validate();
   plan.sample_rate = 1.5;
   plan.noise_multiplier = std::nan("");
-  plan.clipping = "falt";
   plan.delta = 0;
   plan.sampler = "shuffle";
   plan.unit = "";
@@ -142,8 +148,8 @@ TEST(MechanismPlan, ValidationNamesEveryMistake) {
     plan.validate();
     FAIL() << "accepted";
   } catch (const UsageError& error) {
-    for (const char* part : {"sample_rate 1.5", "noise_multiplier nan", "did you mean 'flat'?",
-                             "delta 0", "sampler 'shuffle'", "unit is empty"})
+    for (const char* part : {"sample_rate 1.5", "noise_multiplier nan", "delta 0",
+                             "sampler 'shuffle'", "unit is empty"})
       EXPECT_THAT(error.what(), HasSubstr(part));
   }
   plan = example();
@@ -162,7 +168,7 @@ TEST(MechanismPlan, EpsilonFollowsSampleRateNoiseAndUnit) {
   plan.records_per_unit = 1;
   EXPECT_NEAR(plan.epsilon_after(2250), 6.768781, 2e-4);
   EXPECT_LT(plan.statement_after(2250).epsilon_lower.value(), plan.epsilon_after(2250));
-  plan.accountant = "rdp";
+  plan.accountant = Accountant::kRdp;
   EXPECT_NEAR(plan.epsilon_after(2250), 7.328350, 1e-5);
   EXPECT_EQ(plan.epsilon_after(0), 0);
   EXPECT_THROW(plan.epsilon_after(-1), UsageError);

@@ -153,7 +153,7 @@ TEST_F(Pretrained, WithoutASchedulerFileTheDefaultsHold) {
   std::filesystem::remove_all(folder / "init/scheduler");
   const auto settings = config("run", from_init());
   adopt_pretrained_settings(*settings);
-  EXPECT_EQ(settings->diffusion.prediction(), "epsilon");
+  EXPECT_EQ(settings->diffusion.prediction(), Prediction::kEpsilon);
   EXPECT_TRUE(settings->diffusion.prediction.is_default());
 }
 

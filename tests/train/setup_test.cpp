@@ -114,7 +114,7 @@ TEST_F(RunSetup, ThePlanIsTheConfigurationsAndTheStoresUnit) {
   EXPECT_EQ(plan.steps, 6);
   EXPECT_EQ(plan.noise_multiplier, 1.25);
   EXPECT_EQ(plan.clip_norm_l2, 0.5);
-  EXPECT_EQ(plan.clipping, "automatic");
+  EXPECT_EQ(plan.clipping, Clipping::kAutomatic);
   EXPECT_EQ(plan.automatic_gamma, 0.2);
   EXPECT_EQ(plan.expected_batch_size, 7);
   EXPECT_EQ(plan.delta, 1e-3);
@@ -142,13 +142,12 @@ TEST_F(RunSetup, OptimizerOptionsAndRateScales) {
       config("run", {"optimizer.name=sgd", "optimizer.momentum=0.8", "optimizer.weight_decay=0.2",
                      "optimizer.class_embedding_learning_rate_scale=5"});
   const OptimizerOptions o = optimizer_options(*settings);
-  EXPECT_EQ(o.kind, OptimizerOptions::Kind::kSgd);
+  EXPECT_EQ(o.kind, OptimizerKind::kSgd);
   EXPECT_EQ(o.momentum, 0.8);
   EXPECT_EQ(o.weight_decay, 0.2);
-  EXPECT_EQ(optimizer_options(*config("run", {"optimizer.name=adam"})).kind,
-            OptimizerOptions::Kind::kAdam);
+  EXPECT_EQ(optimizer_options(*config("run", {"optimizer.name=adam"})).kind, OptimizerKind::kAdam);
   EXPECT_EQ(optimizer_options(*config("run", {"optimizer.name=adamw"})).kind,
-            OptimizerOptions::Kind::kAdamW);
+            OptimizerKind::kAdamW);
   const auto network = make_network(*settings);
   const std::vector<Parameter*> parameters = network->parameters();
   const std::vector<double> scales = rate_scales(*settings, parameters);

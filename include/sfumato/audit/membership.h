@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "sfumato/audit/roc.h"
+#include "sfumato/core/enum_names.h"
 #include "sfumato/generate/diffusion/denoiser.h"
 #include "sfumato/generate/diffusion/draws.h"
 #include "sfumato/generate/diffusion/noise_schedule.h"
@@ -27,9 +28,14 @@ enum class MembershipScore {
   kSecMi  ///< |x - back(forth(x))|_2^2 of a deterministic DDIM step at the end of an inversion
           ///< (Duan et al. 2023)
 };
-/// "loss", "sima", "pia", "secmi"; UsageError for anything else.
-MembershipScore parse_membership_score(const std::string& name);
-std::string to_string(MembershipScore score);
+template <>
+struct EnumNames<MembershipScore> {
+  static constexpr std::string_view kWhat = "score";
+  static constexpr EnumName<MembershipScore> kTable[] = {{MembershipScore::kLoss, "loss"},
+                                                         {MembershipScore::kSimA, "sima"},
+                                                         {MembershipScore::kPia, "pia"},
+                                                         {MembershipScore::kSecMi, "secmi"}};
+};
 
 /// The noise that a network of any prediction type finds in x: `network` as it is for kEpsilon,
 /// (x - sqrt(abar) x_0) / sqrt(1 - abar) for kSample, sqrt(abar) v + sqrt(1 - abar) x for

@@ -30,7 +30,7 @@ struct KernelTotals {
 };
 
 struct KernelBenchmarkOptions {
-  std::string device = "cpu";
+  ComputeDevice device = ComputeDevice::kCpu;
   int repeat = 10;
   int64_t examples = 16, draws = 8;  ///< of the layers' shapes
 };

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "sfumato/core/choices.h"
 #include "sfumato/privacy/accountant.h"
 
 namespace sfumato {
@@ -20,11 +21,11 @@ Timing summarize(std::vector<double> seconds);
 struct NoiseTimings {
   int64_t count = 0;
   int threads = 1;
-  std::string device = "cpu";
+  ComputeDevice device = ComputeDevice::kCpu;
   Timing chacha_one_thread, chacha;  ///< added to a tensor, as the mechanism does it
   Timing torch_one_thread, torch;    ///< at::normal_, which is not secret
 };
-NoiseTimings benchmark_noise(int64_t count, int repeat, const std::string& device = "cpu");
+NoiseTimings benchmark_noise(int64_t count, int repeat, ComputeDevice device = ComputeDevice::kCpu);
 
 /// Seconds of each accountant on a plan of `steps` steps, and to calibrate to a target.
 struct AccountTimings {
@@ -47,7 +48,7 @@ struct SampleTimings {
   Timing seconds;
 };
 SampleTimings benchmark_sampling(const nlohmann::json& network, int64_t batch, int64_t steps,
-                                 int repeat, const std::string& device = "cpu",
-                                 const std::string& precision = "fp32");
+                                 int repeat, ComputeDevice device = ComputeDevice::kCpu,
+                                 Precision precision = Precision::kFp32);
 
 }  // namespace sfumato

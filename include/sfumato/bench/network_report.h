@@ -18,7 +18,7 @@ struct NetworkReport {
   /// Per layer with a choice of algorithm, for `layer_examples` examples.
   std::vector<LayerChoice> layers;
   int64_t layer_examples = 0;
-  std::string device = "cpu";
+  ComputeDevice device = ComputeDevice::kCpu;
   double held_element_bytes = 4;  ///< of what layers hold: 2 in bf16
 
   int64_t state_bytes = 0;  ///< weights, their average and the optimizer's moments

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "sfumato/core/choices.h"
 #include "sfumato/grad/gradient_engine.h"
 
 namespace sfumato {
@@ -17,7 +18,8 @@ struct StepCase {
   int64_t examples = 8;                            ///< physical batch B
   int64_t draws = 1;                               ///< K
   bool by_name_only = false;                       ///< takes long on a CPU
-  std::string device = "cpu", precision = "fp32";  ///< as of performance.*
+  ComputeDevice device = ComputeDevice::kCpu;
+  Precision precision = Precision::kFp32;
 };
 
 /// "small": 1.6 M parameters, 28x28 grey, B = 32, K = 1. "cifar10": the 35.7 M parameters of

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "sfumato/config/settings_tree.h"
+#include "sfumato/core/choices.h"
 
 // The declarations. A new setting is one more member here: the YAML reader, overrides, --help,
 // resolved files and configs/base.yaml follow. Keep help texts as full sentences; the first one
@@ -50,8 +51,7 @@ struct DataSettings : Section {
   Setting<std::string> users{this, "users", "", any_value(), "",
       "CSV file with lines 'file,user' that says whose each image is. With it the unit of "
       "privacy is a user's records_per_user images; without it, one image."};
-  Setting<std::string> format{this, "format", "auto",
-      one_of({"auto", "folder", "tar", "zip", "npz", "npy", "idx", "cifar"}), "",
+  Setting<SourceFormat> format{this, "format", SourceFormat::kAuto,
       "Layout of the source; auto recognises it."};
   Setting<std::string> store{this, "store", "stores/default", not_empty(), "",
       "Record store that prepare writes and train reads. It is private."};
@@ -80,12 +80,12 @@ struct DataSettings : Section {
       "then part of the unit of privacy."};
   Setting<bool> skip_unreadable{this, "skip_unreadable", false, any_value(), "",
       "Skips and counts images that cannot be read, instead of stopping at the first."};
-  Setting<std::string> damaged{this, "damaged", "refuse", one_of({"refuse", "keep"}), "",
+  Setting<DamagedPictures> damaged{this, "damaged", DamagedPictures::kRefuse,
       "What becomes of pictures that a decoder can only mend: JPEGs with lost or changed bytes. "
       "refuse: they are unreadable, because what is missing comes out grey, shifted or in false "
       "colours, and would be learnt; keep: they are taken as libjpeg mends them, named and "
       "counted."};
-  Setting<std::string> depth{this, "depth", "full", one_of({"full", "min_max"}), "",
+  Setting<DepthRule> depth{this, "depth", DepthRule::kFull,
       "How pictures of 16 bits come to 8. full: the upper 8 bits are kept; min_max: the numbers of "
       "depth_range become 0 and 255, what lies outside is cut off. Pictures of 8 bits stay as "
       "they are."};
@@ -155,8 +155,7 @@ struct MechanismSettings : Section {
   Setting<double> clip_norm_l2{this, "clip_norm_l2", 1.0, greater_than(0), "",
       "Bound C on the L2 norm of what one record adds to the sum; the noise has standard "
       "deviation noise_multiplier times C."};
-  Setting<std::string> clipping{this, "clipping", "flat",
-      one_of({"flat", "per_layer", "automatic"}), "",
+  Setting<Clipping> clipping{this, "clipping", Clipping::kFlat,
       "How a record's gradient is bounded. flat: multiplied by min(1, C / norm); per_layer: each "
       "layer to its share of C; automatic: multiplied by C / (norm + automatic_gamma) (AUTO-S)."};
   Setting<double> automatic_gamma{this, "automatic_gamma", 0.01, greater_than(0), "",
@@ -171,11 +170,10 @@ struct MechanismSettings : Section {
       "what the stages leave. Set exactly one of this and noise_multiplier."};
   Setting<double> delta{this, "delta", 1e-5, strictly_between(0, 1), "",
       "The δ of the (ε, δ) guarantee; choose it well below one over the number of records."};
-  Setting<std::string> adjacency{this, "adjacency", "zero_out",
-      one_of({"add_remove", "zero_out", "replace_one"}), "",
+  Setting<Adjacency> adjacency{this, "adjacency", Adjacency::kZeroOut,
       "What the guarantee compares: two sets that differ by one record added or removed, blanked "
       "out (the number of records is then public), or replaced (ε is larger)."};
-  Setting<std::string> accountant{this, "accountant", "pld", one_of({"rdp", "pld"}), "",
+  Setting<Accountant> accountant{this, "accountant", Accountant::kPld,
       "How ε is computed. pld: privacy loss distributions, tight, with a lower and an upper end "
       "of which the upper one is claimed; rdp: Rényi differential privacy, a looser upper bound."};
   Setting<int64_t> candidates{this, "candidates", 1, at_least(1), "runs",
@@ -249,11 +247,9 @@ struct CentralImagesSettings : StageSettings {
 struct DiffusionSettings : Section {
   explicit DiffusionSettings(SettingsTree* tree);
 
-  Setting<std::string> prediction{this, "prediction", "epsilon",
-      one_of({"epsilon", "sample", "v_prediction"}), "",
+  Setting<Prediction> prediction{this, "prediction", Prediction::kEpsilon,
       "What the network predicts: the noise, the clean image, or v."};
-  Setting<std::string> schedule{this, "schedule", "linear",
-      one_of({"linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"}), "",
+  Setting<BetaSchedule> schedule{this, "schedule", BetaSchedule::kLinear,
       "How β grows with the timestep; squaredcos_cap_v2 is the cosine schedule and does not use "
       "beta_start and beta_end."};
   Setting<int64_t> num_train_timesteps{this, "num_train_timesteps", 1000, between(1, 100000), "",
@@ -282,7 +278,7 @@ struct DiffusionSettings : Section {
 struct OptimizerSettings : Section {
   explicit OptimizerSettings(SettingsTree* tree);
 
-  Setting<std::string> name{this, "name", "adam", one_of({"sgd", "adam", "adamw"}), "",
+  Setting<OptimizerKind> name{this, "name", OptimizerKind::kAdam,
       "Update rule that takes the noisy gradient."};
   Setting<double> learning_rate{this, "learning_rate", 1e-3, at_least(0), "",
       "Peak learning rate."};
@@ -301,7 +297,7 @@ struct OptimizerSettings : Section {
       "Momentum (sgd)."};
   Setting<int64_t> warmup_steps{this, "warmup_steps", 0, at_least(0), "steps",
       "The learning rate grows linearly over the first n steps."};
-  Setting<std::string> decay{this, "decay", "constant", one_of({"constant", "cosine"}), "",
+  Setting<RateDecay> decay{this, "decay", RateDecay::kConstant,
       "Course of the learning rate after the warm-up."};
   Setting<double> final_learning_rate_fraction{this, "final_learning_rate_fraction", 0.0,
       between(0, 1), "",
@@ -336,14 +332,13 @@ struct PerformanceSettings : Section {
       "Memory that a step may use; 0 means 70 % of what is free (80 % on a GPU)."};
   Setting<int64_t> threads{this, "threads", 0, at_least(0), "threads",
       "Threads on the CPU; 0 uses all cores."};
-  Setting<std::string> layer_algorithm{this, "layer_algorithm", "auto",
-      one_of({"auto", "keep", "gram", "direct"}), "",
+  Setting<AlgorithmPolicy> layer_algorithm{this, "layer_algorithm", AlgorithmPolicy::kAuto,
       "How per-example norms are computed. keep forms each example's weight gradient, gram the "
       "norm without it, direct (GPU) forms it twice and keeps nothing; auto takes the cheapest in "
       "each layer: by cost on the CPU, by measurement on a GPU."};
-  Setting<std::string> device{this, "device", "cpu", one_of({"cpu", "cuda"}), "",
+  Setting<ComputeDevice> device{this, "device", ComputeDevice::kCpu,
       "Where the network is computed. cuda: the first GPU that CUDA_VISIBLE_DEVICES shows."};
-  Setting<std::string> precision{this, "precision", "fp32", one_of({"fp32", "tf32", "bf16"}), "",
+  Setting<Precision> precision{this, "precision", Precision::kFp32,
       "What layers compute in on a GPU. bf16 is the fastest; tf32 keeps float32's range. Weights, "
       "norms, sums and noise are float32 or better in all three; the CPU knows fp32 alone."};
   Setting<bool> cuda_graph{this, "cuda_graph", true, any_value(), "",
@@ -360,11 +355,9 @@ struct SampleSettings : Section {
       "Denoising steps; at most diffusion.num_train_timesteps."};
   Setting<double> eta{this, "eta", 0.0, between(0, 1), "",
       "Fresh noise in a ddim step: 0 is deterministic, 1 resembles ddpm."};
-  Setting<std::string> spacing{this, "spacing", "trailing",
-      one_of({"leading", "trailing", "linspace"}), "",
+  Setting<TimestepSpacing> spacing{this, "spacing", TimestepSpacing::kTrailing,
       "How the steps are spread over the timesteps."};
-  Setting<std::string> variance{this, "variance", "fixed_small",
-      one_of({"fixed_small", "fixed_small_log", "fixed_large"}), "",
+  Setting<DdpmVariance> variance{this, "variance", DdpmVariance::kFixedSmall,
       "Variance of a ddpm step: of the posterior (fixed_small_log: taken through its logarithm, "
       "which is the same but for rounding), or β."};
   Setting<bool> clip_sample{this, "clip_sample", true, any_value(), "",
@@ -384,7 +377,7 @@ struct SampleSettings : Section {
       "Images drawn together; it does not change them."};
   Setting<int64_t> seed{this, "seed", 0, at_least(0), "",
       "The same seed gives the same images, whatever the batch."};
-  Setting<std::string> format{this, "format", "folder", one_of({"folder", "webdataset"}), "",
+  Setting<CorpusFormat> format{this, "format", CorpusFormat::kFolder,
       "Form of the corpus: an image folder or WebDataset tar shards."};
 };
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "sfumato/config/range.h"
+#include "sfumato/core/enum_names.h"
 
 namespace sfumato {
 
@@ -76,7 +77,7 @@ class SettingBase {
 ///   const double rate = config.optimizer.learning_rate();
 ///
 /// T is bool, int64_t, double, std::optional<double> (null = unset), std::string,
-/// std::vector<int64_t> or std::vector<std::string>.
+/// std::vector<int64_t>, std::vector<std::string> or an enumeration with a table of names (below).
 template <typename T>
 class Setting : public SettingBase {
  public:
@@ -109,5 +110,23 @@ extern template class Setting<std::optional<double>>;
 extern template class Setting<std::string>;
 extern template class Setting<std::vector<std::int64_t>>;
 extern template class Setting<std::vector<std::string>>;
+
+/// A choice: in files and overrides a text that is one of the table's names, for programs the
+/// enumerator. Neither names nor range are written where it is declared:
+///
+///   Setting<Clipping> clipping{this, "clipping", Clipping::kFlat, "How gradients are bounded."};
+template <NamedEnum E>
+class Setting<E> : public Setting<std::string> {
+ public:
+  Setting(Section* section, std::string name, E default_value, std::string help)
+      : Setting<std::string>(section, std::move(name), to_string(default_value),
+                             one_of(names_of<E>()), "", std::move(help)) {}
+
+  E operator()() const { return parse_enum<E>(Setting<std::string>::operator()()); }
+  E default_value() const { return parse_enum<E>(Setting<std::string>::default_value()); }
+  void set(E value, const std::string& provenance = "set by the program") {
+    Setting<std::string>::set(to_string(value), provenance);
+  }
+};
 
 }  // namespace sfumato

@@ -7,15 +7,12 @@
 #include <string>
 #include <vector>
 
+#include "sfumato/core/choices.h"
 #include "sfumato/generate/image_id.h"
 #include "sfumato/io/image_codec.h"
 #include "sfumato/models/image_shape.h"
 
 namespace sfumato {
-
-enum class CorpusFormat { kFolder, kWebDataset };
-/// "folder", "webdataset"; UsageError for anything else.
-CorpusFormat parse_corpus_format(const std::string& name);
 
 /// Relative to the corpus. `datasets` passes over folders that begin with two underscores;
 /// elsewhere its imagefolder takes the sheet for one of the images.

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "sfumato/core/choices.h"
+
 namespace sfumato {
 
 /// What `prepare` does; the settings under `data` say the same (see configs/base.yaml).
@@ -21,7 +23,7 @@ struct PrepareOptions {
   /// Column of metadata.csv or metadata.jsonl, or member of a WebDataset's JSON, with the class.
   std::string label_column = "label";
   std::filesystem::path users;   ///< CSV `file,user`; empty: the unit of privacy is one image
-  std::string format = "auto";   ///< auto, folder, tar, zip, npz, npy, idx, cifar
+  SourceFormat format = SourceFormat::kAuto;
   std::filesystem::path store;   ///< the record store to write
   std::int64_t image_size = 0;   ///< side of the square records, pixels
   std::int64_t channels = 0;     ///< 1 grey, 3 RGB

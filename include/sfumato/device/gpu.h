@@ -6,6 +6,8 @@
 #include <memory>
 #include <string>
 
+#include "sfumato/core/choices.h"
+
 namespace sfumato {
 
 struct KernelSet;
@@ -67,8 +69,7 @@ class GpuBackend {
 const GpuBackend* find_gpu_backend();
 std::string why_no_gpu();
 
-/// "cpu" or "cuda" (the first GPU that CUDA_VISIBLE_DEVICES shows) as a device that is ready for
-/// work. DeviceError, with the remedy, where there is no GPU; UsageError for other words.
-c10::Device open_device(const std::string& name);
+/// As a device that is ready for work. DeviceError, with the remedy, where there is no GPU.
+c10::Device open_device(ComputeDevice device);
 
 }  // namespace sfumato

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "sfumato/core/enum_names.h"
 #include "sfumato/features/nearest_neighbours.h"
 #include "sfumato/generate/diffusion/draws.h"
 
@@ -16,9 +17,12 @@ enum class FeatureSpace {
   kPixels,      ///< every value, black 0 and white 1
   kConvolution  ///< responses of fixed random filters, pooled over sixteenths of the image
 };
-/// "pixels", "convolution"; UsageError for anything else.
-FeatureSpace parse_feature_space(const std::string& name);
-std::string to_string(FeatureSpace space);
+template <>
+struct EnumNames<FeatureSpace> {
+  static constexpr std::string_view kWhat = "features";
+  static constexpr EnumName<FeatureSpace> kTable[] = {{FeatureSpace::kPixels, "pixels"},
+                                                      {FeatureSpace::kConvolution, "convolution"}};
+};
 
 /// Features that are the same on every machine and learnt from nothing, so they cannot leak.
 ///

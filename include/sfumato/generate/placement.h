@@ -2,7 +2,7 @@
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
 
-#include <string>
+#include "sfumato/core/choices.h"
 
 namespace sfumato {
 
@@ -18,7 +18,6 @@ struct Placement {
 /// Before optimizers, averages and engines are made. DeviceError where there is no GPU, UsageError
 /// for a precision that the device does not know.
 Placement open_placement(const PerformanceSettings& settings);
-/// The same for a device ("cpu", "cuda") and a precision ("fp32", "tf32", "bf16") by name.
-Placement open_placement(const std::string& device, const std::string& precision);
+Placement open_placement(ComputeDevice device, Precision precision);
 
 }  // namespace sfumato

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "sfumato/core/choices.h"
 #include "sfumato/device/tuner.h"
 #include "sfumato/dist/communicator.h"
 #include "sfumato/grad/clipped_sum.h"
@@ -16,25 +17,11 @@
 
 namespace sfumato {
 
-/// How a per-example gradient g over all trainable parameters is bounded to L2 norm C.
-enum class Clipping {
-  kFlat,       ///< g min(1, C / |g|)  (Abadi et al. 2016)
-  kPerLayer,   ///< each parameter to C / sqrt(number of parameters); the sum is bounded by C
-  kAutomatic,  ///< C g / (|g| + gamma)  (AUTO-S, Bu et al. 2022)
-};
-/// "flat", "per_layer", "automatic"; UsageError for anything else.
-Clipping parse_clipping(const std::string& name);
-
 struct ClipOptions {
   Clipping clipping = Clipping::kFlat;
   double clip_norm_l2 = 1.0;
   double automatic_gamma = 0.01;
 };
-
-/// Which algorithm each layer uses; kAuto takes the cheapest: by FLOPs and bytes on the CPU, by
-/// measurement on a GPU. A layer that the wish does not fit uses kKeep.
-enum class AlgorithmPolicy { kAuto, kKeep, kGram, kDirect };
-AlgorithmPolicy parse_algorithm_policy(const std::string& name);
 
 /// What was chosen for one layer, and why: estimated seconds on the reference machine (CPU), or
 /// those measured for every candidate (GPU).

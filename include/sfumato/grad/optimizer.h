@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "sfumato/core/choices.h"
 #include "sfumato/grad/clipped_sum.h"
 #include "sfumato/grad/public_gradient.h"
 #include "sfumato/nn/module.h"
@@ -13,8 +14,7 @@
 namespace sfumato {
 
 struct OptimizerOptions {
-  enum class Kind { kSgd, kAdam, kAdamW };
-  Kind kind = Kind::kAdam;
+  OptimizerKind kind = OptimizerKind::kAdam;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   double weight_decay = 0;  ///< L2 added to the gradient (SGD, Adam) or decoupled (AdamW)
   double momentum = 0;      ///< SGD

@@ -1,25 +1,11 @@
 #pragma once
 #include <optional>
 #include <span>
-#include <string>
-#include <string_view>
 
 #include "sfumato/privacy/adjacency.h"
 #include "sfumato/privacy/event.h"
 
 namespace sfumato {
-
-/// The accountants that exist.
-enum class Accountant {
-  kRdp,  ///< Renyi orders (rdp.h): an upper bound without a lower bracket
-  kPld,  ///< privacy loss distributions (pld.h): a bracket around the exact value; the claim is its
-         ///< upper end
-};
-
-/// "rdp", "pld".
-std::string to_string(Accountant accountant);
-/// UsageError names the words and the nearest one.
-Accountant parse_accountant(std::string_view text);
 
 /// An (epsilon, delta) statement as commands print it and cards carry it.
 struct PrivacyStatement {

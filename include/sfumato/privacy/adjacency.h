@@ -1,22 +1,7 @@
 #pragma once
-#include <string>
-#include <string_view>
+#include "sfumato/core/choices.h"
 
 namespace sfumato {
-
-/// Which pairs of data sets the guarantee holds for. "Record" is one image; with several records
-/// per unit of privacy (mechanism.h) it is all of one unit's records.
-enum class Adjacency {
-  kAddRemove,   ///< one record is added or removed; the number of records is private
-  kZeroOut,     ///< one record is replaced by one that contributes nothing; the number is public
-  kReplaceOne,  ///< one record is replaced by any other; the number is public
-};
-
-/// "add_remove", "zero_out", "replace_one".
-std::string to_string(Adjacency adjacency);
-
-/// The inverse; UsageError names the three words and the nearest one.
-Adjacency parse_adjacency(std::string_view text);
 
 /// Where a sampled record moves the clipped sum in the two neighbouring worlds, in clip norms.
 struct RecordShift {

@@ -23,9 +23,6 @@ struct StagePlan {
   bool declared = false;    ///< made elsewhere: counted, never executed here
 };
 
-/// What `clipping` of a plan may be; AUTO-S is "automatic".
-inline const std::string kClippings[] = {"flat", "per_layer", "automatic"};
-
 /// Everything that decides epsilon, and nothing else: two runs with equal plans make the same
 /// privacy statement whatever their hardware, batch split or precision. Fixed before the first
 /// step, hashed, written to the ledger; a resumed run must bring an equal one.
@@ -35,8 +32,8 @@ struct MechanismPlan {
   double noise_multiplier = 0;     ///< noise standard deviation over clip_norm_l2
   std::int64_t steps = 0;          ///< planned
   double clip_norm_l2 = 1;         ///< bound of one record's contribution to the sum, L2
-  std::string clipping = "flat";   ///< one of kClippings
-  double automatic_gamma = 0.01;   ///< AUTO-S stability constant; counts for "automatic" only
+  Clipping clipping = Clipping::kFlat;
+  double automatic_gamma = 0.01;   ///< AUTO-S stability constant; counts for kAutomatic only
   double expected_batch_size = 1;  ///< the public divisor of the noisy sum
   double delta = 1e-6;
   std::optional<double> target_epsilon;  ///< the run stops before it is exceeded
@@ -46,7 +43,7 @@ struct MechanismPlan {
   /// accounting is that of the whole group (dominating_pair.h).
   std::int64_t records_per_unit = 1;
   std::string sampler = "poisson";
-  std::string accountant = "pld";
+  Accountant accountant = Accountant::kPld;
   std::vector<StagePlan> stages;  ///< before training, in order
   /// Runs on the private set among which this result is chosen; each is charged in full (basic
   /// adaptive composition). The choice may look at what the runs release and at public data. A

@@ -45,8 +45,8 @@ void run_account(const AccountOptions& options) {
     throw UsageError("account: give --phase, once or more, or --card with a privacy_card.json");
   if (options.delta.has_value() == options.epsilon.has_value())
     throw UsageError("account: give either --delta (to get epsilon) or --epsilon (to get delta)");
-  const Accountant accountant = parse_accountant(options.accountant);
-  const Adjacency adjacency = parse_adjacency(options.adjacency);
+  const Accountant accountant = parse_enum<Accountant>(options.accountant);
+  const Adjacency adjacency = parse_enum<Adjacency>(options.adjacency);
   const std::vector<PrivacyEvent> events =
       parse_events("--phase", options.phases, adjacency, options.records_per_unit);
   const PrivacyStatement statement =

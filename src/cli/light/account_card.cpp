@@ -80,8 +80,8 @@ Recomputation recompute(const std::string& file, const Json& card) {
   result.candidates = card_candidates(file, card);
   result.events = card_events(file, card);
   try {
-    result.accountant = parse_accountant(text("accountant"));
-    result.adjacency = parse_adjacency(text("adjacency"));
+    result.accountant = parse_enum<Accountant>(text("accountant"));
+    result.adjacency = parse_enum<Adjacency>(text("adjacency"));
     for (const PrivacyEvent& event : result.events) check_event(event, result.adjacency);
   } catch (const UsageError& error) {
     refuse(file, error.what());

@@ -50,8 +50,8 @@ void print_json(const CalibrationTarget& target, const Calibration& found) {
 
 CalibrationTarget target_of(const CalibrateOptions& options) {
   CalibrationTarget target{options.target_epsilon, options.delta};
-  target.accountant = parse_accountant(options.accountant);
-  target.adjacency = parse_adjacency(options.adjacency);
+  target.accountant = parse_enum<Accountant>(options.accountant);
+  target.adjacency = parse_enum<Adjacency>(options.adjacency);
   target.records_per_unit = options.records_per_unit;
   target.spent = parse_events("--spent", options.spent, target.adjacency, options.records_per_unit);
   return target;

@@ -111,8 +111,8 @@ std::string privacy_lines(const RunVerification& run) {
       "              {} adjacency, unit: {}, {} sampling, {} accountant\n"
       "  mechanism   sample rate {}, noise multiplier {}, clip norm {}\n",
       upper_bound_text(run.statement->epsilon), plan.delta, upper_bound_text(run.epsilon_planned),
-      to_string(plan.adjacency), plan.unit, plan.sampler, plan.accountant, plan.sample_rate,
-      plan.noise_multiplier, plan.clip_norm_l2);
+      to_string(plan.adjacency), plan.unit, plan.sampler, to_string(plan.accountant),
+      plan.sample_rate, plan.noise_multiplier, plan.clip_norm_l2);
   if (plan.candidates > 1)
     text += fmt::format("              all of it {} times: one of {} candidates\n", plan.candidates,
                         plan.candidates);

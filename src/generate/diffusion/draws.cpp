@@ -97,7 +97,7 @@ Augmentation augmentation_of(const DrawnNoise& drawn, int64_t example, int64_t d
 }  // namespace
 
 DiffusionOptions diffusion_options(const DiffusionSettings& settings, int64_t num_classes) {
-  return {.prediction = parse_prediction(settings.prediction()),
+  return {.prediction = settings.prediction(),
           .num_train_timesteps = settings.num_train_timesteps(),
           .draws = settings.draws(),
           .timestep_power = settings.timestep_power(),

@@ -21,7 +21,7 @@ class DiffusionSampler : public ImageSampler {
                    const SampledImages& images)
       : solver_(make_solver(
             NoiseSchedule(noise_schedule_options(config.diffusion)),
-            solver_options(config.sample, parse_prediction(config.diffusion.prediction())))),
+            solver_options(config.sample, config.diffusion.prediction()))),
         guidance_(config.sample.guidance()),
         seed_(static_cast<uint64_t>(config.sample.seed())),
         images_(images),
@@ -116,7 +116,7 @@ SavedGenerator DiffusionGenerator::save(const std::filesystem::path& release,
                                         const ImageShape& images, const Config& config) const {
   nlohmann::ordered_json scheduler =
       ddpm_scheduler_config(noise_schedule_options(config.diffusion),
-                            parse_prediction(config.diffusion.prediction()));
+                            config.diffusion.prediction());
   scheduler["clip_sample"] = config.sample.clip_sample();
   scheduler["clip_sample_range"] = config.sample.clip_sample_range();
   // A network may have come with another size, or none: what it was trained on is what it draws.

@@ -1,4 +1,3 @@
-#include "generate/diffusion/parse_name.h"
 #include "sfumato/generate/diffusion/noise_schedule.h"
 
 #include <ATen/TensorOperators.h>
@@ -19,14 +18,9 @@
 
 #include "sfumato/config/sections.h"
 #include "sfumato/core/error.h"
-#include "sfumato/core/text.h"
 
 namespace sfumato {
 namespace {
-
-const std::vector<std::string> kScheduleNames = {"linear", "scaled_linear", "squaredcos_cap_v2",
-                                                 "sigmoid"};
-const std::vector<std::string> kPredictionNames = {"epsilon", "sample", "v_prediction"};
 
 /// Nichol & Dhariwal 2021, equation 17; in double, then rounded, as diffusers does.
 at::Tensor cosine_betas(int64_t count) {
@@ -70,22 +64,8 @@ at::Tensor rescale_to_zero_snr(const at::Tensor& betas) {
 
 }  // namespace
 
-BetaSchedule parse_beta_schedule(const std::string& name) {
-  return parse_name<BetaSchedule>(name, kScheduleNames, "noise schedule");
-}
-std::string to_string(BetaSchedule schedule) {
-  return kScheduleNames.at(static_cast<std::size_t>(schedule));
-}
-
-Prediction parse_prediction(const std::string& name) {
-  return parse_name<Prediction>(name, kPredictionNames, "prediction type");
-}
-std::string to_string(Prediction prediction) {
-  return kPredictionNames.at(static_cast<std::size_t>(prediction));
-}
-
 NoiseScheduleOptions noise_schedule_options(const DiffusionSettings& settings) {
-  return {.schedule = parse_beta_schedule(settings.schedule()),
+  return {.schedule = settings.schedule(),
           .num_train_timesteps = settings.num_train_timesteps(),
           .beta_start = settings.beta_start(),
           .beta_end = settings.beta_end(),

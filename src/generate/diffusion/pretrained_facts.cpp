@@ -58,7 +58,7 @@ bool is_overruled(const Config& config, const std::string& key) {
 
 /// β are of no account to the cosine schedule.
 bool matters(const Fact& fact, const Config& config) {
-  return config.diffusion.schedule() != "squaredcos_cap_v2" ||
+  return config.diffusion.schedule() != BetaSchedule::kSquaredCosCapV2 ||
          (fact.setting != "diffusion.beta_start" && fact.setting != "diffusion.beta_end");
 }
 

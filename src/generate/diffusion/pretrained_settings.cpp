@@ -32,8 +32,8 @@ void tell_of_guess(const Config& config) {
       "'{}' has no scheduler_config.json: training takes it for a network of prediction {} on the "
       "{} schedule of {} timesteps; set diffusion.prediction and diffusion.schedule to what it was "
       "trained with",
-      config.model.init(), config.diffusion.prediction(), config.diffusion.schedule(),
-      config.diffusion.num_train_timesteps()));
+      config.model.init(), to_string(config.diffusion.prediction()),
+      to_string(config.diffusion.schedule()), config.diffusion.num_train_timesteps()));
 }
 
 /// The run that is resumed was started with the same.

@@ -28,7 +28,7 @@ std::string diffusers_caution(const Config& config) {
   try {
     const std::unique_ptr<Solver> solver =
         make_solver(NoiseSchedule(noise_schedule_options(config.diffusion)),
-                    solver_options(config.sample, parse_prediction(config.diffusion.prediction())));
+                    solver_options(config.sample, config.diffusion.prediction()));
     return solver->diffusers_difference();
   } catch (const UsageError&) {
     return "";  // `sample` will refuse these settings, which training does not use

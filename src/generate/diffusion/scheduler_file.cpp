@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "sfumato/core/choices.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/printable.h"
@@ -247,7 +248,7 @@ class SchedulerReader {
     }
     if (prediction && prediction->starts_with("flow"))
       refuse(fmt::format("has prediction_type {}: {}", *prediction, kFlow));
-    const std::vector<std::string> allowed{"epsilon", "sample", "v_prediction"};
+    const std::vector<std::string> allowed = names_of<Prediction>();
     if (prediction && std::ranges::find(allowed, *prediction) == allowed.end())
       add_unusable("diffusion.prediction",
                    fmt::format("prediction_type is {}; known are {}{}", json(*prediction).dump(),
@@ -258,8 +259,7 @@ class SchedulerReader {
 
   void read_schedule() {
     const std::optional<std::string> schedule = text("beta_schedule");
-    const std::vector<std::string> allowed{"linear", "scaled_linear", "squaredcos_cap_v2",
-                                           "sigmoid"};
+    const std::vector<std::string> allowed = names_of<BetaSchedule>();
     if (has("trained_betas"))
       add_unusable("diffusion.schedule",
                    "trained_betas is a list of its own β, which is not supported");

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "sfumato/config/sections.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 
@@ -41,6 +42,20 @@ bool solver_reads(const std::string& name, const std::string& setting) {
 
 std::unique_ptr<Solver> make_solver(const NoiseSchedule& schedule, const SolverOptions& options) {
   return solver_row(options.solver).make(schedule, options);
+}
+
+SolverOptions solver_options(const SampleSettings& settings, Prediction prediction) {
+  return {.solver = settings.sampler(),
+          .prediction = prediction,
+          .steps = settings.steps(),
+          .spacing = settings.spacing(),
+          .steps_offset = settings.steps_offset(),
+          .clip_sample = settings.clip_sample(),
+          .clip_sample_range = settings.clip_sample_range(),
+          .variance = settings.variance(),
+          .eta = settings.eta(),
+          .use_clipped_model_output = settings.use_clipped_model_output(),
+          .set_alpha_to_one = settings.set_alpha_to_one()};
 }
 
 }  // namespace sfumato

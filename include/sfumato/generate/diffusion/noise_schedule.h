@@ -1,28 +1,13 @@
 #pragma once
 #include <cstdint>
 #include <span>
-#include <string>
 #include <vector>
+
+#include "sfumato/core/choices.h"
 
 namespace sfumato {
 
 struct DiffusionSettings;
-
-/// How β_t grows with the timestep (Ho et al. 2020; Nichol & Dhariwal 2021 for the cosine).
-enum class BetaSchedule { kLinear, kScaledLinear, kSquaredCosCapV2, kSigmoid };
-/// "linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"; UsageError for anything else.
-BetaSchedule parse_beta_schedule(const std::string& name);
-std::string to_string(BetaSchedule schedule);
-
-/// What the network predicts from x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps.
-enum class Prediction {
-  kEpsilon,     ///< eps
-  kSample,      ///< x_0
-  kVPrediction  ///< sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans & Ho 2022)
-};
-/// "epsilon", "sample", "v_prediction"; UsageError for anything else.
-Prediction parse_prediction(const std::string& name);
-std::string to_string(Prediction prediction);
 
 struct NoiseScheduleOptions {
   BetaSchedule schedule = BetaSchedule::kLinear;

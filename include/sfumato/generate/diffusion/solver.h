@@ -8,20 +8,12 @@
 #include <string>
 #include <utility>
 
+#include "sfumato/core/choices.h"
 #include "sfumato/generate/diffusion/noise_schedule.h"
 
 namespace sfumato {
 
 struct SampleSettings;
-
-enum class TimestepSpacing { kLeading, kTrailing, kLinspace };
-enum class DdpmVariance { kFixedSmall, kFixedSmallLog, kFixedLarge };
-/// Names as in diffusers' configurations: "leading", ...; "fixed_small", ... UsageError for
-/// anything else.
-TimestepSpacing parse_timestep_spacing(const std::string& name);
-DdpmVariance parse_ddpm_variance(const std::string& name);
-std::string to_string(TimestepSpacing spacing);
-std::string to_string(DdpmVariance variance);
 
 struct SolverOptions {
   std::string solver = "ddim";  ///< its name in the table of solvers
