@@ -74,7 +74,7 @@ def ncu(call) -> list:
     call.kept["ncu.csv"] = call.work / "ncu.csv"
     kernels = f"::regex:^({'|'.join(PROFILED)})$:^[1-3]$"
     return [call.bundle / "run", "--", "ncu", "--clock-control", "none", "--csv", "--log-file",
-            call.work / "ncu.csv", "--kernel-id", kernels, call.bundle / "bin/sfumato-torch", "bench",
+            call.work / "ncu.csv", "--kernel-id", kernels, call.bundle / "bin/sfumato-lab", "bench",
             "step", "--only", "private", "--case", "cifar10", "--examples", 16, "--draws", 8, "--device", "cuda",
             "--precision", "bf16"]
 

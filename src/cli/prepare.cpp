@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/light/program.h"
 #include "cli/subcommands.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
@@ -78,9 +79,7 @@ void add_prepare(CLI::App& app) {
     bool accept_class_names = false;
     bool json = false;
   };
-  auto* command = app.add_subcommand(
-      "prepare",
-      "Private images (folder, tar, zip, WebDataset, .npz, IDX, CIFAR binary) to a record store.");
+  auto* command = add_subcommand(app, "prepare");
   auto arguments = std::make_shared<Arguments>();
   add_config_options(*command, arguments->config);
   command->add_flag(

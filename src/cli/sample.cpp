@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "cli/light/account_card.h"
+#include "cli/light/program.h"
 #include "cli/subcommands.h"
 #include "run/card_alone.h"
 #include "sfumato/core/log.h"
@@ -176,7 +177,7 @@ void run(SampleArguments& arguments) {
 }  // namespace
 
 void add_sample(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("sample", "draw a synthetic corpus with a privacy card");
+  CLI::App* sub = add_subcommand(app, "sample");
   auto arguments = std::make_shared<SampleArguments>();
   sub->add_option("source", arguments->source, "run directory, or folder with a diffusers model")
       ->required()

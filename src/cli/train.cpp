@@ -4,6 +4,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "cli/light/program.h"
 #include "cli/subcommands.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/stop_signal.h"
@@ -44,7 +45,7 @@ void run(const TrainArguments& arguments) {
 }  // namespace
 
 void add_train(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("train", "train a generator on a record store");
+  CLI::App* sub = add_subcommand(app, "train");
   auto arguments = std::make_shared<TrainArguments>();
   add_config_options(*sub, arguments->config);
   sub->add_flag("--resume", arguments->resume, "continue run.dir from its newest checkpoint");

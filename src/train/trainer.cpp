@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "sfumato/core/error.h"
@@ -31,7 +30,6 @@ namespace sfumato {
 namespace {
 
 constexpr const char* kOptimizerGroup = "optimizer";  // of the private parameters
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 class Training {
  public:
@@ -45,7 +43,6 @@ class Training {
   void one_step();
   void stop_if_requested();
   void save_checkpoint();
-  KnownWeights known_weights() const;
   TrainResult release();
 
   const Config& config_;
@@ -149,7 +146,7 @@ void Training::save_checkpoint() {
   checkpoint.state = {{"manifest_hash", store_.manifest_hash()}};
   mechanism_->note(checkpoint);
   // First: a copy of what is written must not be unknown to the store.
-  memory_->remember(known_weights(), {kept});
+  memory_->remember(mechanism_->known_weights(), {kept});
   write_checkpoint(run_.checkpoints(), checkpoint);
   prune_checkpoints(run_.checkpoints(), config_.run.keep_last(), config_.run.keep_every());
   mechanism_->remember(/*stopped=*/false);
@@ -157,28 +154,15 @@ void Training::save_checkpoint() {
   saved_step_ = step_;
 }
 
-KnownWeights Training::known_weights() const {
-  KnownWeights known;
-  known.plan = plan_;
-  const MechanismSession* session = mechanism_->session();
-  if (session == nullptr) return known;
-  known.plan = session->plan();
-  known.run_id = session->ledger().run_id();
-  known.is_private = !session->ledger().insecure();
-  known.charged_steps = session->ledger().charged_steps();
-  return known;
-}
-
 TrainResult Training::release() {
-  MechanismSession* session = mechanism_->session();
-  write_release({config_, session ? session->plan() : plan_, *generator_, store_, run_, start_, step_,
+  const MechanismPlan plan = mechanism_->known_weights().plan;
+  write_release({config_, plan, *generator_, store_, run_, start_, step_,
                  [this](const NamedTensors& weights) {
-                   memory_->remember(known_weights(), {weights});
+                   memory_->remember(mechanism_->known_weights(), {weights});
                  },
-                 session});
+                 mechanism_->session()});
   mechanism_->remember(/*stopped=*/true);
-  if (session == nullptr) return {step_, 0, kInfinity, run_.release()};
-  return {step_, session->ledger().charged_steps(), session->epsilon(), run_.release()};
+  return {step_, mechanism_->charged(), mechanism_->epsilon(), run_.release()};
 }
 
 /// The stages of the mechanism, then the warm-up on what they released. A checkpoint says that the

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 #include <utility>
 
 #include "sfumato/core/error.h"
@@ -45,6 +46,17 @@ class PrivateMechanism : public TrainingMechanism {
   void note(Checkpoint& checkpoint) override { session_.checkpoint(checkpoint); }
   void remember(bool stopped) override { session_.remember(stopped); }
   void stop(int64_t step, const std::string& reason) override { session_.stop(step, reason); }
+  KnownWeights known_weights() const override {
+    const Ledger& ledger = session_.ledger();
+    KnownWeights known;
+    known.plan = session_.plan();
+    known.run_id = ledger.run_id();
+    known.is_private = !ledger.insecure();
+    known.charged_steps = ledger.charged_steps();
+    return known;
+  }
+  int64_t charged() const override { return session_.ledger().charged_steps(); }
+  double epsilon() const override { return session_.epsilon(); }
   MechanismSession* session() override { return &session_; }
 
  private:
@@ -82,6 +94,13 @@ class PlainMechanism : public TrainingMechanism {
   }
   void remember(bool) override {}
   void stop(int64_t, const std::string&) override {}
+  KnownWeights known_weights() const override {
+    KnownWeights known;
+    known.plan = plan_;
+    return known;
+  }
+  int64_t charged() const override { return 0; }
+  double epsilon() const override { return std::numeric_limits<double>::infinity(); }
   MechanismSession* session() override { return nullptr; }
 
  private:

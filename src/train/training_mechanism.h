@@ -8,6 +8,7 @@
 #include "sfumato/config/config.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/grad/gradient_engine.h"
+#include "sfumato/mechanism/released_weights.h"
 #include "sfumato/mechanism/session.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/run/checkpoint.h"
@@ -49,6 +50,11 @@ class TrainingMechanism {
   virtual void remember(bool stopped) = 0;
   virtual void stop(int64_t step, const std::string& reason) = 0;
 
+  /// What a record store is to know of weights that this run writes.
+  virtual KnownWeights known_weights() const = 0;
+  /// Noisy releases charged to the budget, and the ε that they spend: infinite without privacy.
+  virtual int64_t charged() const = 0;
+  virtual double epsilon() const = 0;
   /// Null without privacy.
   virtual MechanismSession* session() = 0;
 };

@@ -321,6 +321,16 @@ TEST_F(AdversarialFamily, TrainsAndItsClaimIsThatOfTheMechanism) {
   EXPECT_EQ(card.at("status"), "private");
 }
 
+TEST_F(AdversarialFamily, TheOtherNetworkLearnsFromWhatWasReleased) {
+  const auto settings = config("run", adversarial());
+  const NamedTensors before = make_generator(*settings, {})->released_weights();
+  start("run", adversarial());
+  const SafetensorsFile after(folder / "run/release/painter/diffusion_pytorch_model.safetensors");
+  ASSERT_EQ(after.names().size(), before.size());
+  for (const auto& [name, value] : before)
+    EXPECT_FALSE(to_tensor(after.info(name)).equal(value)) << name;
+}
+
 TEST_F(AdversarialFamily, WhoeverChangesItsReleaseIsFound) {
   start("run", adversarial());
   write_file_atomic(folder / "run/release/painter/other.safetensors", "x");

@@ -4,8 +4,7 @@
 Each command is run by both programs in turns; the table shows the median of wall and user time and the
 largest resident set of each (no less than Python's own), and how many times faster the first is. What
 accounting takes is part of it: nothing to speak of by RDP, most of it where the PLD accountant searches.
---against names another build's program; the default is sfumato-torch beside the first, which has the same
-subcommands and loads LibTorch.
+--against names the program of a build in which it loads LibTorch for every command.
 """
 import argparse
 import json
@@ -51,12 +50,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sfumato", type=Path, default=ROOT / "build/release/sfumato")
-    parser.add_argument("--against", type=Path, help="default: sfumato-torch beside it")
+    parser.add_argument("--against", type=Path, required=True, help="another build's program")
     parser.add_argument("--repeat", type=int, default=9, help="runs of each command")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     arguments = parser.parse_args()
     programs = [arguments.sfumato.resolve(),
-                (arguments.against or arguments.sfumato.with_name("sfumato-torch")).resolve()]
+                arguments.against.resolve()]
     for program in programs:
         if not program.exists():
             sys.exit(f"no program at {program}; run scripts/build")

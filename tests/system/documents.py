@@ -39,7 +39,7 @@ def check_named_tests() -> None:
 WALLS = {
     r"\bNoisyGradient::release\(std": ["src/mechanism/session.cpp"],
     r"return release_statistic\(": ["src/mechanism/session.cpp"],
-    r"\bClippedSumInspector::": ["src/audit/mechanism_under_test.cpp", "src/cli/probe.cpp"],
+    r"\bClippedSumInspector::": ["src/audit/mechanism_under_test.cpp", "src/cli/lab/probe.cpp"],
 }
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What needs no LibTorch starts without it; for all else the program becomes the one beside it."""
+"""What needs no LibTorch starts without it; for all else the program becomes another beside it."""
 import re
 import shutil
 import subprocess
@@ -9,7 +9,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from sfumato_cli import DATA, DEVICE, USAGE, Sfumato, check, main
 
-WHOLE = "sfumato-torch"
 # What takes long to load, and what only other subcommands need.
 HEAVY = re.compile(r"lib(torch|c10|gomp|opencv|cuda|cu)\w*", re.I)
 ACCOUNT = ("account", "--phase", "0.01:1.1:100", "--delta", "1e-5", "--accountant", "rdp", "--json")
@@ -24,34 +23,35 @@ def check_libraries(sfumato) -> None:
 
 
 def check_alone(sfumato, work: Path) -> None:
-    """Without the other program it does its own, and says what is missing for the rest."""
+    """Without the other programs it does its own, and says what is missing for the rest."""
     (work / "alone").mkdir()
     alone = Sfumato(shutil.copy(sfumato.binary, work / "alone"))
-    check(alone.run("--version").stdout == sfumato.run("--version").stdout, "another version")
-    for arguments in (ACCOUNT, CALIBRATE):
+    for arguments in (ACCOUNT, CALIBRATE, ("--version",)):
         check(alone.run(*arguments).stdout == sfumato.run(*arguments).stdout, f"{arguments}")
     said = alone.run("ledger", "verify", work / "none", expect=DATA).stderr
     check("does not exist" in said, said)
-    for arguments in (("--help",), ("doctor",), ("acount",), ()):
-        said = alone.run(*arguments, expect=DEVICE).stderr
-        check(f"/alone/{WHOLE}'" in said and "scripts/build" in said, f"{arguments}: {said}")
+    said = alone.run("--help").stdout
+    served = {"sfumato-torch": ("prepare", "train", "sample"),
+              "sfumato-lab": ("probe", "inspect", "doctor", "bench", "audit")}
+    for program, names in served.items():
+        for name in names:
+            check(f"\n  {name} " in said, said)
+            missing = alone.run(name, "--help", expect=DEVICE).stderr
+            check(f"/alone/{program}'" in missing and "scripts/build" in missing, missing)
+    said = alone.run("acount", expect=USAGE).stderr
+    check("did you mean 'account'?" in said, said)
+    alone.run(expect=USAGE)
 
 
 def check_together(sfumato, work: Path) -> None:
-    """The other program is told nothing of the first: neither in its texts nor in its status."""
-    whole = Sfumato(sfumato.binary.with_name(WHOLE))
-    for arguments in (ACCOUNT, CALIBRATE, ("--version",)):
-        check(whole.run(*arguments).stdout == sfumato.run(*arguments).stdout, f"{arguments}")
+    """The other programs are told nothing of the first: neither in their texts nor in their status."""
     linked = work / "linked"
     linked.symlink_to(sfumato.binary)
     said = Sfumato(linked).run("--help").stdout
-    check(f"Usage: {linked} " in said and WHOLE not in said, said)
-    check(all(f"\n  {name} " in said for name in ("train", "account", "ledger", "audit")), said)
-    said = Sfumato(linked).run("train", "--help").stdout
-    check(f"Usage: {linked} train " in said, said)
-    said = sfumato.run("acount", expect=USAGE).stderr
-    check("did you mean 'account'?" in said, said)
-    sfumato.run(expect=USAGE)
+    check(f"Usage: {linked} " in said and "sfumato-" not in said, said)
+    for name in ("train", "inspect"):
+        said = Sfumato(linked).run(name, "--help").stdout
+        check(f"Usage: {linked} {name} " in said, said)
     sfumato.run("train", "--config", work / "none.yaml", expect=USAGE)
 
 

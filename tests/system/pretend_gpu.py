@@ -332,12 +332,12 @@ def the_program_comes_with_its_library(bench: Bench) -> None:
     """Who builds the program alone gets its GPU, and who takes it away alone is told so."""
     built = bench.gpu.binary.parent
     if (built / "build.ninja").exists():
-        inputs = subprocess.run(["ninja", "-C", built, "-t", "inputs", "sfumato"], text=True,
+        inputs = subprocess.run(["ninja", "-C", built, "-t", "inputs", "program"], text=True,
                                 capture_output=True, check=True).stdout.split()
-        check("libsfumato_cuda.so" in inputs, "the target sfumato does not build its GPU library")
+        check("libsfumato_cuda.so" in inputs, "the target program does not build its GPU library")
     alone = bench.work / "alone"
     alone.mkdir()
-    for program in (bench.gpu.binary, bench.gpu.binary.with_name("sfumato-torch")):
+    for program in (bench.gpu.binary, bench.gpu.binary.with_name("sfumato-lab")):
         shutil.copy(program, alone)
     said = Sfumato(alone / bench.gpu.binary.name).run("doctor").stdout
     check("libsfumato_cuda.so, which this build makes, is not beside the program" in said, said)

@@ -6,6 +6,7 @@
 
 #include "cli/light/account_card.h"
 #include "cli/light/privacy_text.h"
+#include "cli/light/program.h"
 #include "cli/subcommands.h"
 #include "sfumato/core/error.h"
 
@@ -63,7 +64,7 @@ void run_account(const AccountOptions& options) {
 
 void add_account(CLI::App& app) {
   auto options = std::make_shared<AccountOptions>();
-  CLI::App* sub = app.add_subcommand("account", "epsilon or delta of planned or executed training");
+  CLI::App* sub = add_subcommand(app, "account");
   sub->add_option(
       "--phase", options->phases,
       "sample_rate:noise_multiplier:steps[:records:max_batch] of the Poisson-subsampled Gaussian "

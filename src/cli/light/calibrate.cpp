@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "cli/light/privacy_text.h"
+#include "cli/light/program.h"
 #include "cli/subcommands.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
@@ -97,8 +98,7 @@ void run_calibrate(const CalibrateOptions& options) {
 
 void add_calibrate(CLI::App& app) {
   auto options = std::make_shared<CalibrateOptions>();
-  CLI::App* sub = app.add_subcommand(
-      "calibrate", "the noise, the steps or the sample rate that reach a target (epsilon, delta)");
+  CLI::App* sub = add_subcommand(app, "calibrate");
   sub->add_option("--target-epsilon", options->target_epsilon, "epsilon not to exceed")->required();
   sub->add_option("--delta", options->delta, "delta of the statement")->required();
   sub->add_option("--sample-rate", options->sample_rate,

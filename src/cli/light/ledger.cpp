@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "cli/light/privacy_text.h"
+#include "cli/light/program.h"
 #include "cli/subcommands.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
@@ -255,7 +256,7 @@ void add_common(CLI::App& sub, LedgerOptions& options, const std::string& what) 
 
 void add_ledger(CLI::App& app) {
   auto options = std::make_shared<LedgerOptions>();
-  CLI::App* sub = app.add_subcommand("ledger", "the record of every noisy step of a run");
+  CLI::App* sub = add_subcommand(app, "ledger");
   sub->require_subcommand(1);
   CLI::App* show_command = sub->add_subcommand(
       "show", "what was spent, and by whom; of a record store: by all its runs together");

@@ -7,41 +7,52 @@
 #include <string_view>
 
 #include "cli/light/program.h"
+#include "cli/subcommands.h"
 #include "sfumato/core/error.h"
+
+using namespace sfumato::cli;
 
 namespace {
 
 namespace fs = std::filesystem;
 
-/// Whether this program does it alone. The list of all subcommands, and what is none, is the
-/// other's to tell.
-bool is_served_here(const CLI::App& app, int argc, char** argv) {
-  if (argc < 2) return false;
-  const std::string_view first = argv[1];
-  const auto is_first = [&](const CLI::App* subcommand) { return subcommand->get_name() == first; };
-  return !app.get_subcommands(is_first).empty() || (argc == 2 && first == "--version");
+/// The program that does what the command line asks for. Of no subcommand, or none that there is,
+/// this one tells.
+std::string_view program_for(int argc, char** argv) {
+  if (argc > 1)
+    for (const Subcommand& row : subcommands())
+      if (std::string_view(argv[1]) == row.name) return row.program;
+  return kLightProgram;
 }
 
-/// Becomes the program that has all subcommands: the same process, with the same name in its texts.
-[[noreturn]] void become_the_whole_program(char** argv) {
+/// Becomes another program: the same process, with the same name in its texts.
+[[noreturn]] void become(std::string_view name, char** argv) {
   std::error_code error;
-  const fs::path program =
-      fs::read_symlink("/proc/self/exe", error).parent_path() / SFUMATO_WHOLE_PROGRAM;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error).parent_path() / name;
   ::execv(program.c_str(), argv);
   const char* reason = std::strerror(errno);
   throw sfumato::DeviceError(fmt::format(
-      "'{}', which does what needs LibTorch, cannot be started ({}): build again (scripts/build), "
-      "or move both programs together",
-      program.string(), reason));
+      "'{}', which does '{}', cannot be started ({}): build it with scripts/build, or move the "
+      "programs together",
+      program.string(), argv[1], reason));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return sfumato::cli::exit_status_of([&] {
-    const auto app = sfumato::cli::make_app();
-    sfumato::cli::add_light_subcommands(*app);
-    if (!is_served_here(*app, argc, argv)) become_the_whole_program(argv);
-    return sfumato::cli::run(*app, argc, argv);
+  return exit_status_of([&] {
+    const std::string_view program = program_for(argc, argv);
+    if (program != kLightProgram) become(program, argv);
+    const auto app = make_app();
+    for (const Subcommand& row : subcommands())
+      if (std::string_view name = row.name; name == "account")
+        add_account(*app);
+      else if (name == "calibrate")
+        add_calibrate(*app);
+      else if (name == "ledger")
+        add_ledger(*app);
+      else
+        add_subcommand(*app, row.name);
+    return run(*app, argc, argv);
   });
 }

@@ -1,6 +1,7 @@
 #include "cli/light/program.h"
 
 #include <new>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,35 @@ std::string misspelt_subcommand(const CLI::App& app, int argc, char** argv) {
 
 }  // namespace
 
+std::span<const Subcommand> subcommands() {
+  // In "sfumato-torch" is what makes a corpus, in "sfumato-lab" what looks at one and at machines.
+  static constexpr const char *kTorch = "sfumato-torch", *kLab = "sfumato-lab";
+  static constexpr Subcommand kTable[] = {
+      {"prepare",
+       "Private images (folder, tar, zip, WebDataset, .npz, IDX, CIFAR binary) to a record store.",
+       kTorch},
+      {"train", "train a generator on a record store", kTorch},
+      {"sample", "draw a synthetic corpus with a privacy card", kTorch},
+      {"account", "epsilon or delta of planned or executed training", kLightProgram},
+      {"calibrate", "the noise, the steps or the sample rate that reach a target (epsilon, delta)",
+       kLightProgram},
+      {"ledger", "the record of every noisy step of a run", kLightProgram},
+      {"probe", "run a network once on given inputs; write outputs, losses and gradient norms",
+       kLab},
+      {"inspect", "what is in a checkpoint, run, record store, corpus, ledger or safetensors file",
+       kLab},
+      {"doctor", "whether this machine is ready, and what a configuration would take", kLab},
+      {"bench", "how fast this machine is at what training needs", kLab},
+      {"audit", "attacks on the mechanism, on trained networks and on a corpus", kLab}};
+  return kTable;
+}
+
+CLI::App* add_subcommand(CLI::App& app, const std::string& name) {
+  for (const Subcommand& row : subcommands())
+    if (row.name == name) return app.add_subcommand(row.name, row.description);
+  throw std::logic_error("no row in the table of subcommands: " + name);
+}
+
 std::unique_ptr<CLI::App> make_app() {
   auto app = std::make_unique<CLI::App>(
       "sfumato: train an image generator under differential privacy, sample a corpus that "
@@ -32,12 +62,6 @@ std::unique_ptr<CLI::App> make_app() {
   app->set_version_flag("--version", version() + " (" + git_commit() + ")");
   app->require_subcommand(1);
   return app;
-}
-
-void add_light_subcommands(CLI::App& app) {
-  add_account(app);
-  add_calibrate(app);
-  add_ledger(app);
 }
 
 int run(CLI::App& app, int argc, char** argv) {

@@ -1,19 +1,28 @@
 #pragma once
+#include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
-
-#include <CLI/CLI.hpp>
+#include <span>
+#include <string>
 
 namespace sfumato::cli {
 
-// What the two programs have in common: `sfumato`, which serves the subcommands that need no
-// LibTorch, and `sfumato-torch` beside it, which has them all.
+// What the programs have in common. `sfumato` serves the subcommands that need no LibTorch, knows
+// all others by name, and becomes the program beside it that serves the one that is asked for.
+
+/// A subcommand and the program that serves it.
+struct Subcommand {
+  const char *name, *description, *program;
+};
+/// The table of subcommands, in the order of --help.
+std::span<const Subcommand> subcommands();
+inline constexpr const char* kLightProgram = "sfumato";
+
+/// Adds a subcommand of the table to `app`.
+CLI::App* add_subcommand(CLI::App& app, const std::string& name);
 
 /// The command line without its subcommands.
 std::unique_ptr<CLI::App> make_app();
-
-/// Subcommands that need no LibTorch, in the order of --help.
-void add_light_subcommands(CLI::App& app);
 
 /// Does what the command line asks for; the exit status. Errors are thrown, but for those of the
 /// command line, which are printed.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "cli/light/program.h"
 #include "cli/subcommands.h"
 #include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/core/log.h"
@@ -72,8 +73,7 @@ void run_probe(const ProbeOptions& options) {
 
 void add_probe(CLI::App& app) {
   auto options = std::make_shared<ProbeOptions>();
-  CLI::App* probe = app.add_subcommand(
-      "probe", "run a network once on given inputs; write outputs, losses and gradient norms");
+  CLI::App* probe = add_subcommand(app, "probe");
   probe->add_option("model", options->model, "folder of a diffusers network or pipeline")
       ->required()->type_name("FOLDER");
   probe->add_option("--inputs", options->inputs,

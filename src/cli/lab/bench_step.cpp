@@ -1,4 +1,4 @@
-#include "cli/bench_step.h"
+#include "cli/lab/bench_step.h"
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
@@ -9,7 +9,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "cli/bench_device.h"
+#include "cli/lab/bench_device.h"
 #include "sfumato/bench/micro_benchmarks.h"
 #include "sfumato/bench/step_benchmark.h"
 #include "sfumato/core/error.h"

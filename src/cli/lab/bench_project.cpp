@@ -1,4 +1,4 @@
-#include "cli/bench_project.h"
+#include "cli/lab/bench_project.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "cli/doctor_network.h"
+#include "cli/lab/doctor_network.h"
 
 #include <fmt/format.h>
 

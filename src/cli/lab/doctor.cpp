@@ -4,7 +4,8 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "cli/doctor_network.h"
+#include "cli/lab/doctor_network.h"
+#include "cli/light/program.h"
 #include "cli/subcommands.h"
 #include "sfumato/bench/machine.h"
 #include "sfumato/bench/network_report.h"
@@ -101,8 +102,7 @@ void add_doctor(CLI::App& app) {
     bool json = false;
   };
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* sub = app.add_subcommand(
-      "doctor", "whether this machine is ready, and what a configuration would take");
+  CLI::App* sub = add_subcommand(app, "doctor");
   add_config_options(*sub, arguments->config);
   sub->add_flag("--json", arguments->json, "print one JSON object");
   sub->callback([arguments] { run(arguments->config, arguments->json); });

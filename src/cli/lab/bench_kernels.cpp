@@ -1,4 +1,4 @@
-#include "cli/bench_kernels.h"
+#include "cli/lab/bench_kernels.h"
 
 #include <fmt/format.h>
 
@@ -6,7 +6,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "cli/bench_device.h"
+#include "cli/lab/bench_device.h"
 #include "sfumato/bench/kernel_benchmark.h"
 #include "sfumato/device/threads.h"
 #include "sfumato/train/setup.h"

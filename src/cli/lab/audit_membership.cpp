@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/audit_subcommands.h"
+#include "cli/lab/audit_subcommands.h"
 #include "cli/subcommands.h"
 #include "sfumato/audit/membership_report.h"
 #include "sfumato/audit/report_folder.h"

@@ -3,10 +3,11 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "cli/bench_device.h"
-#include "cli/bench_kernels.h"
-#include "cli/bench_project.h"
-#include "cli/bench_step.h"
+#include "cli/lab/bench_device.h"
+#include "cli/lab/bench_kernels.h"
+#include "cli/lab/bench_project.h"
+#include "cli/lab/bench_step.h"
+#include "cli/light/program.h"
 #include "cli/subcommands.h"
 #include "sfumato/bench/micro_benchmarks.h"
 #include "sfumato/bench/step_benchmark.h"
@@ -160,7 +161,7 @@ void add_threads(CLI::App& sub, Arguments& arguments) {
 }  // namespace
 
 void add_bench(CLI::App& app) {
-  CLI::App* bench = app.add_subcommand("bench", "how fast this machine is at what training needs");
+  CLI::App* bench = add_subcommand(app, "bench");
   bench->require_subcommand(1);
   add_bench_step(*bench);
   add_bench_kernels(*bench);

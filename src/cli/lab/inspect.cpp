@@ -9,6 +9,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/light/program.h"
 #include "cli/subcommands.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
@@ -341,8 +342,7 @@ void add_inspect(CLI::App& app) {
     bool json = false;
   };
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* sub = app.add_subcommand(
-      "inspect", "what is in a checkpoint, run, record store, corpus, ledger or safetensors file");
+  CLI::App* sub = add_subcommand(app, "inspect");
   sub->add_option("PATH", arguments->path, "file or folder")->required();
   sub->add_flag("--json", arguments->json, "print one JSON object");
   sub->callback([arguments] { inspect(arguments->path, arguments->json); });

@@ -1,11 +1,11 @@
-#include "cli/audit_subcommands.h"
+#include "cli/lab/audit_subcommands.h"
+#include "cli/light/program.h"
 #include "cli/subcommands.h"
 
 namespace sfumato::cli {
 
 void add_audit(CLI::App& app) {
-  CLI::App* audit =
-      app.add_subcommand("audit", "attacks on the mechanism, on trained networks and on a corpus");
+  CLI::App* audit = add_subcommand(app, "audit");
   audit->require_subcommand(1);
   add_audit_conformance(*audit);
   add_audit_canaries(*audit);

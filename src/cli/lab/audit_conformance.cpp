@@ -3,8 +3,8 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "cli/audit_report.h"
-#include "cli/audit_subcommands.h"
+#include "cli/lab/audit_report.h"
+#include "cli/lab/audit_subcommands.h"
 #include "cli/subcommands.h"
 #include "sfumato/audit/conformance.h"
 #include "sfumato/core/error.h"

@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "cli/audit_report.h"
-#include "cli/audit_subcommands.h"
+#include "cli/lab/audit_report.h"
+#include "cli/lab/audit_subcommands.h"
 #include "cli/subcommands.h"
 #include "sfumato/audit/canaries.h"
 #include "sfumato/audit/conformance.h"

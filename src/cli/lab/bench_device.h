@@ -1,7 +1,7 @@
 #pragma once
 #include <CLI/CLI.hpp>
 
-#include "cli/enum_option.h"
+#include "cli/lab/enum_option.h"
 #include "sfumato/core/choices.h"
 
 namespace sfumato::cli {
