@@ -94,7 +94,7 @@ Json run_json(const RunVerification& run) {
                                 : Json()},
           {"epsilon_planned", run.statement ? finite(run.epsilon_planned) : Json()},
           {"delta", run.plan ? Json(run.plan->delta) : Json()},
-          {"accountant", run.plan ? Json(run.plan->accountant) : Json()},
+          {"accountant", run.plan ? Json(to_string(run.plan->accountant)) : Json()},
           {"sessions", sessions},
           {"recoveries", ledger.recoveries},
           {"torn_bytes", ledger.torn_bytes},
