@@ -424,7 +424,7 @@ TEST_F(AdversarialFamily, DrawsACorpusWhoseImagesDependOnTheirNamesAlone) {
                          .settings = sampler->settings()});
     generate_corpus(writer, {sampler.get(), batch}, {});
     writer.finish(model.card, model.origin);
-    return read_file(folder / name / "images/across/000002.png");
+    return read_file(folder / name / "images/0_across/000002.png");
   };
   EXPECT_EQ(draw("corpus", 64), draw("again", 2));
 }
