@@ -210,7 +210,7 @@ struct ConfiguredProbe::Parts {
 };
 
 ConfiguredProbe::ConfiguredProbe(const Config& config) : parts_(std::make_unique<Parts>(config)) {
-  parts_->step.verify();
+  verify_before_training(*parts_->generator, parts_->step);
 }
 
 ConfiguredProbe::~ConfiguredProbe() = default;

@@ -7,6 +7,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <stdexcept>
 
 #include "cli/light/account_card.h"
 #include "cli/light/program.h"
@@ -39,7 +40,10 @@ nlohmann::ordered_json pixel_settings(const Config& config, const SamplingModel&
                                       const ImageSampler& sampler) {
   nlohmann::ordered_json settings{{"weights_sha256", model.weights_sha256},
                                   {"network_config_sha256", model.config_sha256}};
-  settings.update(sampler.settings());
+  for (const auto& [key, value] : sampler.settings().items()) {
+    if (settings.contains(key)) throw std::logic_error("a sampler's setting is called " + key);
+    settings[key] = value;
+  }
   settings["num_classes"] = model.num_classes;
   settings["seed"] = config.sample.seed();
   // For who would draw the same with the scheduler above.

@@ -2,15 +2,33 @@
 
 #include <c10/util/Exception.h>
 
+#include <fmt/format.h>
+
+#include <cstdlib>
 #include <new>
 
 #include "cli/light/program.h"
+#include "sfumato/core/error.h"
 #include "sfumato/grad/page_pool.h"
 
 namespace sfumato::cli {
+namespace {
+
+/// A part that was not built again would audit, or train, another mechanism than people think.
+void check_build() {
+  const char* asked = std::getenv(kBuildVariable);
+  if (asked == nullptr || asked == build_name()) return;
+  throw DeviceError(
+      fmt::format("the programs beside each other are of different builds: sfumato is {}, and what "
+                  "does this is {}; build all with scripts/build",
+                  asked, build_name()));
+}
+
+}  // namespace
 
 int run_with_torch(int argc, char** argv, std::initializer_list<void (*)(CLI::App&)> subcommands) {
   return exit_status_of([&] {
+    check_build();
     install_page_pool();
     const auto app = make_app();
     for (const auto& add : subcommands) add(*app);

@@ -34,12 +34,12 @@ RecordedBatch::Tensors RecordedBatch::run(const Tensors& inputs, const Work& wor
 
 bool RecordedBatch::record(const Tensors& inputs, const Work& work,
                            const std::function<void()>& before_recording) {
-  for (const at::Tensor& input : inputs)
-    inputs_.push_back(input.defined() ? input.clone() : at::Tensor{});
-  before_recording();
-  // A graph has memory of its own; what the batches before it needed goes back first.
-  gpu_.release_cached_memory();
   try {
+    for (const at::Tensor& input : inputs)
+      inputs_.push_back(input.defined() ? input.clone() : at::Tensor{});
+    before_recording();
+    // A graph has memory of its own; what the batches before it needed goes back first.
+    gpu_.release_cached_memory();
     graph_ = gpu_.record([&] { outputs_ = work(inputs_); });
     return true;
   } catch (const c10::OutOfMemoryError&) {

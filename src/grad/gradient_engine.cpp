@@ -244,8 +244,7 @@ void GradientEngine::add_contributions(std::vector<PerExampleGradient>& gradient
   }
 }
 
-ClippedSum GradientEngine::take() {
-  const auto lease = std::make_shared<const int>(0);
+std::vector<at::Tensor> GradientEngine::take_own(const std::shared_ptr<const int>& lease) {
   std::vector<at::Tensor> sums;
   if (on_kernels_) {
     // A sum that was lent once and never begun again holds what its last owner left: zero it.
@@ -257,7 +256,16 @@ ClippedSum GradientEngine::take() {
     sums = std::exchange(sums_, std::vector<at::Tensor>(trainable_.size()));
   }
   for (size_t j = 0; j < sums.size(); ++j)
-    if (!sums[j].defined()) sums[j] = at::zeros_like(trainable_[j]->value.detach());
+    if (!sums[j].defined())
+      sums[j] = at::zeros_like(trainable_[j]->value.detach(), {}, at::MemoryFormat::Contiguous);
+  return sums;
+}
+
+void GradientEngine::discard() { (void)take_own(std::make_shared<const int>(0)); }
+
+ClippedSum GradientEngine::take() {
+  const auto lease = std::make_shared<const int>(0);
+  std::vector<at::Tensor> sums = take_own(lease);
   // Nothing that can be released holds less than the sum of all ranks, so that noise comes once.
   ranks_->all_reduce_sum(sums);
   return ClippedSum(std::move(sums), clip_.clip_norm_l2, lease);

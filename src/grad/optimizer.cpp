@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <numbers>
+#include <stdexcept>
 
 namespace sfumato {
 
@@ -14,6 +15,8 @@ Optimizer::Optimizer(std::vector<Parameter*> parameters, std::vector<double> rat
     : parameters_(std::move(parameters)),
       rate_scales_(std::move(rate_scales)),
       options_(options) {
+  if (rate_scales_.size() != parameters_.size())
+    throw std::logic_error("an optimizer needs one factor on the rate for each parameter");
   const bool adam = options_.kind != OptimizerKind::kSgd;
   for (const Parameter* parameter : parameters_) {
     if (adam || options_.momentum > 0) first_.push_back(at::zeros_like(parameter->value.detach()));

@@ -18,10 +18,15 @@ void write_tensor_group(const std::filesystem::path& folder, const TensorGroup& 
 
 TensorGroup read_tensor_group(const std::filesystem::path& folder, const std::string& name,
                               const std::vector<std::string>& names) {
-  auto file = std::make_shared<const SafetensorsFile>(file_of(folder, name));
-  TensorGroup group{name, {}, nullptr};
-  for (const std::string& each : names) group.tensors.push_back(file->info(each));
-  group.memory = std::move(file);
+  const SafetensorsFile file(file_of(folder, name));
+  // A copy: whoever writes to the file from here on changes neither what is hashed nor what is used.
+  auto memory = std::make_shared<std::vector<std::vector<std::byte>>>();
+  TensorGroup group{name, {}, memory};
+  for (const std::string& each : names) {
+    TensorInfo info = file.info(each);
+    info.bytes = memory->emplace_back(info.bytes.begin(), info.bytes.end());
+    group.tensors.push_back(std::move(info));
+  }
   return group;
 }
 

@@ -95,6 +95,8 @@ class Judgement {
       : config_(config), store_(store), plan_(plan), init_(config.model.init()) {}
 
   InitialWeights find(const PretrainedWeights& loaded) {
+    if (loaded.weights.empty())
+      throw DataError(fmt::format("model.init '{}' holds no weights", init_.string()));
     found_ = {"public", weights_sha256(loaded.folder), false};
     const std::vector<FolderAbove> folders = folders_above(places_of(init_, loaded.folder));
     for (const FolderAbove& folder : folders) {

@@ -1,10 +1,13 @@
 #include "nn/recorded_op.h"
 
 #include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <unordered_set>
 #include <utility>
+#include <vector>
 
 namespace sfumato {
 namespace {
@@ -34,6 +37,21 @@ class RecordedNode final : public torch::autograd::Node {
 };
 
 }  // namespace
+
+bool reaches_a_leaf(const at::Tensor& tensor) {
+  std::unordered_set<const torch::autograd::Node*> seen;
+  std::vector<std::shared_ptr<torch::autograd::Node>> left;
+  if (tensor.grad_fn()) left.push_back(tensor.grad_fn());
+  while (!left.empty()) {
+    const std::shared_ptr<torch::autograd::Node> node = std::move(left.back());
+    left.pop_back();
+    if (!seen.insert(node.get()).second) continue;
+    if (dynamic_cast<const torch::autograd::AccumulateGrad*>(node.get()) != nullptr) return true;
+    for (const torch::autograd::Edge& edge : node->next_edges())
+      if (edge.is_valid()) left.push_back(edge.function);
+  }
+  return false;
+}
 
 at::Tensor recorded_op(const at::Tensor& input, at::Tensor output, Backward backward) {
   auto node = std::shared_ptr<RecordedNode>(new RecordedNode(std::move(backward)),

@@ -33,6 +33,12 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
+/// What a release may hold beside the weights with their config.json, the card, its pages and what
+/// stages leave: said here and not in a ledger, so that no line can allow more.
+constexpr std::string_view kReleaseFiles[] = {"README.md", "model_index.json",
+                                              "scheduler/scheduler_config.json"};
+constexpr std::string_view kConfig = "/config.json";
+
 /// The checkpoint that the ledger notes last, if it is there and its own.
 std::optional<Checkpoint> last_checkpoint(const LedgerSummary& ledger, const fs::path& run) {
   std::int64_t last = -1;
@@ -92,20 +98,6 @@ std::vector<std::string> other_files(const fs::path& folder, const std::set<std:
   return others;
 }
 
-/// The files of a generator, by their folders in release/; of an older ledger those of diffusion.
-std::map<std::string, std::set<std::string>> noted_files(const LedgerSummary& ledger) {
-  std::map<std::string, std::set<std::string>> files;
-  for (const auto& [file, noted] : ledger.released.files) {
-    const fs::path path = file;
-    files[path.parent_path().string()].insert(path.filename().string());
-  }
-  if (files.empty())
-    files = {{"", {"README.md", "model_index.json"}},
-             {"scheduler", {"scheduler_config.json"}},
-             {"unet", {"config.json"}}};
-  return files;
-}
-
 /// Where the one text between `from` and `to` lies that a page may choose itself.
 struct Span {
   std::size_t begin = 0, end = 0;
@@ -137,16 +129,30 @@ std::string unescaped(std::string text) {
 
 }  // namespace
 
-std::string weights_folder(const LedgerSummary& ledger) {
-  constexpr std::string_view kConfig = "/config.json";
-  for (const auto& [file, noted] : ledger.released.files)
-    if (file.ends_with(kConfig)) return file.substr(0, file.size() - kConfig.size());
-  return "unet";
+std::string weights_folder(const std::map<std::string, std::string>& files) {
+  std::string folder = "unet";
+  for (const auto& [file, hash] : files)
+    if (file.ends_with(kConfig)) folder = file.substr(0, file.size() - kConfig.size());
+  return folder;
+}
+
+std::vector<std::string> layout_defects(const std::map<std::string, std::string>& files) {
+  std::vector<std::string> defects;
+  int configs = 0;
+  for (const auto& [file, hash] : files) {
+    const bool is_config = file.ends_with(kConfig) && file.find('/') == file.rfind('/');
+    configs += is_config ? 1 : 0;
+    if (!is_config && std::ranges::find(kReleaseFiles, file) == std::end(kReleaseFiles))
+      defects.push_back(fmt::format("'{}' is no part of a release", file));
+  }
+  if (!files.empty() && configs != 1)
+    defects.push_back(fmt::format("there are {} networks, and a release has one", configs));
+  return defects;
 }
 
 RunCheck check_weights(const LedgerSummary& ledger, const Json& card, const fs::path& run) {
   const std::string name = "weights";
-  const fs::path folder = run / "release" / weights_folder(ledger);
+  const fs::path folder = run / "release" / weights_folder(ledger.released.files);
   if (!fs::is_directory(folder)) return not_checked(name, "release/ holds none");
   constexpr const char* kRemedy =
       "put back what belongs together, or `sfumato train --resume` releases again";
@@ -234,16 +240,14 @@ RunCheck check_files(const LedgerSummary& ledger, const fs::path& release,
                       "move it away",
                       (folder / other).string()));
   };
-  auto folders = noted_files(ledger);
-  std::set<std::string> known = {"report.html", "privacy_card.json", "privacy_card.md"};
+  for (const std::string& defect : layout_defects(ledger.released.files))
+    problems.push_back(fmt::format("the ledger notes as released what none is: {}", defect));
+  std::set<std::string> known = {"report.html",     "privacy_card.json", "privacy_card.md",
+                                 "README.md",       "model_index.json",  "scheduler",
+                                 weights_folder(ledger.released.files)};
   for (const StageFile& stage : stages) known.insert(stage.file);
-  known.merge(folders[""]);
-  for (const auto& [folder, files] : folders) known.insert(folder);
-  foreign(release, other_files(release, known));
-  folders.erase("");
-  folders.erase(weights_folder(ledger));  // looked at with the weights
-  for (const auto& [folder, files] : folders)
-    foreign(release / folder, other_files(release / folder, files));
+  foreign(release, other_files(release, known));  // the weights' folder is looked at by itself
+  foreign(release / "scheduler", other_files(release / "scheduler", {"scheduler_config.json"}));
   if (!fs::exists(release / "privacy_card.json") && problems.empty())
     return not_checked(name, "nothing is released yet");
   for (const auto& [file, noted] : ledger.released.files) {

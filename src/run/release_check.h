@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -23,9 +24,11 @@ inline RunCheck outcome_of(const std::string& name, const std::string& detail,
   return {name, RunCheck::Outcome::kFailed, count, std::move(problems)};
 }
 
-/// The folder of the weights in release/: that whose config.json the ledger notes; unet where an
-/// older one notes none.
-std::string weights_folder(const LedgerSummary& ledger);
+/// The folder of the weights among the files of a release (ReleasedFiles::files): that of the
+/// config.json; unet where an older ledger notes none.
+std::string weights_folder(const std::map<std::string, std::string>& files);
+/// What files are noted that no release has, whatever a ledger says; more networks than one.
+std::vector<std::string> layout_defects(const std::map<std::string, std::string>& files);
 
 /// "weights": the released weights are those of the card, those whose SHA-256 the ledger notes as
 /// released, and the average in the last checkpoint of `run`, whose tensors the ledger notes too.

@@ -109,7 +109,7 @@ RunCheck check_card(const RunVerification& run, const nlohmann::ordered_json& ca
 void check_without_card(RunVerification& run, const fs::path& folder, const fs::path& path) {
   const bool released =
       !run.ledger.released.weights.empty() &&
-      fs::is_directory(folder / "release" / weights_folder(run.ledger));
+      fs::is_directory(folder / "release" / weights_folder(run.ledger.released.files));
   run.checks.push_back(
       released
           ? outcome_of("privacy card", {},
@@ -230,7 +230,13 @@ RunCheck check_start(const LedgerSummary& ledger, const std::optional<MechanismP
     return not_checked(name, fmt::format("the folder '{}' is not here", init.string()));
   const fs::path folder = fs::is_directory(init / "unet") ? init / "unet" : init;
   std::vector<std::string> problems;
-  if (const std::string found = weights_sha256(folder); found != noted.sha256)
+  std::string found;
+  try {
+    found = weights_sha256(folder);
+  } catch (const DataError& error) {
+    return not_checked(name, error.what());
+  }
+  if (found != noted.sha256)
     problems.push_back(fmt::format(
         "'{}': the SHA-256 of the weights is {}, and '{}' notes that the run started from {}; put "
         "back the folder or the configuration (model.init) that it was started with",

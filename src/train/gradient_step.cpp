@@ -125,7 +125,7 @@ int64_t GradientStep::peak_bytes(int64_t examples, bool is_private) {
   const auto pass = [&] {
     accumulate(batch, is_private);
     if (is_private)
-      (void)take_private();
+      engine_.discard();
     else
       (void)take_plain();
   };

@@ -1,9 +1,11 @@
 #include "train/release.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <nlohmann/json.hpp>
 
+#include "run/release_check.h"
 #include "run/release_page.h"
 #include "run/run_card.h"
 #include "sfumato/config/public_settings.h"
@@ -62,6 +64,11 @@ ReleasedFiles released_files(const std::filesystem::path& release, const SavedGe
   ReleasedFiles released{weights_hash, card_facts_sha256(to_json(facts)), {}};
   for (const std::string& file : saved.files)
     released.files[file] = sha256_hex(read_file(release / file));
+  // Verification must find what was saved.
+  const std::vector<std::string> defects = layout_defects(released.files);
+  if (!defects.empty() || weights_folder(released.files) != saved.folder)
+    throw std::logic_error(fmt::format("a release in '{}': {}", saved.folder,
+                                       fmt::join(defects, "; ")));
   return released;
 }
 

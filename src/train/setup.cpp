@@ -37,6 +37,19 @@ void adopt_class_names(Config& config) {
   data.class_names.set(store.class_names(), "the record store");
 }
 
+void verify_before_training(Generator& generator, GradientStep& gradients) {
+  NamedTensors before = joined(generator.state());
+  for (auto& [name, tensor] : before) tensor = tensor.clone();
+  gradients.verify();
+  const NamedTensors after = joined(generator.state());
+  for (size_t i = 0; i < before.size(); ++i)
+    if (i >= after.size() || !after[i].second.equal(before[i].second))
+      throw PrivacyError(fmt::format(
+          "'{}' of the generator changes with the images of a batch, before any noise: what follows "
+          "from images must be a gradient, which is clipped; remove running statistics and caches",
+          before[i].first));
+}
+
 ClipOptions clip_options(const Config& config) {
   return {config.mechanism.clipping(), config.mechanism.clip_norm_l2(),
           config.mechanism.automatic_gamma()};

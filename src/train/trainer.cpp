@@ -75,7 +75,7 @@ Training::Training(const Config& config, bool resume)
   start_ = find_initial_weights(config, store_, plan_, family_of(config).load_weights);
   const bool start_is_public = start_.origin == "scratch" || start_.origin == "public";
   memory_.emplace(store_.path(), joined(generator_->state()), start_is_public);
-  gradients_.verify();
+  verify_before_training(*generator_, gradients_);
   batches_.emplace(config, store_, plan_, gradients_);
   open_run(resume);
 }

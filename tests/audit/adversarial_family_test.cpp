@@ -32,6 +32,7 @@
 #include "sfumato/nn/layers.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/run/run_verification.h"
+#include "sfumato/train/setup.h"
 #include "support/error_message.h"
 #include "train/tiny_run.h"
 
@@ -181,6 +182,7 @@ class AdversarialGenerator : public Generator {
   }
 
   Painter& painter() { return painter_; }
+  Critic& critic() { return critic_; }
 
   Objective& objective() override { return objective_; }
   std::vector<double> rate_scales(const Config&) const override {
@@ -329,6 +331,32 @@ TEST_F(AdversarialFamily, TheOtherNetworkLearnsFromWhatWasReleased) {
   ASSERT_EQ(after.names().size(), before.size());
   for (const auto& [name, value] : before)
     EXPECT_FALSE(to_tensor(after.info(name)).equal(value)) << name;
+}
+
+TEST_F(AdversarialFamily, WhatABatchLeavesBehindIsRefused) {
+  /// An objective that remembers the mean of its images, as running statistics do.
+  struct Remembering : CriticObjective {
+    Remembering(Critic& critic, Painter& painter)
+        : CriticObjective(critic, painter), memory(painter.image.bias.value) {}
+    at::Tensor losses(const TrainingBatch& placed, Tape* tape) const override {
+      const at::NoGradGuard no_grad;
+      memory.detach().add_(placed.inputs[0].mean());
+      const at::AutoGradMode with_grad(true);
+      return CriticObjective::losses(placed, tape);
+    }
+    at::Tensor memory;
+  };
+  struct Leaking : AdversarialGenerator {
+    using AdversarialGenerator::AdversarialGenerator;
+    Objective& objective() override { return remembering; }
+    Remembering remembering{critic(), painter()};
+  };
+  const auto settings = config("run", adversarial());
+  Leaking generator({1, 8, 8}, 2, 3);
+  GradientStep gradients(generator.objective(), clip_options(*settings), {});
+  EXPECT_THAT(
+      error_message<PrivacyError>([&] { verify_before_training(generator, gradients); }),
+      HasSubstr("changes with the images of a batch"));
 }
 
 TEST_F(AdversarialFamily, WhoeverChangesItsReleaseIsFound) {

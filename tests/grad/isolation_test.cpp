@@ -106,6 +106,35 @@ TEST(IsolationOfLosses, RefusesAMeanThatPosesAsOneLossPerExample) {
                PrivacyError);
 }
 
+// What the tape does not see would get a gradient that nobody clips: a second network, as that which
+// makes a discriminator's fakes, and a layer that is called once more without the tape.
+TEST(IsolationOfLosses, RefusesALossThatReachesParametersPastTheTape) {
+  Linear trained(3, 1), other(3, 3);
+  trained.name_parameters();
+  trained.weight.value.detach().fill_(0.5);
+  other.weight.value.detach().fill_(0.25);
+  const at::Tensor own = at::randn({1, 3});
+  const at::Tensor second[] = {at::randn({1, 3}), at::randn({1, 3})};
+  const auto verify = [&](const std::function<at::Tensor(const at::Tensor&, Tape&)>& loss) {
+    GradientEngine engine(trained.parameters(), {});
+    verify_isolation(engine, 1, [&](Tape& tape, int variant) {
+      return loss(at::cat({own, second[variant]}), tape).square().flatten();
+    });
+  };
+  const auto refused = [&](const std::function<at::Tensor(const at::Tensor&, Tape&)>& loss) {
+    EXPECT_THAT(error_message<PrivacyError>([&] { verify(loss); }), HasSubstr("past the tape"));
+  };
+  refused([&](const at::Tensor& x, Tape& tape) {
+    return trained.forward(other.forward(x, nullptr), &tape);
+  });
+  refused([&](const at::Tensor& x, Tape& tape) {
+    return trained.forward(x, &tape).add(trained.forward(x, nullptr));
+  });
+  EXPECT_NO_THROW(verify([&](const at::Tensor& x, Tape& tape) {
+    return trained.forward(other.forward(x, nullptr).detach(), &tape);
+  }));
+}
+
 // Where everything is NaN nothing can be compared.
 TEST(IsolationOfLosses, RefusesANetworkThatIsNotFinite) {
   Linear linear(3, 1);

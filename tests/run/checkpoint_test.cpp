@@ -9,6 +9,8 @@
 #include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <fstream>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -288,6 +290,23 @@ TEST_F(Checkpoints, PruningRemovesWhatACrashLeft) {
   fs::remove(folder / "step_000030/DONE");
   prune_checkpoints(folder.path(), 1, 0);
   EXPECT_THAT(names_in(folder.path()), ElementsAre("step_000020"));
+}
+
+// What is hashed is what is used, whatever happens to the file in between.
+TEST_F(Checkpoints, WhatWasReadDoesNotFollowTheFile) {
+  write_checkpoint(folder.path(), example(3));
+  const std::filesystem::path path = *newest_checkpoint(folder.path());
+  const Checkpoint read = read_checkpoint(path);
+  const TensorInfo& tensor = read.group("model").tensors.front();
+  const std::vector<std::byte> before(tensor.bytes.begin(), tensor.bytes.end());
+  const std::uintmax_t size = std::filesystem::file_size(path / "model.safetensors");
+  std::fstream file(path / "model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(size) - 64);
+  file << std::string(64, 'x');
+  file.close();
+  for (const TensorInfo& each : read_checkpoint(path).group("model").tensors)
+    EXPECT_FALSE(each.bytes.empty());
+  EXPECT_TRUE(std::ranges::equal(before, tensor.bytes));
 }
 
 }  // namespace

@@ -217,6 +217,38 @@ TEST_F(FalseCard, AReleaseHoldsNothingElse) {
   added("counts.json");
 }
 
+// A ledger is not sealed by a secret: whoever edits a run can write a line. What a release holds is
+// the program's to say.
+TEST_F(FalseCard, ALedgerCannotAllowOtherFiles) {
+  start("run", kChanges);
+  start("twin", kChanges);
+  const auto allow = [&](const fs::path& run, const std::vector<std::string>& files) {
+    edit_ledger(run, [&](std::vector<std::string>& lines) {
+      Json line = Json::parse(lines.back());
+      ASSERT_EQ(line["kind"], "release");
+      for (const std::string& file : files)
+        line["files"][file] = sha256_hex(read_file(run / "release" / file));
+      lines.back() = sealed(line);
+    });
+    edit_card(run, [&](Json& card) {
+      card["ledger_head_hash"] = sha256_hex(lines_of(run / "ledger.jsonl").back());
+    });
+    rewrite_pages(run);
+  };
+  expect_caught("counts", "release files", "counts.json", [&](const fs::path& run) {
+    write_file_atomic(run / "release/counts.json", "17");
+    allow(run, {"counts.json"});
+  });
+  // The weights that are looked at in another folder, foreign ones where diffusers looks.
+  expect_caught("two networks", "release files", "2 networks", [&](const fs::path& run) {
+    fs::copy(run / "release/unet", run / "release/a", fs::copy_options::recursive);
+    fs::copy_file(folder / "twin/release/unet/diffusion_pytorch_model.safetensors",
+                  run / "release/unet/diffusion_pytorch_model.safetensors",
+                  fs::copy_options::overwrite_existing);
+    allow(run, {"a/config.json", "unet/diffusion_pytorch_model.safetensors"});
+  });
+}
+
 TEST_F(FalseCard, TheReportSaysWhatTheCardSays) {
   start("run", kChanges);
   const auto edited = [&](const std::string& what, const std::string& from, const std::string& to,

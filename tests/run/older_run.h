@@ -16,6 +16,13 @@
 
 namespace sfumato::test {
 
+/// A line of a ledger, whose fields but for its own hash are given, as a ledger holds it.
+inline std::string sealed(nlohmann::ordered_json line) {
+  line.erase("sha256");
+  const std::string body = line.dump(-1, ' ', true);
+  return body.substr(0, body.size() - 1) + ",\"sha256\":\"" + sha256_hex(body) + "\"}";
+}
+
 /// Turns a run into what versions wrote that noted neither the initial weights nor the release:
 /// ledger, checkpoints, card and the store's witness of it, every hash in them made anew.
 inline void make_older(const std::filesystem::path& run, const std::filesystem::path& store) {
@@ -33,14 +40,11 @@ inline void make_older(const std::filesystem::path& run, const std::filesystem::
       continue;
     }
     json.erase("initial_weights");
-    json.erase("sha256");
     json["line"] = ++lines;
     json["previous"] = previous;
-    const std::string body = json.dump(-1, ' ', true);
-    const std::string sealed =
-        body.substr(0, body.size() - 1) + ",\"sha256\":\"" + sha256_hex(body) + "\"}";
-    previous = renamed[old_hash] = sha256_hex(sealed);
-    text += sealed + "\n";
+    const std::string line_now = sealed(json);
+    previous = renamed[old_hash] = sha256_hex(line_now);
+    text += line_now + "\n";
   }
   write_file_atomic(run / "ledger.jsonl", text);
   for (const auto& entry : std::filesystem::directory_iterator(run / "private/checkpoints")) {

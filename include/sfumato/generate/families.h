@@ -26,7 +26,8 @@ struct Family {
   /// parameters that match no pattern of model.trainable are frozen. UsageError for a pattern
   /// without a match, DataError for bad files.
   std::function<std::unique_ptr<Generator>(const Config& config, const Placement& placement)> make;
-  /// The weights of a folder that model.init may name. DataError for bad files.
+  /// All that make() takes from a folder that model.init names: what is not among it is not judged.
+  /// DataError for bad files.
   std::function<PretrainedWeights(const std::filesystem::path& folder)> load_weights;
 
   /// Whether a folder, a release for one, is laid out as this family's are.

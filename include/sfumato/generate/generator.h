@@ -27,7 +27,10 @@ struct GeneratorFacts {
 /// What Generator::save wrote below a release.
 struct SavedGenerator {
   std::string folder;              ///< of config.json and the weights: "unet"
-  std::vector<std::string> files;  ///< all others, config.json among them, relative to the release
+  /// All others, relative to the release: FOLDER/config.json, README.md and, where a pipeline of
+  /// diffusers reads it, model_index.json and scheduler/scheduler_config.json. Verification takes
+  /// anything else for foreign.
+  std::vector<std::string> files;
 };
 
 /// A generator of images of some family, for training and for drawing. The trainer, the corpus and

@@ -93,12 +93,16 @@ class GradientEngine {
   /// dropped before the next batch. DeviceError where a rank is lost: then the sum is, too.
   ClippedSum take();
 
+  /// Forgets the sum so far, of this process alone: after checks and measurements.
+  void discard();
+
   /// Trainable parameters in the order of ClippedSum.
   const std::vector<Parameter*>& trainable() const { return trainable_; }
   /// Choices of the last pass, in order of the forward pass.
   const std::vector<LayerChoice>& choices() const { return choices_; }
 
  private:
+  std::vector<at::Tensor> take_own(const std::shared_ptr<const int>& lease);
   void add_contributions(std::vector<PerExampleGradient>& gradients,
                          const bridge::ClipResult& clip);
   std::vector<Parameter*> trainable_;

@@ -22,7 +22,7 @@ inline constexpr const char *kReleasedGroup = "model", *kAverageGroup = "ema";
 void write_tensor_group(const std::filesystem::path& folder, const TensorGroup& group,
                         unsigned mode = 0644);
 
-/// The tensors called `names` of `folder`/NAME.safetensors, in this order. DataError as of
+/// A copy of the tensors called `names` of `folder`/NAME.safetensors, in this order. DataError as of
 /// SafetensorsFile, and if one is not there.
 TensorGroup read_tensor_group(const std::filesystem::path& folder, const std::string& name,
                               const std::vector<std::string>& names);

@@ -2,6 +2,7 @@
 #include <string>
 
 #include "sfumato/config/config.h"
+#include "sfumato/generate/generator.h"
 #include "sfumato/grad/gradient_engine.h"
 #include "sfumato/mechanism/plan.h"
 #include "sfumato/train/gradient_step.h"
@@ -18,6 +19,10 @@ void adopt_class_names(Config& config);
 /// DataError unless the store's images, labels and class names fit generator and configuration.
 /// `misfit`: what Generator::misfit says of the images.
 void check_store_fits(const RecordStore& store, const std::string& misfit, const Config& config);
+
+/// GradientStep::verify; and that a batch alone leaves no trace in what the generator keeps and
+/// releases, as running statistics would: PrivacyError.
+void verify_before_training(Generator& generator, GradientStep& gradients);
 
 ClipOptions clip_options(const Config& config);
 /// Choices of performance.* that a step needs; layers are measured once for each kind of GPU.

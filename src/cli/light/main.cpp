@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <string_view>
@@ -19,22 +20,33 @@ namespace fs = std::filesystem;
 /// The program that does what the command line asks for. Of no subcommand, or none that there is,
 /// this one tells.
 std::string_view program_for(int argc, char** argv) {
-  if (argc > 1)
+  int first = 1;  // "--help train" is "train --help"
+  while (first < argc && (argv[first] == std::string_view("--help") ||
+                          argv[first] == std::string_view("-h")))
+    ++first;
+  if (first < argc)
     for (const Subcommand& row : subcommands())
-      if (std::string_view(argv[1]) == row.name) return row.program;
+      if (std::string_view(argv[first]) == row.name) return row.program;
   return kLightProgram;
 }
 
 /// Becomes another program: the same process, with the same name in its texts.
 [[noreturn]] void become(std::string_view name, char** argv) {
   std::error_code error;
-  const fs::path program = fs::read_symlink("/proc/self/exe", error).parent_path() / name;
+  const fs::path self = fs::read_symlink("/proc/self/exe", error);
+  const fs::path program = self.parent_path() / name;
+  const auto refuse = [&](const std::string& reason) {
+    throw sfumato::DeviceError(
+        fmt::format("'{}', which does what is asked for, cannot be started ({}): build it with "
+                    "scripts/build, or move the programs together",
+                    program.string(), reason));
+  };
+  if (error) refuse("where this program lies is not known: " + error.message());
+  if (fs::equivalent(self, program, error)) refuse("it is this program");
+  ::setenv(kBuildVariable, build_name().c_str(), 1);
   ::execv(program.c_str(), argv);
-  const char* reason = std::strerror(errno);
-  throw sfumato::DeviceError(fmt::format(
-      "'{}', which does '{}', cannot be started ({}): build it with scripts/build, or move the "
-      "programs together",
-      program.string(), argv[1], reason));
+  refuse(std::strerror(errno));
+  std::abort();
 }
 
 }  // namespace

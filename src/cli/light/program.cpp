@@ -55,11 +55,13 @@ CLI::App* add_subcommand(CLI::App& app, const std::string& name) {
   throw std::logic_error("no row in the table of subcommands: " + name);
 }
 
+std::string build_name() { return version() + " (" + git_commit() + ")"; }
+
 std::unique_ptr<CLI::App> make_app() {
   auto app = std::make_unique<CLI::App>(
       "sfumato: train an image generator under differential privacy, sample a corpus that "
       "may be shared.");
-  app->set_version_flag("--version", version() + " (" + git_commit() + ")");
+  app->set_version_flag("--version", build_name());
   app->require_subcommand(1);
   return app;
 }
