@@ -40,7 +40,8 @@ nlohmann::ordered_json pixel_settings(const Config& config, const SamplingModel&
                                       const ImageSampler& sampler) {
   nlohmann::ordered_json settings{{"weights_sha256", model.weights_sha256},
                                   {"network_config_sha256", model.config_sha256}};
-  for (const auto& [key, value] : sampler.settings().items()) {
+  const nlohmann::ordered_json own = sampler.settings();
+  for (const auto& [key, value] : own.items()) {
     if (settings.contains(key)) throw std::logic_error("a sampler's setting is called " + key);
     settings[key] = value;
   }
