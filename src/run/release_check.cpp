@@ -241,7 +241,8 @@ RunCheck check_files(const LedgerSummary& ledger, const fs::path& release,
                       (folder / other).string()));
   };
   for (const std::string& defect : layout_defects(ledger.released.files))
-    problems.push_back(fmt::format("the ledger notes as released what none is: {}", defect));
+    problems.push_back(fmt::format("'{}': the ledger notes as released what none is: {}",
+                                   release.string(), defect));
   std::set<std::string> known = {"report.html",     "privacy_card.json", "privacy_card.md",
                                  "README.md",       "model_index.json",  "scheduler",
                                  weights_folder(ledger.released.files)};
