@@ -256,8 +256,7 @@ std::vector<at::Tensor> GradientEngine::take_own(const std::shared_ptr<const int
     sums = std::exchange(sums_, std::vector<at::Tensor>(trainable_.size()));
   }
   for (size_t j = 0; j < sums.size(); ++j)
-    if (!sums[j].defined())
-      sums[j] = at::zeros_like(trainable_[j]->value.detach(), {}, at::MemoryFormat::Contiguous);
+    if (!sums[j].defined()) sums[j] = at::zeros_like(trainable_[j]->value.detach());
   return sums;
 }
 

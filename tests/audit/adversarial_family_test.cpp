@@ -337,11 +337,9 @@ TEST_F(AdversarialFamily, WhatABatchLeavesBehindIsRefused) {
   /// An objective that remembers the mean of its images, as running statistics do.
   struct Remembering : CriticObjective {
     Remembering(Critic& critic, Painter& painter)
-        : CriticObjective(critic, painter), memory(painter.image.bias.value) {}
+        : CriticObjective(critic, painter), memory(at::zeros({1})) {}
     at::Tensor losses(const TrainingBatch& placed, Tape* tape) const override {
-      const at::NoGradGuard no_grad;
-      memory.detach().add_(placed.inputs[0].mean());
-      const at::AutoGradMode with_grad(true);
+      memory.add_(placed.inputs[0].mean());
       return CriticObjective::losses(placed, tape);
     }
     at::Tensor memory;
@@ -349,6 +347,11 @@ TEST_F(AdversarialFamily, WhatABatchLeavesBehindIsRefused) {
   struct Leaking : AdversarialGenerator {
     using AdversarialGenerator::AdversarialGenerator;
     Objective& objective() override { return remembering; }
+    NamedGroups state() const override {
+      NamedGroups groups = AdversarialGenerator::state();
+      groups.emplace_back("statistics", NamedTensors{{"mean", remembering.memory}});
+      return groups;
+    }
     Remembering remembering{critic(), painter()};
   };
   const auto settings = config("run", adversarial());
