@@ -75,7 +75,7 @@ Variants variants_in(const fs::path& folder) {
       refuse_git_lfs_pointer(entry.path(), read_file(entry.path()));
     throw DataError(fmt::format(
         "{}: {} is a pickle, which could run any code and is not read; convert it once with "
-        "diffusers: UNet2DModel.from_pretrained(...).save_pretrained(...)",
+        "diffusers: from_pretrained(...).save_pretrained(...) of its class",
         folder.string(), name));
   }
   if (shards)
