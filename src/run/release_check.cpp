@@ -39,6 +39,13 @@ constexpr std::string_view kReleaseFiles[] = {"README.md", "model_index.json",
                                               "scheduler/scheduler_config.json"};
 constexpr std::string_view kConfig = "/config.json";
 
+/// FOLDER/config.json, where FOLDER is a plain name.
+bool is_config(const std::string& file) {
+  return file.ends_with(kConfig) && file.size() > kConfig.size() &&
+         file.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") ==
+             file.size() - kConfig.size();
+}
+
 /// The checkpoint that the ledger notes last, if it is there and its own.
 std::optional<Checkpoint> last_checkpoint(const LedgerSummary& ledger, const fs::path& run) {
   std::int64_t last = -1;
@@ -132,7 +139,7 @@ std::string unescaped(std::string text) {
 std::string weights_folder(const std::map<std::string, std::string>& files) {
   std::string folder = "unet";
   for (const auto& [file, hash] : files)
-    if (file.ends_with(kConfig)) folder = file.substr(0, file.size() - kConfig.size());
+    if (is_config(file)) folder = file.substr(0, file.size() - kConfig.size());
   return folder;
 }
 
@@ -140,9 +147,8 @@ std::vector<std::string> layout_defects(const std::map<std::string, std::string>
   std::vector<std::string> defects;
   int configs = 0;
   for (const auto& [file, hash] : files) {
-    const bool is_config = file.ends_with(kConfig) && file.find('/') == file.rfind('/');
-    configs += is_config ? 1 : 0;
-    if (!is_config && std::ranges::find(kReleaseFiles, file) == std::end(kReleaseFiles))
+    configs += is_config(file) ? 1 : 0;
+    if (!is_config(file) && std::ranges::find(kReleaseFiles, file) == std::end(kReleaseFiles))
       defects.push_back(fmt::format("'{}' is no part of a release", file));
   }
   if (!files.empty() && configs != 1)

@@ -234,7 +234,7 @@ RunCheck check_start(const LedgerSummary& ledger, const std::optional<MechanismP
   try {
     found = weights_sha256(folder);
   } catch (const DataError& error) {
-    return not_checked(name, error.what());
+    return outcome_of(name, {}, {error.what()});
   }
   if (found != noted.sha256)
     problems.push_back(fmt::format(

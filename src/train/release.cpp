@@ -76,7 +76,8 @@ ReleasedFiles released_files(const std::filesystem::path& release, const SavedGe
 void remove_temporaries(const std::filesystem::path& release) {
   std::error_code ignored;
   std::vector<std::filesystem::path> left;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(release, ignored)) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(
+           release, std::filesystem::directory_options::skip_permission_denied, ignored)) {
     const std::string name = entry.path().filename().string();
     if (entry.is_regular_file(ignored) && name.starts_with(".") && name.ends_with(".tmp"))
       left.push_back(entry.path());

@@ -29,7 +29,7 @@ struct ReleaseInputs {
   MechanismSession* session = nullptr;  ///< null for runs without privacy
 };
 
-/// release/: the averaged weights as a diffusers pipeline, the privacy card (JSON, Markdown),
+/// release/: what the generator saves, the privacy card (JSON, Markdown),
 /// README.md and report.html. Replaces an earlier release. The record store remembers the weights
 /// before they are written, and the ledger notes what they, the other files and the public facts
 /// hash to before the card claims anything of them.

@@ -4,9 +4,11 @@
 
 #include <filesystem>
 
+#include "run/checkpoint_binding.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/models/tensor_file.h"
 
 namespace sfumato {
 void check_store_fits(const RecordStore& store, const std::string& misfit, const Config& config) {
@@ -38,12 +40,21 @@ void adopt_class_names(Config& config) {
 }
 
 void verify_before_training(Generator& generator, GradientStep& gradients) {
-  NamedTensors before = joined(generator.state());
-  for (auto& [name, tensor] : before) tensor = tensor.clone();
+  // By hashes, which need no copies beside what is measured next.
+  const auto hashes = [&] {
+    std::vector<std::pair<std::string, std::string>> all;
+    for (const auto& [name, tensors] : generator.state()) {
+      Checkpoint group;
+      group.groups = {tensor_group(name, tensors)};
+      all.emplace_back(name, checkpoint_sha256(group));
+    }
+    return all;
+  };
+  const auto before = hashes();
   gradients.verify();
-  const NamedTensors after = joined(generator.state());
+  const auto after = hashes();
   for (size_t i = 0; i < before.size(); ++i)
-    if (i >= after.size() || !after[i].second.equal(before[i].second))
+    if (i >= after.size() || after[i] != before[i])
       throw PrivacyError(fmt::format(
           "'{}' of the generator changes with the images of a batch, before any noise: what follows "
           "from images must be a gradient, which is clipped; remove running statistics and caches",

@@ -58,6 +58,9 @@ StepBatches::Accumulated StepBatches::accumulate(TrainingMechanism& mechanism, i
     const int64_t size = std::min(physical_, std::ssize(all) - first);
     return std::span(all).subspan(static_cast<size_t>(first), static_cast<size_t>(size));
   };
+  // Of an empty batch there is nothing to compute; the next step's first one is drawn all the same.
+  if (records.empty() && step + 1 < end)
+    queue_.prepare(step + 1, part(sample(mechanism, step + 1), 0), physical_);
   for (int64_t first = 0; first < std::ssize(records);) {
     const auto here = part(records, first);
     const TrainingBatch batch = queue_.take(step, here, physical_);

@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <stdexcept>
+#include <string>
 #include <string_view>
 
 #include "cli/light/program.h"
@@ -63,8 +65,12 @@ int main(int argc, char** argv) {
         add_calibrate(*app);
       else if (name == "ledger")
         add_ledger(*app);
+      else if (row.program == std::string_view(kLightProgram))
+        throw std::logic_error("nothing serves the subcommand " + std::string(name));
       else
-        add_subcommand(*app, row.name);
+        add_subcommand(*app, row.name)->callback([] {
+          throw sfumato::UsageError("the subcommand is the first word of the command line");
+        });
     return run(*app, argc, argv);
   });
 }
