@@ -113,9 +113,9 @@ void Training::restore(const Checkpoint& checkpoint) {
         "data.store to the original store");
   NamedGroups groups;
   for (const TensorGroup& group : checkpoint.groups)
-    groups.emplace_back(group.name, to_tensors(group));
+    if (group.name != kOptimizerGroup) groups.emplace_back(group.name, to_tensors(group));
   generator_->load_state(groups);
-  optimizer_.load_state(group_of(groups, kOptimizerGroup));
+  optimizer_.load_state(to_tensors(checkpoint.group(kOptimizerGroup)));
   step_ = saved_step_ = checkpoint.step;
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "cli/light/account_card.h"
+#include "cli/light/accounting_options.h"
 #include "cli/light/privacy_text.h"
 #include "cli/light/program.h"
 #include "cli/subcommands.h"
@@ -13,14 +14,10 @@
 namespace sfumato::cli {
 namespace {
 
-struct AccountOptions {
+struct AccountOptions : AccountingOptions {
   std::vector<std::string> phases;
   std::string card;
   std::optional<double> delta, epsilon;
-  std::string accountant = "pld";
-  std::string adjacency = "zero_out";
-  std::int64_t records_per_unit = 1;
-  bool json = false;
 };
 
 std::string sentence(const PrivacyStatement& statement, const AccountOptions& options) {
@@ -76,13 +73,7 @@ void add_account(CLI::App& app) {
       "claims less than they cost");
   sub->add_option("--delta", options->delta, "gives the epsilon that holds with this delta");
   sub->add_option("--epsilon", options->epsilon, "gives the delta that holds with this epsilon");
-  sub->add_option("--accountant", options->accountant, "pld or rdp")->capture_default_str();
-  sub->add_option("--adjacency", options->adjacency, "add_remove, zero_out or replace_one")
-      ->capture_default_str();
-  sub->add_option("--records-per-unit", options->records_per_unit,
-                  "most records that one user owns, if the user is the unit of privacy")
-      ->capture_default_str();
-  sub->add_flag("--json", options->json, "print one JSON object");
+  add_accounting_options(*sub, *options);
   sub->callback([options] { run_account(*options); });
 }
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "cli/light/accounting_options.h"
 #include "cli/light/privacy_text.h"
 #include "cli/light/program.h"
 #include "cli/subcommands.h"
@@ -14,15 +15,11 @@
 namespace sfumato::cli {
 namespace {
 
-struct CalibrateOptions {
+struct CalibrateOptions : AccountingOptions {
   double target_epsilon = 0, delta = 0;
   std::optional<double> sample_rate, noise_multiplier;
   std::optional<std::int64_t> steps;
   std::vector<std::string> spent;
-  std::string accountant = "pld";
-  std::string adjacency = "zero_out";
-  std::int64_t records_per_unit = 1;
-  bool json = false;
 };
 
 Calibration solve(const CalibrateOptions& options, const CalibrationTarget& target) {
@@ -109,13 +106,7 @@ void add_calibrate(CLI::App& app) {
   sub->add_option(
       "--spent", options->spent,
       "what counts towards the target too, in the forms of account --phase; repeatable");
-  sub->add_option("--accountant", options->accountant, "pld or rdp")->capture_default_str();
-  sub->add_option("--adjacency", options->adjacency, "add_remove, zero_out or replace_one")
-      ->capture_default_str();
-  sub->add_option("--records-per-unit", options->records_per_unit,
-                  "most records that one user owns, if the user is the unit of privacy")
-      ->capture_default_str();
-  sub->add_flag("--json", options->json, "print one JSON object");
+  add_accounting_options(*sub, *options);
   sub->callback([options] { run_calibrate(*options); });
 }
 

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <stdexcept>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -58,15 +58,11 @@ int main(int argc, char** argv) {
     const std::string_view program = program_for(argc, argv);
     if (program != kLightProgram) become(program, argv);
     const auto app = make_app();
+    const std::map<std::string_view, void (*)(CLI::App&)> served = {
+        {"account", add_account}, {"calibrate", add_calibrate}, {"ledger", add_ledger}};
     for (const Subcommand& row : subcommands())
-      if (std::string_view name = row.name; name == "account")
-        add_account(*app);
-      else if (name == "calibrate")
-        add_calibrate(*app);
-      else if (name == "ledger")
-        add_ledger(*app);
-      else if (row.program == std::string_view(kLightProgram))
-        throw std::logic_error("nothing serves the subcommand " + std::string(name));
+      if (std::string_view(row.program) == kLightProgram)
+        served.at(row.name)(*app);
       else
         add_subcommand(*app, row.name)->callback([] {
           throw sfumato::UsageError("the subcommand is the first word of the command line");
