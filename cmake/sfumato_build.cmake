@@ -47,6 +47,17 @@ endif()
 target_compile_options(sfumato_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Wconversion;-Wno-sign-conversion;-Wno-restrict;-Wno-stringop-overflow;-Wno-array-bounds;-Werror;${sanitizer_warnings}>)
 
+# sfumato_compile_together(TARGET): with SFUMATO_UNITY, its sources a few at a time: what they include
+# is read, and the templates that they share are compiled, once for all of them. Their names in
+# unnamed namespaces must differ.
+function(sfumato_compile_together target)
+  if(SFUMATO_UNITY)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+    # What is included counts as a header, whose classes should not hold types of unnamed namespaces.
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>)
+  endif()
+endfunction()
+
 # sfumato_area(NAME deps...): static library sfumato_NAME from all sources of this folder and its
 # sub-folders, but for those of plugins, which are libraries of their own.
 function(sfumato_area name)
@@ -61,6 +72,7 @@ function(sfumato_area name)
   add_library(sfumato_${name} STATIC ${sources})
   target_link_libraries(sfumato_${name} PUBLIC sfumato_options ${ARGN})
   sfumato_use_precompiled(sfumato_${name})
+  sfumato_compile_together(sfumato_${name})
 endfunction()
 
 # sfumato_test(NAME): what every test program is to ctest. The longest begin first.
@@ -82,5 +94,6 @@ function(sfumato_tests name)
   add_executable(test_${name} ${sources})
   target_link_libraries(test_${name} PRIVATE ${ARGN} sfumato_test_support)
   sfumato_use_precompiled(test_${name} tests)
+  sfumato_compile_together(test_${name})
   sfumato_test(${name})
 endfunction()

@@ -10,7 +10,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-double number(const Json& object, const char* key) {
+double number_of(const Json& object, const char* key) {
   const auto found = object.find(key);
   return found != object.end() && found->is_number() ? found->get<double>() : std::nan("");
 }
@@ -24,14 +24,14 @@ bool is_point(double epsilon, double delta) {
 std::optional<ClaimedBound> ClaimedBound::from_card(const Json& card) {
   if (!card.is_object() || card.value("status", Json()) != "private") return std::nullopt;
   ClaimedBound claim;
-  claim.epsilon_ = number(card, "epsilon");
-  claim.delta_ = number(card, "delta");
+  claim.epsilon_ = number_of(card, "epsilon");
+  claim.delta_ = number_of(card, "delta");
   if (!is_point(claim.epsilon_, claim.delta_)) return std::nullopt;
   claim.epsilon_at_delta_.emplace_back(claim.delta_, claim.epsilon_);
   if (const auto curve = card.find("epsilon_at_delta"); curve != card.end() && curve->is_array())
     for (const Json& entry : *curve) {
       if (!entry.is_object()) continue;
-      const double epsilon = number(entry, "epsilon"), delta = number(entry, "delta");
+      const double epsilon = number_of(entry, "epsilon"), delta = number_of(entry, "delta");
       if (is_point(epsilon, delta)) claim.epsilon_at_delta_.emplace_back(delta, epsilon);
     }
   return claim;

@@ -9,6 +9,7 @@
 
 #include "audit/check_writer.h"
 #include "sfumato/audit/conformance.h"
+#include "sfumato/core/infinity.h"
 #include "sfumato/train/setup.h"
 
 namespace sfumato {
@@ -18,7 +19,6 @@ using Gradient = std::vector<at::Tensor>;
 using Examples = std::vector<ProbeExample>;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 /// Largest distance between two float32 ways to the same sum, in clip norms an example.
 constexpr double kRounding = 1e-3;
 

@@ -19,7 +19,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kNotes[] = {
+constexpr const char* kMembershipNotes[] = {
     "The attacks compare records the network was trained on with records it was not. They measure "
     "what these four scores find, which is a lower bound on what can be found: values near chance "
     "do not prove privacy, and an AUROC above 1/2 does not by itself contradict a claim.",
@@ -219,7 +219,7 @@ std::string membership_html(const MembershipAudit& audit) {
       point_rows(audit));
   body += pictures(audit);
   items.clear();
-  for (const char* note : kNotes) items += fmt::format("<li>{}</li>\n", html_escape(note));
+  for (const char* note : kMembershipNotes) items += fmt::format("<li>{}</li>\n", html_escape(note));
   body += fmt::format("<section>\n<h2>How to read this</h2>\n<ul>\n{}</ul>\n</section>\n", items);
   return html_page("Membership attacks on " + audit.model, body);
 }

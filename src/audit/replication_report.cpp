@@ -24,7 +24,7 @@ constexpr const char* kHeuristics =
     "Heuristics, no evidence of differential privacy: a copy that these features do not recognise "
     "goes unseen, and finding none proves nothing. The report tells about private images; it stays "
     "with their holder.";
-constexpr const char* kNotes[] = {
+constexpr const char* kReplicationNotes[] = {
     "distance: from a synthetic image to its nearest private record. ratio: that distance over the "
     "mean of the next 50, which is small where one record stands out, simple motif or not.",
     "The null holds the same numbers for real images that are not among the records. Copies lie "
@@ -189,7 +189,7 @@ std::string replication_html(const ReplicationAudit& audit,
     body += section_of(audit, audit.results[i],
                        i < pictures.size() ? pictures[i] : std::vector<PicturePair>());
   items.clear();
-  for (const char* note : kNotes) items += fmt::format("<li>{}</li>\n", html_escape(note));
+  for (const char* note : kReplicationNotes) items += fmt::format("<li>{}</li>\n", html_escape(note));
   body += fmt::format("<section>\n<h2>How to read this</h2>\n<ul>\n{}</ul>\n</section>\n", items);
   return html_page("Replication in " + audit.corpus, body);
 }

@@ -5,17 +5,16 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <limits>
 #include <utility>
 
 #include "sfumato/audit/tail_probabilities.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/infinity.h"
 #include "sfumato/privacy/gaussian_mechanism.h"
 
 namespace sfumato {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kLargestEpsilon = 1e6;
 
 void check_levels(double delta, double alpha) {

@@ -4,16 +4,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numbers>
 
 #include "sfumato/core/error.h"
+#include "sfumato/core/infinity.h"
 #include "sfumato/privacy/gaussian_mechanism.h"
 
 namespace sfumato {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kTiny = 1e-300;
 constexpr double kPrecision = 1e-15;
 constexpr int kMostTerms = 10'000'000;

@@ -22,7 +22,7 @@
 namespace sfumato {
 namespace {
 
-constexpr uint64_t kSeed = 1;
+constexpr uint64_t kStepSeed = 1;
 constexpr int64_t kMaxCharges = 1'000'000'000;  ///< nothing is protected: the key is a test key
 constexpr double kLearningRate = 1e-5;          ///< small, so that the weights stay sane
 
@@ -132,7 +132,7 @@ struct StepBenchmark::Parts {
       : device(step_case.device),
         plan(plan_of(step_case)),
         generator(random_diffusion(step_case.network,
-                                   open_placement(step_case.device, step_case.precision), kSeed,
+                                   open_placement(step_case.device, step_case.precision), kStepSeed,
                                    step_case.draws)),
         batch(synthetic_batch(generator->objective(), keys_of(step_case))),
         gradients(generator->objective(), {}, StepOptions{.policy = policy, .tuner = nullptr}),
@@ -140,7 +140,7 @@ struct StepBenchmark::Parts {
                   std::vector<double>(gradients.engine().trainable().size(), 1.0), {}),
         session(MechanismSession::create(
             plan, {.ledger = folder.path() / "ledger.jsonl", .run = folder.path()},
-            SecureKey::insecure_for_tests(kSeed))) {}
+            SecureKey::insecure_for_tests(kStepSeed))) {}
 
   TemporaryFolder folder;
   ComputeDevice device;

@@ -74,7 +74,7 @@ std::size_t end_of_stem(const std::string& name) {
 
 /// Archives whose names, or those of their folders, say that they are of several splits are not
 /// mixed without asking.
-void refuse_splits(const fs::path& source, const std::vector<fs::path>& files) {
+void refuse_split_files(const fs::path& source, const std::vector<fs::path>& files) {
   SplitGuard guard;
   for (const fs::path& file : files) {
     const std::string name = file.filename().string();
@@ -119,7 +119,7 @@ void expand_glob(const std::string& pattern, std::vector<fs::path>& out) {
   if (files.empty()) throw DataError(fmt::format("no file matches '{}'", pattern));
   std::ranges::sort(files);
   // What braces list is listed on purpose.
-  refuse_splits(pattern, files);
+  refuse_split_files(pattern, files);
   out.insert(out.end(), files.begin(), files.end());
 }
 
@@ -174,7 +174,7 @@ ArchiveSet find_archives(const fs::path& source) {
     if (set.files.empty())
       throw DataError(
           fmt::format("no archive in '{}', though data.format says so", source.string()));
-    refuse_splits(source, set.files);
+    refuse_split_files(source, set.files);
   } else if (is_archive_pattern(source)) {
     std::vector<std::string> patterns;
     expand_braces(source.string(), patterns);

@@ -18,7 +18,7 @@ constexpr std::size_t kMaxLabelFiles = 2;
 constexpr std::size_t kMaxDotted = 16;
 
 /// The names of class folders count; numbers are as often those of parts or of patients.
-bool is_number(const std::string& name) {
+bool is_numbered(const std::string& name) {
   return name.find_first_not_of("0123456789") == std::string::npos;
 }
 
@@ -177,7 +177,7 @@ void SampleSurvey::read_json(const LabelFile& file) {
 /// Folders that are called as public classes say what the labels say.
 void SampleSurvey::check_folder(const std::string& label, const std::string& place,
                                 std::string& defect) const {
-  if (!defect.empty() || is_number(sample_.folder) ||
+  if (!defect.empty() || is_numbered(sample_.folder) ||
       !json_labels_.class_numbers().contradict(label, sample_.folder))
     return;
   defect = fmt::format(

@@ -14,7 +14,7 @@ namespace sfumato {
 namespace {
 
 /// c10 replaces its allocator only for one of at least the same priority.
-constexpr uint8_t kPriority = 200;
+constexpr uint8_t kMeterPriority = 200;
 
 /// Sizes of the blocks that were counted, and how the allocator that they came from frees.
 struct Counts {
@@ -38,7 +38,7 @@ void count(void* block, int64_t bytes) {
   c.peak = std::max(c.peak, c.live);
 }
 
-void free_block(void* block) {
+void free_counted(void* block) {
   if (block == nullptr) return;
   Counts& c = counts();
   {
@@ -65,9 +65,9 @@ class MemoryMeter::CountingAllocator final : public c10::Allocator {
     c10::DataPtr data = base_->allocate(bytes);
     void* block = data.release_context();
     if (block != nullptr) count(block, static_cast<int64_t>(bytes));
-    return {block, block, &free_block, c10::Device(c10::DeviceType::CPU)};
+    return {block, block, &free_counted, c10::Device(c10::DeviceType::CPU)};
   }
-  c10::DeleterFnPtr raw_deleter() const override { return &free_block; }
+  c10::DeleterFnPtr raw_deleter() const override { return &free_counted; }
   void copy_data(void* to, const void* from, size_t bytes) const override {
     default_copy_data(to, from, bytes);
   }
@@ -88,12 +88,12 @@ MemoryMeter::MemoryMeter() {
   // What an earlier meter counted and still lives is not this one's.
   c.sizes.clear();
   c.live = c.peak = 0;
-  c10::SetCPUAllocator(counter_, kPriority);
+  c10::SetCPUAllocator(counter_, kMeterPriority);
 }
 
 MemoryMeter::~MemoryMeter() {
   // With its own priority: c10 refuses to go back to a lower one.
-  c10::SetCPUAllocator(counter_->base(), kPriority);
+  c10::SetCPUAllocator(counter_->base(), kMeterPriority);
 }
 
 int64_t MemoryMeter::peak_bytes() const {

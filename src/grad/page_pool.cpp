@@ -20,7 +20,7 @@ namespace {
 constexpr size_t kSmallestLarge = size_t{128} << 10;
 constexpr size_t kPage = 4096;
 /// As the memory meter's: c10 ignores an allocator of a lower priority than the last one.
-constexpr uint8_t kPriority = 200;
+constexpr uint8_t kPoolPriority = 200;
 /// Live and kept pages together may exceed the peak of live ones by one part in this many: with
 /// none at all a few sizes never fit and are mapped anew in every step.
 constexpr size_t kSlack = 8;
@@ -136,7 +136,7 @@ PagePool& pool() {
   return *instance;
 }
 
-void free_block(void* block) {
+void free_pooled(void* block) {
   if (block != nullptr && !pool().release(block)) c10::free_cpu(block);
 }
 
@@ -144,9 +144,9 @@ class PoolAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
     void* block = bytes < kSmallestLarge ? c10::alloc_cpu(bytes) : pool().allocate(bytes);
-    return {block, block, &free_block, c10::Device(c10::DeviceType::CPU)};
+    return {block, block, &free_pooled, c10::Device(c10::DeviceType::CPU)};
   }
-  c10::DeleterFnPtr raw_deleter() const override { return &free_block; }
+  c10::DeleterFnPtr raw_deleter() const override { return &free_pooled; }
   void copy_data(void* to, const void* from, size_t bytes) const override {
     default_copy_data(to, from, bytes);
   }
@@ -157,7 +157,7 @@ class PoolAllocator final : public c10::Allocator {
 void install_page_pool() {
 #ifndef __SANITIZE_ADDRESS__  // which must see every block by itself
   static const bool installed = [] {
-    c10::SetCPUAllocator(new PoolAllocator, kPriority);
+    c10::SetCPUAllocator(new PoolAllocator, kPoolPriority);
     return true;
   }();
   (void)installed;

@@ -14,7 +14,7 @@
 namespace sfumato {
 namespace {
 
-[[noreturn]] void fail(const std::filesystem::path& path, int error) {
+[[noreturn]] void fail_to_write(const std::filesystem::path& path, int error) {
   std::string remedy;
   if (error == ENOSPC || error == EDQUOT) remedy = "; free some space and run again";
   if (error == EACCES || error == EROFS || error == EPERM)
@@ -34,7 +34,7 @@ AtomicFileWriter::AtomicFileWriter(const std::filesystem::path& path, unsigned m
       temporary_(folder_of(path) /
                  fmt::format(".{}.{}.tmp", path.filename().string(), ::getpid())) {
   fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
-  if (fd_ < 0) fail(path_, errno);
+  if (fd_ < 0) fail_to_write(path_, errno);
 }
 
 AtomicFileWriter::~AtomicFileWriter() {
@@ -49,13 +49,13 @@ void AtomicFileWriter::write(std::span<const std::byte> bytes) {
     const std::size_t piece = std::min<std::size_t>(bytes.size(), std::size_t{64} << 20);
     const ssize_t n = ::write(fd_, bytes.data(), piece);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail(path_, errno);
+    if (n < 0) fail_to_write(path_, errno);
     bytes = bytes.subspan(static_cast<std::size_t>(n));
   }
 }
 
 void AtomicFileWriter::commit() {
-  if (::fsync(fd_) != 0) fail(path_, errno);
+  if (::fsync(fd_) != 0) fail_to_write(path_, errno);
   // Some file systems (NFS, quotas) report a full disk only here.
   const int closed = ::close(fd_);
   int error = closed != 0 ? errno : 0;
@@ -63,7 +63,7 @@ void AtomicFileWriter::commit() {
   if (error == 0 && ::rename(temporary_.c_str(), path_.c_str()) != 0) error = errno;
   if (error != 0) {
     ::unlink(temporary_.c_str());
-    fail(path_, error);
+    fail_to_write(path_, error);
   }
   fsync_path(folder_of(path_));
 }

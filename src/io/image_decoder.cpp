@@ -41,7 +41,7 @@ Turns& turns() {
   return all;
 }
 
-[[noreturn]] void fail(const std::string& name, ImageFormat format, const std::string& why) {
+[[noreturn]] void fail_to_decode(const std::string& name, ImageFormat format, const std::string& why) {
   throw DataError(fmt::format("'{}' is a broken {}: {}", name, name_of(format), why));
 }
 
@@ -73,9 +73,9 @@ cv::Mat decode_by_opencv(std::string_view bytes, const std::string& name, ImageF
   } catch (const cv::Exception& error) {
     reason = error.err;
   }
-  if (decoded.empty()) fail(name, format, reason);
+  if (decoded.empty()) fail_to_decode(name, format, reason);
   if (decoded.depth() != CV_8U && decoded.depth() != CV_16U)
-    fail(name, format, "its samples have neither 8 nor 16 bits");
+    fail_to_decode(name, format, "its samples have neither 8 nor 16 bits");
   if (decoded.channels() == 3) cv::cvtColor(decoded, decoded, cv::COLOR_BGR2RGB);
   return decoded;
 }
@@ -89,7 +89,7 @@ cv::Mat decode_tiff(std::string_view bytes, const std::string& name, std::string
   } catch (const DataError&) {
     if (messages.error().empty()) throw;
   }
-  if (!messages.error().empty()) fail(name, ImageFormat::kTiff, messages.error());
+  if (!messages.error().empty()) fail_to_decode(name, ImageFormat::kTiff, messages.error());
   mended = messages.mended();
   return decoded;
 }

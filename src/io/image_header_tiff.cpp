@@ -18,7 +18,7 @@ constexpr std::uint64_t kSubfileType = 254, kWidth = 256, kLength = 257, kBits =
                         kTileWidth = 322, kTileLength = 323, kTileOffsets = 324, kTileBytes = 325,
                         kSampleFormat = 339;
 
-[[noreturn]] void fail(const std::string& name, const std::string& what) {
+[[noreturn]] void fail_in_tiff(const std::string& name, const std::string& what) {
   throw DataError(fmt::format("'{}' is a broken TIFF: {}", name, what));
 }
 
@@ -83,16 +83,16 @@ void check_places(const TiffReader& reader, const TiffFolder& folder, const Imag
                          (tiled ? kMaxTileBytes : 1 << 16);
   const TiffField* offsets = folder.find(tiled ? kTileOffsets : kStripOffsets);
   const TiffField* sizes = folder.find(tiled ? kTileBytes : kStripBytes);
-  if (offsets == nullptr) fail(name, "it does not say where its pixels are");
+  if (offsets == nullptr) fail_in_tiff(name, "it does not say where its pixels are");
   if (sizes == nullptr || sizes->count < offsets->count)
-    fail(name, "it does not say how many bytes its pixels take");
+    fail_in_tiff(name, "it does not say how many bytes its pixels take");
   for (std::uint64_t i = 0; i < offsets->count; ++i) {
     const auto offset = reader.value(*offsets, i), size = reader.value(*sizes, i);
     if (!offset || !size || *offset > bytes.size() || *size > bytes.size() - *offset)
-      fail(name, fmt::format("truncated, pixels of {} {} lie behind its end",
+      fail_in_tiff(name, fmt::format("truncated, pixels of {} {} lie behind its end",
                              tiled ? "tile" : "strip", i));
     if (deflated && !is_whole_zlib(bytes.substr(*offset, *size), budget))
-      fail(name, fmt::format("the data of {} {} is damaged", tiled ? "tile" : "strip", i));
+      fail_in_tiff(name, fmt::format("the data of {} {} is damaged", tiled ? "tile" : "strip", i));
   }
   // A decoder takes memory for a whole tile, whatever the size of the picture.
   constexpr std::uint64_t kMaxTileSide = 8192;
@@ -110,7 +110,7 @@ void check_pages(const TiffReader& reader, const std::string& name) {
     const auto folder = reader.folder(at);
     constexpr std::size_t kMaxFolders = 64;
     if (!folder || seen.size() > kMaxFolders || std::ranges::find(seen, at) != seen.end())
-      fail(name, fmt::format("its folder at byte {} is truncated or damaged", at));
+      fail_in_tiff(name, fmt::format("its folder at byte {} is truncated or damaged", at));
     seen.push_back(at);
     if ((reader.value_or(*folder, kSubfileType, 0) & (kReduced | kMask)) == 0) ++pages;
     if (pages == 0) refuse(name, "whose first page is a preview or a mask");
@@ -133,7 +133,7 @@ bool is_tiff(std::string_view bytes) {
 ImageHeader check_tiff(std::string_view bytes, const std::string& name) {
   const TiffReader reader(bytes);
   const auto folder = reader.folder(reader.first_folder());
-  if (!folder) fail(name, "truncated, its first folder is not within the file");
+  if (!folder) fail_in_tiff(name, "truncated, its first folder is not within the file");
   ImageHeader header;
   header.format = ImageFormat::kTiff;
   constexpr std::uint64_t kMaxSide = 1 << 30;

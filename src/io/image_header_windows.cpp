@@ -10,7 +10,7 @@
 namespace sfumato {
 namespace {
 
-[[noreturn]] void fail(const std::string& name, const char* format, const std::string& what) {
+[[noreturn]] void fail_in_header(const std::string& name, const char* format, const std::string& what) {
   throw DataError(fmt::format("'{}' is a broken {}: {}", name, format, what));
 }
 
@@ -44,28 +44,28 @@ ImageHeader check_webp(std::string_view bytes, const std::string& name) {
   header.format = ImageFormat::kWebp;
   const std::uint64_t end = little_endian(bytes, 4, 4) + 8;
   if (end > bytes.size())
-    fail(name, "WebP", fmt::format("truncated, {} of {} bytes are there", bytes.size(), end));
+    fail_in_header(name, "WebP", fmt::format("truncated, {} of {} bytes are there", bytes.size(), end));
   bool has_pixels = false;
   for (std::size_t at = 12; at < end;) {
     if (end - at < 8) break;  // padding
     const std::string_view type = bytes.substr(at, 4);
     const std::size_t length = little_endian(bytes, at + 4, 4);
     if (end - at - 8 < length)
-      fail(name, "WebP", fmt::format("truncated in the chunk at byte {}", at));
+      fail_in_header(name, "WebP", fmt::format("truncated in the chunk at byte {}", at));
     const std::string_view content = bytes.substr(at + 8, length);
     has_pixels = has_pixels || type == "VP8 " || type == "VP8L";
     read_webp_size(type, content, name, header);
     if (type == "EXIF") header.orientation = exif_orientation(content);
     at += 8 + length + length % 2;
   }
-  if (!has_pixels) fail(name, "WebP", "no image data");
+  if (!has_pixels) fail_in_header(name, "WebP", "no image data");
   return header;
 }
 
 ImageHeader check_bmp(std::string_view bytes, const std::string& name) {
   ImageHeader header;
   header.format = ImageFormat::kBmp;
-  if (bytes.size() < 26) fail(name, "BMP", "truncated in its header");
+  if (bytes.size() < 26) fail_in_header(name, "BMP", "truncated in its header");
   const std::uint64_t pixels_at = little_endian(bytes, 10, 4);
   const std::uint64_t header_bytes = little_endian(bytes, 14, 4);
   std::uint64_t bits = 0, compression = 0;
@@ -74,8 +74,8 @@ ImageHeader check_bmp(std::string_view bytes, const std::string& name) {
     header.height = static_cast<std::int64_t>(little_endian(bytes, 20, 2));
     bits = little_endian(bytes, 24, 2);
   } else {
-    if (header_bytes < 40) fail(name, "BMP", fmt::format("a header of {} bytes", header_bytes));
-    if (bytes.size() < 54) fail(name, "BMP", "truncated in its header");
+    if (header_bytes < 40) fail_in_header(name, "BMP", fmt::format("a header of {} bytes", header_bytes));
+    if (bytes.size() < 54) fail_in_header(name, "BMP", "truncated in its header");
     header.width = static_cast<std::int32_t>(little_endian(bytes, 18, 4));
     // Negative: rows from top to bottom.
     header.height = std::abs(std::int64_t{static_cast<std::int32_t>(little_endian(bytes, 22, 4))});
@@ -97,7 +97,7 @@ ImageHeader check_bmp(std::string_view bytes, const std::string& name) {
     const std::uint64_t row = (static_cast<std::uint64_t>(header.width) * bits + 31) / 32 * 4;
     const auto rows = static_cast<std::uint64_t>(header.height);
     if (pixels_at > bytes.size() || (rows > 0 && row > (bytes.size() - pixels_at) / rows))
-      fail(name, "BMP",
+      fail_in_header(name, "BMP",
            fmt::format("truncated, {} rows of {} bytes are missing or cut", rows, row));
   }
   return header;

@@ -28,7 +28,7 @@ struct Messages {
 
 Messages& messages_of(j_common_ptr info) { return *reinterpret_cast<Messages*>(info->err); }
 
-[[noreturn]] void on_error(j_common_ptr info) {
+[[noreturn]] void on_jpeg_error(j_common_ptr info) {
   Messages& messages = messages_of(info);
   messages.base.format_message(info, messages.error);
   std::longjmp(messages.escape, 1);
@@ -53,7 +53,7 @@ class Decompressor {
  public:
   explicit Decompressor(std::string_view bytes) : bytes_(bytes) {
     info_.err = ::jpeg_std_error(&messages_.base);
-    messages_.base.error_exit = on_error;
+    messages_.base.error_exit = on_jpeg_error;
     messages_.base.emit_message = on_message;
   }
   ~Decompressor() { ::jpeg_destroy_decompress(&info_); }

@@ -9,7 +9,7 @@
 namespace sfumato {
 namespace {
 
-[[noreturn]] void fail(const std::string& name, const std::string& what) {
+[[noreturn]] void fail_in_pnm(const std::string& name, const std::string& what) {
   throw DataError(fmt::format("'{}' is a broken PNM: {}", name, what));
 }
 
@@ -33,8 +33,8 @@ std::int64_t next_number(std::string_view bytes, std::size_t& at, std::int64_t l
   std::int64_t value = 0;
   for (; at < bytes.size() && bytes[at] >= '0' && bytes[at] <= '9' && value <= limit; ++at)
     value = 10 * value + (bytes[at] - '0');
-  if (at == start) fail(name, fmt::format("no number at byte {}", at));
-  if (value > limit) fail(name, fmt::format("a number at byte {} is larger than {}", start, limit));
+  if (at == start) fail_in_pnm(name, fmt::format("no number at byte {}", at));
+  if (value > limit) fail_in_pnm(name, fmt::format("a number at byte {} is larger than {}", start, limit));
   return value;
 }
 
@@ -53,9 +53,9 @@ PnmHeader read_pnm_header(std::string_view bytes, const std::string& name) {
   header.width = next_number(bytes, at, kMaxSide, name);
   header.height = next_number(bytes, at, kMaxSide, name);
   if (header.kind != 1 && header.kind != 4) header.max_value = next_number(bytes, at, 65535, name);
-  if (header.max_value < 1) fail(name, "its largest value is 0");
+  if (header.max_value < 1) fail_in_pnm(name, "its largest value is 0");
   if (header.kind > 3) {
-    if (at >= bytes.size() || !is_space(bytes[at])) fail(name, "truncated in its header");
+    if (at >= bytes.size() || !is_space(bytes[at])) fail_in_pnm(name, "truncated in its header");
     ++at;
   }
   header.pixels_at = at;
@@ -65,7 +65,7 @@ PnmHeader read_pnm_header(std::string_view bytes, const std::string& name) {
                                : header.width * header.channels();  // text: a byte a sample or more
   if (header.height > 0 &&
       row > (std::ssize(bytes) - static_cast<std::int64_t>(at)) / header.height)
-    fail(name, "truncated, not all pixels are there");
+    fail_in_pnm(name, "truncated, not all pixels are there");
   return header;
 }
 
@@ -81,7 +81,7 @@ std::vector<std::uint16_t> read_pnm_samples(std::string_view bytes, const PnmHea
       // Digits of a bitmap need no space between them, and 1 is black.
       skip_space(bytes, at);
       if (at >= bytes.size() || (bytes[at] != '0' && bytes[at] != '1'))
-        fail(name, fmt::format("no 0 or 1 at byte {}", at));
+        fail_in_pnm(name, fmt::format("no 0 or 1 at byte {}", at));
       value = bytes[at++] == '0';
     } else if (header.kind < 4) {
       value = next_number(bytes, at, largest, name);
@@ -94,7 +94,7 @@ std::vector<std::uint16_t> read_pnm_samples(std::string_view bytes, const PnmHea
       const int size = header.is_deep() ? 2 : 1;
       value = static_cast<std::int64_t>(big_endian(bytes, at, size));
       at += static_cast<std::size_t>(size);
-      if (value > largest) fail(name, fmt::format("a sample is {}, above {}", value, largest));
+      if (value > largest) fail_in_pnm(name, fmt::format("a sample is {}, above {}", value, largest));
     }
     samples[static_cast<std::size_t>(i)] =
         static_cast<std::uint16_t>((value * scale + largest / 2) / largest);

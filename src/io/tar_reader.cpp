@@ -55,7 +55,7 @@ bool checksum_matches(const char* block) {
   return stated == unsigned_sum || stated == signed_sum;
 }
 
-std::string clean_name(std::string name) {
+std::string clean_tar_name(std::string name) {
   while (name.starts_with("./")) name.erase(0, 2);
   while (name.size() > 1 && name.ends_with('/')) name.pop_back();
   return name;
@@ -171,7 +171,7 @@ bool TarReader::next(TarEntry& entry) {
       entry.kind = is_folder ? TarEntry::Kind::kFolder
                    : is_file ? TarEntry::Kind::kFile
                              : TarEntry::Kind::kOther;
-      entry.name = clean_name(std::move(entry.name));
+      entry.name = clean_tar_name(std::move(entry.name));
       // Links may state the size of what they point to, but carry no content.
       unread_ = type >= '1' && type <= '6' ? 0 : size;
       padding_ = (kBlock - unread_ % kBlock) % kBlock;

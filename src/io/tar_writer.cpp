@@ -10,7 +10,7 @@
 namespace sfumato {
 namespace {
 
-constexpr std::size_t kBlock = 512;
+constexpr std::size_t kTarBlock = 512;
 constexpr std::size_t kMaxName = 100;
 
 /// A pax record states its own length in decimal, digits included.
@@ -24,7 +24,7 @@ std::string pax_record(std::string_view key, std::string_view value) {
 }  // namespace
 
 void TarWriter::write_member(std::string_view name, char type, std::string_view content) {
-  std::array<char, kBlock> block{};
+  std::array<char, kTarBlock> block{};
   const auto put = [&](std::size_t at, const std::string& text) {
     std::memcpy(block.data() + at, text.data(), text.size());
   };
@@ -45,8 +45,8 @@ void TarWriter::write_member(std::string_view name, char type, std::string_view 
   block[154] = '\0';
   file_.write(block.data(), block.size());
   file_.write(content);
-  const std::array<char, kBlock> zeros{};
-  file_.write(zeros.data(), (kBlock - content.size() % kBlock) % kBlock);
+  const std::array<char, kTarBlock> zeros{};
+  file_.write(zeros.data(), (kTarBlock - content.size() % kTarBlock) % kTarBlock);
 }
 
 void TarWriter::add(const std::string& name, std::string_view content) {
@@ -58,7 +58,7 @@ void TarWriter::add(const std::string& name, std::string_view content) {
 }
 
 void TarWriter::finish() {
-  const std::array<char, 2 * kBlock> zeros{};
+  const std::array<char, 2 * kTarBlock> zeros{};
   file_.write(zeros.data(), zeros.size());
   file_.commit();
 }

@@ -5,7 +5,7 @@
 namespace sfumato {
 namespace {
 
-constexpr std::uint64_t kOrientation = 274, kExtraSamples = 338;
+constexpr std::uint64_t kOrientationTag = 274, kExtraSamples = 338;
 
 /// Bytes of one unsigned integer of a type; 0 for other types.
 int integer_bytes(std::uint64_t type) {
@@ -118,7 +118,7 @@ std::string plain_tiff(std::string_view bytes) {
     const std::string code = reader.encode(*field, new_value);
     copy.replace(field->values_at, code.size(), code);
   };
-  replace(kOrientation, 0, 1);
+  replace(kOrientationTag, 0, 1);
   // 2, alpha apart from the colours, would make libtiff multiply them; 1 says that it is done.
   replace(kExtraSamples, 2, 1);
   return copy;

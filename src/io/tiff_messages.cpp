@@ -26,7 +26,7 @@ void keep_first(char (&place)[200], const char* format, std::va_list values) {
   if (heard.listening && place[0] == '\0') std::vsnprintf(place, sizeof place, format, values);
 }
 
-void on_error(void*, const char*, const char* format, std::va_list values) {
+void on_tiff_error(void*, const char*, const char* format, std::va_list values) {
   keep_first(heard.error, format, values);
 }
 
@@ -42,7 +42,7 @@ bool set_handlers() {
   const auto warning =
       reinterpret_cast<SetHandler>(::dlsym(RTLD_DEFAULT, "TIFFSetWarningHandlerExt"));
   if (error == nullptr || warning == nullptr) return false;
-  error(on_error);
+  error(on_tiff_error);
   warning(on_warning);
   return true;
 }

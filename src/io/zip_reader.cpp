@@ -33,7 +33,7 @@ std::int64_t number(std::string_view bytes, std::size_t at, std::size_t size) {
 }
 
 /// Old .NET wrote backslashes, which a host of FAT (0) has as separators.
-std::string clean_name(std::string_view raw, bool fat_host) {
+std::string clean_zip_name(std::string_view raw, bool fat_host) {
   std::string name(raw);
   if (fat_host && name.find('/') == std::string::npos) std::ranges::replace(name, '\\', '/');
   while (name.starts_with("./")) name.erase(0, 2);
@@ -174,7 +174,7 @@ std::int64_t ZipReader::read_entry(std::int64_t at, const Directory& directory) 
     fail(fmt::format("the directory entry at byte {} has no possible name", at));
   ZipEntry entry;
   const int host = static_cast<unsigned char>(fixed[5]);
-  entry.name = clean_name(raw_name, host == 0);
+  entry.name = clean_zip_name(raw_name, host == 0);
   entry.kind = kind_of(raw_name, host == 0, host == 3 || host == 19, number(fixed, 38, 4));
   entry.flags = static_cast<int>(number(fixed, 8, 2));
   entry.method = static_cast<int>(number(fixed, 10, 2));

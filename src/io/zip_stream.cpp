@@ -11,7 +11,7 @@
 namespace sfumato {
 namespace {
 
-constexpr std::int64_t kLocalBytes = 30;
+constexpr std::int64_t kLocalHeaderBytes = 30;
 constexpr int kStored = 0;
 constexpr int kDeflated = 8;
 constexpr int kEncrypted = 1;
@@ -125,10 +125,10 @@ ZipStream ZipReader::open(const ZipEntry& entry) const {
         fmt::format("it is packed by method {}{}; pack the archive again with deflate, or "
                     "unpack it and name the folder",
                     entry.method, method_name(entry.method)));
-  const std::string_view local = bytes(entry.header, kLocalBytes, "a local header");
+  const std::string_view local = bytes(entry.header, kLocalHeaderBytes, "a local header");
   const std::int64_t name_size = number16(local, 26);
-  const std::int64_t data = entry.header + kLocalBytes + name_size + number16(local, 28);
-  const std::string_view name = bytes(entry.header + kLocalBytes, name_size, "a local header");
+  const std::int64_t data = entry.header + kLocalHeaderBytes + name_size + number16(local, 28);
+  const std::string_view name = bytes(entry.header + kLocalHeaderBytes, name_size, "a local header");
   if (!local.starts_with("PK\3\4") || number16(local, 8) != entry.method ||
       name.find(std::string_view(entry.name).substr(entry.name.rfind('/') + 1)) ==
           std::string_view::npos)

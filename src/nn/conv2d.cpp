@@ -107,7 +107,7 @@ at::Tensor gram_norms(const at::Tensor& x, const at::Tensor& dy, const Options& 
   return out;
 }
 
-PerExampleGradient weight_gradient(const at::Tensor& x, const at::Tensor& dy, const Options& o,
+PerExampleGradient conv_weight_gradient(const at::Tensor& x, const at::Tensor& dy, const Options& o,
                                    at::IntArrayRef shape, int64_t examples, Algorithm algorithm) {
   if (algorithm == Algorithm::kKeep)
     return kept_gradient(per_example_weight_grad(x, dy, o, examples), shape);
@@ -196,7 +196,7 @@ at::Tensor Conv2d::forward(const at::Tensor& input, Tape* tape) {
           record = ConvOnKernels(options_, weight, examples).gradients(x, dy, plan, record_bias);
         else if (record_weight)
           record.weight =
-              weight_gradient(x, dy, options_, weight.value.sizes(), examples, plan.algorithm);
+              conv_weight_gradient(x, dy, options_, weight.value.sizes(), examples, plan.algorithm);
         if (record_bias && !record.bias.defined()) record.bias = bias_gradient(dy, examples);
         if (record_bias) tape->record(bias.name, std::move(record.bias));
         if (record_weight) tape->record(weight.name, std::move(record.weight));

@@ -31,7 +31,7 @@ std::function<at::Tensor(const ClipWeights&)> summed_by_library(const at::Tensor
   };
 }
 
-PerExampleGradient weight_gradient(const at::Tensor& x, const at::Tensor& dy, Algorithm algorithm) {
+PerExampleGradient linear_weight_gradient(const at::Tensor& x, const at::Tensor& dy, Algorithm algorithm) {
   const int64_t in = x.size(2), out = dy.size(2);
   if (algorithm == Algorithm::kKeep)
     return kept_gradient(at::bmm(dy.transpose(1, 2), x), {out, in});
@@ -117,7 +117,7 @@ at::Tensor Linear::forward(const at::Tensor& input, Tape* tape) {
                          weight_record = on_kernels ? weight_gradient_on_kernels(
                                                           x, dy, weight, plan,
                                                           record_bias ? &bias_record : nullptr)
-                                                    : weight_gradient(x, dy, plan.algorithm);
+                                                    : linear_weight_gradient(x, dy, plan.algorithm);
                        if (record_bias && !bias_record.defined()) bias_record = token_sums(dy);
                        if (record_bias) tape->record(bias.name, std::move(bias_record));
                        if (record_weight) tape->record(weight.name, std::move(weight_record));

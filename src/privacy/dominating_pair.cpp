@@ -2,15 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "mixture_density.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/infinity.h"
 
 namespace sfumato {
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // Lattice points that a coarse cell holds, and by how many nats a cell must lie under the highest
 // coarse value to be skipped: exp(-80) is far below the rounding of the sum.

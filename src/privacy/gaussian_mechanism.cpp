@@ -1,12 +1,11 @@
 #include "sfumato/privacy/gaussian_mechanism.h"
 
 #include <cmath>
-#include <limits>
+
+#include "sfumato/core/infinity.h"
 
 namespace sfumato {
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 double ln_gaussian_delta(double mu, double epsilon) {
   if (!(mu > 0)) return -kInfinity;

@@ -3,16 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
-#include <limits>
 
 #include "fft.h"
+#include "sfumato/core/infinity.h"
 
 namespace sfumato {
 namespace {
 
 using Complex = std::complex<double>;
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Tilted mass that a window may leave outside, on each side.
 constexpr double kBeyond = 1e-14;
 constexpr double kRounding = 0x1p-53;

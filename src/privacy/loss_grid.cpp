@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
+
+#include "sfumato/core/infinity.h"
 
 namespace sfumato {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kLowestTilt = 1e-3, kHighestTilt = 1e6;
 // Evaluations of terms of densities, and cells of one kind, beyond which no cell is halved.
 constexpr double kMostWork = 2e7;

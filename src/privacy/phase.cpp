@@ -2,18 +2,17 @@
 
 #include <fmt/format.h>
 
-#include <limits>
 #include <optional>
 #include <vector>
 
 #include "sfumato/core/error.h"
+#include "sfumato/core/infinity.h"
 #include "sfumato/core/text.h"
 #include "sfumato/privacy/dominating_pair.h"
 
 namespace sfumato {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr std::int64_t kMaxRecordsPerUnit = 100'000;
 constexpr std::int64_t kMostRecords = 1'000'000'000'000;  // of a truncated sample
 

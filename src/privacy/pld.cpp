@@ -2,19 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <optional>
 #include <vector>
 
 #include "loss_composition.h"
 #include "loss_grid.h"
+#include "sfumato/core/infinity.h"
 #include "sfumato/privacy/gaussian_mechanism.h"
 #include "sfumato/privacy/rdp.h"
 
 namespace sfumato {
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// One mechanism with all its releases, in each direction.
 struct Mechanism {

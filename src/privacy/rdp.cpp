@@ -4,15 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "sfumato/core/error.h"
+#include "sfumato/core/infinity.h"
 #include "sfumato/privacy/dominating_pair.h"
 
 namespace sfumato {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Above this the windowed quadrature is quicker than the sum.
 constexpr double kMaxSummedOrder = 512;
 

@@ -1,17 +1,15 @@
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 #include <utility>
 
 #include "phase_pairs.h"
+#include "sfumato/core/infinity.h"
 #include "sfumato/privacy/rdp.h"
 
 namespace sfumato {
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // The lattice of orders: order(k) = 1 + 2^(k / 4096). Half an octave separates the orders of the
 // coarse scan; the objective is near a e^s + b e^-s in s = ln(order - 1), so its one minimum lies

@@ -196,7 +196,7 @@ void check_bounds(const Json& card, const std::vector<PrivacyEvent>& events, Pri
 
 /// Cards of older versions say of names from the source in their public facts alone, and those of
 /// older ledgers nothing of the start; the pages say it all the same.
-void forget_news(const Json& card, Json& expected) {
+void forget_unwritten(const Json& card, Json& expected) {
   if (!card.contains("initial_weights")) expected.erase("initial_weights");
   Json& sentences = expected["not_covered"];
   if (field(card, "not_covered") != sentences && !sentences.empty() &&
@@ -234,7 +234,7 @@ std::vector<std::string> unfounded_fields(const Json& card, const std::vector<St
     clauses.push_back(error.what());
     return clauses;
   }
-  forget_news(card, expected);
+  forget_unwritten(card, expected);
   if (is_code(field(card, "code"))) expected["code"] = card["code"];
   expected["public_facts"] = field(card, "public_facts");  // looked at above
   for (const auto& [key, value] : expected.items())

@@ -16,7 +16,7 @@ const Phase* executed_stage(const MechanismPlan& plan, const std::string& name) 
 }
 
 template <typename Compare>
-void compare_stages(const Config& config, const MechanismPlan& plan, const Compare& compare) {
+void compare_stage_settings(const Config& config, const MechanismPlan& plan, const Compare& compare) {
   for (const StageSettings* settings : stage_settings(config)) {
     const std::string& key = settings->section_name();
     const Phase* frozen = executed_stage(plan, settings->stage.name);
@@ -60,7 +60,7 @@ std::vector<std::string> configuration_differences(const Config& config,
   compare("mechanism.candidates", m.candidates(), plan.candidates);
   if (m.clipping() == Clipping::kAutomatic)
     compare("mechanism.automatic_gamma", m.automatic_gamma(), plan.automatic_gamma);
-  if (plan.is_private) compare_stages(config, plan, compare);
+  if (plan.is_private) compare_stage_settings(config, plan, compare);
   if (m.noise_multiplier())
     compare("mechanism.noise_multiplier", *m.noise_multiplier(), plan.noise_multiplier);
   if (m.target_epsilon())

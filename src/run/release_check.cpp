@@ -65,7 +65,7 @@ std::optional<Checkpoint> last_checkpoint(const LedgerSummary& ledger, const fs:
 }
 
 /// A release holds the tensors of a checkpoint as they are.
-bool same(const TensorInfo& a, const TensorInfo& b) {
+bool same_tensor(const TensorInfo& a, const TensorInfo& b) {
   return a.dtype == b.dtype && a.shape == b.shape && std::ranges::equal(a.bytes, b.bytes);
 }
 
@@ -85,7 +85,7 @@ std::vector<std::string> foreign_tensors(const Checkpoint& checkpoint, const fs:
   std::vector<std::string> foreign;
   for (const std::string& name : released.names()) {
     const auto found = expected.find(name);
-    if (found == expected.end() || !same(released.info(name), found->second))
+    if (found == expected.end() || !same_tensor(released.info(name), found->second))
       foreign.push_back(name);
     if (found != expected.end()) expected.erase(found);
   }

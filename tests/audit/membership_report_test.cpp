@@ -11,10 +11,12 @@
 #include <random>
 
 #include "sfumato/audit/claimed_bound.h"
+#include "support/count_of.h"
 
 namespace sfumato {
 namespace {
 
+using test::count_of;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using Json = nlohmann::ordered_json;
@@ -36,12 +38,6 @@ MembershipAudit audit_of(int64_t count, double gap, std::optional<ClaimedBound> 
   audit.claim = std::move(claim);
   audit.no_claim = "trained without noise";
   return audit;
-}
-
-std::size_t count_of(const std::string& text, const std::string& word) {
-  std::size_t count = 0;
-  for (auto at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++count;
-  return count;
 }
 
 TEST(ClaimedBound, PermitsWhatTheTwoLinesPermit) {

@@ -17,6 +17,7 @@
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/features/corpus_images.h"
 #include "sfumato/io/tar.h"
+#include "support/count_of.h"
 #include "support/error_message.h"
 #include "support/temp_folder.h"
 
@@ -24,6 +25,7 @@ namespace sfumato {
 namespace {
 
 namespace fs = std::filesystem;
+using test::count_of;
 using test::error_message;
 using test::Pixels;
 using test::random_images;
@@ -49,12 +51,6 @@ Pixels noised(Pixels image, int amount, unsigned seed) {
     pixel = static_cast<std::uint8_t>(std::clamp(pixel + noise, 0, 255));
   }
   return image;
-}
-
-std::size_t count_of(const std::string& text, const std::string& word) {
-  std::size_t count = 0;
-  for (auto at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++count;
-  return count;
 }
 
 /// 120 private images; a corpus of 60 others with copies of records 7, 8 and 9 planted in front.

@@ -18,7 +18,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using namespace test;
 
-const std::string kKey(32, 'k');
+const std::string kUserKey(32, 'k');
 
 std::vector<std::vector<std::string>> parse(const std::string& text) {
   CsvReader reader(text, "u.csv");
@@ -45,7 +45,7 @@ class Users : public ::testing::Test {
   }
   std::string error(const std::string& text) {
     const auto path = csv(text);
-    return message_of<DataError>([&] { UserBound(path, 1, kKey); });
+    return message_of<DataError>([&] { UserBound(path, 1, kUserKey); });
   }
   TempFolder folder_;
 };
@@ -55,7 +55,7 @@ TEST_F(Users, ReadsFilesAndUsers) {
                              "\xEF\xBB\xBF"
                              "file_name,user\r\n"}) {
     const UserBound bound(csv(std::string(header) + "./a.png,Ann\n\"b,c.png\",Bob\nd.png,Ann\n"), 1,
-                          kKey);
+                          kUserKey);
     EXPECT_EQ(bound.user("a.png"), 0);
     EXPECT_EQ(bound.user("b,c.png"), 1);
     EXPECT_EQ(bound.user("d.png"), 0);
@@ -71,7 +71,7 @@ TEST_F(Users, IdsThatDifferInSpacesOrCaseAloneAreReported) {
     std::string lines;
     for (std::size_t i = 0; i < ids.size(); ++i)
       lines += std::to_string(i) + ".png,\"" + ids[i] + "\"\n";
-    return UserBound(csv(lines), 1, kKey).users_alike();
+    return UserBound(csv(lines), 1, kUserKey).users_alike();
   };
   EXPECT_EQ(alike({"anna", "anna ", "Anna", "bob"}), 1);
   EXPECT_EQ(alike({" p 1", "P1", "VCaP", "VCAP", "x"}), 2);
@@ -109,15 +109,15 @@ TEST_F(Users, KeepsExactlyMOfEachUserWhateverTheOrder) {
       text += images.back() + "," + std::to_string(user) + "\n";
     }
   const auto path = csv(text);
-  const auto names = kept(path, 3, kKey, images);
+  const auto names = kept(path, 3, kUserKey, images);
   std::map<char, int> per_user;
   for (const auto& name : names) ++per_user[name[1]];
   for (int user = 1; user < 6; ++user) EXPECT_EQ(per_user[static_cast<char>('0' + user)], 3);
   auto reversed = images;
   std::ranges::reverse(reversed);
-  EXPECT_EQ(kept(path, 3, kKey, reversed), names);
+  EXPECT_EQ(kept(path, 3, kUserKey, reversed), names);
   EXPECT_NE(kept(path, 3, std::string(32, 'x'), images), names) << "the choice is keyed";
-  EXPECT_EQ(kept(path, 1000, kKey, images).size(), images.size());
+  EXPECT_EQ(kept(path, 1000, kUserKey, images).size(), images.size());
 }
 
 /// What makes "one user" a unit: taking a user away leaves everybody else's images as they were.
@@ -129,15 +129,15 @@ TEST_F(Users, OneUsersChoiceDoesNotDependOnOthers) {
     text += images.back() + ",user" + std::to_string(i % 4) + "\n";
   }
   const auto path = csv(text);
-  auto all = kept(path, 2, kKey, images);
+  auto all = kept(path, 2, kUserKey, images);
   std::erase_if(all, [](const std::string& name) { return std::stoi(name) % 4 == 1; });
   auto others = images;
   std::erase_if(others, [](const std::string& name) { return std::stoi(name) % 4 == 1; });
-  EXPECT_EQ(kept(path, 2, kKey, others), all);
+  EXPECT_EQ(kept(path, 2, kUserKey, others), all);
 }
 
 TEST_F(Users, TheBoundHoldsEvenForRepeatedNames) {
-  UserBound bound(csv("a,x\n"), 2, kKey);
+  UserBound bound(csv("a,x\n"), 2, kUserKey);
   for (int i = 0; i < 5; ++i) bound.admit_candidate("a");
   bound.close();
   int count = 0;

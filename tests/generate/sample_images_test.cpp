@@ -20,10 +20,10 @@
 namespace sfumato {
 namespace {
 
-const ImageShape kShape{3, 4, 6};
+const ImageShape kImageShape{3, 4, 6};
 
 /// A smooth stand-in with a dependence on everything.
-at::Tensor stand_in(const at::Tensor& x, const at::Tensor& t, const at::Tensor& labels) {
+at::Tensor labelled_stand_in(const at::Tensor& x, const at::Tensor& t, const at::Tensor& labels) {
   at::Tensor out = 0.3 * x + 0.1 * at::sin(5 * x) + t.view({-1, 1, 1, 1}) / 5000;
   if (labels.defined()) out = out + 0.1 * labels.view({-1, 1, 1, 1});
   return out;
@@ -45,13 +45,13 @@ TEST(SampleImages, DoNotDependOnTheBatchOrTheirNeighbours) {
   const std::vector<ImageId> ids = some_images();
   for (const auto& [name, eta] : {std::pair{"ddpm", 0.0}, {"ddim", 0.0}, {"ddim", 0.7}}) {
     const auto how = solver(name, eta);
-    const at::Tensor whole = sample_images(stand_in, *how, kShape, ids, true, 5);
+    const at::Tensor whole = sample_images(labelled_stand_in, *how, kImageShape, ids, true, 5);
     EXPECT_EQ(whole.sizes(), at::IntArrayRef({7, 4, 6, 3}));
     EXPECT_EQ(whole.scalar_type(), at::kByte);
     for (std::size_t size : {1u, 3u})
       for (std::size_t begin = 0; begin + size <= ids.size(); ++begin) {
         const at::Tensor part =
-            sample_images(stand_in, *how, kShape, std::span(ids).subspan(begin, size), true, 5);
+            sample_images(labelled_stand_in, *how, kImageShape, std::span(ids).subspan(begin, size), true, 5);
         const at::Tensor same =
             whole.narrow(0, static_cast<int64_t>(begin), static_cast<int64_t>(size));
         EXPECT_LE((part.to(at::kInt) - same.to(at::kInt)).abs().max().item<int>(), 1);
@@ -62,7 +62,7 @@ TEST(SampleImages, DoNotDependOnTheBatchOrTheirNeighbours) {
 TEST(SampleImages, SeedLabelAndIndexEachGiveAnotherImage) {
   const auto how = solver("ddim");
   const auto one = [&](ImageId id, uint64_t seed) {
-    return sample_images(stand_in, *how, kShape, {&id, 1}, false, seed);
+    return sample_images(labelled_stand_in, *how, kImageShape, {&id, 1}, false, seed);
   };
   const at::Tensor base = one({0, 0}, 0);
   EXPECT_TRUE(base.equal(one({0, 0}, 0)));
@@ -90,7 +90,7 @@ TEST(SampleImages, ValuesBecomeGreyLevelsByRounding) {
                                            {2 * 100.6 / 255 - 1, 101}}) {
     const DenoiserFn constant = [v = value](const at::Tensor& x, const at::Tensor&,
                                             const at::Tensor&) { return at::full_like(x, v); };
-    const at::Tensor image = sample_images(constant, *how, kShape, ids, false, 0);
+    const at::Tensor image = sample_images(constant, *how, kImageShape, ids, false, 0);
     EXPECT_EQ(image.min().item<int>(), grey) << value;
     EXPECT_EQ(image.max().item<int>(), grey) << value;
   }
@@ -147,7 +147,7 @@ TEST(SampleImages, ValuesThatAreNotFiniteAreAnError) {
     return out;
   };
   const std::vector<ImageId> ids{{0, 0}};
-  EXPECT_THROW(sample_images(broken, *solver("ddim"), kShape, ids, false, 0), DataError);
+  EXPECT_THROW(sample_images(broken, *solver("ddim"), kImageShape, ids, false, 0), DataError);
 }
 
 }  // namespace

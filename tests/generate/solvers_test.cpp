@@ -84,7 +84,7 @@ TEST(Solvers, OneStepSolversTakeTheirStepsInTurn) {
   }
 }
 
-constexpr double kMean = 0.3, kSpread = 0.5;  // of the made-up data, N(0.3, 0.25)
+constexpr double kDataMean = 0.3, kSpread = 0.5;  // of the made-up data, N(0.3, 0.25)
 
 /// A solver as none in the table: Heun's method (Karras et al. 2022, algorithm 1 without churn) on
 /// x = x_0 + sigma eps, for a network that answers x_0 and is told sigma. Two evaluations a step
@@ -132,14 +132,14 @@ TEST(Solvers, OneThatAsksTwiceAStepDrawsThroughSampleImages) {
     EXPECT_EQ(labels[1].item<int64_t>(), 2);
     if (calls++ == 0) start = x.clone();
     const at::Tensor s2 = sigma.square().view({-1, 1, 1, 1});
-    return (x * (kSpread * kSpread) + s2 * kMean) / (s2 + kSpread * kSpread);
+    return (x * (kSpread * kSpread) + s2 * kDataMean) / (s2 + kSpread * kSpread);
   };
   const std::vector<ImageId> ids{{0, 0}, {2, 0}, {2, 5}};
   const at::Tensor images = sample_images(exact, solver, {3, 4, 6}, ids, true, 5);
   EXPECT_EQ(calls, 2 * options.steps - 1);
   // The probability flow of normal data keeps (x - mean) / sqrt(spread^2 + sigma^2).
   const double at_start = std::sqrt(kSpread * kSpread + 80.0 * 80.0);
-  const at::Tensor end = kMean + kSpread * (start - kMean) / at_start;
+  const at::Tensor end = kDataMean + kSpread * (start - kDataMean) / at_start;
   const at::Tensor wanted = ((end / 2 + 0.5).clamp(0, 1) * 255).permute({0, 2, 3, 1});
   EXPECT_LT((images.to(at::kFloat) - wanted).abs().max().item<float>(), 1.5);
 }

@@ -9,6 +9,7 @@
 
 #include "grad/small_network.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/infinity.h"
 #include "sfumato/grad/gradient_engine.h"
 #include "sfumato/audit/clipped_sum_inspector.h"
 
@@ -18,11 +19,8 @@ namespace {
 using namespace test;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr Clipping kClippings[] = {Clipping::kFlat, Clipping::kPerLayer, Clipping::kAutomatic};
 constexpr AlgorithmPolicy kPolicies[] = {AlgorithmPolicy::kKeep, AlgorithmPolicy::kGram};
-
-Gradient sum_of(GradientEngine& engine) { return ClippedSumInspector::sums(engine.take()); }
 
 TEST(ClipBound, HoldsForLossesOfEveryScale) {
   SmallNetwork network;

@@ -34,8 +34,6 @@ ClipOptions clip_at_median(const std::vector<Gradient>& gradients, Clipping clip
   return {clipping, norms[norms.size() / 2] * 0.99, 0.01 * norms[0]};
 }
 
-Gradient sum_of(GradientEngine& engine) { return ClippedSumInspector::sums(engine.take()); }
-
 TEST(GradientEngine, EveryKindOfClippingAgreesWithBruteForce) {
   EXPECT_TRUE(rc::check([] {
     SmallNetwork network;

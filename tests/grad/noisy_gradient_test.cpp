@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "grad/small_network.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/infinity.h"
 #include "sfumato/grad/clipped_sum.h"
 #include "sfumato/grad/public_gradient.h"
 #include "sfumato/privacy/bounds.h"
@@ -25,8 +25,6 @@ namespace {
 using namespace test;
 using ::testing::HasSubstr;
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // Two-sided bounds of false alarm 1e-6. The keys are fixed, so a test passes always or never.
 constexpr double kNormalBound = 4.892;                       // |Z|
@@ -270,7 +268,7 @@ TEST_F(NoisyGradients, AClippedSumIsReleasedOnce) {
 }
 
 TEST_F(NoisyGradients, WithoutNoiseOrDivisorThereIsNoRelease) {
-  for (const double bad : {0.0, -1.0, kNaN, kInfinity}) {
+  for (const double bad : {0.0, -1.0, std::nan(""), kInfinity}) {
     EXPECT_THAT(error_message<PrivacyError>([&] { release(engine.take(), bad); }),
                 HasSubstr("noise multiplier"));
     EXPECT_THAT(error_message<PrivacyError>([&] { release(engine.take(), kSigma, bad); }),

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <vector>
 
+#include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/grad/gradient_engine.h"
 #include "sfumato/nn/layers.h"
 
@@ -101,6 +102,8 @@ inline BatchStatistics accumulate(GradientEngine& engine, SmallNetwork& network,
 
 /// Gradient over all parameters, float64.
 using Gradient = std::vector<at::Tensor>;
+
+inline Gradient sum_of(GradientEngine& engine) { return ClippedSumInspector::sums(engine.take()); }
 
 inline double norm_of(const Gradient& gradient) {
   double squared = 0;

@@ -15,7 +15,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using namespace test;
 
-std::string data_error(const std::string& bytes) {
+std::string png_error(const std::string& bytes) {
   return message_of<DataError>([&] { decode_image(bytes, "cat.png"); });
 }
 
@@ -108,8 +108,8 @@ TEST(DecodeImage, EveryTruncationIsAnErrorThatNamesTheFile) {
   for (const std::string& whole : {make_png(9, 9, 8, 0, std::vector<std::string>(9, "abcdefghi")),
                                    color_jpeg(), with_exif(grey_jpeg(), 6)}) {
     for (std::size_t size = 0; size < whole.size(); ++size)
-      EXPECT_THAT(data_error(whole.substr(0, size)), HasSubstr("cat.png")) << size;
-    EXPECT_EQ(data_error(whole), "no error");
+      EXPECT_THAT(png_error(whole.substr(0, size)), HasSubstr("cat.png")) << size;
+    EXPECT_EQ(png_error(whole), "no error");
   }
 }
 
@@ -117,19 +117,19 @@ TEST(DecodeImage, BrokenPng) {
   const std::string good = make_png(4, 4, 8, 0, std::vector<std::string>(4, "abcd"));
   std::string flipped = good;
   flipped[45] = static_cast<char>(flipped[45] ^ 1);
-  EXPECT_THAT(data_error(flipped), HasSubstr("broken PNG"));
-  EXPECT_THAT(data_error(flipped), HasSubstr("checksum"));
+  EXPECT_THAT(png_error(flipped), HasSubstr("broken PNG"));
+  EXPECT_THAT(png_error(flipped), HasSubstr("checksum"));
   // Checksums are right, but there are fewer rows than the header says.
-  EXPECT_THAT(data_error(make_png(4, 9, 8, 0, std::vector<std::string>(4, "abcd"))),
+  EXPECT_THAT(png_error(make_png(4, 9, 8, 0, std::vector<std::string>(4, "abcd"))),
               HasSubstr("broken PNG"));
-  EXPECT_THAT(data_error(make_png(4, 0, 8, 0, {})), HasSubstr("4x0"));
-  EXPECT_THAT(data_error("GIF89a, which is no PNG"), HasSubstr("is a GIF"));
-  EXPECT_THAT(data_error(""), HasSubstr("empty"));
+  EXPECT_THAT(png_error(make_png(4, 0, 8, 0, {})), HasSubstr("4x0"));
+  EXPECT_THAT(png_error("GIF89a, which is no PNG"), HasSubstr("is a GIF"));
+  EXPECT_THAT(png_error(""), HasSubstr("empty"));
 }
 
 TEST(DecodeImage, RefusesBombsFromTheHeader) {
-  EXPECT_THAT(data_error(make_png(60000, 60000, 8, 0, {"ab"})), HasSubstr("at most 64000000"));
-  EXPECT_THAT(data_error(make_png(0x7FFFFFFF, 0x7FFFFFFF, 8, 0, {"ab"})),
+  EXPECT_THAT(png_error(make_png(60000, 60000, 8, 0, {"ab"})), HasSubstr("at most 64000000"));
+  EXPECT_THAT(png_error(make_png(0x7FFFFFFF, 0x7FFFFFFF, 8, 0, {"ab"})),
               HasSubstr("at most 64000000"));
 }
 

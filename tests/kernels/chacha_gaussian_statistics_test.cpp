@@ -12,8 +12,8 @@ namespace sfumato {
 namespace {
 
 constexpr double kZ = 4.892;
-constexpr std::int64_t kCount = 320 * 40'000;  // 12.8 million
-const double kRoot = std::sqrt(static_cast<double>(kCount));
+constexpr std::int64_t kDraws = 320 * 40'000;  // 12.8 million
+const double kRoot = std::sqrt(static_cast<double>(kDraws));
 
 const std::vector<float>& sample(std::uint32_t step = 1) {
   static std::vector<float> samples[2];
@@ -21,8 +21,8 @@ const std::vector<float>& sample(std::uint32_t step = 1) {
   if (out.empty()) {
     ChaChaKey key;
     for (std::uint32_t i = 0; i < 8; ++i) key.words[i] = 0x9e3779b9u * (i + 1);
-    out.resize(kCount);
-    chacha_gaussian_cpu(out.data(), 0, kCount, key, {1, step, 0}, 1.0);
+    out.resize(kDraws);
+    chacha_gaussian_cpu(out.data(), 0, kDraws, key, {1, step, 0}, 1.0);
   }
   return out;
 }
@@ -32,7 +32,7 @@ template <class Function>
 double mean(Function f) {
   double sum = 0;
   for (const float x : sample()) sum += f(static_cast<double>(x));
-  return sum / static_cast<double>(kCount);
+  return sum / static_cast<double>(kDraws);
 }
 
 TEST(ChaChaGaussianStatistics, Moments) {
@@ -50,11 +50,11 @@ TEST(ChaChaGaussianStatistics, KolmogorovSmirnov) {
   std::vector<float> sorted = sample();
   std::sort(sorted.begin(), sorted.end());
   double distance = 0;
-  for (std::int64_t i = 0; i < kCount; ++i) {
+  for (std::int64_t i = 0; i < kDraws; ++i) {
     const double phi =
         0.5 * std::erfc(-static_cast<double>(sorted[static_cast<std::size_t>(i)]) / std::sqrt(2.0));
-    distance = std::max({distance, phi - static_cast<double>(i) / kCount,
-                         static_cast<double>(i + 1) / kCount - phi});
+    distance = std::max({distance, phi - static_cast<double>(i) / kDraws,
+                         static_cast<double>(i + 1) / kDraws - phi});
   }
   EXPECT_LT(distance * kRoot, 2.7);
 }
@@ -66,7 +66,7 @@ TEST(ChaChaGaussianStatistics, Tails) {
     for (const double sign : {-1.0, 1.0}) {
       std::int64_t count = 0;
       for (const float x : sample()) count += sign * static_cast<double>(x) > t ? 1 : 0;
-      const double expected = static_cast<double>(kCount) * 0.5 * std::erfc(t / std::sqrt(2.0));
+      const double expected = static_cast<double>(kDraws) * 0.5 * std::erfc(t / std::sqrt(2.0));
       double below = 0;  // P(X < count)
       for (std::int64_t k = 0; k < count; ++k)
         below += std::exp(static_cast<double>(k) * std::log(expected) - expected -
@@ -84,10 +84,10 @@ template <class Function>
 double correlation(const std::vector<float>& x, const std::vector<float>& y, std::int64_t lag,
                    double variance, Function f) {
   double sum = 0;
-  for (std::int64_t i = 0; i + lag < kCount; ++i)
+  for (std::int64_t i = 0; i + lag < kDraws; ++i)
     sum += f(static_cast<double>(x[static_cast<std::size_t>(i)])) *
            f(static_cast<double>(y[static_cast<std::size_t>(i + lag)]));
-  return sum / (variance * std::sqrt(static_cast<double>(kCount - lag)));
+  return sum / (variance * std::sqrt(static_cast<double>(kDraws - lag)));
 }
 
 TEST(ChaChaGaussianStatistics, ElementsAreUncorrelatedAlsoInSize) {
@@ -107,7 +107,7 @@ TEST(ChaChaGaussianStatistics, PairsOfOneDrawAreIndependent) {
   // Only the pairs themselves: 1/10 of lag 32's terms times five slots.
   const std::vector<float>& x = sample();
   double product = 0, squares = 0;
-  for (std::int64_t group = 0; group < kCount; group += 320)
+  for (std::int64_t group = 0; group < kDraws; group += 320)
     for (std::int64_t slot = 0; slot < 10; slot += 2)
       for (std::int64_t lane = 0; lane < 32; ++lane) {
         const double c = x[static_cast<std::size_t>(group + slot * 32 + lane)];
@@ -115,7 +115,7 @@ TEST(ChaChaGaussianStatistics, PairsOfOneDrawAreIndependent) {
         product += c * s;
         squares += (c * c - 1) * (s * s - 1);
       }
-  const double root = std::sqrt(static_cast<double>(kCount) / 2);
+  const double root = std::sqrt(static_cast<double>(kDraws) / 2);
   EXPECT_LT(std::abs(product) / root, kZ);
   EXPECT_LT(std::abs(squares) / (2 * root), kZ);
 }

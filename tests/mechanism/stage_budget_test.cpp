@@ -20,7 +20,7 @@ namespace {
 using namespace test;
 using ::testing::HasSubstr;
 
-const std::string kHistogram = "mechanism.stages.label_histogram.";
+const std::string kHistogramSetting = "mechanism.stages.label_histogram.";
 const std::string kCentral = "mechanism.stages.central_images.";
 
 class StageBudget : public TinyRun {
@@ -42,7 +42,7 @@ class StageBudget : public TinyRun {
 };
 
 TEST_F(StageBudget, StagesAreInThePlanAndComposed) {
-  const MechanismPlan with = plan({kHistogram + "noise_multiplier=20",
+  const MechanismPlan with = plan({kHistogramSetting + "noise_multiplier=20",
                                    kCentral + "noise_multiplier=5", kCentral + "releases=50",
                                    "mechanism.declared=[\"gaussian:2:30:3\", "
                                    "\"approximate:0.1:1e-7\"]",
@@ -68,7 +68,7 @@ TEST_F(StageBudget, SharesSetTheNoiseAndTheRestCalibratesTraining) {
   for (const std::string accountant : {"pld", "rdp"}) {
     const MechanismPlan p =
         plan({"mechanism.target_epsilon=4", "mechanism.accountant=" + accountant,
-              kHistogram + "share=0.02", kCentral + "share=0.05", kCentral + "releases=20"});
+              kHistogramSetting + "share=0.02", kCentral + "share=0.05", kCentral + "releases=20"});
     const double mu = gaussian_mu(4, 1e-5);
     for (const auto& [stage, share] : {std::pair{p.stages[0], 0.02}, {p.stages[1], 0.05}}) {
       const double meant = gaussian_epsilon(std::sqrt(share) * mu, 1e-5);
@@ -87,7 +87,7 @@ TEST_F(StageBudget, SharesSetTheNoiseAndTheRestCalibratesTraining) {
 }
 
 TEST_F(StageBudget, AnEpsilonOfItsOwnIsKept) {
-  const MechanismPlan p = plan({"mechanism.noise_multiplier=2", kHistogram + "epsilon=0.1",
+  const MechanismPlan p = plan({"mechanism.noise_multiplier=2", kHistogramSetting + "epsilon=0.1",
                                 kCentral + "epsilon=0.4", kCentral + "releases=20"});
   EXPECT_LE(alone(p, p.stages[0].event), 0.1);
   EXPECT_GT(alone(p, p.stages[0].event), 0.099);
@@ -96,7 +96,7 @@ TEST_F(StageBudget, AnEpsilonOfItsOwnIsKept) {
 }
 
 TEST_F(StageBudget, CandidatesAreEachChargedInFull) {
-  const std::vector<std::string> stages = {kHistogram + "noise_multiplier=20",
+  const std::vector<std::string> stages = {kHistogramSetting + "noise_multiplier=20",
                                            kCentral + "noise_multiplier=5",
                                            "mechanism.declared=[\"gaussian:1:9\"]"};
   std::vector<std::string> three = stages, target = stages;
@@ -119,7 +119,7 @@ TEST_F(StageBudget, CandidatesAreEachChargedInFull) {
 
 TEST_F(StageBudget, SharesHoldForAllCandidatesTogether) {
   const MechanismPlan p =
-      plan({"mechanism.target_epsilon=6", "mechanism.candidates=4", kHistogram + "share=0.04"});
+      plan({"mechanism.target_epsilon=6", "mechanism.candidates=4", kHistogramSetting + "share=0.04"});
   const double meant = gaussian_epsilon(0.2 * gaussian_mu(6, 1e-5), 1e-5);
   EXPECT_LE(alone(p, repeated(p.stages[0].event, 4)), meant);
   EXPECT_GT(alone(p, repeated(p.stages[0].event, 4)), 0.99 * meant);
@@ -128,7 +128,7 @@ TEST_F(StageBudget, SharesHoldForAllCandidatesTogether) {
 
 // The factor 2 of replace-one is the accountant's: the stage stays as it is, its price does not.
 TEST_F(StageBudget, AdjacencyAndUnitReachTheStages) {
-  const std::vector<std::string> stage = {kHistogram + "noise_multiplier=20",
+  const std::vector<std::string> stage = {kHistogramSetting + "noise_multiplier=20",
                                           "mechanism.noise_multiplier=3"};
   std::vector<std::string> replace = stage;
   replace.push_back("mechanism.adjacency=replace_one");
@@ -141,11 +141,11 @@ TEST_F(StageBudget, AdjacencyAndUnitReachTheStages) {
 }
 
 TEST_F(StageBudget, WhatCannotBePaidIsRefused) {
-  EXPECT_THROW(plan({"mechanism.target_epsilon=0.5", kHistogram + "noise_multiplier=1"}),
+  EXPECT_THROW(plan({"mechanism.target_epsilon=0.5", kHistogramSetting + "noise_multiplier=1"}),
                PrivacyError);
   EXPECT_THROW(plan({"mechanism.noise_multiplier=1", "mechanism.declared=[\"laplace:1\"]"}),
                UsageError);
-  EXPECT_THROW(plan({"mechanism.target_epsilon=1", kHistogram + "share=1e-30"}), UsageError);
+  EXPECT_THROW(plan({"mechanism.target_epsilon=1", kHistogramSetting + "share=1e-30"}), UsageError);
 }
 
 // Public literals only.

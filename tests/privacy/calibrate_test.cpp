@@ -7,24 +7,17 @@
 #include <cmath>
 
 #include "sfumato/core/error.h"
+#include "support/error_message.h"
 
 namespace sfumato {
 namespace {
+
+using test::error_message;
 
 double epsilon(const CalibrationTarget& target, const Phase& phase) {
   std::vector<PrivacyEvent> events = target.spent;
   events.push_back(phase);
   return account_epsilon(target.accountant, events, target.delta, target.adjacency).epsilon;
-}
-
-template <typename Error, typename Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 TEST(CalibrateNoise, ReferenceValues) {
@@ -163,7 +156,7 @@ TEST(CalibrateSteps, PublishedExample) {  // a documentation example of jax_priv
 }
 
 TEST(CalibrateSteps, UnreachableSaysWhatOneStepCosts) {
-  const auto message = message_of<PrivacyError>([] { calibrate_steps({0.5, 1e-5}, 1, 1); });
+  const auto message = error_message<PrivacyError>([] { calibrate_steps({0.5, 1e-5}, 1, 1); });
   EXPECT_THAT(message, testing::HasSubstr("4.3772 "));  // the Gaussian mechanism with sigma 1: 4.37718
   EXPECT_THROW(calibrate_steps({0.5, 1e-5}, 0, 1), UsageError);
   EXPECT_THROW(calibrate_steps({0.5, 1e-5}, 0.1, INFINITY), UsageError);
@@ -185,11 +178,11 @@ TEST(Calibrate, SpentBudgetIsReportedAsUnreachable) {
   target.spent = {Phase{1, 1, 1}};
   const std::string expected = "already spent costs 4.3772;";  // 4.37718, rounded up
   using testing::HasSubstr;
-  EXPECT_THAT(message_of<PrivacyError>([&] { calibrate_noise_multiplier(target, 0.1, 9); }),
+  EXPECT_THAT(error_message<PrivacyError>([&] { calibrate_noise_multiplier(target, 0.1, 9); }),
               HasSubstr(expected));
-  EXPECT_THAT(message_of<PrivacyError>([&] { calibrate_steps(target, 0.1, 9); }),
+  EXPECT_THAT(error_message<PrivacyError>([&] { calibrate_steps(target, 0.1, 9); }),
               HasSubstr(expected));
-  EXPECT_THAT(message_of<PrivacyError>([&] { calibrate_sample_rate(target, 9, 9); }),
+  EXPECT_THAT(error_message<PrivacyError>([&] { calibrate_sample_rate(target, 9, 9); }),
               HasSubstr(expected));
 }
 

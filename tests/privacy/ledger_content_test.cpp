@@ -7,7 +7,7 @@ namespace {
 using json = nlohmann::ordered_json;
 using test::chained;
 using test::lines_of;
-using test::message_of;
+using test::error_message;
 using test::small_plan;
 using test::TempFolder;
 using test::write_lines;
@@ -123,7 +123,7 @@ TEST(LedgerRelease, IsReadAsItWasNoted) {
   EXPECT_EQ(verify_ledger(path).released, released);
   EXPECT_TRUE(verify_ledger(path).problems.empty());
   const auto refused = [&](const ReleasedFiles& wrong) {
-    message_of<PrivacyError>([&] { ledger.record_release(wrong); });
+    error_message<PrivacyError>([&] { ledger.record_release(wrong); });
   };
   refused({"ab", kHash, {}});
   refused({kHash, "", {}});

@@ -16,7 +16,7 @@ namespace {
 using json = nlohmann::ordered_json;
 using test::chained;
 using test::lines_of;
-using test::message_of;
+using test::error_message;
 using test::small_plan;
 using test::TempFolder;
 using test::write_lines;
@@ -36,7 +36,7 @@ class DamagedLedger : public testing::Test {
     if (line > 0) {
       EXPECT_THAT(found.problems.front(), testing::StartsWith(fmt_line(line))) << what;
     }
-    EXPECT_THAT(message_of<PrivacyError>([&] { Ledger::open(path_); }),
+    EXPECT_THAT(error_message<PrivacyError>([&] { Ledger::open(path_); }),
                 HasSubstr(found.problems.front()))
         << what;
   }
@@ -111,7 +111,7 @@ TEST_F(DamagedLedger, LinesRemovedFromTheEndAreNoticedByWhoeverKeptTheHead) {
     lines_.pop_back();
     write_lines(path_, lines_);
     EXPECT_EQ(verify_ledger(path_, head).problems.size(), 1u);
-    EXPECT_THAT(message_of<PrivacyError>([&] { Ledger::open(path_, head); }),
+    EXPECT_THAT(error_message<PrivacyError>([&] { Ledger::open(path_, head); }),
                 HasSubstr("removed from the end"));
   }
 }
@@ -211,7 +211,7 @@ TEST(LedgerCrash, TornFirstLineSaysThatNothingWasCharged) {
   TempFolder folder;
   test::write_sample_ledger(folder / "l");
   write_file_atomic(folder / "l", read_file(folder / "l").substr(0, 50));
-  EXPECT_THAT(message_of<PrivacyError>([&] { Ledger::open(folder / "l"); }),
+  EXPECT_THAT(error_message<PrivacyError>([&] { Ledger::open(folder / "l"); }),
               HasSubstr("nothing was charged"));
 }
 
@@ -301,7 +301,7 @@ TEST(LedgerCrash, FullDiskChargesNothingAndDamagesNothing) {
     }
     EXPECT_EQ(read_file(path), before);
     EXPECT_EQ(ledger.charged_steps(), 1);
-    EXPECT_THAT(message_of<PrivacyError>([&] { (void)ledger.charge(1, key); }),
+    EXPECT_THAT(error_message<PrivacyError>([&] { (void)ledger.charge(1, key); }),
                 HasSubstr("failed write"));
   }
   const SecureKey next = SecureKey::generate();
@@ -334,7 +334,7 @@ TEST(LedgerCrash, ForeignChangesDuringTheRunAreNoticed) {
     Ledger ledger = Ledger::create(folder / "l", small_plan(), 10, key);
     (void)ledger.charge(0, key);
     change(folder / "l");
-    EXPECT_THAT(message_of<PrivacyError>([&] { (void)ledger.charge(1, key); }),
+    EXPECT_THAT(error_message<PrivacyError>([&] { (void)ledger.charge(1, key); }),
                 HasSubstr("changed, replaced or removed"));
     EXPECT_EQ(ledger.charged_steps(), 1);
   }

@@ -12,7 +12,7 @@ namespace {
 using json = nlohmann::ordered_json;
 using test::chained;
 using test::lines_of;
-using test::message_of;
+using test::error_message;
 using test::TempFolder;
 using test::write_lines;
 using testing::ElementsAre;
@@ -84,7 +84,7 @@ TEST(LedgerStages, NoteWhatTheyReleasedOnceAndWhenAllIsCharged) {
   EXPECT_THROW(ledger.record_result("histogram", hash), PrivacyError) << "nothing is charged";
   (void)ledger.charge_stage("histogram", key);
   (void)ledger.charge_stage("images", key);
-  EXPECT_THAT(message_of<PrivacyError>([&] { ledger.record_result("images", hash); }),
+  EXPECT_THAT(error_message<PrivacyError>([&] { ledger.record_result("images", hash); }),
               HasSubstr("1 of 3 releases"));
   for (const char* stage : {"elsewhere", "curiosity", ""})
     EXPECT_THROW(ledger.record_result(stage, hash), PrivacyError) << stage;
@@ -147,10 +147,10 @@ TEST(LedgerStages, AreRefusedBeyondThePlan) {
   Ledger ledger = Ledger::create(folder / "l", plan_with_stages(), 10, key);
   EXPECT_THROW((void)ledger.charge_stage("histogram", other), PrivacyError);
   (void)ledger.charge_stage("histogram", key);
-  EXPECT_THAT(message_of<PrivacyError>([&] { (void)ledger.charge_stage("histogram", key); }),
+  EXPECT_THAT(error_message<PrivacyError>([&] { (void)ledger.charge_stage("histogram", key); }),
               HasSubstr("all 1 releases of the stage 'histogram'"));
   for (const char* name : {"curiosity", "elsewhere", ""})
-    EXPECT_THAT(message_of<PrivacyError>([&] { (void)ledger.charge_stage(name, key); }),
+    EXPECT_THAT(error_message<PrivacyError>([&] { (void)ledger.charge_stage(name, key); }),
                 HasSubstr("no stage that the plan lets this run make"));
   EXPECT_TRUE(test::child_is_refused([&] { (void)ledger.charge_stage("images", key); }));
   EXPECT_EQ(verify_ledger(folder / "l").lines, 2) << "a refusal leaves no line";

@@ -11,6 +11,7 @@
 #include "sfumato/core/sha256.h"
 #include "sfumato/privacy/ledger.h"
 #include "src/privacy/ledger_line.h"
+#include "support/error_message.h"
 #include "support/temp_folder.h"
 
 namespace sfumato::test {
@@ -61,18 +62,6 @@ inline void write_sample_ledger(const std::filesystem::path& path) {
   Ledger ledger = Ledger::open(path);
   ledger.resume(key);
   for (const std::int64_t step : {2, 3}) (void)ledger.charge(step, key);
-}
-
-/// The message of the `Kind` that `work` must throw.
-template <class Kind, class Work>
-std::string message_of(Work work) {
-  try {
-    work();
-  } catch (const Kind& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
 }
 
 }  // namespace sfumato::test

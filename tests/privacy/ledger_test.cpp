@@ -13,7 +13,7 @@ namespace {
 
 using test::child_is_refused;
 using test::lines_of;
-using test::message_of;
+using test::error_message;
 using test::small_plan;
 using test::TempFolder;
 using testing::HasSubstr;
@@ -109,7 +109,7 @@ TEST(Ledger, StopsBeforeThePlanIsExceeded) {
     Ledger ledger = Ledger::create(folder / "l", small_plan(), 2, key);
     (void)ledger.charge(0, key);
     (void)ledger.charge(1, key);
-    EXPECT_THAT(message_of<PrivacyError>([&] { (void)ledger.charge(2, key); }),
+    EXPECT_THAT(error_message<PrivacyError>([&] { (void)ledger.charge(2, key); }),
                 HasSubstr("all 2 noisy steps"));
     EXPECT_EQ(ledger.charged_steps(), 2);
   }
@@ -138,7 +138,7 @@ TEST(Ledger, EverySessionNeedsItsOwnKey) {
   Ledger ledger = Ledger::open(folder / "l");
   for (const SecureKey* key : {&first, &second})
     EXPECT_THROW((void)ledger.charge(0, *key), PrivacyError);  // no session yet
-  EXPECT_THAT(message_of<PrivacyError>([&] { ledger.resume(first); }),
+  EXPECT_THAT(error_message<PrivacyError>([&] { ledger.resume(first); }),
               HasSubstr("every session needs a new key"));
   ledger.resume(second);
   EXPECT_THROW((void)ledger.charge(0, first), PrivacyError);
@@ -174,7 +174,7 @@ TEST(Ledger, LetsOneProcessIn) {
   const SecureKey key = SecureKey::generate();
   {
     Ledger ledger = Ledger::create(path, small_plan(), 10, key);
-    EXPECT_THAT(message_of<PrivacyError>([&] { Ledger::open(path); }),
+    EXPECT_THAT(error_message<PrivacyError>([&] { Ledger::open(path); }),
                 HasSubstr("another process holds"));
     EXPECT_TRUE(child_is_refused([&] { Ledger::open(path); }));
     EXPECT_NO_THROW(verify_ledger(path));  // looking is free
@@ -199,7 +199,7 @@ TEST(Ledger, NeverOverwritesAnother) {
   test::write_sample_ledger(folder / "l");
   const std::string before = read_file(folder / "l");
   const SecureKey key = SecureKey::generate();
-  EXPECT_THAT(message_of<UsageError>([&] { Ledger::create(folder / "l", {}, 10, key); }),
+  EXPECT_THAT(error_message<UsageError>([&] { Ledger::create(folder / "l", {}, 10, key); }),
               HasSubstr("resume"));
   EXPECT_EQ(read_file(folder / "l"), before);
   EXPECT_THROW(Ledger::create(folder / "missing" / "l", {}, 10, key), DataError);

@@ -15,7 +15,7 @@ namespace sfumato {
 namespace {
 
 using nlohmann::json;
-using test::message_of;
+using test::error_message;
 using testing::HasSubstr;
 
 /// A plan with a field that came later, as a future build would declare it.
@@ -59,7 +59,7 @@ TEST(PlanVersions, AFieldThatCameLaterHasItsDefaultAndChangesNoHash) {
     EXPECT_EQ(write_plan(later, kLaterFields).dump(), written);
     // What the older plan cannot say is not left out in silence.
     later.grouping = "pairs";
-    EXPECT_THAT(message_of<PrivacyError>([&] { write_plan(later, kLaterFields); }),
+    EXPECT_THAT(error_message<PrivacyError>([&] { write_plan(later, kLaterFields); }),
                 HasSubstr("grouping \"pairs\" needs version 2"));
   }
   LaterPlan later = read_later(today.to_json());
@@ -67,7 +67,7 @@ TEST(PlanVersions, AFieldThatCameLaterHasItsDefaultAndChangesNoHash) {
   later.grouping = "pairs";
   const auto written = write_plan(later, kLaterFields);
   EXPECT_EQ(read_later(written).grouping, "pairs");
-  EXPECT_THAT(message_of<DataError>([&] { MechanismPlan::from_json(written); }),
+  EXPECT_THAT(error_message<DataError>([&] { MechanismPlan::from_json(written); }),
               HasSubstr("version 2 is newer than the 1"));
 }
 
@@ -76,11 +76,11 @@ TEST(PlanVersions, EachVersionHasExactlyItsFields) {
       MechanismPlan::from_json(json::parse(verify_ledger(older_ledger()).plan)).to_json();
   json plan = today;
   plan["grouping"] = "none";
-  EXPECT_THAT(message_of<DataError>([&] { read_later(plan); }),
+  EXPECT_THAT(error_message<DataError>([&] { read_later(plan); }),
               HasSubstr("unknown field 'grouping' in version 0"));
   plan = today;
   plan.erase("candidates");
-  EXPECT_THAT(message_of<DataError>([&] { read_later(plan); }),
+  EXPECT_THAT(error_message<DataError>([&] { read_later(plan); }),
               HasSubstr("'candidates' is missing"));
   for (const json& version : {json(0), json(-1), json("1"), json(1.0), json(nullptr)}) {
     plan = today;
@@ -97,7 +97,7 @@ TEST(PlanVersions, EachVersionHasExactlyItsFields) {
                                  {"count", 1}}});
   EXPECT_NO_THROW(MechanismPlan::from_json(plan));
   plan["stages"][0]["halved"] = true;
-  EXPECT_THAT(message_of<DataError>([&] { MechanismPlan::from_json(plan); }),
+  EXPECT_THAT(error_message<DataError>([&] { MechanismPlan::from_json(plan); }),
               HasSubstr("unknown field 'halved' of the stage 'x'"));
 }
 
