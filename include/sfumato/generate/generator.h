@@ -60,7 +60,8 @@ class Generator {
   virtual void restart_average() = 0;
   /// All that a resumed run needs, shared, not copied: weights, averages, state of public steps. The
   /// network that leaves is kReleasedGroup, averages of it are kAverageGroup, by their names in a
-  /// release, so that a release can be held against a checkpoint (io/tensor_group.h).
+  /// release, so that a release can be held against a checkpoint; kOptimizerGroup is the trainer's
+  /// (io/tensor_group.h).
   virtual NamedGroups state() const = 0;
   /// DataError for the state of another network.
   virtual void load_state(const NamedGroups& state) = 0;

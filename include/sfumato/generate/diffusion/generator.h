@@ -47,8 +47,6 @@ class DiffusionGenerator : public Generator {
   std::unique_ptr<ImageSampler> sampler(const Config& config, const SampledImages& images) override;
 
  private:
-  std::vector<Parameter*> trainable() const;
-
   std::unique_ptr<UNet2D> network_;
   c10::Device device_;
   std::filesystem::path folder_;
