@@ -318,6 +318,14 @@ class Commands(unittest.TestCase):
         run("bench", "step", "--network", strange, code=DATA)
         run("bench", "step", "--network", missing, code=DATA)
 
+    def test_sample_looks_at_the_model_before_it_opens_the_device(self):
+        model = self.folder / "no_weights"
+        model.mkdir()
+        (model / "config.json").write_text(json.dumps(NETWORK))
+        message = run("sample", model, "--out", self.folder / "none", "--count", 1,
+                      "performance.device=cuda", code=DATA).stderr
+        self.assertIn("no_weights", message)
+
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

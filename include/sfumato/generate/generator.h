@@ -9,6 +9,7 @@
 
 #include "sfumato/generate/image_sampler.h"
 #include "sfumato/generate/objective.h"
+#include "sfumato/generate/placement.h"
 #include "sfumato/grad/optimizer.h"
 #include "sfumato/nn/named_tensors.h"
 
@@ -78,6 +79,9 @@ class Generator {
   // Drawing --------------------------------------------------------------------------------------
 
   virtual GeneratorFacts facts() const = 0;
+  /// Moves what draws; before sampler(), and never once it trains. UsageError for what the family
+  /// does not draw on: unless it says more, anything but the CPU in float32.
+  virtual void move_to(const Placement& placement);
   /// UsageError for settings that fit neither each other nor the network. Borrows the generator.
   virtual std::unique_ptr<ImageSampler> sampler(const Config& config,
                                                 const SampledImages& images) = 0;

@@ -56,9 +56,8 @@ class DiffusionSampler : public ImageSampler {
 
 DiffusionGenerator::DiffusionGenerator(std::unique_ptr<UNet2D> network, const Placement& placement,
                                        std::filesystem::path folder)
-    : network_(std::move(network)), device_(placement.device), folder_(std::move(folder)) {
-  network_->set_compute_type(placement.compute_type);
-  move_parameters(network_->parameters(), device_);
+    : network_(std::move(network)), folder_(std::move(folder)) {
+  DiffusionGenerator::move_to(placement);
 }
 
 DiffusionGenerator::DiffusionGenerator(std::unique_ptr<UNet2D> network, const Placement& placement,
@@ -127,6 +126,12 @@ SavedGenerator DiffusionGenerator::save(const std::filesystem::path& release,
 GeneratorFacts DiffusionGenerator::facts() const {
   const UNet2DConfig& network = network_->config();
   return {network.in_channels, network.sample_size, network.num_class_embeds.value_or(0), folder_};
+}
+
+void DiffusionGenerator::move_to(const Placement& placement) {
+  device_ = placement.device;
+  network_->set_compute_type(placement.compute_type);
+  move_parameters(network_->parameters(), device_);
 }
 
 std::unique_ptr<ImageSampler> DiffusionGenerator::sampler(const Config& config,
