@@ -152,11 +152,6 @@ void fill_class_table(at::Tensor& table, const ClassPlan& plan, const LoadOption
 
 }  // namespace
 
-void initialise(UNet2D& network, uint64_t seed, double class_embedding_std) {
-  network.set_class_embedding_std(class_embedding_std);
-  network.initialise(seed);
-}
-
 LoadedUNet load_unet2d(const fs::path& folder, const LoadOptions& options) {
   LoadedUNet loaded;
   const ModelFolder place = find_model_folder(folder);

@@ -8,8 +8,6 @@
 
 namespace sfumato {
 
-NamedTensors named_weights(UNet2D& network) { return named_values(network.parameters()); }
-
 void save_unet2d(const std::filesystem::path& folder, const UNet2DConfig& config,
                  const NamedTensors& weights) {
   NamedTensors float32;

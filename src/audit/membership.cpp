@@ -12,11 +12,9 @@
 #include <cmath>
 #include <iterator>
 #include <set>
-#include <stdexcept>
 
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
-#include "sfumato/core/text.h"
 #include "sfumato/generate/diffusion/generator.h"
 #include "sfumato/generate/diffusion/parameterization.h"
 #include "sfumato/generate/seeded_streams.h"

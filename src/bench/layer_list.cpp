@@ -1,9 +1,12 @@
 #include "sfumato/bench/layer_list.h"
 
+#include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
+
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "sfumato/generate/diffusion/generator.h"
+#include "sfumato/models/unet2d.h"
 
 namespace sfumato {
 namespace {
@@ -26,12 +29,21 @@ int64_t root_of(int64_t square) { return std::llround(std::sqrt(static_cast<doub
 
 }  // namespace
 
-std::vector<LayerWork> layers_of(const nlohmann::json& network, int64_t draws) {
-  const auto generator = random_diffusion(network, Placement{}, /*seed=*/0);
-  const Objective& objective = generator->objective();
+std::vector<LayerWork> layers_of(const nlohmann::json& config, int64_t draws) {
+  UNet2D network(UNet2DConfig::from_json(config));
+  const UNet2DConfig& c = network.config();
+  const ImageShape shape = c.image_shape();
+  // Timestep 0 is in every table; the fourier embedding takes its logarithm.
+  const at::Tensor timestep =
+      c.time_embedding_type == "fourier" ? at::ones({1}) : at::zeros({1}, at::kLong);
+  at::Tensor classes;
+  if (c.class_embed_type == "identity")
+    classes = at::zeros({1, c.time_embed_dim()});
+  else if (c.class_conditional())
+    classes = at::zeros({1}, at::kLong);
   ListeningTape tape;
-  const uint64_t key = 0;
-  objective.losses(objective.place(synthetic_batch(objective, {&key, 1})), &tape);
+  network.forward(at::zeros({1, shape.channels, shape.height, shape.width}), timestep, classes,
+                  &tape);
   for (LayerWork& layer : tape.layers) {
     layer.tokens *= draws;
     layer.input_tokens *= draws;
@@ -39,11 +51,11 @@ std::vector<LayerWork> layers_of(const nlohmann::json& network, int64_t draws) {
   return std::move(tape.layers);
 }
 
-int64_t parameters_of(const nlohmann::json& network) {
-  const auto generator = random_diffusion(network, Placement{}, /*seed=*/0);
+int64_t parameters_of(const nlohmann::json& config) {
+  UNet2D network(UNet2DConfig::from_json(config));
   int64_t count = 0;
-  for (const Parameter* parameter : generator->objective().parameters())
-    if (parameter->trainable) count += parameter->value.numel();
+  for (const Parameter* parameter : trainable_of(network.parameters()))
+    count += parameter->value.numel();
   return count;
 }
 

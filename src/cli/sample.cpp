@@ -150,9 +150,10 @@ void run(SampleArguments& arguments) {
   if (arguments.config.file.empty()) arguments.config.file = place.config_file.string();
   const auto config = load(arguments.config);
   set_threads(config->performance.threads());
-  SamplingModel model =
-      open_sampling_model(place, *config, open_placement(config->performance));
+  SamplingModel model = open_sampling_model(place, *config);
   check_claim(place, model);
+  // Now, because a GPU takes seconds to open: what cannot be drawn from is refused at once.
+  model.generator->move_to(open_placement(config->performance));
   const std::unique_ptr<ImageSampler> sampler = sampler_of(model, *config);
   if (const std::string caution = sampler->caution(); !caution.empty()) log_warning(caution);
 

@@ -232,10 +232,9 @@ ModelPlace find_model(const fs::path& path) {
   return place;
 }
 
-SamplingModel open_sampling_model(const ModelPlace& place, Config& config,
-                                  const Placement& placement) {
+SamplingModel open_sampling_model(const ModelPlace& place, Config& config) {
   SamplingModel model;
-  model.generator = open_generator(place.model, config, placement);
+  model.generator = open_generator(place.model, config, Placement{});
   validate(config);
   const GeneratorFacts facts = model.generator->facts();
   model.weights_sha256 = weights_sha256(facts.folder);

@@ -8,14 +8,11 @@
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/replication_pad2d.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
-#include "sfumato/core/error.h"
-#include "sfumato/core/text.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/generate/seeded_streams.h"
 

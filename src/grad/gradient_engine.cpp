@@ -157,8 +157,7 @@ GradientEngine::GradientEngine(std::vector<Parameter*> parameters, const ClipOpt
     throw PrivacyError(
         fmt::format("automatic clipping needs a mechanism.automatic_gamma of at least {:g}",
                     kLeastAutomaticGamma));
-  for (Parameter* parameter : parameters)
-    if (parameter->trainable) trainable_.push_back(parameter);
+  trainable_ = trainable_of(parameters);
   if (trainable_.empty())
     throw PrivacyError("no parameter is trainable; check the patterns of model.trainable");
   on_kernels_ = kernels_for(trainable_.front()->value) != nullptr;

@@ -234,7 +234,7 @@ class Judgement {
     }
   }
 
-  /// Whether a run that started from these weights declared what they cost: its own note counts
+  /// Whether a run that started from these weights declared what they cost: its own witness counts
   /// them.
   static bool is_counted_by_another(const KnownWeights& known,
                                     const std::vector<KnownWeights>& all) {

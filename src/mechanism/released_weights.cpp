@@ -28,7 +28,7 @@ constexpr std::size_t kLeastValues = 4;
 constexpr std::string_view kTensors = "\"tensors\":\"";
 constexpr std::string_view kClassTable = "class_embedding.weight";
 
-/// Beside the notes of the runs. A line each, only ever added.
+/// Beside the witnesses of the runs. A line each, only ever added.
 fs::path notes_of(const fs::path& store) {
   return witness_folder(store) / "released_weights.jsonl";
 }
@@ -143,7 +143,7 @@ KnownWeights read_note(const Json& line) {
   return note;
 }
 
-/// The notes that speak of some weights, as they come: for each run the one that costs most.
+/// The witnesses that speak of some weights, as they come: for each run the one that costs most.
 class Matches {
  public:
   void add(KnownWeights note) {
@@ -198,8 +198,8 @@ WeightsMemory::WeightsMemory(fs::path store, const NamedTensors& start, bool sta
     writable_ = true;
   } catch (const DataError& error) {
     log_warning(fmt::format(
-        "the record store takes no note of the weights that this run writes ({}): a copy of them "
-        "without its privacy card could be taken for public weights",
+        "the record store keeps no witness of the weights that this run writes ({}): a copy of "
+        "them without its privacy card could be taken for public weights",
         error.what()));
   }
   const std::vector<TensorDigest> digests = digests_of_copies(start);
@@ -274,7 +274,7 @@ void WeightsMemory::remember(
   } catch (const DataError& error) {
     noted_.clear();
     throw DataError(fmt::format(
-        "the record store cannot take a note of weights that are about to be written ({}), and "
+        "the record store cannot keep a witness of weights that are about to be written ({}), and "
         "without it a copy of them would pass for public weights: nothing is written. Free space, "
         "or make '{}' a file that can be written, and continue with --resume",
         error.what(), notes_of(store_).string()));

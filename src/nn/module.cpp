@@ -57,6 +57,12 @@ void set_trainable(Parameter& parameter, bool trainable) {
   parameter.value.requires_grad_(trainable);
 }
 
+std::vector<Parameter*> trainable_of(const std::vector<Parameter*>& parameters) {
+  std::vector<Parameter*> trainable = parameters;
+  std::erase_if(trainable, [](const Parameter* parameter) { return !parameter->trainable; });
+  return trainable;
+}
+
 void move_parameters(const std::vector<Parameter*>& parameters, c10::Device device) {
   for (Parameter* parameter : parameters) {
     at::Tensor moved = parameter->value.detach().to(device);

@@ -33,7 +33,7 @@ std::map<int64_t, std::filesystem::path> complete_checkpoints(const std::filesys
 
 constexpr const char* kNameCharacters = "abcdefghijklmnopqrstuvwxyz0123456789_";
 /// Checkpoints of older versions do not list their groups.
-constexpr const char* kGroupsOfOld[] = {"model", "ema", "optimizer"};
+constexpr const char* kGroupsOfOld[] = {kReleasedGroup, kAverageGroup, kOptimizerGroup};
 
 nlohmann::json names_of(const TensorGroup& group) {
   nlohmann::json names = nlohmann::json::array();

@@ -78,7 +78,7 @@ std::optional<LedgerSummary> ledger_at(const Witness& witness) {
 }
 
 StoreRun count(const Witness& witness) {
-  StoreRun run{witness, witness.charged_steps, "note", 0};
+  StoreRun run{witness, witness.charged_steps, "witness", 0};
   if (const auto ledger = ledger_at(witness)) {
     run.charged_steps = ledger->charged_steps;
     run.counted_from = "ledger";

@@ -23,7 +23,6 @@ struct ReleaseInputs {
   const RecordStore& store;
   const RunDirectory& run;
   const InitialWeights& start;
-  int64_t steps = 0;
   /// Tells the record store of weights that are about to be written.
   std::function<void(const NamedTensors&)> remember;
   MechanismSession* session = nullptr;  ///< null for runs without privacy

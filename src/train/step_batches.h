@@ -1,7 +1,5 @@
 #pragma once
 #include <cstdint>
-#include <functional>
-#include <span>
 #include <vector>
 
 #include "sfumato/config/config.h"

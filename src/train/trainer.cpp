@@ -29,8 +29,6 @@
 namespace sfumato {
 namespace {
 
-constexpr const char* kOptimizerGroup = "optimizer";  // of the private parameters
-
 class Training {
  public:
   Training(const Config& config, bool resume);
@@ -156,7 +154,7 @@ void Training::save_checkpoint() {
 
 TrainResult Training::release() {
   const MechanismPlan plan = mechanism_->known_weights().plan;
-  write_release({config_, plan, *generator_, store_, run_, start_, step_,
+  write_release({config_, plan, *generator_, store_, run_, start_,
                  [this](const NamedTensors& weights) {
                    memory_->remember(mechanism_->known_weights(), {weights});
                  },

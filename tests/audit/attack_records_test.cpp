@@ -25,7 +25,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/batch.h"
-#include "sfumato/models/checkpoint_io.h"
+#include "sfumato/models/unet2d.h"
 #include "support/temp_folder.h"
 
 namespace sfumato {
@@ -230,7 +230,7 @@ TEST_F(AttackTest, OverfittingIsFoundAndAFreshNetworkShowsNothing) {
   const NoiseSchedule schedule({});
   UNet2D network(small_network());
   network.name_parameters();
-  initialise(network, 3);
+  network.initialise(3);
   for (const AttackResult& result : attack(unet_denoiser(network), schedule, members, others, {})) {
     EXPECT_LT(result.auroc.lower, 0.5) << result.column.name();
     EXPECT_GT(result.auroc.upper, 0.5) << result.column.name();

@@ -47,6 +47,29 @@ TEST(LayerList, NamesTheLayersOfTheCifar10NetworkWithTheirSizes) {
   EXPECT_EQ(down.padding[0], 0);
 }
 
+/// Of the built-in small network with these settings besides.
+std::vector<LayerWork> layers_with(const nlohmann::json& settings) {
+  nlohmann::json network = builtin_step_case("small").network;
+  network.update(settings);
+  return layers_of(network, 1);
+}
+
+TEST(LayerList, TakesEveryKindOfClassesAndOfTimesteps) {
+  const size_t plain = layers_with(nlohmann::json::object()).size();
+  EXPECT_EQ(layers_with({{"num_class_embeds", 1}}).size(), plain);
+  EXPECT_EQ(layers_with({{"class_embed_type", "identity"}}).size(), plain);
+  EXPECT_EQ(layers_with({{"time_embedding_type", "fourier"}}).size(), plain);
+  EXPECT_EQ(layers_with({{"time_embedding_type", "learned"}, {"num_train_timesteps", 1}}).size(),
+            plain);
+  for (const char* time : {"positional", "fourier", "learned"}) {
+    const std::vector<LayerWork> layers = layers_with({{"class_embed_type", "timestep"},
+                                                       {"time_embedding_type", time},
+                                                       {"num_train_timesteps", 20}});
+    EXPECT_EQ(layers.size(), plain + 2) << time;
+    EXPECT_EQ(named(layers, "class_embedding.linear_2.weight").tokens, 1) << time;
+  }
+}
+
 TEST(LayerList, TheDpdmNetworkHasTheStatedParameters) {
   EXPECT_EQ(parameters_of(builtin_step_case("dpdm-mnist").network), 1'758'625);
 }

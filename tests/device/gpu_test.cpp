@@ -17,7 +17,6 @@
 #include "sfumato/core/error.h"
 #include "sfumato/device/gpu.h"
 #include "sfumato/generate/diffusion/objective.h"
-#include "sfumato/models/checkpoint_io.h"
 #include "sfumato/train/gradient_step.h"
 #include "sfumato/grad/optimizer.h"
 #include "support/error_message.h"
@@ -46,7 +45,7 @@ class Gpu : public OnKernels {
     config.num_class_embeds = 3;
     config.block_out_channels = {32, 64};
     auto made = std::make_unique<UNet2D>(config);
-    initialise(*made, 5);
+    made->initialise(5);
     made->set_compute_type(type_of(precision));
     move_parameters(made->parameters(), here_->device());
     return made;

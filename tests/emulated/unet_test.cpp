@@ -120,7 +120,7 @@ std::unique_ptr<UNet2D> some_network(bool skip_blocks = false) {
     config.up_block_types = {"AttnSkipUpBlock2D", "SkipUpBlock2D"};
   }
   auto network = std::make_unique<UNet2D>(config);
-  initialise(*network, 5);
+  network->initialise(5);
   return network;
 }
 

@@ -5,11 +5,6 @@
 #include <numeric>
 
 namespace sfumato::emulation {
-namespace {
-
-constexpr unsigned kWarp = 32;
-
-}  // namespace
 
 void Schedule::set_seed(std::uint64_t seed) {
   seed_ = state_ = seed;

@@ -5,6 +5,8 @@
 
 namespace sfumato::emulation {
 
+inline constexpr unsigned kWarp = 32;  // threads
+
 /// Who goes on: threads that can are kept as a set of ranks, and the order of ranks is the
 /// schedule.
 class Schedule {

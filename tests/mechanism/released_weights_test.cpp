@@ -1,5 +1,5 @@
 // What a record store remembers of the weights that runs on it wrote: copies in any precision, and
-// notes that are damaged.
+// witnesses that are damaged.
 #include "sfumato/mechanism/released_weights.h"
 
 #include <ATen/core/Tensor.h>
@@ -247,7 +247,7 @@ TEST_F(RememberedWeights, ThatCannotBeNotedMayNotBeWritten) {
   fs::remove(notes());
   memory.remember(of_run("a", 1), {weights});
   EXPECT_THAT(find(network(1)), SizeIs(1));
-  // A store that takes no notes at all is warned of when the run starts.
+  // A store that keeps no witness at all is warned of when the run starts.
   fs::remove_all(store());
   write_file_atomic(store(), "no folder");
   WeightsMemory deaf(store(), network(100), /*start_is_public=*/true);

@@ -1,5 +1,5 @@
 // Weights that a run wrote, wherever they are copied to: checkpoints, copies in part, damaged
-// notes, and cards that say less than their ledger.
+// witnesses, and cards that say less than their ledger.
 #include "mechanism/starting_weights.h"
 #include "sfumato/models/tensor_file.h"
 #include "sfumato/run/checkpoint.h"

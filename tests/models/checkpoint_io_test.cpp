@@ -32,9 +32,9 @@ const char* const kFile = "diffusion_pytorch_model.safetensors";
 
 NamedTensors some_weights(const UNet2DConfig& config, uint64_t seed = 3) {
   UNet2D network(config);
-  initialise(network, seed);
+  network.initialise(seed);
   NamedTensors copies;
-  for (const auto& [name, weight] : named_weights(network))
+  for (const auto& [name, weight] : named_values(network.parameters()))
     copies.emplace_back(name, weight.clone());
   return copies;
 }
@@ -52,7 +52,7 @@ at::Tensor weight_of(UNet2D& network, const std::string& name) {
 }
 
 void expect_equal(UNet2D& network, const NamedTensors& weights) {
-  const NamedTensors loaded = named_weights(network);
+  const NamedTensors loaded = named_values(network.parameters());
   ASSERT_EQ(loaded.size(), weights.size());
   std::map<std::string, at::Tensor> wanted(weights.begin(), weights.end());
   for (const auto& [name, weight] : loaded) EXPECT_TRUE(weight.equal(wanted.at(name))) << name;
@@ -250,7 +250,7 @@ TEST_F(Checkpoint, ClassConditioningAddedAndRemoved) {
   save_unet2d(other.path(), with_classes(3), with_table);
   const LoadedUNet removed = load_unet2d(other.path(), {.class_rows = 0});
   EXPECT_FALSE(removed.network->config().class_conditional());
-  EXPECT_EQ(named_weights(*removed.network).size(), with_table.size() - 1);
+  EXPECT_EQ(named_values(removed.network->parameters()).size(), with_table.size() - 1);
 }
 
 TEST_F(Checkpoint, OtherKindsOfClassEmbeddingAreReplaced) {
@@ -268,8 +268,9 @@ TEST(Initialise, FollowsPyTorchsDefaults) {
   config.block_out_channels = {32, 32};
   config.time_embedding_type = "fourier";
   UNet2D network(config);
-  initialise(network, 5, 0.1);
-  for (const auto& [name, weight] : named_weights(network)) {
+  network.set_class_embedding_std(0.1);
+  network.initialise(5);
+  for (const auto& [name, weight] : named_values(network.parameters())) {
     const double top = weight.abs().max().item().toDouble();
     if (name == "class_embedding.weight") {
       EXPECT_NEAR(weight.std().item().toDouble(), 0.1, 0.01);

@@ -12,8 +12,9 @@
 #include "models/probe_network.h"
 #include "sfumato/core/error.h"
 #include "sfumato/io/json_file.h"
-#include "sfumato/models/checkpoint_io.h"
+#include "sfumato/models/unet2d.h"
 #include "sfumato/nn/layers.h"
+#include "sfumato/nn/named_tensors.h"
 #include "support/error_message.h"
 #include "support/shared_folder.h"
 
@@ -31,7 +32,7 @@ NamedTensors by_name(UNet2D& network) {
   const bool fourier = network.config().time_embedding_type == "fourier";
   NamedTensors values;
   double bias_bound = 0;
-  for (const auto& [name, weight] : named_weights(network)) {
+  for (const auto& [name, weight] : named_values(network.parameters())) {
     at::Tensor value = weight.clone();
     if (name == "class_embedding.weight") {
       value.normal_(0, kClassStd, generator);
@@ -63,8 +64,9 @@ void expect_bits_of_the_old_rule(const UNet2DConfig& config) {
   UNet2D network(config);
   const NamedTensors wanted = by_name(network);
   spoil(network);
-  initialise(network, kSeed, kClassStd);
-  const NamedTensors got = named_weights(network);
+  network.set_class_embedding_std(kClassStd);
+  network.initialise(kSeed);
+  const NamedTensors got = named_values(network.parameters());
   ASSERT_EQ(got.size(), wanted.size());
   for (std::size_t i = 0; i < got.size(); ++i)
     EXPECT_TRUE(got[i].second.equal(wanted[i].second)) << got[i].first;
@@ -98,11 +100,12 @@ TEST(InitialBits, TheClassTableTakesTheLastDeviationThatWasAskedFor) {
   UNet2DConfig config = test::small_config();
   config.num_class_embeds = 300;
   UNet2D network(config);
+  network.set_class_embedding_std(kClassStd);
   network.set_class_embedding_std(5);
-  initialise(network, kSeed);
-  for (const auto& [name, weight] : named_weights(network))
+  network.initialise(kSeed);
+  for (const auto& [name, weight] : named_values(network.parameters()))
     if (name == "class_embedding.weight") {
-      EXPECT_NEAR(weight.std().item().toDouble(), 1, 0.05);
+      EXPECT_NEAR(weight.std().item().toDouble(), 5, 0.25);
     }
 }
 

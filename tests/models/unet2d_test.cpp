@@ -13,7 +13,6 @@
 #include "models/probe_network.h"
 #include "sfumato/core/error.h"
 #include "sfumato/io/json_file.h"
-#include "sfumato/models/checkpoint_io.h"
 #include "support/error_message.h"
 
 namespace sfumato {
@@ -135,7 +134,7 @@ TEST_F(Inputs, ClassLabels) {
 
 TEST(UNet2D, ExamplesDoNotMix) {
   UNet2D network(test::small_config());
-  initialise(network, 1);
+  network.initialise(1);
   const at::NoGradGuard no_grad;
   at::Tensor sample = at::zeros({3, 3, 8, 8}).normal_();
   const at::Tensor timestep = at::full({3}, 5, at::kLong);

@@ -128,6 +128,11 @@ class Commands(unittest.TestCase):
         for name in out["assumptions"]:
             self.assertIn(name, text)
         self.assertIn("H100 PCIe", run(*words, "--gpu", "H20", code=USAGE).stderr)
+        for kind in ("timestep", "identity"):
+            conditional = self.folder / f"{kind}.json"
+            conditional.write_text(json.dumps(NETWORK | {"class_embed_type": kind}))
+            more = run_json("bench", "project", "--network", conditional)["parameters"]
+            self.assertEqual(more > out["parameters"], kind == "timestep")
 
     def test_a_gpu_that_is_not_there_is_a_device_error(self):
         gpu = run_json("doctor")["machine"]
@@ -312,6 +317,14 @@ class Commands(unittest.TestCase):
         run("inspect", broken, code=DATA)
         run("bench", "step", "--network", strange, code=DATA)
         run("bench", "step", "--network", missing, code=DATA)
+
+    def test_sample_looks_at_the_model_before_it_opens_the_device(self):
+        model = self.folder / "no_weights"
+        model.mkdir()
+        (model / "config.json").write_text(json.dumps(NETWORK))
+        message = run("sample", model, "--out", self.folder / "none", "--count", 1,
+                      "performance.device=cuda", code=DATA).stderr
+        self.assertIn("no_weights", message)
 
 
 if __name__ == "__main__":

@@ -201,7 +201,7 @@ TEST_F(WitnessOfARun, ARunThatIsGoneCountsWhatItMayHaveCharged) {
   start("run");
   fs::remove_all(folder / "run");
   StoreRun run = summarize_store(folder / "store").runs.at(0);
-  EXPECT_EQ(run.counted_from, "note");
+  EXPECT_EQ(run.counted_from, "witness");
   EXPECT_EQ(run.charged_steps, 6);
   // Last heard of running after two steps: all six may have been taken.
   nlohmann::json edited = read_json(run.witness.file);

@@ -73,7 +73,8 @@ class OutOfMemory : public TinyRun {
   /// Norm of the difference of two runs' weights, and of what the first one moved by.
   std::pair<double, double> distance(const std::string& a, const std::string& b) {
     const NamedTensors one = checkpoint(a, 2).model, two = checkpoint(b, 2).model;
-    const NamedTensors before = named_weights(*make_network(*config("unused", changes())));
+    const NamedTensors before =
+        named_values(make_network(*config("unused", changes()))->parameters());
     double difference = 0, moved = 0;
     for (std::size_t i = 0; i < one.size(); ++i) {
       difference += one[i].second.sub(two[i].second).square().sum().item<double>();

@@ -30,10 +30,10 @@ class Pretrained : public TinyRun {
   }
   void save(const UNet2DConfig& config) const {
     UNet2D network(config);
-    initialise(network, 1);
+    network.initialise(1);
     const NoiseScheduleOptions schedule{.schedule = BetaSchedule::kSquaredCosCapV2,
                                         .num_train_timesteps = 100};
-    save_pipeline(folder / "init", config, named_weights(network),
+    save_pipeline(folder / "init", config, named_values(network.parameters()),
                   ddpm_scheduler_config(schedule, Prediction::kVPrediction));
   }
 

@@ -60,7 +60,7 @@ TEST_F(Trainer, APrivateRunChargesEveryStepAndReleasesTheAverage) {
   EXPECT_EQ(card.at("delta"), 1e-3);
   EXPECT_EQ(card.at("ledger_head_hash"), summary.head_hash);
   const NamedTensors average = checkpoint("run", 6).ema;
-  const NamedTensors released = named_weights(*load_unet2d(result.release).network);
+  const NamedTensors released = named_values(load_unet2d(result.release).network->parameters());
   for (const auto& [name, value] : released) {
     const auto found = std::find_if(average.begin(), average.end(),
                                     [&](const auto& item) { return item.first == name; });
@@ -145,7 +145,7 @@ TEST_F(Trainer, AnEmptyBatchIsChargedAndGetsNoise) {
   EXPECT_EQ(result.charged, 2);
   EXPECT_EQ(ledger("run").charged_steps, 2);
   for (const nlohmann::json& line : metrics_of(folder / "run")) EXPECT_EQ(line["batch_size"], 0);
-  const NamedTensors before = named_weights(*make_network(*config("run")));
+  const NamedTensors before = named_values(make_network(*config("run"))->parameters());
   const NamedTensors after = checkpoint("run", 2).model;
   ASSERT_EQ(before.size(), after.size());
   for (std::size_t i = 0; i < before.size(); ++i)
@@ -158,7 +158,7 @@ TEST_F(Trainer, TheNoiseInTheWeightsIsThatOfThePlan) {
       "mechanism.sample_rate=1e-12",    "mechanism.steps=1",  "mechanism.clip_norm_l2=0.5",
       "mechanism.noise_multiplier=0.7", "optimizer.name=sgd", "optimizer.learning_rate=2"};
   start("run", changes);
-  const NamedTensors before = named_weights(*make_network(*config("run", changes)));
+  const NamedTensors before = named_values(make_network(*config("run", changes))->parameters());
   const NamedTensors after = checkpoint("run", 1).model;
   double squares = 0, count = 0;
   for (std::size_t i = 0; i < before.size(); ++i) {
@@ -175,7 +175,7 @@ TEST_F(Trainer, TheNoiseInTheWeightsIsThatOfThePlan) {
 TEST_F(Trainer, ANetworkThatFailsItsChecksTakesNoStep) {
   const auto network = make_network(*config("run"));
   network->parameters().back()->value.detach().fill_(1e38);
-  save_unet2d(folder / "huge", network->config(), named_weights(*network));
+  save_unet2d(folder / "huge", network->config(), named_values(network->parameters()));
   EXPECT_THAT(error_message<PrivacyError>([&] {
                 start("run", {"model.config=", "model.init=" + (folder / "huge").string()});
               }),
@@ -220,7 +220,7 @@ TEST_F(Trainer, ATargetEpsilonIsReachedAndNotExceeded) {
 
 TEST_F(Trainer, FrozenParametersKeepTheirBits) {
   start("run", {"model.trainable=[\"mid_block.*\", \"class_embedding.*\"]", "mechanism.steps=2"});
-  const NamedTensors before = named_weights(*make_network(*config("run")));
+  const NamedTensors before = named_values(make_network(*config("run"))->parameters());
   const NamedTensors after = checkpoint("run", 2).model;
   int moved = 0;
   for (std::size_t i = 0; i < before.size(); ++i) {

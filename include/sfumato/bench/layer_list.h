@@ -7,12 +7,13 @@
 
 namespace sfumato {
 
-/// Every convolution and matrix product with weights of a diffusion network (its config.json), in the order of its forward
-/// pass, with the sizes of one example of `draws` draws: found by running it once on the CPU.
-std::vector<LayerWork> layers_of(const nlohmann::json& network, int64_t draws);
+/// Every convolution and matrix product with weights of a diffusion network (its config.json), in
+/// the order of its forward pass, with the sizes of one example of `draws` draws: found by running
+/// it once on the CPU, with weights of zero. DataError for a configuration of no network.
+std::vector<LayerWork> layers_of(const nlohmann::json& config, int64_t draws);
 
 /// Trainable parameters of the network.
-int64_t parameters_of(const nlohmann::json& network);
+int64_t parameters_of(const nlohmann::json& config);
 
 /// Whether a layer sees each token by itself: Linear and 1x1 convolutions.
 bool is_pointwise(const LayerWork& layer);

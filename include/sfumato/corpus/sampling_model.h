@@ -42,16 +42,15 @@ struct SamplingModel {
   std::vector<double> class_proportions;
 };
 
-/// Opens the generator (open_generator) and with it fills those settings of `config` that nobody
-/// has set.
+/// Opens the generator (open_generator) on the CPU and with it fills those settings of `config`
+/// that nobody has set. Generator::move_to takes it elsewhere.
 ///
 /// The number of classes is data.num_classes where set, else the card's public facts, else the rows
 /// of the class table (less one, for "no label", if guidance is asked for). Their names are
 /// data.class_names where set, else the card's.
 /// UsageError: guidance that the network was not trained for, an image size that is not known.
 /// DataError: as open_generator; a damaged label_histogram.json.
-SamplingModel open_sampling_model(const ModelPlace& place, Config& config,
-                                  const Placement& placement = {});
+SamplingModel open_sampling_model(const ModelPlace& place, Config& config);
 /// What draws its images, with the settings sample.*. Borrows the generator.
 std::unique_ptr<ImageSampler> sampler_of(const SamplingModel& model, const Config& config);
 

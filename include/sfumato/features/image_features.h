@@ -2,11 +2,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <string>
+#include <span>
+#include <string_view>
 
 #include "sfumato/core/enum_names.h"
 #include "sfumato/features/nearest_neighbours.h"
-#include "sfumato/generate/diffusion/draws.h"
+#include "sfumato/models/image_shape.h"
 
 namespace sfumato {
 

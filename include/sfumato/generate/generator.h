@@ -9,6 +9,7 @@
 
 #include "sfumato/generate/image_sampler.h"
 #include "sfumato/generate/objective.h"
+#include "sfumato/generate/placement.h"
 #include "sfumato/grad/optimizer.h"
 #include "sfumato/nn/named_tensors.h"
 
@@ -60,7 +61,8 @@ class Generator {
   virtual void restart_average() = 0;
   /// All that a resumed run needs, shared, not copied: weights, averages, state of public steps. The
   /// network that leaves is kReleasedGroup, averages of it are kAverageGroup, by their names in a
-  /// release, so that a release can be held against a checkpoint (io/tensor_group.h).
+  /// release, so that a release can be held against a checkpoint; kOptimizerGroup is the trainer's
+  /// (io/tensor_group.h).
   virtual NamedGroups state() const = 0;
   /// DataError for the state of another network.
   virtual void load_state(const NamedGroups& state) = 0;
@@ -77,6 +79,9 @@ class Generator {
   // Drawing --------------------------------------------------------------------------------------
 
   virtual GeneratorFacts facts() const = 0;
+  /// Moves what draws; before sampler(), and never once it trains. UsageError for what the family
+  /// does not draw on: unless it says more, anything but the CPU in float32.
+  virtual void move_to(const Placement& placement);
   /// UsageError for settings that fit neither each other nor the network. Borrows the generator.
   virtual std::unique_ptr<ImageSampler> sampler(const Config& config,
                                                 const SampledImages& images) = 0;

@@ -25,7 +25,7 @@ class RecordStore;
 ///   of a run at hand     as its ledger counts, which must prove what is released
 ///   NOT PRIVATE          refused, but for model.init_is_public, and never on its own record store
 ///   VOID, another's card, a card that contradicts itself or counts nothing, a run's folder without
-///   a card, a run's private/ (checkpoints), a note whose cost cannot be read: refused
+///   a card, a run's private/ (checkpoints), a witness whose cost cannot be read: refused
 /// `load` reads what model.init names. Refusals are PrivacyErrors. Where `plan` is not private nothing is refused.
 InitialWeights find_initial_weights(
     const Config& config, const RecordStore& store, const MechanismPlan& plan,

@@ -32,8 +32,8 @@ struct KnownWeights {
   bool is_private = false;  ///< noise protected what they hold; false also for noise of a test key
   MechanismPlan plan;
   std::int64_t charged_steps = 0;
-  /// Not "": the note is there, and this is why it cannot be read. What the weights cost is then
-  /// unknown.
+  /// Not "": the witness is there, and this is why it cannot be read. What the weights cost is
+  /// then unknown.
   std::string defect;
 };
 
@@ -46,11 +46,11 @@ class WeightsMemory {
  public:
   /// `start`: the network before its first step. Tensors that are still those are not noted, unless
   /// they are no public ones (`start_is_public`) and the store does not know them yet. Warns of a
-  /// store that takes no notes (it is read-only).
+  /// store that keeps no witness (it is read-only).
   WeightsMemory(std::filesystem::path store, const NamedTensors& start, bool start_is_public);
 
-  /// Notes that these are about to be written. DataError if a store that takes notes does not take
-  /// this one: nothing may then be written.
+  /// Keeps a witness that these are about to be written. DataError if a store that keeps witnesses
+  /// does not take this one: nothing may then be written.
   void remember(const KnownWeights& what,
                 const std::vector<std::reference_wrapper<const NamedTensors>>& weights);
 
@@ -65,8 +65,8 @@ class WeightsMemory {
 };
 
 /// The runs on `store` that wrote one of these tensors, or a copy of it in less precision: one
-/// entry for each run, the one that costs most. Notes that cannot be read make no other one
-/// unknown. DataError if the file itself cannot be read.
+/// entry for each run, the one that costs most. Witnesses that cannot be read make no other
+/// one unknown. DataError if the file itself cannot be read.
 std::vector<KnownWeights> find_known_weights(const std::filesystem::path& store,
                                              const NamedTensors& weights);
 

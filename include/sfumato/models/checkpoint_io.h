@@ -15,13 +15,6 @@
 
 namespace sfumato {
 
-/// Keys and values (shared, not copied, without gradients) of all parameters, trainable or not.
-NamedTensors named_weights(UNet2D& network);
-
-/// Module::initialise of the network, its class table with standard deviation
-/// `class_embedding_std`. The same seed gives the same bits.
-void initialise(UNet2D& network, uint64_t seed, double class_embedding_std = 1.0);
-
 /// How the class conditioning of a pretrained network is fitted to another set of classes.
 struct LoadOptions {
   /// Number of classes wanted. Empty: as the checkpoint is. 0: unconditional. If the checkpoint's

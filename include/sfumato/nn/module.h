@@ -59,6 +59,8 @@ class Module {
 
 /// Marks a parameter (un)trainable; keeps requires_grad in step.
 void set_trainable(Parameter& parameter, bool trainable);
+/// Those that are trainable, in their order.
+std::vector<Parameter*> trainable_of(const std::vector<Parameter*>& parameters);
 
 /// Moves all values to `device`, in the layout that its kernels want. Before optimizers, averages
 /// and engines are made of them.

@@ -87,7 +87,7 @@ struct LedgerSession {
   std::string started;
   std::string version, git_commit;
   bool insecure = false;  ///< its noise came from a test key and protects nobody
-  /// Whether a note of this run is kept outside of its folder, which tells a restored old copy.
+  /// Whether a witness of this run is kept outside of its folder, which tells a restored old copy.
   bool witnessed = true;
   std::int64_t charged_steps = 0;
 };

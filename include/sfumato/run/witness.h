@@ -70,7 +70,7 @@ bool was_witnessed(const LedgerSummary& ledger);
 struct StoreRun {
   Witness witness;
   std::int64_t charged_steps = 0;  ///< that are counted
-  /// "ledger", "note" (the witness), or "plan" where what it charged is unknown.
+  /// "ledger", "witness", or "plan" where what it charged is unknown.
   std::string counted_from;
   double epsilon = 0;  ///< of the run alone, at its own delta
 };

@@ -1,6 +1,6 @@
 #pragma once
+#include <cstdint>
 #include <functional>
-#include <vector>
 
 #include "sfumato/config/config.h"
 #include "sfumato/generate/generator.h"

@@ -222,7 +222,7 @@ std::string to_text(const StoreSummary& summary, const std::string& store) {
                         printable(summary.runs.front().witness.plan.unit));
   else
     text += fmt::format("A sum cannot be given: {}.\n", printable(summary.why_not));
-  return text + "Runs without privacy leave no note here.\n";
+  return text + "Runs without privacy leave no witness here.\n";
 }
 
 void show(const LedgerOptions& options) {

@@ -26,7 +26,7 @@ std::unique_ptr<Generator> make(const Config& config, const Placement& placement
 
 PretrainedWeights load_weights(const fs::path& folder) {
   const LoadedUNet loaded = load_unet2d(folder);
-  return {named_weights(*loaded.network), loaded.folder};
+  return {named_values(loaded.network->parameters()), loaded.folder};
 }
 
 bool holds(const fs::path& folder) {

@@ -56,9 +56,8 @@ class DiffusionSampler : public ImageSampler {
 
 DiffusionGenerator::DiffusionGenerator(std::unique_ptr<UNet2D> network, const Placement& placement,
                                        std::filesystem::path folder)
-    : network_(std::move(network)), device_(placement.device), folder_(std::move(folder)) {
-  network_->set_compute_type(placement.compute_type);
-  move_parameters(network_->parameters(), device_);
+    : network_(std::move(network)), folder_(std::move(folder)) {
+  DiffusionGenerator::move_to(placement);
 }
 
 DiffusionGenerator::DiffusionGenerator(std::unique_ptr<UNet2D> network, const Placement& placement,
@@ -69,21 +68,15 @@ DiffusionGenerator::DiffusionGenerator(std::unique_ptr<UNet2D> network, const Pl
 }
 
 void DiffusionGenerator::begin_average(double decay, bool warmup) {
-  average_.emplace(trainable(), decay, warmup);
+  average_.emplace(trainable_of(network_->parameters()), decay, warmup);
 }
 
 void DiffusionGenerator::restart_average() {
   if (average_) average_->restart();
 }
 
-std::vector<Parameter*> DiffusionGenerator::trainable() const {
-  std::vector<Parameter*> parameters = network_->parameters();
-  std::erase_if(parameters, [](const Parameter* parameter) { return !parameter->trainable; });
-  return parameters;
-}
-
 std::vector<double> DiffusionGenerator::rate_scales(const Config& config) const {
-  return sfumato::rate_scales(config, trainable());
+  return sfumato::rate_scales(config, trainable_of(network_->parameters()));
 }
 
 std::string DiffusionGenerator::misfit(const ImageShape& images, const Config& config) const {
@@ -91,21 +84,21 @@ std::string DiffusionGenerator::misfit(const ImageShape& images, const Config& c
 }
 
 NamedGroups DiffusionGenerator::state() const {
-  NamedGroups groups = {{kReleasedGroup, named_weights(*network_)}};
+  NamedGroups groups = {{kReleasedGroup, named_values(network_->parameters())}};
   if (average_) groups.emplace_back(kAverageGroup, average_->state());
   return groups;
 }
 
 void DiffusionGenerator::load_state(const NamedGroups& state) {
-  copy_named_tensors(group_of(state, kReleasedGroup), named_weights(*network_),
+  copy_named_tensors(group_of(state, kReleasedGroup), named_values(network_->parameters()),
                      "the checkpoint holds another network than model.* describes: it");
   if (average_) average_->load_state(group_of(state, kAverageGroup));
 }
 
 NamedTensors DiffusionGenerator::released_weights() const {
-  NamedTensors weights = named_weights(*network_);
+  NamedTensors weights = named_values(network_->parameters());
   if (!average_) return weights;
-  const std::vector<Parameter*> averaged = trainable();
+  const std::vector<Parameter*> averaged = trainable_of(network_->parameters());
   size_t next = 0;
   for (auto& [name, value] : weights)
     if (next < averaged.size() && name == averaged[next]->name) value = average_->values()[next++];
@@ -135,6 +128,12 @@ GeneratorFacts DiffusionGenerator::facts() const {
   return {network.in_channels, network.sample_size, network.num_class_embeds.value_or(0), folder_};
 }
 
+void DiffusionGenerator::move_to(const Placement& placement) {
+  device_ = placement.device;
+  network_->set_compute_type(placement.compute_type);
+  move_parameters(network_->parameters(), device_);
+}
+
 std::unique_ptr<ImageSampler> DiffusionGenerator::sampler(const Config& config,
                                                           const SampledImages& images) {
   return std::make_unique<DiffusionSampler>(*network_, device_, config, images);
@@ -144,7 +143,7 @@ std::unique_ptr<DiffusionGenerator> random_diffusion(const nlohmann::json& netwo
                                                      const Placement& placement, uint64_t seed,
                                                      int64_t draws) {
   auto network = std::make_unique<UNet2D>(UNet2DConfig::from_json(network_config));
-  initialise(*network, seed);
+  network->initialise(seed);
   DiffusionOptions options;
   options.draws = draws;
   options.num_classes = network->config().num_class_embeds.value_or(0);

@@ -55,8 +55,8 @@ std::unique_ptr<UNet2D> from_scratch(const Config& config) {
   const int64_t rows = class_rows(config);
   network_config.num_class_embeds = rows > 0 ? std::optional<int64_t>(rows) : std::nullopt;
   auto network = std::make_unique<UNet2D>(network_config);
-  initialise(*network, static_cast<uint64_t>(config.run.seed()),
-             config.model.class_embedding_std());
+  network->set_class_embedding_std(config.model.class_embedding_std());
+  network->initialise(static_cast<uint64_t>(config.run.seed()));
   return network;
 }
 

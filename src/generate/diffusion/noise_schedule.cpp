@@ -6,15 +6,12 @@
 #include <ATen/ops/cumprod.h>
 #include <ATen/ops/linspace.h>
 #include <ATen/ops/sigmoid.h>
-#include <ATen/ops/sqrt.h>
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <numbers>
-#include <string_view>
 
 #include "sfumato/config/sections.h"
 #include "sfumato/core/error.h"

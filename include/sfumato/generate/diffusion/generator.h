@@ -44,13 +44,12 @@ class DiffusionGenerator : public Generator {
                       const Config& config) const override;
 
   GeneratorFacts facts() const override;
+  void move_to(const Placement& placement) override;
   std::unique_ptr<ImageSampler> sampler(const Config& config, const SampledImages& images) override;
 
  private:
-  std::vector<Parameter*> trainable() const;
-
   std::unique_ptr<UNet2D> network_;
-  c10::Device device_;
+  c10::Device device_ = c10::kCPU;
   std::filesystem::path folder_;
   std::optional<DiffusionObjective> objective_;
   std::optional<Ema> average_;

@@ -1,0 +1,14 @@
+#include "sfumato/generate/generator.h"
+
+#include "sfumato/core/error.h"
+
+namespace sfumato {
+
+void Generator::move_to(const Placement& placement) {
+  if (!placement.device.is_cpu() || placement.compute_type != c10::ScalarType::Float)
+    throw UsageError(
+        "generators of this family draw on the CPU in float32 only; set performance.device=cpu and "
+        "performance.precision=fp32");
+}
+
+}  // namespace sfumato
