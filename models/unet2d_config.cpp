@@ -215,6 +215,13 @@ json UNet2DConfig::to_json() const {
   return out;
 }
 
+bool is_unet2d_config(const json& json_config) {
+  if (!json_config.is_object()) return false;
+  const auto name = json_config.find("_class_name");
+  if (name == json_config.end()) return json_config.contains("block_out_channels");
+  return name->is_string() && name->get_ref<const std::string&>().starts_with("UNet2D");
+}
+
 std::string plain_block_type(const std::string& type) {
   constexpr std::string_view kPrefix = "UNetRes";
   return type.starts_with(kPrefix) ? type.substr(kPrefix.size()) : type;

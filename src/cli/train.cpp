@@ -8,6 +8,7 @@
 #include "cli/subcommands.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/stop_signal.h"
+#include "sfumato/generate/families.h"
 #include "sfumato/train/setup.h"
 #include "sfumato/train/trainer.h"
 
@@ -22,6 +23,7 @@ struct TrainArguments {
 
 void run(const TrainArguments& arguments) {
   const auto config = load(arguments.config);
+  (void)family_of(*config);  // says what is wrong with model.family before any file is opened
   adopt_class_names(*config);
   install_stop_signals();
   const TrainResult result = train(*config, arguments.resume);

@@ -215,9 +215,9 @@ ModelPlace find_model(const fs::path& path) {
   if (is_run) {
     if (!holds_model(path / "release"))
       throw UsageError(
-          fmt::format("the run '{}' has released nothing yet; finish it first: sfumato "
-                      "train --resume",
-                      path.string()));
+          fmt::format("the run '{}' has released nothing yet that a family of generators knows "
+                      "({}); finish it first: sfumato train --resume",
+                      path.string(), known_layouts()));
     place.run = path;
     place.model = path / "release";
     if (fs::exists(path / "config.yaml")) place.config_file = path / "config.yaml";
@@ -225,9 +225,9 @@ ModelPlace find_model(const fs::path& path) {
   }
   if (!holds_model(path))
     throw UsageError(
-        fmt::format("'{}' is neither a run directory (release/) nor a diffusers model "
-                    "(model_index.json, unet/config.json or config.json)",
-                    path.string()));
+        fmt::format("'{}' is neither a run directory (release/) nor a folder with a generator of a "
+                    "known family ({}); name one of these",
+                    path.string(), known_layouts()));
   place.model = path;
   return place;
 }

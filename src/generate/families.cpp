@@ -1,7 +1,11 @@
 #include "sfumato/generate/families.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <fnmatch.h>
+
+#include <stdexcept>
+#include <utility>
 
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
@@ -9,20 +13,33 @@
 #include "sfumato/generate/diffusion/family.h"
 
 namespace sfumato {
+namespace {
 
-std::vector<Family>& families() {
-  static std::vector<Family> table = {diffusion_family()};
-  return table;
+std::vector<Family>& table() {
+  static std::vector<Family> rows = {diffusion_family()};
+  return rows;
+}
+
+}  // namespace
+
+const std::vector<Family>& families() { return table(); }
+
+void add_family(Family family) {
+  for (const Family& other : families())
+    if (other.name == family.name)
+      throw std::logic_error("two families of generators are called " + family.name);
+  table().push_back(std::move(family));
 }
 
 const Family& family_of(const Config& config) {
+  const Setting<std::string>& setting = config.model.family;
   std::vector<std::string> names;
   for (const Family& family : families()) {
-    if (family.name == config.model.family()) return family;
+    if (family.name == setting()) return family;
     names.push_back(family.name);
   }
-  throw UsageError(fmt::format("model.family: there is no family of generators '{}'{}",
-                               config.model.family(), did_you_mean(config.model.family(), names)));
+  throw UsageError(fmt::format("{}: {}: {}", setting.provenance(), setting.key(),
+                               one_of(names).mistake(setting()).value_or("")));
 }
 
 const Family* family_in(const std::filesystem::path& folder) {
@@ -31,24 +48,37 @@ const Family* family_in(const std::filesystem::path& folder) {
   return nullptr;
 }
 
+std::string known_layouts() {
+  std::vector<std::string> layouts;
+  for (const Family& family : families())
+    layouts.push_back(fmt::format("{}: {}", family.name, family.layout));
+  return fmt::format("{}", fmt::join(layouts, "; "));
+}
+
 std::unique_ptr<Generator> make_generator(const Config& config, const Placement& placement) {
   return family_of(config).make(config, placement);
 }
 
 std::unique_ptr<Generator> open_generator(const std::filesystem::path& folder, Config& config,
                                           const Placement& placement) {
+  (void)family_of(config);  // the folder says which it is; a wrong name is a mistake all the same
   const Family* family = family_in(folder);
   if (family == nullptr)
-    throw DataError(fmt::format("'{}' holds no generator", folder.string()));
+    throw DataError(
+        fmt::format("'{}' holds no generator of a known family ({}); name a folder that holds what "
+                    "one of these looks for",
+                    folder.string(), known_layouts()));
   return family->open(folder, config, placement);
 }
 
 void adopt_pretrained_settings(Config& config, bool resume) {
-  if (!config.model.init().empty()) family_of(config).adopt_settings(config, resume);
+  const Family& family = family_of(config);
+  if (!config.model.init().empty()) family.adopt_settings(config, resume);
 }
 
 void adopt_pretrained_image_settings(Config& config) {
-  if (!config.model.init().empty()) family_of(config).adopt_image_settings(config);
+  const Family& family = family_of(config);
+  if (!config.model.init().empty()) family.adopt_image_settings(config);
 }
 
 void freeze_unmatched(const std::vector<Parameter*>& parameters,

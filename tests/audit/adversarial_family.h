@@ -261,7 +261,7 @@ inline std::unique_ptr<Generator> open_painter(const std::filesystem::path& fold
 }
 
 inline const bool kInTheTable = [] {
-  families().push_back(
+  add_family(
       {.name = "adversarial",
        .adopt_settings = [](Config&, bool) {},
        .adopt_image_settings = [](Config&) {},
@@ -272,6 +272,7 @@ inline const bool kInTheTable = [] {
              static_cast<uint64_t>(config.run.seed()));
        },
        .load_weights = [](const std::filesystem::path&) { return PretrainedWeights{}; },
+       .layout = "painter/config.json",
        .holds = [](const std::filesystem::path& folder) {
          return std::filesystem::exists(folder / "painter/config.json");
        },

@@ -5,10 +5,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
+#include <map>
 #include <thread>
 
 #include "sfumato/audit/conformance.h"
@@ -28,6 +31,26 @@ namespace {
 using namespace test;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+
+/// Starts this program as another process, in this environment but for `changes`; its id, or -1.
+pid_t start_again(std::vector<std::string> arguments,
+                  const std::map<std::string, std::string>& changes) {
+  std::vector<std::string> variables;
+  for (char** entry = environ; *entry != nullptr; ++entry)
+    if (const std::string text = *entry; !changes.contains(text.substr(0, text.find('='))))
+      variables.push_back(text);
+  for (const auto& [name, value] : changes) variables.push_back(name + "=" + value);
+  const auto pointers = [](std::vector<std::string>& texts) {
+    std::vector<char*> all;
+    for (std::string& text : texts) all.push_back(text.data());
+    all.push_back(nullptr);
+    return all;
+  };
+  pid_t child = -1;
+  const int failure = ::posix_spawn(&child, "/proc/self/exe", nullptr, nullptr,
+                                    pointers(arguments).data(), pointers(variables).data());
+  return failure == 0 ? child : -1;
+}
 
 class AdversarialFamily : public TinyRun {
  protected:
@@ -140,14 +163,12 @@ TEST_F(AdversarialFamily, KilledItGoesOnWithTheSameBits) {
 }
 
 TEST_F(AdversarialFamily, KilledAnywhereItResumes) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::setenv("SFUMATO_TEST_FOLDER", folder.path().c_str(), 1);
-    ::execl("/proc/self/exe", "test_audit", "--gtest_also_run_disabled_tests",
-            "--gtest_filter=AdversarialFamily.DISABLED_TrainsUntilItIsKilled",
-            static_cast<char*>(nullptr));
-    ::_exit(127);
-  }
+  // What the child makes for itself lies in the folder of this test, which outlives it.
+  std::filesystem::create_directory(folder / "child");
+  const pid_t child =
+      start_again({"test_audit", "--gtest_also_run_disabled_tests",
+                   "--gtest_filter=AdversarialFamily.DISABLED_TrainsUntilItIsKilled"},
+                  {{"SFUMATO_TEST_FOLDER", folder.path()}, {"TMPDIR", folder / "child"}});
   ASSERT_GT(child, 0);
   for (int i = 0; i < 600 && !newest_checkpoint(folder / "run/private/checkpoints"); ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(50));

@@ -15,6 +15,7 @@
 
 #include "sfumato/core/error.h"
 #include "support/error_message.h"
+#include "support/every_name.h"
 
 namespace sfumato {
 namespace {
@@ -47,6 +48,10 @@ void expect_close(const at::Tensor& found, const at::Tensor& wanted, double rela
   const double worst =
       ((found - wanted).abs() / wanted.abs().clamp_min(1e-12)).max().item<double>();
   EXPECT_LT(worst, relative) << found << "\nwanted\n" << wanted;
+}
+
+TEST(MembershipScores, HaveTheirOwnNames) {
+  test::expect_every_enumerator_named<MembershipScore>();
 }
 
 TEST(MembershipScores, SimAIsTheFourthPowerOfThePrediction) {

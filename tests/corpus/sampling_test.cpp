@@ -332,7 +332,9 @@ TEST_F(SamplingTest, FindModelSaysWhatIsMissing) {
   EXPECT_TRUE(find_model(run() / "release").run.empty());
   EXPECT_EQ(find_model(run() / "release/unet").model, run() / "release/unet");
   EXPECT_THROW(find_model(temp_ / "nowhere"), UsageError);
-  EXPECT_THROW(find_model(temp_.path() / "run" / "release" / "scheduler"), UsageError);
+  EXPECT_THAT(test::error_message<UsageError>([&] { find_model(run() / "release" / "scheduler"); }),
+              AllOf(HasSubstr("release/scheduler' is neither a run directory (release/) nor"),
+                    HasSubstr("diffusion: model_index.json"), HasSubstr("name one of these")));
   fs::create_directories(temp_ / "young/private");
   try {
     find_model(temp_ / "young");

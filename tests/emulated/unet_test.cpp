@@ -11,6 +11,7 @@
 #include "emulated/on_kernels.h"
 #include "models/probe_network.h"
 #include "sfumato/audit/clipped_sum_inspector.h"
+#include "sfumato/config/config.h"
 #include "sfumato/generate/diffusion/objective.h"
 #include "sfumato/generate/diffusion/sample_images.h"
 #include "sfumato/models/checkpoint_io.h"
@@ -210,9 +211,9 @@ TEST_P(StepsOnKernels, OneExampleMovesTheSumByTheClipNormAtMost) {
 
 TEST_P(StepsOnKernels, ImagesAreThoseOfTheCpu) {
   const PrecisionScope scope(GetParam());
-  SolverOptions how;
-  how.steps = 2;
-  const std::unique_ptr<Solver> solver = make_solver(schedule, how);
+  const std::vector<std::string> how = {"sample.steps=2", "sample.spacing=leading"};
+  const std::unique_ptr<Solver> solver =
+      make_solver(schedule, load_config(std::nullopt, how)->sample, Prediction::kEpsilon);
   const std::vector<ImageId> ids = {{0, 0}, {1, 0}, {2, 5}};
   const auto reference = some_network();
   const at::Tensor wanted =

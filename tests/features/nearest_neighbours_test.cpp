@@ -16,6 +16,7 @@
 #include "audit/small_images.h"
 #include "sfumato/core/error.h"
 #include "sfumato/features/image_features.h"
+#include "support/every_name.h"
 #include "support/temp_folder.h"
 
 namespace sfumato {
@@ -106,6 +107,10 @@ at::Tensor bytes_of(const std::vector<test::Pixels>& images, int64_t side) {
 
 double distance(const at::Tensor& a, const at::Tensor& b) {
   return (a - b).square().sum().sqrt().item<double>();
+}
+
+TEST(ImageFeatures, SpacesHaveTheirOwnNames) {
+  test::expect_every_enumerator_named<FeatureSpace>();
 }
 
 TEST(ImageFeatures, PixelsRunFromZeroToOne) {

@@ -17,6 +17,7 @@
 namespace sfumato {
 namespace {
 
+using test::DrawingOptions;
 using test::one_step_solver;
 
 constexpr double kMean = 0.3;
@@ -53,7 +54,7 @@ std::vector<float> network(Prediction prediction, double alpha, double s,
 
 struct Drawing {
   NoiseScheduleOptions schedule;
-  SolverOptions options;
+  DrawingOptions options;
   double s = 0.5;
 };
 
@@ -133,7 +134,7 @@ TEST(ClosedForm, EveryListGoesDownInAsManyStepsAsWereAsked) {
       options.num_train_timesteps = total;
       const NoiseSchedule schedule(options);
       for (int64_t steps = 1; steps <= total; ++steps) {
-        SolverOptions listed;
+        DrawingOptions listed;
         listed.steps = steps;
         listed.spacing = spacing;
         const std::vector<int64_t> t = one_step_solver(schedule, listed)->timesteps();

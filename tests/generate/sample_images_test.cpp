@@ -15,10 +15,13 @@
 #include <string>
 #include <vector>
 
+#include "generate/one_step.h"
 #include "sfumato/core/error.h"
 
 namespace sfumato {
 namespace {
+
+using test::DrawingOptions;
 
 const ImageShape kImageShape{3, 4, 6};
 
@@ -30,7 +33,7 @@ at::Tensor labelled_stand_in(const at::Tensor& x, const at::Tensor& t, const at:
 }
 
 std::unique_ptr<Solver> solver(const std::string& name, double eta = 0) {
-  SolverOptions options;
+  DrawingOptions options;
   options.solver = name;
   options.steps = 12;
   options.eta = eta;
@@ -73,7 +76,7 @@ TEST(SampleImages, SeedLabelAndIndexEachGiveAnotherImage) {
 }
 
 TEST(SampleImages, ValuesBecomeGreyLevelsByRounding) {
-  SolverOptions options;
+  DrawingOptions options;
   options.steps = 1;
   options.prediction = Prediction::kSample;
   options.clip_sample = false;
@@ -105,7 +108,7 @@ TEST(SampleImages, StartFromUnitNoiseInChannelOrder) {
     seen = x.clone();
     return x;
   };
-  SolverOptions options;
+  DrawingOptions options;
   options.steps = 1;
   options.prediction = Prediction::kSample;
   const std::vector<ImageId> ids{{0, 0}, {0, 1}, {0, 2}, {0, 3}};

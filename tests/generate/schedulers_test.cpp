@@ -22,6 +22,7 @@
 namespace sfumato {
 namespace {
 
+using test::DrawingOptions;
 using test::one_step_solver;
 using ::testing::HasSubstr;
 
@@ -42,7 +43,7 @@ at::Tensor run_to_end(const OneStepSolver& solver, at::Tensor x, const at::Tenso
   return x;
 }
 
-void expect_run_as_golden(const std::string& name, SolverOptions options) {
+void expect_run_as_golden(const std::string& name, DrawingOptions options) {
   const SafetensorsFile file(test::shared_folder() / kGolden);
   options.steps = 10;
   const auto solver = one_step_solver(NoiseSchedule({}), options);
@@ -82,7 +83,7 @@ TEST(Schedulers, EveryDdpmRunEndsWhereDiffusersEnds) {
   SFUMATO_NEEDS_SHARED(kGolden);
   for (const std::string prediction : {"epsilon", "sample", "v_prediction"})
     for (const std::string variance : {"fixed_small", "fixed_large"}) {
-      SolverOptions options;
+      DrawingOptions options;
       options.solver = "ddpm";
       options.prediction = parse_enum<Prediction>(prediction);
       options.variance = parse_enum<DdpmVariance>(variance);
@@ -97,12 +98,12 @@ TEST(Schedulers, EveryDdimRunEndsWhereDiffusersEnds) {
   SFUMATO_NEEDS_SHARED(kGolden);
   for (const std::string prediction : {"epsilon", "sample", "v_prediction"})
     for (const std::string spacing : {"leading", "trailing"}) {  // not linspace: see below
-      SolverOptions options;
+      DrawingOptions options;
       options.prediction = parse_enum<Prediction>(prediction);
       options.spacing = parse_enum<TimestepSpacing>(spacing);
       expect_run_as_golden("ddim." + prediction + "." + spacing, options);
     }
-  SolverOptions clipped;
+  DrawingOptions clipped;
   clipped.use_clipped_model_output = true;
   expect_run_as_golden("ddim.epsilon.clipped_eps", clipped);
 }
@@ -110,7 +111,7 @@ TEST(Schedulers, EveryDdimRunEndsWhereDiffusersEnds) {
 TEST(Schedulers, GridsAtOddCountsAreThoseOfDiffusers) {
   // timesteps of diffusers' DDIMScheduler for 1000 training timesteps.
   const auto grid = [](int64_t steps, TimestepSpacing spacing, int64_t offset = 0) {
-    SolverOptions options;
+    DrawingOptions options;
     options.steps = steps;
     options.spacing = spacing;
     options.steps_offset = offset;
@@ -155,7 +156,7 @@ TEST(Schedulers, WhereDiffusersStepsOtherwiseIsKnown) {
     int64_t agreeing = 0, sum = 0;
     for (int64_t steps = 1; steps <= row.total; ++steps) {
       if ((steps - 1) * (row.total / steps) + row.offset >= row.total) continue;
-      SolverOptions options;
+      DrawingOptions options;
       options.steps = steps;
       options.spacing = row.spacing;
       options.steps_offset = row.offset;
@@ -171,7 +172,7 @@ TEST(Schedulers, WhereDiffusersStepsOtherwiseIsKnown) {
 
 TEST(Schedulers, DiffusersDdpmIsOursButForTheEndOfTrailingSpacing) {
   const NoiseSchedule schedule({});
-  SolverOptions options;
+  DrawingOptions options;
   options.solver = "ddpm";
   options.spacing = TimestepSpacing::kTrailing;
   int64_t too_many = 0, sum = 0;
@@ -194,7 +195,7 @@ TEST(Schedulers, DiffusersDdpmIsOursButForTheEndOfTrailingSpacing) {
 }
 
 TEST(Schedulers, DiffusersNoiseAfterTheLastStepIsNamed) {
-  SolverOptions options;
+  DrawingOptions options;
   options.steps = 10;
   options.spacing = TimestepSpacing::kTrailing;
   options.set_alpha_to_one = false;
@@ -212,7 +213,7 @@ TEST(Schedulers, DiffusersNoiseAfterTheLastStepIsNamed) {
 
 TEST(Schedulers, AStartInTheMiddleOfTheScheduleIsNamed) {
   const auto defect = [](int64_t steps, TimestepSpacing spacing, int64_t total = 1000) {
-    SolverOptions options;
+    DrawingOptions options;
     options.steps = steps;
     options.spacing = spacing;
     return make_solver(NoiseSchedule({.num_train_timesteps = total}), options)->start_defect();
@@ -246,7 +247,7 @@ TEST(Schedulers, EtaAddsNoiseOfTheRightSizeAndOneIsDdpm) {
   // 2021, section 4.1).
   NoiseScheduleOptions schedule;
   schedule.num_train_timesteps = 20;
-  SolverOptions ddim, ddpm;
+  DrawingOptions ddim, ddpm;
   ddim.steps = ddpm.steps = 20;
   ddim.eta = 1;
   ddpm.solver = "ddpm";
@@ -256,7 +257,7 @@ TEST(Schedulers, EtaAddsNoiseOfTheRightSizeAndOneIsDdpm) {
   const at::Tensor x = at::sin(at::linspace(0, 50, 48)).view({1, 3, 4, 4});
   const at::Tensor noise = at::cos(at::linspace(0, 90, 20 * 48)).view({20, 1, 3, 4, 4});
   EXPECT_LT((run_to_end(*a, x, noise) - run_to_end(*b, x, noise)).abs().max().item<float>(), 1e-5);
-  SolverOptions still = ddim;
+  DrawingOptions still = ddim;
   still.eta = 0;
   EXPECT_GT((run_to_end(*one_step_solver(NoiseSchedule(schedule), still), x, noise) -
              run_to_end(*b, x, noise))
@@ -269,7 +270,7 @@ TEST(Schedulers, EtaAddsNoiseOfTheRightSizeAndOneIsDdpm) {
 TEST(Schedulers, AlphaOneDecidesTheLastDdimStep) {
   // From t = 0 with set_alpha_to_one the result is the predicted clean image; without it x stays at
   // the level of timestep 0.
-  SolverOptions options;
+  DrawingOptions options;
   options.steps = 10;
   options.clip_sample = false;
   options.prediction = Prediction::kSample;
@@ -283,7 +284,7 @@ TEST(Schedulers, AlphaOneDecidesTheLastDdimStep) {
 }
 
 TEST(Schedulers, ImpossibleOptionsAreRefused) {
-  SolverOptions options;
+  DrawingOptions options;
   options.steps = 1001;
   EXPECT_THROW(make_solver(NoiseSchedule({}), options), UsageError);
   options.steps = 1000;
@@ -291,7 +292,7 @@ TEST(Schedulers, ImpossibleOptionsAreRefused) {
   EXPECT_THROW(make_solver(NoiseSchedule({}), options), UsageError);
   NoiseScheduleOptions zero_snr;
   zero_snr.rescale_betas_zero_snr = true;
-  SolverOptions epsilon;
+  DrawingOptions epsilon;
   epsilon.spacing = TimestepSpacing::kTrailing;
   EXPECT_THROW(make_solver(NoiseSchedule(zero_snr), epsilon), UsageError);
   epsilon.prediction = Prediction::kVPrediction;
@@ -305,7 +306,7 @@ TEST(Schedulers, ImpossibleOptionsAreRefused) {
 
 TEST(Schedulers, ConfigurationsHoldEveryFieldOfDiffusers) {
   SFUMATO_NEEDS_SHARED("golden/schedulers.json");
-  SolverOptions options;
+  DrawingOptions options;
   options.solver = "ddpm";
   options.variance = DdpmVariance::kFixedLarge;
   options.prediction = Prediction::kVPrediction;

@@ -19,46 +19,63 @@
 namespace sfumato {
 namespace {
 
+using test::DrawingOptions;
 using ::testing::ElementsAreArray;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
 
 TEST(Solvers, TheSettingOffersTheTable) {
   const auto config = load_config(std::nullopt, {});
   std::vector<std::string> names;
-  for (const SolverRow& row : solvers()) names.push_back(row.name);
+  for (const SolverRow& row : solvers()) names.push_back(to_string(row.sampler));
   EXPECT_THAT(config->sample.sampler.range().choices, ElementsAreArray(names));
-  EXPECT_EQ(SolverOptions().solver, config->sample.sampler.default_value());
 }
 
 TEST(Solvers, EveryRowMakesItsSolver) {
   const auto config = load_config(std::nullopt, {});
   for (const SolverRow& row : solvers()) {
-    SolverOptions options;
-    options.solver = row.name;
-    const auto solver = make_solver(NoiseSchedule({}), options);
-    EXPECT_EQ(solver->options().solver, row.name);
-    EXPECT_EQ(solver->scheduler_config()["_class_name"], row.diffusers_class);
+    config->sample.sampler.set(row.sampler);
+    const auto solver = make_solver(NoiseSchedule({}), config->sample, Prediction::kEpsilon);
+    EXPECT_EQ(solver->options().steps, config->sample.steps());
+    EXPECT_EQ(solver->settings()["scheduler"], solver->scheduler_config());
     for (const std::string& setting : row.own_settings) {
       EXPECT_NE(config->find(setting), nullptr) << setting;
-      EXPECT_TRUE(solver_reads(row.name, setting)) << setting;
+      EXPECT_TRUE(solver_reads(row.sampler, setting)) << setting;
     }
-    EXPECT_TRUE(solver_reads(row.name, "sample.steps"));
+    EXPECT_TRUE(solver_reads(row.sampler, "sample.steps"));
   }
-  EXPECT_FALSE(solver_reads("ddim", "sample.variance"));
-  EXPECT_FALSE(solver_reads("ddpm", "sample.eta"));
+  EXPECT_FALSE(solver_reads(Sampler::kDdim, "sample.variance"));
+  EXPECT_FALSE(solver_reads(Sampler::kDdpm, "sample.eta"));
+}
+
+// What a corpus says of how it was drawn must not change: one that was begun goes on only with the
+// same.
+TEST(Solvers, ACorpusSaysTheSameAsEver) {
+  for (const std::string name : {"ddpm", "ddim"}) {
+    DrawingOptions options;
+    options.solver = name;
+    options.eta = 0.5;
+    options.variance = DdpmVariance::kFixedLarge;
+    const std::string says = make_solver(NoiseSchedule({}), options)->settings().dump();
+    const std::string own =
+        name == "ddpm" ? R"("variance_type":"fixed_large")" : R"("set_alpha_to_one":true)";
+    EXPECT_THAT(says, HasSubstr(name == "ddpm" ? "DDPMScheduler" : "DDIMScheduler"));
+    EXPECT_THAT(says,
+                EndsWith(own + R"(},"steps":50,"eta":0.5,"use_clipped_model_output":false})"));
+  }
 }
 
 TEST(Solvers, UnknownNamesAreRefused) {
-  SolverOptions options;
-  options.solver = "dddim";
-  EXPECT_EQ(test::error_message<UsageError>([&] { make_solver(NoiseSchedule({}), options); }),
-            "unknown sampler 'dddim'; did you mean 'ddim'?");
+  const std::vector<std::string> wrong = {"sample.sampler=dddim"};
+  EXPECT_THAT(test::error_message<UsageError>([&] { load_config(std::nullopt, wrong); }),
+              HasSubstr("must be one of ddpm, ddim, got 'dddim'; did you mean 'ddim'?"));
 }
 
 // The loop of a solver with one step a timestep: the network at each timestep, then the step, with
 // the noise of moment 1 for the first.
 TEST(Solvers, OneStepSolversTakeTheirStepsInTurn) {
   for (const auto& [name, eta] : {std::pair{"ddpm", 0.0}, {"ddim", 0.0}, {"ddim", 0.7}}) {
-    SolverOptions options;
+    DrawingOptions options;
     options.solver = name;
     options.eta = eta;
     options.steps = 4;

@@ -349,7 +349,7 @@ struct PerformanceSettings : Section {
 struct SampleSettings : Section {
   explicit SampleSettings(SettingsTree* tree);
 
-  Setting<std::string> sampler{this, "sampler", "ddim", one_of({"ddpm", "ddim"}), "",
+  Setting<Sampler> sampler{this, "sampler", Sampler::kDdim,
       "How images are drawn from the network."};
   Setting<int64_t> steps{this, "steps", 50, at_least(1), "steps",
       "Denoising steps; at most diffusion.num_train_timesteps."};

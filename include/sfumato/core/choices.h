@@ -169,6 +169,15 @@ struct EnumNames<Precision> {
 
 // sample, with the names of diffusers' configurations ---------------------------------------------
 
+/// How images are drawn from a diffusion network: each is a row of generate/diffusion/solvers.cpp.
+enum class Sampler { kDdpm, kDdim };
+template <>
+struct EnumNames<Sampler> {
+  static constexpr std::string_view kWhat = "sampler";
+  static constexpr EnumName<Sampler> kTable[] = {{Sampler::kDdpm, "ddpm"},
+                                                 {Sampler::kDdim, "ddim"}};
+};
+
 /// How steps are spread over the timesteps.
 enum class TimestepSpacing { kLeading, kTrailing, kLinspace };
 template <>

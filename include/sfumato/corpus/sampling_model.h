@@ -20,7 +20,7 @@ struct ModelPlace {
   std::filesystem::path config_file;  ///< the run's config.yaml; empty if there is none
 };
 /// The release/ of a run whose ledger is there leads to that run. UsageError, with what is missing,
-/// for anything else.
+/// for anything else; DataError as family_in.
 ModelPlace find_model(const std::filesystem::path& run_or_model);
 
 /// A generator ready for drawing, with what is known about it.

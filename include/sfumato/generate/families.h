@@ -30,7 +30,10 @@ struct Family {
   /// DataError for bad files.
   std::function<PretrainedWeights(const std::filesystem::path& folder)> load_weights;
 
-  /// Whether a folder, a release for one, is laid out as this family's are.
+  /// What a folder of this family holds, for people: "painter/config.json".
+  std::string layout;
+  /// Whether a folder, a release for one, holds that. It looks into files whose names other
+  /// families may use as well; DataError for one of these that cannot be read.
   std::function<bool(const std::filesystem::path& folder)> holds;
   /// Opens such a folder for drawing and completes the settings of `config` that nobody has set
   /// by what its files say. DataError for bad files and for what cannot be drawn from.
@@ -39,20 +42,28 @@ struct Family {
       open;
 };
 
-/// The table of families, in the order in which folders are looked at. Tests add theirs.
-std::vector<Family>& families();
-/// That of model.family; UsageError for one that is not in the table.
+/// The table of families, in the order in which folders are looked at.
+const std::vector<Family>& families();
+/// Puts one more behind the others: for tests, before anybody looks at the table (it moves the
+/// rows). std::logic_error for a name that is there.
+void add_family(Family family);
+/// That of model.family; UsageError, with the place where it is set and the names that there are,
+/// for one that is not in the table.
 const Family& family_of(const Config& config);
-/// The family whose layout a folder has; null for none.
+/// The first family that holds a folder; null for none. DataError as Family::holds.
 const Family* family_in(const std::filesystem::path& folder);
+/// What folders of each family hold: "diffusion: ...; adversarial: painter/config.json".
+std::string known_layouts();
 
 /// The generator that `config` trains.
 std::unique_ptr<Generator> make_generator(const Config& config, const Placement& placement);
-/// A generator for drawing: Family::open. DataError where the folder is of no family.
+/// A generator for drawing: Family::open. DataError where the folder is of no family, with what was
+/// looked for; UsageError as family_of.
 std::unique_ptr<Generator> open_generator(const std::filesystem::path& folder, Config& config,
                                           const Placement& placement);
 
-/// What model.init says, for the configuration's family; nothing where it is empty.
+/// What model.init says, for the configuration's family; nothing where it is empty. This is where a
+/// configuration first meets the table, so model.family is checked in any case, as family_of.
 void adopt_pretrained_settings(Config& config, bool resume = false);
 /// The same for the images alone, where they are prepared before there may be a network.
 void adopt_pretrained_image_settings(Config& config);

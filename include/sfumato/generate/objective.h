@@ -53,7 +53,8 @@ class Objective {
 
   /// Everything random in a batch, and its augmented images, on the CPU. An example's part is a
   /// function of (seed, step, its key and content) and of nothing else: other records change
-  /// nothing in its gradient. Does not touch the network; safe beside losses() in another thread.
+  /// nothing in its gradient. Touches no network: a thread of its own draws the next batch, beside
+  /// place(), losses() and Generator::after_release().
   virtual TrainingBatch draw(const ExampleBatch& examples, std::uint64_t seed,
                              std::uint64_t step) const = 0;
   /// The batch where the network is, ready for losses(); the mask stays where it is.

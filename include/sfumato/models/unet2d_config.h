@@ -64,6 +64,11 @@ struct UNet2DConfig {
   bool class_conditional() const { return class_embed_type || num_class_embeds; }
 };
 
+/// Whether config.json is of one of diffusers' networks UNet2D...: of another class than UNet2DModel
+/// too, which from_json() refuses by name. A file without a class counts where it lists such a
+/// network's levels (block_out_channels).
+bool is_unet2d_config(const nlohmann::json& json);
+
 /// The block's name without the prefix "UNetRes", which diffusers ignores.
 std::string plain_block_type(const std::string& type);
 

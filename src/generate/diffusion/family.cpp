@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/generate/diffusion/generator.h"
 #include "sfumato/generate/diffusion/network.h"
 #include "sfumato/generate/diffusion/pretrained_facts.h"
 #include "sfumato/generate/diffusion/pretrained_settings.h"
+#include "sfumato/io/json_file.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/models/model_folder.h"
 
@@ -29,9 +32,13 @@ PretrainedWeights load_weights(const fs::path& folder) {
   return {named_values(loaded.network->parameters()), loaded.folder};
 }
 
+/// A pipeline of diffusers is this family's to judge, whatever is in it: open() says which are not
+/// supported. Any network may have a config.json, so that says whose it is.
 bool holds(const fs::path& folder) {
-  return fs::exists(folder / "model_index.json") || fs::exists(folder / "config.json") ||
-         fs::exists(folder / "unet" / "config.json");
+  if (fs::exists(folder / "model_index.json")) return true;
+  for (const fs::path& file : {folder / "unet" / "config.json", folder / "config.json"})
+    if (fs::exists(file)) return is_unet2d_config(read_python_json(file));
+  return false;
 }
 
 std::unique_ptr<Generator> open(const fs::path& folder, Config& config,
@@ -53,13 +60,15 @@ std::unique_ptr<Generator> open(const fs::path& folder, Config& config,
 }  // namespace
 
 Family diffusion_family() {
-  return {.name = "diffusion",
-          .adopt_settings = adopt_diffusion_settings,
-          .adopt_image_settings = adopt_diffusion_image_settings,
-          .make = make,
-          .load_weights = load_weights,
-          .holds = holds,
-          .open = open};
+  return {
+      .name = "diffusion",
+      .adopt_settings = adopt_diffusion_settings,
+      .adopt_image_settings = adopt_diffusion_image_settings,
+      .make = make,
+      .load_weights = load_weights,
+      .layout = "model_index.json, or unet/config.json or config.json of a diffusers UNet2DModel",
+      .holds = holds,
+      .open = open};
 }
 
 }  // namespace sfumato

@@ -19,9 +19,8 @@ class DiffusionSampler : public ImageSampler {
  public:
   DiffusionSampler(UNet2D& network, c10::Device device, const Config& config,
                    const SampledImages& images)
-      : solver_(make_solver(
-            NoiseSchedule(noise_schedule_options(config.diffusion)),
-            solver_options(config.sample, config.diffusion.prediction()))),
+      : solver_(make_solver(NoiseSchedule(noise_schedule_options(config.diffusion)),
+                            config.sample, config.diffusion.prediction())),
         guidance_(config.sample.guidance()),
         seed_(static_cast<uint64_t>(config.sample.seed())),
         images_(images),
@@ -33,12 +32,9 @@ class DiffusionSampler : public ImageSampler {
                          device_);
   }
   nlohmann::ordered_json settings() const override {
-    const SolverOptions& options = solver_->options();
-    return {{"scheduler", solver_->scheduler_config()},
-            {"steps", options.steps},
-            {"eta", options.eta},
-            {"use_clipped_model_output", options.use_clipped_model_output},
-            {"guidance", guidance_}};
+    nlohmann::ordered_json settings = solver_->settings();
+    settings["guidance"] = guidance_;
+    return settings;
   }
   std::string note() const override { return solver_->diffusers_difference(); }
   std::string caution() const override { return solver_->start_defect(); }

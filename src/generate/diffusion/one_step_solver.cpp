@@ -60,7 +60,8 @@ at::Tensor OneStepSolver::step(const at::Tensor& model_output, int64_t index, co
 }
 
 nlohmann::ordered_json OneStepSolver::scheduler_config() const {
-  nlohmann::ordered_json config = common_scheduler_config(schedule_.options(), options());
+  nlohmann::ordered_json config =
+      common_scheduler_config(diffusers_class(), schedule_.options(), options());
   add_own_fields(config);
   return config;
 }

@@ -53,6 +53,8 @@ class OneStepSolver : public Solver {
   /// clipped.
   virtual at::Tensor mean(const Step& at, const at::Tensor& sample, const at::Tensor& model_output,
                           const at::Tensor& x) const = 0;
+  /// The scheduler of diffusers that draws likewise.
+  virtual std::string diffusers_class() const = 0;
   /// Adds the fields of scheduler_config.json that are this solver's own.
   virtual void add_own_fields(nlohmann::ordered_json& config) const = 0;
   /// diffusers_difference() where the timesteps are the same. `what`: "10 steps of ...".

@@ -27,8 +27,8 @@ std::vector<int64_t> good_counts(int64_t total) {
 std::string diffusers_caution(const Config& config) {
   try {
     const std::unique_ptr<Solver> solver =
-        make_solver(NoiseSchedule(noise_schedule_options(config.diffusion)),
-                    solver_options(config.sample, config.diffusion.prediction()));
+        make_solver(NoiseSchedule(noise_schedule_options(config.diffusion)), config.sample,
+                    config.diffusion.prediction());
     return solver->diffusers_difference();
   } catch (const UsageError&) {
     return "";  // `sample` will refuse these settings, which training does not use

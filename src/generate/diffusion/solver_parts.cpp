@@ -6,7 +6,6 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "generate/diffusion/solvers.h"
 #include "generate/diffusion/timestep_grid.h"
 #include "sfumato/core/error.h"
 #include "sfumato/generate/diffusion/parameterization.h"
@@ -36,9 +35,10 @@ at::Tensor clean_sample(const SolverOptions& options, const at::Tensor& output, 
   return sample;
 }
 
-nlohmann::ordered_json common_scheduler_config(const NoiseScheduleOptions& schedule,
+nlohmann::ordered_json common_scheduler_config(const std::string& diffusers_class,
+                                               const NoiseScheduleOptions& schedule,
                                                const SolverOptions& options) {
-  return {{"_class_name", solver_row(options.solver).diffusers_class},
+  return {{"_class_name", diffusers_class},
           {"_diffusers_version", kDiffusersVersion},
           {"beta_end", schedule.beta_end},
           {"beta_schedule", to_string(schedule.schedule)},

@@ -21,7 +21,8 @@ at::Tensor clean_sample(const SolverOptions& options, const at::Tensor& output, 
                         float signal, float noise);
 
 /// The fields of scheduler_config.json that all schedulers of diffusers with such a schedule have.
-nlohmann::ordered_json common_scheduler_config(const NoiseScheduleOptions& schedule,
+nlohmann::ordered_json common_scheduler_config(const std::string& diffusers_class,
+                                               const NoiseScheduleOptions& schedule,
                                                const SolverOptions& options);
 
 /// Solver::start_defect() of one whose first timestep is `first`.

@@ -7,19 +7,22 @@
 
 namespace sfumato {
 
+/// Makes a solver, which takes from the settings what is its own alone. UsageError for options that
+/// it refuses.
+using MakeSolver = std::unique_ptr<Solver>(const NoiseSchedule& schedule,
+                                           const SolverOptions& options,
+                                           const SampleSettings& settings);
+
 struct SolverRow {
-  std::string name;             ///< as sample.sampler offers it
-  std::string diffusers_class;  ///< the scheduler of diffusers that draws likewise
+  Sampler sampler;
   /// Settings that this solver reads and not every other does: "sample.eta".
   std::vector<std::string> own_settings;
-  std::unique_ptr<Solver> (*make)(const NoiseSchedule&, const SolverOptions&);
+  MakeSolver* make;
 };
 
 /// The table: all solvers that there are.
 const std::vector<SolverRow>& solvers();
-/// UsageError for a name that no row has.
-const SolverRow& solver_row(const std::string& name);
 /// Whether a setting can change what the solver draws: one that is no other solver's alone.
-bool solver_reads(const std::string& name, const std::string& setting);
+bool solver_reads(Sampler sampler, const std::string& setting);
 
 }  // namespace sfumato

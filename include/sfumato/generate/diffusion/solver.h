@@ -6,7 +6,6 @@
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
-#include <utility>
 
 #include "sfumato/core/choices.h"
 #include "sfumato/generate/diffusion/noise_schedule.h"
@@ -15,24 +14,20 @@ namespace sfumato {
 
 struct SampleSettings;
 
+/// What all solvers are told. What one alone reads, its file takes from the settings sample.*.
 struct SolverOptions {
-  std::string solver = "ddim";  ///< its name in the table of solvers
   Prediction prediction = Prediction::kEpsilon;
   int64_t steps = 50;
   TimestepSpacing spacing = TimestepSpacing::kLeading;
   int64_t steps_offset = 0;  ///< leading only, as in diffusers
   bool clip_sample = true;
   double clip_sample_range = 1.0;
-  DdpmVariance variance = DdpmVariance::kFixedSmall;  ///< ddpm
-  double eta = 0.0;                                   ///< ddim
-  bool use_clipped_model_output = false;              ///< ddim
-  bool set_alpha_to_one = true;                       ///< ddim
 };
-SolverOptions solver_options(const SampleSettings& settings, Prediction prediction);
 
 /// The network as a solver sees it: x float32 [N, C, H, W] -> its output, of the same shape. All
-/// images are at one `level`, in the network's own measure: a whole number is a timestep and
-/// reaches it as int64, any other as float32.
+/// images are at one `level`, in the network's own measure: a Scalar that holds an integer is a
+/// timestep and reaches it as int64, one that holds a real number reaches it as float32, whatever
+/// its value.
 using ModelFn = std::function<at::Tensor(const at::Tensor& x, const at::Scalar& level)>;
 
 /// Standard normal noise, float32 [N, C, H, W], on the network's device; of each moment another,
@@ -53,9 +48,11 @@ class Solver {
   /// kept from one call to the next.
   virtual at::Tensor solve(const ModelFn& model, const NoiseSource& noise) const = 0;
 
-  /// scheduler_config.json of a diffusers pipeline: this solver's class there, every field. With
-  /// steps, eta and use_clipped_model_output all that decides what is drawn.
+  /// scheduler_config.json of a diffusers pipeline: this solver's class there, every field.
   virtual nlohmann::ordered_json scheduler_config() const = 0;
+  /// All that decides what is drawn, but for network, guidance and noise, as a corpus states it: a
+  /// corpus goes on only with the same. "scheduler" (as above) and "steps"; a solver adds its own.
+  virtual nlohmann::ordered_json settings() const;
   /// What diffusers 0.42 does otherwise with scheduler_config() and as many steps, and its remedy,
   /// in a sentence; empty where it draws the same images.
   virtual std::string diffusers_difference() const = 0;
@@ -64,14 +61,15 @@ class Solver {
   virtual std::string start_defect() const = 0;
 
  protected:
-  explicit Solver(SolverOptions options) : options_(std::move(options)) {}
+  explicit Solver(const SolverOptions& options) : options_(options) {}
 
  private:
   SolverOptions options_;
 };
 
-/// The row of that name. UsageError: a name that no row has, and what the solver refuses.
-std::unique_ptr<Solver> make_solver(const NoiseSchedule& schedule, const SolverOptions& options);
+/// The solver that the settings ask for. UsageError for what it refuses.
+std::unique_ptr<Solver> make_solver(const NoiseSchedule& schedule, const SampleSettings& settings,
+                                    Prediction prediction);
 
 /// scheduler_config.json for a release that has no preferred solver: DDPMScheduler with the
 /// schedule and prediction type it was trained with, and a spacing with which diffusers' own

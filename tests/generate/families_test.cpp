@@ -1,0 +1,122 @@
+// The table of families: which one a configuration names, and whose a folder is.
+#include "sfumato/generate/families.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "sfumato/config/config.h"
+#include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
+#include "support/error_message.h"
+#include "support/temp_folder.h"
+
+namespace sfumato {
+namespace {
+
+namespace fs = std::filesystem;
+using test::error_message;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+/// A second family, as far as it is told apart.
+Family painter() {
+  Family family;
+  family.name = "painter";
+  family.layout = "generator/config.json";
+  family.holds = [](const fs::path& folder) {
+    return fs::exists(folder / "generator" / "config.json");
+  };
+  return family;
+}
+
+const bool kInTheTable = [] {
+  add_family(painter());
+  return true;
+}();
+
+class Families : public ::testing::Test {
+ protected:
+  /// The name of the family that a folder with these files belongs to.
+  std::string family_with(const std::vector<std::pair<std::string, std::string>>& files) {
+    const fs::path place = folder_ / std::to_string(count_++);
+    fs::create_directory(place);
+    for (const auto& [name, text] : files) {
+      fs::create_directories((place / name).parent_path());
+      write_file_atomic(place / name, text);
+    }
+    const Family* family = family_in(place);
+    return family == nullptr ? "none" : family->name;
+  }
+
+  test::TempFolder folder_;
+  int count_ = 0;
+};
+
+TEST_F(Families, AnUnknownOneIsRefusedWithPlaceAndNames) {
+  ASSERT_TRUE(kInTheTable);
+  write_file_atomic(folder_ / "c.yaml", "model:\n  trainable: [\"*\"]\n  family: difusion\n");
+  const auto from_file = load_config(folder_ / "c.yaml", {});
+  const std::string wanted =
+      (folder_ / "c.yaml").string() +
+      ":3: model.family: must be one of diffusion, painter, got 'difusion'; did you mean "
+      "'diffusion'?";
+  // Also where there is no network whose files would be looked at.
+  EXPECT_EQ(error_message<UsageError>([&] { adopt_pretrained_settings(*from_file); }), wanted);
+  EXPECT_EQ(error_message<UsageError>([&] { adopt_pretrained_image_settings(*from_file); }),
+            wanted);
+  EXPECT_EQ(error_message<UsageError>([&] { make_generator(*from_file, {}); }), wanted);
+  EXPECT_EQ(error_message<UsageError>([&] { open_generator(folder_.path(), *from_file, {}); }),
+            wanted);
+  const std::vector<std::string> overrides = {"model.family=gan"};
+  const auto from_command = load_config(std::nullopt, overrides);
+  EXPECT_EQ(error_message<UsageError>([&] { family_of(*from_command); }),
+            "command line: model.family: must be one of diffusion, painter, got 'gan'");
+}
+
+TEST_F(Families, AFolderOfNoneIsRefusedWithWhatIsLookedFor) {
+  const auto config = load_config(std::nullopt, {});
+  EXPECT_THAT(
+      error_message<DataError>([&] { open_generator(folder_.path(), *config, {}); }),
+      AllOf(HasSubstr("'" + folder_.path().string() + "' holds no generator"),
+            HasSubstr("diffusion: model_index.json, or unet/config.json or config.json of a "
+                      "diffusers UNet2DModel"),
+            HasSubstr("painter: generator/config.json"), HasSubstr("name a folder")));
+}
+
+TEST_F(Families, TellFoldersApartByWhatTheirFilesSay) {
+  const std::string unet = R"({"_class_name": "UNet2DModel", "sample_size": 8})";
+  const std::string old_unet = R"({"block_out_channels": [8, 16], "in_channels": 1})";
+  const std::string other = R"({"_class_name": "Painter", "in_channels": 1, "sample_size": 8})";
+  EXPECT_EQ(family_with({}), "none");
+  EXPECT_EQ(family_with({{"config.json", unet}}), "diffusion");
+  EXPECT_EQ(family_with({{"config.json", old_unet}}), "diffusion");
+  EXPECT_EQ(family_with({{"unet/config.json", unet}}), "diffusion");
+  EXPECT_EQ(family_with({{"model_index.json", "{}"}}), "diffusion");  // open() says what is missing
+  EXPECT_EQ(family_with({{"config.json", other}}), "none");
+  EXPECT_EQ(family_with({{"config.json", "[]"}}), "none");
+  EXPECT_EQ(family_with({{"unet/config.json", other}}), "none");
+  EXPECT_EQ(family_with({{"generator/config.json", other}}), "painter");
+  EXPECT_EQ(family_with({{"generator/config.json", other}, {"config.json", other}}), "painter");
+  // Refused by its own family, by name.
+  EXPECT_EQ(family_with({{"config.json", R"({"_class_name": "UNet2DConditionModel"})"}}),
+            "diffusion");
+  EXPECT_THAT(error_message<DataError>([&] {
+                family_with({{"config.json", "{"}});
+              }),
+              HasSubstr("config.json"));
+}
+
+TEST_F(Families, HaveOneRowEach) {
+  EXPECT_THROW(add_family(painter()), std::logic_error);
+  Family again = painter();
+  again.name = "diffusion";
+  EXPECT_THROW(add_family(again), std::logic_error);
+  EXPECT_EQ(families().size(), 2U);
+}
+
+}  // namespace
+}  // namespace sfumato
