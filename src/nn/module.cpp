@@ -20,6 +20,13 @@ std::vector<Parameter*> Module::parameters() {
   return all;
 }
 
+std::vector<std::pair<std::string, at::Tensor*>> Module::buffers() {
+  std::vector<std::pair<std::string, at::Tensor*>> all = own_buffers_;
+  for (const auto& [name, child] : children_)
+    for (const auto& [below, buffer] : child->buffers()) all.emplace_back(name + "." + below, buffer);
+  return all;
+}
+
 void Module::name_parameters(const std::string& prefix) {
   for (const auto& [name, parameter] : own_) parameter->name = prefix + name;
   for (const auto& [name, child] : children_) child->name_parameters(prefix + name + ".");
@@ -50,6 +57,10 @@ void Module::add_child(const std::string& name, Module& child) {
 void Module::add_parameter(const std::string& name, Parameter& parameter) {
   parameter.name = name;
   own_.emplace_back(name, &parameter);
+}
+
+void Module::add_buffer(const std::string& name, at::Tensor& buffer) {
+  own_buffers_.emplace_back(name, &buffer);
 }
 
 void set_trainable(Parameter& parameter, bool trainable) {

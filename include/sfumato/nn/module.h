@@ -35,6 +35,8 @@ class Module {
 
   /// All parameters, depth first in registration order.
   std::vector<Parameter*> parameters();
+  /// All tensors of state that are no parameters (running statistics), by full key, in the same order.
+  std::vector<std::pair<std::string, at::Tensor*>> buffers();
   /// Gives every parameter its full key. Called once on the root after construction.
   void name_parameters(const std::string& prefix = "");
   /// Gives all parameters, frozen ones too, the values that training from nothing starts with: each
@@ -47,6 +49,7 @@ class Module {
  protected:
   void add_child(const std::string& name, Module& child);
   void add_parameter(const std::string& name, Parameter& parameter);
+  void add_buffer(const std::string& name, at::Tensor& buffer);
   /// Fills the module's own parameters, in the order of their registration, and none of its
   /// children's. Every module with parameters of its own overrides it: UsageError where one does
   /// not.
@@ -55,6 +58,7 @@ class Module {
  private:
   std::vector<std::pair<std::string, Module*>> children_;
   std::vector<std::pair<std::string, Parameter*>> own_;
+  std::vector<std::pair<std::string, at::Tensor*>> own_buffers_;
 };
 
 /// Marks a parameter (un)trainable; keeps requires_grad in step.
