@@ -79,4 +79,9 @@ void move_parameters(const std::vector<Parameter*>& parameters, c10::Device devi
   }
 }
 
+void move_module(Module& module, c10::Device device) {
+  move_parameters(module.parameters(), device);
+  for (const auto& [name, buffer] : module.buffers()) *buffer = buffer->to(device);
+}
+
 }  // namespace sfumato

@@ -67,5 +67,7 @@ void set_trainable(Parameter& parameter, bool trainable);
 /// Moves all values to `device`, in the layout that its kernels want. Before optimizers, averages
 /// and engines are made of them.
 void move_parameters(const std::vector<Parameter*>& parameters, c10::Device device);
+/// The same for all parameters and buffers of a module.
+void move_module(Module& module, c10::Device device);
 
 }  // namespace sfumato
