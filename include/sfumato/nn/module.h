@@ -14,6 +14,23 @@ struct Generator;
 
 namespace sfumato {
 
+/// What a layer puts between a parameter and the weight that it computes with, as spectral
+/// normalisation does. Whoever forms gradients of such a parameter, tapes and plain autograd alike,
+/// forms those of the weight in use: they are what is clipped and gets noise. Optimizer pulls them
+/// back to the parameter once they are released.
+class WeightMap {
+ public:
+  virtual ~WeightMap() = default;
+  /// The weight in use: of the parameter's shape and layout, and of values that are released or
+  /// public alone.
+  virtual at::Tensor weight() const = 0;
+  /// Makes of the gradient of the weight in use that of the parameter, in place: linear, and
+  /// independent of images.
+  virtual void pull_back(at::Tensor& gradient) const = 0;
+  /// After each update of the parameter.
+  virtual void follow() = 0;
+};
+
 /// A tensor of weights. `name` is the full key in checkpoints
 /// ("down_blocks.0.resnets.0.conv1.bias") once Module::name_parameters ran on the root.
 struct Parameter {
@@ -22,6 +39,7 @@ struct Parameter {
   bool trainable = true;
   /// Order of its elements in memory where kernels serve the layer.
   c10::MemoryFormat kernel_layout = c10::MemoryFormat::Contiguous;
+  WeightMap* map = nullptr;  ///< its layer's; null: the weight in use is the value
 };
 
 /// Tree of layers and parameters. Modules are neither copied nor moved: children are members,
