@@ -49,7 +49,8 @@ at::Tensor SpectralNorm::sigma() const {
 /// A node of its own in the graph, so that autograd too hands over the gradient of the weight in
 /// use.
 at::Tensor SpectralNorm::weight() const {
-  const at::Tensor used = weight_.value.detach().div(sigma());
+  // A copy has the very strides of the original, which quotients of one channel need not have.
+  const at::Tensor used = weight_.value.detach().clone().div_(sigma());
   if (!at::GradMode::is_enabled() || !weight_.value.requires_grad()) return used;
   return recorded_op(weight_.value, used,
                      [](const at::Tensor& gradient, bool) { return gradient; });
