@@ -14,6 +14,11 @@ void apply_update(const std::vector<at::Tensor>& sums, const NoiseOptions& noise
                   const ChaChaKey& key, const UpdateOptions& rule,
                   std::vector<bridge::UpdateTensors> tensors);
 
+/// The same by gradients that need no noise, since they are public or have theirs; divided by
+/// `divisor`.
+void apply_without_noise(const std::vector<at::Tensor>& sums, double divisor,
+                         const UpdateOptions& rule, std::vector<bridge::UpdateTensors> tensors);
+
 /// What apply(rule, tensors) makes of the gradients g: g itself, by descent from zero at rate -1.
 template <class Gradient>
 std::vector<at::Tensor> values_of(Gradient&& gradient, const std::vector<at::Tensor>& like) {

@@ -4,9 +4,12 @@
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <stdexcept>
+
+#include "grad/apply_update.h"
 
 namespace sfumato {
 
@@ -58,7 +61,17 @@ void Optimizer::update(Gradient&& gradient, double learning_rate, Ema* average) 
     if (i < second_.size()) tensors[i].second = second_[i];
     if (average != nullptr) tensors[i].average = average->values().at(i);
   }
-  std::forward<Gradient>(gradient).apply(rule, std::move(tensors));
+  const auto is_mapped = [](const Parameter* parameter) { return parameter->map != nullptr; };
+  if (std::none_of(parameters_.begin(), parameters_.end(), is_mapped))
+    return std::forward<Gradient>(gradient).apply(rule, std::move(tensors));
+
+  // The noise comes first, so that all that follows is post-processing of what was released.
+  std::vector<at::Tensor> gradients = std::forward<Gradient>(gradient).gradients();
+  for (size_t i = 0; i < std::min(gradients.size(), parameters_.size()); ++i)
+    if (is_mapped(parameters_[i])) parameters_[i]->map->pull_back(gradients[i]);
+  apply_without_noise(gradients, /*divisor=*/1, rule, std::move(tensors));
+  for (const Parameter* parameter : parameters_)
+    if (is_mapped(parameter)) parameter->map->follow();
 }
 
 NamedTensors Optimizer::state() const {

@@ -17,16 +17,21 @@ void apply_update(const std::vector<at::Tensor>& sums, const NoiseOptions& noise
   bridge::private_update(tensors, {rule, noise}, key);
 }
 
+void apply_without_noise(const std::vector<at::Tensor>& sums, double divisor,
+                         const UpdateOptions& rule, std::vector<bridge::UpdateTensors> tensors) {
+  NoiseOptions none;
+  none.add_noise = false;
+  none.scale = static_cast<float>(1 / divisor);
+  static const ChaChaKey kNoKey{};
+  apply_update(sums, none, kNoKey, rule, std::move(tensors));
+}
+
 PublicGradient::PublicGradient(std::vector<at::Tensor> sums, double batch_size)
     : sums_(std::move(sums)), batch_size_(batch_size) {}
 
 void PublicGradient::apply(const UpdateOptions& rule,
                            std::vector<bridge::UpdateTensors> tensors) && {
-  NoiseOptions none;
-  none.add_noise = false;
-  none.scale = static_cast<float>(1 / batch_size_);
-  static const ChaChaKey kNoKey{};
-  apply_update(sums_, none, kNoKey, rule, std::move(tensors));
+  apply_without_noise(sums_, batch_size_, rule, std::move(tensors));
   sums_.clear();
 }
 

@@ -148,15 +148,23 @@ Conv2d::Conv2d(const Options& options) : options_(options) {
   weight.value =
       at::zeros({options.out, options.in / options.groups, options.kernel[0], options.kernel[1]});
   weight.kernel_layout = at::MemoryFormat::ChannelsLast;
-  add_parameter("weight", weight);
+  add_parameter(options.spectral_norm ? "weight_orig" : "weight", weight);
   set_trainable(weight, true);
+  if (options.spectral_norm) {
+    spectral_norm_.emplace(weight);
+    add_buffer("weight_u", spectral_norm_->u);
+    add_buffer("weight_v", spectral_norm_->v);
+  }
   if (!options.bias) return;
   bias.value = at::zeros({options.out});
   add_parameter("bias", bias);
   set_trainable(bias, true);
 }
 
-void Conv2d::initialise_own(at::Generator& generator) { fill_by_fan_in(weight, bias, generator); }
+void Conv2d::initialise_own(at::Generator& generator) {
+  fill_by_fan_in(weight, bias, generator);
+  if (spectral_norm_) spectral_norm_->initialise(generator);
+}
 
 at::Tensor Conv2d::forward(const at::Tensor& input, Tape* tape) {
   const Options& o = options_;

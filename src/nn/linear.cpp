@@ -69,17 +69,26 @@ PerExampleGradient weight_gradient_on_kernels(const at::Tensor& x, const at::Ten
 
 }  // namespace
 
-Linear::Linear(int64_t in, int64_t out, bool with_bias) : with_bias_(with_bias) {
+Linear::Linear(int64_t in, int64_t out, bool with_bias, bool spectral_norm)
+    : with_bias_(with_bias) {
   weight.value = at::zeros({out, in});
-  add_parameter("weight", weight);
+  add_parameter(spectral_norm ? "weight_orig" : "weight", weight);
   set_trainable(weight, true);
+  if (spectral_norm) {
+    spectral_norm_.emplace(weight);
+    add_buffer("weight_u", spectral_norm_->u);
+    add_buffer("weight_v", spectral_norm_->v);
+  }
   if (!with_bias) return;
   bias.value = at::zeros({out});
   add_parameter("bias", bias);
   set_trainable(bias, true);
 }
 
-void Linear::initialise_own(at::Generator& generator) { fill_by_fan_in(weight, bias, generator); }
+void Linear::initialise_own(at::Generator& generator) {
+  fill_by_fan_in(weight, bias, generator);
+  if (spectral_norm_) spectral_norm_->initialise(generator);
+}
 
 at::Tensor Linear::forward(const at::Tensor& input, Tape* tape) {
   const bool record_weight = tape != nullptr && weight.trainable;

@@ -20,6 +20,13 @@ std::vector<Parameter*> Module::parameters() {
   return all;
 }
 
+std::vector<std::pair<std::string, at::Tensor*>> Module::buffers() {
+  std::vector<std::pair<std::string, at::Tensor*>> all = own_buffers_;
+  for (const auto& [name, child] : children_)
+    for (const auto& [below, buffer] : child->buffers()) all.emplace_back(name + "." + below, buffer);
+  return all;
+}
+
 void Module::name_parameters(const std::string& prefix) {
   for (const auto& [name, parameter] : own_) parameter->name = prefix + name;
   for (const auto& [name, child] : children_) child->name_parameters(prefix + name + ".");
@@ -52,6 +59,10 @@ void Module::add_parameter(const std::string& name, Parameter& parameter) {
   own_.emplace_back(name, &parameter);
 }
 
+void Module::add_buffer(const std::string& name, at::Tensor& buffer) {
+  own_buffers_.emplace_back(name, &buffer);
+}
+
 void set_trainable(Parameter& parameter, bool trainable) {
   parameter.trainable = trainable;
   parameter.value.requires_grad_(trainable);
@@ -72,6 +83,11 @@ void move_parameters(const std::vector<Parameter*>& parameters, c10::Device devi
       moved = at::empty_like(moved, moved.options(), parameter->kernel_layout).copy_(moved);
     parameter->value = moved.set_requires_grad(parameter->trainable);
   }
+}
+
+void move_module(Module& module, c10::Device device) {
+  move_parameters(module.parameters(), device);
+  for (const auto& [name, buffer] : module.buffers()) *buffer = buffer->to(device);
 }
 
 }  // namespace sfumato

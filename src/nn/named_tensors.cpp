@@ -15,6 +15,12 @@ NamedTensors named_values(const std::vector<Parameter*>& parameters) {
   return values;
 }
 
+NamedTensors named_state(Module& module) {
+  NamedTensors state = named_values(module.parameters());
+  for (const auto& [name, buffer] : module.buffers()) state.emplace_back(name, *buffer);
+  return state;
+}
+
 void copy_named_tensors(const NamedTensors& from, const NamedTensors& to, const std::string& what) {
   if (from.size() != to.size())
     throw DataError(

@@ -31,8 +31,9 @@ void check_rows(const Tape& tape, int64_t rows, const std::string& parameter) {
 
 at::Tensor compute_value(const Parameter& parameter, const at::Tensor& input) {
   const at::ScalarType type = input.scalar_type();
-  if (!parameter.value.defined() || parameter.value.scalar_type() == type) return parameter.value;
-  return parameter.value.to(type);
+  const at::Tensor value = parameter.map != nullptr ? parameter.map->weight() : parameter.value;
+  if (!value.defined() || value.scalar_type() == type) return value;
+  return value.to(type);
 }
 
 bool rounds_operands(const at::Tensor& tensor) {

@@ -17,7 +17,8 @@ PerExampleGradient kept_gradient(at::Tensor gradients, at::IntArrayRef shape);
 /// is examples times draws, for a row that several examples share has no per-example gradient.
 void check_rows(const Tape& tape, int64_t rows, const std::string& parameter);
 
-/// The parameter in the type that `input` is computed in; the float32 master stays as it is.
+/// The weight that a parameter stands for, in the type that `input` is computed in; the float32
+/// master stays as it is.
 at::Tensor compute_value(const Parameter& parameter, const at::Tensor& input);
 /// Whether products on `tensor`'s device may round their operands: bfloat16, or float32 as tf32.
 bool rounds_operands(const at::Tensor& tensor);

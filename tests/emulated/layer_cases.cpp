@@ -41,6 +41,19 @@ LayerRecipe linear(std::string name, int64_t in, int64_t out, int64_t tokens, bo
           }};
 }
 
+/// With a weight that is one of power iteration's, as after training.
+template <class Layer>
+LayerRecipe normalised(std::string name, std::function<std::shared_ptr<Layer>()> make,
+                       std::vector<int64_t> input) {
+  return {std::move(name), [=](int64_t rows) {
+            std::vector<int64_t> shape = input;
+            shape.insert(shape.begin(), rows);
+            LayerCase made = with(make(), at::randn(shape));
+            for (int i = 0; i < 5; ++i) made.module->parameters()[0]->map->follow();
+            return made;
+          }};
+}
+
 LayerRecipe group_norm(std::string name, int64_t groups, int64_t channels, int64_t side,
                        FusedActivation activation) {
   return {std::move(name), [=](int64_t rows) {
@@ -74,7 +87,7 @@ std::vector<LayerOutcome> run(const LayerPass& pass, const std::vector<at::Tenso
   // Random numbers of the CPU's generator, before anything is moved.
   const at::Tensor coefficients =
       at::randn(layer.forward(layer.input, nullptr).sizes()).to(device);
-  move_parameters(layer.module->parameters(), device);
+  move_module(*layer.module, device);
   input = input.to(device);
   GradientEngine engine(layer.module->parameters(), pass.clip, pass.policy);
   std::vector<LayerOutcome> outcomes;
@@ -107,6 +120,15 @@ std::vector<LayerRecipe> layer_recipes() {
       linear("Linear", 7, 5, 0),
       linear("LinearOfTokens", 6, 9, 5),
       linear("LinearWithoutBias", 8, 8, 3, false),
+      normalised<Conv2d>(
+          "ConvSpectralNorm",
+          [] {
+            return std::make_shared<Conv2d>(
+                Conv2d::Options{.in = 1, .out = 6, .padding = {1, 1}, .spectral_norm = true});
+          },
+          {1, 5, 6}),
+      normalised<Linear>(
+          "LinearSpectralNorm", [] { return std::make_shared<Linear>(7, 5, true, true); }, {4, 7}),
       group_norm("GroupNorm", 2, 6, 5, FusedActivation::kNone),
       group_norm("GroupNormSilu", 4, 8, 4, FusedActivation::kSilu),
       group_norm("GroupNormOneGroup", 1, 5, 3, FusedActivation::kSilu),

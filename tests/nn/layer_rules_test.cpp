@@ -16,6 +16,7 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/grad/gradient_engine.h"
+#include "sfumato/nn/gan_layers.h"
 #include "sfumato/nn/layers.h"
 #include "sfumato/audit/clipped_sum_inspector.h"
 
@@ -165,6 +166,40 @@ TEST(LayerRules, EmbeddingAndPlainParameter) {
     randomise(plain);
     expect_rule(plain, [&](const at::Tensor& i, Tape* t) { return plain.forward(i.size(0), t); },
                 labels, b, k, any_policy());
+  }));
+}
+
+TEST(LayerRules, ProjectionScoreWithAndWithoutClasses) {
+  EXPECT_TRUE(rc::check([] {
+    const int64_t b = in_range(1, 5), k = in_range(1, 4), features = in_range(1, 6);
+    const int64_t classes = in_range(0, 3);
+    ProjectionScore score(features, classes);
+    randomise(score);
+    // The last column is the label.
+    const at::Tensor labels = at::randint(std::max<int64_t>(classes, 1), {b * k, 1}, at::kLong);
+    const at::Tensor x = at::cat({at::randn({b * k, features}), labels.to(at::kFloat)}, 1);
+    const auto forward = [&](const at::Tensor& i, Tape* t) {
+      return score.forward(i.narrow(1, 0, features), i.select(1, features).to(at::kLong), t)
+          .unsqueeze(1);
+    };
+    expect_rule(score, forward, x, b, k, any_policy());
+  }));
+}
+
+// The gradient that layers form, and plain autograd too, is that of the normalised weight.
+TEST(LayerRules, LayersWithSpectralNormalisation) {
+  EXPECT_TRUE(rc::check([] {
+    const int64_t b = in_range(1, 4), k = in_range(1, 3), in = in_range(1, 4);
+    Conv2d conv({.in = in, .out = in_range(1, 4), .padding = {1, 1}, .spectral_norm = true});
+    randomise(conv);
+    for (int i = 0; i < 5; ++i) conv.weight.map->follow();
+    expect_rule(conv, [&](const at::Tensor& i, Tape* t) { return conv.forward(i, t); },
+                at::randn({b * k, in, 6, 5}), b, k, any_policy());
+    Linear linear(in, in_range(1, 5), true, /*spectral_norm=*/true);
+    randomise(linear);
+    for (int i = 0; i < 5; ++i) linear.weight.map->follow();
+    expect_rule(linear, [&](const at::Tensor& i, Tape* t) { return linear.forward(i, t); },
+                at::randn({b * k, in}), b, k, any_policy());
   }));
 }
 

@@ -104,6 +104,10 @@ TEST(Layers, RecordingChangesNeitherOutputNorInputGradient) {
   Linear linear(5, 3);
   expect_same_with_tape(linear, [&](const at::Tensor& x, Tape* t) { return linear.forward(x, t); },
                         at::randn({3, 4, 5}));
+  Linear normalised(5, 3, true, /*spectral_norm=*/true);
+  expect_same_with_tape(
+      normalised, [&](const at::Tensor& x, Tape* t) { return normalised.forward(x, t); },
+      at::randn({3, 4, 5}));
   GroupNorm group(2, 6, 1e-5);
   expect_same_with_tape(group, [&](const at::Tensor& x, Tape* t) { return group.forward(x, t); },
                         at::randn({3, 6, 5, 4}));

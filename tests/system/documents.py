@@ -38,6 +38,9 @@ def check_named_tests() -> None:
 # that may hold these words.
 WALLS = {
     r"\bNoisyGradient::release\(std": ["src/mechanism/session.cpp"],
+    r"\bapply_(update|without_noise)\(": [
+        "src/grad/apply_update.h", "src/grad/noisy_gradient.cpp", "src/grad/optimizer.cpp",
+        "src/grad/public_gradient.cpp"],
     r"return release_statistic\(": ["src/mechanism/session.cpp"],
     r"\bClippedSumInspector::": ["src/audit/mechanism_under_test.cpp", "src/cli/lab/probe.cpp"],
 }

@@ -49,7 +49,8 @@ class Optimizer {
   /// `rate_scales`: one factor on the learning rate for each parameter.
   Optimizer(std::vector<Parameter*> parameters, std::vector<double> rate_scales,
             const OptimizerOptions& options);
-  /// Noise, update and, if given, the moving average of the same parameters, in one pass.
+  /// Noise, update and, if given, the moving average of the same parameters, in one pass. Where a
+  /// parameter has a WeightMap, in three: noise, the maps, the update; then each map follows.
   void step(NoisyGradient&& gradient, double learning_rate, Ema* average = nullptr);
   void step(PublicGradient&& gradient, double learning_rate, Ema* average = nullptr);
 

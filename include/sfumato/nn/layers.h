@@ -3,9 +3,11 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "kernels/group_norm_shape.h"
 #include "sfumato/nn/module.h"
+#include "sfumato/nn/spectral_norm.h"
 #include "sfumato/nn/tape.h"
 
 namespace sfumato {
@@ -16,7 +18,8 @@ namespace sfumato {
 // [N, ...] with N = examples * draws under a tape; on a GPU bfloat16 too, and the layer computes in
 // its input's type from float32 parameters. Parameters are created as zeros, those of norms as the
 // identity: a network loads a checkpoint, or initialise() gives each layer the start that PyTorch
-// gives it. Layers without trainable parameters record nothing and cost what inference costs.
+// gives it. Layers without trainable parameters record nothing and cost what inference costs. With
+// `spectral_norm` a layer's weight is named weight_orig and has the buffers weight_u and weight_v.
 
 /// 2-d convolution, NCHW: weight [out, in / groups, kh, kw], bias [out]. Both start uniform within
 /// 1 / sqrt(in / groups kh kw).
@@ -27,6 +30,7 @@ class Conv2d : public Module {
     std::array<int64_t, 2> kernel{3, 3}, stride{1, 1}, padding{0, 0}, dilation{1, 1};
     int64_t groups = 1;
     bool bias = true;
+    bool spectral_norm = false;
   };
   explicit Conv2d(const Options& options);
   /// [N, in, H, W] -> [N, out, H', W'].
@@ -38,13 +42,14 @@ class Conv2d : public Module {
   void initialise_own(at::Generator& generator) override;
   LayerPlan choose(Tape& tape, const at::Tensor& x, const at::Tensor& output) const;
   Options options_;
+  std::optional<SpectralNorm> spectral_norm_;
 };
 
 /// y = x W^T + b on the last dimension: weight [out, in], bias [out]. Both start uniform within
 /// 1 / sqrt(in).
 class Linear : public Module {
  public:
-  Linear(int64_t in, int64_t out, bool with_bias = true);
+  Linear(int64_t in, int64_t out, bool with_bias = true, bool spectral_norm = false);
   /// [N, ..., in] -> [N, ..., out].
   at::Tensor forward(const at::Tensor& input, Tape* tape);
   Parameter weight, bias;
@@ -53,6 +58,7 @@ class Linear : public Module {
   void initialise_own(at::Generator& generator) override;
   LayerPlan choose(Tape& tape, const at::Tensor& x) const;
   bool with_bias_;
+  std::optional<SpectralNorm> spectral_norm_;
 };
 
 /// Group normalisation (Wu & He 2018): weight [C], bias [C], which start as 1 and 0. Statistics stay

@@ -14,6 +14,23 @@ struct Generator;
 
 namespace sfumato {
 
+/// What a layer puts between a parameter and the weight that it computes with, as spectral
+/// normalisation does. Whoever forms gradients of such a parameter, tapes and plain autograd alike,
+/// forms those of the weight in use: they are what is clipped and gets noise. Optimizer pulls them
+/// back to the parameter once they are released.
+class WeightMap {
+ public:
+  virtual ~WeightMap() = default;
+  /// The weight in use: of the parameter's shape and layout, and of values that are released or
+  /// public alone.
+  virtual at::Tensor weight() const = 0;
+  /// Makes of the gradient of the weight in use that of the parameter, in place: linear, and
+  /// independent of images.
+  virtual void pull_back(at::Tensor& gradient) const = 0;
+  /// After each update of the parameter.
+  virtual void follow() = 0;
+};
+
 /// A tensor of weights. `name` is the full key in checkpoints
 /// ("down_blocks.0.resnets.0.conv1.bias") once Module::name_parameters ran on the root.
 struct Parameter {
@@ -22,6 +39,7 @@ struct Parameter {
   bool trainable = true;
   /// Order of its elements in memory where kernels serve the layer.
   c10::MemoryFormat kernel_layout = c10::MemoryFormat::Contiguous;
+  WeightMap* map = nullptr;  ///< its layer's; null: the weight in use is the value
 };
 
 /// Tree of layers and parameters. Modules are neither copied nor moved: children are members,
@@ -35,6 +53,8 @@ class Module {
 
   /// All parameters, depth first in registration order.
   std::vector<Parameter*> parameters();
+  /// All tensors of state that are no parameters (running statistics), by full key, in the same order.
+  std::vector<std::pair<std::string, at::Tensor*>> buffers();
   /// Gives every parameter its full key. Called once on the root after construction.
   void name_parameters(const std::string& prefix = "");
   /// Gives all parameters, frozen ones too, the values that training from nothing starts with: each
@@ -47,6 +67,7 @@ class Module {
  protected:
   void add_child(const std::string& name, Module& child);
   void add_parameter(const std::string& name, Parameter& parameter);
+  void add_buffer(const std::string& name, at::Tensor& buffer);
   /// Fills the module's own parameters, in the order of their registration, and none of its
   /// children's. Every module with parameters of its own overrides it: UsageError where one does
   /// not.
@@ -55,6 +76,7 @@ class Module {
  private:
   std::vector<std::pair<std::string, Module*>> children_;
   std::vector<std::pair<std::string, Parameter*>> own_;
+  std::vector<std::pair<std::string, at::Tensor*>> own_buffers_;
 };
 
 /// Marks a parameter (un)trainable; keeps requires_grad in step.
@@ -65,5 +87,7 @@ std::vector<Parameter*> trainable_of(const std::vector<Parameter*>& parameters);
 /// Moves all values to `device`, in the layout that its kernels want. Before optimizers, averages
 /// and engines are made of them.
 void move_parameters(const std::vector<Parameter*>& parameters, c10::Device device);
+/// The same for all parameters and buffers of a module.
+void move_module(Module& module, c10::Device device);
 
 }  // namespace sfumato

@@ -17,6 +17,9 @@ using NamedGroups = std::vector<std::pair<std::string, NamedTensors>>;
 /// Keys and values (shared, not copied, without gradients) of parameters, trainable or not.
 NamedTensors named_values(const std::vector<Parameter*>& parameters);
 
+/// Parameters, then buffers: what a state dict of the module holds.
+NamedTensors named_state(Module& module);
+
 /// Copies `from` into the tensors of `to`. DataError, which begins with `what` and names the first
 /// tensor that differs, unless both have the same names and shapes in the same order.
 void copy_named_tensors(const NamedTensors& from, const NamedTensors& to, const std::string& what);
