@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <string>
 
 #include "sfumato/models/image_shape.h"
 #include "sfumato/nn/module.h"
@@ -52,5 +53,13 @@ std::unique_ptr<DiscriminatorNetwork> load_discriminator_network(const std::file
 /// Writes both files; `weights` by their names in the state dict.
 void save_gan_network(const std::filesystem::path& folder, const nlohmann::ordered_json& config,
                       const NamedTensors& weights);
+
+/// Whether the _class_name of a config.json is that of a generator here.
+bool describes_generator_network(const nlohmann::json& config);
+
+/// DataError, which begins with `what`, unless both are about images of the same shape and the same
+/// number of classes.
+void require_same_images(const GeneratorNetwork& generator,
+                         const DiscriminatorNetwork& discriminator, const std::string& what);
 
 }  // namespace sfumato
