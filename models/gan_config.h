@@ -24,11 +24,11 @@ class GanConfig {
   /// One of `names`; the first of them if the key is missing.
   std::string choice(const std::string& key, const std::vector<std::string>& names);
 
-  int64_t sample_size();                   ///< height and width
+  int64_t sample_size();                     ///< height and width
   int64_t channels(const std::string& key);  ///< of the images: 1 to 4
-  std::vector<int64_t> widths();           ///< block_out_channels, at least one
-  int64_t num_classes();                   ///< num_class_embeds; 0 for null or no such key
-  std::string start();                     ///< "initialization", one of start_names()
+  std::vector<int64_t> widths();             ///< block_out_channels, at least one
+  int64_t num_classes();                     ///< num_class_embeds; 0 for null or no such key
+  std::string start();                       ///< "initialization", one of start_names()
 
   [[noreturn]] void fail(const std::string& key, const std::string& complaint) const;
   /// DataError for a key that nobody asked for.

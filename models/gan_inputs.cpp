@@ -20,13 +20,14 @@ void check_labels(const at::Tensor& labels, int64_t rows, int64_t num_classes) {
   if (num_classes == 0) return;
   if (!labels.defined() || labels.dim() != 1 || labels.size(0) != rows ||
       labels.scalar_type() != at::kLong)
-    throw UsageError(fmt::format("labels must be int64 [{}], for the network has {} classes; not {}",
-                                 rows, num_classes, shape_text(labels)));
+    throw UsageError(
+        fmt::format("labels must be int64 [{}], for the network has {} classes; not {}", rows,
+                    num_classes, shape_text(labels)));
   if (!labels.is_cpu() || rows == 0) return;
   const int64_t low = labels.min().item<int64_t>(), high = labels.max().item<int64_t>();
   if (low < 0 || high >= num_classes)
-    throw DataError(fmt::format("class label {} is outside 0 to {}", low < 0 ? low : high,
-                                num_classes - 1));
+    throw DataError(
+        fmt::format("class label {} is outside 0 to {}", low < 0 ? low : high, num_classes - 1));
 }
 
 }  // namespace
@@ -35,8 +36,8 @@ void check_latent(const at::Tensor& latent, const at::Tensor& labels, int64_t la
                   int64_t num_classes) {
   if (!latent.defined() || latent.dim() != 2 || latent.size(1) != latent_size ||
       latent.scalar_type() != at::kFloat)
-    throw UsageError(fmt::format("latents must be float32 [N, {}], not {}", latent_size,
-                                 shape_text(latent)));
+    throw UsageError(
+        fmt::format("latents must be float32 [N, {}], not {}", latent_size, shape_text(latent)));
   check_labels(labels, latent.size(0), num_classes);
 }
 

@@ -118,9 +118,10 @@ void read_weights(const fs::path& folder, Module& network) {
   for (const auto& [name, tensor] : state) {
     const at::Tensor value = to_tensor(file.info(name));
     if (!at::isfinite(value).all().item<bool>())
-      throw DataError(fmt::format("{}: '{}' holds NaN or infinite weights; the file is damaged or "
-                                  "its training diverged",
-                                  file.path().string(), name));
+      throw DataError(
+          fmt::format("{}: '{}' holds NaN or infinite weights; the file is damaged or "
+                      "its training diverged",
+                      file.path().string(), name));
     tensor.copy_(value);
   }
 }
@@ -176,9 +177,10 @@ void require_same_images(const GeneratorNetwork& generator,
         "(channels, height, width): sample_size, out_channels and in_channels must agree",
         what, made.channels, made.height, made.width, seen.channels, seen.height, seen.width));
   if (generator.num_classes() != discriminator.num_classes())
-    throw DataError(fmt::format("{}: the generator has {} classes and the discriminator {}: "
-                                "num_class_embeds must agree",
-                                what, generator.num_classes(), discriminator.num_classes()));
+    throw DataError(
+        fmt::format("{}: the generator has {} classes and the discriminator {}: "
+                    "num_class_embeds must agree",
+                    what, generator.num_classes(), discriminator.num_classes()));
 }
 
 }  // namespace sfumato

@@ -16,8 +16,8 @@ namespace sfumato {
 /// (DPImageBench's choice): blocks, ReLU, the sum over positions, a projection score.
 /// Keys of config.json:
 ///   sample_size, in_channels, block_out_channels; norm: "group", "none";
-///   downsample_blocks: how many of the first blocks halve the side (default: until it is 4 or odd);
-///   num_class_embeds: null or classes; initialization: start_names().
+///   downsample_blocks: how many of the first blocks halve the side (default: until it is 4 or
+///   odd); num_class_embeds: null or classes; initialization: start_names().
 class ResnetDiscriminator : public DiscriminatorNetwork {
  public:
   static constexpr const char* kName = "ResnetGANDiscriminator";

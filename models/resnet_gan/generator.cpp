@@ -24,8 +24,8 @@ int64_t resnet_halvings(int64_t side, std::size_t blocks) {
 
 int64_t read_resampled_blocks(GanConfig& config, const std::string& key, int64_t side,
                               std::size_t blocks) {
-  const int64_t count = config.whole(key, 0, static_cast<int64_t>(blocks),
-                                     resnet_halvings(side, blocks));
+  const int64_t count =
+      config.whole(key, 0, static_cast<int64_t>(blocks), resnet_halvings(side, blocks));
   if (count >= 62 || side % (int64_t{1} << count) != 0)
     config.fail(key, fmt::format("{} of them; {} pixels are not halved so often", count, side));
   return count;
@@ -48,10 +48,11 @@ void ResnetGenerator::read(GanConfig& config) {
   for (const int64_t after : attention_after_) {
     if (widths_[static_cast<std::size_t>(after - 1)] % 8 != 0)
       config.fail("attention_after", fmt::format("block {}: attention needs a multiple of 8 "
-                                                 "channels", after));
-    if ((first_side_ << std::min(after, upsamples_)) % 2 != 0)
-      config.fail("attention_after", fmt::format("block {}: attention needs maps of even side",
+                                                 "channels",
                                                  after));
+    if ((first_side_ << std::min(after, upsamples_)) % 2 != 0)
+      config.fail("attention_after",
+                  fmt::format("block {}: attention needs maps of even side", after));
   }
 }
 
@@ -70,9 +71,8 @@ ResnetGenerator::ResnetGenerator(GanConfig& config)
   attentions_.resize(widths_.size());
   for (std::size_t i = 0; i < widths_.size(); ++i) {
     const int64_t number = static_cast<int64_t>(i) + 1;
-    blocks_.push_back(std::make_unique<GeneratorBlock>(widths_[i == 0 ? 0 : i - 1], widths_[i],
-                                                       class_embed_size_ + chunk_,
-                                                       number <= upsamples_));
+    blocks_.push_back(std::make_unique<GeneratorBlock>(
+        widths_[i == 0 ? 0 : i - 1], widths_[i], class_embed_size_ + chunk_, number <= upsamples_));
     add_child("blocks." + std::to_string(i), *blocks_[i]);
     if (std::find(attention_after_.begin(), attention_after_.end(), number) ==
         attention_after_.end())

@@ -19,7 +19,8 @@ namespace sfumato {
 ///   block_out_channels; upsample_blocks: how many of the first blocks double the side (default:
 ///   as often as sample_size is halved to 4 or an odd number, see resnet_halvings);
 ///   attention_after: numbers of blocks, from 1, that self-attention follows;
-///   num_class_embeds: null, or classes, with class_embed_size (128); initialization: start_names().
+///   num_class_embeds: null, or classes, with class_embed_size (128); initialization:
+///   start_names().
 class ResnetGenerator : public GeneratorNetwork {
  public:
   static constexpr const char* kName = "ResnetGANGenerator";
