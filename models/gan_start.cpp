@@ -11,6 +11,7 @@ namespace sfumato {
 namespace {
 
 constexpr double kNormalStd = 0.02;
+constexpr int kIterations = 15;
 
 /// Haar-distributed where it is square: the signs make the decomposition unique.
 void fill_orthogonal(at::Tensor& weight, at::Generator& generator) {
@@ -38,6 +39,8 @@ void GanStart::initialise_own(at::Generator& generator) {
       fill_orthogonal(parameter->value, generator);
     else
       parameter->value.normal_(0, kNormalStd, generator);
+    // Power iteration began with the weight before.
+    for (int i = 0; parameter->map != nullptr && i < kIterations; ++i) parameter->map->follow();
   }
 }
 

@@ -17,8 +17,8 @@ constexpr int64_t kMaxPlanes = 8192;
 DcganDiscriminator::DcganDiscriminator(GanConfig& config)
     : num_classes_(config.num_classes()),
       widths_(config.widths()),
-      norm_(config.choice("norm", {"none", "group", "batch"})),
-      bias_(config.flag("bias", norm_ == "none")),
+      norm_(config.choice("norm", {"none", "group", "spectral", "batch"})),
+      bias_(config.flag("bias", norm_ == "none" || norm_ == "spectral")),
       start_(*this, config.start()) {
   const int64_t side = config.sample_size();
   shape_ = {config.channels("in_channels"), side, side};
@@ -40,8 +40,10 @@ DcganDiscriminator::DcganDiscriminator(GanConfig& config)
     o.kernel = {kernel, kernel};
     if (!last) o.stride = {2, 2}, o.padding = {1, 1};
     o.bias = bias_;
+    o.spectral_norm = norm_ == "spectral";
     // Places in a Sequential of convolution, norm (not after the first) and activation.
-    const std::size_t place = norm_ == "none" || i == 0 ? 2 * i : 3 * i - 1;
+    const bool norms = norm_ == "group" || norm_ == "batch";
+    const std::size_t place = norms && i > 0 ? 3 * i - 1 : 2 * i;
     add_child("main." + std::to_string(place), *convs_.emplace_back(std::make_unique<Conv2d>(o)));
     if (i > 0 && !last) add_norm("main." + std::to_string(place + 1), widths_[i]);
   }

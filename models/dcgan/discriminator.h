@@ -15,11 +15,11 @@ namespace sfumato {
 /// convolutions, each halving the side (rounded up), leaky ReLU, one convolution over what is left.
 /// Keys of config.json:
 ///   sample_size, in_channels, block_out_channels (of all convolutions but the last);
-///   norm: "none", "group" (min(32, channels) groups), "batch": after all convolutions but the
-///   first and the last; bias (of convolutions, true exactly without a norm); num_class_embeds:
-///   null, or classes, whose rows class_embedding.weight [classes, class_embed_size
-///   (block_out_channels[0])] follow the first convolution as constant planes; initialization:
-///   start_names().
+///   norm: "none"; "group" (min(32, channels) groups), "batch": after all convolutions but the
+///   first and the last; "spectral": of all convolutions; bias (of convolutions; false with "group"
+///   and "batch"); num_class_embeds: null, or classes, whose rows class_embedding.weight [classes,
+///   class_embed_size (block_out_channels[0])] follow the first convolution as constant planes;
+///   initialization: start_names().
 /// "batch" takes the statistics of the batch, and moves the running ones, where gradients are
 /// recorded; else the running ones.
 class DcganDiscriminator : public DiscriminatorNetwork {

@@ -8,12 +8,13 @@ namespace {
 
 constexpr double kEps = 1e-5;
 
-Conv2d::Options three_by_three(int64_t in, int64_t out) {
-  return {.in = in, .out = out, .padding = {1, 1}};
+Conv2d::Options three_by_three(int64_t in, int64_t out, bool spectral_norm = false) {
+  return {.in = in, .out = out, .padding = {1, 1}, .spectral_norm = spectral_norm};
 }
 
-std::unique_ptr<Conv2d> pointwise(int64_t in, int64_t out) {
-  return std::make_unique<Conv2d>(Conv2d::Options{.in = in, .out = out, .kernel = {1, 1}});
+std::unique_ptr<Conv2d> pointwise(int64_t in, int64_t out, bool spectral_norm = false) {
+  return std::make_unique<Conv2d>(
+      Conv2d::Options{.in = in, .out = out, .kernel = {1, 1}, .spectral_norm = spectral_norm});
 }
 
 std::unique_ptr<GroupNorm> group_norm(int64_t channels) {
@@ -47,18 +48,17 @@ at::Tensor GeneratorBlock::forward(const at::Tensor& x, const at::Tensor& condit
   return h.add(resample(conv_sc_ ? conv_sc_->forward(x, nullptr) : x, how));
 }
 
-DiscriminatorBlock::DiscriminatorBlock(int64_t in, int64_t out, bool first, bool downsample,
-                                       bool norms)
-    : first_(first),
-      downsample_(downsample),
-      conv1_(three_by_three(in, out)),
-      conv2_(three_by_three(out, out)) {
-  if (norms && !first) add_child("norm1", *(norm1_ = group_norm(in)));
+DiscriminatorBlock::DiscriminatorBlock(const Options& o)
+    : first_(o.first),
+      downsample_(o.downsample),
+      conv1_(three_by_three(o.in, o.out, o.spectral_norm)),
+      conv2_(three_by_three(o.out, o.out, o.spectral_norm)) {
+  if (o.group_norm && !o.first) add_child("norm1", *(norm1_ = group_norm(o.in)));
   add_child("conv1", conv1_);
-  if (norms) add_child("norm2", *(norm2_ = group_norm(out)));
+  if (o.group_norm) add_child("norm2", *(norm2_ = group_norm(o.out)));
   add_child("conv2", conv2_);
-  if (in == out && !downsample) return;
-  conv_sc_ = pointwise(in, out);
+  if (o.in == o.out && !o.downsample) return;
+  conv_sc_ = pointwise(o.in, o.out, o.spectral_norm);
   add_child("conv_sc", *conv_sc_);
 }
 

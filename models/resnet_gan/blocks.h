@@ -27,11 +27,16 @@ class GeneratorBlock : public Module {
 };
 
 /// The residual block of a discriminator: group normalisation of min(32, channels) groups (none
-/// before the image's first convolution), ReLU, convolution, twice, average pooling (optional).
-/// The skip connection is pooled before its convolution, which gives the same numbers.
+/// before the image's first convolution) or spectral normalisation of its convolutions, ReLU,
+/// convolution, twice, average pooling (optional). The skip connection is pooled before its
+/// convolution, which gives the same numbers.
 class DiscriminatorBlock : public Module {
  public:
-  DiscriminatorBlock(int64_t in, int64_t out, bool first, bool downsample, bool norms);
+  struct Options {
+    int64_t in = 0, out = 0;
+    bool first = false, downsample = false, group_norm = true, spectral_norm = false;
+  };
+  explicit DiscriminatorBlock(const Options& options);
   at::Tensor forward(const at::Tensor& x, Tape* tape);
 
  private:

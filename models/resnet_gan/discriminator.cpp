@@ -8,7 +8,7 @@ namespace sfumato {
 ResnetDiscriminator::ResnetDiscriminator(GanConfig& config)
     : num_classes_(config.num_classes()),
       widths_(config.widths()),
-      norm_(config.choice("norm", {"group", "none"})),
+      norm_(config.choice("norm", {"group", "none", "spectral"})),
       score_(widths_.back(), num_classes_),
       start_(*this, config.start()) {
   const int64_t side = config.sample_size();
@@ -19,8 +19,12 @@ ResnetDiscriminator::ResnetDiscriminator(GanConfig& config)
   for (std::size_t i = 0; i < widths_.size(); ++i) {
     const bool first = i == 0;
     blocks_.push_back(std::make_unique<DiscriminatorBlock>(
-        first ? shape_.channels : widths_[i - 1], widths_[i], first,
-        static_cast<int64_t>(i) < downsamples_, norm_ == "group"));
+        DiscriminatorBlock::Options{.in = first ? shape_.channels : widths_[i - 1],
+                                    .out = widths_[i],
+                                    .first = first,
+                                    .downsample = static_cast<int64_t>(i) < downsamples_,
+                                    .group_norm = norm_ == "group",
+                                    .spectral_norm = norm_ == "spectral"}));
     add_child("blocks." + std::to_string(i), *blocks_[i]);
   }
   add_child("score", score_);

@@ -15,7 +15,8 @@ namespace sfumato {
 /// A discriminator of residual blocks as BigGAN's, with group normalisation in place of spectral
 /// (DPImageBench's choice): blocks, ReLU, the sum over positions, a projection score.
 /// Keys of config.json:
-///   sample_size, in_channels, block_out_channels; norm: "group", "none";
+///   sample_size, in_channels, block_out_channels; norm: "group", "none",
+///   "spectral" (of the convolutions);
 ///   downsample_blocks: how many of the first blocks halve the side (default: until it is 4 or
 ///   odd); num_class_embeds: null or classes; initialization: start_names().
 class ResnetDiscriminator : public DiscriminatorNetwork {

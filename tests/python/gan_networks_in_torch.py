@@ -24,7 +24,7 @@ except ImportError as error:
 from sample import DCGANGenerator, ResnetGANGenerator
 
 FIXTURE = ROOT / "tests/models/gan_networks.json"
-ROWS, STRIDE = 3, 101
+ROWS, STRIDE, ITERATIONS = 3, 101, 20
 
 GENERATORS = {
     "dcgan_64": dict(_class_name="DCGANGenerator", sample_size=64, out_channels=3, latent_size=10,
@@ -54,6 +54,11 @@ DISCRIMINATORS = {
                            class_embed_size=3),
     "dcgan_28_norm_free": dict(_class_name="DCGANDiscriminator", sample_size=28, in_channels=1,
                                block_out_channels=[8, 12, 16], num_class_embeds=3),
+    "dcgan_32_spectral": dict(_class_name="DCGANDiscriminator", sample_size=32, in_channels=3,
+                              block_out_channels=[8, 12, 16], norm="spectral"),
+    "resnet_28_spectral": dict(_class_name="ResnetGANDiscriminator", sample_size=28, in_channels=1,
+                               block_out_channels=[8, 12, 12], downsample_blocks=2,
+                               norm="spectral", num_class_embeds=3),
     "resnet_32": dict(_class_name="ResnetGANDiscriminator", sample_size=32, in_channels=3,
                       block_out_channels=[8, 8, 64, 64], downsample_blocks=2, num_class_embeds=4),
     "resnet_28": dict(_class_name="ResnetGANDiscriminator", sample_size=28, in_channels=1,
@@ -61,6 +66,12 @@ DISCRIMINATORS = {
     "resnet_64": dict(_class_name="ResnetGANDiscriminator", sample_size=64, in_channels=3,
                       block_out_channels=[6, 8, 8, 12], downsample_blocks=4, num_class_embeds=2),
 }
+
+
+def normalise(network, norm):
+    for layer in list(network.modules()):
+        if norm == "spectral" and isinstance(layer, nn.Conv2d):
+            torch.nn.utils.spectral_norm(layer)
 
 
 class DCGANDiscriminator(nn.Module):
@@ -71,7 +82,7 @@ class DCGANDiscriminator(nn.Module):
         widths, side, width_in = c["block_out_channels"], c["sample_size"], c["in_channels"]
         norm = c.get("norm", "none")
         classes, planes = c.get("num_class_embeds"), c.get("class_embed_size", widths[0])
-        layers, bias = [], norm == "none"
+        layers, bias = [], norm in ("none", "spectral")
         for i, width in enumerate(widths):
             layers.append(nn.Conv2d(width_in, width, 3 if side % 2 else 4, 2, 1, bias=bias))
             if norm == "batch" and i:
@@ -82,6 +93,7 @@ class DCGANDiscriminator(nn.Module):
             side, width_in = (side + 1) // 2, width + (planes if classes and i == 0 else 0)
         layers.append(nn.Conv2d(width_in, 1, side, bias=bias))
         self.main = nn.Sequential(*layers)
+        normalise(self.main, norm)
         if classes:
             self.class_embedding = nn.Embedding(classes, planes)
 
@@ -135,6 +147,7 @@ class ResnetGANDiscriminator(nn.Module):
             DiscriminatorBlock(width_in, width, i == 0, i < c["downsample_blocks"],
                                c.get("norm", "group") == "group")
             for i, (width_in, width) in enumerate(zip(before, widths)))
+        normalise(self.blocks, c.get("norm", "group"))
         self.score = ProjectionScore(widths[-1], c.get("num_class_embeds"))
 
     def forward(self, x, labels):
@@ -155,10 +168,25 @@ def set_weights(network):
         for i, (name, value) in enumerate(sorted(network.state_dict().items())):
             if name.endswith("num_batches_tracked"):
                 value.fill_(5)
+            elif name.endswith(("weight_u", "weight_v")):
+                value.fill_(1 / math.sqrt(len(value)))
             elif value.dim() == 1:
                 value.copy_(pattern(value.shape, i, 0.3, float(name.endswith((".weight", "_var")))))
             else:
                 value.copy_(pattern(value.shape, i, 1.5 / math.sqrt(value[0].numel())))
+
+
+    for layer in network.modules():
+        if hasattr(layer, "weight_orig"):
+            iterate(layer)
+
+
+@torch.no_grad()
+def iterate(layer):
+    matrix = layer.weight_orig.flatten(1)
+    for _ in range(ITERATIONS):
+        layer.weight_v.copy_(nn.functional.normalize(matrix.t() @ layer.weight_u, dim=0))
+        layer.weight_u.copy_(nn.functional.normalize(matrix @ layer.weight_v, dim=0))
 
 
 def inputs_of(config, network):
@@ -187,7 +215,8 @@ def case_of(name, config):
             "state": {key: list(value.shape) for key, value in sorted(network.state_dict().items())}}
     with torch.no_grad():
         case["out"] = rounded(network.eval()(x, labels).flatten()[::STRIDE if x.dim() == 2 else 1])
-    out = network.train()(x, labels)
+    # In training, PyTorch's spectral normalisation iterates in each forward pass.
+    out = network.train(config.get("norm") != "spectral")(x, labels)
     case["out_training"] = rounded(out.flatten()[::STRIDE if x.dim() == 2 else 1])
     (out * pattern(out.shape, 2, 1)).sum().backward()
     case["gradient_norms"] = norms((key, value.grad) for key, value in
