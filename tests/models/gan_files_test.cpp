@@ -15,6 +15,7 @@
 #include "sfumato/models/gan_networks.h"
 #include "sfumato/models/tensor_file.h"
 #include "support/error_message.h"
+#include "support/shared_folder.h"
 #include "support/temp_folder.h"
 
 namespace sfumato {
@@ -107,6 +108,30 @@ TEST(GanConfigs, AreWrittenAsTheyAreRead) {
     EXPECT_EQ(make_discriminator_network(json(written))->config(), written);
     for (const auto& [key, value] : config.items()) EXPECT_EQ(json(written.at(key)), value) << key;
     EXPECT_FALSE(describes_generator_network(config));
+  }
+}
+
+int64_t count(Module& network) {
+  int64_t numbers = 0;
+  for (const Parameter* parameter : network.parameters()) numbers += parameter->value.numel();
+  return numbers;
+}
+
+// As PyTorch counts; 3,576,704 has the public DCGAN, 1.65 million DPImageBench's discriminator.
+TEST(GanConfigs, ThoseOfTheCheckoutHaveTheirSizes) {
+  struct Pair {
+    const char* name;
+    int64_t generator, discriminator;
+  };
+  for (const Pair& pair :
+       {Pair{"dcgan_28", 2'837'477, 1'714'625}, Pair{"dcgan_64", 3'576'704, 2'765'568},
+        Pair{"resnet_gan_28", 3'903'442, 1'183'841}, Pair{"resnet_gan_32", 3'838'884, 1'648'801}}) {
+    const std::string stem = (test::source_folder() / "configs/networks" / pair.name).string();
+    const auto generator = make_generator_network(read_json(stem + "_generator.json"));
+    const auto discriminator = make_discriminator_network(read_json(stem + "_discriminator.json"));
+    EXPECT_EQ(count(*generator), pair.generator) << pair.name;
+    EXPECT_EQ(count(*discriminator), pair.discriminator) << pair.name;
+    require_same_images(*generator, *discriminator, pair.name);
   }
 }
 
