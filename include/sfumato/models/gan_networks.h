@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <string>
 
 #include "sfumato/models/image_shape.h"
 #include "sfumato/nn/module.h"
@@ -28,11 +29,12 @@ class GeneratorNetwork : public Module {
   virtual nlohmann::ordered_json config() const = 0;
 };
 
-/// Scores images: the higher, the more it takes them for real. Every layer has a per-example rule, or
-/// the private run is refused before its first step, by the layer's name.
+/// Scores images: the higher, the more it takes them for real. Every layer has a per-example rule,
+/// or the private run is refused before its first step, by the layer's name.
 class DiscriminatorNetwork : public Module {
  public:
-  /// float32 [N, C, H, W] in [-1, 1], int64 [N] -> float32 [N] scores (logits). `tape`: as for layers.
+  /// float32 [N, C, H, W] in [-1, 1], int64 [N] -> float32 [N] scores (logits). `tape`: as for
+  /// layers.
   virtual at::Tensor forward(const at::Tensor& images, const at::Tensor& labels, Tape* tape) = 0;
   virtual ImageShape image_shape() const = 0;
   virtual int64_t num_classes() const = 0;
@@ -44,13 +46,22 @@ class DiscriminatorNetwork : public Module {
 std::unique_ptr<GeneratorNetwork> make_generator_network(const nlohmann::json& config);
 std::unique_ptr<DiscriminatorNetwork> make_discriminator_network(const nlohmann::json& config);
 
-/// FOLDER/config.json and FOLDER/diffusion_pytorch_model.safetensors (a state dict in PyTorch's names,
-/// buffers included). DataError where tensors are missing, foreign or of another shape, and for the
-/// other kind of network ("holds a discriminator").
+/// FOLDER/config.json and FOLDER/diffusion_pytorch_model.safetensors (a state dict in PyTorch's
+/// names, buffers included). DataError where tensors are missing, foreign or of another shape, and
+/// for the other kind of network ("holds a discriminator").
 std::unique_ptr<GeneratorNetwork> load_generator_network(const std::filesystem::path& folder);
-std::unique_ptr<DiscriminatorNetwork> load_discriminator_network(const std::filesystem::path& folder);
+std::unique_ptr<DiscriminatorNetwork> load_discriminator_network(
+    const std::filesystem::path& folder);
 /// Writes both files; `weights` by their names in the state dict.
 void save_gan_network(const std::filesystem::path& folder, const nlohmann::ordered_json& config,
                       const NamedTensors& weights);
+
+/// Whether the _class_name of a config.json is that of a generator here.
+bool describes_generator_network(const nlohmann::json& config);
+
+/// DataError, which begins with `what`, unless both are about images of the same shape and the same
+/// number of classes.
+void require_same_images(const GeneratorNetwork& generator,
+                         const DiscriminatorNetwork& discriminator, const std::string& what);
 
 }  // namespace sfumato
