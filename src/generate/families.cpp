@@ -7,11 +7,12 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 #include "sfumato/generate/diffusion/family.h"
+#include "sfumato/generate/gan/family.h"
 
 namespace sfumato {
 
 std::vector<Family>& families() {
-  static std::vector<Family> table = {diffusion_family()};
+  static std::vector<Family> table = {diffusion_family(), gan_family()};
   return table;
 }
 

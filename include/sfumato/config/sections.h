@@ -299,8 +299,8 @@ struct GanSettings : Section {
       "Private steps of the discriminator for each turn of the generator; where adaptive, those to "
       "begin with."};
   Setting<bool> adaptive{this, "adaptive", true, any_value(), "",
-      "Raises discriminator_steps to the next of 1, 2, 5, 10, ... 5000 when the discriminator finds "
-      "too few fakes. It looks at public fakes alone, and never lowers the number."};
+      "Raises discriminator_steps where the discriminator finds too few fakes, to the next of 1, 2, 5, "
+      "10 and so on up to 5000, and never lowers it. It looks at public fakes alone."};
   Setting<double> adaptive_threshold{this, "adaptive_threshold", 0.6, between(0, 1), "",
       "Raises when the average share of fakes that the discriminator finds is at most this."};
   Setting<int64_t> adaptive_patience{this, "adaptive_patience", 200, at_least(1), "generator steps",
