@@ -146,11 +146,16 @@ void GanGenerator::after_release(std::int64_t step) {
   if (defect.empty()) return;
   load_generators_state(before);
   schedule_ = schedule;
+  if (!all_finite({{"discriminator", named_state(*discriminator_)}}))
+    throw DataError(fmt::format(
+        "the discriminator's weights are not finite after private step {}: the run cannot go on "
+        "from them. Continue with --resume, which takes the last checkpoint, and a smaller "
+        "optimizer.learning_rate; the steps since then stay charged",
+        step + 1));
   throw DataError(fmt::format(
       "the generator broke in its step {}, after private step {}: {}. It is as it was before, and "
       "the private steps that were charged are kept: continue with --resume and a smaller "
-      "gan.generator_learning_rate (it is {}), or, where the discriminator is at fault, a smaller "
-      "optimizer.learning_rate",
+      "gan.generator_learning_rate (it is {})",
       at, step + 1, defect, training_.learning_rate));
 }
 
