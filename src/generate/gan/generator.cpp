@@ -1,5 +1,6 @@
 #include "sfumato/generate/gan/generator.h"
 
+#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -17,8 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char *kDiscriminatorGroup = "discriminator", *kOptimizerGroup = "generator_optimizer",
-                     *kScheduleGroup = "schedule";
+constexpr const char *kDiscriminatorGroup = "discriminator",
+                     *kOptimizerGroup = "generator_optimizer", *kScheduleGroup = "schedule";
 /// What load_state says of tensors that are not this run's.
 constexpr const char* kAnotherNetwork =
     "the checkpoint holds other networks than gan.* or model.init describes: its";
@@ -123,7 +124,8 @@ std::string GanGenerator::misfit(const ImageShape& images, const Config& config)
 ImageScores GanGenerator::membership_scores() {
   if (!discriminator_) return {};
   return [this](const at::Tensor& images, const at::Tensor& labels) {
-    return discriminator_->forward(images.to(device_), labels.to(device_), nullptr);
+    const at::Tensor known = labels.defined() ? labels : at::zeros({images.size(0)}, at::kLong);
+    return discriminator_->forward(images.to(device_), known.to(device_), nullptr);
   };
 }
 
