@@ -121,8 +121,7 @@ Json networks_json(const PrivacyCard& card) {
         "the generator, its moving average and its images: they follow from weights of the "
         "discriminator that the noise protects";
   }
-  if (!card.discriminator_sha256.empty())
-    json["discriminator_sha256"] = card.discriminator_sha256;
+  if (!card.discriminator_sha256.empty()) json["discriminator_sha256"] = card.discriminator_sha256;
   return json.empty() ? Json() : json;
 }
 

@@ -24,7 +24,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 namespace fs = std::filesystem;
-constexpr const char* kGroups[] = {"model",     "ema",      "discriminator", "generator_optimizer",
+constexpr const char* kGroups[] = {"model",     "ema",     "discriminator", "generator_optimizer",
                                    "optimizer", "schedule"};
 
 class GanFamily : public TinyRun {
@@ -34,9 +34,12 @@ class GanFamily : public TinyRun {
     write("discriminator", discriminator());
   }
   static nlohmann::json generator() {
-    return {{"_class_name", "DCGANGenerator"}, {"sample_size", 8},
-            {"out_channels", 1},               {"latent_size", 4},
-            {"block_out_channels", {8, 6}},    {"num_class_embeds", 2}};
+    return {{"_class_name", "DCGANGenerator"},
+            {"sample_size", 8},
+            {"out_channels", 1},
+            {"latent_size", 4},
+            {"block_out_channels", {8, 6}},
+            {"num_class_embeds", 2}};
   }
   static nlohmann::json discriminator() {
     return {{"_class_name", "DCGANDiscriminator"},
@@ -49,12 +52,12 @@ class GanFamily : public TinyRun {
     write_file_atomic(folder / (name + ".json"), description.dump());
   }
   std::vector<std::string> gan(std::vector<std::string> more = {}) const {
-    more.insert(more.begin(),
-                {"model.family=gan", "model.config=", "warmup.steps=0", "gan.fakes=2",
-                 "gan.discriminator_steps=2", "gan.generator_batch=8", "gan.approximated_r1=1",
-                 "gan.horizontal_flip=true",
-                 "gan.generator_config=" + (folder / "generator.json").string(),
-                 "gan.discriminator_config=" + (folder / "discriminator.json").string()});
+    more.insert(
+        more.begin(),
+        {"model.family=gan", "model.config=", "warmup.steps=0", "gan.fakes=2",
+         "gan.discriminator_steps=2", "gan.generator_batch=8", "gan.approximated_r1=1",
+         "gan.horizontal_flip=true", "gan.generator_config=" + (folder / "generator.json").string(),
+         "gan.discriminator_config=" + (folder / "discriminator.json").string()});
     return more;
   }
   std::vector<std::string> problems(const std::string& run) const {
@@ -68,7 +71,8 @@ class GanFamily : public TinyRun {
   void expect_same_checkpoints(const std::string& a, const std::string& b, int step) const {
     for (const char* group : kGroups) {
       const std::string file = std::string(group) + ".safetensors";
-      EXPECT_EQ(read_file(checkpoint_path(a, step) / file), read_file(checkpoint_path(b, step) / file))
+      EXPECT_EQ(read_file(checkpoint_path(a, step) / file),
+                read_file(checkpoint_path(b, step) / file))
           << group;
     }
   }
@@ -88,6 +92,18 @@ TEST_F(GanFamily, TrainsAndItsClaimIsThatOfTheMechanism) {
   EXPECT_FALSE(fs::exists(folder / "run/release/discriminator"));
   EXPECT_TRUE(fs::exists(folder / "run/release/sample.py"));
   EXPECT_FALSE(card("diffusion").contains("networks"));
+}
+
+TEST_F(GanFamily, WhatTheCardSaysOfItsNetworksFollowsFromTheLedger) {
+  start("run", gan());
+  const fs::path path = folder / "run/release/privacy_card.json";
+  auto edited = nlohmann::ordered_json::parse(read_file(path));
+  edited["networks"]["private"] = "nothing";
+  write_json_atomic(path, edited);
+  EXPECT_THAT(problems("run"), Contains(HasSubstr("networks is")));
+  edited.erase("networks");
+  write_json_atomic(path, edited);
+  EXPECT_THAT(problems("run"), Contains(HasSubstr("networks is null")));
 }
 
 TEST_F(GanFamily, KilledItGoesOnWithTheSameBits) {
@@ -188,16 +204,14 @@ TEST_F(GanFamily, BothNetworksStartFromARelease) {
   fs::copy(folder / "public/release", folder / "start", fs::copy_options::recursive);
   forget_uses();
   write_tiny_store(folder / "private", {1, 2, 3, 5, 8, 13, 21, 34});
-  const std::vector<std::string> warm =
-      gan({"gan.generator_config=", "gan.discriminator_config=", "model.init_is_public=true",
-           "model.init=" + (folder / "start").string(),
-           "data.store=" + (folder / "private").string()});
+  const std::vector<std::string> warm = gan(
+      {"gan.generator_config=", "gan.discriminator_config=", "model.init_is_public=true",
+       "model.init=" + (folder / "start").string(), "data.store=" + (folder / "private").string()});
   start("run", warm);
   EXPECT_THAT(problems("run"), IsEmpty());
   // A discriminator that the card does not speak of.
-  write_file_atomic(
-      folder / "start/discriminator/diffusion_pytorch_model.safetensors",
-      read_file(checkpoint_path("public", 2) / "discriminator.safetensors"));
+  write_file_atomic(folder / "start/discriminator/diffusion_pytorch_model.safetensors",
+                    read_file(checkpoint_path("public", 2) / "discriminator.safetensors"));
   EXPECT_THAT(error_message<PrivacyError>([&] { start("other", warm); }),
               HasSubstr("not the card of the discriminator"));
   // Without it, a new one is trained.
@@ -227,7 +241,7 @@ TEST_F(GanFamily, TablesOfClassesAreFitted) {
       continue;
     }
     EXPECT_EQ(value.size(0), 3);
-    EXPECT_TRUE(value.narrow(0, 0, 2).equal(before[i].second * 2));
+    EXPECT_TRUE(value.narrow(0, 0, 2).equal(before[i].second.mul(2)));
   }
 }
 

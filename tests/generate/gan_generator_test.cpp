@@ -37,9 +37,7 @@ std::unique_ptr<GanGenerator> gan(const GanTraining& how) {
   return std::make_unique<GanGenerator>(tiny_generator(), tiny_discriminator(), Placement{}, how);
 }
 
-TinyGenerator& painter(GanGenerator& gan) {
-  return dynamic_cast<TinyGenerator&>(gan.generator());
-}
+TinyGenerator& painter(GanGenerator& gan) { return dynamic_cast<TinyGenerator&>(gan.generator()); }
 
 NamedGroups copy_of(const NamedGroups& groups) {
   NamedGroups copy;
@@ -129,10 +127,10 @@ TEST(GanGenerator, IsAsBeforeWhereItBreaks) {
   for (int64_t step = 0; step < 3; ++step) network->after_release(step);
   const NamedGroups before = copy_of(network->state());
   painter(*network).broken = true;
-  EXPECT_THAT(error_message<DataError>([&] { network->after_release(3); }),
-              AllOf(HasSubstr("the generator broke in its step 3"),
-                    HasSubstr("after private step 4"), HasSubstr("--resume"),
-                    HasSubstr("gan.generator_learning_rate")));
+  EXPECT_THAT(
+      error_message<DataError>([&] { network->after_release(3); }),
+      AllOf(HasSubstr("the generator broke in its step 3"), HasSubstr("after private step 4"),
+            HasSubstr("--resume"), HasSubstr("gan.generator_learning_rate")));
   EXPECT_THAT(changed(before, network->state()), ::testing::ElementsAre("schedule"));
   EXPECT_TRUE(all_finite(network->state()));
   // The turn is still due: mended, it is taken after the next step.
@@ -206,7 +204,8 @@ TEST(GanGenerator, NetworksOfUnlikeImagesOrClassesAreRefused) {
               AllOf(HasSubstr("4x4 with 1 channels"), HasSubstr("8x8 with 1 channels"),
                     HasSubstr("gan.discriminator_config")));
   EXPECT_THAT(mismatch({3, 4, 4}, kTinyClasses), HasSubstr("3 channels"));
-  EXPECT_THAT(mismatch(kTinyShape, 5), HasSubstr("the generator knows 2 classes, the discriminator 5"));
+  EXPECT_THAT(mismatch(kTinyShape, 5),
+              HasSubstr("the generator knows 2 classes, the discriminator 5"));
 }
 
 TEST(GanGenerator, SaysWhichImagesItCannotBeTrainedOn) {

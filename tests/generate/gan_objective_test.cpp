@@ -119,14 +119,16 @@ TEST_F(GanDraws, LabelsOfFakesAreUniformAndThoseOfPairsTheRecords) {
   std::iota(keys.begin(), keys.end(), uint64_t{0});
   const ExampleBatch batch = examples(keys);
   GanOptions options{.fakes = 5, .augmentation = {}};
-  const at::Tensor drawn = GanObjective(*generator, *discriminator, options).draw(batch, 1, 1).inputs[2];
+  const at::Tensor drawn =
+      GanObjective(*generator, *discriminator, options).draw(batch, 1, 1).inputs[2];
   EXPECT_TRUE(at::equal(drawn.select(1, 0), batch.labels));
   const double share = drawn.narrow(1, 1, 5).to(at::kDouble).mean().item<double>();
   EXPECT_NEAR(share, 0.5, 0.06);  // 2000 coins: five standard deviations
   const at::Tensor agree = (drawn.narrow(1, 1, 5) == batch.labels.unsqueeze(1)).to(at::kDouble);
   EXPECT_NEAR(agree.mean().item<double>(), 0.5, 0.06);
   options.loss = GanLoss::kRelativistic;
-  const at::Tensor pairs = GanObjective(*generator, *discriminator, options).draw(batch, 1, 1).inputs[2];
+  const at::Tensor pairs =
+      GanObjective(*generator, *discriminator, options).draw(batch, 1, 1).inputs[2];
   EXPECT_TRUE((pairs == batch.labels.unsqueeze(1)).all().item<bool>());
 }
 
@@ -149,8 +151,8 @@ TEST_F(GanDraws, ThePairIsTheImageItsFakesAndTheirNoisyCopies) {
   EXPECT_TRUE(at::equal(images.select(1, 0), batch.images));
   const at::NoGradGuard no_grad;
   for (int64_t m = 0; m < 2; ++m) {
-    const at::Tensor fake = generator->forward(drawn.inputs[1].select(1, m),
-                                               drawn.inputs[2].select(1, 1 + m), false);
+    const at::Tensor fake =
+        generator->forward(drawn.inputs[1].select(1, m), drawn.inputs[2].select(1, 1 + m), false);
     EXPECT_LT((images.select(1, 1 + m) - fake).abs().max().item<float>(), 1e-6F);
   }
   const at::Tensor noise = images.narrow(1, 3, 3) - images.narrow(1, 0, 3);
@@ -168,12 +170,14 @@ TEST_F(GanDraws, OneChangeIsThatOfTheWholePair) {
   const GanObjective changing(*generator, *discriminator, options);
   const TrainingBatch drawn = changing.draw(batch, 3, 7);
   TrainingBatch unchanged = drawn;
-  const at::Tensor before =
-      GanObjective(*generator, *discriminator, plain).place(unchanged).inputs[0].view({3, 3, 1, 4, 4});
+  const at::Tensor before = GanObjective(*generator, *discriminator, plain)
+                                .place(unchanged)
+                                .inputs[0]
+                                .view({3, 3, 1, 4, 4});
   const at::Tensor after = changing.place(drawn).inputs[0].view({3, 3, 1, 4, 4});
   for (int64_t k = 0; k < 3; ++k)
-    EXPECT_TRUE(at::equal(after.select(1, k), augmented(before.select(1, k), drawn.inputs[4],
-                                                        options.augmentation)));
+    EXPECT_TRUE(at::equal(after.select(1, k),
+                          augmented(before.select(1, k), drawn.inputs[4], options.augmentation)));
 }
 
 // Clipping bounds one record's part only if no other record moves it.
@@ -189,8 +193,7 @@ TEST_F(GanDraws, OtherRecordsChangeNothingInARecordsGradient) {
           engine.accumulate(placed.examples, objective.draws(), {},
                             [&](Tape& tape) { return objective.losses(placed, &tape); });
       engine.discard();
-      return std::pair{double{statistics.loss[0].item<float>()},
-                       statistics.norm[0].item<double>()};
+      return std::pair{double{statistics.loss[0].item<float>()}, statistics.norm[0].item<double>()};
     };
     const auto [lone_loss, lone_norm] = first({8});
     for (const auto& keys : {std::vector<uint64_t>{8, 9}, {8, 10, 11, 12}}) {
@@ -233,8 +236,9 @@ TEST(GanAugmentations, CutOneSquareOut) {
 
 TEST(GanAugmentations, LetGradientsThrough) {
   at::Tensor images = at::randn({2, 1, 4, 4}).set_requires_grad(true);
-  const at::Tensor choices = at::tensor({1.0F, 1.0F, 0.0F, 0.0F, 0.0F, 0.0F, 0.0F, 0.0F, 0.0F, 0.0F})
-                                 .view({2, kGanChoices});
+  const at::Tensor choices =
+      at::tensor({1.0F, 1.0F, 0.0F, 0.0F, 0.0F, 0.0F, 0.0F, 0.0F, 0.0F, 0.0F})
+          .view({2, kGanChoices});
   augmented(images, choices, {.horizontal_flip = true, .shift_pixels = 1}).sum().backward();
   // Shifted by one, an edge counts twice and another not at all.
   EXPECT_EQ(images.grad().sum().item<float>(), 32.0F);

@@ -72,8 +72,7 @@ struct TinyDiscriminator : DiscriminatorNetwork {
     name_parameters();
   }
   at::Tensor forward(const at::Tensor& images, const at::Tensor& labels, Tape* tape) override {
-    const at::Tensor h =
-        hidden.forward(images.flatten(1), tape) + classes.forward(labels, tape);
+    const at::Tensor h = hidden.forward(images.flatten(1), tape) + classes.forward(labels, tape);
     return score.forward(h.tanh(), tape).flatten();
   }
   ImageShape image_shape() const override { return shape; }

@@ -23,10 +23,10 @@ class RecordStore;
 /// Scores of an image under what was trained; a lower one speaks for membership. Of a diffusion
 /// network, with e(x, t) the predicted noise and abar the schedule:
 enum class MembershipScore {
-  kLoss,  ///< |eps - e(x_t, t)|_2, the mean over fixed noises eps
-  kSimA,  ///< |e(x_0, t)|_4^4: one query without noise (Rao et al. 2025)
-  kPia,   ///< |e_0 - e(sqrt(abar_t) x_0 + sqrt(1 - abar_t) e_0, t)|_4^4 with e_0 = e(x_0, 0)
-          ///< (Kong et al. 2024)
+  kLoss,   ///< |eps - e(x_t, t)|_2, the mean over fixed noises eps
+  kSimA,   ///< |e(x_0, t)|_4^4: one query without noise (Rao et al. 2025)
+  kPia,    ///< |e_0 - e(sqrt(abar_t) x_0 + sqrt(1 - abar_t) e_0, t)|_4^4 with e_0 = e(x_0, 0)
+           ///< (Kong et al. 2024)
   kSecMi,  ///< |x - back(forth(x))|_2^2 of a deterministic DDIM step at the end of an inversion
            ///< (Duan et al. 2023)
   kDiscriminator  ///< -D(x), of the discriminator that a generator learned from: one query
@@ -34,12 +34,12 @@ enum class MembershipScore {
 template <>
 struct EnumNames<MembershipScore> {
   static constexpr std::string_view kWhat = "score";
-  static constexpr EnumName<MembershipScore> kTable[] = {{MembershipScore::kLoss, "loss"},
-                                                         {MembershipScore::kSimA, "sima"},
-                                                         {MembershipScore::kPia, "pia"},
-                                                         {MembershipScore::kSecMi, "secmi"},
-                                                         {MembershipScore::kDiscriminator,
-                                                          "discriminator"}};
+  static constexpr EnumName<MembershipScore> kTable[] = {
+      {MembershipScore::kLoss, "loss"},
+      {MembershipScore::kSimA, "sima"},
+      {MembershipScore::kPia, "pia"},
+      {MembershipScore::kSecMi, "secmi"},
+      {MembershipScore::kDiscriminator, "discriminator"}};
 };
 
 /// The noise that a network of any prediction type finds in x: `network` as it is for kEpsilon,
@@ -112,8 +112,8 @@ MembershipScorer membership_scorer(Generator& generator, const Config& config,
 /// Whether membership_scorer() knows an attack on an opened generator.
 bool can_be_attacked(Generator& generator);
 /// The generator of a run as its last checkpoint left it, with what it keeps for itself, by the
-/// run's configuration. Null where there is no checkpoint; errors as make_generator, read_checkpoint
-/// and Generator::load_state.
+/// run's configuration. Null where there is no checkpoint; errors as make_generator,
+/// read_checkpoint and Generator::load_state.
 std::unique_ptr<Generator> trained_generator(const std::filesystem::path& run,
                                              const Config& config);
 

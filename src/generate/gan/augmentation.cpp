@@ -56,8 +56,7 @@ at::Tensor covered(const at::Tensor& where, std::int64_t size, std::int64_t side
 
 at::Tensor cut_out(const at::Tensor& images, const at::Tensor& choices, double share) {
   const std::int64_t height = images.size(2), width = images.size(3);
-  const std::int64_t side =
-      std::llround(share * static_cast<double>(std::min(height, width)));
+  const std::int64_t side = std::llround(share * static_cast<double>(std::min(height, width)));
   const at::Tensor down = covered(choices.select(1, kSquareDown), height, side),
                    right = covered(choices.select(1, kSquareRight), width, side);
   const at::Tensor square = at::logical_and(down.unsqueeze(2), right.unsqueeze(1)).unsqueeze(1);

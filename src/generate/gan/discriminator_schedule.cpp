@@ -21,9 +21,9 @@ void DiscriminatorSchedule::count_generator_step(double accuracy_on_fakes) {
   ++generator_steps_;
   ++since_raise_;
   if (!options_.adaptive) return;
-  accuracy_ = accuracy_ < 0 ? accuracy_on_fakes
-                            : options_.average * accuracy_ +
-                                  (1 - options_.average) * accuracy_on_fakes;
+  accuracy_ = accuracy_ < 0
+                  ? accuracy_on_fakes
+                  : options_.average * accuracy_ + (1 - options_.average) * accuracy_on_fakes;
   if (since_raise_ < options_.patience || accuracy_ > options_.threshold) return;
   const auto* next = std::ranges::upper_bound(kNumbers, discriminator_steps_);
   if (next == std::end(kNumbers)) return;
@@ -44,8 +44,7 @@ void DiscriminatorSchedule::load_state(const NamedTensors& state) {
   const NamedTensors mine = this->state();
   copy_named_tensors(state, mine, "the schedule's checkpoint");
   const auto count = [&](std::size_t i) { return mine[i].second.item<std::int64_t>(); };
-  if (options_.adaptive)
-    discriminator_steps_ = std::max(options_.discriminator_steps, count(0));
+  if (options_.adaptive) discriminator_steps_ = std::max(options_.discriminator_steps, count(0));
   since_generator_ = count(1);
   generator_steps_ = count(2);
   since_raise_ = count(3);

@@ -61,9 +61,9 @@ bool holds(const fs::path& folder) { return fs::exists(folder / "generator" / "c
 
 std::unique_ptr<Generator> open(const fs::path& folder, Config&, const Placement& placement) {
   const fs::path place = generator_folder(folder), other = discriminator_folder(folder);
-  return std::make_unique<GanGenerator>(
-      load_generator_network(place), other.empty() ? nullptr : load_discriminator_network(other),
-      placement, place);
+  return std::make_unique<GanGenerator>(load_generator_network(place),
+                                        other.empty() ? nullptr : load_discriminator_network(other),
+                                        placement, place);
 }
 
 }  // namespace

@@ -39,10 +39,10 @@ bool same_shape(const ImageShape& a, const ImageShape& b) {
 
 void refuse_mismatch(const GeneratorNetwork& generator, const DiscriminatorNetwork& discriminator) {
   if (const std::string defect = gan_mismatch(generator, discriminator); !defect.empty())
-    throw DataError(fmt::format(
-        "the networks do not belong together: {}; change gan.generator_config or "
-        "gan.discriminator_config, or name another model.init",
-        defect));
+    throw DataError(
+        fmt::format("the networks do not belong together: {}; change gan.generator_config or "
+                    "gan.discriminator_config, or name another model.init",
+                    defect));
 }
 
 }  // namespace
@@ -66,9 +66,8 @@ GanTraining gan_training(const Config& config) {
   training.generator_steps = gan.generator_steps();
   training.generator_batch = gan.generator_batch();
   training.learning_rate = gan.generator_learning_rate();
-  training.optimizer = {.kind = OptimizerKind::kAdam,
-                        .beta1 = gan.generator_beta1(),
-                        .beta2 = gan.generator_beta2()};
+  training.optimizer = {
+      .kind = OptimizerKind::kAdam, .beta1 = gan.generator_beta1(), .beta2 = gan.generator_beta2()};
   training.ema_decay = config.optimizer.ema_decay();
   training.ema_warmup = config.optimizer.ema_warmup();
   training.seed = static_cast<std::uint64_t>(config.run.seed());

@@ -33,8 +33,7 @@ void take_values(const std::string& name, const at::Tensor& from, const at::Tens
         config.model.init(), name));
   if (!config.model.reuse_class_rows()) return;  // as a new network starts
   const std::int64_t rows = std::min(from.size(0), to.size(0));
-  to.narrow(0, 0, rows)
-      .copy_(from.narrow(0, 0, rows).mul(config.model.class_embedding_scale()));
+  to.narrow(0, 0, rows).copy_(from.narrow(0, 0, rows).mul(config.model.class_embedding_scale()));
 }
 
 /// `loaded` with tables of data.num_classes rows. `make` makes a network of a config.json.
@@ -63,9 +62,10 @@ std::unique_ptr<Network> started(std::unique_ptr<Network> network, std::uint64_t
 
 nlohmann::json description(const Setting<std::string>& setting, const std::string& otherwise) {
   if (setting().empty())
-    throw UsageError(fmt::format("no {}: set {} to a config.json, or model.init to a folder with "
-                                 "generator/ and discriminator/",
-                                 otherwise, setting.key()));
+    throw UsageError(
+        fmt::format("no {}: set {} to a config.json, or model.init to a folder with "
+                    "generator/ and discriminator/",
+                    otherwise, setting.key()));
   return read_json(setting());
 }
 
@@ -81,9 +81,9 @@ void refuse_two_sources(const Setting<std::string>& setting, const fs::path& net
 fs::path generator_folder(const fs::path& folder) {
   for (const fs::path& place : {folder / "generator", folder})
     if (fs::exists(place / "config.json")) return place;
-  throw DataError(fmt::format(
-      "'{}' holds no generator: neither generator/config.json nor config.json is there",
-      folder.string()));
+  throw DataError(
+      fmt::format("'{}' holds no generator: neither generator/config.json nor config.json is there",
+                  folder.string()));
 }
 
 fs::path discriminator_folder(const fs::path& folder) {
@@ -101,8 +101,8 @@ GanNetworks make_gan_networks(const Config& config) {
   GanNetworks networks;
   fs::path pretrained;
   if (config.model.init().empty()) {
-    networks.generator = started(
-        make_generator_network(description(gan.generator_config, "generator")), seed);
+    networks.generator =
+        started(make_generator_network(description(gan.generator_config, "generator")), seed);
   } else {
     const fs::path folder = generator_folder(config.model.init());
     refuse_two_sources(gan.generator_config, folder);
@@ -117,9 +117,9 @@ GanNetworks make_gan_networks(const Config& config) {
           "model.init '{}' has no discriminator/: a new one is trained, which spends a part of the "
           "private steps on what a pretrained one knows",
           config.model.init()));
-    networks.discriminator = started(
-        make_discriminator_network(description(gan.discriminator_config, "discriminator")),
-        seed + 1);
+    networks.discriminator =
+        started(make_discriminator_network(description(gan.discriminator_config, "discriminator")),
+                seed + 1);
   } else {
     refuse_two_sources(gan.discriminator_config, pretrained);
     networks.discriminator = with_classes(load_discriminator_network(pretrained), config, seed + 1,

@@ -21,8 +21,8 @@ std::filesystem::path discriminator_folder(const std::filesystem::path& folder);
 
 /// The networks that a configuration trains, from model.init or from gan.generator_config and
 /// gan.discriminator_config with run.seed. Tables of classes of pretrained ones are fitted to
-/// data.num_classes: new rows, or with model.reuse_class_rows their first ones. UsageError where the
-/// settings leave a network out or name it twice.
+/// data.num_classes: new rows, or with model.reuse_class_rows their first ones. UsageError where
+/// the settings leave a network out or name it twice.
 GanNetworks make_gan_networks(const Config& config);
 
 }  // namespace sfumato

@@ -69,22 +69,17 @@ at::Tensor pair_losses(const at::Tensor& scores, const GanOptions& options) {
   const at::Tensor real = scores.narrow(1, 0, 1), fake = scores.narrow(1, 1, fakes);
   at::Tensor loss;
   switch (options.loss) {
-    case GanLoss::kHinge:
-      loss = at::relu(1 - real).mean(1) + at::relu(1 + fake).mean(1);
-      break;
+    case GanLoss::kHinge: loss = at::relu(1 - real).mean(1) + at::relu(1 + fake).mean(1); break;
     case GanLoss::kLogistic:
       loss = at::softplus(real.neg()).mean(1) + at::softplus(fake).mean(1);
       break;
-    case GanLoss::kRelativistic:
-      loss = at::softplus(fake - real).mean(1);
-      break;
+    case GanLoss::kRelativistic: loss = at::softplus(fake - real).mean(1); break;
   }
   std::int64_t next = 1 + fakes;
   if (options.approximated_r1 > 0)
     loss = loss + options.approximated_r1 * (real - scores.narrow(1, next++, 1)).square().mean(1);
   if (options.approximated_r2 > 0)
-    loss = loss +
-           options.approximated_r2 * (fake - scores.narrow(1, next, fakes)).square().mean(1);
+    loss = loss + options.approximated_r2 * (fake - scores.narrow(1, next, fakes)).square().mean(1);
   return loss;
 }
 
@@ -125,8 +120,7 @@ TrainingBatch GanObjective::draw(const ExampleBatch& examples, std::uint64_t see
     for (std::int64_t b = begin; b < end; ++b) {
       const std::uint64_t key = examples.keys[static_cast<std::size_t>(b)];
       streams.normals(latent + b * latent_values, latent_values, kLatents, key);
-      if (noisy != nullptr)
-        streams.normals(noisy + b * noise_values, noise_values, kNoise, key);
+      if (noisy != nullptr) streams.normals(noisy + b * noise_values, noise_values, kNoise, key);
       std::uint32_t words[16];
       streams.words(words, 0, 1, kChoices, key);
       if (choice != nullptr)
@@ -167,9 +161,8 @@ TrainingBatch GanObjective::place(const TrainingBatch& drawn) const {
     images = at::cat({images, images.narrow(1, first, copies) + drawn.inputs[3].to(device)}, 1);
     all_labels = at::cat({labels, labels.narrow(1, first, copies)}, 1);
   }
-  return {{images.flatten(0, 1).contiguous(), all_labels.flatten().contiguous()},
-          drawn.mask,
-          count};
+  return {
+      {images.flatten(0, 1).contiguous(), all_labels.flatten().contiguous()}, drawn.mask, count};
 }
 
 at::Tensor GanObjective::losses(const TrainingBatch& placed, Tape* tape) const {

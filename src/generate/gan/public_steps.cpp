@@ -69,17 +69,17 @@ GanGenerator::Fakes GanGenerator::draw_fakes(const char* purpose, std::int64_t c
     streams.words(words, i, 1, kChoices, 0);
     choose_augmentation(words, augmentation, choices.mutable_data_ptr<float>() + i * kGanChoices);
     if (classes > 0)
-      labels.mutable_data_ptr<std::int64_t>()[i] = std::min(
-          static_cast<std::int64_t>(uniform_double(words[14], words[15]) *
-                                    static_cast<double>(classes)),
-          classes - 1);
+      labels.mutable_data_ptr<std::int64_t>()[i] =
+          std::min(static_cast<std::int64_t>(uniform_double(words[14], words[15]) *
+                                             static_cast<double>(classes)),
+                   classes - 1);
   }
   return {latents.to(device_), labels.to(device_), choices.to(device_)};
 }
 
 at::Tensor GanGenerator::scores_of(const at::Tensor& images, const Fakes& fakes) const {
-  return discriminator_->forward(
-      augmented(images, fakes.choices, training_.objective.augmentation), fakes.labels, nullptr);
+  return discriminator_->forward(augmented(images, fakes.choices, training_.objective.augmentation),
+                                 fakes.labels, nullptr);
 }
 
 /// Of fakes that nobody trained on, as the discriminator's steps see them.
@@ -102,7 +102,8 @@ std::string GanGenerator::generator_step() {
     const at::Tensor images = generator_->forward(fakes.latents, fakes.labels, /*training=*/true);
     if (!all_finite(images.detach())) return "its images are not finite";
     const at::Tensor scores = scores_of(images, fakes);
-    if (!all_finite(scores.detach())) return "the discriminator's scores of its images are not finite";
+    if (!all_finite(scores.detach()))
+      return "the discriminator's scores of its images are not finite";
     generator_loss(scores, training_.objective.loss)
         .backward({}, std::nullopt, false, at::TensorList(weights));
   }
@@ -119,8 +120,8 @@ std::string GanGenerator::generator_step() {
   return {};
 }
 
-/// Images of one class as the discriminator's next steps see them: whether they are numbers, and how
-/// far apart.
+/// Images of one class as the discriminator's next steps see them: whether they are numbers, and
+/// how far apart.
 std::string GanGenerator::look_at_fakes() {
   const at::NoGradGuard no_grad;
   Fakes fakes = draw_fakes("sfumato looks at a generator 1", kLook);

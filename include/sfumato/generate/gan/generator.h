@@ -16,10 +16,10 @@ namespace sfumato {
 struct GanTraining {
   GanOptions objective;
   DiscriminatorSchedule::Options schedule;
-  std::int64_t generator_steps = 1;   ///< in each of its turns
+  std::int64_t generator_steps = 1;  ///< in each of its turns
   std::int64_t generator_batch = 128;
-  double learning_rate = 2e-4;        ///< of the generator
-  OptimizerOptions optimizer;         ///< of the generator
+  double learning_rate = 2e-4;  ///< of the generator
+  OptimizerOptions optimizer;   ///< of the generator
   double ema_decay = 0.999;
   bool ema_warmup = true;
   std::uint64_t seed = 0;
@@ -62,8 +62,8 @@ class GanGenerator : public Generator {
   NamedGroups state() const override;
   void load_state(const NamedGroups& state) override;
 
-  /// Averages of the generator's parameters, its running statistics as they are; the discriminator's
-  /// tensors where it is released.
+  /// Averages of the generator's parameters, its running statistics as they are; the
+  /// discriminator's tensors where it is released.
   NamedTensors released_weights() const override;
   /// generator/, README.md, sample.py and, where it is released, discriminator/.
   SavedGenerator save(const std::filesystem::path& release, const ImageShape& images,

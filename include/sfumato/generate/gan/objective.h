@@ -15,9 +15,9 @@ struct GanSettings;
 /// What the loss of one record is made of.
 struct GanOptions {
   GanLoss loss = GanLoss::kHinge;
-  std::int64_t fakes = 1;                         ///< M
+  std::int64_t fakes = 1;                           ///< M
   double approximated_r1 = 0, approximated_r2 = 0;  ///< weights; 0: without
-  double regulariser_noise = 0.01;                ///< standard deviation
+  double regulariser_noise = 0.01;                  ///< standard deviation
   GanAugmentation augmentation;
 
   /// Noisy copies among the draws: of the image, then of each fake.
@@ -56,10 +56,12 @@ class GanObjective : public Objective {
   const GanOptions& options() const { return options_; }
 
   /// Inputs: images [B, C, H, W], latents [B, M, Z], labels int64 [B, 1 + M], noise
-  /// [B, noisy_copies(), C, H, W] and choices [B, kGanChoices], both undefined where there are none.
+  /// [B, noisy_copies(), C, H, W] and choices [B, kGanChoices], both undefined where there are
+  /// none.
   TrainingBatch draw(const ExampleBatch& examples, std::uint64_t seed,
                      std::uint64_t step) const override;
-  /// Fakes of the generator in evaluation mode. Inputs: images [B draws, C, H, W], labels [B draws].
+  /// Fakes of the generator in evaluation mode. Inputs: images [B draws, C, H, W], labels [B
+  /// draws].
   TrainingBatch place(const TrainingBatch& drawn) const override;
   at::Tensor losses(const TrainingBatch& placed, Tape* tape) const override;
 
