@@ -203,10 +203,10 @@ TEST_F(GanFamily, BothNetworksStartFromARelease) {
   start("public", gan({"privacy.enabled=false", "gan.release_discriminator=true"}));
   fs::copy(folder / "public/release", folder / "start", fs::copy_options::recursive);
   forget_uses();
-  write_tiny_store(folder / "private", {1, 2, 3, 5, 8, 13, 21, 34});
+  write_tiny_store(folder / "people", {1, 2, 3, 5, 8, 13, 21, 34});
   const std::vector<std::string> warm = gan(
       {"gan.generator_config=", "gan.discriminator_config=", "model.init_is_public=true",
-       "model.init=" + (folder / "start").string(), "data.store=" + (folder / "private").string()});
+       "model.init=" + (folder / "start").string(), "data.store=" + (folder / "people").string()});
   start("run", warm);
   EXPECT_THAT(problems("run"), IsEmpty());
   // A discriminator that the card does not speak of.

@@ -138,9 +138,9 @@ void GanGenerator::after_release(std::int64_t step) {
   const NamedGroups before = copies(generators_state());
   const DiscriminatorSchedule schedule = schedule_;
   std::string defect;
-  std::int64_t at = 0;
+  std::int64_t number = 0;
   for (std::int64_t i = 0; i < training_.generator_steps && defect.empty(); ++i) {
-    at = schedule_.generator_steps() + 1;
+    number = schedule_.generator_steps() + 1;
     defect = generator_step();
   }
   if (defect.empty()) defect = look_at_fakes();
@@ -157,7 +157,7 @@ void GanGenerator::after_release(std::int64_t step) {
       "the generator broke in its step {}, after private step {}: {}. It is as it was before, and "
       "the private steps that were charged are kept: continue with --resume and a smaller "
       "gan.generator_learning_rate (it is {})",
-      at, step + 1, defect, training_.learning_rate));
+      number, step + 1, defect, training_.learning_rate));
 }
 
 std::string GanGenerator::warning() const {
