@@ -17,7 +17,10 @@
 #include "sfumato/core/error.h"
 #include "sfumato/generate/diffusion/generator.h"
 #include "sfumato/generate/diffusion/parameterization.h"
+#include "sfumato/generate/families.h"
 #include "sfumato/generate/seeded_streams.h"
+#include "sfumato/models/tensor_file.h"
+#include "sfumato/run/checkpoint.h"
 
 namespace sfumato {
 namespace {
@@ -53,6 +56,7 @@ at::Tensor power_sum(const at::Tensor& x, int power) {
 }  // namespace
 
 std::string ScoreColumn::name() const {
+  if (score == MembershipScore::kDiscriminator) return to_string(score);
   return timestep < 0 ? to_string(score) + "@mean"
                       : fmt::format("{}@{}", to_string(score), timestep);
 }
@@ -82,6 +86,9 @@ MembershipScorer::MembershipScorer(DenoiserFn network, const NoiseSchedule& sche
   for (const MembershipScore score : options_.scores) {
     if (std::ranges::count(options_.scores, score) > 1)
       throw UsageError(fmt::format("the score '{}' is named twice", to_string(score)));
+    if (score == MembershipScore::kDiscriminator)
+      throw UsageError(
+          "the score 'discriminator' needs a generator that learned from one; name other --scores");
     if (score == MembershipScore::kSecMi) {
       if (schedule_.size() <= kSecMiSteps)
         throw UsageError(
@@ -97,6 +104,11 @@ MembershipScorer::MembershipScorer(DenoiserFn network, const NoiseSchedule& sche
   }
 }
 
+MembershipScorer::MembershipScorer(ImageScores scores) : discriminator_(std::move(scores)) {
+  options_.scores = {MembershipScore::kDiscriminator};
+  columns_ = {{MembershipScore::kDiscriminator, -1}};
+}
+
 int64_t MembershipScorer::queries() const {
   const int64_t timesteps = std::ssize(options_.timesteps);
   int64_t total = 0;
@@ -105,6 +117,7 @@ int64_t MembershipScorer::queries() const {
       case MembershipScore::kSimA: total += timesteps; break;
       case MembershipScore::kPia: total += timesteps + 1; break;
       case MembershipScore::kSecMi: total += kSecMiSteps + 1; break;
+      case MembershipScore::kDiscriminator: ++total; break;
     }
   return total;
 }
@@ -160,6 +173,12 @@ at::Tensor MembershipScorer::secmi(const at::Tensor& x0, const at::Tensor& label
 
 at::Tensor MembershipScorer::score(const at::Tensor& x0, const at::Tensor& labels) const {
   const at::NoGradGuard no_grad;
+  if (discriminator_) {
+    const at::Tensor scores = discriminator_(x0, labels);
+    if (!scores.isfinite().all().item<bool>())
+      throw DataError("the discriminator's scores are not finite");
+    return scores.neg().to(at::kDouble).unsqueeze(1).cpu();
+  }
   std::vector<at::Tensor> found;
   for (const MembershipScore score : options_.scores) {
     if (score == MembershipScore::kSecMi) {
@@ -182,13 +201,40 @@ at::Tensor MembershipScorer::score(const at::Tensor& x0, const at::Tensor& label
   return at::stack(found, 1).cpu();
 }
 
+bool can_be_attacked(Generator& generator) {
+  return dynamic_cast<DiffusionGenerator*>(&generator) != nullptr ||
+         generator.membership_scores() != nullptr;
+}
+
+std::unique_ptr<Generator> trained_generator(const std::filesystem::path& run,
+                                             const Config& config) {
+  const auto newest = newest_checkpoint(run / "private" / "checkpoints");
+  if (!newest) return nullptr;
+  NamedGroups groups;
+  for (const TensorGroup& group : read_checkpoint(*newest).groups)
+    groups.emplace_back(group.name, to_tensors(group));
+  std::unique_ptr<Generator> generator = make_generator(config, open_placement(config.performance));
+  generator->load_state(groups);
+  return generator;
+}
+
 MembershipScorer membership_scorer(Generator& generator, const Config& config,
                                    const MembershipOptions& options) {
   auto* diffusion = dynamic_cast<DiffusionGenerator*>(&generator);
-  if (diffusion == nullptr)
-    throw UsageError(
-        "audit membership knows attacks on diffusion networks only; audit conformance and audit "
-        "replication take generators of every family");
+  if (diffusion == nullptr) {
+    const ImageScores scores = generator.membership_scores();
+    if (!scores)
+      throw UsageError(
+          "audit membership attacks diffusion networks, and generators by the discriminator that "
+          "they learned from, which is not here: name the run, or a release that holds it "
+          "(gan.release_discriminator); audit conformance and audit replication take generators of "
+          "every family");
+    if (options.scores != kDiffusionScores &&
+        options.scores != std::vector{MembershipScore::kDiscriminator})
+      throw UsageError(
+          "of a generator there is the score 'discriminator' alone; leave --scores out");
+    return MembershipScorer(scores);
+  }
   return {diffusion->denoiser(), NoiseSchedule(noise_schedule_options(config.diffusion)),
           config.diffusion.prediction(), options};
 }

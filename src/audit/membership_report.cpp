@@ -21,7 +21,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kMembershipNotes[] = {
     "The attacks compare records the network was trained on with records it was not. They measure "
-    "what these four scores find, which is a lower bound on what can be found: values near chance "
+    "what these scores find, which is a lower bound on what can be found: values near chance "
     "do not prove privacy, and an AUROC above 1/2 does not by itself contradict a claim.",
     "Both sets must come from the same population, chosen alike. Where they differ in any other "
     "way (camera, year, preparation), a score finds that difference and calls it membership.",
@@ -209,7 +209,7 @@ std::string membership_html(const MembershipAudit& audit) {
                         result.selection_auroc);
   body += fmt::format(
       "<section>\n<h2>Attacks</h2>\n<p>{} members, {} non-members, half of each reported "
-      "on.</p>\n<table>\n<thead><tr><th>score@timestep</th><th>AUROC (95 %)</th><th>on the half "
+      "on.</p>\n<table>\n<thead><tr><th>score</th><th>AUROC (95 %)</th><th>on the half "
       "that chose</th></tr></thead>\n<tbody>\n{}</tbody>\n</table>\n</section>\n",
       audit.members.records.size(), audit.non_members.records.size(), rows);
   body += fmt::format(

@@ -147,6 +147,12 @@ std::vector<std::string> contradictions(const Config& config) {
         "{} and {} are both set; a pretrained folder brings its own config.json, so set one of "
         "them to the empty text",
         place(config.model.init), place(config.model.config)));
+  if (config.gan.adaptive() && config.gan.loss() == GanLoss::kRelativistic)
+    mistakes.push_back(fmt::format(
+        "{} measures which fakes the discriminator finds, and with {} its scores tell nothing of "
+        "fakes alone, only of their difference to private images; set {}=false and {}",
+        place(config.gan.adaptive), place(config.gan.loss), config.gan.adaptive.key(),
+        config.gan.discriminator_steps.key()));
   check_depth(config.data, mistakes);
   append(mistakes, stage_mistakes(config));
   return mistakes;

@@ -52,6 +52,8 @@ std::optional<std::string> Range::mistake(std::string_view value) const {
   if (non_empty && value.empty()) return "must not be empty";
   if (choices.empty() || std::find(choices.begin(), choices.end(), value) != choices.end())
     return std::nullopt;
+  for (const RefusedName& word : refused)
+    if (word.name == value) return fmt::format("'{}' {}", word.name, word.why);
   return fmt::format("must be {}, got '{}'{}", describe(), shown(value),
                      value.size() > 100 ? "" : did_you_mean(value, choices));
 }
@@ -64,9 +66,10 @@ Range from_below(double low, double high) { return interval(low, false, high, tr
 Range above_up_to(double low, double high) { return interval(low, true, high, false); }
 Range strictly_between(double low, double high) { return interval(low, true, high, true); }
 
-Range one_of(std::vector<std::string> choices) {
+Range one_of(std::vector<std::string> choices, std::vector<RefusedName> refused) {
   Range range;
   range.choices = std::move(choices);
+  range.refused = std::move(refused);
   return range;
 }
 

@@ -53,6 +53,12 @@ DiffusionSettings::DiffusionSettings(SettingsTree* tree)
               "The loss of one image: noise schedule, draws, augmentation. Does not decide ε: "
               "whatever happens inside one image's loss is clipped once.") {}
 
+GanSettings::GanSettings(SettingsTree* tree)
+    : Section(tree, "gan",
+              "A discriminator that is trained privately, and the generator that learns from it "
+              "(model.family: gan). Does not decide ε: what happens inside one record's loss is "
+              "clipped once, and the generator is post-processing.") {}
+
 OptimizerSettings::OptimizerSettings(SettingsTree* tree)
     : Section(tree, "optimizer",
               "What is done with the noisy gradient. Does not decide ε: it is post-processing.") {}

@@ -11,6 +11,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 #include "sfumato/generate/diffusion/family.h"
+#include "sfumato/generate/gan/family.h"
 
 namespace sfumato {
 namespace {

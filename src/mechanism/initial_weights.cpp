@@ -12,6 +12,7 @@
 #include "run/folders_above.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
+#include "sfumato/core/sha256.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/io/weights_file.h"
 #include "sfumato/mechanism/released_weights.h"
@@ -97,8 +98,16 @@ class Judgement {
   InitialWeights find(const PretrainedWeights& loaded) {
     if (loaded.weights.empty())
       throw DataError(fmt::format("model.init '{}' holds no weights", init_.string()));
-    found_ = {"public", weights_sha256(loaded.folder), false};
-    const std::vector<FolderAbove> folders = folders_above(places_of(init_, loaded.folder));
+    weights_ = weights_sha256(loaded.folder);
+    std::vector<fs::path> places = places_of(init_, loaded.folder);
+    found_ = {"public", weights_, false};
+    if (!loaded.discriminator.empty()) {
+      discriminator_ = weights_sha256(loaded.discriminator);
+      found_.sha256 = sha256_hex(weights_ + discriminator_);
+      for (fs::path& place : places_of(init_, loaded.discriminator))
+        places.push_back(std::move(place));
+    }
+    const std::vector<FolderAbove> folders = folders_above(places);
     for (const FolderAbove& folder : folders) {
       const fs::path card = folder.path / "privacy_card.json";
       if (folder.distance < kFoldersOfACard && is_there(card)) by_card(card);
@@ -155,12 +164,21 @@ class Judgement {
     seen_card_ = true;
     const Json card = read_privacy_card(path);
     const std::string file = path.string();
-    if (card.value("weights_sha256", Json()) != Json(found_.sha256))
+    if (card.value("weights_sha256", Json()) != Json(weights_))
       refuse(fmt::format(
           "'{}' is not the card of the weights of model.init (their SHA-256 is {}, on the card "
           "{}): "
           "what these weights know of private images is not known; put back what belongs together",
-          file, found_.sha256, card.value("weights_sha256", Json()).dump()));
+          file, weights_, card.value("weights_sha256", Json()).dump()));
+    if (const Json networks = card.value("networks", Json());
+        !discriminator_.empty() &&
+        !(networks.is_object() &&
+          networks.value("discriminator_sha256", Json()) == Json(discriminator_)))
+      refuse(fmt::format(
+          "'{}' is not the card of the discriminator of model.init (the SHA-256 of its weights is "
+          "{}): what they know of private images is not known; put back what belongs together, or "
+          "move discriminator/ away to begin with a new one",
+          file, discriminator_));
     if (card["status"] == "private") return earlier_run(file, card);
     const bool same_store = card.value("data_manifest_hash", Json()) == store_.manifest_hash();
     if (card["status"] == "not_private" && same_store)
@@ -278,6 +296,7 @@ class Judgement {
   const MechanismPlan& plan_;
   const fs::path init_;
   InitialWeights found_;
+  std::string weights_, discriminator_;  ///< SHA-256 of the files
   bool seen_card_ = false;
 };
 

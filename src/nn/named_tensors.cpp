@@ -1,6 +1,7 @@
 #include "sfumato/nn/named_tensors.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/isfinite.h>
 #include <c10/util/StringUtil.h>
 #include <fmt/format.h>
 
@@ -35,6 +36,13 @@ void copy_named_tensors(const NamedTensors& from, const NamedTensors& to, const 
                                   to[i].first, c10::str(to[i].second.sizes())));
     to[i].second.detach().copy_(tensor);
   }
+}
+
+bool all_finite(const NamedGroups& groups) {
+  for (const auto& [name, tensors] : groups)
+    for (const auto& [key, tensor] : tensors)
+      if (!at::isfinite(tensor).all().item<bool>()) return false;
+  return true;
 }
 
 NamedTensors joined(const NamedGroups& groups) {

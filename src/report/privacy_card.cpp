@@ -109,6 +109,22 @@ PrivacyCard without_empty_claim(PrivacyCard card) {
   return card;
 }
 
+/// What was private of two networks, and the hash that ties the other one's weights to the card;
+/// null where there is nothing to say.
+Json networks_json(const PrivacyCard& card) {
+  Json json = Json::object();
+  if (card.by_discriminator && card.status == PrivacyCard::Status::kPrivate) {
+    json["private"] =
+        "the discriminator: every step that is charged is one of its own, and no other network "
+        "sees a private image";
+    json["post_processing"] =
+        "the generator, its moving average and its images: they follow from weights of the "
+        "discriminator that the noise protects";
+  }
+  if (!card.discriminator_sha256.empty()) json["discriminator_sha256"] = card.discriminator_sha256;
+  return json.empty() ? Json() : json;
+}
+
 Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
 
 }  // namespace
@@ -159,6 +175,8 @@ Json to_json(const PrivacyCard& given) {
     json["public_facts"]["class_names_from"] = card.class_names_from;
     json["public_facts"]["classes_that_may_be_empty"] = card.classes_that_may_be_empty;
   }
+  // Cards of one network, and those of older versions, have no such field.
+  if (const Json networks = networks_json(card); !networks.is_null()) json["networks"] = networks;
   for (const PrivacyStage& stage : card.stages) json["stages"].push_back(stage_json(stage));
   if (!claim) return json;
   json["epsilon_at_delta"] = pairs_json(card.epsilon_at_delta, "delta", "epsilon");
@@ -184,6 +202,7 @@ Json voided(Json card, const std::string& reason) {
   for (const char* claim : {"epsilon", "epsilon_lower", "delta", "order", "grid", "selection",
                             "epsilon_at_delta", "largest_true_positive_rate", "recompute"})
     if (card.contains(claim)) card[claim] = card[claim].is_array() ? Json::array() : Json();
+  card.erase("networks");  // speaks of noise that protects
   return card;
 }
 

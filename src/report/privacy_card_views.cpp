@@ -191,6 +191,15 @@ Rows card_rows(const Json& card) {
   }
   add("Noise", text_of(card, "noise"));
   add("Margin for rounding", text_of(card, "sensitivity_margin"));
+  if (card.contains("networks")) {
+    const Json& networks = card["networks"];
+    add("Private", text_of(networks, "private"));
+    add("Post-processing", text_of(networks, "post_processing"));
+    if (const std::string hash = text_of(networks, "discriminator_sha256"); !hash.empty())
+      add("Discriminator", fmt::format("released as well (SHA-256 {})", hash));
+    else
+      add("Discriminator", "not released");
+  }
   add_classes(card, rows);
   add("Started from", start_text(card));
   add("Public data used", fmt::format("{}", fmt::join(list_of(card, "public_data"), "; ")));

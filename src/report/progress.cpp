@@ -39,6 +39,7 @@ std::string progress_text(const ProgressState& state) {
   if (state.epsilon) text += fmt::format(" · ε {}", upper_bound_fixed(*state.epsilon, 2));
   if (std::isfinite(state.seconds_left) && state.seconds_left >= 0)
     text += fmt::format(" · {} left", human_duration(state.seconds_left));
+  if (!state.warning.empty()) text += fmt::format(" · warning: {}", state.warning);
   return text;
 }
 

@@ -85,6 +85,12 @@ void copy_hashes(const Json& card, PrivacyCard& copy) {
   copy.weights_sha256 = hash_in(card, "weights_sha256");
 }
 
+void copy_networks(const Json& card, PrivacyCard& copy) {
+  const Json& networks = field(card, "networks");
+  copy.by_discriminator = networks.is_object();
+  copy.discriminator_sha256 = hash_in(networks, "discriminator_sha256");
+}
+
 /// What training started from, where the card says it as a ledger does.
 std::optional<InitialWeights> start_of(const Json& card) {
   const Json& said = field(card, "initial_weights");
@@ -161,6 +167,7 @@ PrivacyCard rebuilt(const Json& card, const std::vector<PrivacyEvent>& events,
     if (stage.name == "train") describe_rounding(stage.expected_batch_size, copy);
   copy_hashes(card, copy);
   copy_facts(card, copy);
+  copy_networks(card, copy);
   describe_start(start_of(card), copy);
   return copy;
 }
@@ -265,6 +272,7 @@ Json without_claim(const Json& card) {
       copy.reasons.push_back(reason.get<std::string>());
   copy_hashes(card, copy);
   copy_facts(card, copy);
+  copy_networks(card, copy);
   if (const auto start = start_of(card)) describe_start(start, copy);
   Json json = to_json(copy);
   if (is_code(field(card, "code"))) json["code"] = card["code"];

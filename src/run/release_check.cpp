@@ -35,13 +35,19 @@ using Json = nlohmann::ordered_json;
 
 /// What a release may hold beside the weights with their config.json, the card, its pages and what
 /// stages leave: said here and not in a ledger, so that no line can allow more.
-constexpr std::string_view kReleaseFiles[] = {"README.md", "model_index.json",
-                                              "scheduler/scheduler_config.json"};
+constexpr std::string_view kReleaseFiles[] = {"README.md",
+                                              "model_index.json",
+                                              "scheduler/scheduler_config.json",
+                                              "sample.py",
+                                              "discriminator/config.json",
+                                              "discriminator/diffusion_pytorch_model.safetensors"};
+/// The folder of a network that a release may hold beside the one that draws.
+constexpr std::string_view kDiscriminator = "discriminator";
 constexpr std::string_view kConfig = "/config.json";
 
-/// FOLDER/config.json, where FOLDER is a plain name.
+/// FOLDER/config.json of the network that draws, where FOLDER is a plain name.
 bool is_config(const std::string& file) {
-  return file.ends_with(kConfig) && file.size() > kConfig.size() &&
+  return !file.starts_with(kDiscriminator) && file.ends_with(kConfig) && file.size() > kConfig.size() &&
          file.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") ==
              file.size() - kConfig.size();
 }
@@ -151,6 +157,9 @@ std::vector<std::string> layout_defects(const std::map<std::string, std::string>
     if (!is_config(file) && std::ranges::find(kReleaseFiles, file) == std::end(kReleaseFiles))
       defects.push_back(fmt::format("'{}' is no part of a release", file));
   }
+  if (files.contains("discriminator/config.json") !=
+      files.contains("discriminator/diffusion_pytorch_model.safetensors"))
+    defects.push_back("a discriminator is its config.json and its weights");
   if (!files.empty() && configs != 1)
     defects.push_back(fmt::format("there are {} networks, and a release has one", configs));
   return defects;
@@ -253,8 +262,15 @@ RunCheck check_files(const LedgerSummary& ledger, const fs::path& release,
                                  "README.md",       "model_index.json",  "scheduler",
                                  weights_folder(ledger.released.files)};
   for (const StageFile& stage : stages) known.insert(stage.file);
+  // What only some families leave is known where the ledger notes it.
+  for (const auto& [file, noted] : ledger.released.files)
+    known.insert(file.substr(0, file.find('/')));
   foreign(release, other_files(release, known));  // the weights' folder is looked at by itself
   foreign(release / "scheduler", other_files(release / "scheduler", {"scheduler_config.json"}));
+  if (known.contains(std::string(kDiscriminator)))
+    foreign(release / kDiscriminator,
+            other_files(release / kDiscriminator,
+                        {"config.json", "diffusion_pytorch_model.safetensors"}));
   if (!fs::exists(release / "privacy_card.json") && problems.empty())
     return not_checked(name, "nothing is released yet");
   for (const auto& [file, noted] : ledger.released.files) {

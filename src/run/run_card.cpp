@@ -142,6 +142,13 @@ void describe_data(const RecordStore& store, PrivacyCard& card) {
   card.classes_that_may_be_empty = store.layout().classes_that_may_be_empty;
 }
 
+void describe_networks(const std::map<std::string, std::string>& files, PrivacyCard& card) {
+  card.by_discriminator = files.contains("generator/config.json");
+  if (const auto found = files.find("discriminator/diffusion_pytorch_model.safetensors");
+      found != files.end())
+    card.discriminator_sha256 = found->second;
+}
+
 std::string card_facts_sha256(const nlohmann::ordered_json& card) {
   nlohmann::json facts;  // with sorted keys
   for (const char* key : {"data_manifest_hash", "public_facts"})

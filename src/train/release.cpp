@@ -47,9 +47,10 @@ PrivacyCard mechanism_card(const ReleaseInputs& inputs) {
   return card;
 }
 
-PrivacyCard make_card(const ReleaseInputs& inputs, const std::string& weights_hash) {
+PrivacyCard make_card(const ReleaseInputs& inputs, const ReleasedFiles& released) {
   PrivacyCard card = mechanism_card(inputs);
-  card.weights_sha256 = weights_hash;
+  card.weights_sha256 = released.weights;
+  describe_networks(released.files, card);
   describe_data(inputs.store, card);
   // A ledger of an older version does not say what the run started from, whatever is there now.
   describe_start(inputs.session ? inputs.session->ledger().initial_weights() : inputs.start, card);
@@ -94,10 +95,10 @@ void write_release(const ReleaseInputs& inputs) {
   remove_temporaries(folder);
   const SavedGenerator saved =
       inputs.generator.save(folder, image_shape(inputs.store), inputs.config);
-  const std::string hash = weights_sha256(folder / saved.folder);
-  if (inputs.session != nullptr)
-    inputs.session->record_release(released_files(folder, saved, hash, inputs.store));
-  const nlohmann::ordered_json card = to_json(make_card(inputs, hash));
+  const ReleasedFiles released =
+      released_files(folder, saved, weights_sha256(folder / saved.folder), inputs.store);
+  if (inputs.session != nullptr) inputs.session->record_release(released);
+  const nlohmann::ordered_json card = to_json(make_card(inputs, released));
   write_file_atomic(folder / "privacy_card.md", card_markdown(card));
   write_file_atomic(folder / "report.html",
                     release_page(card, public_settings_yaml(inputs.config)));

@@ -55,7 +55,7 @@ void StepReport::report(const StepFacts& facts) {
                                 : metric.value);
   const auto left = static_cast<double>(facts.end - facts.step);
   progress_.update({facts.step, facts.end, images_rate_.items_per_s(), facts.epsilon,
-                    left / std::max(step_rate_.items_per_s(), 1e-9)});
+                    left / std::max(step_rate_.items_per_s(), 1e-9), facts.warning});
 }
 
 }  // namespace sfumato

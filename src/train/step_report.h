@@ -1,6 +1,7 @@
 #pragma once
 #include <filesystem>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "sfumato/grad/gradient_engine.h"
@@ -17,6 +18,7 @@ struct StepFacts {
   double seconds = 0;
   double learning_rate = 0;
   std::optional<double> epsilon;  ///< spent, or an upper bound; empty without privacy
+  std::string warning;            ///< of the generator, from what is public
   const std::vector<BatchStatistics>& batches;
 };
 

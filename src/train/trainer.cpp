@@ -41,6 +41,7 @@ class Training {
   void one_step();
   void stop_if_requested();
   void save_checkpoint();
+  void keep_what_was_charged();
   TrainResult release();
 
   const Config& config_;
@@ -124,12 +125,18 @@ void Training::one_step() {
   const double rate = learning_rate_at(step_, o.learning_rate(), o.warmup_steps(), end_,
                                        o.decay() == RateDecay::kCosine, o.final_learning_rate_fraction());
   mechanism_->update(gradients_, optimizer_, rate, generator_->average(), step_, count);
-  generator_->after_release(step_);
   ++step_;
+  try {
+    generator_->after_release(step_ - 1);
+  } catch (const Error&) {
+    keep_what_was_charged();
+    throw;
+  }
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   report_->took(mechanism_->shown_batch(count), seconds.count());
   if (step_ % config_.run.log_every() == 0 || step_ == 1)
-    report_->report({step_, end_, seconds.count(), rate, mechanism_->epsilon_so_far(), statistics});
+    report_->report({step_, end_, seconds.count(), rate, mechanism_->epsilon_so_far(),
+                      generator_->warning(), statistics});
 }
 
 void Training::save_checkpoint() {
@@ -150,6 +157,14 @@ void Training::save_checkpoint() {
   mechanism_->remember(/*stopped=*/false);
   report_->flush();
   saved_step_ = step_;
+}
+
+/// Where public steps fail, no private one is lost: the checkpoint holds all that were charged.
+void Training::keep_what_was_charged() {
+  report_->finish();
+  // Weights that the private step itself broke are no start: the last checkpoint is.
+  if (all_finite(generator_->state())) save_checkpoint();
+  mechanism_->stop(step_, "public steps failed");
 }
 
 TrainResult Training::release() {

@@ -202,7 +202,7 @@ TEST_F(AdversarialFamily, IsAudited) {
   const auto settings = config("x");
   const SamplingModel model = open_sampling_model(find_model(folder / "run"), *settings);
   EXPECT_THAT(error_message<UsageError>([&] { membership_scorer(*model.generator, *settings, {}); }),
-              HasSubstr("diffusion networks only"));
+              HasSubstr("which is not here"));
 }
 
 TEST_F(AdversarialFamily, DrawsACorpusWhoseImagesDependOnTheirNamesAlone) {

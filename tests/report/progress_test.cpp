@@ -20,6 +20,8 @@ TEST(ProgressText, SaysWhatIsKnown) {
   EXPECT_EQ(progress_text({1, 2, 0, 0.0, std::numeric_limits<double>::infinity()}),
             "step 1/2 · ε 0.00");
   EXPECT_EQ(progress_text({0, 2, 0, {}, std::nan("")}), "step 0/2");
+  EXPECT_EQ(progress_text({1, 2, 0, {}, -1, "fakes all alike"}),
+            "step 1/2 · warning: fakes all alike");
 }
 
 TEST(ProgressText, NeverShowsEpsilonTooSmall) {

@@ -28,6 +28,7 @@ struct Config : SettingsTree {
        .share = "0.01 is plenty for counts."}};
   CentralImagesSettings central_images{this};  // mechanism.stages.central_images
   DiffusionSettings diffusion{this};
+  GanSettings gan{this};
   OptimizerSettings optimizer{this};
   WarmupSettings warmup{this};
   PerformanceSettings performance{this};

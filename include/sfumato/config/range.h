@@ -4,6 +4,8 @@
 #include <string_view>
 #include <vector>
 
+#include "sfumato/core/enum_names.h"
+
 namespace sfumato {
 
 /// What values a setting accepts: an interval for numbers, a set of words or "not empty" for
@@ -15,6 +17,7 @@ struct Range {
   bool low_open = false;   ///< low itself is outside
   bool high_open = false;  ///< high itself is outside
   std::vector<std::string> choices;
+  std::vector<RefusedName> refused = {};  ///< none of the choices, each with its own message
   bool non_empty = false;
 
   /// "greater than 0 and at most 1", "one of ddpm, ddim", "" where everything is accepted.
@@ -32,7 +35,7 @@ Range between(double low, double high);           ///< [low, high]
 Range from_below(double low, double high);        ///< [low, high)
 Range above_up_to(double low, double high);       ///< (low, high]
 Range strictly_between(double low, double high);  ///< (low, high)
-Range one_of(std::vector<std::string> choices);
+Range one_of(std::vector<std::string> choices, std::vector<RefusedName> refused = {});
 Range not_empty();
 
 }  // namespace sfumato

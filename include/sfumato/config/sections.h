@@ -104,9 +104,10 @@ struct ModelSettings : Section {
   explicit ModelSettings(SettingsTree* tree);
 
   Setting<std::string> family{this, "family", "diffusion", any_value(), "",
-      "Family of the generator that is trained: diffusion."};
+      "Family of the generator that is trained: diffusion or gan."};
   Setting<std::string> init{this, "init", "", any_value(), "",
-      "Folder with a pretrained network in diffusers layout; empty trains from scratch. It "
+      "Folder with a pretrained network in diffusers layout, or with generator/ and discriminator/; "
+      "empty trains from scratch. It "
       "must have been trained on public data only, or be what an earlier private run released, "
       "whose stages mechanism.declared then lists."};
   Setting<bool> init_is_public{this, "init_is_public", false, any_value(), "",
@@ -273,6 +274,66 @@ struct DiffusionSettings : Section {
       "Each draw mirrors its image with probability 1/2."};
   Setting<int64_t> shift_pixels{this, "shift_pixels", 0, between(0, 64), "pixels",
       "Each draw shifts its image by up to this much in each direction; edges are repeated."};
+};
+
+struct GanSettings : Section {
+  explicit GanSettings(SettingsTree* tree);
+
+  Setting<GanLoss> loss{this, "loss", GanLoss::kHinge,
+      "What the discriminator learns from a record's image and its fakes. hinge and logistic score "
+      "each by itself; relativistic scores the difference of the two, inside one record. The "
+      "relativistic average, or anything else over a batch, is no loss of one record and cannot be "
+      "private."};
+  Setting<int64_t> fakes{this, "fakes", 1, between(1, 64), "fakes per image",
+      "Number M of fake images beside each private one. They and it are one example: one loss (that "
+      "of the image plus the mean of the fakes'), one clip, so M costs time and no privacy."};
+  Setting<double> approximated_r1{this, "approximated_r1", 0.0, at_least(0), "",
+      "Weight of (D(x) - D(x + noise))² for private images x, which keeps the discriminator smooth "
+      "around them without second derivatives; 0 is off, 100 is usual. One more draw."};
+  Setting<double> approximated_r2{this, "approximated_r2", 0.0, at_least(0), "",
+      "The same for fakes; 0 is off. One more draw for each fake."};
+  Setting<double> regulariser_noise{this, "regulariser_noise", 0.01, greater_than(0), "",
+      "Standard deviation of the noise of approximated_r1 and approximated_r2; images have values "
+      "in [-1, 1]."};
+  Setting<int64_t> discriminator_steps{this, "discriminator_steps", 1, at_least(1), "steps",
+      "Private steps of the discriminator for each turn of the generator; where adaptive, those to "
+      "begin with."};
+  Setting<bool> adaptive{this, "adaptive", true, any_value(), "",
+      "Raises discriminator_steps where the discriminator finds too few fakes, to the next of 1, 2, 5, "
+      "10 and so on up to 5000, and never lowers it. It looks at public fakes alone."};
+  Setting<double> adaptive_threshold{this, "adaptive_threshold", 0.6, between(0, 1), "",
+      "Raises when the average share of fakes that the discriminator finds is at most this."};
+  Setting<int64_t> adaptive_patience{this, "adaptive_patience", 200, at_least(1), "generator steps",
+      "At least this many steps of the generator lie between two raises."};
+  Setting<double> adaptive_average{this, "adaptive_average", 0.99, from_below(0, 1), "",
+      "Decay of the average share, which moves once for each step of the generator."};
+  Setting<int64_t> generator_steps{this, "generator_steps", 1, at_least(1), "steps",
+      "Steps of the generator in each of its turns: post-processing of what the noise protects, "
+      "which costs no privacy."};
+  Setting<int64_t> generator_batch{this, "generator_batch", 128, between(2, 65536), "fakes",
+      "Fakes in a step of the generator."};
+  Setting<double> generator_learning_rate{this, "generator_learning_rate", 2e-4, greater_than(0), "",
+      "Learning rate of the generator, whose update rule is Adam. The section optimizer is the "
+      "discriminator's, but for ema_decay and ema_warmup: the generator is averaged, and it alone."};
+  Setting<double> generator_beta1{this, "generator_beta1", 0.0, from_below(0, 1), "",
+      "Decay of the mean of the generator's gradients."};
+  Setting<double> generator_beta2{this, "generator_beta2", 0.999, from_below(0, 1), "",
+      "Decay of the mean of the generator's squared gradients."};
+  Setting<bool> horizontal_flip{this, "horizontal_flip", false, any_value(), "",
+      "Mirrors a record's image and its fakes together, with probability 1/2; the generator's fakes "
+      "as well, through which it learns all the same."};
+  Setting<int64_t> shift_pixels{this, "shift_pixels", 0, between(0, 64), "pixels",
+      "Shifts them together by up to this much in each direction; edges are repeated."};
+  Setting<double> cutout{this, "cutout", 0.0, between(0, 0.9), "",
+      "Blanks a square of them together, whose side is this share of the image's; 0 is off."};
+  Setting<std::string> generator_config{this, "generator_config", "", any_value(), "",
+      "A config.json that describes the generator when training from scratch."};
+  Setting<std::string> discriminator_config{this, "discriminator_config", "", any_value(), "",
+      "A config.json that describes the discriminator when training from scratch, or beside a "
+      "pretrained generator that has none."};
+  Setting<bool> release_discriminator{this, "release_discriminator", false, any_value(), "",
+      "Puts the discriminator into release/ too, as later trainings need it. Its weights are "
+      "protected by the same noise; without it they stay in private/."};
 };
 
 struct OptimizerSettings : Section {

@@ -120,7 +120,7 @@ class Setting<E> : public Setting<std::string> {
  public:
   Setting(Section* section, std::string name, E default_value, std::string help)
       : Setting<std::string>(section, std::move(name), to_string(default_value),
-                             one_of(names_of<E>()), "", std::move(help)) {}
+                             one_of(names_of<E>(), refused_names_of<E>()), "", std::move(help)) {}
 
   E operator()() const { return parse_enum<E>(Setting<std::string>::operator()()); }
   E default_value() const { return parse_enum<E>(Setting<std::string>::default_value()); }

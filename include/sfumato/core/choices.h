@@ -112,6 +112,28 @@ struct EnumNames<BetaSchedule> {
       {BetaSchedule::kSigmoid, "sigmoid"}};
 };
 
+// gan ---------------------------------------------------------------------------------------------
+
+/// What a discriminator learns from a record's image and its fakes, each by its score alone.
+enum class GanLoss {
+  kHinge,         ///< max(0, 1 - D(x)) + max(0, 1 + D(G(z)))  (Lim & Ye 2017)
+  kLogistic,      ///< -log s(D(x)) - log(1 - s(D(G(z))))  (Goodfellow et al. 2014)
+  kRelativistic,  ///< -log s(D(x) - D(G(z)))  (Jolicoeur-Martineau 2019, the pairing form)
+};
+template <>
+struct EnumNames<GanLoss> {
+  static constexpr std::string_view kWhat = "loss of a discriminator";
+  static constexpr EnumName<GanLoss> kTable[] = {{GanLoss::kHinge, "hinge"},
+                                                 {GanLoss::kLogistic, "logistic"},
+                                                 {GanLoss::kRelativistic, "relativistic"}};
+  static constexpr RefusedName kRefused[] = {
+      {"relativistic_average",
+       "compares a score with the average over the batch, so that the loss of one record depends "
+       "on "
+       "all others and clipping it bounds nothing; 'relativistic' pairs each record with its own "
+       "fakes"}};
+};
+
 // optimizer ---------------------------------------------------------------------------------------
 
 enum class OptimizerKind { kSgd, kAdam, kAdamW };

@@ -1,4 +1,5 @@
 #pragma once
+#include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,6 +14,11 @@ struct EnumName {
   std::string_view name;
 };
 
+/// A word that people will try although it stands for nothing, and why.
+struct RefusedName {
+  std::string_view name, why;
+};
+
 /// The names of an enumeration, the only place where they are written. Specialised beside the
 /// enumeration, each enumerator once, in the order in which people are shown them:
 ///
@@ -20,6 +26,8 @@ struct EnumName {
 ///   struct EnumNames<Colour> {
 ///     static constexpr std::string_view kWhat = "colour";  // what messages call a value
 ///     static constexpr EnumName<Colour> kTable[] = {{Colour::kRed, "red"}, ...};
+///     static constexpr RefusedName kRefused[] = {{"puce", "is no colour"}, ...};  // may be left
+///     out
 ///   };
 template <typename E>
 struct EnumNames;
@@ -41,6 +49,14 @@ std::vector<std::string> names_of() {
   std::vector<std::string> names;
   for (const EnumName<E>& row : EnumNames<E>::kTable) names.emplace_back(row.name);
   return names;
+}
+
+/// Words that are none of the names by design, each with why.
+template <NamedEnum E>
+std::vector<RefusedName> refused_names_of() {
+  if constexpr (requires { EnumNames<E>::kRefused; })
+    return {std::begin(EnumNames<E>::kRefused), std::end(EnumNames<E>::kRefused)};
+  return {};
 }
 
 template <NamedEnum E>

@@ -2,6 +2,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,6 +35,10 @@ struct SavedGenerator {
   std::vector<std::string> files;
 };
 
+/// float32 [N, C, H, W] in [-1, 1] and int64 [N] labels -> [N]; a higher score speaks for an image
+/// that was trained on.
+using ImageScores = std::function<at::Tensor(const at::Tensor& images, const at::Tensor& labels)>;
+
 /// A generator of images of some family, for training and for drawing. The trainer, the corpus and
 /// the audits know no more of a network than this.
 ///
@@ -55,8 +60,15 @@ class Generator {
   /// The average of the objective's trainable parameters, which is updated in the same pass as
   /// they are; null where the family averages other parameters.
   virtual Ema* average() = 0;
-  /// After the objective's parameters have moved in step `step`: public steps of other networks.
+  /// After the objective's parameters have moved in step `step`: public steps of other networks. An
+  /// Error leaves state() fit for a checkpoint, from which the public steps are tried again; where
+  /// the objective's own parameters are no longer finite, nothing is.
   virtual void after_release(std::int64_t step) { (void)step; }
+  /// What a progress line should warn of, in a few words: of what is public alone. Else empty.
+  virtual std::string warning() const { return {}; }
+  /// For membership attacks on a generator of no kind that they know: scores by what was trained on
+  /// private examples. Empty where there are none.
+  virtual ImageScores membership_scores() { return {}; }
   /// Averages begin anew with the parameters as they are: after the warm-up.
   virtual void restart_average() = 0;
   /// All that a resumed run needs, shared, not copied: weights, averages, state of public steps. The

@@ -26,7 +26,9 @@ class RecordStore;
 ///   NOT PRIVATE          refused, but for model.init_is_public, and never on its own record store
 ///   VOID, another's card, a card that contradicts itself or counts nothing, a run's folder without
 ///   a card, a run's private/ (checkpoints), a witness whose cost cannot be read: refused
-/// `load` reads what model.init names. Refusals are PrivacyErrors. Where `plan` is not private nothing is refused.
+/// Of two networks every place and card of both counts, and the hash is that of their hashes, one
+/// after the other. `load` reads what model.init names. Refusals are PrivacyErrors. Where `plan` is
+/// not private nothing is refused.
 InitialWeights find_initial_weights(
     const Config& config, const RecordStore& store, const MechanismPlan& plan,
     const std::function<PretrainedWeights(const std::filesystem::path&)>& load);

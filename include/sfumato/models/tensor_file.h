@@ -12,7 +12,9 @@ namespace sfumato {
 /// Weights as the files of a folder give them.
 struct PretrainedWeights {
   NamedTensors weights;
-  std::filesystem::path folder;  ///< holds the files
+  std::filesystem::path folder;  ///< holds the files of the network that draws
+  /// Those of the one that it learned from, where a family has it; else empty.
+  std::filesystem::path discriminator = {};
 };
 
 /// Named tensors -> one safetensors file, atomically. Keeps dtypes float32, float64, float16,

@@ -67,6 +67,9 @@ struct PrivacyCard {
   std::string plan_hash;
   std::string ledger_head_hash;
   std::string weights_sha256;  ///< of the released weights file; ties the card to them
+  /// Whether only a discriminator saw private images, and the generator learned from it.
+  bool by_discriminator = false;
+  std::string discriminator_sha256;  ///< of its weights file, where it is released as well
   // Public facts about the data, needed to sample.
   int64_t image_size = 0, channels = 0, num_classes = 0;
   std::vector<std::string> class_names;                ///< num_classes of them

@@ -132,8 +132,11 @@ void run(MembershipArguments& arguments) {
     if (&name == &arguments.scores.front()) arguments.options.scores.clear();
     arguments.options.scores.push_back(parse_enum<MembershipScore>(name));
   }
+  std::unique_ptr<Generator> whole;  // where a release leaves out what the attack asks
+  if (!place.run.empty() && !can_be_attacked(*model.generator))
+    whole = trained_generator(place.run, *config);
   const MembershipScorer scorer =
-      membership_scorer(*model.generator, *config, arguments.options);
+      membership_scorer(whole ? *whole : *model.generator, *config, arguments.options);
 
   MembershipAudit audit;
   audit.model = model.origin.front().get<std::string>();
@@ -172,7 +175,7 @@ void add_audit_membership(CLI::App& audit) {
   sub->add_option("--count", arguments->count, "records of each store, at random; 0: all")
       ->capture_default_str()
       ->type_name("N");
-  sub->add_option("--scores", arguments->scores, "loss, sima, pia, secmi (default: all)")
+  sub->add_option("--scores", arguments->scores, "loss, sima, pia, secmi, discriminator (default: all of its family)")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->type_name("a,b");

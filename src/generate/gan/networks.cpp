@@ -1,0 +1,131 @@
+#include "generate/gan/networks.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "sfumato/config/config.h"
+#include "sfumato/core/error.h"
+#include "sfumato/core/log.h"
+#include "sfumato/io/json_file.h"
+
+namespace sfumato {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kClasses = "num_class_embeds";
+
+/// Values of one tensor of a network with other numbers of classes.
+void take_values(const std::string& name, const at::Tensor& from, const at::Tensor& to,
+                 const Config& config) {
+  if (from.sizes() == to.sizes()) {
+    to.copy_(from);
+    return;
+  }
+  if (from.dim() != to.dim() || from.dim() == 0 || from.sizes().slice(1) != to.sizes().slice(1))
+    throw DataError(fmt::format(
+        "model.init '{}': '{}' depends on the number of classes and is no table of them; set "
+        "data.num_classes to what the networks were trained with",
+        config.model.init(), name));
+  if (!config.model.reuse_class_rows()) return;  // as a new network starts
+  const std::int64_t rows = std::min(from.size(0), to.size(0));
+  to.narrow(0, 0, rows).copy_(from.narrow(0, 0, rows).mul(config.model.class_embedding_scale()));
+}
+
+/// `loaded` with tables of data.num_classes rows. `make` makes a network of a config.json.
+template <typename Network, typename Make>
+std::unique_ptr<Network> with_classes(std::unique_ptr<Network> loaded, const Config& config,
+                                      std::uint64_t seed, const Make& make) {
+  const std::int64_t wanted = config.data.num_classes();
+  // Networks without classes have other layers: what does not fit then is told as a misfit.
+  if (wanted == loaded->num_classes() || wanted == 0 || loaded->num_classes() == 0) return loaded;
+  nlohmann::ordered_json description = loaded->config();
+  description[kClasses] = wanted;
+  std::unique_ptr<Network> fitted = make(nlohmann::json(description));
+  fitted->initialise(seed);
+  const at::NoGradGuard no_grad;
+  const NamedTensors from = named_state(*loaded), to = named_state(*fitted);
+  for (std::size_t i = 0; i < from.size(); ++i)
+    take_values(from[i].first, from[i].second, to.at(i).second, config);
+  return fitted;
+}
+
+template <typename Network>
+std::unique_ptr<Network> started(std::unique_ptr<Network> network, std::uint64_t seed) {
+  network->initialise(seed);
+  return network;
+}
+
+nlohmann::json description(const Setting<std::string>& setting, const std::string& otherwise) {
+  if (setting().empty())
+    throw UsageError(
+        fmt::format("no {}: set {} to a config.json, or model.init to a folder with "
+                    "generator/ and discriminator/",
+                    otherwise, setting.key()));
+  return read_json(setting());
+}
+
+void refuse_two_sources(const Setting<std::string>& setting, const fs::path& network) {
+  if (!setting().empty())
+    throw UsageError(fmt::format(
+        "{} and '{}' of model.init both describe a network; set the first to the empty text",
+        setting.key(), network.string()));
+}
+
+}  // namespace
+
+fs::path generator_folder(const fs::path& folder) {
+  for (const fs::path& place : {folder / "generator", folder})
+    if (fs::exists(place / "config.json")) return place;
+  throw DataError(
+      fmt::format("'{}' holds no generator: neither generator/config.json nor config.json is there",
+                  folder.string()));
+}
+
+fs::path discriminator_folder(const fs::path& folder) {
+  const fs::path place = folder / "discriminator";
+  return fs::exists(place / "config.json") ? place : fs::path{};
+}
+
+GanNetworks make_gan_networks(const Config& config) {
+  if (!config.model.config().empty())
+    throw UsageError(
+        "model.config describes one network, and the family gan has two: set gan.generator_config "
+        "and gan.discriminator_config, and model.config to the empty text");
+  const auto seed = static_cast<std::uint64_t>(config.run.seed());
+  const GanSettings& gan = config.gan;
+  GanNetworks networks;
+  fs::path pretrained;
+  if (config.model.init().empty()) {
+    networks.generator =
+        started(make_generator_network(description(gan.generator_config, "generator")), seed);
+  } else {
+    const fs::path folder = generator_folder(config.model.init());
+    refuse_two_sources(gan.generator_config, folder);
+    networks.generator =
+        with_classes(load_generator_network(folder), config, seed, make_generator_network);
+    pretrained = discriminator_folder(config.model.init());
+  }
+  // Another seed: networks of like layers must not begin as copies of each other.
+  if (pretrained.empty()) {
+    if (!config.model.init().empty())
+      log_warning(fmt::format(
+          "model.init '{}' has no discriminator/: a new one is trained, which spends a part of the "
+          "private steps on what a pretrained one knows",
+          config.model.init()));
+    networks.discriminator =
+        started(make_discriminator_network(description(gan.discriminator_config, "discriminator")),
+                seed + 1);
+  } else {
+    refuse_two_sources(gan.discriminator_config, pretrained);
+    networks.discriminator = with_classes(load_discriminator_network(pretrained), config, seed + 1,
+                                          make_discriminator_network);
+  }
+  return networks;
+}
+
+}  // namespace sfumato

@@ -1,0 +1,167 @@
+// The generator's side of training: what follows from released weights and public draws alone.
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "sfumato/core/error.h"
+#include "sfumato/generate/gan/generator.h"
+#include "sfumato/generate/seeded_streams.h"
+
+namespace sfumato {
+namespace {
+
+// Streams of one step of the generator.
+constexpr std::uint32_t kLatents = 0;  // of all fakes, one after the other
+constexpr std::uint32_t kChoices = 1;  // a block for each fake
+/// Fakes of one class that are looked at after a turn.
+constexpr std::int64_t kLook = 32;
+/// Root mean square distance of fakes to their mean below which nobody can tell them apart: one
+/// grey level.
+constexpr double kAlike = 1 / 127.5;
+
+bool all_finite(const at::Tensor& values) { return at::isfinite(values).all().item<bool>(); }
+
+NamedGroups copies(const NamedGroups& groups) {
+  NamedGroups all;
+  for (const auto& [name, tensors] : groups) {
+    NamedTensors copied;
+    for (const auto& [key, tensor] : tensors) copied.emplace_back(key, tensor.clone());
+    all.emplace_back(name, std::move(copied));
+  }
+  return all;
+}
+
+/// Gradients of a network are not formed while this lives: those of another pass through it.
+class Frozen {
+ public:
+  explicit Frozen(std::vector<Parameter*> parameters) : parameters_(std::move(parameters)) {
+    for (Parameter* parameter : parameters_) parameter->value.requires_grad_(false);
+  }
+  ~Frozen() {
+    for (Parameter* parameter : parameters_) parameter->value.requires_grad_(parameter->trainable);
+  }
+  Frozen(const Frozen&) = delete;
+  Frozen& operator=(const Frozen&) = delete;
+
+ private:
+  std::vector<Parameter*> parameters_;
+};
+
+}  // namespace
+
+GanGenerator::Fakes GanGenerator::draw_fakes(const char* purpose, std::int64_t count) const {
+  const SeededStreams streams(purpose, training_.seed,
+                              static_cast<std::uint64_t>(schedule_.generator_steps()));
+  const GanAugmentation& augmentation = training_.objective.augmentation;
+  const at::Tensor latents = at::empty({count, generator_->latent_size()});
+  const at::Tensor labels = at::zeros({count}, at::kLong);
+  const at::Tensor choices = at::zeros({count, kGanChoices});
+  streams.normals(latents.mutable_data_ptr<float>(), latents.numel(), kLatents, 0);
+  const std::int64_t classes = generator_->num_classes();
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::uint32_t words[16];
+    streams.words(words, i, 1, kChoices, 0);
+    choose_augmentation(words, augmentation, choices.mutable_data_ptr<float>() + i * kGanChoices);
+    if (classes > 0)
+      labels.mutable_data_ptr<std::int64_t>()[i] =
+          std::min(static_cast<std::int64_t>(uniform_double(words[14], words[15]) *
+                                             static_cast<double>(classes)),
+                   classes - 1);
+  }
+  return {latents.to(device_), labels.to(device_), choices.to(device_)};
+}
+
+at::Tensor GanGenerator::scores_of(const at::Tensor& images, const Fakes& fakes) const {
+  return discriminator_->forward(augmented(images, fakes.choices, training_.objective.augmentation),
+                                 fakes.labels, nullptr);
+}
+
+/// Of fakes that nobody trained on, as the discriminator's steps see them.
+double GanGenerator::accuracy_on_fakes() const {
+  const at::NoGradGuard no_grad;
+  const Fakes fakes = draw_fakes("sfumato fakes for the schedule 1", training_.generator_batch);
+  const at::Tensor scores =
+      scores_of(generator_->forward(fakes.latents, fakes.labels, /*training=*/false), fakes);
+  return (scores < 0).to(at::kDouble).mean().item<double>();
+}
+
+/// One step by plain autograd; what is not finite, else empty.
+std::string GanGenerator::generator_step() {
+  const double accuracy = schedule_.adaptive() ? accuracy_on_fakes() : 0;
+  const Fakes fakes = draw_fakes("sfumato steps of a generator 1", training_.generator_batch);
+  std::vector<at::Tensor> weights, gradients;
+  for (Parameter* parameter : generator_->parameters()) weights.push_back(parameter->value);
+  {
+    const Frozen frozen(discriminator_->parameters());
+    const at::Tensor images = generator_->forward(fakes.latents, fakes.labels, /*training=*/true);
+    if (!all_finite(images.detach())) return "its images are not finite";
+    const at::Tensor scores = scores_of(images, fakes);
+    if (!all_finite(scores.detach()))
+      return "the discriminator's scores of its images are not finite";
+    generator_loss(scores, training_.objective.loss)
+        .backward({}, std::nullopt, false, at::TensorList(weights));
+  }
+  bool finite = true;
+  for (at::Tensor& weight : weights) {
+    // A layer may go unused, as a table of classes where there are none.
+    gradients.push_back(weight.grad().defined() ? weight.grad() : at::zeros_like(weight.detach()));
+    finite = finite && all_finite(gradients.back());
+    weight.mutable_grad() = at::Tensor{};
+  }
+  if (!finite) return "its gradient is not finite";
+  optimizer_->step(PublicGradient(std::move(gradients), 1), training_.learning_rate, &*average_);
+  schedule_.count_generator_step(accuracy);
+  return {};
+}
+
+/// Images of one class as the discriminator's next steps see them: whether they are numbers, and
+/// how far apart.
+std::string GanGenerator::look_at_fakes() {
+  const at::NoGradGuard no_grad;
+  Fakes fakes = draw_fakes("sfumato looks at a generator 1", kLook);
+  fakes.labels = fakes.labels.select(0, 0).expand({kLook}).contiguous();
+  const at::Tensor images = generator_->forward(fakes.latents, fakes.labels, /*training=*/false);
+  if (!all_finite(images)) return "its images are not finite after the step";
+  spread_ = (images - images.mean(0, /*keepdim=*/true)).square().mean().sqrt().item<double>();
+  return {};
+}
+
+void GanGenerator::after_release(std::int64_t step) {
+  schedule_.count_discriminator_step();
+  if (!schedule_.is_generators_turn()) return;
+  const NamedGroups before = copies(generators_state());
+  const DiscriminatorSchedule schedule = schedule_;
+  std::string defect;
+  std::int64_t number = 0;
+  for (std::int64_t i = 0; i < training_.generator_steps && defect.empty(); ++i) {
+    number = schedule_.generator_steps() + 1;
+    defect = generator_step();
+  }
+  if (defect.empty()) defect = look_at_fakes();
+  if (defect.empty()) return;
+  load_generators_state(before);
+  schedule_ = schedule;
+  if (!all_finite({{"discriminator", named_state(*discriminator_)}}))
+    throw DataError(fmt::format(
+        "the discriminator's weights are not finite after private step {}: the run cannot go on "
+        "from them. Continue with --resume, which takes the last checkpoint, and a smaller "
+        "optimizer.learning_rate; the steps since then stay charged",
+        step + 1));
+  throw DataError(fmt::format(
+      "the generator broke in its step {}, after private step {}: {}. It is as it was before, and "
+      "the private steps that were charged are kept: continue with --resume and a smaller "
+      "gan.generator_learning_rate (it is {})",
+      number, step + 1, defect, training_.learning_rate));
+}
+
+std::string GanGenerator::warning() const {
+  return spread_ < kAlike ? "fakes all alike" : std::string();
+}
+
+}  // namespace sfumato

@@ -1,0 +1,281 @@
+// The family gan from images to a corpus: through the same trainer, mechanism, audits and pages as
+// every other.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "sfumato/audit/conformance.h"
+#include "sfumato/audit/membership.h"
+#include "sfumato/core/error.h"
+#include "sfumato/corpus/sampling_model.h"
+#include "sfumato/generate/families.h"
+#include "sfumato/io/json_file.h"
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/run/run_verification.h"
+#include "support/error_message.h"
+#include "train/tiny_run.h"
+
+namespace sfumato {
+namespace {
+
+using namespace test;
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+namespace fs = std::filesystem;
+constexpr const char* kGroups[] = {"model",     "ema",     "discriminator", "generator_optimizer",
+                                   "optimizer", "schedule"};
+
+class GanFamily : public TinyRun {
+ protected:
+  GanFamily() {
+    write("generator", generator());
+    write("discriminator", discriminator());
+  }
+  static nlohmann::json generator() {
+    return {{"_class_name", "DCGANGenerator"},
+            {"sample_size", 8},
+            {"out_channels", 1},
+            {"latent_size", 4},
+            {"block_out_channels", {8, 6}},
+            {"num_class_embeds", 2}};
+  }
+  static nlohmann::json discriminator() {
+    return {{"_class_name", "DCGANDiscriminator"},
+            {"sample_size", 8},
+            {"in_channels", 1},
+            {"block_out_channels", {6, 8}},
+            {"num_class_embeds", 2}};
+  }
+  void write(const std::string& name, const nlohmann::json& description) const {
+    write_file_atomic(folder / (name + ".json"), description.dump());
+  }
+  std::vector<std::string> gan(std::vector<std::string> more = {}) const {
+    more.insert(
+        more.begin(),
+        {"model.family=gan", "model.config=", "warmup.steps=0", "gan.fakes=2",
+         "gan.discriminator_steps=2", "gan.generator_batch=8", "gan.approximated_r1=1",
+         "gan.horizontal_flip=true", "gan.generator_config=" + (folder / "generator.json").string(),
+         "gan.discriminator_config=" + (folder / "discriminator.json").string()});
+    return more;
+  }
+  std::vector<std::string> problems(const std::string& run) const {
+    RunVerificationOptions options;
+    options.run = folder / run;
+    return verify_run(options).problems();
+  }
+  nlohmann::json card(const std::string& run) const {
+    return read_json(folder / run / "release/privacy_card.json");
+  }
+  void expect_same_checkpoints(const std::string& a, const std::string& b, int step) const {
+    for (const char* group : kGroups) {
+      const std::string file = std::string(group) + ".safetensors";
+      EXPECT_EQ(read_file(checkpoint_path(a, step) / file),
+                read_file(checkpoint_path(b, step) / file))
+          << group;
+    }
+  }
+};
+
+TEST_F(GanFamily, TrainsAndItsClaimIsThatOfTheMechanism) {
+  const TrainResult result = start("run", gan());
+  EXPECT_EQ(result.steps, 6);
+  EXPECT_EQ(result.charged, 6);
+  EXPECT_THAT(problems("run"), IsEmpty());
+  // The same ε as any other family's with this plan: fakes and the generator's steps are free.
+  EXPECT_EQ(result.epsilon, start("diffusion").epsilon);
+  const nlohmann::json networks = card("run").at("networks");
+  EXPECT_THAT(networks.at("private").get<std::string>(), HasSubstr("the discriminator"));
+  EXPECT_THAT(networks.at("post_processing").get<std::string>(), HasSubstr("the generator"));
+  EXPECT_FALSE(networks.contains("discriminator_sha256"));
+  EXPECT_FALSE(fs::exists(folder / "run/release/discriminator"));
+  EXPECT_TRUE(fs::exists(folder / "run/release/sample.py"));
+  EXPECT_FALSE(card("diffusion").contains("networks"));
+}
+
+TEST_F(GanFamily, WhatTheCardSaysOfItsNetworksFollowsFromTheLedger) {
+  start("run", gan());
+  const fs::path path = folder / "run/release/privacy_card.json";
+  auto edited = nlohmann::ordered_json::parse(read_file(path));
+  edited["networks"]["private"] = "nothing";
+  write_json_atomic(path, edited);
+  EXPECT_THAT(problems("run"), Contains(HasSubstr("networks is")));
+  edited.erase("networks");
+  write_json_atomic(path, edited);
+  EXPECT_THAT(problems("run"), Contains(HasSubstr("networks is null")));
+}
+
+TEST_F(GanFamily, KilledItGoesOnWithTheSameBits) {
+  const std::vector<std::string> quiet = gan({"mechanism.steps=8", "privacy.enabled=false"});
+  start("plain", quiet);
+  copy_run("plain", "again", 4);
+  resume("again", quiet);
+  expect_same_checkpoints("plain", "again", 8);
+  start("whole", gan({"mechanism.steps=8"}));
+  copy_run("whole", "resumed", 4);
+  EXPECT_EQ(resume("resumed", gan({"mechanism.steps=8"})).steps, 4);  // charged steps were lost
+  expect_same_checkpoints("whole", "resumed", 4);
+}
+
+TEST_F(GanFamily, ADiscriminatorIsReleasedOnlyWhereAskedFor) {
+  start("run", gan({"gan.release_discriminator=true"}));
+  EXPECT_THAT(problems("run"), IsEmpty());
+  EXPECT_EQ(card("run").at("networks").at("discriminator_sha256").get<std::string>().size(), 64U);
+  EXPECT_THAT(read_file(folder / "run/release/privacy_card.md"), HasSubstr("released as well"));
+  EXPECT_THAT(read_file(folder / "run/release/README.md"), HasSubstr("discriminator/"));
+  // Whoever changes it, or adds to it, is found.
+  write_file_atomic(folder / "run/release/discriminator/other.bin", "x");
+  EXPECT_THAT(problems("run"), Contains(HasSubstr("other.bin")));
+  fs::remove(folder / "run/release/discriminator/other.bin");
+  write_file_atomic(folder / "run/release/discriminator/config.json", "{}");
+  EXPECT_THAT(problems("run"), Contains(HasSubstr("discriminator/config.json")));
+  // Released anew without it, there is none.
+  resume("run", gan());
+  EXPECT_FALSE(fs::exists(folder / "run/release/discriminator"));
+  EXPECT_THAT(problems("run"), IsEmpty());
+}
+
+TEST_F(GanFamily, AProgramBesideAReleaseThatNobodyNotedIsFound) {
+  start("diffusion");
+  write_file_atomic(folder / "diffusion/release/sample.py", "print()\n");
+  EXPECT_THAT(problems("diffusion"), Contains(HasSubstr("sample.py")));
+  start("run", gan());
+  fs::create_directories(folder / "run/release/discriminator");
+  EXPECT_THAT(problems("run"), Contains(HasSubstr("discriminator")));
+}
+
+TEST_F(GanFamily, ABrokenGeneratorLosesNoChargedStep) {
+  // So far in one step that the next images are no numbers; a checkpoint is far away.
+  const std::vector<std::string> broken =
+      gan({"gan.generator_learning_rate=1e38", "run.checkpoint_every=100"});
+  EXPECT_THAT(error_message<DataError>([&] { start("run", broken); }),
+              AllOf(HasSubstr("the generator broke"), HasSubstr("gan.generator_learning_rate")));
+  const int64_t charged = ledger("run").charged_steps;
+  const auto newest = newest_checkpoint(folder / "run/private/checkpoints");
+  ASSERT_TRUE(newest);
+  EXPECT_EQ(read_checkpoint(*newest).step, charged);
+  EXPECT_EQ(charged, 2);  // before the next one was charged
+  EXPECT_THAT(problems("run"), IsEmpty());
+  EXPECT_EQ(resume("run", gan()).steps, 6);
+  EXPECT_EQ(ledger("run").charged_steps, 6);
+  EXPECT_THAT(problems("run"), IsEmpty());
+}
+
+TEST_F(GanFamily, BatchNormalisationInTheDiscriminatorIsRefusedBeforeTheFirstStep) {
+  nlohmann::json with_norm = discriminator();
+  with_norm["norm"] = "batch";
+  write("discriminator", with_norm);
+  EXPECT_THAT(error_message<PrivacyError>([&] { start("run", gan()); }),
+              AllOf(HasSubstr("batch normalisation"), HasSubstr("main.3.weight")));
+  EXPECT_FALSE(fs::exists(folder / "run/ledger.jsonl"));
+}
+
+TEST_F(GanFamily, NetworksThatDoNotFitAreRefusedByName) {
+  const auto refusal = [&](const nlohmann::json& one, const nlohmann::json& other) {
+    write("generator", one);
+    write("discriminator", other);
+    return error_message<DataError>([&] { start("run", gan()); });
+  };
+  nlohmann::json large = generator(), other = discriminator();
+  large["sample_size"] = 16;
+  EXPECT_THAT(refusal(large, other), AllOf(HasSubstr("16"), HasSubstr("generator")));
+  other["sample_size"] = 16;
+  EXPECT_THAT(refusal(large, other), HasSubstr("record store"));
+  nlohmann::json classes = discriminator();
+  classes["num_class_embeds"] = 3;
+  EXPECT_THAT(refusal(generator(), classes), HasSubstr("classes"));
+  EXPECT_THAT(refusal(discriminator(), discriminator()), HasSubstr("DCGANDiscriminator"));
+  EXPECT_FALSE(fs::exists(folder / "run/ledger.jsonl"));
+}
+
+TEST_F(GanFamily, SettingsNameEachNetworkOnce) {
+  EXPECT_THAT(error_message<UsageError>([&] {
+                start("run", gan({"model.config=" + (folder / "network.json").string()}));
+              }),
+              HasSubstr("gan.generator_config"));
+  EXPECT_THAT(error_message<UsageError>([&] { start("run", gan({"gan.discriminator_config="})); }),
+              HasSubstr("gan.discriminator_config"));
+}
+
+TEST_F(GanFamily, BothNetworksStartFromARelease) {
+  // Public images, trained without privacy.
+  start("public", gan({"privacy.enabled=false", "gan.release_discriminator=true"}));
+  fs::copy(folder / "public/release", folder / "start", fs::copy_options::recursive);
+  forget_uses();
+  write_tiny_store(folder / "people", {1, 2, 3, 5, 8, 13, 21, 34});
+  const std::vector<std::string> warm = gan(
+      {"gan.generator_config=", "gan.discriminator_config=", "model.init_is_public=true",
+       "model.init=" + (folder / "start").string(), "data.store=" + (folder / "people").string()});
+  start("run", warm);
+  EXPECT_THAT(problems("run"), IsEmpty());
+  // A discriminator that the card does not speak of.
+  write_file_atomic(folder / "start/discriminator/diffusion_pytorch_model.safetensors",
+                    read_file(checkpoint_path("public", 2) / "discriminator.safetensors"));
+  EXPECT_THAT(error_message<PrivacyError>([&] { start("other", warm); }),
+              HasSubstr("not the card of the discriminator"));
+  // Without it, a new one is trained.
+  fs::remove_all(folder / "start/discriminator");
+  std::vector<std::string> fresh = warm;
+  fresh.push_back("gan.discriminator_config=" + (folder / "discriminator.json").string());
+  EXPECT_EQ(start("fresh", fresh).steps, 6);
+}
+
+TEST_F(GanFamily, TablesOfClassesAreFitted) {
+  start("public", gan({"privacy.enabled=false", "gan.release_discriminator=true"}));
+  const auto settings =
+      config("x", gan({"gan.generator_config=", "gan.discriminator_config=", "data.num_classes=3",
+                       "model.init=" + (folder / "public/release").string(),
+                       "model.reuse_class_rows=true", "model.class_embedding_scale=2"}));
+  const NamedTensors before =
+      make_generator(*config("y", gan({"gan.generator_config=", "gan.discriminator_config=",
+                                       "model.init=" + (folder / "public/release").string()})),
+                     {})
+          ->released_weights();
+  const NamedTensors after = make_generator(*settings, {})->released_weights();
+  ASSERT_EQ(after.size(), before.size());
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    const auto& [name, value] = after[i];
+    if (name != "class_embedding.weight") {
+      EXPECT_TRUE(value.equal(before[i].second)) << name;
+      continue;
+    }
+    EXPECT_EQ(value.size(0), 3);
+    EXPECT_TRUE(value.narrow(0, 0, 2).equal(before[i].second.mul(2)));
+  }
+}
+
+TEST_F(GanFamily, IsAudited) {
+  const ConformanceReport report = audit_conformance(*config("run", gan()));
+  EXPECT_THAT(report.failures(), IsEmpty());
+  start("run", gan());
+  const auto settings = config("run", gan());
+  const SamplingModel model = open_sampling_model(find_model(folder / "run"), *settings);
+  EXPECT_FALSE(can_be_attacked(*model.generator));
+  const auto whole = trained_generator(folder / "run", *settings);
+  ASSERT_TRUE(whole && can_be_attacked(*whole));
+  const MembershipScorer scorer = membership_scorer(*whole, *settings, {});
+  EXPECT_EQ(scorer.columns().front().name(), "discriminator");
+  const ScoredRecords scored =
+      score_records(RecordStore::open(folder / "store"), {0, 1, 2}, scorer, true, 2);
+  EXPECT_EQ(scored.scores.sizes(), (std::vector<int64_t>{3, 1}));
+  MembershipOptions options;
+  options.scores = {MembershipScore::kPia};
+  EXPECT_THAT(error_message<UsageError>([&] { membership_scorer(*whole, *settings, options); }),
+              HasSubstr("'discriminator' alone"));
+}
+
+TEST_F(GanFamily, DrawsFromItsRelease) {
+  start("run", gan({"gan.release_discriminator=true"}));
+  const auto settings = config("x");
+  const SamplingModel model = open_sampling_model(find_model(folder / "run"), *settings);
+  EXPECT_EQ(model.card["status"], "private");
+  EXPECT_EQ(model.num_classes, 2);
+  EXPECT_TRUE(can_be_attacked(*model.generator));  // its discriminator is there
+  const auto sampler = sampler_of(model, *settings);
+  const std::vector<ImageId> images = {{0, 0}, {1, 3}};
+  EXPECT_EQ(sampler->draw(images).sizes(), (std::vector<int64_t>{2, 8, 8, 1}));
+}
+
+}  // namespace
+}  // namespace sfumato
