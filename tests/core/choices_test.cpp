@@ -22,7 +22,7 @@ TEST(Choices, EveryEnumeratorHasItsOwnName) {
   test::expect_all_named<SourceFormat, DamagedPictures, DepthRule, Clipping, Adjacency, Accountant,
                          Prediction, BetaSchedule, OptimizerKind, RateDecay, AlgorithmPolicy,
                          ComputeDevice, Precision, Sampler, TimestepSpacing, DdpmVariance,
-                         CorpusFormat>();
+                         CorpusFormat, GanLoss>();
 }
 
 TEST(EnumNames, NothingElseIsTaken) {

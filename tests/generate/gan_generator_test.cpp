@@ -201,11 +201,11 @@ TEST(GanGenerator, NetworksOfUnlikeImagesOrClassesAreRefused) {
     });
   };
   EXPECT_THAT(mismatch({1, 8, 8}, kTinyClasses),
-              AllOf(HasSubstr("4x4 with 1 channels"), HasSubstr("8x8 with 1 channels"),
+              AllOf(HasSubstr("images of 1 x 4 x 4"), HasSubstr("takes 1 x 8 x 8"),
                     HasSubstr("gan.discriminator_config")));
-  EXPECT_THAT(mismatch({3, 4, 4}, kTinyClasses), HasSubstr("3 channels"));
+  EXPECT_THAT(mismatch({3, 4, 4}, kTinyClasses), HasSubstr("takes 3 x 4 x 4"));
   EXPECT_THAT(mismatch(kTinyShape, 5),
-              HasSubstr("the generator knows 2 classes, the discriminator 5"));
+              HasSubstr("the generator has 2 classes and the discriminator 5"));
 }
 
 TEST(GanGenerator, SaysWhichImagesItCannotBeTrainedOn) {

@@ -129,9 +129,8 @@ struct EnumNames<GanLoss> {
   static constexpr RefusedName kRefused[] = {
       {"relativistic_average",
        "compares a score with the average over the batch, so that the loss of one record depends "
-       "on "
-       "all others and clipping it bounds nothing; 'relativistic' pairs each record with its own "
-       "fakes"}};
+       "on all others and clipping it bounds nothing; 'relativistic' pairs each record with its "
+       "own fakes"}};
 };
 
 // optimizer ---------------------------------------------------------------------------------------

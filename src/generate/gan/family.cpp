@@ -57,7 +57,11 @@ PretrainedWeights load_weights(const fs::path& folder) {
   return loaded;
 }
 
-bool holds(const fs::path& folder) { return fs::exists(folder / "generator" / "config.json"); }
+bool holds(const fs::path& folder) {
+  if (fs::exists(folder / "generator" / "config.json")) return true;
+  const fs::path file = folder / "config.json";
+  return fs::exists(file) && describes_generator_network(read_python_json(file));
+}
 
 std::unique_ptr<Generator> open(const fs::path& folder, Config&, const Placement& placement) {
   const fs::path place = generator_folder(folder), other = discriminator_folder(folder);
@@ -74,6 +78,7 @@ Family gan_family() {
           .adopt_image_settings = adopt_image_settings,
           .make = make,
           .load_weights = load_weights,
+          .layout = "generator/config.json, or config.json of a generator",
           .holds = holds,
           .open = open};
 }

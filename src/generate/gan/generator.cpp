@@ -33,26 +33,7 @@ bool same_shape(const ImageShape& a, const ImageShape& b) {
   return a.channels == b.channels && a.height == b.height && a.width == b.width;
 }
 
-void refuse_mismatch(const GeneratorNetwork& generator, const DiscriminatorNetwork& discriminator) {
-  if (const std::string defect = gan_mismatch(generator, discriminator); !defect.empty())
-    throw DataError(
-        fmt::format("the networks do not belong together: {}; change gan.generator_config or "
-                    "gan.discriminator_config, or name another model.init",
-                    defect));
-}
-
 }  // namespace
-
-std::string gan_mismatch(const GeneratorNetwork& generator,
-                         const DiscriminatorNetwork& discriminator) {
-  if (!same_shape(generator.image_shape(), discriminator.image_shape()))
-    return fmt::format("the generator makes images of {}, the discriminator takes {}",
-                       size_text(generator.image_shape()), size_text(discriminator.image_shape()));
-  if (generator.num_classes() != discriminator.num_classes())
-    return fmt::format("the generator knows {} classes, the discriminator {}",
-                       generator.num_classes(), discriminator.num_classes());
-  return {};
-}
 
 GanTraining gan_training(const Config& config) {
   const GanSettings& gan = config.gan;
@@ -94,7 +75,9 @@ GanGenerator::GanGenerator(std::unique_ptr<GeneratorNetwork> generator,
                            std::unique_ptr<DiscriminatorNetwork> discriminator,
                            const Placement& placement, const GanTraining& training)
     : GanGenerator(std::move(generator), std::move(discriminator), placement, fs::path{}) {
-  refuse_mismatch(*generator_, *discriminator_);
+  require_same_images(*generator_, *discriminator_,
+                      "the networks of gan.generator_config, gan.discriminator_config or "
+                      "model.init do not belong together");
   training_ = training;
   schedule_ = DiscriminatorSchedule(training.schedule);
   objective_.emplace(*generator_, *discriminator_, training.objective);

@@ -100,9 +100,4 @@ class GanGenerator : public Generator {
   double spread_ = 1;  ///< of the last fakes that were looked at
 };
 
-/// Why two networks cannot be trained against each other: images or classes of which one knows
-/// nothing; empty if they can.
-std::string gan_mismatch(const GeneratorNetwork& generator,
-                         const DiscriminatorNetwork& discriminator);
-
 }  // namespace sfumato
