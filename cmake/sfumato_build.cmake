@@ -47,15 +47,24 @@ endif()
 target_compile_options(sfumato_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Wconversion;-Wno-sign-conversion;-Wno-restrict;-Wno-stringop-overflow;-Wno-array-bounds;-Werror;${sanitizer_warnings}>)
 
-# sfumato_compile_together(TARGET): with SFUMATO_UNITY, its sources a few at a time: what they include
-# is read, and the templates that they share are compiled, once for all of them. Their names in
-# unnamed namespaces must differ.
+# sfumato_compile_together(TARGET): with SFUMATO_UNITY, eight sources of a folder at a time: what they
+# include is read, and the templates that they share are compiled, once for all of them. Names in
+# unnamed namespaces must differ within a folder.
 function(sfumato_compile_together target)
-  if(SFUMATO_UNITY)
-    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
-    # What is included counts as a header, whose classes should not hold types of unnamed namespaces.
-    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>)
+  if(NOT SFUMATO_UNITY)
+    return()
   endif()
+  get_target_property(sources ${target} SOURCES)
+  foreach(source IN LISTS sources)
+    get_filename_component(folder ${source} DIRECTORY)
+    get_filename_component(folder ${folder} NAME)
+    math(EXPR group "0${count_${folder}} / 8")
+    math(EXPR count_${folder} "0${count_${folder}} + 1")
+    set_source_files_properties(${source} PROPERTIES UNITY_GROUP ${folder}_${group})
+  endforeach()
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  # What is included counts as a header, whose classes should not hold types of unnamed namespaces.
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>)
 endfunction()
 
 # sfumato_area(NAME deps...): static library sfumato_NAME from all sources of this folder and its

@@ -13,14 +13,13 @@
 namespace sfumato {
 namespace {
 
-using nlohmann::json;
-
 constexpr int64_t kMaxSide = 1024, kMaxWidth = 8192, kMaxClasses = 1'000'000, kMaxGroups = 32;
 constexpr std::size_t kMaxBlocks = 16;
 
 }  // namespace
 
-GanConfig::GanConfig(const json& config, std::string what) : json_(config), what_(std::move(what)) {
+GanConfig::GanConfig(const nlohmann::json& config, std::string what)
+    : json_(config), what_(std::move(what)) {
   if (!json_.is_object()) throw DataError(what_ + ": holds no object {...}");
 }
 
@@ -28,13 +27,13 @@ void GanConfig::fail(const std::string& key, const std::string& complaint) const
   throw DataError(fmt::format("{}: {}: {}", what_, key, complaint));
 }
 
-const json* GanConfig::find(const std::string& key) {
+const nlohmann::json* GanConfig::find(const std::string& key) {
   asked_.insert(key);
   const auto found = json_.find(key);
   return found == json_.end() ? nullptr : &*found;
 }
 
-int64_t GanConfig::to_whole(const std::string& key, const json& value, int64_t low,
+int64_t GanConfig::to_whole(const std::string& key, const nlohmann::json& value, int64_t low,
                             int64_t high) const {
   // The second is for numbers that int64_t does not hold.
   const bool whole = value.is_number_integer() &&
@@ -46,7 +45,7 @@ int64_t GanConfig::to_whole(const std::string& key, const json& value, int64_t l
 
 int64_t GanConfig::whole(const std::string& key, int64_t low, int64_t high,
                          std::optional<int64_t> otherwise) {
-  const json* value = find(key);
+  const nlohmann::json* value = find(key);
   if (value != nullptr) return to_whole(key, *value, low, high);
   if (!otherwise)
     fail(key, fmt::format("is missing; it must be a whole number from {} to {}", low, high));
@@ -54,24 +53,24 @@ int64_t GanConfig::whole(const std::string& key, int64_t low, int64_t high,
 }
 
 std::vector<int64_t> GanConfig::list(const std::string& key, int64_t high, std::size_t most) {
-  const json* value = find(key);
+  const nlohmann::json* value = find(key);
   std::vector<int64_t> all;
   if (value == nullptr) return all;
   if (!value->is_array() || value->size() > most)
     fail(key, fmt::format("must be a list of at most {} whole numbers", most));
-  for (const json& one : *value) all.push_back(to_whole(key, one, 1, high));
+  for (const nlohmann::json& one : *value) all.push_back(to_whole(key, one, 1, high));
   return all;
 }
 
 bool GanConfig::flag(const std::string& key, bool otherwise) {
-  const json* value = find(key);
+  const nlohmann::json* value = find(key);
   if (value == nullptr) return otherwise;
   if (!value->is_boolean()) fail(key, fmt::format("{}; must be true or false", value->dump()));
   return value->get<bool>();
 }
 
 std::string GanConfig::choice(const std::string& key, const std::vector<std::string>& names) {
-  const json* value = find(key);
+  const nlohmann::json* value = find(key);
   if (value == nullptr) return names.front();
   const std::string text = value->is_string() ? value->get<std::string>() : value->dump();
   if (!value->is_string() || std::find(names.begin(), names.end(), text) == names.end())
@@ -92,7 +91,7 @@ std::vector<int64_t> GanConfig::widths() {
 }
 
 int64_t GanConfig::num_classes() {
-  const json* value = find("num_class_embeds");
+  const nlohmann::json* value = find("num_class_embeds");
   if (value == nullptr || value->is_null()) return 0;
   return to_whole("num_class_embeds", *value, 1, kMaxClasses);
 }

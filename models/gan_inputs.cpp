@@ -11,7 +11,7 @@
 namespace sfumato {
 namespace {
 
-std::string shape_text(const at::Tensor& tensor) {
+std::string type_and_shape(const at::Tensor& tensor) {
   if (!tensor.defined()) return "undefined";
   return c10::str(tensor.scalar_type(), " ", tensor.sizes());
 }
@@ -22,7 +22,7 @@ void check_labels(const at::Tensor& labels, int64_t rows, int64_t num_classes) {
       labels.scalar_type() != at::kLong)
     throw UsageError(
         fmt::format("labels must be int64 [{}], for the network has {} classes; not {}", rows,
-                    num_classes, shape_text(labels)));
+                    num_classes, type_and_shape(labels)));
   if (!labels.is_cpu() || rows == 0) return;
   const int64_t low = labels.min().item<int64_t>(), high = labels.max().item<int64_t>();
   if (low < 0 || high >= num_classes)
@@ -37,7 +37,7 @@ void check_latent(const at::Tensor& latent, const at::Tensor& labels, int64_t la
   if (!latent.defined() || latent.dim() != 2 || latent.size(1) != latent_size ||
       latent.scalar_type() != at::kFloat)
     throw UsageError(
-        fmt::format("latents must be float32 [N, {}], not {}", latent_size, shape_text(latent)));
+        fmt::format("latents must be float32 [N, {}], not {}", latent_size, type_and_shape(latent)));
   check_labels(labels, latent.size(0), num_classes);
 }
 
@@ -48,7 +48,7 @@ void check_images(const at::Tensor& images, const at::Tensor& labels, const Imag
                     images.size(3) == shape.width;
   if (!fits)
     throw UsageError(fmt::format("images must be float32 [N, {}, {}, {}], not {}", shape.channels,
-                                 shape.height, shape.width, shape_text(images)));
+                                 shape.height, shape.width, type_and_shape(images)));
   check_labels(labels, images.size(0), num_classes);
 }
 

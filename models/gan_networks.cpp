@@ -128,12 +128,14 @@ void read_weights(const fs::path& folder, Module& network) {
 
 }  // namespace
 
-std::unique_ptr<GeneratorNetwork> make_generator_network(const nlohmann::json& config) {
-  return generator_from(config, "config.json");
+std::unique_ptr<GeneratorNetwork> make_generator_network(const nlohmann::json& config,
+                                                         const std::string& what) {
+  return generator_from(config, what);
 }
 
-std::unique_ptr<DiscriminatorNetwork> make_discriminator_network(const nlohmann::json& config) {
-  return discriminator_from(config, "config.json");
+std::unique_ptr<DiscriminatorNetwork> make_discriminator_network(const nlohmann::json& config,
+                                                                 const std::string& what) {
+  return discriminator_from(config, what);
 }
 
 std::unique_ptr<GeneratorNetwork> load_generator_network(const fs::path& folder) {

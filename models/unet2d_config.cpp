@@ -15,20 +15,18 @@
 namespace sfumato {
 namespace {
 
-using nlohmann::json;
-
 /// Converts one JSON value into a field; returns what was expected if it cannot.
 template <typename T>
-std::string read(const json& value, T& field);
+std::string read(const nlohmann::json& value, T& field);
 
 template <>
-std::string read(const json& value, bool& field) {
+std::string read(const nlohmann::json& value, bool& field) {
   if (!value.is_boolean()) return "true or false";
   field = value.get<bool>();
   return {};
 }
 template <>
-std::string read(const json& value, int64_t& field) {
+std::string read(const nlohmann::json& value, int64_t& field) {
   if (!value.is_number_integer()) return "a whole number";
   if (value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{1} << 62)
     return "a smaller number";
@@ -36,22 +34,22 @@ std::string read(const json& value, int64_t& field) {
   return {};
 }
 template <>
-std::string read(const json& value, double& field) {
+std::string read(const nlohmann::json& value, double& field) {
   if (!value.is_number()) return "a number";
   field = value.get<double>();
   return {};
 }
 template <>
-std::string read(const json& value, std::string& field) {
+std::string read(const nlohmann::json& value, std::string& field) {
   if (!value.is_string()) return "a string";
   field = value.get<std::string>();
   return {};
 }
 template <typename T>
-std::string read(const json& value, std::vector<T>& field) {
+std::string read(const nlohmann::json& value, std::vector<T>& field) {
   std::vector<T> all;
   if (!value.is_array()) return "a list";
-  for (const json& element : value) {
+  for (const nlohmann::json& element : value) {
     T one{};
     if (const std::string expected = read(element, one); !expected.empty())
       return "a list, each entry " + expected;
@@ -61,7 +59,7 @@ std::string read(const json& value, std::vector<T>& field) {
   return {};
 }
 template <typename T>
-std::string read(const json& value, std::optional<T>& field) {
+std::string read(const nlohmann::json& value, std::optional<T>& field) {
   if (value.is_null()) {
     field.reset();
     return {};
@@ -74,7 +72,7 @@ std::string read(const json& value, std::optional<T>& field) {
 }
 /// A side of square samples, or [height, width].
 template <>
-std::string read(const json& value, std::array<int64_t, 2>& field) {
+std::string read(const nlohmann::json& value, std::array<int64_t, 2>& field) {
   if (value.is_number_integer()) {
     field[0] = field[1] = value.get<int64_t>();
     return {};
@@ -87,7 +85,7 @@ std::string read(const json& value, std::array<int64_t, 2>& field) {
 }
 
 /// null is diffusers' way of saying "conv" here.
-std::string read_resampler(const json& value, std::string& field) {
+std::string read_resampler(const nlohmann::json& value, std::string& field) {
   if (value.is_null()) {
     field = "conv";
     return {};
@@ -95,11 +93,11 @@ std::string read_resampler(const json& value, std::string& field) {
   return read(value, field);
 }
 
-using Reader = std::function<std::string(const json&)>;
+using Reader = std::function<std::string(const nlohmann::json&)>;
 
 std::map<std::string, Reader> readers(UNet2DConfig& c) {
   const auto into = [](auto& field) -> Reader {
-    return [&field](const json& value) { return read(value, field); };
+    return [&field](const nlohmann::json& value) { return read(value, field); };
   };
   return {
       {"sample_size", into(c.sample_size)},
@@ -118,8 +116,8 @@ std::map<std::string, Reader> readers(UNet2DConfig& c) {
       {"mid_block_scale_factor", into(c.mid_block_scale_factor)},
       {"downsample_padding", into(c.downsample_padding)},
       {"downsample_type",
-       [&c](const json& value) { return read_resampler(value, c.downsample_type); }},
-      {"upsample_type", [&c](const json& value) { return read_resampler(value, c.upsample_type); }},
+       [&c](const nlohmann::json& value) { return read_resampler(value, c.downsample_type); }},
+      {"upsample_type", [&c](const nlohmann::json& value) { return read_resampler(value, c.upsample_type); }},
       {"dropout", into(c.dropout)},
       {"act_fn", into(c.act_fn)},
       {"attention_head_dim", into(c.attention_head_dim)},
@@ -135,12 +133,12 @@ std::map<std::string, Reader> readers(UNet2DConfig& c) {
 }
 
 template <typename T>
-json optional_json(const std::optional<T>& value) {
-  return value ? json(*value) : json(nullptr);
+nlohmann::json optional_json(const std::optional<T>& value) {
+  return value ? nlohmann::json(*value) : nlohmann::json(nullptr);
 }
 
 /// Whole numbers without a fraction, as Python's defaults write them.
-json plain_number(double value) {
+nlohmann::json plain_number(double value) {
   constexpr double kExact = 1e15;
   if (value == std::floor(value) && std::abs(value) < kExact)
     return static_cast<int64_t>(value);
@@ -149,7 +147,7 @@ json plain_number(double value) {
 
 }  // namespace
 
-UNet2DConfig UNet2DConfig::from_json(const json& json_config, const std::string& what) {
+UNet2DConfig UNet2DConfig::from_json(const nlohmann::json& json_config, const std::string& what) {
   ConfigComplaints complaints(what);
   UNet2DConfig config;
   if (!json_config.is_object()) complaints.add("must be a JSON object");
@@ -176,8 +174,8 @@ UNet2DConfig UNet2DConfig::from_json(const json& json_config, const std::string&
   return config;
 }
 
-json UNet2DConfig::to_json() const {
-  json out = {
+nlohmann::json UNet2DConfig::to_json() const {
+  nlohmann::json out = {
       {"_class_name", "UNet2DModel"},
       {"_diffusers_version", kDiffusersVersion},
       {"sample_size", nullptr},
@@ -210,12 +208,12 @@ json UNet2DConfig::to_json() const {
       {"num_train_timesteps", optional_json(num_train_timesteps)},
   };
   if (sample_size)
-    out["sample_size"] = (*sample_size)[0] == (*sample_size)[1] ? json((*sample_size)[0])
-                                                                : json(*sample_size);
+    out["sample_size"] = (*sample_size)[0] == (*sample_size)[1] ? nlohmann::json((*sample_size)[0])
+                                                                : nlohmann::json(*sample_size);
   return out;
 }
 
-bool is_unet2d_config(const json& json_config) {
+bool is_unet2d_config(const nlohmann::json& json_config) {
   if (!json_config.is_object()) return false;
   const auto name = json_config.find("_class_name");
   if (name == json_config.end()) return json_config.contains("block_out_channels");

@@ -21,7 +21,8 @@ namespace sfumato {
 ///   class_embed_size (block_out_channels[0])] follow the first convolution as constant planes;
 ///   initialization: start_names().
 /// "batch" takes the statistics of the batch, and moves the running ones, where gradients are
-/// recorded; else the running ones.
+/// recorded; else the running ones. It draws and scores; training refuses it, private or not, since
+/// its examples mix.
 class DcganDiscriminator : public DiscriminatorNetwork {
  public:
   static constexpr const char* kName = "DCGANDiscriminator";

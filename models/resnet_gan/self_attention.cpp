@@ -7,17 +7,17 @@
 namespace sfumato {
 namespace {
 
-Conv2d::Options pointwise(int64_t in, int64_t out) {
+Conv2d::Options pointwise_options(int64_t in, int64_t out) {
   return {.in = in, .out = out, .kernel = {1, 1}, .bias = false};
 }
 
 }  // namespace
 
 SelfAttention2d::SelfAttention2d(int64_t channels)
-    : theta_(pointwise(channels, channels / 8)),
-      phi_(pointwise(channels, channels / 8)),
-      g_(pointwise(channels, channels / 2)),
-      o_(pointwise(channels / 2, channels)) {
+    : theta_(pointwise_options(channels, channels / 8)),
+      phi_(pointwise_options(channels, channels / 8)),
+      g_(pointwise_options(channels, channels / 2)),
+      o_(pointwise_options(channels / 2, channels)) {
   gamma_.value = at::zeros({1});
   add_parameter("gamma", gamma_);
   set_trainable(gamma_, true);

@@ -9,6 +9,7 @@
 
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/log.h"
 #include "sfumato/core/text.h"
 #include "sfumato/generate/diffusion/family.h"
 #include "sfumato/generate/gan/family.h"
@@ -17,8 +18,16 @@ namespace sfumato {
 namespace {
 
 std::vector<Family>& table() {
-  static std::vector<Family> rows = {diffusion_family()};
+  static std::vector<Family> rows = {diffusion_family(), gan_family()};
   return rows;
+}
+
+/// Settings in `section`, of another family than the one that is trained, do nothing.
+void warn_of(const Section& section, const std::string& family) {
+  for (const SettingBase* setting : section.settings())
+    if (setting->value_yaml() != setting->default_yaml())
+      log_warning(fmt::format("{} is {} ({}), and has no effect with model.family {}",
+                              setting->key(), setting->value_yaml(), setting->provenance(), family));
 }
 
 }  // namespace
@@ -57,7 +66,10 @@ std::string known_layouts() {
 }
 
 std::unique_ptr<Generator> make_generator(const Config& config, const Placement& placement) {
-  return family_of(config).make(config, placement);
+  const Family& family = family_of(config);
+  if (family.name != "diffusion") warn_of(config.diffusion, family.name);
+  if (family.name != "gan") warn_of(config.gan, family.name);
+  return family.make(config, placement);
 }
 
 std::unique_ptr<Generator> open_generator(const std::filesystem::path& folder, Config& config,

@@ -26,7 +26,7 @@ using Json = nlohmann::ordered_json;
 constexpr std::size_t kDigits = 16;  // of a digest
 constexpr std::size_t kLeastValues = 4;
 constexpr std::string_view kTensors = "\"tensors\":\"";
-constexpr std::string_view kClassTable = "class_embedding.weight";
+constexpr std::string_view kClassTable = "embedding.weight";
 
 /// Beside the witnesses of the runs. A line each, only ever added.
 fs::path notes_of(const fs::path& store) {

@@ -115,11 +115,12 @@ Json networks_json(const PrivacyCard& card) {
   Json json = Json::object();
   if (card.by_discriminator && card.status == PrivacyCard::Status::kPrivate) {
     json["private"] =
-        "the discriminator: every step that is charged is one of its own, and no other network "
-        "sees a private image";
+        "the discriminator: every training step that is charged here is one of its own, and no other "
+        "network sees a private image; other uses that are charged are the stages listed";
     json["post_processing"] =
-        "the generator, its moving average and its images: they follow from weights of the "
-        "discriminator that the noise protects";
+        "the generator, its moving average and its images: they follow from what the networks "
+        "started from (initial_weights), public draws and weights of the discriminator that the "
+        "noise protects";
   }
   if (!card.discriminator_sha256.empty()) json["discriminator_sha256"] = card.discriminator_sha256;
   return json.empty() ? Json() : json;

@@ -87,7 +87,7 @@ void StepBatches::shrink(bool can_repeat) {
   if (!can_repeat || physical_ == 1)
     throw DeviceError(fmt::format(
         "out of memory with a physical batch of {}; set a smaller performance.physical_batch or "
-        "fewer diffusion.draws",
+        "fewer draws of an image (diffusion.draws, gan.fakes)",
         physical_));
   physical_ = smaller_physical_batch(physical_);
   log_warning(

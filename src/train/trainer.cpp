@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "sfumato/core/error.h"
@@ -41,7 +42,8 @@ class Training {
   void one_step();
   void stop_if_requested();
   void save_checkpoint();
-  void keep_what_was_charged();
+  void public_steps(const std::function<void()>& steps);
+  void catch_up();
   TrainResult release();
 
   const Config& config_;
@@ -126,12 +128,7 @@ void Training::one_step() {
                                        o.decay() == RateDecay::kCosine, o.final_learning_rate_fraction());
   mechanism_->update(gradients_, optimizer_, rate, generator_->average(), step_, count);
   ++step_;
-  try {
-    generator_->after_release(step_ - 1);
-  } catch (const Error&) {
-    keep_what_was_charged();
-    throw;
-  }
+  public_steps([&] { generator_->after_release(step_ - 1); });
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   report_->took(mechanism_->shown_batch(count), seconds.count());
   if (step_ % config_.run.log_every() == 0 || step_ == 1)
@@ -141,6 +138,12 @@ void Training::one_step() {
 
 void Training::save_checkpoint() {
   if (saved_step_ == step_) return;
+  if (!all_finite(generator_->state()))
+    throw DataError(fmt::format(
+        "the weights are not finite after step {}: this checkpoint is not written. Continue with "
+        "--resume, which takes the last one, and a smaller optimizer.learning_rate; the steps since "
+        "then stay charged",
+        step_));
   Checkpoint checkpoint;
   checkpoint.step = step_;
   NamedGroups groups = generator_->state();
@@ -160,11 +163,22 @@ void Training::save_checkpoint() {
 }
 
 /// Where public steps fail, no private one is lost: the checkpoint holds all that were charged.
-void Training::keep_what_was_charged() {
-  report_->finish();
-  // Weights that the private step itself broke are no start: the last checkpoint is.
-  if (all_finite(generator_->state())) save_checkpoint();
-  mechanism_->stop(step_, "public steps failed");
+void Training::public_steps(const std::function<void()>& steps) {
+  try {
+    steps();
+  } catch (...) {
+    report_->finish();
+    // Weights that the private step itself broke are no start: the last checkpoint is.
+    if (all_finite(generator_->state())) save_checkpoint();
+    mechanism_->stop(step_, "public steps failed");
+    throw;
+  }
+}
+
+/// Those that are still to come where an earlier process left off, or where private ones end.
+void Training::catch_up() {
+  public_steps([&] { generator_->catch_up(step_ - 1, /*last=*/step_ == end_); });
+  if (step_ == end_) saved_step_ = -1;  // the checkpoint of this step holds what came before
 }
 
 TrainResult Training::release() {
@@ -211,9 +225,11 @@ void Training::stop_if_requested() {
 
 TrainResult Training::run() {
   before_first_step();
+  catch_up();
   while (step_ < end_) {
     stop_if_requested();
     one_step();
+    if (step_ == end_) catch_up();
     if (step_ % config_.run.checkpoint_every() == 0) save_checkpoint();
   }
   report_->finish();

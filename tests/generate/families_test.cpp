@@ -115,7 +115,7 @@ TEST_F(Families, HaveOneRowEach) {
   Family again = painter();
   again.name = "diffusion";
   EXPECT_THROW(add_family(again), std::logic_error);
-  EXPECT_EQ(families().size(), 2U);
+  EXPECT_EQ(families().size(), 3U);
 }
 
 }  // namespace

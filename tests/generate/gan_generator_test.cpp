@@ -133,10 +133,23 @@ TEST(GanGenerator, IsAsBeforeWhereItBreaks) {
             HasSubstr("--resume"), HasSubstr("gan.generator_learning_rate")));
   EXPECT_THAT(changed(before, network->state()), ::testing::ElementsAre("schedule"));
   EXPECT_TRUE(all_finite(network->state()));
-  // The turn is still due: mended, it is taken after the next step.
+  // The turn is still due: mended, it is taken before the next step.
   painter(*network).broken = false;
-  network->after_release(4);
+  network->catch_up(3, /*last=*/false);
   EXPECT_EQ(network->schedule().generator_steps(), 4);
+}
+
+TEST(GanGenerator, ItsLastTurnTakesStepsThatWaitForOthers) {
+  const auto network = gan(training(3));
+  network->catch_up(-1, /*last=*/true);
+  EXPECT_EQ(network->schedule().generator_steps(), 0);
+  network->after_release(0);
+  network->catch_up(0, /*last=*/false);
+  EXPECT_EQ(network->schedule().generator_steps(), 0);
+  network->catch_up(0, /*last=*/true);
+  EXPECT_EQ(network->schedule().generator_steps(), 1);
+  network->catch_up(0, /*last=*/true);
+  EXPECT_EQ(network->schedule().generator_steps(), 1);
 }
 
 TEST(GanGenerator, AStepThatGoesTooFarIsTakenBack) {

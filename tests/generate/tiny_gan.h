@@ -57,6 +57,7 @@ struct TinyGenerator : GeneratorNetwork {
 struct TinyDiscriminator : DiscriminatorNetwork {
   Linear hidden;
   Embedding classes;
+  GroupNorm norm{2, kTinyWidth, 1e-5};
   Linear score{kTinyWidth, 1};
   ImageShape shape;
   int64_t num_classes_;
@@ -68,12 +69,13 @@ struct TinyDiscriminator : DiscriminatorNetwork {
         num_classes_(number) {
     add_child("hidden", hidden);
     add_child("classes", classes);
+    add_child("norm", norm);
     add_child("score", score);
     name_parameters();
   }
   at::Tensor forward(const at::Tensor& images, const at::Tensor& labels, Tape* tape) override {
     const at::Tensor h = hidden.forward(images.flatten(1), tape) + classes.forward(labels, tape);
-    return score.forward(h.tanh(), tape).flatten();
+    return score.forward(norm.forward(h.unsqueeze(2), tape).flatten(1).tanh(), tape).flatten();
   }
   ImageShape image_shape() const override { return shape; }
   int64_t num_classes() const override { return num_classes_; }

@@ -27,6 +27,7 @@ namespace sfumato {
 namespace {
 
 using nlohmann::json;
+using test::numbers;
 
 constexpr int64_t kRows = 3, kStride = 101, kBatchesBefore = 5, kIterations = 20;
 // PyTorch's numbers are those of float64; small variances of a batch cost some of float32's digits.
@@ -82,8 +83,6 @@ void set_weights(Module& network) {
 at::Tensor labels_for(int64_t classes) {
   return at::arange(kRows).mul_(2).add_(1).remainder(std::max<int64_t>(classes, 1));
 }
-
-at::Tensor numbers(const json& list) { return at::tensor(list.get<std::vector<double>>()); }
 
 void expect_state(Module& network, const json& one) {
   std::map<std::string, std::vector<int64_t>> ours;

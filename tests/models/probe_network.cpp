@@ -1,9 +1,13 @@
 #include "models/probe_network.h"
 
 #include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/tensor.h>
 
-#include "sfumato/nn/module.h"
+#include <nlohmann/json.hpp>
+#include <vector>
+
 #include "sfumato/audit/clipped_sum_inspector.h"
+#include "sfumato/nn/module.h"
 
 namespace sfumato::test {
 
@@ -34,6 +38,10 @@ double relative_difference(const at::Tensor& actual, const at::Tensor& expected)
   const at::Tensor wanted = expected.to(at::kDouble).reshape({-1});
   const at::Tensor difference = actual.to(at::kDouble).reshape({-1}).sub(wanted).abs();
   return difference.max().item<double>() / wanted.abs().max().item<double>();
+}
+
+at::Tensor numbers(const nlohmann::json& list) {
+  return at::tensor(list.get<std::vector<double>>());
 }
 
 UNet2DConfig small_config() {

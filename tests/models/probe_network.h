@@ -2,6 +2,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "sfumato/grad/gradient_engine.h"
@@ -26,6 +27,9 @@ Shown probe_network(UNet2D& network, const Inputs& inputs, double clip_norm_l2,
 
 /// Largest difference, relative to the largest magnitude of `expected`.
 double relative_difference(const at::Tensor& actual, const at::Tensor& expected);
+
+/// A list of numbers as float64 [n].
+at::Tensor numbers(const nlohmann::json& list);
 
 /// A small unconditional network: two levels, attention at the lower one, samples 3 x 8 x 8.
 UNet2DConfig small_config();

@@ -19,6 +19,7 @@ namespace sfumato {
 namespace {
 
 using nlohmann::json;
+using test::numbers;
 
 const json& fixture() {
   static const json all =
@@ -94,8 +95,6 @@ test::Inputs inputs_of(const json& one, const UNet2DConfig& config) {
   inputs.labels = labels_for(one, config, shape[0], shape[1]);
   return inputs;
 }
-
-at::Tensor numbers(const json& list) { return at::tensor(list.get<std::vector<double>>()); }
 
 class Variant : public testing::TestWithParam<std::string> {};
 

@@ -15,13 +15,13 @@ double epsilon(const std::vector<Phase>& phases, double delta,
   return epsilon_from_rdp(to_events(phases), delta, adjacency).epsilon;
 }
 
-struct Row {
+struct RdpRow {
   double sample_rate, noise_multiplier;
   std::int64_t steps;
   double pld, rdp;  // both by dp_accounting, delta 1e-6
 };
 
-constexpr Row kRows[] = {
+constexpr RdpRow kRows[] = {
     {0.001, 0.8, 100, 0.260339, 1.37107},    {0.001, 1.5, 100, 0.029269, 0.31614},
     {0.001, 2.0, 100, 0.018962, 0.16442},    {0.001, 3.0, 100, 0.011278, 0.14038},
     {0.05, 0.8, 100, 6.730629, 7.66564},     {0.05, 1.5, 100, 1.943736, 2.15418},
@@ -42,7 +42,7 @@ constexpr Row kRows[] = {
 };
 
 TEST(RdpReference, LiesBetweenPldAndRdpOnAGrid) {
-  for (const Row& row : kRows) {
+  for (const RdpRow& row : kRows) {
     const double ours = epsilon({{row.sample_rate, row.noise_multiplier, row.steps}}, 1e-6);
     EXPECT_LE(ours, row.rdp + 1e-5)
         << row.sample_rate << ":" << row.noise_multiplier << ":" << row.steps;

@@ -64,6 +64,9 @@ class Generator {
   /// Error leaves state() fit for a checkpoint, from which the public steps are tried again; where
   /// the objective's own parameters are no longer finite, nothing is.
   virtual void after_release(std::int64_t step) { (void)step; }
+  /// Public steps that are due: of an earlier process in which they failed or, before the release
+  /// (`last`), those that wait for private steps that will not come. Errors as above.
+  virtual void catch_up(std::int64_t step, bool last) { (void)step, (void)last; }
   /// What a progress line should warn of, in a few words: of what is public alone. Else empty.
   virtual std::string warning() const { return {}; }
   /// For membership attacks on a generator of no kind that they know: scores by what was trained on

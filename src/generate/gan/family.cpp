@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "generate/gan/networks.h"
+#include "generate/gan/sampler.h"
 #include "sfumato/config/config.h"
 #include "sfumato/generate/diffusion/pretrained_facts.h"
 #include "sfumato/generate/gan/generator.h"
@@ -18,7 +19,7 @@ namespace fs = std::filesystem;
 /// Size and channels of the images that a generator makes, as facts for data.*.
 void adopt_images(Config& config) {
   const fs::path file = generator_folder(config.model.init()) / "config.json";
-  const ImageShape shape = make_generator_network(read_python_json(file))->image_shape();
+  const ImageShape shape = make_generator_network(read_python_json(file), file.string())->image_shape();
   PretrainedFacts facts;
   const auto add = [&](const char* setting, std::int64_t value, const char* what) {
     facts.facts.push_back({setting, fmt::format("{}", value), file.string(),
@@ -38,6 +39,7 @@ void adopt_image_settings(Config& config) {
 }
 
 std::unique_ptr<Generator> make(const Config& config, const Placement& placement) {
+  refuse_diffusion_settings(config);
   GanNetworks networks = make_gan_networks(config);
   freeze_unmatched(networks.discriminator->parameters(), config.model.trainable());
   return std::make_unique<GanGenerator>(std::move(networks.generator),

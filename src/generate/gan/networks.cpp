@@ -45,7 +45,7 @@ std::unique_ptr<Network> with_classes(std::unique_ptr<Network> loaded, const Con
   if (wanted == loaded->num_classes() || wanted == 0 || loaded->num_classes() == 0) return loaded;
   nlohmann::ordered_json description = loaded->config();
   description[kClasses] = wanted;
-  std::unique_ptr<Network> fitted = make(nlohmann::json(description));
+  std::unique_ptr<Network> fitted = make(nlohmann::json(description), "config.json");
   fitted->initialise(seed);
   const at::NoGradGuard no_grad;
   const NamedTensors from = named_state(*loaded), to = named_state(*fitted);
@@ -54,19 +54,18 @@ std::unique_ptr<Network> with_classes(std::unique_ptr<Network> loaded, const Con
   return fitted;
 }
 
-template <typename Network>
-std::unique_ptr<Network> started(std::unique_ptr<Network> network, std::uint64_t seed) {
-  network->initialise(seed);
-  return network;
-}
-
-nlohmann::json description(const Setting<std::string>& setting, const std::string& otherwise) {
+/// The network that the file of a setting describes, with random weights.
+template <typename Make>
+auto new_network(const Setting<std::string>& setting, const std::string& otherwise,
+                 const Make& make, std::uint64_t seed) {
   if (setting().empty())
     throw UsageError(
         fmt::format("no {}: set {} to a config.json, or model.init to a folder with "
                     "generator/ and discriminator/",
                     otherwise, setting.key()));
-  return read_json(setting());
+  auto network = make(read_json(setting()), fmt::format("{} '{}'", setting.key(), setting()));
+  network->initialise(seed);
+  return network;
 }
 
 void refuse_two_sources(const Setting<std::string>& setting, const fs::path& network) {
@@ -102,7 +101,7 @@ GanNetworks make_gan_networks(const Config& config) {
   fs::path pretrained;
   if (config.model.init().empty()) {
     networks.generator =
-        started(make_generator_network(description(gan.generator_config, "generator")), seed);
+        new_network(gan.generator_config, "generator", make_generator_network, seed);
   } else {
     const fs::path folder = generator_folder(config.model.init());
     refuse_two_sources(gan.generator_config, folder);
@@ -118,8 +117,7 @@ GanNetworks make_gan_networks(const Config& config) {
           "private steps on what a pretrained one knows",
           config.model.init()));
     networks.discriminator =
-        started(make_discriminator_network(description(gan.discriminator_config, "discriminator")),
-                seed + 1);
+        new_network(gan.discriminator_config, "discriminator", make_discriminator_network, seed + 1);
   } else {
     refuse_two_sources(gan.discriminator_config, pretrained);
     networks.discriminator = with_classes(load_discriminator_network(pretrained), config, seed + 1,

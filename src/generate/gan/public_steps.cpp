@@ -5,6 +5,7 @@
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,8 +18,8 @@ namespace sfumato {
 namespace {
 
 // Streams of one step of the generator.
-constexpr std::uint32_t kLatents = 0;  // of all fakes, one after the other
-constexpr std::uint32_t kChoices = 1;  // a block for each fake
+constexpr std::uint32_t kStepLatents = 0;  // of all fakes, one after the other
+constexpr std::uint32_t kStepChoices = 1;  // a block for each fake
 /// Fakes of one class that are looked at after a turn.
 constexpr std::int64_t kLook = 32;
 /// Root mean square distance of fakes to their mean below which nobody can tell them apart: one
@@ -40,11 +41,11 @@ NamedGroups copies(const NamedGroups& groups) {
 /// Gradients of a network are not formed while this lives: those of another pass through it.
 class Frozen {
  public:
-  explicit Frozen(std::vector<Parameter*> parameters) : parameters_(std::move(parameters)) {
-    for (Parameter* parameter : parameters_) parameter->value.requires_grad_(false);
+  explicit Frozen(const std::vector<Parameter*>& parameters) : parameters_(trainable_of(parameters)) {
+    for (Parameter* parameter : parameters_) set_trainable(*parameter, false);
   }
   ~Frozen() {
-    for (Parameter* parameter : parameters_) parameter->value.requires_grad_(parameter->trainable);
+    for (Parameter* parameter : parameters_) set_trainable(*parameter, true);
   }
   Frozen(const Frozen&) = delete;
   Frozen& operator=(const Frozen&) = delete;
@@ -62,11 +63,11 @@ GanGenerator::Fakes GanGenerator::draw_fakes(const char* purpose, std::int64_t c
   const at::Tensor latents = at::empty({count, generator_->latent_size()});
   const at::Tensor labels = at::zeros({count}, at::kLong);
   const at::Tensor choices = at::zeros({count, kGanChoices});
-  streams.normals(latents.mutable_data_ptr<float>(), latents.numel(), kLatents, 0);
+  streams.normals(latents.mutable_data_ptr<float>(), latents.numel(), kStepLatents, 0);
   const std::int64_t classes = generator_->num_classes();
   for (std::int64_t i = 0; i < count; ++i) {
     std::uint32_t words[16];
-    streams.words(words, i, 1, kChoices, 0);
+    streams.words(words, i, 1, kStepChoices, 0);
     choose_augmentation(words, augmentation, choices.mutable_data_ptr<float>() + i * kGanChoices);
     if (classes > 0)
       labels.mutable_data_ptr<std::int64_t>()[i] =
@@ -132,21 +133,46 @@ std::string GanGenerator::look_at_fakes() {
   return {};
 }
 
+/// All steps of a turn; what is not finite, and in which step, else empty.
+std::string GanGenerator::turn(std::int64_t& number) {
+  for (std::int64_t i = 0; i < training_.generator_steps; ++i) {
+    number = schedule_.generator_steps() + 1;
+    if (const std::string defect = generator_step(); !defect.empty()) return defect;
+  }
+  return look_at_fakes();
+}
+
 void GanGenerator::after_release(std::int64_t step) {
   schedule_.count_discriminator_step();
-  if (!schedule_.is_generators_turn()) return;
+  catch_up(step, /*last=*/false);
+}
+
+void GanGenerator::catch_up(std::int64_t step, bool last) {
+  if (!schedule_.is_generators_turn() && !(last && schedule_.has_pending_steps())) return;
   const NamedGroups before = copies(generators_state());
   const DiscriminatorSchedule schedule = schedule_;
+  const auto undo = [&] {
+    for (Parameter* parameter : generator_->parameters()) parameter->value.mutable_grad() = at::Tensor{};
+    load_generators_state(before);
+    schedule_ = schedule;
+  };
   std::string defect;
   std::int64_t number = 0;
-  for (std::int64_t i = 0; i < training_.generator_steps && defect.empty(); ++i) {
-    number = schedule_.generator_steps() + 1;
-    defect = generator_step();
+  try {
+    defect = turn(number);
+  } catch (const c10::OutOfMemoryError&) {
+    undo();
+    throw DeviceError(fmt::format(
+        "out of memory in the generator's step {}, after private step {}: it is as it was before, "
+        "and the private steps that were charged are kept; continue with --resume and a smaller "
+        "gan.generator_batch (it is {}) or performance.physical_batch",
+        number, step + 1, training_.generator_batch));
+  } catch (...) {
+    undo();
+    throw;
   }
-  if (defect.empty()) defect = look_at_fakes();
   if (defect.empty()) return;
-  load_generators_state(before);
-  schedule_ = schedule;
+  undo();
   if (!all_finite({{"discriminator", named_state(*discriminator_)}}))
     throw DataError(fmt::format(
         "the discriminator's weights are not finite after private step {}: the run cannot go on "

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """Draws images from the generator beside this file. It needs PyTorch and nothing else.
 
-    python sample.py --count 16 --out images            # the images of `sfumato sample --count 16`
+    python sample.py --count 16 --out images            # equal shares of the classes
     python sample.py --count 16 --label 3 --seed 1      # of one class
     python sample.py --latents latents.safetensors      # tensors "latents" [N, L] and "labels" [N]
+
+Class and number name an image: with the same seed it is the one that `sfumato sample` draws, which may
+want other numbers of each class.
 
 As a module: images(generator, latents, labels) of load("generator").
 """

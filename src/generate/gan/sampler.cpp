@@ -77,8 +77,8 @@ void refuse_diffusion_settings(const Config& config) {
     if (setting->value_yaml() == setting->default_yaml()) continue;
     throw UsageError(fmt::format(
         "{} is {} ({}): it says how a diffusion network is drawn from, and this generator draws an "
-        "image in one pass; leave it out",
-        setting->key(), setting->value_yaml(), setting->provenance()));
+        "image in one pass; set it to its default, {}",
+        setting->key(), setting->value_yaml(), setting->provenance(), setting->default_yaml()));
   }
 }
 

@@ -29,6 +29,8 @@ class DiscriminatorSchedule {
   void count_discriminator_step() { ++since_generator_; }
   /// Whether the generator is to step before the discriminator steps again.
   bool is_generators_turn() const { return since_generator_ >= discriminator_steps_; }
+  /// Whether there were steps of the discriminator since the generator's last one.
+  bool has_pending_steps() const { return since_generator_ > 0; }
   /// Share of public fakes that the discriminator found just before this step of the generator; not
   /// looked at unless adaptive.
   void count_generator_step(double accuracy_on_fakes);

@@ -53,6 +53,8 @@ class GanGenerator : public Generator {
   /// The generator's turn, where the schedule says so. DataError if a network returns what is not
   /// finite; generator, average and schedule are then as they were before the turn.
   void after_release(std::int64_t step) override;
+  /// A turn that is due or, where it is the last, for which any private step waits.
+  void catch_up(std::int64_t step, bool last) override;
   void restart_average() override { average_->restart(); }
   /// "fakes all alike", as they were after the generator's last turn.
   std::string warning() const override;
@@ -82,6 +84,7 @@ class GanGenerator : public Generator {
   at::Tensor scores_of(const at::Tensor& images, const Fakes& fakes) const;
   double accuracy_on_fakes() const;
   std::string generator_step();
+  std::string turn(std::int64_t& number);
   std::string look_at_fakes();
   /// All of state() that a turn of the generator changes, but for the schedule.
   NamedGroups generators_state() const;
