@@ -103,7 +103,7 @@ class Judgement {
     found_ = {"public", weights_, false};
     if (!loaded.discriminator.empty()) {
       discriminator_ = weights_sha256(loaded.discriminator);
-      found_.sha256 = sha256_hex(weights_ + discriminator_);
+      found_.sha256 = start_sha256(weights_, discriminator_);
       for (fs::path& place : places_of(init_, loaded.discriminator))
         places.push_back(std::move(place));
     }

@@ -228,11 +228,10 @@ RunCheck check_start(const LedgerSummary& ledger, const std::optional<MechanismP
                      init.string())});
   if (!fs::is_directory(init))
     return not_checked(name, fmt::format("the folder '{}' is not here", init.string()));
-  const fs::path folder = fs::is_directory(init / "unet") ? init / "unet" : init;
   std::vector<std::string> problems;
   std::string found;
   try {
-    found = weights_sha256(folder);
+    found = start_sha256(init);
   } catch (const DataError& error) {
     return outcome_of(name, {}, {error.what()});
   }
@@ -240,7 +239,7 @@ RunCheck check_start(const LedgerSummary& ledger, const std::optional<MechanismP
     problems.push_back(fmt::format(
         "'{}': the SHA-256 of the weights is {}, and '{}' notes that the run started from {}; put "
         "back the folder or the configuration (model.init) that it was started with",
-        folder.string(), found, ledger.path.string(), noted.sha256));
+        init.string(), found, ledger.path.string(), noted.sha256));
   return outcome_of(name, fmt::format("are those that the run started from ({})", noted.origin),
                     problems);
 }

@@ -28,4 +28,18 @@ std::string weights_sha256(const std::filesystem::path& folder) {
   return files.size() == 1 ? hashes : sha256_hex(hashes);
 }
 
+std::string start_sha256(const std::string& weights, const std::string& discriminator) {
+  return discriminator.empty() ? weights : sha256_hex(weights + discriminator);
+}
+
+std::string start_sha256(const std::filesystem::path& init) {
+  const std::filesystem::path other = init / "discriminator";
+  for (const char* network : {"unet", "generator"})
+    if (std::filesystem::is_directory(init / network))
+      return start_sha256(weights_sha256(init / network), std::filesystem::is_directory(other)
+                                                               ? weights_sha256(other)
+                                                               : std::string());
+  return weights_sha256(init);
+}
+
 }  // namespace sfumato

@@ -227,9 +227,9 @@ TEST(Mistake, HugeFiles) {
 
 TEST(Mistake, OverridesNameThemselves) {
   EXPECT_THAT(
-      mistakes_of("", {"a.b=c", "run.sed=3", "run.seed=x", "seed=3", "lerning_rate=1", "run",
+      mistakes_of("", {"nothing.b=c", "run.sed=3", "run.seed=x", "seed=3", "lerning_rate=1", "run",
                        "run.seed", "optimiser.learning_rate=1", "=", "run.dir=\x01"}),
-      ElementsAre("command line: 'a.b=c': unknown section 'a'",
+      ElementsAre("command line: 'nothing.b=c': unknown section 'nothing'",
                   "command line: 'run.sed=3': unknown key 'sed' in section 'run'; did you mean "
                   "'seed'?",
                   "command line: 'run.seed=x': expected an integer, got 'x'",

@@ -26,9 +26,9 @@ using ::testing::HasSubstr;
 Family painter() {
   Family family;
   family.name = "painter";
-  family.layout = "generator/config.json";
+  family.layout = "painter/config.json";
   family.holds = [](const fs::path& folder) {
-    return fs::exists(folder / "generator" / "config.json");
+    return fs::exists(folder / "painter" / "config.json");
   };
   return family;
 }
@@ -62,7 +62,7 @@ TEST_F(Families, AnUnknownOneIsRefusedWithPlaceAndNames) {
   const auto from_file = load_config(folder_ / "c.yaml", {});
   const std::string wanted =
       (folder_ / "c.yaml").string() +
-      ":3: model.family: must be one of diffusion, painter, got 'difusion'; did you mean "
+      ":3: model.family: must be one of diffusion, gan, painter, got 'difusion'; did you mean "
       "'diffusion'?";
   // Also where there is no network whose files would be looked at.
   EXPECT_EQ(error_message<UsageError>([&] { adopt_pretrained_settings(*from_file); }), wanted);
@@ -71,10 +71,10 @@ TEST_F(Families, AnUnknownOneIsRefusedWithPlaceAndNames) {
   EXPECT_EQ(error_message<UsageError>([&] { make_generator(*from_file, {}); }), wanted);
   EXPECT_EQ(error_message<UsageError>([&] { open_generator(folder_.path(), *from_file, {}); }),
             wanted);
-  const std::vector<std::string> overrides = {"model.family=gan"};
+  const std::vector<std::string> overrides = {"model.family=autoregressive"};
   const auto from_command = load_config(std::nullopt, overrides);
   EXPECT_EQ(error_message<UsageError>([&] { family_of(*from_command); }),
-            "command line: model.family: must be one of diffusion, painter, got 'gan'");
+            "command line: model.family: must be one of diffusion, gan, painter, got 'autoregressive'");
 }
 
 TEST_F(Families, AFolderOfNoneIsRefusedWithWhatIsLookedFor) {
@@ -84,7 +84,7 @@ TEST_F(Families, AFolderOfNoneIsRefusedWithWhatIsLookedFor) {
       AllOf(HasSubstr("'" + folder_.path().string() + "' holds no generator"),
             HasSubstr("diffusion: model_index.json, or unet/config.json or config.json of a "
                       "diffusers UNet2DModel"),
-            HasSubstr("painter: generator/config.json"), HasSubstr("name a folder")));
+            HasSubstr("painter: painter/config.json"), HasSubstr("name a folder")));
 }
 
 TEST_F(Families, TellFoldersApartByWhatTheirFilesSay) {
@@ -99,8 +99,11 @@ TEST_F(Families, TellFoldersApartByWhatTheirFilesSay) {
   EXPECT_EQ(family_with({{"config.json", other}}), "none");
   EXPECT_EQ(family_with({{"config.json", "[]"}}), "none");
   EXPECT_EQ(family_with({{"unet/config.json", other}}), "none");
-  EXPECT_EQ(family_with({{"generator/config.json", other}}), "painter");
-  EXPECT_EQ(family_with({{"generator/config.json", other}, {"config.json", other}}), "painter");
+  EXPECT_EQ(family_with({{"painter/config.json", other}}), "painter");
+  EXPECT_EQ(family_with({{"painter/config.json", other}, {"config.json", other}}), "painter");
+  EXPECT_EQ(family_with({{"generator/config.json", other}}), "gan");  // open() names the class
+  EXPECT_EQ(family_with({{"config.json", R"({"_class_name": "DCGANGenerator"})"}}), "gan");
+  EXPECT_EQ(family_with({{"config.json", R"({"_class_name": "DCGANDiscriminator"})"}}), "none");
   // Refused by its own family, by name.
   EXPECT_EQ(family_with({{"config.json", R"({"_class_name": "UNet2DConditionModel"})"}}),
             "diffusion");
