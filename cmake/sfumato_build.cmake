@@ -81,7 +81,10 @@ function(sfumato_area name)
   add_library(sfumato_${name} STATIC ${sources})
   target_link_libraries(sfumato_${name} PUBLIC sfumato_options ${ARGN})
   sfumato_use_precompiled(sfumato_${name})
-  sfumato_compile_together(sfumato_${name})
+  # What reads pictures needs OpenCV; joined with what does not, all programs would load it.
+  if(NOT name MATCHES "^(io|data)$")
+    sfumato_compile_together(sfumato_${name})
+  endif()
 endfunction()
 
 # sfumato_test(NAME): what every test program is to ctest. The longest begin first.

@@ -26,7 +26,9 @@ constexpr std::int64_t kLook = 32;
 /// grey level.
 constexpr double kAlike = 1 / 127.5;
 
-bool all_finite(const at::Tensor& values) { return at::isfinite(values).all().item<bool>(); }
+bool all_finite(const at::Tensor& values) {
+  return !at::isfinite(values).logical_not().any().item<bool>();
+}
 
 NamedGroups copies(const NamedGroups& groups) {
   NamedGroups all;
