@@ -1,5 +1,7 @@
 #include "sfumato/generate/seeded_streams.h"
 
+#include <algorithm>
+
 #include "sfumato/core/sha256.h"
 
 namespace sfumato {
@@ -43,6 +45,11 @@ void SeededStreams::words(uint32_t* out, int64_t first, int64_t count, uint32_t 
 double uniform_double(uint32_t low, uint32_t high) {
   const uint64_t word = (static_cast<uint64_t>(high) << 32 | low) >> 12;
   return (static_cast<double>(word) + 0.5) * 0x1p-52;
+}
+
+int64_t uniform_below(uint32_t low, uint32_t high, int64_t bound) {
+  const auto value = static_cast<int64_t>(uniform_double(low, high) * static_cast<double>(bound));
+  return std::min(value, bound - 1);
 }
 
 }  // namespace sfumato

@@ -28,5 +28,7 @@ class SeededStreams {
 
 /// Uniform in (0, 1) from two words: (w + 1/2) 2^-52 of the upper 52 bits, never 0 or 1.
 double uniform_double(uint32_t low, uint32_t high);
+/// Uniform among 0 .. bound - 1, from the same two words.
+int64_t uniform_below(uint32_t low, uint32_t high, int64_t bound);
 
 }  // namespace sfumato

@@ -45,12 +45,6 @@ void check_labels(const at::Tensor& labels, std::int64_t num_classes) {
                                  least < 0 ? least : most, num_classes - 1));
 }
 
-std::int64_t uniform_below(const std::uint32_t* words, std::int64_t bound) {
-  const auto value =
-      static_cast<std::int64_t>(uniform_double(words[0], words[1]) * static_cast<double>(bound));
-  return std::min(value, bound - 1);
-}
-
 }  // namespace
 
 GanOptions gan_options(const GanSettings& settings) {
@@ -130,7 +124,7 @@ TrainingBatch GanObjective::draw(const ExampleBatch& examples, std::uint64_t see
       if (options_.loss == GanLoss::kRelativistic) continue;
       for (std::int64_t m = 0; m < fakes; ++m) {
         streams.words(words, 1 + m, 1, kChoices, key);
-        label[b * (1 + fakes) + 1 + m] = uniform_below(words, num_classes_);
+        label[b * (1 + fakes) + 1 + m] = uniform_below(words[0], words[1], num_classes_);
       }
     }
   });

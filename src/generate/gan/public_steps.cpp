@@ -8,8 +8,6 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "sfumato/core/error.h"
 #include "sfumato/generate/gan/generator.h"
 #include "sfumato/generate/seeded_streams.h"
@@ -73,9 +71,7 @@ GanGenerator::Fakes GanGenerator::draw_fakes(const char* purpose, std::int64_t c
     choose_augmentation(words, augmentation, choices.mutable_data_ptr<float>() + i * kGanChoices);
     if (classes > 0)
       labels.mutable_data_ptr<std::int64_t>()[i] =
-          std::min(static_cast<std::int64_t>(uniform_double(words[14], words[15]) *
-                                             static_cast<double>(classes)),
-                   classes - 1);
+          uniform_below(words[14], words[15], classes);
   }
   return {latents.to(device_), labels.to(device_), choices.to(device_)};
 }
