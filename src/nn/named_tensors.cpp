@@ -41,7 +41,7 @@ void copy_named_tensors(const NamedTensors& from, const NamedTensors& to, const 
 bool all_finite(const NamedGroups& groups) {
   for (const auto& [name, tensors] : groups)
     for (const auto& [key, tensor] : tensors)
-      if (at::isfinite(tensor).logical_not().any().item<bool>()) return false;
+      if (!at::isfinite(tensor.to(at::kCPU)).all().item<bool>()) return false;
   return true;
 }
 
