@@ -31,11 +31,10 @@ fs::path config_file(const fs::path& path) {
 
 nlohmann::json pair_of(const fs::path& generator, const fs::path& discriminator) {
   nlohmann::json first = read_json(generator), second = read_json(discriminator);
-  require_same_images(
-      *make_generator_network(first, generator.string()),
-      *make_discriminator_network(second, discriminator.string()),
-      fmt::format("'{}' and '{}' do not belong together", generator.string(),
-                  discriminator.string()));
+  require_same_images(*make_generator_network(first, generator.string()),
+                      *make_discriminator_network(second, discriminator.string()),
+                      fmt::format("'{}' and '{}' do not belong together", generator.string(),
+                                  discriminator.string()));
   return {{kGenerator, std::move(first)}, {kDiscriminator, std::move(second)}};
 }
 

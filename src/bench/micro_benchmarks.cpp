@@ -83,10 +83,10 @@ class Drawing {
     if (in_steps_) config.sample.steps.set(steps);
     config.sample.seed.set(kSeed);
     const GeneratorFacts facts = generator_->facts();
-    const SampledImages images{
-        facts.size ? ImageShape{facts.channels, (*facts.size)[0], (*facts.size)[1]}
-                   : generator_->objective().image_shape(),
-        facts.class_rows > 0};
+    const SampledImages images{facts.size
+                                   ? ImageShape{facts.channels, (*facts.size)[0], (*facts.size)[1]}
+                                   : generator_->objective().image_shape(),
+                               facts.class_rows > 0};
     return generator_->sampler(config, images);
   }
 

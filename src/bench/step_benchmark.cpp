@@ -149,8 +149,7 @@ StepCase builtin_step_case(const std::string& name) {
                    did_you_mean(name, step_case_names()));
 }
 
-StepCase step_case_from(const std::filesystem::path& path,
-                        const std::filesystem::path& generator) {
+StepCase step_case_from(const std::filesystem::path& path, const std::filesystem::path& generator) {
   StepCase step_case{path.string(), describe_networks(path, generator)};
   if (!draws_in_steps(step_case.network)) step_case.draws = 2;
   return step_case;

@@ -15,8 +15,8 @@
 namespace sfumato {
 namespace {
 
-using ::testing::HasSubstr;
 using nlohmann::json;
+using ::testing::HasSubstr;
 
 std::filesystem::path network_file(const std::string& name) {
   return test::source_folder() / "configs/networks" / (name + ".json");
@@ -26,8 +26,8 @@ const std::filesystem::path kDiscriminator = network_file("gan_smoke_discriminat
                             kGenerator = network_file("gan_smoke_generator");
 
 TEST(BenchNetwork, BuiltInGansAreThoseOfTheConfigurations) {
-  for (const auto& [name, file] : {std::pair{"dcgan28", "dcgan_28"},
-                                   std::pair{"resnet-gan28", "resnet_gan_28"}}) {
+  for (const auto& [name, file] :
+       {std::pair{"dcgan28", "dcgan_28"}, std::pair{"resnet-gan28", "resnet_gan_28"}}) {
     const json network = builtin_step_case(name).network;
     const json expected = describe_networks(network_file(std::string(file) + "_discriminator"),
                                             network_file(std::string(file) + "_generator"));
@@ -37,8 +37,8 @@ TEST(BenchNetwork, BuiltInGansAreThoseOfTheConfigurations) {
 
 TEST(BenchNetwork, AFolderWithBothNetworksIsAPair) {
   const test::TempFolder folder;
-  for (const auto& [name, file] : {std::pair{"generator", kGenerator},
-                                   std::pair{"discriminator", kDiscriminator}}) {
+  for (const auto& [name, file] :
+       {std::pair{"generator", kGenerator}, std::pair{"discriminator", kDiscriminator}}) {
     std::filesystem::create_directories(folder.path() / name);
     write_json_atomic(folder.path() / name / "config.json",
                       nlohmann::ordered_json(read_json(file)));

@@ -58,8 +58,8 @@ struct SampleTimings {
 
   double images_per_s() const { return static_cast<double>(batch) / seconds.median; }
 };
-/// Of each description (describe_networks) with random weights. They draw in turns, so that a slower
-/// minute of the machine meets all. UsageError for a batch of none or no network that draws.
+/// Of each description (describe_networks) with random weights. They draw in turns, so that a
+/// slower minute of the machine meets all. UsageError for a batch of none or no network that draws.
 std::vector<SampleTimings> benchmark_sampling(std::span<const nlohmann::json> networks,
                                               const SampleBenchmark& options);
 

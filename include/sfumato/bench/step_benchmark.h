@@ -26,8 +26,8 @@ struct StepCase {
 /// google/ddpm-cifar10-32, B = 4, K = 4. "dpdm-mnist": 1,758,625 parameters, 28x28 grey with ten
 /// classes, B = 64, K = 32, about the network and the draws of DPDM on MNIST (Dockhorn et al. 2022,
 /// 1.75 M parameters). "dcgan28": the norm-free DCGAN of configs/networks, 28x28 grey with ten
-/// classes, whose discriminator trains, B = 64, an image and a fake. "resnet-gan28": the same of the
-/// BigGAN-like networks, B = 16.
+/// classes, whose discriminator trains, B = 64, an image and a fake. "resnet-gan28": the same of
+/// the BigGAN-like networks, B = 16.
 std::vector<StepCase> builtin_step_cases();
 std::vector<std::string> step_case_names();
 /// By name; UsageError for one that is not built in.
@@ -40,8 +40,8 @@ enum class StepKind { kPrivate, kPlain };
 
 /// One logical step of one physical batch, the private way and the plain way, on the same network
 /// and the same synthetic images; for a GAN the discriminator's, with the fakes that the generator
-/// makes for it, but not the generator's own steps. Noise comes from a test key and is charged to a ledger in a
-/// temporary folder, so that everything a training step costs is in it.
+/// makes for it, but not the generator's own steps. Noise comes from a test key and is charged to a
+/// ledger in a temporary folder, so that everything a training step costs is in it.
 class StepBenchmark {
  public:
   StepBenchmark(const StepCase& step_case, AlgorithmPolicy policy);

@@ -147,8 +147,8 @@ void run_sample(const Arguments& arguments) {
     networks.push_back(path.empty() ? std::move(small.network) : describe_networks(path));
   }
   const std::vector<SampleTimings> timings = benchmark_sampling(
-      networks, {arguments.batch, arguments.steps, arguments.repeat, arguments.device,
-                 arguments.precision});
+      networks,
+      {arguments.batch, arguments.steps, arguments.repeat, arguments.device, arguments.precision});
   const double ratio =
       timings.size() > 1 ? timings[0].images_per_s() / timings[1].images_per_s() : 0;
   if (arguments.json) {

@@ -263,9 +263,8 @@ void print(const StepResult& r) {
   memory("peak memory, with Adam", r.private_memory.whole, r.plain_memory.whole);
   if (r.private_memory.held > 0)
     memory("held by the allocator", r.private_memory.held, r.plain_memory.held);
-  fmt::print("  {:<28}{:>30.0f}{:>30.0f}{}\n", "draws per second",
-             r.draws_per_s(r.private_whole), r.draws_per_s(r.plain_whole),
-             r.recorded ? "  as CUDA graphs" : "");
+  fmt::print("  {:<28}{:>30.0f}{:>30.0f}{}\n", "draws per second", r.draws_per_s(r.private_whole),
+             r.draws_per_s(r.plain_whole), r.recorded ? "  as CUDA graphs" : "");
 }
 
 void run(const Arguments& arguments) {
