@@ -170,6 +170,11 @@ bool describes_generator_network(const nlohmann::json& config) {
   return kind != nullptr && kind->generator != nullptr;
 }
 
+bool describes_discriminator_network(const nlohmann::json& config) {
+  const Kind* kind = kind_of(config);
+  return kind != nullptr && kind->discriminator != nullptr;
+}
+
 void require_same_images(const GeneratorNetwork& generator,
                          const DiscriminatorNetwork& discriminator, const std::string& what) {
   const ImageShape made = generator.image_shape(), seen = discriminator.image_shape();

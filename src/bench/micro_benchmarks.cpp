@@ -13,10 +13,10 @@
 
 #include "kernels/chacha_gaussian.h"
 #include "kernels/kernel_set.h"
+#include "sfumato/bench/bench_network.h"
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/device/gpu.h"
-#include "sfumato/generate/diffusion/generator.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/privacy/calibrate.h"
 #include "sfumato/privacy/secure_random.h"
@@ -67,6 +67,33 @@ void benchmark_noise_on_gpu(at::Tensor& tensor, const SecureKey& key, int repeat
   timings.chacha = on_gpu(chacha);
   timings.torch = on_gpu([&] { tensor.normal_(); });
 }
+
+/// A generator with random weights, and what it takes to draw from it.
+class Drawing {
+ public:
+  Drawing(const nlohmann::json& networks, const SampleBenchmark& options)
+      : in_steps_(draws_in_steps(networks)),
+        generator_(random_generator(networks, open_placement(options.device, options.precision),
+                                    kSeed, /*draws=*/0)) {}
+
+  bool in_steps() const { return in_steps_; }
+
+  std::unique_ptr<ImageSampler> sampler(int64_t steps) const {
+    Config config;
+    if (in_steps_) config.sample.steps.set(steps);
+    config.sample.seed.set(kSeed);
+    const GeneratorFacts facts = generator_->facts();
+    const SampledImages images{facts.size
+                                   ? ImageShape{facts.channels, (*facts.size)[0], (*facts.size)[1]}
+                                   : generator_->objective().image_shape(),
+                               facts.class_rows > 0};
+    return generator_->sampler(config, images);
+  }
+
+ private:
+  bool in_steps_;
+  std::unique_ptr<Generator> generator_;
+};
 
 }  // namespace
 
@@ -121,25 +148,26 @@ AccountTimings benchmark_account(int repeat) {
   return t;
 }
 
-SampleTimings benchmark_sampling(const nlohmann::json& network, int64_t batch, int64_t steps,
-                                 int repeat, ComputeDevice device,
-                                 Precision precision) {
-  if (batch < 1) throw UsageError("a benchmark of sampling needs at least one image");
-  const auto generator = random_diffusion(network, open_placement(device, precision), kSeed);
-  const SampledImages shape{generator->objective().image_shape(),
-                            generator->facts().class_rows > 0};
+std::vector<SampleTimings> benchmark_sampling(std::span<const nlohmann::json> networks,
+                                              const SampleBenchmark& options) {
+  if (options.batch < 1 || options.repeat < 1)
+    throw UsageError("a benchmark of sampling needs at least one image, drawn once");
+  std::vector<Drawing> drawings;
+  for (const nlohmann::json& network : networks) drawings.emplace_back(network, options);
   std::vector<ImageId> images;
-  for (int64_t i = 0; i < batch; ++i) images.push_back({.label = 0, .index = i});
-  const auto sampler = [&](int64_t count) {
-    Config config;
-    config.sample.steps.set(count);
-    config.sample.seed.set(kSeed);
-    return generator->sampler(config, shape);
-  };
-  (void)sampler(1)->draw(images);  // touches the pages
-  SampleTimings timings{batch, steps, {}};
-  const auto whole = sampler(steps);
-  timings.seconds = time(repeat, [&] { (void)whole->draw(images); });
+  for (int64_t i = 0; i < options.batch; ++i) images.push_back({.label = 0, .index = i});
+  for (const Drawing& drawing : drawings)
+    (void)drawing.sampler(1)->draw(images);  // touches the pages
+  std::vector<std::vector<double>> seconds(drawings.size());
+  for (int i = 0; i < options.repeat; ++i)
+    for (size_t d = 0; d < drawings.size(); ++d) {
+      const auto sampler = drawings[d].sampler(options.steps);
+      seconds[d].push_back(seconds_of([&] { (void)sampler->draw(images); }));
+    }
+  std::vector<SampleTimings> timings;
+  for (size_t d = 0; d < drawings.size(); ++d)
+    timings.push_back({options.batch, drawings[d].in_steps() ? options.steps : 1,
+                       summarize(std::move(seconds[d]))});
   return timings;
 }
 

@@ -7,17 +7,15 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "sfumato/bench/bench_network.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 #include "sfumato/device/gpu.h"
-#include "sfumato/generate/diffusion/generator.h"
-#include "sfumato/generate/diffusion/network.h"
-#include "sfumato/io/json_file.h"
+#include "sfumato/grad/optimizer.h"
 #include "sfumato/mechanism/session.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/privacy/secure_random.h"
 #include "sfumato/train/gradient_step.h"
-#include "sfumato/grad/optimizer.h"
 
 namespace sfumato {
 namespace {
@@ -96,9 +94,46 @@ std::vector<StepCase> builtin_step_cases() {
   nlohmann::json dpdm = small;
   dpdm["block_out_channels"] = {40, 64, 64};
   dpdm["num_class_embeds"] = 10;
+  const nlohmann::json dcgan = {{"generator",
+                                 {{"_class_name", "DCGANGenerator"},
+                                  {"sample_size", 28},
+                                  {"out_channels", 1},
+                                  {"latent_size", 128},
+                                  {"block_out_channels", {512, 256, 128}},
+                                  {"norm", "none"},
+                                  {"bias", true},
+                                  {"num_class_embeds", 10},
+                                  {"class_embed_size", 10}}},
+                                {"discriminator",
+                                 {{"_class_name", "DCGANDiscriminator"},
+                                  {"sample_size", 28},
+                                  {"in_channels", 1},
+                                  {"block_out_channels", {64, 256, 512}},
+                                  {"norm", "none"},
+                                  {"num_class_embeds", 10}}}};
+  const nlohmann::json resnet_gan = {{"generator",
+                                      {{"_class_name", "ResnetGANGenerator"},
+                                       {"sample_size", 28},
+                                       {"out_channels", 1},
+                                       {"latent_size", 60},
+                                       {"block_out_channels", {240, 240, 240}},
+                                       {"upsample_blocks", 2},
+                                       {"attention_after", nlohmann::json::array({2})},
+                                       {"num_class_embeds", 10},
+                                       {"initialization", "orthogonal"}}},
+                                     {"discriminator",
+                                      {{"_class_name", "ResnetGANDiscriminator"},
+                                       {"sample_size", 28},
+                                       {"in_channels", 1},
+                                       {"block_out_channels", {160, 160, 160}},
+                                       {"downsample_blocks", 2},
+                                       {"num_class_embeds", 10},
+                                       {"initialization", "orthogonal"}}}};
   return {{"small", small, 32, 1},
           {"cifar10", cifar10, 4, 4},
-          {"dpdm-mnist", dpdm, 64, 32, /*by_name_only=*/true}};
+          {"dpdm-mnist", dpdm, 64, 32, /*by_name_only=*/true},
+          {"dcgan28", dcgan, 64, 2, /*by_name_only=*/true},
+          {"resnet-gan28", resnet_gan, 16, 2, /*by_name_only=*/true}};
 }
 
 std::vector<std::string> step_case_names() {
@@ -114,24 +149,17 @@ StepCase builtin_step_case(const std::string& name) {
                    did_you_mean(name, step_case_names()));
 }
 
-StepCase step_case_from(const std::filesystem::path& path) {
-  std::filesystem::path file = path;
-  if (std::filesystem::is_directory(path)) {
-    const auto in_pipeline = path / "unet" / "config.json";
-    file = std::filesystem::exists(in_pipeline) ? in_pipeline : path / "config.json";
-  }
-  if (!std::filesystem::is_regular_file(file))
-    throw DataError("'" + path.string() + "' is neither a config.json nor a folder with one");
-  nlohmann::json network = read_json(file);
-  check_network_config(network, file.string());
-  return {path.string(), std::move(network)};
+StepCase step_case_from(const std::filesystem::path& path, const std::filesystem::path& generator) {
+  StepCase step_case{path.string(), describe_networks(path, generator)};
+  if (!draws_in_steps(step_case.network)) step_case.draws = 2;
+  return step_case;
 }
 
 struct StepBenchmark::Parts {
   Parts(const StepCase& step_case, AlgorithmPolicy policy)
       : device(step_case.device),
         plan(plan_of(step_case)),
-        generator(random_diffusion(step_case.network,
+        generator(random_generator(step_case.network,
                                    open_placement(step_case.device, step_case.precision), kStepSeed,
                                    step_case.draws)),
         batch(synthetic_batch(generator->objective(), keys_of(step_case))),

@@ -1,13 +1,19 @@
 #!/usr/bin/env python3
 """Times one training step of PyTorch, Opacus and sfumato on the same network, batch and threads.
 
-    tests/compare/opacus_step.py                     # both cases, two threads
+    tests/compare/opacus_step.py                     # all cases, two threads
     tests/compare/opacus_step.py --case cifar10 --threads 8 --json result.json
     tests/compare/opacus_step.py --device cuda       # cifar10, B = 16, K = 8, bf16
 
 Cases (B images, K noise draws of each; a step sees B*K network inputs):
     small    1.6 M-parameter UNet, 28x28 grey, B = 32, K = 1
     cifar10  the network of google/ddpm-cifar10-32, 35.7 M parameters, B = 4, K = 4
+    dcgan28  the norm-free DCGAN of configs/networks, whose discriminator of 1.7 M parameters
+             trains, 28x28 grey with ten classes, B = 64, K = 2: an image and K - 1 fakes
+
+A discriminator's step includes the generator's fakes, but not the generator's own steps. PyTorch
+sees images and fakes in one pass; Opacus sees them in two, each with its backward pass, whose
+per-example gradients add up before one clip, which is what sfumato computes.
 
 Each engine's memory is the peak resident set of a fresh process; seconds of a step, optimizer
 included, are the median and the minimum over --steps steps after --warmup ones; ratios are of the
@@ -66,6 +72,12 @@ CASES = {
             "freq_shift": 1, "norm_eps": 1e-6,
         },
     },
+    "dcgan28": {
+        "batch": 64,
+        "draws": 2,
+        "pair": {network: ROOT / f"configs/networks/dcgan_28_{network}.json"
+                 for network in ("generator", "discriminator")},
+    },
 }
 
 
@@ -115,6 +127,62 @@ def make_network(case: dict):
     return UNet2DModel(**case["network"])
 
 
+def make_pair(case: dict) -> tuple:
+    """Generator and discriminator as PyTorch's networks."""
+    import torch
+
+    sys.path.insert(0, str(ROOT / "tests/python"))
+    import gan_networks_in_torch as networks
+
+    torch.manual_seed(0)
+    generator, discriminator = (json.loads(path.read_text()) for path in case["pair"].values())
+    return (networks.DCGANGenerator(generator).eval(),
+            networks.DCGANDiscriminator(discriminator).train())
+
+
+def private_parts(network, optimizer, batch: int) -> tuple:
+    """Both as Opacus wraps them."""
+    from opacus import GradSampleModule
+    from opacus.optimizers import DPOptimizer
+
+    network = GradSampleModule(network, batch_first=True, loss_reduction="mean")
+    return network, DPOptimizer(optimizer, noise_multiplier=1.0, max_grad_norm=1.0,
+                                expected_batch_size=batch)
+
+
+def make_pair_step(engine: str, case: dict, layout, sizes: tuple, device: str):
+    import torch
+
+    batch, fakes = sizes[0], sizes[1] - 1
+    generator, network = (each.to(device).to(memory_format=layout) for each in make_pair(case))
+    parameters = sum(p.numel() for p in network.parameters())
+    classes = network.class_embedding.num_embeddings
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    if engine == "opacus":
+        network, optimizer = private_parts(network, optimizer, batch)
+
+    def step() -> None:
+        with torch.no_grad():
+            labels = torch.randint(0, classes, (batch * (1 + fakes),), device=device)
+            latents = torch.randn(batch * fakes, generator.latent_size, device=device)
+            made = generator(latents, labels[batch:])
+            real = torch.randn(batch, *made.shape[1:], device=device)
+            real, made = (each.to(memory_format=layout) for each in (real, made))
+        optimizer.zero_grad(set_to_none=True)
+        if engine == "plain":
+            scores = network(torch.cat([real, made]), labels)
+            ((1 - scores[:batch]).relu().mean() + (1 + scores[batch:]).relu().mean()).backward()
+        else:
+            (1 - network(real, labels[:batch])).relu().mean().backward()
+            (1 + network(made, labels[batch:])).relu().mean().backward()
+            for p in network.parameters():
+                of_real, of_fakes = p.grad_sample
+                p.grad_sample = of_real + of_fakes.view(batch, fakes, *p.shape).mean(dim=1)
+        optimizer.step()
+
+    return step, parameters
+
+
 def make_step(engine: str, case_name: str, variant: Variant, arguments):
     """A function that takes one step, and the number of parameters."""
     import torch
@@ -122,16 +190,13 @@ def make_step(engine: str, case_name: str, variant: Variant, arguments):
     case = CASES[case_name]
     batch, draws = sizes_of(case_name, arguments)
     layout = torch.channels_last if variant.channels_last else torch.contiguous_format
+    if "pair" in case:
+        return make_pair_step(engine, case, layout, (batch, draws), arguments.device)
     network = make_network(case).train().to(arguments.device).to(memory_format=layout)
     parameters = sum(p.numel() for p in network.parameters())
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     if engine == "opacus":
-        from opacus import GradSampleModule
-        from opacus.optimizers import DPOptimizer
-
-        network = GradSampleModule(network, batch_first=True, loss_reduction="mean")
-        optimizer = DPOptimizer(optimizer, noise_multiplier=1.0, max_grad_norm=1.0,
-                                expected_batch_size=batch)
+        network, optimizer = private_parts(network, optimizer, batch)
     inputs, size = batch * draws, case["network"]["sample_size"]
     shape = (inputs, case["network"]["in_channels"], size, size)
 
@@ -199,10 +264,20 @@ def measure(engine: str, case_name: str, arguments) -> dict:
     return {**variants[name], "variant": name, "variants": variants}
 
 
+def save(case: dict, folder: Path) -> None:
+    """What `sfumato bench step --network` takes."""
+    if "pair" not in case:
+        make_network(case).save_pretrained(folder)
+        return
+    for network, path in case["pair"].items():
+        (folder / network).mkdir(parents=True, exist_ok=True)
+        (folder / network / "config.json").write_text(path.read_text())
+
+
 def child_main(arguments) -> None:
     case_name, = arguments.case
     if arguments.child == "save":
-        make_network(CASES[case_name]).save_pretrained(arguments.folder)
+        save(CASES[case_name], arguments.folder)
         result = {}
     else:
         result = measure(arguments.child, case_name, arguments)
@@ -327,12 +402,16 @@ def main() -> int:
         return 0
     on_gpu = arguments.device == "cuda"
     arguments.precision = arguments.precision or ("bf16" if on_gpu else "fp32")
-    arguments.case = arguments.case or (["cifar10"] if on_gpu else ["small", "cifar10"])
+    arguments.case = arguments.case or (["cifar10"] if on_gpu else list(CASES))
     if arguments.child:
         child_main(arguments)
         return 0
     if arguments.device == "cpu" and arguments.precision != "fp32":
         parser.error("--precision needs --device cuda")
+    if arguments.precision == "bf16" and "dcgan28" in arguments.case:
+        parser.error("networks of dcgan28 compute in float32: --precision tf32 or fp32")
+    if "dcgan28" in arguments.case and arguments.draws == 1:
+        parser.error("dcgan28 needs an image and a fake: --draws 2 or more")
     python = (Path(sys.executable) if arguments.packages
               else make_environment(ROOT / "build/opacus-venv"))
     results = {}
@@ -343,6 +422,9 @@ def main() -> int:
         if not arguments.without_sfumato:
             run_child(python, "save", case, arguments, folder)
             measured = run_sfumato(arguments, case, folder)
+            if measured["plain"]["parameters"] != rows["PyTorch"]["parameters"]:
+                sys.exit(f"{case}: {rows['PyTorch']['parameters']:,} parameters in PyTorch, "
+                         f"{measured['plain']['parameters']:,} in sfumato: other networks")
             rows["sfumato, not private"] = measured["plain"]
             rows["sfumato, private"] = measured["private"]
         results[case] = rows

@@ -125,7 +125,8 @@ TEST(GanConfigs, ThoseOfTheCheckoutHaveTheirSizes) {
   };
   for (const Pair& pair :
        {Pair{"dcgan_28", 2'837'477, 1'714'625}, Pair{"dcgan_64", 3'576'704, 2'765'568},
-        Pair{"resnet_gan_28", 3'903'442, 1'183'841}, Pair{"resnet_gan_32", 3'838'884, 1'648'801}}) {
+        Pair{"resnet_gan_28", 3'903'442, 1'183'841}, Pair{"resnet_gan_32", 3'838'884, 1'648'801},
+        Pair{"glyphs_gan", 373'232, 126'497}}) {
     const std::string stem = (test::source_folder() / "configs/networks" / pair.name).string();
     const auto generator = make_generator_network(read_json(stem + "_generator.json"));
     const auto discriminator = make_discriminator_network(read_json(stem + "_discriminator.json"));

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,14 +42,25 @@ struct AccountTimings {
 };
 AccountTimings benchmark_account(int repeat);
 
-/// Seconds to draw `batch` images from a network with random weights, `steps` DDIM steps; device
-/// and precision as of performance.*.
+/// How images are drawn for a benchmark; device and precision as of performance.*.
+struct SampleBenchmark {
+  int64_t batch = 16;
+  int64_t steps = 10;  ///< of DDIM, where a network draws in steps
+  int repeat = 3;
+  ComputeDevice device = ComputeDevice::kCpu;
+  Precision precision = Precision::kFp32;
+};
+
+/// Seconds to draw `batch` images; `steps`: calls of the network for each, 1 for a GAN's generator.
 struct SampleTimings {
   int64_t batch = 0, steps = 0;
   Timing seconds;
+
+  double images_per_s() const { return static_cast<double>(batch) / seconds.median; }
 };
-SampleTimings benchmark_sampling(const nlohmann::json& network, int64_t batch, int64_t steps,
-                                 int repeat, ComputeDevice device = ComputeDevice::kCpu,
-                                 Precision precision = Precision::kFp32);
+/// Of each description (describe_networks) with random weights. They draw in turns, so that a
+/// slower minute of the machine meets all. UsageError for a batch of none or no network that draws.
+std::vector<SampleTimings> benchmark_sampling(std::span<const nlohmann::json> networks,
+                                              const SampleBenchmark& options);
 
 }  // namespace sfumato

@@ -11,12 +11,12 @@
 
 namespace sfumato {
 
-/// A network and the size of the step that is timed on it.
+/// Networks and the size of the step that is timed on them.
 struct StepCase {
   std::string name;
-  nlohmann::json network;                          ///< its config.json
+  nlohmann::json network;                          ///< as of describe_networks
   int64_t examples = 8;                            ///< physical batch B
-  int64_t draws = 1;                               ///< K
+  int64_t draws = 1;                               ///< K; of a GAN the image and its fakes
   bool by_name_only = false;                       ///< takes long on a CPU
   ComputeDevice device = ComputeDevice::kCpu;
   Precision precision = Precision::kFp32;
@@ -25,20 +25,23 @@ struct StepCase {
 /// "small": 1.6 M parameters, 28x28 grey, B = 32, K = 1. "cifar10": the 35.7 M parameters of
 /// google/ddpm-cifar10-32, B = 4, K = 4. "dpdm-mnist": 1,758,625 parameters, 28x28 grey with ten
 /// classes, B = 64, K = 32, about the network and the draws of DPDM on MNIST (Dockhorn et al. 2022,
-/// 1.75 M parameters).
+/// 1.75 M parameters). "dcgan28": the norm-free DCGAN of configs/networks, 28x28 grey with ten
+/// classes, whose discriminator trains, B = 64, an image and a fake. "resnet-gan28": the same of
+/// the BigGAN-like networks, B = 16.
 std::vector<StepCase> builtin_step_cases();
 std::vector<std::string> step_case_names();
 /// By name; UsageError for one that is not built in.
 StepCase builtin_step_case(const std::string& name);
-/// A config.json, or a folder that holds one (also as unet/config.json). DataError for anything
-/// else.
-StepCase step_case_from(const std::filesystem::path& path);
+/// Arguments and DataErrors as of describe_networks; 2 draws where a discriminator trains.
+StepCase step_case_from(const std::filesystem::path& path,
+                        const std::filesystem::path& generator = {});
 
 enum class StepKind { kPrivate, kPlain };
 
 /// One logical step of one physical batch, the private way and the plain way, on the same network
-/// and the same synthetic images. Noise comes from a test key and is charged to a ledger in a
-/// temporary folder, so that everything a training step costs is in it.
+/// and the same synthetic images; for a GAN the discriminator's, with the fakes that the generator
+/// makes for it, but not the generator's own steps. Noise comes from a test key and is charged to a
+/// ledger in a temporary folder, so that everything a training step costs is in it.
 class StepBenchmark {
  public:
   StepBenchmark(const StepCase& step_case, AlgorithmPolicy policy);

@@ -60,8 +60,9 @@ std::unique_ptr<DiscriminatorNetwork> load_discriminator_network(
 void save_gan_network(const std::filesystem::path& folder, const nlohmann::ordered_json& config,
                       const NamedTensors& weights);
 
-/// Whether the _class_name of a config.json is that of a generator here.
+/// Whether the _class_name of a config.json is that of a generator, or a discriminator, here.
 bool describes_generator_network(const nlohmann::json& config);
+bool describes_discriminator_network(const nlohmann::json& config);
 
 /// DataError, which begins with `what`, unless both are about images of the same shape and the same
 /// number of classes.

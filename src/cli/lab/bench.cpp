@@ -2,6 +2,9 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "cli/lab/bench_device.h"
 #include "cli/lab/bench_kernels.h"
@@ -9,6 +12,7 @@
 #include "cli/lab/bench_step.h"
 #include "cli/light/program.h"
 #include "cli/subcommands.h"
+#include "sfumato/bench/bench_network.h"
 #include "sfumato/bench/micro_benchmarks.h"
 #include "sfumato/bench/step_benchmark.h"
 #include "sfumato/core/bound_text.h"
@@ -22,7 +26,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Arguments {
-  std::string network;
+  std::string network, beside;
   ComputeDevice device = ComputeDevice::kCpu;
   Precision precision = Precision::kFp32;
   int64_t count = 10'000'000, batch = 16, steps = 10, threads = 0;
@@ -117,28 +121,49 @@ void run_account(const Arguments& arguments) {
         row.calibrate_seconds.median * 1e3);
 }
 
+Json to_json(const std::string& network, const SampleTimings& t) {
+  return {{"network", network},
+          {"batch", t.batch},
+          {"steps", t.steps},
+          {"images_per_s", t.images_per_s()},
+          {"network_calls_per_s", t.images_per_s() * static_cast<double>(t.steps)},
+          {"batch_seconds", to_json(t.seconds)}};
+}
+
+void print(const std::string& network, const SampleTimings& t) {
+  fmt::print("{}: {} images {} in {:.3f} s: {:.2f} images/s\n", network, t.batch,
+             t.steps == 1 ? "in one pass" : fmt::format("of {} DDIM steps", t.steps),
+             t.seconds.median, t.images_per_s());
+}
+
 void run_sample(const Arguments& arguments) {
   set_threads(arguments.threads);
-  const StepCase network =
-      arguments.network.empty() ? builtin_step_cases().front() : step_case_from(arguments.network);
-  const SampleTimings t =
-      benchmark_sampling(network.network, arguments.batch, arguments.steps, arguments.repeat,
-                         arguments.device, arguments.precision);
-  const double rate = static_cast<double>(t.batch) / t.seconds.median;
+  std::vector<std::string> names;
+  std::vector<nlohmann::json> networks;
+  for (const std::string& path : {arguments.network, arguments.beside}) {
+    if (path.empty() && !networks.empty()) continue;
+    StepCase small = path.empty() ? builtin_step_cases().front() : StepCase{};
+    names.push_back(path.empty() ? small.name : path);
+    networks.push_back(path.empty() ? std::move(small.network) : describe_networks(path));
+  }
+  const std::vector<SampleTimings> timings = benchmark_sampling(
+      networks,
+      {arguments.batch, arguments.steps, arguments.repeat, arguments.device, arguments.precision});
+  const double ratio =
+      timings.size() > 1 ? timings[0].images_per_s() / timings[1].images_per_s() : 0;
   if (arguments.json) {
-    const Json out{{"network", network.name},
-                   {"device", to_string(arguments.device)},
-                   {"precision", to_string(arguments.precision)},
-                   {"batch", t.batch},
-                   {"steps", t.steps},
-                   {"images_per_s", rate},
-                   {"network_calls_per_s", rate * static_cast<double>(t.steps)},
-                   {"batch_seconds", to_json(t.seconds)}};
+    Json out = to_json(names[0], timings[0]);
+    out["device"] = to_string(arguments.device);
+    out["precision"] = to_string(arguments.precision);
+    if (timings.size() > 1) {
+      out["beside"] = to_json(names[1], timings[1]);
+      out["rate_over_beside"] = ratio;
+    }
     fmt::print("{}\n", out.dump(2));
     return;
   }
-  fmt::print("{}: {} images of {} DDIM steps in {:.3f} s: {:.2f} images/s\n", network.name, t.batch,
-             t.steps, t.seconds.median, rate);
+  for (size_t i = 0; i < timings.size(); ++i) print(names[i], timings[i]);
+  if (timings.size() > 1) fmt::print("the first draws {:.2f} times as many a second\n", ratio);
 }
 
 CLI::App* add(CLI::App& parent, const std::string& name, const std::string& help,
@@ -183,8 +208,11 @@ void add_bench(CLI::App& app) {
   sample->repeat = 3;
   sub = add(*bench, "sample", "images drawn per second", sample, run_sample);
   sub->add_option("--network", sample->network,
-                  "config.json or a folder with one (default: a 1.6 M-parameter 28x28 UNet)");
-  sub->add_option("--steps", sample->steps, "DDIM steps")
+                  "config.json of a UNet or of a GAN's generator, or a folder with one "
+                  "(default: a 1.6 M-parameter 28x28 UNet)");
+  sub->add_option("--beside", sample->beside,
+                  "another, which draws in turns with the first; prints the ratio");
+  sub->add_option("--steps", sample->steps, "DDIM steps of a UNet")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   sub->add_option("--batch", sample->batch, "images drawn together")

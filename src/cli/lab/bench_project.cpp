@@ -6,9 +6,11 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "sfumato/bench/bench_network.h"
 #include "sfumato/bench/layer_list.h"
 #include "sfumato/bench/step_benchmark.h"
 #include "sfumato/bench/step_projection.h"
+#include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 
 namespace sfumato::cli {
@@ -115,6 +117,10 @@ void run(const Arguments& arguments) {
   const GpuLimits gpu = limits_by_name(arguments.gpu);
   const StepCase network = arguments.network.empty() ? builtin_step_case(arguments.case_name)
                                                      : step_case_from(arguments.network);
+  if (!draws_in_steps(network.network))
+    throw UsageError(network.name +
+                     ": steps are projected in bf16, and networks of a GAN compute in float32; "
+                     "name a diffusion network");
   const std::vector<LayerWork> layers = layers_of(network.network, arguments.draws);
   const auto parameters = static_cast<double>(parameters_of(network.network));
   const auto& [a, b, k] =

@@ -25,7 +25,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Arguments {
-  std::string network, case_name, only;
+  std::string network, generator, case_name, only;
   AlgorithmPolicy layer_algorithm = AlgorithmPolicy::kAuto;
   ComputeDevice device = ComputeDevice::kCpu;
   Precision precision = Precision::kFp32;
@@ -64,7 +64,7 @@ double ratio(int64_t a, int64_t b) { return ratio(static_cast<double>(a), static
 std::vector<StepCase> cases(const Arguments& arguments) {
   std::vector<StepCase> all;
   if (!arguments.network.empty()) {
-    all.push_back(step_case_from(arguments.network));
+    all.push_back(step_case_from(arguments.network, arguments.generator));
   } else {
     for (StepCase& known : builtin_step_cases())
       if (arguments.case_name.empty() ? !known.by_name_only : arguments.case_name == known.name)
@@ -159,6 +159,7 @@ StepMemory memory_of(const Arguments& arguments, const StepCase& step_case, cons
     add("--case", step_case.name);
   else
     add("--network", arguments.network);
+  if (!arguments.generator.empty()) add("--generator", arguments.generator);
   add("--examples", std::to_string(step_case.examples));
   add("--draws", std::to_string(step_case.draws));
   add("--threads", std::to_string(arguments.threads));
@@ -262,9 +263,8 @@ void print(const StepResult& r) {
   memory("peak memory, with Adam", r.private_memory.whole, r.plain_memory.whole);
   if (r.private_memory.held > 0)
     memory("held by the allocator", r.private_memory.held, r.plain_memory.held);
-  fmt::print("  {:<28}{:>30.0f}{:>30.0f}{}\n", "noise draws per second",
-             r.draws_per_s(r.private_whole), r.draws_per_s(r.plain_whole),
-             r.recorded ? "  as CUDA graphs" : "");
+  fmt::print("  {:<28}{:>30.0f}{:>30.0f}{}\n", "draws per second", r.draws_per_s(r.private_whole),
+             r.draws_per_s(r.plain_whole), r.recorded ? "  as CUDA graphs" : "");
 }
 
 void run(const Arguments& arguments) {
@@ -292,14 +292,19 @@ void add_bench_step(CLI::App& bench) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* sub = bench.add_subcommand("step", "a private training step against a plain one");
   auto* network = sub->add_option("--network", arguments->network,
-                                  "config.json or a folder with one (default: small and cifar10)");
+                                  "config.json or a folder with one (default: small and cifar10); "
+                                  "of a GAN the discriminator's, or a folder with both networks");
+  sub->add_option("--generator", arguments->generator,
+                  "config.json of the generator whose fakes that discriminator sees")
+      ->needs(network);
   sub->add_option("--case", arguments->case_name, "one built-in case")
       ->check(CLI::IsMember(step_case_names()))
       ->excludes(network);
   const auto positive = CLI::Range(int64_t{1}, int64_t{1'000'000});
   sub->add_option("--examples", arguments->examples, "physical batch (default: the case's, or 8)")
       ->check(positive);
-  sub->add_option("--draws", arguments->draws, "noise draws of each example (default: the case's)")
+  sub->add_option("--draws", arguments->draws,
+                  "noise draws of each example; of a GAN its image and fakes (default: the case's)")
       ->check(positive);
   sub->add_option("--repeat", arguments->repeat, "times of each kind (on a GPU, of 4 steps each)")
       ->check(CLI::Range(1, 1'000'000))

@@ -181,4 +181,23 @@ std::unique_ptr<ImageSampler> GanGenerator::sampler(const Config& config, const 
   return make_gan_sampler(*generator_, device_, static_cast<std::uint64_t>(config.sample.seed()));
 }
 
+std::unique_ptr<GanGenerator> random_gan(const nlohmann::json& generator,
+                                         const nlohmann::json& discriminator,
+                                         const Placement& placement, std::uint64_t seed,
+                                         std::int64_t draws) {
+  auto made = make_generator_network(generator);
+  made->initialise(seed);
+  if (draws == 0)
+    return std::make_unique<GanGenerator>(std::move(made), nullptr, placement, fs::path{});
+  if (draws < 2)
+    throw UsageError(
+        "a discriminator sees an image and at least one fake for each example: 2 draws or more");
+  auto judge = make_discriminator_network(discriminator);
+  judge->initialise(seed + 1);
+  GanTraining training;
+  training.objective.fakes = draws - 1;
+  training.seed = seed;
+  return std::make_unique<GanGenerator>(std::move(made), std::move(judge), placement, training);
+}
+
 }  // namespace sfumato

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 
@@ -102,5 +103,14 @@ class GanGenerator : public Generator {
   std::optional<Ema> average_;
   double spread_ = 1;  ///< of the last fakes that were looked at
 };
+
+/// Networks of their config.json with random weights, for benchmarks. `draws`: the discriminator's
+/// inputs for each example, its image and the fakes; 0: for drawing alone, where `discriminator` is
+/// not looked at. UsageError for 1, DataError for configurations of no network or of networks that
+/// do not belong together.
+std::unique_ptr<GanGenerator> random_gan(const nlohmann::json& generator,
+                                         const nlohmann::json& discriminator,
+                                         const Placement& placement, std::uint64_t seed,
+                                         std::int64_t draws);
 
 }  // namespace sfumato
