@@ -100,6 +100,21 @@ class Commands(unittest.TestCase):
                           "--repeat", 1, "--threads", 1)
         self.assertGreater(sample["images_per_s"], 0)
 
+    def test_benchmarks_of_a_gan(self):
+        networks = Path(__file__).resolve().parents[2] / "configs/networks"
+        generator = networks / "gan_smoke_generator.json"
+        sample = run_json("bench", "sample", "--network", generator, "--beside", self.network,
+                          "--batch", 2, "--steps", 3, "--repeat", 1, "--threads", 1)
+        self.assertEqual((sample["steps"], sample["beside"]["steps"]), (1, 3))
+        self.assertAlmostEqual(sample["rate_over_beside"],
+                               sample["images_per_s"] / sample["beside"]["images_per_s"])
+        words = ("bench", "step", "--network", networks / "gan_smoke_discriminator.json")
+        case, = run_json(*words, "--generator", generator, "--examples", 3, "--draws", 3,
+                         "--repeat", 1, "--threads", 1)["cases"]
+        self.assertEqual(case["parameters"], 5113)
+        self.assertGreater(case["ratio"]["whole_step"]["median"], 0)
+        self.assertIn("diffusion network", run("bench", "project", *words[2:], code=USAGE).stderr)
+
     def test_bench_kernels_says_what_needs_a_gpu(self):
         out = run_json("bench", "kernels", "--repeat", 1, "--examples", 2, "--draws", 2)
         self.assertGreater(out["bytes_per_s"], 1e8)
