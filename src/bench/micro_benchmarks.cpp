@@ -156,14 +156,15 @@ std::vector<SampleTimings> benchmark_sampling(std::span<const nlohmann::json> ne
   for (const nlohmann::json& network : networks) drawings.emplace_back(network, options);
   std::vector<ImageId> images;
   for (int64_t i = 0; i < options.batch; ++i) images.push_back({.label = 0, .index = i});
-  for (const Drawing& drawing : drawings)
+  std::vector<std::unique_ptr<ImageSampler>> samplers;
+  for (const Drawing& drawing : drawings) {
     (void)drawing.sampler(1)->draw(images);  // touches the pages
-  std::vector<std::vector<double>> seconds(drawings.size());
+    samplers.push_back(drawing.sampler(options.steps));
+  }
+  std::vector<std::vector<double>> seconds(samplers.size());
   for (int i = 0; i < options.repeat; ++i)
-    for (size_t d = 0; d < drawings.size(); ++d) {
-      const auto sampler = drawings[d].sampler(options.steps);
-      seconds[d].push_back(seconds_of([&] { (void)sampler->draw(images); }));
-    }
+    for (size_t d = 0; d < samplers.size(); ++d)
+      seconds[d].push_back(seconds_of([&] { (void)samplers[d]->draw(images); }));
   std::vector<SampleTimings> timings;
   for (size_t d = 0; d < drawings.size(); ++d)
     timings.push_back({options.batch, drawings[d].in_steps() ? options.steps : 1,

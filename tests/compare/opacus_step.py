@@ -408,10 +408,11 @@ def main() -> int:
         return 0
     if arguments.device == "cpu" and arguments.precision != "fp32":
         parser.error("--precision needs --device cuda")
-    if arguments.precision == "bf16" and "dcgan28" in arguments.case:
-        parser.error("networks of dcgan28 compute in float32: --precision tf32 or fp32")
-    if "dcgan28" in arguments.case and arguments.draws == 1:
-        parser.error("dcgan28 needs an image and a fake: --draws 2 or more")
+    for pair in (case for case in arguments.case if "pair" in CASES[case]):
+        if arguments.precision == "bf16":
+            parser.error(f"networks of {pair} compute in float32: --precision tf32 or fp32")
+        if arguments.draws == 1:
+            parser.error(f"{pair} needs an image and a fake: --draws 2 or more")
     python = (Path(sys.executable) if arguments.packages
               else make_environment(ROOT / "build/opacus-venv"))
     results = {}

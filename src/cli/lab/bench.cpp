@@ -3,7 +3,6 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "cli/lab/bench_device.h"
@@ -138,13 +137,14 @@ void print(const std::string& network, const SampleTimings& t) {
 
 void run_sample(const Arguments& arguments) {
   set_threads(arguments.threads);
-  std::vector<std::string> names;
+  const StepCase first =
+      arguments.network.empty() ? builtin_step_cases().front() : step_case_from(arguments.network);
+  std::vector<std::string> names{first.name};
   std::vector<nlohmann::json> networks;
-  for (const std::string& path : {arguments.network, arguments.beside}) {
-    if (path.empty() && !networks.empty()) continue;
-    StepCase small = path.empty() ? builtin_step_cases().front() : StepCase{};
-    names.push_back(path.empty() ? small.name : path);
-    networks.push_back(path.empty() ? std::move(small.network) : describe_networks(path));
+  networks.push_back(first.network);  // in braces a copy would become an array of one
+  if (!arguments.beside.empty()) {
+    names.push_back(arguments.beside);
+    networks.push_back(describe_networks(arguments.beside));
   }
   const std::vector<SampleTimings> timings = benchmark_sampling(
       networks,
