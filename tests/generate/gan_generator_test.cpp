@@ -1,6 +1,7 @@
 #include "sfumato/generate/gan/generator.h"
 
 #include <ATen/ops/equal.h>
+#include <ATen/ops/randn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -97,6 +98,24 @@ TEST(GanGenerator, LearnsWhatTheDiscriminatorTakesForReal) {
   network->after_release(0);
   EXPECT_GT(score(), before + 0.1F);
   EXPECT_EQ(network->schedule().generator_steps(), 100);
+}
+
+TEST(GanGenerator, ModeSeekingDrivesFakesOfAClassApart) {
+  const auto spread = [](double mode_seeking) {
+    GanTraining how = training();
+    how.generator_steps = 30;
+    how.mode_seeking = mode_seeking;
+    const auto network = gan(how);
+    // The discriminator has no opinion.
+    for (Parameter* parameter : network->discriminator().parameters())
+      parameter->value.detach().zero_();
+    network->after_release(0);
+    const at::NoGradGuard no_grad;
+    const at::Tensor images = network->generator().forward(
+        at::randn({16, kTinyLatent}), at::zeros({16}, at::kLong), /*training=*/false);
+    return (images - images.mean(0, true)).square().mean().sqrt().item<double>();
+  };
+  EXPECT_GT(spread(0.1), 1.5 * spread(0));
 }
 
 TEST(GanGenerator, GoesOnFromItsStateWithTheSameBits) {

@@ -1,6 +1,7 @@
 #include "sfumato/generate/gan/objective.h"
 
 #include <ATen/ops/equal.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
 #include <gmock/gmock.h>
@@ -70,6 +71,23 @@ TEST(GanLosses, AreTheirDefinitions) {
           EXPECT_NEAR(double{found[b].item<float>()}, by_hand(row, options), 1e-4);
         }
       }
+}
+
+TEST(GanLosses, ModeSeekingIsTheRatioOfDistances) {
+  // Five fakes: the first two are compared with the two after them, the fifth with none.
+  const at::Tensor images = at::randn({5, 1, 2, 2}), latents = at::randn({5, 3});
+  double apart = 0, apart_latents = 0;
+  for (int64_t n = 0; n < 2; ++n) {
+    for (int64_t y = 0; y < 2; ++y)
+      for (int64_t x = 0; x < 2; ++x)
+        apart += std::abs(images[n][0][y][x].item<float>() - images[n + 2][0][y][x].item<float>());
+    for (int64_t z = 0; z < 3; ++z)
+      apart_latents += std::abs(latents[n][z].item<float>() - latents[n + 2][z].item<float>());
+  }
+  EXPECT_NEAR(double{mode_seeking_loss(images, latents).item<float>()},
+              (apart_latents / 6) / (apart / 8), 1e-3);
+  // A class that became one image costs much, and finitely much.
+  EXPECT_NEAR(mode_seeking_loss(at::ones({4, 1, 2, 2}), at::randn({4, 3})).item<float>(), 1e5, 10);
 }
 
 TEST(GanLosses, OfTheGeneratorLookAtFakesAlone) {

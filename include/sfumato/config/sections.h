@@ -319,6 +319,9 @@ struct GanSettings : Section {
       "Decay of the mean of the generator's gradients."};
   Setting<double> generator_beta2{this, "generator_beta2", 0.999, from_below(0, 1), "",
       "Decay of the mean of the generator's squared gradients."};
+  Setting<double> mode_seeking{this, "mode_seeking", 0.0, at_least(0), "",
+      "Weight of the generator's mode-seeking loss, which asks that fakes of one class lie as far apart "
+      "as their latents do, against a class that becomes one image; 0 is off. It looks at fakes alone."};
   Setting<bool> horizontal_flip{this, "horizontal_flip", false, any_value(), "",
       "Mirrors a record's image and its fakes together, with probability 1/2; the generator's fakes "
       "as well, through which it learns all the same."};

@@ -43,6 +43,7 @@ GanTraining gan_training(const Config& config) {
   training.generator_steps = gan.generator_steps();
   training.generator_batch = gan.generator_batch();
   training.learning_rate = gan.generator_learning_rate();
+  training.mode_seeking = gan.mode_seeking();
   training.optimizer = {
       .kind = OptimizerKind::kAdam, .beta1 = gan.generator_beta1(), .beta2 = gan.generator_beta2()};
   training.ema_decay = config.optimizer.ema_decay();

@@ -81,6 +81,14 @@ at::Tensor generator_loss(const at::Tensor& scores, GanLoss loss) {
   return loss == GanLoss::kLogistic ? at::softplus(scores.neg()).mean() : scores.mean().neg();
 }
 
+at::Tensor mode_seeking_loss(const at::Tensor& images, const at::Tensor& latents) {
+  const auto distance = [](const at::Tensor& values) {
+    const std::int64_t pairs = values.size(0) / 2;
+    return (values.narrow(0, 0, pairs) - values.narrow(0, pairs, pairs)).abs().mean();
+  };
+  return (distance(images) / distance(latents) + 1e-5).reciprocal();
+}
+
 GanObjective::GanObjective(GeneratorNetwork& generator, DiscriminatorNetwork& discriminator,
                            const GanOptions& options)
     : generator_(generator),

@@ -93,7 +93,12 @@ double GanGenerator::accuracy_on_fakes() const {
 /// One step by plain autograd; what is not finite, else empty.
 std::string GanGenerator::generator_step() {
   const double accuracy = schedule_.adaptive() ? accuracy_on_fakes() : 0;
-  const Fakes fakes = draw_fakes("sfumato steps of a generator 1", training_.generator_batch);
+  Fakes fakes = draw_fakes("sfumato steps of a generator 1", training_.generator_batch);
+  const double seeking = training_.mode_seeking;
+  if (seeking > 0) {  // pairs of one class, N / 2 apart
+    const std::int64_t pairs = training_.generator_batch / 2;
+    fakes.labels.narrow(0, pairs, pairs).copy_(fakes.labels.narrow(0, 0, pairs));
+  }
   std::vector<at::Tensor> weights, gradients;
   for (Parameter* parameter : generator_->parameters()) weights.push_back(parameter->value);
   {
@@ -103,8 +108,9 @@ std::string GanGenerator::generator_step() {
     const at::Tensor scores = scores_of(images, fakes);
     if (!all_finite(scores.detach()))
       return "the discriminator's scores of its images are not finite";
-    generator_loss(scores, training_.objective.loss)
-        .backward({}, std::nullopt, false, at::TensorList(weights));
+    at::Tensor loss = generator_loss(scores, training_.objective.loss);
+    if (seeking > 0) loss = loss + seeking * mode_seeking_loss(images, fakes.latents);
+    loss.backward({}, std::nullopt, false, at::TensorList(weights));
   }
   bool finite = true;
   for (at::Tensor& weight : weights) {

@@ -20,6 +20,7 @@ struct GanTraining {
   std::int64_t generator_steps = 1;  ///< in each of its turns
   std::int64_t generator_batch = 128;
   double learning_rate = 2e-4;  ///< of the generator
+  double mode_seeking = 0;      ///< weight of mode_seeking_loss; 0: without
   OptimizerOptions optimizer;   ///< of the generator
   double ema_decay = 0.999;
   bool ema_warmup = true;
