@@ -22,12 +22,30 @@ std::vector<Family>& table() {
   return rows;
 }
 
-/// Settings in `section`, of another family than the one that is trained, do nothing.
-void warn_of(const Section& section, const std::string& family) {
-  for (const SettingBase* setting : section.settings())
-    if (setting->value_yaml() != setting->default_yaml())
-      log_warning(fmt::format("{} is {} ({}), and has no effect with model.family {}",
-                              setting->key(), setting->value_yaml(), setting->provenance(), family));
+/// Settings of families other than `family` that are not their defaults: a family's own lie in the
+/// section of its name. A run's configuration names every setting, so that one which stands there
+/// with its default was asked for by nobody.
+std::vector<const SettingBase*> settings_of_others(const Config& config,
+                                                   const std::string& family) {
+  std::vector<const SettingBase*> found;
+  for (const Family& other : families()) {
+    const Section* section = other.name == family ? nullptr : config.find_section(other.name);
+    if (section == nullptr) continue;
+    for (const SettingBase* setting : section->settings())
+      if (setting->value_yaml() != setting->default_yaml()) found.push_back(setting);
+  }
+  return found;
+}
+
+void refuse_settings_of_others(const Config& config, const std::string& family) {
+  std::vector<std::string> mistakes;
+  for (const SettingBase* setting : settings_of_others(config, family))
+    mistakes.push_back(fmt::format(
+        "{}: {} is {}, and has no effect with model.family {} ({}); remove it, or set it to its "
+        "default, {}",
+        setting->provenance(), setting->key(), setting->value_yaml(), family,
+        config.model.family.provenance(), setting->default_yaml()));
+  if (!mistakes.empty()) throw UsageError(fmt::format("{}", fmt::join(mistakes, "\n")));
 }
 
 }  // namespace
@@ -67,8 +85,10 @@ std::string known_layouts() {
 
 std::unique_ptr<Generator> make_generator(const Config& config, const Placement& placement) {
   const Family& family = family_of(config);
-  if (family.name != "diffusion") warn_of(config.diffusion, family.name);
-  if (family.name != "gan") warn_of(config.gan, family.name);
+  // Refused where a run begins; one that began with them goes on.
+  for (const SettingBase* setting : settings_of_others(config, family.name))
+    log_warning(fmt::format("{} is {} ({}), and has no effect with model.family {}", setting->key(),
+                            setting->value_yaml(), setting->provenance(), family.name));
   return family.make(config, placement);
 }
 
@@ -86,6 +106,7 @@ std::unique_ptr<Generator> open_generator(const std::filesystem::path& folder, C
 
 void adopt_pretrained_settings(Config& config, bool resume) {
   const Family& family = family_of(config);
+  if (!resume) refuse_settings_of_others(config, family.name);
   if (!config.model.init().empty()) family.adopt_settings(config, resume);
 }
 

@@ -198,6 +198,18 @@ TEST_F(GanFamily, SettingsNameEachNetworkOnce) {
               HasSubstr("gan.discriminator_config"));
 }
 
+TEST_F(GanFamily, SettingsOfDiffusionEndANewRunAndNoOldOne) {
+  const std::vector<std::string> foreign = gan({"diffusion.draws=2"});
+  EXPECT_THAT(error_message<UsageError>([&] { start("run", foreign); }),
+              AllOf(HasSubstr("command line: diffusion.draws is 2"), HasSubstr("model.family gan")));
+  EXPECT_FALSE(fs::exists(folder / "run"));
+  EXPECT_THAT(error_message<UsageError>([&] { start("run", {"gan.fakes=2"}); }),
+              HasSubstr("command line: gan.fakes is 2"));
+  start("run", gan());
+  EXPECT_EQ(resume("run", foreign).steps, 6);
+  EXPECT_THAT(problems("run"), IsEmpty());
+}
+
 TEST_F(GanFamily, BothNetworksStartFromARelease) {
   // Public images, trained without privacy.
   start("public", gan({"privacy.enabled=false", "gan.release_discriminator=true"}));
