@@ -136,6 +136,22 @@ TEST_F(GanFamily, ADiscriminatorIsReleasedOnlyWhereAskedFor) {
   EXPECT_THAT(problems("run"), IsEmpty());
 }
 
+TEST_F(GanFamily, AReleasedDiscriminatorIsThatOfTheLastCheckpoint) {
+  start("run", gan({"gan.release_discriminator=true"}));
+  EXPECT_THAT(problems("run"), IsEmpty());
+  const fs::path weights =
+      folder / "run/release/discriminator/diffusion_pytorch_model.safetensors";
+  const std::string kept = read_file(weights);
+  write_file_atomic(weights, read_file(checkpoint_path("run", 2) / "discriminator.safetensors"));
+  EXPECT_THAT(problems("run"), Contains(AllOf(HasSubstr("release/discriminator'"),
+                                              HasSubstr("not those of the discriminator in the "
+                                                        "last checkpoint"))));
+  write_file_atomic(weights, kept);
+  EXPECT_THAT(problems("run"), IsEmpty());
+  fs::remove(weights);
+  EXPECT_THAT(problems("run"), Contains(AllOf(HasSubstr(weights.string()), HasSubstr("missing"))));
+}
+
 TEST_F(GanFamily, AProgramBesideAReleaseThatNobodyNotedIsFound) {
   start("diffusion");
   write_file_atomic(folder / "diffusion/release/sample.py", "print()\n");
@@ -275,6 +291,31 @@ TEST_F(GanFamily, IsAudited) {
   options.scores = {MembershipScore::kPia};
   EXPECT_THAT(error_message<UsageError>([&] { membership_scorer(*whole, *settings, options); }),
               HasSubstr("'discriminator' alone"));
+}
+
+TEST_F(GanFamily, AnAttackTakesNoCheckpointThatTheLedgerDoesNotNote) {
+  start("run", gan());
+  start("other", gan({"run.seed=4"}));
+  const auto settings = config("run", gan());
+  EXPECT_NE(trained_generator(folder / "run", *settings), nullptr);
+  // Another run's discriminator in this one's checkpoint: of the same names and shapes.
+  write_file_atomic(checkpoint_path("run", 6) / "discriminator.safetensors",
+                    read_file(checkpoint_path("other", 6) / "discriminator.safetensors"));
+  EXPECT_THAT(error_message<DataError>([&] { trained_generator(folder / "run", *settings); }),
+              AllOf(HasSubstr("step_000006"), HasSubstr("its tensors"), HasSubstr("put back")));
+  // An earlier one of its own is attacked, and said to be that.
+  const auto warning = [&] {
+    ::testing::internal::CaptureStderr();
+    EXPECT_NE(trained_generator(folder / "run", *settings), nullptr);
+    return ::testing::internal::GetCapturedStderr();
+  };
+  fs::remove_all(checkpoint_path("run", 6));
+  EXPECT_THAT(warning(), AllOf(HasSubstr("step_000004"), HasSubstr("a checkpoint of step 6")));
+  write_file_atomic(folder / "run/ledger.jsonl", "{}\n");
+  EXPECT_THAT(error_message<DataError>([&] { trained_generator(folder / "run", *settings); }),
+              HasSubstr("its ledger is damaged"));
+  fs::remove(folder / "run/ledger.jsonl");
+  EXPECT_THAT(warning(), HasSubstr("whether it is this run's"));
 }
 
 TEST_F(GanFamily, DrawsFromItsRelease) {

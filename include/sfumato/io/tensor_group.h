@@ -17,6 +17,9 @@ struct TensorGroup {
 
 /// The groups of every generator: the network that is released, and its average.
 inline constexpr const char *kReleasedGroup = "model", *kAverageGroup = "ema";
+/// A network that the released one learned from, where a generator has one: as it is in a release
+/// that holds it too.
+inline constexpr const char* kDiscriminatorGroup = "discriminator";
 /// The trainer's: the state of the optimizer that moves the private parameters. It is written
 /// beside the generator's groups, so that no generator may give this name to one of its own.
 inline constexpr const char* kOptimizerGroup = "optimizer";
