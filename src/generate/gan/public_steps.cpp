@@ -2,7 +2,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/isfinite.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/util/Exception.h>
@@ -23,10 +22,6 @@ constexpr std::int64_t kLook = 32;
 /// Root mean square distance of fakes to their mean below which nobody can tell them apart: one
 /// grey level.
 constexpr double kAlike = 1 / 127.5;
-
-bool all_finite(const at::Tensor& values) {
-  return !at::isfinite(values).logical_not().any().item<bool>();
-}
 
 NamedGroups copies(const NamedGroups& groups) {
   NamedGroups all;
@@ -99,9 +94,9 @@ std::string GanGenerator::generator_step() {
   {
     const Frozen frozen(discriminator_->parameters());
     const at::Tensor images = generator_->forward(fakes.latents, fakes.labels, /*training=*/true);
-    if (!all_finite(images.detach())) return "its images are not finite";
+    if (!all_finite(images)) return "its images are not finite";
     const at::Tensor scores = scores_of(images, fakes);
-    if (!all_finite(scores.detach()))
+    if (!all_finite(scores))
       return "the discriminator's scores of its images are not finite";
     generator_loss(scores, training_.objective.loss)
         .backward({}, std::nullopt, false, at::TensorList(weights));
