@@ -51,7 +51,8 @@ std::vector<int64_t> candidates(const NoiseSchedule& schedule, const std::vector
   return wanted;
 }
 
-/// DataError for a checkpoint that the run's ledger does not note as its own. Says what is not known.
+/// DataError for a checkpoint that the run's ledger does not note as its own. Says what is not
+/// known.
 void check_checkpoint(const Checkpoint& checkpoint, const std::filesystem::path& place,
                       const std::filesystem::path& file) {
   if (!std::filesystem::exists(file)) {

@@ -48,6 +48,19 @@ void refuse_settings_of_others(const Config& config, const std::string& family) 
   if (!mistakes.empty()) throw UsageError(fmt::format("{}", fmt::join(mistakes, "\n")));
 }
 
+/// UsageError where model.init holds what another family would take.
+void refuse_init_of_others(const Config& config, const Family& family) {
+  const Setting<std::string>& init = config.model.init;
+  if (!std::filesystem::exists(init()) || family.holds(init())) return;
+  const Family* other = family_in(init());
+  if (other == nullptr) return;  // the family says what it misses
+  throw UsageError(
+      fmt::format("{}: {}: '{}' holds a network of the family {}, and model.family is {} ({}); set "
+                  "model.family={}, or name a folder that holds {}",
+                  init.provenance(), init.key(), init(), other->name, family.name,
+                  config.model.family.provenance(), other->name, family.layout));
+}
+
 }  // namespace
 
 const std::vector<Family>& families() { return table(); }
@@ -107,12 +120,16 @@ std::unique_ptr<Generator> open_generator(const std::filesystem::path& folder, C
 void adopt_pretrained_settings(Config& config, bool resume) {
   const Family& family = family_of(config);
   if (!resume) refuse_settings_of_others(config, family.name);
-  if (!config.model.init().empty()) family.adopt_settings(config, resume);
+  if (config.model.init().empty()) return;
+  refuse_init_of_others(config, family);
+  family.adopt_settings(config, resume);
 }
 
 void adopt_pretrained_image_settings(Config& config) {
   const Family& family = family_of(config);
-  if (!config.model.init().empty()) family.adopt_image_settings(config);
+  if (config.model.init().empty()) return;
+  refuse_init_of_others(config, family);
+  family.adopt_image_settings(config);
 }
 
 void freeze_unmatched(const std::vector<Parameter*>& parameters,

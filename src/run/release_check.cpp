@@ -39,14 +39,15 @@ constexpr const char *kDiscriminatorConfig = "discriminator/config.json",
                      *kDiscriminatorWeights = "discriminator/diffusion_pytorch_model.safetensors";
 /// What a release may hold beside the weights with their config.json, the card, its pages and what
 /// stages leave: said here and not in a ledger, so that no line can allow more.
-constexpr std::string_view kReleaseFiles[] = {"README.md",          "model_index.json",
-                                              "sample.py",          "scheduler/scheduler_config.json",
-                                              kDiscriminatorConfig, kDiscriminatorWeights};
+constexpr std::string_view kReleaseFiles[] = {
+    "README.md",          "model_index.json",   "sample.py", "scheduler/scheduler_config.json",
+    kDiscriminatorConfig, kDiscriminatorWeights};
 constexpr std::string_view kConfig = "/config.json";
 
 /// FOLDER/config.json of the network that draws, where FOLDER is a plain name.
 bool is_config(const std::string& file) {
-  return !file.starts_with(kDiscriminator) && file.ends_with(kConfig) && file.size() > kConfig.size() &&
+  return !file.starts_with(kDiscriminator) && file.ends_with(kConfig) &&
+         file.size() > kConfig.size() &&
          file.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") ==
              file.size() - kConfig.size();
 }
@@ -123,8 +124,7 @@ std::vector<std::string> other_files(const fs::path& folder, const std::set<std:
   std::vector<std::string> others;
   if (!fs::is_directory(folder)) return others;
   for (const auto& entry : fs::directory_iterator(folder))
-    if (const std::string name = entry.path().filename().string();
-        !known.contains(name))
+    if (const std::string name = entry.path().filename().string(); !known.contains(name))
       others.push_back(name);
   std::ranges::sort(others);
   return others;
@@ -274,8 +274,12 @@ RunCheck check_files(const LedgerSummary& ledger, const fs::path& release,
   for (const std::string& defect : layout_defects(ledger.released.files))
     problems.push_back(fmt::format("'{}': the ledger notes as released what none is: {}",
                                    release.string(), defect));
-  std::set<std::string> known = {"report.html",     "privacy_card.json", "privacy_card.md",
-                                 "README.md",       "model_index.json",  "scheduler",
+  std::set<std::string> known = {"report.html",
+                                 "privacy_card.json",
+                                 "privacy_card.md",
+                                 "README.md",
+                                 "model_index.json",
+                                 "scheduler",
                                  weights_folder(ledger.released.files)};
   for (const StageFile& stage : stages) known.insert(stage.file);
   // What only some families leave is known where the ledger notes it.

@@ -1,5 +1,7 @@
 // The family gan from images to a corpus: through the same trainer, mechanism, audits and pages as
 // every other.
+#include "audit/gan_family.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -8,11 +10,9 @@
 #include "sfumato/core/error.h"
 #include "sfumato/corpus/sampling_model.h"
 #include "sfumato/generate/families.h"
-#include "sfumato/io/json_file.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/run/run_verification.h"
 #include "support/error_message.h"
-#include "train/tiny_run.h"
 
 namespace sfumato {
 namespace {
@@ -24,59 +24,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 namespace fs = std::filesystem;
-constexpr const char* kGroups[] = {"model",     "ema",     "discriminator", "generator_optimizer",
-                                   "optimizer", "schedule"};
-
-class GanFamily : public TinyRun {
- protected:
-  GanFamily() {
-    write("generator", generator());
-    write("discriminator", discriminator());
-  }
-  static nlohmann::json generator() {
-    return {{"_class_name", "DCGANGenerator"},
-            {"sample_size", 8},
-            {"out_channels", 1},
-            {"latent_size", 4},
-            {"block_out_channels", {8, 6}},
-            {"num_class_embeds", 2}};
-  }
-  static nlohmann::json discriminator() {
-    return {{"_class_name", "DCGANDiscriminator"},
-            {"sample_size", 8},
-            {"in_channels", 1},
-            {"block_out_channels", {6, 8}},
-            {"num_class_embeds", 2}};
-  }
-  void write(const std::string& name, const nlohmann::json& description) const {
-    write_file_atomic(folder / (name + ".json"), description.dump());
-  }
-  std::vector<std::string> gan(std::vector<std::string> more = {}) const {
-    more.insert(
-        more.begin(),
-        {"model.family=gan", "model.config=", "warmup.steps=0", "gan.fakes=2",
-         "gan.discriminator_steps=2", "gan.generator_batch=8", "gan.approximated_r1=1",
-         "gan.horizontal_flip=true", "gan.generator_config=" + (folder / "generator.json").string(),
-         "gan.discriminator_config=" + (folder / "discriminator.json").string()});
-    return more;
-  }
-  std::vector<std::string> problems(const std::string& run) const {
-    RunVerificationOptions options;
-    options.run = folder / run;
-    return verify_run(options).problems();
-  }
-  nlohmann::json card(const std::string& run) const {
-    return read_json(folder / run / "release/privacy_card.json");
-  }
-  void expect_same_checkpoints(const std::string& a, const std::string& b, int step) const {
-    for (const char* group : kGroups) {
-      const std::string file = std::string(group) + ".safetensors";
-      EXPECT_EQ(read_file(checkpoint_path(a, step) / file),
-                read_file(checkpoint_path(b, step) / file))
-          << group;
-    }
-  }
-};
 
 TEST_F(GanFamily, TrainsAndItsClaimIsThatOfTheMechanism) {
   const TrainResult result = start("run", gan());
@@ -139,8 +86,7 @@ TEST_F(GanFamily, ADiscriminatorIsReleasedOnlyWhereAskedFor) {
 TEST_F(GanFamily, AReleasedDiscriminatorIsThatOfTheLastCheckpoint) {
   start("run", gan({"gan.release_discriminator=true"}));
   EXPECT_THAT(problems("run"), IsEmpty());
-  const fs::path weights =
-      folder / "run/release/discriminator/diffusion_pytorch_model.safetensors";
+  const fs::path weights = folder / "run/release/discriminator/diffusion_pytorch_model.safetensors";
   const std::string kept = read_file(weights);
   write_file_atomic(weights, read_file(checkpoint_path("run", 2) / "discriminator.safetensors"));
   EXPECT_THAT(problems("run"), Contains(AllOf(HasSubstr("release/discriminator'"),
@@ -216,8 +162,9 @@ TEST_F(GanFamily, SettingsNameEachNetworkOnce) {
 
 TEST_F(GanFamily, SettingsOfDiffusionEndANewRunAndNoOldOne) {
   const std::vector<std::string> foreign = gan({"diffusion.draws=2"});
-  EXPECT_THAT(error_message<UsageError>([&] { start("run", foreign); }),
-              AllOf(HasSubstr("command line: diffusion.draws is 2"), HasSubstr("model.family gan")));
+  EXPECT_THAT(
+      error_message<UsageError>([&] { start("run", foreign); }),
+      AllOf(HasSubstr("command line: diffusion.draws is 2"), HasSubstr("model.family gan")));
   EXPECT_FALSE(fs::exists(folder / "run"));
   EXPECT_THAT(error_message<UsageError>([&] { start("run", {"gan.fakes=2"}); }),
               HasSubstr("command line: gan.fakes is 2"));

@@ -73,8 +73,9 @@ TEST_F(Families, AnUnknownOneIsRefusedWithPlaceAndNames) {
             wanted);
   const std::vector<std::string> overrides = {"model.family=autoregressive"};
   const auto from_command = load_config(std::nullopt, overrides);
-  EXPECT_EQ(error_message<UsageError>([&] { family_of(*from_command); }),
-            "command line: model.family: must be one of diffusion, gan, painter, got 'autoregressive'");
+  EXPECT_EQ(
+      error_message<UsageError>([&] { family_of(*from_command); }),
+      "command line: model.family: must be one of diffusion, gan, painter, got 'autoregressive'");
 }
 
 TEST_F(Families, SettingsOfAnotherFamilyAreRefusedForANewRun) {
@@ -94,10 +95,11 @@ TEST_F(Families, SettingsOfAnotherFamilyAreRefusedForANewRun) {
                 file + ":2); remove it, or set it to its default, 0");
   EXPECT_NO_THROW(adopt_pretrained_settings(*gan, /*resume=*/true));  // began with them, goes on
   const auto diffusion = with("diffusion:\n  draws: 4\ngan:\n  fakes: 3\n");
-  EXPECT_THAT(error_message<UsageError>([&] { adopt_pretrained_settings(*diffusion); }),
-              AllOf(HasSubstr(file + ":4: gan.fakes is 3"),
-                    HasSubstr("model.family diffusion (default)")));
-  const auto neither = with("model:\n  family: painter\ngan:\n  fakes: 3\ndiffusion:\n  draws: 4\n");
+  EXPECT_THAT(
+      error_message<UsageError>([&] { adopt_pretrained_settings(*diffusion); }),
+      AllOf(HasSubstr(file + ":4: gan.fakes is 3"), HasSubstr("model.family diffusion (default)")));
+  const auto neither =
+      with("model:\n  family: painter\ngan:\n  fakes: 3\ndiffusion:\n  draws: 4\n");
   EXPECT_THAT(error_message<UsageError>([&] { adopt_pretrained_settings(*neither); }),
               AllOf(HasSubstr("gan.fakes"), HasSubstr("diffusion.draws")));
   // A run's own configuration names every setting; a new run may begin from it.

@@ -15,7 +15,7 @@ struct Config;
 
 /// A family of generators: how one is made, recognised and opened.
 struct Family {
-  std::string name;  ///< what model.family says; its own settings, if any, are the section so called
+  std::string name;  ///< what model.family says; its settings are the section of this name
 
   /// Completes a configuration by what the files of model.init say: everything for training; with
   /// `resume` refuses what the run in run.dir was not started with.

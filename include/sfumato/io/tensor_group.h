@@ -28,8 +28,8 @@ inline constexpr const char* kOptimizerGroup = "optimizer";
 void write_tensor_group(const std::filesystem::path& folder, const TensorGroup& group,
                         unsigned mode = 0644);
 
-/// A copy of the tensors called `names` of `folder`/NAME.safetensors, in this order. DataError as of
-/// SafetensorsFile, and if one is not there.
+/// A copy of the tensors called `names` of `folder`/NAME.safetensors, in this order. DataError as
+/// of SafetensorsFile, and if one is not there.
 TensorGroup read_tensor_group(const std::filesystem::path& folder, const std::string& name,
                               const std::vector<std::string>& names);
 
