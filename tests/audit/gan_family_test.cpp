@@ -5,11 +5,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "sfumato/audit/conformance.h"
 #include "sfumato/audit/membership.h"
 #include "sfumato/core/error.h"
 #include "sfumato/corpus/sampling_model.h"
 #include "sfumato/generate/families.h"
+#include "sfumato/io/tensor_group.h"
+#include "sfumato/models/gan_networks.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/run/run_verification.h"
 #include "support/error_message.h"
@@ -170,6 +175,66 @@ TEST_F(GanFamily, SettingsOfDiffusionEndANewRunAndNoOldOne) {
               HasSubstr("command line: gan.fakes is 2"));
   start("run", gan());
   EXPECT_EQ(resume("run", foreign).steps, 6);
+  EXPECT_THAT(problems("run"), IsEmpty());
+}
+
+/// With a warm-up on central images that were released first.
+std::vector<std::string> warmed_up(std::vector<std::string> settings) {
+  settings.insert(settings.end(), {"mechanism.stages.central_images.noise_multiplier=2",
+                                   "mechanism.stages.central_images.releases=3",
+                                   "mechanism.stages.central_images.sample_rate=0.5",
+                                   "warmup.steps=4", "warmup.batch=5"});
+  return settings;
+}
+
+TEST_F(GanFamily, TheWarmUpTakesTheGeneratorAlong) {
+  const std::vector<std::string> often = warmed_up(gan()),
+                                 never = warmed_up(gan({"gan.discriminator_steps=6"}));
+  const auto fresh = make_generator(*config("x", often), {});
+  const auto after_warm_up = [&](const std::string& run, const char* group) {
+    return to_tensors(read_checkpoint(checkpoint_path(run, 0)).group(group));
+  };
+  const auto turns = [&](const std::string& run) {
+    for (const auto& [name, value] : after_warm_up(run, "schedule"))
+      if (name == "generator_steps") return value.item<int64_t>();
+    return int64_t{-1};
+  };
+  start("never", never);
+  EXPECT_EQ(turns("never"), 0);
+  EXPECT_EQ(differing(after_warm_up("never", "model"), group_of(fresh->state(), kReleasedGroup)),
+            0);
+  EXPECT_GT(
+      differing(after_warm_up("never", "discriminator"), group_of(fresh->state(), "discriminator")),
+      0);
+  forget_uses();
+  start("often", often);
+  EXPECT_EQ(turns("often"), 2);
+  const NamedTensors moved = after_warm_up("often", "model");
+  EXPECT_GT(differing(moved, group_of(fresh->state(), kReleasedGroup)), 0);
+  // Its average begins anew where the warm-up ends.
+  int64_t compared = 0;
+  for (const auto& [name, value] : after_warm_up("often", "ema")) {
+    const auto found = std::ranges::find(moved, name, &NamedTensors::value_type::first);
+    if (found == moved.end()) continue;  // its count of steps
+    EXPECT_TRUE(found->second.equal(value)) << name;
+    ++compared;
+  }
+  EXPECT_EQ(compared, std::ssize(make_generator_network(generator(), "a test's")->parameters()));
+  // None of that is charged, and the private steps are all there.
+  EXPECT_EQ(ledger("often").charged_steps, 6);
+  EXPECT_THAT(problems("often"), IsEmpty());
+}
+
+TEST_F(GanFamily, AGeneratorThatBreaksInTheWarmUpCostsTheWarmUpAlone) {
+  EXPECT_THAT(error_message<DataError>(
+                  [&] { start("run", warmed_up(gan({"gan.generator_learning_rate=1e38"}))); }),
+              AllOf(HasSubstr("the generator broke in its step 1, before the first private step"),
+                    HasSubstr("gan.generator_learning_rate")));
+  const int64_t stages = ledger("run").charged_releases();
+  EXPECT_EQ(ledger("run").charged_steps, 0);
+  EXPECT_GT(stages, 0);
+  EXPECT_EQ(resume("run", warmed_up(gan())).steps, 6);
+  EXPECT_EQ(ledger("run").charged_releases(), stages + 6);  // what was released is used again
   EXPECT_THAT(problems("run"), IsEmpty());
 }
 

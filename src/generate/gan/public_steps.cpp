@@ -33,6 +33,12 @@ NamedGroups copies(const NamedGroups& groups) {
   return all;
 }
 
+/// When: of a step as after_release counts them.
+std::string time_of(std::int64_t step) {
+  return step < 0 ? "before the first private step"
+                  : fmt::format("after private step {}", step + 1);
+}
+
 /// Gradients of a network are not formed while this lives: those of another pass through it.
 class Frozen {
  public:
@@ -156,10 +162,10 @@ void GanGenerator::catch_up(std::int64_t step, bool last) {
   } catch (const c10::OutOfMemoryError&) {
     undo();
     throw DeviceError(fmt::format(
-        "out of memory in the generator's step {}, after private step {}: it is as it was before, "
+        "out of memory in the generator's step {}, {}: it is as it was before, "
         "and the private steps that were charged are kept; continue with --resume and a smaller "
         "gan.generator_batch (it is {}) or performance.physical_batch",
-        number, step + 1, training_.generator_batch));
+        number, time_of(step), training_.generator_batch));
   } catch (...) {
     undo();
     throw;
@@ -168,15 +174,15 @@ void GanGenerator::catch_up(std::int64_t step, bool last) {
   undo();
   if (!all_finite({{"discriminator", named_state(*discriminator_)}}))
     throw DataError(fmt::format(
-        "the discriminator's weights are not finite after private step {}: the run cannot go on "
-        "from them. Continue with --resume, which takes the last checkpoint, and a smaller "
-        "optimizer.learning_rate; the steps since then stay charged",
-        step + 1));
+        "the discriminator's weights are not finite {}: the run cannot go on from them. Continue "
+        "with --resume, which takes the last checkpoint or begins the warm-up anew, and a smaller "
+        "{}.learning_rate; the steps since then stay charged",
+        time_of(step), step < 0 ? "warmup" : "optimizer"));
   throw DataError(fmt::format(
-      "the generator broke in its step {}, after private step {}: {}. It is as it was before, and "
+      "the generator broke in its step {}, {}: {}. It is as it was before, and "
       "the private steps that were charged are kept: continue with --resume and a smaller "
       "gan.generator_learning_rate (it is {})",
-      number, step + 1, defect, training_.learning_rate));
+      number, time_of(step), defect, training_.learning_rate));
 }
 
 std::string GanGenerator::warning() const {
