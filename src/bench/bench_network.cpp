@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "generate/gan/networks.h"
 #include "sfumato/core/error.h"
 #include "sfumato/generate/diffusion/generator.h"
 #include "sfumato/generate/diffusion/network.h"
@@ -42,10 +43,9 @@ nlohmann::json pair_of(const fs::path& generator, const fs::path& discriminator)
 
 nlohmann::json describe_networks(const fs::path& path, const fs::path& generator) {
   if (!generator.empty()) return pair_of(config_file(generator), config_file(path));
-  const fs::path inside = path / kGenerator / "config.json";
-  const fs::path beside = path / kDiscriminator / "config.json";
-  if (fs::is_regular_file(inside) && fs::is_regular_file(beside)) return pair_of(inside, beside);
-  const fs::path file = fs::is_regular_file(inside) ? inside : config_file(path);
+  const fs::path inside = generator_within(path), beside = discriminator_folder(path);
+  if (!inside.empty() && !beside.empty()) return pair_of(config_file(inside), config_file(beside));
+  const fs::path file = config_file(inside.empty() ? path : inside);
   nlohmann::json network = read_json(file);
   if (describes_generator_network(network))
     (void)make_generator_network(network, file.string());

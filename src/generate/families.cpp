@@ -22,12 +22,43 @@ std::vector<Family>& table() {
   return rows;
 }
 
-/// Settings in `section`, of another family than the one that is trained, do nothing.
-void warn_of(const Section& section, const std::string& family) {
-  for (const SettingBase* setting : section.settings())
-    if (setting->value_yaml() != setting->default_yaml())
-      log_warning(fmt::format("{} is {} ({}), and has no effect with model.family {}",
-                              setting->key(), setting->value_yaml(), setting->provenance(), family));
+/// Settings of families other than `family` that are not their defaults: a family's own lie in the
+/// section of its name. A run's configuration names every setting, so that one which stands there
+/// with its default was asked for by nobody.
+std::vector<const SettingBase*> settings_of_others(const Config& config,
+                                                   const std::string& family) {
+  std::vector<const SettingBase*> found;
+  for (const Family& other : families()) {
+    const Section* section = other.name == family ? nullptr : config.find_section(other.name);
+    if (section == nullptr) continue;
+    for (const SettingBase* setting : section->settings())
+      if (setting->value_yaml() != setting->default_yaml()) found.push_back(setting);
+  }
+  return found;
+}
+
+void refuse_settings_of_others(const Config& config, const std::string& family) {
+  std::vector<std::string> mistakes;
+  for (const SettingBase* setting : settings_of_others(config, family))
+    mistakes.push_back(fmt::format(
+        "{}: {} is {}, and has no effect with model.family {} ({}); remove it, or set it to its "
+        "default, {}",
+        setting->provenance(), setting->key(), setting->value_yaml(), family,
+        config.model.family.provenance(), setting->default_yaml()));
+  if (!mistakes.empty()) throw UsageError(fmt::format("{}", fmt::join(mistakes, "\n")));
+}
+
+/// UsageError where model.init holds what another family would take.
+void refuse_init_of_others(const Config& config, const Family& family) {
+  const Setting<std::string>& init = config.model.init;
+  if (!std::filesystem::exists(init()) || family.holds(init())) return;
+  const Family* other = family_in(init());
+  if (other == nullptr) return;  // the family says what it misses
+  throw UsageError(
+      fmt::format("{}: {}: '{}' holds a network of the family {}, and model.family is {} ({}); set "
+                  "model.family={}, or name a folder that holds {}",
+                  init.provenance(), init.key(), init(), other->name, family.name,
+                  config.model.family.provenance(), other->name, family.layout));
 }
 
 }  // namespace
@@ -67,8 +98,10 @@ std::string known_layouts() {
 
 std::unique_ptr<Generator> make_generator(const Config& config, const Placement& placement) {
   const Family& family = family_of(config);
-  if (family.name != "diffusion") warn_of(config.diffusion, family.name);
-  if (family.name != "gan") warn_of(config.gan, family.name);
+  // Refused where a run begins; one that began with them goes on.
+  for (const SettingBase* setting : settings_of_others(config, family.name))
+    log_warning(fmt::format("{} is {} ({}), and has no effect with model.family {}", setting->key(),
+                            setting->value_yaml(), setting->provenance(), family.name));
   return family.make(config, placement);
 }
 
@@ -86,12 +119,17 @@ std::unique_ptr<Generator> open_generator(const std::filesystem::path& folder, C
 
 void adopt_pretrained_settings(Config& config, bool resume) {
   const Family& family = family_of(config);
-  if (!config.model.init().empty()) family.adopt_settings(config, resume);
+  if (!resume) refuse_settings_of_others(config, family.name);
+  if (config.model.init().empty()) return;
+  refuse_init_of_others(config, family);
+  family.adopt_settings(config, resume);
 }
 
 void adopt_pretrained_image_settings(Config& config) {
   const Family& family = family_of(config);
-  if (!config.model.init().empty()) family.adopt_image_settings(config);
+  if (config.model.init().empty()) return;
+  refuse_init_of_others(config, family);
+  family.adopt_image_settings(config);
 }
 
 void freeze_unmatched(const std::vector<Parameter*>& parameters,

@@ -38,10 +38,14 @@ void copy_named_tensors(const NamedTensors& from, const NamedTensors& to, const 
   }
 }
 
+bool all_finite(const at::Tensor& values) {
+  return at::isfinite(values.detach().to(at::kCPU)).all().item<bool>();
+}
+
 bool all_finite(const NamedGroups& groups) {
   for (const auto& [name, tensors] : groups)
     for (const auto& [key, tensor] : tensors)
-      if (!at::isfinite(tensor.to(at::kCPU)).all().item<bool>()) return false;
+      if (!all_finite(tensor)) return false;
   return true;
 }
 

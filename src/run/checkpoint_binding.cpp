@@ -50,6 +50,13 @@ std::string checkpoint_sha256(const Checkpoint& checkpoint) {
   return hex(hash.finish());
 }
 
+std::int64_t last_checkpoint_step(const LedgerSummary& ledger) {
+  std::int64_t last = -1;
+  for (const LedgerPoint& point : ledger.history)
+    if (point.checkpoint_step >= 0) last = point.checkpoint_step;
+  return last;
+}
+
 std::string checkpoint_defect(const LedgerSummary& ledger, const Checkpoint& checkpoint,
                               std::int64_t step, std::int64_t& line) {
   const nlohmann::json& state = checkpoint.state;

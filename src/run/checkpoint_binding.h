@@ -11,6 +11,9 @@ namespace sfumato {
 /// average and optimizers' moments all get into what is released, moments with the next step.
 std::string checkpoint_sha256(const Checkpoint& checkpoint);
 
+/// The step of the checkpoint that the ledger notes last; -1 before any.
+std::int64_t last_checkpoint_step(const LedgerSummary& ledger);
+
 /// What makes `checkpoint`, found as that of `step`, none that a run with this ledger saved; ""
 /// if nothing does. `line` (1-based) is then where its mark is in the ledger.
 std::string checkpoint_defect(const LedgerSummary& ledger, const Checkpoint& checkpoint,

@@ -33,30 +33,28 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
+/// The folder of a network that a release may hold beside the one that draws.
+constexpr const char* kDiscriminator = "discriminator";
+constexpr const char *kDiscriminatorConfig = "discriminator/config.json",
+                     *kDiscriminatorWeights = "discriminator/diffusion_pytorch_model.safetensors";
 /// What a release may hold beside the weights with their config.json, the card, its pages and what
 /// stages leave: said here and not in a ledger, so that no line can allow more.
-constexpr std::string_view kReleaseFiles[] = {"README.md",
-                                              "model_index.json",
-                                              "scheduler/scheduler_config.json",
-                                              "sample.py",
-                                              "discriminator/config.json",
-                                              "discriminator/diffusion_pytorch_model.safetensors"};
-/// The folder of a network that a release may hold beside the one that draws.
-constexpr std::string_view kDiscriminator = "discriminator";
+constexpr std::string_view kReleaseFiles[] = {
+    "README.md",          "model_index.json",   "sample.py", "scheduler/scheduler_config.json",
+    kDiscriminatorConfig, kDiscriminatorWeights};
 constexpr std::string_view kConfig = "/config.json";
 
 /// FOLDER/config.json of the network that draws, where FOLDER is a plain name.
 bool is_config(const std::string& file) {
-  return !file.starts_with(kDiscriminator) && file.ends_with(kConfig) && file.size() > kConfig.size() &&
+  return !file.starts_with(kDiscriminator) && file.ends_with(kConfig) &&
+         file.size() > kConfig.size() &&
          file.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") ==
              file.size() - kConfig.size();
 }
 
 /// The checkpoint that the ledger notes last, if it is there and its own.
 std::optional<Checkpoint> last_checkpoint(const LedgerSummary& ledger, const fs::path& run) {
-  std::int64_t last = -1;
-  for (const LedgerPoint& point : ledger.history)
-    if (point.checkpoint_step >= 0) last = point.checkpoint_step;
+  const std::int64_t last = last_checkpoint_step(ledger);
   const auto newest = newest_checkpoint(run / "private" / "checkpoints");
   if (!newest) return std::nullopt;
   try {
@@ -75,15 +73,16 @@ bool same_tensor(const TensorInfo& a, const TensorInfo& b) {
   return a.dtype == b.dtype && a.shape == b.shape && std::ranges::equal(a.bytes, b.bytes);
 }
 
-/// Names of the tensors in `folder` that are not what a release of `checkpoint` holds: its network
-/// with the averages of what has one. All, where it has no group of the network.
-std::vector<std::string> foreign_tensors(const Checkpoint& checkpoint, const fs::path& folder) {
+/// Names of the tensors in `folder` that are not what a release of `checkpoint` holds: its group
+/// `network` with the averages of what has one in `average`. All, where it has no such group.
+std::vector<std::string> foreign_tensors(const Checkpoint& checkpoint, std::string_view network,
+                                         std::string_view average, const fs::path& folder) {
   std::map<std::string, TensorInfo> expected;
   for (const TensorGroup& group : checkpoint.groups)
-    if (group.name == kReleasedGroup)
+    if (group.name == network)
       for (const TensorInfo& tensor : group.tensors) expected.emplace(tensor.name, tensor);
   for (const TensorGroup& group : checkpoint.groups)
-    if (group.name == kAverageGroup)
+    if (group.name == average)
       for (const TensorInfo& tensor : group.tensors)
         if (const auto found = expected.find(tensor.name); found != expected.end())
           found->second = tensor;
@@ -99,13 +98,33 @@ std::vector<std::string> foreign_tensors(const Checkpoint& checkpoint, const fs:
   return foreign;
 }
 
+/// What in the networks of `release` is not the last checkpoint's, each with its folder.
+std::vector<std::string> foreign_weights(const Checkpoint& checkpoint, const fs::path& release,
+                                         const std::map<std::string, std::string>& files) {
+  std::vector<std::string> defects;
+  const auto compare = [&](const std::string& network, const char* group, const char* average,
+                           const char* whose) {
+    const fs::path folder = release / network;
+    const auto foreign = foreign_tensors(checkpoint, group, average, folder);
+    if (!foreign.empty())
+      defects.push_back(fmt::format(
+          "'{}': {} tensors are not those of the {} in the last checkpoint, which the ledger notes "
+          "('{}', ...)",
+          folder.string(), foreign.size(), whose, foreign.front()));
+  };
+  compare(weights_folder(files), kReleasedGroup, kAverageGroup, "average");
+  // One that is missing is for the check of the files.
+  if (files.contains(kDiscriminatorWeights) && fs::exists(release / kDiscriminatorWeights))
+    compare(kDiscriminator, kDiscriminatorGroup, "", "discriminator");
+  return defects;
+}
+
 /// What a folder holds besides `known`, sorted.
 std::vector<std::string> other_files(const fs::path& folder, const std::set<std::string>& known) {
   std::vector<std::string> others;
   if (!fs::is_directory(folder)) return others;
   for (const auto& entry : fs::directory_iterator(folder))
-    if (const std::string name = entry.path().filename().string();
-        !known.contains(name))
+    if (const std::string name = entry.path().filename().string(); !known.contains(name))
       others.push_back(name);
   std::ranges::sort(others);
   return others;
@@ -157,8 +176,7 @@ std::vector<std::string> layout_defects(const std::map<std::string, std::string>
     if (!is_config(file) && std::ranges::find(kReleaseFiles, file) == std::end(kReleaseFiles))
       defects.push_back(fmt::format("'{}' is no part of a release", file));
   }
-  if (files.contains("discriminator/config.json") !=
-      files.contains("discriminator/diffusion_pytorch_model.safetensors"))
+  if (files.contains(kDiscriminatorConfig) != files.contains(kDiscriminatorWeights))
     defects.push_back("a discriminator is its config.json and its weights");
   if (!files.empty() && configs != 1)
     defects.push_back(fmt::format("there are {} networks, and a release has one", configs));
@@ -187,11 +205,9 @@ RunCheck check_weights(const LedgerSummary& ledger, const Json& card, const fs::
     problem("the ledger notes no release: lines were removed, or the weights are not this run's");
   const auto checkpoint = last_checkpoint(ledger, run);
   if (checkpoint)
-    if (const auto foreign = foreign_tensors(*checkpoint, folder); !foreign.empty())
-      problem(fmt::format(
-          "{} tensors are not those of the average in the last checkpoint, which the ledger notes "
-          "('{}', ...)",
-          foreign.size(), foreign.front()));
+    for (const std::string& defect :
+         foreign_weights(*checkpoint, run / "release", ledger.released.files))
+      problems.push_back(fmt::format("{}; {}", defect, kRemedy));
   // Other files beside the weights are read by other programs: an index with shards, a pickle.
   for (const std::string& other :
        other_files(folder, {"config.json", "diffusion_pytorch_model.safetensors"}))
@@ -258,8 +274,12 @@ RunCheck check_files(const LedgerSummary& ledger, const fs::path& release,
   for (const std::string& defect : layout_defects(ledger.released.files))
     problems.push_back(fmt::format("'{}': the ledger notes as released what none is: {}",
                                    release.string(), defect));
-  std::set<std::string> known = {"report.html",     "privacy_card.json", "privacy_card.md",
-                                 "README.md",       "model_index.json",  "scheduler",
+  std::set<std::string> known = {"report.html",
+                                 "privacy_card.json",
+                                 "privacy_card.md",
+                                 "README.md",
+                                 "model_index.json",
+                                 "scheduler",
                                  weights_folder(ledger.released.files)};
   for (const StageFile& stage : stages) known.insert(stage.file);
   // What only some families leave is known where the ledger notes it.
@@ -267,7 +287,7 @@ RunCheck check_files(const LedgerSummary& ledger, const fs::path& release,
     known.insert(file.substr(0, file.find('/')));
   foreign(release, other_files(release, known));  // the weights' folder is looked at by itself
   foreign(release / "scheduler", other_files(release / "scheduler", {"scheduler_config.json"}));
-  if (known.contains(std::string(kDiscriminator)))
+  if (known.contains(kDiscriminator))
     foreign(release / kDiscriminator,
             other_files(release / kDiscriminator,
                         {"config.json", "diffusion_pytorch_model.safetensors"}));

@@ -31,8 +31,9 @@ std::string weights_folder(const std::map<std::string, std::string>& files);
 std::vector<std::string> layout_defects(const std::map<std::string, std::string>& files);
 
 /// "weights": the released weights are those of the card, those whose SHA-256 the ledger notes as
-/// released, and the average in the last checkpoint of `run`, whose tensors the ledger notes too.
-/// Not checked where neither of the latter two is there: a card alone proves nothing.
+/// released, and the average in the last checkpoint of `run`, whose tensors the ledger notes too;
+/// so are those of a discriminator that the ledger notes as released. Not checked where neither of
+/// the latter two is there: a card alone proves nothing.
 RunCheck check_weights(const LedgerSummary& ledger, const nlohmann::ordered_json& card,
                        const std::filesystem::path& run);
 

@@ -51,7 +51,7 @@ ExampleBatch warm_up_examples(const CentralImages& images, int64_t first, int64_
 }
 
 void warm_up(const Config& config, const CentralImages& images, const ImageShape& shape,
-             int64_t classes, int64_t physical, GradientStep& gradients, const Generator& generator,
+             int64_t classes, int64_t physical, GradientStep& gradients, Generator& generator,
              const std::function<void()>& check_stop) {
   check_images(images, shape, classes);
   Optimizer optimizer(gradients.engine().trainable(), generator.rate_scales(config),
@@ -68,6 +68,7 @@ void warm_up(const Config& config, const CentralImages& images, const ImageShape
     }
     optimizer.step(PublicGradient(gradients.take_plain(), static_cast<double>(size)),
                    config.warmup.learning_rate());
+    generator.after_release(step - config.warmup.steps());
   }
 }
 

@@ -1,18 +1,23 @@
 // The family gan from images to a corpus: through the same trainer, mechanism, audits and pages as
 // every other.
+#include "audit/gan_family.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
+#include <iterator>
 
 #include "sfumato/audit/conformance.h"
 #include "sfumato/audit/membership.h"
 #include "sfumato/core/error.h"
 #include "sfumato/corpus/sampling_model.h"
 #include "sfumato/generate/families.h"
-#include "sfumato/io/json_file.h"
+#include "sfumato/io/tensor_group.h"
+#include "sfumato/models/gan_networks.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/run/run_verification.h"
 #include "support/error_message.h"
-#include "train/tiny_run.h"
 
 namespace sfumato {
 namespace {
@@ -24,59 +29,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 namespace fs = std::filesystem;
-constexpr const char* kGroups[] = {"model",     "ema",     "discriminator", "generator_optimizer",
-                                   "optimizer", "schedule"};
-
-class GanFamily : public TinyRun {
- protected:
-  GanFamily() {
-    write("generator", generator());
-    write("discriminator", discriminator());
-  }
-  static nlohmann::json generator() {
-    return {{"_class_name", "DCGANGenerator"},
-            {"sample_size", 8},
-            {"out_channels", 1},
-            {"latent_size", 4},
-            {"block_out_channels", {8, 6}},
-            {"num_class_embeds", 2}};
-  }
-  static nlohmann::json discriminator() {
-    return {{"_class_name", "DCGANDiscriminator"},
-            {"sample_size", 8},
-            {"in_channels", 1},
-            {"block_out_channels", {6, 8}},
-            {"num_class_embeds", 2}};
-  }
-  void write(const std::string& name, const nlohmann::json& description) const {
-    write_file_atomic(folder / (name + ".json"), description.dump());
-  }
-  std::vector<std::string> gan(std::vector<std::string> more = {}) const {
-    more.insert(
-        more.begin(),
-        {"model.family=gan", "model.config=", "warmup.steps=0", "gan.fakes=2",
-         "gan.discriminator_steps=2", "gan.generator_batch=8", "gan.approximated_r1=1",
-         "gan.horizontal_flip=true", "gan.generator_config=" + (folder / "generator.json").string(),
-         "gan.discriminator_config=" + (folder / "discriminator.json").string()});
-    return more;
-  }
-  std::vector<std::string> problems(const std::string& run) const {
-    RunVerificationOptions options;
-    options.run = folder / run;
-    return verify_run(options).problems();
-  }
-  nlohmann::json card(const std::string& run) const {
-    return read_json(folder / run / "release/privacy_card.json");
-  }
-  void expect_same_checkpoints(const std::string& a, const std::string& b, int step) const {
-    for (const char* group : kGroups) {
-      const std::string file = std::string(group) + ".safetensors";
-      EXPECT_EQ(read_file(checkpoint_path(a, step) / file),
-                read_file(checkpoint_path(b, step) / file))
-          << group;
-    }
-  }
-};
 
 TEST_F(GanFamily, TrainsAndItsClaimIsThatOfTheMechanism) {
   const TrainResult result = start("run", gan());
@@ -134,6 +86,21 @@ TEST_F(GanFamily, ADiscriminatorIsReleasedOnlyWhereAskedFor) {
   resume("run", gan());
   EXPECT_FALSE(fs::exists(folder / "run/release/discriminator"));
   EXPECT_THAT(problems("run"), IsEmpty());
+}
+
+TEST_F(GanFamily, AReleasedDiscriminatorIsThatOfTheLastCheckpoint) {
+  start("run", gan({"gan.release_discriminator=true"}));
+  EXPECT_THAT(problems("run"), IsEmpty());
+  const fs::path weights = folder / "run/release/discriminator/diffusion_pytorch_model.safetensors";
+  const std::string kept = read_file(weights);
+  write_file_atomic(weights, read_file(checkpoint_path("run", 2) / "discriminator.safetensors"));
+  EXPECT_THAT(problems("run"), Contains(AllOf(HasSubstr("release/discriminator'"),
+                                              HasSubstr("not those of the discriminator in the "
+                                                        "last checkpoint"))));
+  write_file_atomic(weights, kept);
+  EXPECT_THAT(problems("run"), IsEmpty());
+  fs::remove(weights);
+  EXPECT_THAT(problems("run"), Contains(AllOf(HasSubstr(weights.string()), HasSubstr("missing"))));
 }
 
 TEST_F(GanFamily, AProgramBesideAReleaseThatNobodyNotedIsFound) {
@@ -196,6 +163,79 @@ TEST_F(GanFamily, SettingsNameEachNetworkOnce) {
               HasSubstr("gan.generator_config"));
   EXPECT_THAT(error_message<UsageError>([&] { start("run", gan({"gan.discriminator_config="})); }),
               HasSubstr("gan.discriminator_config"));
+}
+
+TEST_F(GanFamily, SettingsOfDiffusionEndANewRunAndNoOldOne) {
+  const std::vector<std::string> foreign = gan({"diffusion.draws=2"});
+  EXPECT_THAT(
+      error_message<UsageError>([&] { start("run", foreign); }),
+      AllOf(HasSubstr("command line: diffusion.draws is 2"), HasSubstr("model.family gan")));
+  EXPECT_FALSE(fs::exists(folder / "run"));
+  EXPECT_THAT(error_message<UsageError>([&] { start("run", {"gan.fakes=2"}); }),
+              HasSubstr("command line: gan.fakes is 2"));
+  start("run", gan());
+  EXPECT_EQ(resume("run", foreign).steps, 6);
+  EXPECT_THAT(problems("run"), IsEmpty());
+}
+
+/// With a warm-up on central images that were released first.
+std::vector<std::string> warmed_up(std::vector<std::string> settings) {
+  settings.insert(settings.end(), {"mechanism.stages.central_images.noise_multiplier=2",
+                                   "mechanism.stages.central_images.releases=3",
+                                   "mechanism.stages.central_images.sample_rate=0.5",
+                                   "warmup.steps=4", "warmup.batch=5"});
+  return settings;
+}
+
+TEST_F(GanFamily, TheWarmUpTakesTheGeneratorAlong) {
+  const std::vector<std::string> often = warmed_up(gan()),
+                                 never = warmed_up(gan({"gan.discriminator_steps=6"}));
+  const auto fresh = make_generator(*config("x", often), {});
+  const auto after_warm_up = [&](const std::string& run, const char* group) {
+    return to_tensors(read_checkpoint(checkpoint_path(run, 0)).group(group));
+  };
+  const auto turns = [&](const std::string& run) {
+    for (const auto& [name, value] : after_warm_up(run, "schedule"))
+      if (name == "generator_steps") return value.item<int64_t>();
+    return int64_t{-1};
+  };
+  start("never", never);
+  EXPECT_EQ(turns("never"), 0);
+  EXPECT_EQ(differing(after_warm_up("never", "model"), group_of(fresh->state(), kReleasedGroup)),
+            0);
+  EXPECT_GT(
+      differing(after_warm_up("never", "discriminator"), group_of(fresh->state(), "discriminator")),
+      0);
+  forget_uses();
+  start("often", often);
+  EXPECT_EQ(turns("often"), 2);
+  const NamedTensors moved = after_warm_up("often", "model");
+  EXPECT_GT(differing(moved, group_of(fresh->state(), kReleasedGroup)), 0);
+  // Its average begins anew where the warm-up ends.
+  int64_t compared = 0;
+  for (const auto& [name, value] : after_warm_up("often", "ema")) {
+    const auto found = std::ranges::find(moved, name, &NamedTensors::value_type::first);
+    if (found == moved.end()) continue;  // its count of steps
+    EXPECT_TRUE(found->second.equal(value)) << name;
+    ++compared;
+  }
+  EXPECT_EQ(compared, std::ssize(make_generator_network(generator(), "a test's")->parameters()));
+  // None of that is charged, and the private steps are all there.
+  EXPECT_EQ(ledger("often").charged_steps, 6);
+  EXPECT_THAT(problems("often"), IsEmpty());
+}
+
+TEST_F(GanFamily, AGeneratorThatBreaksInTheWarmUpCostsTheWarmUpAlone) {
+  EXPECT_THAT(error_message<DataError>(
+                  [&] { start("run", warmed_up(gan({"gan.generator_learning_rate=1e38"}))); }),
+              AllOf(HasSubstr("the generator broke in its step 1, before the first private step"),
+                    HasSubstr("gan.generator_learning_rate")));
+  const int64_t stages = ledger("run").charged_releases();
+  EXPECT_EQ(ledger("run").charged_steps, 0);
+  EXPECT_GT(stages, 0);
+  EXPECT_EQ(resume("run", warmed_up(gan())).steps, 6);
+  EXPECT_EQ(ledger("run").charged_releases(), stages + 6);  // what was released is used again
+  EXPECT_THAT(problems("run"), IsEmpty());
 }
 
 TEST_F(GanFamily, BothNetworksStartFromARelease) {
@@ -263,6 +303,31 @@ TEST_F(GanFamily, IsAudited) {
   options.scores = {MembershipScore::kPia};
   EXPECT_THAT(error_message<UsageError>([&] { membership_scorer(*whole, *settings, options); }),
               HasSubstr("'discriminator' alone"));
+}
+
+TEST_F(GanFamily, AnAttackTakesNoCheckpointThatTheLedgerDoesNotNote) {
+  start("run", gan());
+  start("other", gan({"run.seed=4"}));
+  const auto settings = config("run", gan());
+  EXPECT_NE(trained_generator(folder / "run", *settings), nullptr);
+  // Another run's discriminator in this one's checkpoint: of the same names and shapes.
+  write_file_atomic(checkpoint_path("run", 6) / "discriminator.safetensors",
+                    read_file(checkpoint_path("other", 6) / "discriminator.safetensors"));
+  EXPECT_THAT(error_message<DataError>([&] { trained_generator(folder / "run", *settings); }),
+              AllOf(HasSubstr("step_000006"), HasSubstr("its tensors"), HasSubstr("put back")));
+  // An earlier one of its own is attacked, and said to be that.
+  const auto warning = [&] {
+    ::testing::internal::CaptureStderr();
+    EXPECT_NE(trained_generator(folder / "run", *settings), nullptr);
+    return ::testing::internal::GetCapturedStderr();
+  };
+  fs::remove_all(checkpoint_path("run", 6));
+  EXPECT_THAT(warning(), AllOf(HasSubstr("step_000004"), HasSubstr("a checkpoint of step 6")));
+  write_file_atomic(folder / "run/ledger.jsonl", "{}\n");
+  EXPECT_THAT(error_message<DataError>([&] { trained_generator(folder / "run", *settings); }),
+              HasSubstr("its ledger is damaged"));
+  fs::remove(folder / "run/ledger.jsonl");
+  EXPECT_THAT(warning(), HasSubstr("whether it is this run's"));
 }
 
 TEST_F(GanFamily, DrawsFromItsRelease) {

@@ -73,8 +73,39 @@ TEST_F(Families, AnUnknownOneIsRefusedWithPlaceAndNames) {
             wanted);
   const std::vector<std::string> overrides = {"model.family=autoregressive"};
   const auto from_command = load_config(std::nullopt, overrides);
-  EXPECT_EQ(error_message<UsageError>([&] { family_of(*from_command); }),
-            "command line: model.family: must be one of diffusion, gan, painter, got 'autoregressive'");
+  EXPECT_EQ(
+      error_message<UsageError>([&] { family_of(*from_command); }),
+      "command line: model.family: must be one of diffusion, gan, painter, got 'autoregressive'");
+}
+
+TEST_F(Families, SettingsOfAnotherFamilyAreRefusedForANewRun) {
+  ASSERT_TRUE(kInTheTable);
+  const std::string file = (folder_ / "c.yaml").string();
+  const auto with = [&](const std::string& yaml) {
+    write_file_atomic(folder_ / "c.yaml", yaml);
+    return load_config(folder_ / "c.yaml", {});
+  };
+  const auto gan = with(
+      "model:\n  family: gan\ndiffusion:\n  draws: 4\n  schedule: linear\n  label_dropout: 0.1\n"
+      "gan:\n  fakes: 3\n");
+  EXPECT_EQ(error_message<UsageError>([&] { adopt_pretrained_settings(*gan); }),
+            file + ":4: diffusion.draws is 4, and has no effect with model.family gan (" + file +
+                ":2); remove it, or set it to its default, 1\n" + file +
+                ":6: diffusion.label_dropout is 0.1, and has no effect with model.family gan (" +
+                file + ":2); remove it, or set it to its default, 0");
+  EXPECT_NO_THROW(adopt_pretrained_settings(*gan, /*resume=*/true));  // began with them, goes on
+  const auto diffusion = with("diffusion:\n  draws: 4\ngan:\n  fakes: 3\n");
+  EXPECT_THAT(
+      error_message<UsageError>([&] { adopt_pretrained_settings(*diffusion); }),
+      AllOf(HasSubstr(file + ":4: gan.fakes is 3"), HasSubstr("model.family diffusion (default)")));
+  const auto neither =
+      with("model:\n  family: painter\ngan:\n  fakes: 3\ndiffusion:\n  draws: 4\n");
+  EXPECT_THAT(error_message<UsageError>([&] { adopt_pretrained_settings(*neither); }),
+              AllOf(HasSubstr("gan.fakes"), HasSubstr("diffusion.draws")));
+  // A run's own configuration names every setting; a new run may begin from it.
+  EXPECT_NO_THROW(adopt_pretrained_settings(
+      *with(load_config(std::nullopt, std::vector<std::string>{"model.family=gan", "gan.fakes=3"})
+                ->resolved_yaml())));
 }
 
 TEST_F(Families, AFolderOfNoneIsRefusedWithWhatIsLookedFor) {

@@ -1,4 +1,4 @@
-#include "sfumato/generate/diffusion/pretrained_facts.h"
+#include "sfumato/generate/diffusion/network_facts.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

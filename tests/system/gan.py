@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """A generator and its discriminator, from images to a corpus: configs/gan-smoke.yaml on small data,
-the card, the ledger, an attack, a generator that breaks, and what is refused."""
+the card, the ledger, the release's sample.py in PyTorch, an attack, a generator that breaks, and what
+is refused."""
+import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -48,6 +51,26 @@ def check_corpus(sfumato, run: Path, work: Path) -> None:
     check("sample.steps" in said, said)
 
 
+def check_script(run: Path, work: Path) -> None:
+    """The release's sample.py draws the program's images of the same names, to one grey level."""
+    from PIL import Image
+    script = run / "release/sample.py"
+    subprocess.run([sys.executable, script, "--count", "30", "--out", work / "by_script"],
+                   check=True, stdout=subprocess.DEVNULL)
+    ours = sorted((work / "corpus/images").rglob("*.png"))
+    theirs = sorted((work / "by_script").rglob("*.png"))
+    check(len(ours) == len(theirs) == 30, f"{len(ours)} images, {len(theirs)} by sample.py")
+    levels = set()
+    for one, other in zip(ours, theirs):
+        with Image.open(one) as a, Image.open(other) as b:
+            check((a.size, a.mode) == (b.size, b.mode), f"{one}: {a.mode} {a.size}, {b.mode} {b.size}")
+            pairs = list(zip(a.tobytes(), b.tobytes()))
+        worst = max(abs(x - y) for x, y in pairs)
+        check(worst <= 1, f"{other} differs from {one} by {worst} grey levels")
+        levels |= {x for x, _ in pairs}
+    check(len(levels) > 3, f"the images have {sorted(levels)} alone, by which none is told apart")
+
+
 def check_attack(sfumato, run: Path, store: Path, others: Path) -> None:
     found = sfumato.json("audit", "membership", run, "--members", store, "--non-members", others,
                          "--count", "60")
@@ -76,6 +99,13 @@ def run_check(sfumato, work: Path, _):
     said = sfumato.run("train", *arguments(store, work / "average", "gan.loss=relativistic_average"),
                        expect=USAGE).stderr
     check("relativistic_average" in said and "depends on" in said, said)
+    said = sfumato.run("train", *arguments(store, work / "foreign", "diffusion.draws=4"),
+                       expect=USAGE).stderr
+    check("diffusion.draws is 4" in said and "gan-smoke.yaml:" in said, said)
+    if not all(importlib.util.find_spec(name) for name in ("torch", "PIL")):
+        return "this Python has no PyTorch and Pillow to run sample.py with"
+    check_script(run, work)
+    return None
 
 
 if __name__ == "__main__":

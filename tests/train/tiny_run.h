@@ -103,12 +103,16 @@ class TinyRun : public ::testing::Test {
         "mechanism.expected_batch_size=10",
         "mechanism.steps=6",
         "mechanism.delta=1e-3",
-        "diffusion.draws=2",
-        "diffusion.label_dropout=0.1",
-        "diffusion.horizontal_flip=true",
         "performance.physical_batch=4",
         "performance.threads=1",
     };
+    const auto changes_family = [](const std::string& change) {
+      return change.starts_with("model.family=");
+    };
+    if (std::none_of(changes.begin(), changes.end(), changes_family))
+      for (const char* setting :
+           {"diffusion.draws=2", "diffusion.label_dropout=0.1", "diffusion.horizontal_flip=true"})
+        overrides.emplace_back(setting);
     overrides.insert(overrides.end(), changes.begin(), changes.end());
     const bool given = std::any_of(changes.begin(), changes.end(), [](const std::string& change) {
       return change.starts_with("mechanism.noise_multiplier") ||

@@ -112,8 +112,9 @@ MembershipScorer membership_scorer(Generator& generator, const Config& config,
 /// Whether membership_scorer() knows an attack on an opened generator.
 bool can_be_attacked(Generator& generator);
 /// The generator of a run as its last checkpoint left it, with what it keeps for itself, by the
-/// run's configuration. Null where there is no checkpoint; errors as make_generator,
-/// read_checkpoint and Generator::load_state.
+/// run's configuration. Null where there is no checkpoint; DataError for one that is not this run's
+/// by its ledger (a warning where there is no ledger: such a run is not private); errors as
+/// make_generator, read_checkpoint and Generator::load_state.
 std::unique_ptr<Generator> trained_generator(const std::filesystem::path& run,
                                              const Config& config);
 

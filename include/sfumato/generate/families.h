@@ -15,7 +15,7 @@ struct Config;
 
 /// A family of generators: how one is made, recognised and opened.
 struct Family {
-  std::string name;  ///< what model.family says
+  std::string name;  ///< what model.family says; its settings are the section of this name
 
   /// Completes a configuration by what the files of model.init say: everything for training; with
   /// `resume` refuses what the run in run.dir was not started with.
@@ -63,7 +63,9 @@ std::unique_ptr<Generator> open_generator(const std::filesystem::path& folder, C
                                           const Placement& placement);
 
 /// What model.init says, for the configuration's family; nothing where it is empty. This is where a
-/// configuration first meets the table, so model.family is checked in any case, as family_of.
+/// configuration first meets the table, so model.family is checked in any case, as family_of, and
+/// settings in the sections of other families are refused unless they are their defaults
+/// (UsageError, with the place of each) or the run is resumed.
 void adopt_pretrained_settings(Config& config, bool resume = false);
 /// The same for the images alone, where they are prepared before there may be a network.
 void adopt_pretrained_image_settings(Config& config);

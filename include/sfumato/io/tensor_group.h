@@ -17,6 +17,9 @@ struct TensorGroup {
 
 /// The groups of every generator: the network that is released, and its average.
 inline constexpr const char *kReleasedGroup = "model", *kAverageGroup = "ema";
+/// A network that the released one learned from, where a generator has one: as it is in a release
+/// that holds it too.
+inline constexpr const char* kDiscriminatorGroup = "discriminator";
 /// The trainer's: the state of the optimizer that moves the private parameters. It is written
 /// beside the generator's groups, so that no generator may give this name to one of its own.
 inline constexpr const char* kOptimizerGroup = "optimizer";
@@ -25,8 +28,8 @@ inline constexpr const char* kOptimizerGroup = "optimizer";
 void write_tensor_group(const std::filesystem::path& folder, const TensorGroup& group,
                         unsigned mode = 0644);
 
-/// A copy of the tensors called `names` of `folder`/NAME.safetensors, in this order. DataError as of
-/// SafetensorsFile, and if one is not there.
+/// A copy of the tensors called `names` of `folder`/NAME.safetensors, in this order. DataError as
+/// of SafetensorsFile, and if one is not there.
 TensorGroup read_tensor_group(const std::filesystem::path& folder, const std::string& name,
                               const std::vector<std::string>& names);
 

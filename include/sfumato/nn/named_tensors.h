@@ -24,7 +24,10 @@ NamedTensors named_state(Module& module);
 /// tensor that differs, unless both have the same names and shapes in the same order.
 void copy_named_tensors(const NamedTensors& from, const NamedTensors& to, const std::string& what);
 
-/// Whether no number of any group is NaN or infinite, judged on the CPU.
+/// Whether no number is NaN or infinite, judged on the CPU: the answer must not come from what a
+/// broken device makes of its own numbers.
+bool all_finite(const at::Tensor& values);
+/// The same of all tensors of all groups.
 bool all_finite(const NamedGroups& groups);
 /// All tensors of all groups, one after the other.
 NamedTensors joined(const NamedGroups& groups);

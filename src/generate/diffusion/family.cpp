@@ -8,7 +8,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/generate/diffusion/generator.h"
 #include "sfumato/generate/diffusion/network.h"
-#include "sfumato/generate/diffusion/pretrained_facts.h"
+#include "sfumato/generate/diffusion/network_facts.h"
 #include "sfumato/generate/diffusion/pretrained_settings.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/models/checkpoint_io.h"

@@ -12,7 +12,7 @@
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
-#include "sfumato/generate/diffusion/pretrained_facts.h"
+#include "sfumato/generate/diffusion/network_facts.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/models/model_folder.h"
 #include "sfumato/models/unet2d_config.h"

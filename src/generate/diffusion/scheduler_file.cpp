@@ -15,7 +15,7 @@
 #include "sfumato/core/log.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/core/text.h"
-#include "sfumato/generate/diffusion/pretrained_facts.h"
+#include "sfumato/generate/diffusion/network_facts.h"
 #include "sfumato/io/json_file.h"
 
 namespace sfumato {

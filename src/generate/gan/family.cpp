@@ -7,8 +7,8 @@
 #include "generate/gan/networks.h"
 #include "generate/gan/sampler.h"
 #include "sfumato/config/config.h"
-#include "sfumato/generate/diffusion/pretrained_facts.h"
 #include "sfumato/generate/gan/generator.h"
+#include "sfumato/generate/pretrained_facts.h"
 #include "sfumato/io/json_file.h"
 
 namespace sfumato {
@@ -60,7 +60,7 @@ PretrainedWeights load_weights(const fs::path& folder) {
 }
 
 bool holds(const fs::path& folder) {
-  if (fs::exists(folder / "generator" / "config.json")) return true;
+  if (!generator_within(folder).empty()) return true;
   const fs::path file = folder / "config.json";
   return fs::exists(file) && describes_generator_network(read_python_json(file));
 }

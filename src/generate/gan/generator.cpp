@@ -18,8 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char *kDiscriminatorGroup = "discriminator",
-                     *kGeneratorOptimizerGroup = "generator_optimizer",
+constexpr const char *kGeneratorOptimizerGroup = "generator_optimizer",
                      *kScheduleGroup = "schedule";
 /// What load_state says of tensors that are not this run's.
 constexpr const char* kAnotherNetwork =

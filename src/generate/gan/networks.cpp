@@ -77,9 +77,14 @@ void refuse_two_sources(const Setting<std::string>& setting, const fs::path& net
 
 }  // namespace
 
+fs::path generator_within(const fs::path& folder) {
+  const fs::path place = folder / "generator";
+  return fs::exists(place / "config.json") ? place : fs::path{};
+}
+
 fs::path generator_folder(const fs::path& folder) {
-  for (const fs::path& place : {folder / "generator", folder})
-    if (fs::exists(place / "config.json")) return place;
+  if (const fs::path place = generator_within(folder); !place.empty()) return place;
+  if (fs::exists(folder / "config.json")) return folder;
   throw DataError(
       fmt::format("'{}' holds no generator: neither generator/config.json nor config.json is there",
                   folder.string()));

@@ -13,6 +13,8 @@ struct GanNetworks {
   std::unique_ptr<DiscriminatorNetwork> discriminator;
 };
 
+/// generator/ of a folder; empty if there is none.
+std::filesystem::path generator_within(const std::filesystem::path& folder);
 /// Where the generator of a folder lies: in generator/, or in the folder itself. DataError for one
 /// without either.
 std::filesystem::path generator_folder(const std::filesystem::path& folder);

@@ -2,7 +2,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/isfinite.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/util/Exception.h>
@@ -24,10 +23,6 @@ constexpr std::int64_t kLook = 32;
 /// grey level.
 constexpr double kAlike = 1 / 127.5;
 
-bool all_finite(const at::Tensor& values) {
-  return !at::isfinite(values).logical_not().any().item<bool>();
-}
-
 NamedGroups copies(const NamedGroups& groups) {
   NamedGroups all;
   for (const auto& [name, tensors] : groups) {
@@ -36,6 +31,12 @@ NamedGroups copies(const NamedGroups& groups) {
     all.emplace_back(name, std::move(copied));
   }
   return all;
+}
+
+/// When: of a step as after_release counts them.
+std::string time_of(std::int64_t step) {
+  return step < 0 ? "before the first private step"
+                  : fmt::format("after private step {}", step + 1);
 }
 
 /// Gradients of a network are not formed while this lives: those of another pass through it.
@@ -104,9 +105,9 @@ std::string GanGenerator::generator_step() {
   {
     const Frozen frozen(discriminator_->parameters());
     const at::Tensor images = generator_->forward(fakes.latents, fakes.labels, /*training=*/true);
-    if (!all_finite(images.detach())) return "its images are not finite";
+    if (!all_finite(images)) return "its images are not finite";
     const at::Tensor scores = scores_of(images, fakes);
-    if (!all_finite(scores.detach()))
+    if (!all_finite(scores))
       return "the discriminator's scores of its images are not finite";
     at::Tensor loss = generator_loss(scores, training_.objective.loss);
     if (seeking > 0) loss = loss + seeking * mode_seeking_loss(images, fakes.latents);
@@ -167,10 +168,10 @@ void GanGenerator::catch_up(std::int64_t step, bool last) {
   } catch (const c10::OutOfMemoryError&) {
     undo();
     throw DeviceError(fmt::format(
-        "out of memory in the generator's step {}, after private step {}: it is as it was before, "
+        "out of memory in the generator's step {}, {}: it is as it was before, "
         "and the private steps that were charged are kept; continue with --resume and a smaller "
         "gan.generator_batch (it is {}) or performance.physical_batch",
-        number, step + 1, training_.generator_batch));
+        number, time_of(step), training_.generator_batch));
   } catch (...) {
     undo();
     throw;
@@ -179,15 +180,15 @@ void GanGenerator::catch_up(std::int64_t step, bool last) {
   undo();
   if (!all_finite({{"discriminator", named_state(*discriminator_)}}))
     throw DataError(fmt::format(
-        "the discriminator's weights are not finite after private step {}: the run cannot go on "
-        "from them. Continue with --resume, which takes the last checkpoint, and a smaller "
-        "optimizer.learning_rate; the steps since then stay charged",
-        step + 1));
+        "the discriminator's weights are not finite {}: the run cannot go on from them. Continue "
+        "with --resume, which takes the last checkpoint or begins the warm-up anew, and a smaller "
+        "{}.learning_rate; the steps since then stay charged",
+        time_of(step), step < 0 ? "warmup" : "optimizer"));
   throw DataError(fmt::format(
-      "the generator broke in its step {}, after private step {}: {}. It is as it was before, and "
+      "the generator broke in its step {}, {}: {}. It is as it was before, and "
       "the private steps that were charged are kept: continue with --resume and a smaller "
       "gan.generator_learning_rate (it is {})",
-      number, step + 1, defect, training_.learning_rate));
+      number, time_of(step), defect, training_.learning_rate));
 }
 
 std::string GanGenerator::warning() const {

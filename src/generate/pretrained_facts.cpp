@@ -1,19 +1,18 @@
-#include "sfumato/generate/diffusion/pretrained_facts.h"
+#include "sfumato/generate/pretrained_facts.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <optional>
 #include <stdexcept>
 
-#include "generate/diffusion/solvers.h"
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/text.h"
-#include "sfumato/models/unet2d_config.h"
 
 namespace sfumato {
 namespace {
@@ -62,12 +61,6 @@ bool matters(const Fact& fact, const Config& config) {
          (fact.setting != "diffusion.beta_start" && fact.setting != "diffusion.beta_end");
 }
 
-void take(const Fact& fact, const std::string& provenance, SettingBase& setting) {
-  checked_value(fact);
-  if (const auto mistake = setting.assign_text(fact.value, provenance))
-    throw std::logic_error(mistake->message);
-}
-
 /// What is wrong with training on values in [-1, 1] what will be drawn with values of this range.
 std::string range_defect(const Fact& fact) {
   const std::optional<double> range = parse_double(fact.value);
@@ -114,27 +107,16 @@ std::string remedies(const std::vector<Contradiction>& contradictions) {
 
 }  // namespace
 
-void add_network_facts(const UNet2DConfig& network, const std::filesystem::path& config_json,
-                       PretrainedFacts& facts) {
-  const std::string file = config_json.string();
-  if (network.sample_size) {
-    const auto [height, width] = *network.sample_size;
-    if (height != width)
-      facts.unusable.push_back(
-          {"data.image_size", fmt::format("'{}': sample_size is [{}, {}]; only pictures of equal "
-                                          "sides are trained",
-                                          file, height, width)});
-    else
-      facts.facts.push_back({"data.image_size", fmt::format("{}", height), file,
-                             fmt::format("sample_size is {}", height)});
-  }
-  facts.facts.push_back({"data.channels", fmt::format("{}", network.in_channels), file,
-                         fmt::format("in_channels is {}", network.in_channels)});
-  if (network.time_embedding_type == "learned" && network.num_train_timesteps)
-    facts.facts.push_back({"diffusion.num_train_timesteps",
-                           fmt::format("{}", *network.num_train_timesteps), file,
-                           fmt::format("num_train_timesteps, the rows of its time embedding, is {}",
-                                       *network.num_train_timesteps)});
+bool contradicts(const Fact& fact, const Config& config) {
+  const SettingBase* setting = config.find(fact.setting);
+  if (setting == nullptr) throw std::logic_error("no setting " + fact.setting);
+  return fact.binding && matters(fact, config) && differs(fact, *setting);
+}
+
+void take_fact(const Fact& fact, const std::string& provenance, Config& config) {
+  checked_value(fact);
+  if (const auto mistake = setting_of(config, fact.setting).assign_text(fact.value, provenance))
+    throw std::logic_error(mistake->message);
 }
 
 void adopt_for_training(const PretrainedFacts& facts, Config& config) {
@@ -150,7 +132,7 @@ void adopt_for_training(const PretrainedFacts& facts, Config& config) {
     if (fact.setting == "sample.variance" || is_overruled(config, fact.setting)) continue;
     SettingBase& setting = setting_of(config, fact.setting);
     std::string defect = setting.is_default() ? range_defect(fact) : "";
-    if (fact.binding && !setting.is_default() && matters(fact, config) && differs(fact, setting))
+    if (!setting.is_default() && contradicts(fact, config))
       defect = fmt::format("{} is {} ({}), but in '{}' {}", fact.setting, setting.value_yaml(),
                            setting.provenance(), fact.source, fact.words);
     if (!defect.empty()) {
@@ -158,7 +140,7 @@ void adopt_for_training(const PretrainedFacts& facts, Config& config) {
           {defect, fact.setting, !setting.is_default() && !is_adopted(setting)});
     } else if (setting.is_default()) {
       // The file by its name: where it lies need not be known to those who read the run.
-      take(fact, std::filesystem::path(fact.source).filename().string() + kAdopted, setting);
+      take_fact(fact, std::filesystem::path(fact.source).filename().string() + kAdopted, config);
     }
   }
   if (contradictions.empty()) return;
@@ -171,22 +153,5 @@ void adopt_for_training(const PretrainedFacts& facts, Config& config) {
 }
 
 bool is_adopted(const SettingBase& setting) { return setting.provenance().ends_with(kAdopted); }
-
-void adopt_for_sampling(const PretrainedFacts& facts, Config& config) {
-  for (const Unusable& unusable : facts.unusable) {
-    if (solver_reads(config.sample.sampler(), unusable.setting) &&
-        setting_of(config, unusable.setting).is_default())
-      throw DataError(
-          fmt::format("{}; set {} to draw otherwise", unusable.message, unusable.setting));
-  }
-  for (const Fact& fact : facts.facts) {
-    SettingBase& setting = setting_of(config, fact.setting);
-    if (setting.is_default())
-      take(fact, fact.source, setting);
-    else if (fact.binding && matters(fact, config) && differs(fact, setting))
-      log_warning(fmt::format("{} is {} ({}), but in '{}' {}: the images may be poor", fact.setting,
-                              setting.value_yaml(), setting.provenance(), fact.source, fact.words));
-  }
-}
 
 }  // namespace sfumato
