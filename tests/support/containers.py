@@ -90,5 +90,5 @@ def first_process(unshare: subprocess.Popen, name: str, timeout_s: float = 60) -
 def in_container(process: int, user: str, *command) -> int:
     """Exit status of a command beside process 1, as a health check runs."""
     uid, gid = user.split(":")
-    return subprocess.run(["nsenter", f"--target={process}", "--mount", "--pid", "--root", f"--setuid={uid}",
+    return subprocess.run(["nsenter", f"--target={process}", "--mount", "--pid", "--root", "--wd", f"--setuid={uid}",
                            f"--setgid={gid}", *command], env={"PATH": os.defpath}).returncode
