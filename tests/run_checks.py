@@ -23,7 +23,7 @@ PYTHON_CHECKS = ("release_opens_in_diffusers", "pretrained_files", "tensorboard_
 OUTCOMES = {0: "passed", 77: "skipped"}
 TIMEOUT_S = 1800
 # They take minutes each, so they begin first.
-LONG = ("emulation_faults", "verify_gpu", "classifier_on_real_images")
+LONG = ("emulation_faults", "verify_gpu", "classifier_on_real_images", "container")
 
 
 def run_check(script: Path, sfumato: Path, work: Path) -> tuple[str, str]:

@@ -9,6 +9,7 @@
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/generate/families.h"
+#include "sfumato/run/run_directory.h"
 #include "sfumato/train/setup.h"
 #include "sfumato/train/trainer.h"
 
@@ -18,6 +19,7 @@ namespace {
 struct TrainArguments {
   ConfigOptions config;
   bool resume = false;
+  bool resume_or_start = false;
   bool json = false;
 };
 
@@ -26,7 +28,9 @@ void run(const TrainArguments& arguments) {
   (void)family_of(*config);  // says what is wrong with model.family before any file is opened
   adopt_class_names(*config);
   install_stop_signals();
-  const TrainResult result = train(*config, arguments.resume);
+  const bool resume =
+      arguments.resume || (arguments.resume_or_start && RunDirectory::holds_run(config->run.dir()));
+  const TrainResult result = train(*config, resume);
   const bool is_private = std::isfinite(result.epsilon);
   if (arguments.json) {
     nlohmann::ordered_json out{{"steps", result.steps}, {"charged_steps", result.charged}};
@@ -50,7 +54,11 @@ void add_train(CLI::App& app) {
   CLI::App* sub = add_subcommand(app, "train");
   auto arguments = std::make_shared<TrainArguments>();
   add_config_options(*sub, arguments->config);
-  sub->add_flag("--resume", arguments->resume, "continue run.dir from its newest checkpoint");
+  CLI::Option* resume =
+      sub->add_flag("--resume", arguments->resume, "continue run.dir from its newest checkpoint");
+  sub->add_flag("--resume-or-start", arguments->resume_or_start,
+                "the same if run.dir holds a run, else start one: for jobs that are started anew")
+      ->excludes(resume);
   sub->add_flag("--json", arguments->json, "print the result as JSON");
   sub->callback([arguments] { run(*arguments); });
 }

@@ -32,9 +32,13 @@ RunDirectory RunDirectory::create(const std::filesystem::path& path) {
   return run;
 }
 
+bool RunDirectory::holds_run(const std::filesystem::path& path) {
+  return std::filesystem::exists(RunDirectory(path).config());
+}
+
 RunDirectory RunDirectory::open(const std::filesystem::path& path) {
   RunDirectory run(path);
-  if (!std::filesystem::exists(run.config()))
+  if (!holds_run(path))
     throw UsageError(fmt::format(
         "there is no run to resume in '{}' (config.yaml is missing); start it without --resume",
         path.string()));

@@ -65,5 +65,16 @@ TEST(RunDirectory, OpenNeedsARun) {
   EXPECT_EQ(RunDirectory::open(folder / "run").path(), folder / "run");
 }
 
+TEST(RunDirectory, HoldsARunFromItsConfigurationOn) {
+  const TempFolder folder;
+  const std::filesystem::path path = folder / "run";
+  EXPECT_FALSE(RunDirectory::holds_run(path));
+  RunDirectory::create(path);
+  EXPECT_FALSE(RunDirectory::holds_run(path)) << "a start that was refused: it starts anew";
+  write_file_atomic(path / "config.yaml", "");
+  EXPECT_TRUE(RunDirectory::holds_run(path));
+  EXPECT_THROW(RunDirectory::create(path), UsageError);
+}
+
 }  // namespace
 }  // namespace sfumato

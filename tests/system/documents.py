@@ -56,7 +56,8 @@ def check_walls() -> None:
 
 
 def check_links() -> None:
-    folders = ("", "src", "kernels", "tests", "configs", "models/public")
+    folders = ("", "src", "kernels", "tests", "configs", "models/public", "docker", "deploy/kubernetes",
+               "python")
     for page in [path for folder in folders for path in (ROOT / folder).glob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if not re.match(r"https?://", target):

@@ -105,6 +105,7 @@ def check_statuses(sfumato, store: Path, run: Path, work: Path) -> None:
             *smoke_arguments(store, new, "mechanism.sample_rate=1.5"))
     refused(USAGE, "delta", "account", "--phase", "0.1:1:10", "--delta", "2")
     refused(USAGE, "--resume", "train", *smoke_arguments(store, run))
+    refused(USAGE, "excludes", "train", *smoke_arguments(store, run, "--resume", "--resume-or-start"))
     refused(USAGE, "exists", "prepare", "--config", "configs/smoke.yaml", f"data.store={store}",
             f"data.source={work}/images-idx3-ubyte.gz", f"data.labels={work}/labels-idx1-ubyte.gz")
     refused(DATA, "nowhere", "train", *smoke_arguments(work / "nowhere", new))
@@ -146,7 +147,7 @@ def check_stopping(sfumato, store: Path, work: Path) -> None:
           f"{complete_checkpoints(run)}")
     check(len(ledger_charges(run)) == steps, f"{len(ledger_charges(run))} charges, {steps} steps")
     check(not (run / "release").exists(), "an interrupted run made a release")
-    process = sfumato.start("train", *arguments, "--resume", log=log)
+    process = sfumato.start("train", *arguments, "--resume-or-start", log=log)
     while len(metric_lines(run)) == steps:
         check(process.poll() is None and time.monotonic() < deadline + 60, f"no steps; see {log}")
         time.sleep(0.02)
@@ -158,7 +159,7 @@ def check_stopping(sfumato, store: Path, work: Path) -> None:
 def check_not_private(sfumato, store: Path, work: Path) -> None:
     run = work / "plain"
     sfumato.run("train", *smoke_arguments(store, run, f"mechanism.steps={STEPS}",
-                                          "privacy.enabled=false"))
+                                          "privacy.enabled=false", "--resume-or-start"))
     check(not (run / "ledger.jsonl").exists(), "a run without privacy has a ledger")
     check("NOT PRIVATE" in (run / "release/privacy_card.md").read_text(),
           "the card of a run without privacy does not say so")

@@ -16,6 +16,8 @@ class RunDirectory {
   static RunDirectory create(const std::filesystem::path& path);
   /// An existing run, to resume. UsageError if there is none.
   static RunDirectory open(const std::filesystem::path& path);
+  /// Whether there is one: open() takes the folder, and create() does not.
+  static bool holds_run(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path config() const { return path_ / "config.yaml"; }

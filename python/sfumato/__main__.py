@@ -1,0 +1,3 @@
+from sfumato.launcher import main
+
+main()
