@@ -95,21 +95,9 @@ def check_pod(folder: str, found: list[dict]) -> list[str]:
           f"{folder}: rights")
     volumes = {each["name"]: each for each in pod["volumes"]}
     mounts = {each["mountPath"]: volumes[each["name"]] for each in container["volumeMounts"]}
-    check(mounts["/dev/shm"]["emptyDir"]["medium"] == "Memory", f"{folder}: /dev/shm")
     check(mounts["/private"]["persistentVolumeClaim"]["claimName"] == "sfumato-private", f"{folder}: /private")
     check("command" not in container, f"{folder}: a command in the place of the image's, which gets SIGTERM")
     return arguments
-
-
-def check_ranks(found: list[dict]) -> None:
-    job, = (each for each in found if each["kind"] == "Job")
-    spec = job["spec"]
-    environment = {each["name"]: each.get("value") for each in spec["template"]["spec"]["containers"][0]["env"]}
-    check(int(environment["WORLD_SIZE"]) == spec["completions"] == spec["parallelism"], "WORLD_SIZE")
-    service, = (each for each in found if each["kind"] == "Service")
-    host = f"{job['metadata']['name']}-0.{service['metadata']['name']}"
-    check(environment["MASTER_ADDR"] == host, f"{environment['MASTER_ADDR']} and not {host}")
-    check(int(environment["MASTER_PORT"]) == service["spec"]["ports"][0]["port"], "MASTER_PORT")
 
 
 def check_arguments(sfumato, arguments: list[str], work: Path) -> None:
@@ -137,8 +125,6 @@ def check_kubernetes(sfumato, work: Path, _):
         for document in found:
             check_schema(document, folder.name)
         check_arguments(sfumato, check_pod(folder.name, found), work)
-        if folder.name == "gpu":
-            check_ranks(found)
 
 
 if __name__ == "__main__":
