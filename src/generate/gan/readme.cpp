@@ -18,7 +18,7 @@ std::string gan_readme(const Config& config) {
       "# Image generator\n\n"
       "Trained by sfumato {}. What its training may have revealed: `privacy_card.md`. `generator/` "
       "holds the averaged\nweights of a network that draws an image in one pass from a vector of "
-      "normal numbers{}. {}\n\n"
+      "normal numbers{}.\n{}\n\n"
       "## Drawing images\n\n"
       "`sfumato sample FOLDER --out corpus --count N` writes a corpus with its card. `python "
       "sample.py` draws the same\nimages with PyTorch alone, to one grey level; `python sample.py "
