@@ -61,8 +61,9 @@ class Generator {
   /// they are; null where the family averages other parameters.
   virtual Ema* average() = 0;
   /// After the objective's parameters have moved in step `step`: public steps of other networks. The
-  /// steps of a warm-up count up to -1, private ones from 0. An Error leaves state() fit for a checkpoint, from which the public steps are tried again; where
-  /// the objective's own parameters are no longer finite, nothing is.
+  /// steps of a warm-up count up to -1, private ones from 0. An Error leaves state() fit for a
+  /// checkpoint, from which the public steps are tried again; where the objective's own parameters
+  /// are no longer finite, nothing is.
   virtual void after_release(std::int64_t step) { (void)step; }
   /// Public steps that are due: of an earlier process in which they failed or, before the release
   /// (`last`), those that wait for private steps that will not come. Errors as above.
