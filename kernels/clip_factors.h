@@ -16,7 +16,8 @@ struct ClipFactorOptions {
 };
 
 /// Clip factors are this much smaller than the formula, relatively: float32 rounding of factors, of
-/// stored gradients and of squares (2.4e-7, conv_weight_grad.h) lifts no contribution above the clip.
+/// stored gradients and of squares (2.4e-7, conv_weight_grad.h) lifts no contribution above the
+/// clip.
 inline constexpr double kClipMargin = 1e-6;
 
 /// Bits of a flag. They describe the norm alone: padding (mask 0) has them too.

@@ -13,10 +13,11 @@
 // with M = sum_t |dy_t| |X_t| the sum of the magnitudes of the terms.
 // - F = (3 T + 64) u M, u = 2^-24, bounds how much larger the gradient may come out of the
 //   accumulators that add up its T terms (the kernels of linear_weight_grad.h, conv_weight_grad.h),
-//   for every input: tensor cores cut and do not round, so that errors can all point one way and grow
-//   with T and not with its root. c = 3 roundings of u for each term, as derived below, each of a
-//   partial sum of norm at most M; 64 more for the parts that blocks hand on. Where nothing cancels,
-//   M is sqrt(T) |g|: 7e-4 |g| for T = 256, 6e-3 |g| for T = 1024, where gradients are rather formed.
+//   for every input: tensor cores cut and do not round, so that errors can all point one way and
+//   grow with T and not with its root. c = 3 roundings of u for each term, as derived below, each
+//   of a partial sum of norm at most M; 64 more for the parts that blocks hand on. Where nothing
+//   cancels, M is sqrt(T) |g|: 7e-4 |g| for T = 256, 6e-3 |g| for T = 1024, where gradients are
+//   rather formed.
 // - E bounds what float32 Gram entries can be wrong by, for every input. A dot product of n terms
 //   whose partial sums are rounded by at most c u each differs from the exact one by at most
 //   e |a| |b|, e = r u / (1 - r u), where r = c n counts the roundings that one term goes through

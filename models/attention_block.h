@@ -15,7 +15,7 @@ class AttentionBlock : public Module {
  public:
   struct Options {
     int64_t channels = 0;
-    int64_t head_dim = 8;  ///< heads = channels / head_dim, rounded down
+    int64_t head_dim = 8;           ///< heads = channels / head_dim, rounded down
     std::optional<int64_t> groups;  ///< empty: no norm
     double eps = 1e-5;
     double output_scale = 1;

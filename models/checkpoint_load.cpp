@@ -38,9 +38,10 @@ SafetensorsSet open_weights(const fs::path& folder) {
 /// Attention keys of files before 2023.
 std::string modern_key(const std::string& key) {
   if (key.find(".attentions.") == std::string::npos) return key;
-  constexpr std::pair<const char*, const char*> kRenamed[] = {
-      {".query.", ".to_q."}, {".key.", ".to_k."}, {".value.", ".to_v."},
-      {".proj_attn.", ".to_out.0."}};
+  constexpr std::pair<const char*, const char*> kRenamed[] = {{".query.", ".to_q."},
+                                                              {".key.", ".to_k."},
+                                                              {".value.", ".to_v."},
+                                                              {".proj_attn.", ".to_out.0."}};
   for (const auto& [old_name, new_name] : kRenamed)
     if (const std::size_t at = key.rfind(old_name); at != std::string::npos)
       return key.substr(0, at) + new_name + key.substr(at + std::strlen(old_name));
@@ -85,8 +86,7 @@ void tell(const ClassPlan& plan, const LoadOptions& options, const fs::path& fol
   }
   std::string rows;
   if (plan.reused > 0)
-    rows = fmt::format("{} pretrained rows times {}, ", plan.reused,
-                       options.class_embedding_scale);
+    rows = fmt::format("{} pretrained rows times {}, ", plan.reused, options.class_embedding_scale);
   log_info(fmt::format("{}: new class embedding of {} rows: {}{} rows N(0, {}^2)", folder.string(),
                        *plan.new_rows, rows, *plan.new_rows - plan.reused,
                        options.class_embedding_std));
@@ -130,8 +130,10 @@ void check_fit(const std::map<std::string, const TensorInfo*>& tensors,
 
 void check_finite(const at::Tensor& value, const std::string& name, const fs::path& path) {
   if (!at::isfinite(value).all().item<bool>())
-    throw DataError(fmt::format("{}: '{}' holds NaN or infinite weights; the file is damaged or "
-                                "its training diverged", path.string(), name));
+    throw DataError(
+        fmt::format("{}: '{}' holds NaN or infinite weights; the file is damaged or "
+                    "its training diverged",
+                    path.string(), name));
 }
 
 void fill_class_table(at::Tensor& table, const ClassPlan& plan, const LoadOptions& options,
@@ -142,8 +144,8 @@ void fill_class_table(at::Tensor& table, const ClassPlan& plan, const LoadOption
   const auto found = tensors.find(kClassTable);
   if (found == tensors.end() || found->second->shape.size() != 2 ||
       found->second->shape[0] < plan.reused || found->second->shape[1] != table.size(1))
-    throw DataError(fmt::format("{}: no '{}' of width {} whose rows could be reused",
-                                path.string(), kClassTable, table.size(1)));
+    throw DataError(fmt::format("{}: no '{}' of width {} whose rows could be reused", path.string(),
+                                kClassTable, table.size(1)));
   const at::Tensor old_table = to_tensor(*found->second).to(at::kFloat);
   check_finite(old_table, kClassTable, path);
   table.narrow(0, 0, plan.reused)

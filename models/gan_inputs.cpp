@@ -36,8 +36,8 @@ void check_latent(const at::Tensor& latent, const at::Tensor& labels, int64_t la
                   int64_t num_classes) {
   if (!latent.defined() || latent.dim() != 2 || latent.size(1) != latent_size ||
       latent.scalar_type() != at::kFloat)
-    throw UsageError(
-        fmt::format("latents must be float32 [N, {}], not {}", latent_size, type_and_shape(latent)));
+    throw UsageError(fmt::format("latents must be float32 [N, {}], not {}", latent_size,
+                                 type_and_shape(latent)));
   check_labels(labels, latent.size(0), num_classes);
 }
 

@@ -32,8 +32,7 @@ at::Tensor resample(const at::Tensor& x, Resample how) {
   switch (how) {
     case Resample::kNone: return x;
     case Resample::kDown: return at::avg_pool2d(x, {2, 2}, {2, 2});
-    case Resample::kUp:
-      return at::upsample_nearest2d(x, {2 * x.size(2), 2 * x.size(3)}, 2.0, 2.0);
+    case Resample::kUp: return at::upsample_nearest2d(x, {2 * x.size(2), 2 * x.size(3)}, 2.0, 2.0);
     case Resample::kFirDown:
       return at::conv2d(x, fir_filter(x, 1), {}, /*stride=*/{2, 2}, /*padding=*/{1, 1}, {1, 1},
                         x.size(1));

@@ -40,18 +40,16 @@ ResnetBlock::ResnetBlock(const ResnetStyle& style, const Options& o)
   add_child("norm2", norm2_);
   add_child("conv2", conv2_);
   if (o.in == o.out && !o.always_shortcut) return;
-  conv_shortcut_ = std::make_unique<Conv2d>(
-      Conv2d::Options{.in = o.in, .out = o.out, .kernel = {1, 1}});
+  conv_shortcut_ =
+      std::make_unique<Conv2d>(Conv2d::Options{.in = o.in, .out = o.out, .kernel = {1, 1}});
   add_child("conv_shortcut", *conv_shortcut_);
 }
 
-at::Tensor ResnetBlock::forward(const at::Tensor& x, const at::Tensor& activated_time,
-                                Tape* tape) {
+at::Tensor ResnetBlock::forward(const at::Tensor& x, const at::Tensor& activated_time, Tape* tape) {
   at::Tensor h = activated_norm(norm1_, style_, x, tape);
   h = conv1_.forward(resample(h, resample_), tape);
 
-  const at::Tensor time =
-      time_emb_proj_.forward(activated_time, tape).unsqueeze(2).unsqueeze(3);
+  const at::Tensor time = time_emb_proj_.forward(activated_time, tape).unsqueeze(2).unsqueeze(3);
   // In place where nobody has kept the tensor: what a convolution or a product returns.
   if (style_.scale_shift) {
     const std::vector<at::Tensor> parts = at::chunk(time, 2, 1);

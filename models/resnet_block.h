@@ -18,7 +18,7 @@ struct ResnetStyle {
   int64_t time_embed_dim = 0;
   double eps = 1e-5;
   Activation activation = nullptr;
-  bool is_silu = false;  ///< which norms compute in the same pass
+  bool is_silu = false;      ///< which norms compute in the same pass
   bool scale_shift = false;  ///< the time embedding scales and shifts after norm2, else adds before
 };
 

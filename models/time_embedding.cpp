@@ -71,8 +71,7 @@ at::Tensor TimeProjection::positional(const at::Tensor& timestep) const {
       at::exp(k.mul(-std::log(kMaxPeriod)).div_(static_cast<double>(half) - freq_shift_));
   const at::Tensor angles = timestep.to(at::kFloat).unsqueeze(1).mul(frequencies);
   const at::Tensor sin = at::sin(angles), cos = at::cos(angles);
-  at::Tensor features =
-      flip_sin_to_cos_ ? at::cat({cos, sin}, 1) : at::cat({sin, cos}, 1);
+  at::Tensor features = flip_sin_to_cos_ ? at::cat({cos, sin}, 1) : at::cat({sin, cos}, 1);
   return channels_ % 2 == 0 ? features : at::constant_pad_nd(features, {0, 1}, 0.0);
 }
 

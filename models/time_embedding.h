@@ -41,8 +41,8 @@ class ClassEmbedding : public Module {
  public:
   ClassEmbedding(const UNet2DConfig& config, int64_t time_features);
   /// `time_projection` embeds the labels of class_embed_type "timestep"; `type` is computed in.
-  at::Tensor forward(const at::Tensor& labels, TimeProjection& time_projection,
-                     at::ScalarType type, Tape* tape);
+  at::Tensor forward(const at::Tensor& labels, TimeProjection& time_projection, at::ScalarType type,
+                     Tape* tape);
   /// Standard deviation with which a table starts; without one it does nothing.
   void set_initial_std(double std);
 

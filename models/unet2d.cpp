@@ -45,9 +45,8 @@ struct UNet2D::Parts {
         time_embedding(time_proj.width(), config.time_embed_dim()),
         mid_block(make_mid_block(config, style)),
         conv_norm_out(*out_groups(config), config.block_out_channels[0], config.norm_eps),
-        conv_out({.in = config.block_out_channels[0],
-                  .out = config.out_channels,
-                  .padding = {1, 1}}) {
+        conv_out(
+            {.in = config.block_out_channels[0], .out = config.out_channels, .padding = {1, 1}}) {
     if (config.class_conditional())
       class_embedding = std::make_unique<ClassEmbedding>(config, time_proj.width());
     for (const BlockPlan& plan : down_plan(config))
@@ -84,8 +83,10 @@ UNet2D::UNet2D(UNet2DConfig config)
   add_child("conv_out", p.conv_out);
   name_parameters();
   if (config_.dropout > 0)
-    log_warning(fmt::format("the network's dropout of {} is not applied, neither in training nor "
-                            "in sampling", config_.dropout));
+    log_warning(
+        fmt::format("the network's dropout of {} is not applied, neither in training nor "
+                    "in sampling",
+                    config_.dropout));
 }
 
 UNet2D::~UNet2D() = default;
@@ -114,8 +115,8 @@ at::Tensor UNet2D::forward(const at::Tensor& sample, const at::Tensor& timestep,
   state.image.reset();  // the way up draws its own
   for (const std::unique_ptr<UNetBlock>& block : p.up_blocks) block->forward(state, tape);
 
-  at::Tensor out = p.conv_out.forward(
-      p.conv_norm_out.forward(state.h, tape, FusedActivation::kSilu), tape);
+  at::Tensor out =
+      p.conv_out.forward(p.conv_norm_out.forward(state.h, tape, FusedActivation::kSilu), tape);
   if (state.image.defined()) out.add_(state.image);
   out = out.to(at::kFloat);
   // Fourier networks predict a score: their timestep is the noise level.
@@ -126,8 +127,8 @@ at::Tensor UNet2D::forward(const at::Tensor& sample, const at::Tensor& timestep,
 at::Tensor UNet2D::embedding(const at::Tensor& timestep, const at::Tensor& class_labels,
                              Tape* tape) {
   Parts& p = *parts_;
-  const at::Tensor time = p.time_embedding.forward(
-      p.time_proj.forward(timestep, tape).to(compute_type_), tape);
+  const at::Tensor time =
+      p.time_embedding.forward(p.time_proj.forward(timestep, tape).to(compute_type_), tape);
   if (!p.class_embedding) return time;
   return time.add(
       p.class_embedding->forward(class_labels, p.time_proj, compute_type_, tape).to(compute_type_));
@@ -148,11 +149,11 @@ void UNet2D::check_inputs(const at::Tensor& sample, const at::Tensor& timestep,
   if (!timestep.defined() || timestep.dim() != 1 || timestep.size(0) != n ||
       !is_number_type(timestep) ||
       (c.time_embedding_type == "learned" && timestep.scalar_type() != at::kLong))
-    throw UsageError(fmt::format(
-        "timestep must be {} [{}], not {} {}",
-        c.time_embedding_type == "learned" ? "int64" : "int64 or float32", n,
-        timestep.defined() ? at::toString(timestep.scalar_type()) : "missing",
-        timestep.defined() ? shape_text(timestep) : ""));
+    throw UsageError(
+        fmt::format("timestep must be {} [{}], not {} {}",
+                    c.time_embedding_type == "learned" ? "int64" : "int64 or float32", n,
+                    timestep.defined() ? at::toString(timestep.scalar_type()) : "missing",
+                    timestep.defined() ? shape_text(timestep) : ""));
 
   if (!c.class_conditional()) {
     if (class_labels.defined())
@@ -170,11 +171,11 @@ void UNet2D::check_inputs(const at::Tensor& sample, const at::Tensor& timestep,
                           : table  ? class_labels.scalar_type() == at::kLong
                                    : is_number_type(class_labels);
   if (!right_shape || !right_type || class_labels.size(0) != n)
-    throw UsageError(fmt::format(
-        "class labels must be {}, not {} {}",
-        identity ? fmt::format("float32 [{}, {}]", n, c.time_embed_dim())
-                 : fmt::format("{} [{}]", table ? "int64" : "int64 or float32", n),
-        at::toString(class_labels.scalar_type()), shape_text(class_labels)));
+    throw UsageError(
+        fmt::format("class labels must be {}, not {} {}",
+                    identity ? fmt::format("float32 [{}, {}]", n, c.time_embed_dim())
+                             : fmt::format("{} [{}]", table ? "int64" : "int64 or float32", n),
+                    at::toString(class_labels.scalar_type()), shape_text(class_labels)));
 }
 
 }  // namespace sfumato

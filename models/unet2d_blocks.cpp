@@ -99,12 +99,12 @@ class MidBlock : public UNetBlock {
     add_child("resnets.0", first_);
     if (config.add_attention) {
       const int64_t channels = config.block_out_channels.back();
-      attention_ = std::make_unique<AttentionBlock>(AttentionBlock::Options{
-          .channels = channels,
-          .head_dim = config.attention_head_dim.value_or(channels),
-          .groups = mid_attention_groups(config),
-          .eps = config.norm_eps,
-          .output_scale = config.mid_block_scale_factor});
+      attention_ = std::make_unique<AttentionBlock>(
+          AttentionBlock::Options{.channels = channels,
+                                  .head_dim = config.attention_head_dim.value_or(channels),
+                                  .groups = mid_attention_groups(config),
+                                  .eps = config.norm_eps,
+                                  .output_scale = config.mid_block_scale_factor});
       add_child("attentions.0", *attention_);
     }
     add_child("resnets.1", second_);

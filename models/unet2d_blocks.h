@@ -13,10 +13,10 @@ namespace sfumato {
 
 /// What flows through the network.
 struct UNetState {
-  at::Tensor h;                        ///< features [N, C, H, W]
-  std::vector<at::Tensor> residuals;   ///< of the way down, last on top; the way up pops them
-  at::Tensor activated_time;           ///< act(time embedding) [N, E]
-  at::Tensor image;                    ///< [N, 3, H, W] beside the features; Skip blocks only
+  at::Tensor h;                       ///< features [N, C, H, W]
+  std::vector<at::Tensor> residuals;  ///< of the way down, last on top; the way up pops them
+  at::Tensor activated_time;          ///< act(time embedding) [N, E]
+  at::Tensor image;                   ///< [N, 3, H, W] beside the features; Skip blocks only
 };
 
 /// One level on the way down or up.

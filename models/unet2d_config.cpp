@@ -78,8 +78,7 @@ std::string read(const nlohmann::json& value, std::array<int64_t, 2>& field) {
     return {};
   }
   std::vector<int64_t> sides;
-  if (!read(value, sides).empty() || sides.size() != 2)
-    return "a whole number, [height, width]";
+  if (!read(value, sides).empty() || sides.size() != 2) return "a whole number, [height, width]";
   field = {sides[0], sides[1]};
   return {};
 }
@@ -117,7 +116,8 @@ std::map<std::string, Reader> readers(UNet2DConfig& c) {
       {"downsample_padding", into(c.downsample_padding)},
       {"downsample_type",
        [&c](const nlohmann::json& value) { return read_resampler(value, c.downsample_type); }},
-      {"upsample_type", [&c](const nlohmann::json& value) { return read_resampler(value, c.upsample_type); }},
+      {"upsample_type",
+       [&c](const nlohmann::json& value) { return read_resampler(value, c.upsample_type); }},
       {"dropout", into(c.dropout)},
       {"act_fn", into(c.act_fn)},
       {"attention_head_dim", into(c.attention_head_dim)},
@@ -140,8 +140,7 @@ nlohmann::json optional_json(const std::optional<T>& value) {
 /// Whole numbers without a fraction, as Python's defaults write them.
 nlohmann::json plain_number(double value) {
   constexpr double kExact = 1e15;
-  if (value == std::floor(value) && std::abs(value) < kExact)
-    return static_cast<int64_t>(value);
+  if (value == std::floor(value) && std::abs(value) < kExact) return static_cast<int64_t>(value);
   return value;
 }
 
@@ -162,8 +161,8 @@ UNet2DConfig UNet2DConfig::from_json(const nlohmann::json& json_config, const st
     if (key.starts_with("_")) continue;
     const auto found = known.find(key);
     if (found == known.end()) {
-      log_warning(fmt::format("{}: unknown key '{}' is ignored{}", what, key,
-                              did_you_mean(key, names)));
+      log_warning(
+          fmt::format("{}: unknown key '{}' is ignored{}", what, key, did_you_mean(key, names)));
       continue;
     }
     if (const std::string expected = found->second(value); !expected.empty())

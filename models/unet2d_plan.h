@@ -10,8 +10,8 @@ namespace sfumato {
 
 /// The channels and norm groups of one block: what diffusers works out in its constructors.
 struct BlockPlan {
-  std::string name;       ///< "down_blocks.0"
-  bool skip = false;      ///< Skip block: carries an image of three channels beside the features
+  std::string name;   ///< "down_blocks.0"
+  bool skip = false;  ///< Skip block: carries an image of three channels beside the features
   bool attention = false;
   bool resample = false;  ///< all but the last
   bool resample_by_resnet = false;

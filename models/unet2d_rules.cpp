@@ -59,8 +59,8 @@ void check_values(ConfigComplaints& complaints, const UNet2DConfig& c) {
   check_one_of(complaints, "resnet_time_scale_shift", c.resnet_time_scale_shift,
                {"default", "scale_shift"});
   if (c.class_embed_type)
-    check_one_of(complaints, "class_embed_type", *c.class_embed_type,
-                 {"timestep", "identity"}, true);
+    check_one_of(complaints, "class_embed_type", *c.class_embed_type, {"timestep", "identity"},
+                 true);
 
   check_range(complaints, "in_channels", c.in_channels, 1, kMaxChannels);
   check_range(complaints, "out_channels", c.out_channels, 1, kMaxChannels);
@@ -86,12 +86,13 @@ void check_values(ConfigComplaints& complaints, const UNet2DConfig& c) {
 void check_shape(ConfigComplaints& complaints, const UNet2DConfig& c) {
   const std::size_t levels = c.block_out_channels.size();
   if (levels == 0 || levels > kMaxLevels)
-    complaints.add(fmt::format("block_out_channels: {} entries; must be 1 to {}", levels,
-                               kMaxLevels));
+    complaints.add(
+        fmt::format("block_out_channels: {} entries; must be 1 to {}", levels, kMaxLevels));
   if (c.down_block_types.size() != levels || c.up_block_types.size() != levels)
     complaints.add(fmt::format(
         "block_out_channels, down_block_types and up_block_types must be equally long, not {}, {} "
-        "and {}", levels, c.down_block_types.size(), c.up_block_types.size()));
+        "and {}",
+        levels, c.down_block_types.size(), c.up_block_types.size()));
 }
 
 void check_time(ConfigComplaints& complaints, const UNet2DConfig& c) {
@@ -144,8 +145,8 @@ void check_heads(ConfigComplaints& complaints, const UNet2DConfig& c) {
 }
 
 void check_groups(ConfigComplaints& complaints, const UNet2DConfig& c) {
-  const auto check = [&](const std::string& place, std::optional<int64_t> groups,
-                         int64_t channels, const char* key) {
+  const auto check = [&](const std::string& place, std::optional<int64_t> groups, int64_t channels,
+                         const char* key) {
     if (!groups)
       complaints.add(fmt::format("norm_num_groups: null; {} needs a number", place));
     else if (*groups < 1 || channels % *groups != 0)
@@ -190,8 +191,10 @@ void UNet2DConfig::validate(const std::string& what) const {
   if (sample_size)
     for (const int64_t side : *sample_size)
       if (side < 1 || side % size_multiple() != 0)
-        complaints.add(fmt::format("sample_size: {}; must be a multiple of {}, for there are {} "
-                                   "levels", side, size_multiple(), block_out_channels.size()));
+        complaints.add(
+            fmt::format("sample_size: {}; must be a multiple of {}, for there are {} "
+                        "levels",
+                        side, size_multiple(), block_out_channels.size()));
   check_time(complaints, *this);
   check_skip_blocks(complaints, *this);
   check_heads(complaints, *this);

@@ -76,7 +76,8 @@ class SkipUpBlock : public UNetBlock {
     if (attention_) state.h = attention_->forward(state.h, tape);
     if (state.image.defined()) state.image = resample(state.image, Resample::kFirUp);
     if (!resnet_up_) return;
-    at::Tensor drawn = skip_conv_->forward(skip_norm_->forward(state.h, tape, FusedActivation::kSilu), tape);
+    at::Tensor drawn =
+        skip_conv_->forward(skip_norm_->forward(state.h, tape, FusedActivation::kSilu), tape);
     state.image = state.image.defined() ? drawn.add_(state.image) : drawn;
     state.h = resnet_up_->forward(state.h, state.activated_time, tape);
   }

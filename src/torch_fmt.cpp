@@ -1,6 +1,6 @@
-// LibTorch's headers bring an fmt of their own, newer than the distribution's, and it wins in sources
-// that see them. What of it is not templates is compiled here, once, and not in every such source
-// (FMT_HEADER_ONLY), which took a third of their time.
+// LibTorch's headers bring an fmt of their own, newer than the distribution's, and it wins in
+// sources that see them. What of it is not templates is compiled here, once, and not in every such
+// source (FMT_HEADER_ONLY), which took a third of their time.
 #include <fmt/format-inl.h>
 
 FMT_BEGIN_NAMESPACE

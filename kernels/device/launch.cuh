@@ -42,8 +42,8 @@ inline std::int64_t most_shared_bytes() {
   return bytes;
 }
 
-/// `status`. Where CUDA refused the work it forgets so here, or whoever asks for the last error next
-/// would take it for his own. That a kernel failed (cudaErrorLaunchFailure) it cannot forget.
+/// `status`. Where CUDA refused the work it forgets so here, or whoever asks for the last error
+/// next would take it for his own. That a kernel failed (cudaErrorLaunchFailure) it cannot forget.
 inline int refused(cudaError_t status) {
   if (status != cudaSuccess && status != cudaErrorLaunchFailure) cudaGetLastError();
   return status;

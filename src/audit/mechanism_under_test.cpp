@@ -7,10 +7,10 @@
 
 #include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/core/error.h"
+#include "sfumato/grad/optimizer.h"
 #include "sfumato/mechanism/session.h"
 #include "sfumato/privacy/secure_random.h"
 #include "sfumato/train/gradient_step.h"
-#include "sfumato/grad/optimizer.h"
 
 namespace sfumato {
 namespace {

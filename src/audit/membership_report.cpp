@@ -219,7 +219,8 @@ std::string membership_html(const MembershipAudit& audit) {
       point_rows(audit));
   body += pictures(audit);
   items.clear();
-  for (const char* note : kMembershipNotes) items += fmt::format("<li>{}</li>\n", html_escape(note));
+  for (const char* note : kMembershipNotes)
+    items += fmt::format("<li>{}</li>\n", html_escape(note));
   body += fmt::format("<section>\n<h2>How to read this</h2>\n<ul>\n{}</ul>\n</section>\n", items);
   return html_page("Membership attacks on " + audit.model, body);
 }

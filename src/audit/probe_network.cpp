@@ -11,10 +11,10 @@
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
-#include "sfumato/nn/layers.h"
-#include "sfumato/train/gradient_step.h"
 #include "sfumato/generate/families.h"
 #include "sfumato/generate/seeded_streams.h"
+#include "sfumato/nn/layers.h"
+#include "sfumato/train/gradient_step.h"
 #include "sfumato/train/setup.h"
 
 namespace sfumato {

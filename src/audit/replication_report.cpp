@@ -189,7 +189,8 @@ std::string replication_html(const ReplicationAudit& audit,
     body += section_of(audit, audit.results[i],
                        i < pictures.size() ? pictures[i] : std::vector<PicturePair>());
   items.clear();
-  for (const char* note : kReplicationNotes) items += fmt::format("<li>{}</li>\n", html_escape(note));
+  for (const char* note : kReplicationNotes)
+    items += fmt::format("<li>{}</li>\n", html_escape(note));
   body += fmt::format("<section>\n<h2>How to read this</h2>\n<ul>\n{}</ul>\n</section>\n", items);
   return html_page("Replication in " + audit.corpus, body);
 }

@@ -62,8 +62,8 @@ std::string grid(const Axes& axes) {
         "<path d=\"M{0:.1f} {1:.1f}V{2:.1f}M{3:.1f} {4:.1f}H{5:.1f}\" stroke=\"currentColor\" "
         "stroke-opacity=\".2\"/>\n<text x=\"{0:.1f}\" y=\"{6:.1f}\" text-anchor=\"middle\">{8}"
         "</text>\n<text x=\"{7:.1f}\" y=\"{9:.1f}\" text-anchor=\"end\">{8}</text>\n",
-        axes.x(rate), kTop, kTop + kPlotSide, kLeft, axes.y(rate), kLeft + kPlotSide, kTop + kPlotSide + 16,
-        kLeft - 6, label, axes.y(rate) + 4);
+        axes.x(rate), kTop, kTop + kPlotSide, kLeft, axes.y(rate), kLeft + kPlotSide,
+        kTop + kPlotSide + 16, kLeft - 6, label, axes.y(rate) + 4);
   }
   return out + fmt::format(
                    "<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">false positive rate"
@@ -103,8 +103,9 @@ std::string legend(const std::vector<NamedRoc>& curves) {
     out += fmt::format(
         "<path d=\"M{:.1f} {:.1f}h26\" stroke=\"{}\" stroke-width=\"2\" "
         "stroke-dasharray=\"{}\"/>\n<text x=\"{:.1f}\" y=\"{:.1f}\">{}</text>\n",
-        kLeft + kPlotSide - 120, y, kColours[i % std::size(kColours)], kDashes[i % std::size(kDashes)],
-        kLeft + kPlotSide - 88, y + 4, html_escape(curves[i].name));
+        kLeft + kPlotSide - 120, y, kColours[i % std::size(kColours)],
+        kDashes[i % std::size(kDashes)], kLeft + kPlotSide - 88, y + 4,
+        html_escape(curves[i].name));
   }
   return out;
 }
@@ -118,7 +119,8 @@ std::string roc_svg(const std::vector<NamedRoc>& curves, const ClaimedBound* cla
       "<svg viewBox=\"0 0 {0:.0f} {1:.0f}\" width=\"{0:.0f}\" role=\"img\" aria-label=\"ROC "
       "curves, {2} axes\" style=\"max-width:100%;height:auto;font:12px system-ui,sans-serif\" "
       "fill=\"currentColor\">\n",
-      kLeft + kPlotSide + kRight, kTop + kPlotSide + kBottom, logarithmic ? "logarithmic" : "linear");
+      kLeft + kPlotSide + kRight, kTop + kPlotSide + kBottom,
+      logarithmic ? "logarithmic" : "linear");
   if (claim) out += excluded_region(axes, *claim);
   out += grid(axes);
   const double start = axes.fine().front();

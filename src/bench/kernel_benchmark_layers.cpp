@@ -89,9 +89,8 @@ at::Tensor grouped(const Inputs& in, const ConvShape& s, const Conv2d::Options& 
         .transpose(0, 1)
         .reshape({s.draws, s.examples * t.size(1), t.size(2), t.size(3)});
   };
-  const at::Tensor weight =
-      at::empty({s.examples * s.out_channels, s.channels, s.kernel[0], s.kernel[1]},
-                in.x.options());
+  const at::Tensor weight = at::empty(
+      {s.examples * s.out_channels, s.channels, s.kernel[0], s.kernel[1]}, in.x.options());
   return library_weight_gradient(by_draw(in.x), by_draw(in.dy), weight, o, s.examples);
 }
 
@@ -104,11 +103,13 @@ void compare_conv(KernelSuite& suite, const ConvShape& s, at::ScalarType type, K
   row.library_summed_s =
       suite.time([&] { (void)library_weight_gradient(in.x, in.dy, weight, o, 1); }).min;
   const double one_by_one =
-      suite.time([&] {
-             for (int64_t i = 0; i < s.examples; ++i)
-               (void)library_weight_gradient(in.x.narrow(0, i * s.draws, s.draws),
-                                             in.dy.narrow(0, i * s.draws, s.draws), weight, o, 1);
-           }).min;
+      suite
+          .time([&] {
+            for (int64_t i = 0; i < s.examples; ++i)
+              (void)library_weight_gradient(in.x.narrow(0, i * s.draws, s.draws),
+                                            in.dy.narrow(0, i * s.draws, s.draws), weight, o, 1);
+          })
+          .min;
   double together = std::numeric_limits<double>::infinity();
   try {
     together = suite.time([&] { (void)grouped(in, s, o); }).min;
@@ -125,8 +126,7 @@ void compare_linear(KernelSuite& suite, const LinearShape& s, at::ScalarType typ
   const Inputs in = linear_inputs(suite, s, type);
   const at::Tensor x = in.x.flatten(0, 1), dy = in.dy.flatten(0, 1);
   row.library_summed_s = suite.time([&] { (void)at::mm(dy.t(), x); }).min;
-  row.library_per_example_s =
-      suite.time([&] { (void)at::bmm(in.dy.transpose(1, 2), in.x); }).min;
+  row.library_per_example_s = suite.time([&] { (void)at::bmm(in.dy.transpose(1, 2), in.x); }).min;
   row.note = "library: bmm";
 }
 
@@ -145,9 +145,9 @@ struct Elements {
 Elements elements_of(const LayerWork& work, const ConvShape* conv, int64_t examples) {
   const auto b = static_cast<double>(examples);
   const double x =
-      conv == nullptr ? static_cast<double>(work.tokens * work.fan_in)
-                      : static_cast<double>(conv->draws * conv->height * conv->width *
-                                            conv->channels);
+      conv == nullptr
+          ? static_cast<double>(work.tokens * work.fan_in)
+          : static_cast<double>(conv->draws * conv->height * conv->width * conv->channels);
   return {b * (x + static_cast<double>(work.tokens * work.fan_out)),
           b * static_cast<double>(work.fan_in * work.fan_out)};
 }
@@ -167,9 +167,9 @@ void add_layer(KernelSuite& suite, const Shape& shape, at::ScalarType type, bool
   if (gram) {
     row.kernel = linear ? "gram_norm_linear" : "gram_norm_conv";
     if (type == at::kFloat) row.element = "fp32";
-    row.flops = static_cast<double>(o.examples) *
-                (linear ? gram_norm_linear_operations(product, element)
-                        : gram_norm_conv_operations(conv, element));
+    row.flops =
+        static_cast<double>(o.examples) * (linear ? gram_norm_linear_operations(product, element)
+                                                  : gram_norm_conv_operations(conv, element));
     suite.add_on_gpu(row, [&]() -> KernelSuite::Work {
       if (linear)
         return [in = linear_inputs(suite, product, type)] {

@@ -56,29 +56,26 @@ void add_group_norm(KernelSuite& suite, int64_t channels, int64_t side, at::Scal
 
 void add_layer_norm(KernelSuite& suite, at::ScalarType type) {
   const int64_t examples = suite.options().examples, rows = examples * 2048, channels = 512;
-  suite.add_on_gpu(row_of("layer_norm_backward", fmt::format("{}x{}", rows, channels), type,
-                          rows * channels, 3),
-                   [&]() -> KernelSuite::Work {
-                     return [=, x = suite.random({rows, channels}, type),
-                             dy = suite.random({rows, channels}, type),
-                             mean = suite.zeros({rows}, at::kFloat),
-                             rstd = suite.zeros({rows}, at::kFloat).fill_(1),
-                             gamma = suite.random({channels}, at::kFloat)] {
-                       (void)bridge::layer_norm_backward(x, dy, mean, rstd, gamma, examples, true,
-                                                         true);
-                     };
-                   });
+  suite.add_on_gpu(
+      row_of("layer_norm_backward", fmt::format("{}x{}", rows, channels), type, rows * channels, 3),
+      [&]() -> KernelSuite::Work {
+        return [=, x = suite.random({rows, channels}, type),
+                dy = suite.random({rows, channels}, type), mean = suite.zeros({rows}, at::kFloat),
+                rstd = suite.zeros({rows}, at::kFloat).fill_(1),
+                gamma = suite.random({channels}, at::kFloat)] {
+          (void)bridge::layer_norm_backward(x, dy, mean, rstd, gamma, examples, true, true);
+        };
+      });
 }
 
 void add_rows(KernelSuite& suite, at::ScalarType type) {
   const int64_t examples = suite.options().examples, columns = 256 * 9 * 512;
-  suite.add_on_gpu(row_of("row_squared_norms", fmt::format("{}x{}", examples, columns), type,
-                          examples * columns, 1),
-                   [&]() -> KernelSuite::Work {
-                     return [rows = suite.random({examples, columns}, type)] {
-                       (void)bridge::row_norms(rows);
-                     };
-                   });
+  suite.add_on_gpu(
+      row_of("row_squared_norms", fmt::format("{}x{}", examples, columns), type, examples * columns,
+             1),
+      [&]() -> KernelSuite::Work {
+        return [rows = suite.random({examples, columns}, type)] { (void)bridge::row_norms(rows); };
+      });
   const int64_t tokens = suite.options().draws * 1024, width = 128;
   const std::string shape = fmt::format("{}x{}x{}", examples, tokens, width);
   suite.add_on_gpu(row_of("bias_norm", shape, type, examples * tokens * width, 1),
@@ -104,22 +101,20 @@ void add_embedding(KernelSuite& suite) {
     return suite.zeros({examples, tokens}, at::kLong).random_(0, rows);
   };
   const int64_t elements = examples * tokens * width;
-  suite.add_on_gpu(row_of("embedding_norm", shape, at::kFloat, elements, 1),
-                   [&]() -> KernelSuite::Work {
-                     return [rows = indices(),
-                             dy = suite.random({examples, tokens, width}, at::kFloat)] {
-                       (void)bridge::embedding_norms(rows, dy);
-                     };
-                   });
-  suite.add_on_gpu(row_of("embedding_accumulate", shape, at::kFloat, elements, 3),
-                   [&]() -> KernelSuite::Work {
-                     return [looked_up = indices(),
-                             dy = suite.random({examples, tokens, width}, at::kFloat),
-                             factors = suite.zeros({examples}, at::kFloat).fill_(0.5),
-                             table = suite.zeros({rows, width}, at::kFloat)] {
-                       bridge::embedding_accumulate(looked_up, dy, factors, table);
-                     };
-                   });
+  suite.add_on_gpu(
+      row_of("embedding_norm", shape, at::kFloat, elements, 1), [&]() -> KernelSuite::Work {
+        return [rows = indices(), dy = suite.random({examples, tokens, width}, at::kFloat)] {
+          (void)bridge::embedding_norms(rows, dy);
+        };
+      });
+  suite.add_on_gpu(
+      row_of("embedding_accumulate", shape, at::kFloat, elements, 3), [&]() -> KernelSuite::Work {
+        return [looked_up = indices(), dy = suite.random({examples, tokens, width}, at::kFloat),
+                factors = suite.zeros({examples}, at::kFloat).fill_(0.5),
+                table = suite.zeros({rows, width}, at::kFloat)] {
+          bridge::embedding_accumulate(looked_up, dy, factors, table);
+        };
+      });
 }
 
 void add_clip_factors(KernelSuite& suite) {
@@ -146,16 +141,16 @@ void add_clip_accumulate(KernelSuite& suite, at::ScalarType type) {
     all += counts.back();
   }
   const double size = type == at::kBFloat16 ? 2 : 4;
-  KernelRow row = row_of("clip_accumulate",
-                         fmt::format("{} weights of {} elements, {} examples", counts.size(), all,
-                                     examples),
-                         type, 0, 0);
+  KernelRow row =
+      row_of("clip_accumulate",
+             fmt::format("{} weights of {} elements, {} examples", counts.size(), all, examples),
+             type, 0, 0);
   row.bytes = static_cast<double>(all) * (size * static_cast<double>(examples) + 8);
   suite.add_on_gpu(row, [&]() -> KernelSuite::Work {
     std::vector<bridge::KeptEntry> entries;
     for (const int64_t count : counts)
-      entries.push_back({suite.random({examples, count}, type), suite.zeros({count}, at::kFloat),
-                         0});
+      entries.push_back(
+          {suite.random({examples, count}, type), suite.zeros({count}, at::kFloat), 0});
     return [entries = std::move(entries),
             factors = suite.zeros({1, examples}, at::kFloat).fill_(0.5)] {
       bridge::clip_accumulate(entries, factors);

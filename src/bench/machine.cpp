@@ -73,8 +73,9 @@ std::string check_codec() {
   image.channels = 3;
   for (uint8_t i = 0; i < 48; ++i) image.pixels.push_back(static_cast<uint8_t>(5 * i));
   if (decode_image(encode_png(image), "a test picture").pixels != image.pixels)
-    throw DeviceError("OpenCV changes a picture on its way through PNG; install "
-                      "libopencv-imgcodecs-dev again");
+    throw DeviceError(
+        "OpenCV changes a picture on its way through PNG; install "
+        "libopencv-imgcodecs-dev again");
   return "OpenCV writes and reads PNG";
 }
 

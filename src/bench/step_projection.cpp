@@ -53,8 +53,8 @@ void add_layer_times(const std::vector<LayerWork>& layers, int64_t examples, con
     projection.forward_flops += s.flops;
     once += rates.matrix(layer, s.flops, ends + kBfloat16 * s.weights);
     plain += rates.matrix(layer, s.flops, ends + kBfloat16 * s.weights);
-    priv += rates.matrix(layer, s.flops, ends + kBfloat16 * s.kept,
-                         rates.a.weight_gradient_fraction);
+    priv +=
+        rates.matrix(layer, s.flops, ends + kBfloat16 * s.kept, rates.a.weight_gradient_fraction);
     activations += rates.bytes(rates.a.activation_passes * kBfloat16 * s.input);
     // Read as bfloat16, converted, added to the float32 gradient.
     to_float += rates.bytes((kBfloat16 + kFloat32 + 3 * kFloat32) * s.weights);
@@ -84,9 +84,8 @@ double peak_of_private(const std::vector<LayerWork>& layers, int64_t examples, i
   for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) {
     const Size s = size_of(*layer, examples);
     held += kBfloat16 * s.kept;
-    const ConvShape shape = is_pointwise(*layer)
-                                ? as_conv_shape(linear_shape_of(*layer, examples))
-                                : conv_shape_of(*layer, examples, draws);
+    const ConvShape shape = is_pointwise(*layer) ? as_conv_shape(linear_shape_of(*layer, examples))
+                                                 : conv_shape_of(*layer, examples, draws);
     const auto workspace = static_cast<double>(conv_weight_grad_workspace_bytes(shape));
     peak = std::max(peak, held + workspace);
     held -= a.activation_copies * kBfloat16 * s.input;
@@ -143,8 +142,7 @@ double fraction_needed(const std::vector<LayerWork>& layers, double parameters, 
 double per_draw_engine_bytes(const std::vector<LayerWork>& layers, double parameters,
                              int64_t examples, int64_t draws,
                              const ProjectionAssumptions& assumptions) {
-  return kStateBytes * parameters +
-         kFloat32 * parameters * static_cast<double>(examples * draws) +
+  return kStateBytes * parameters + kFloat32 * parameters * static_cast<double>(examples * draws) +
          peak_of_plain(layers, examples, assumptions);
 }
 

@@ -14,8 +14,8 @@
 namespace sfumato::cli {
 namespace {
 
-/// A part of another commit would audit, or train, another mechanism than people think. Two states of
-/// a checkout with changes of its own have the same name.
+/// A part of another commit would audit, or train, another mechanism than people think. Two states
+/// of a checkout with changes of its own have the same name.
 void check_build() {
   const char* asked = std::getenv(kBuildVariable);
   if (asked == nullptr || asked == build_name()) return;

@@ -153,8 +153,7 @@ std::vector<std::string> contradictions(const Config& config) {
         "fakes alone, only of their difference to private images; set {}=false and {}",
         place(config.gan.adaptive), place(config.gan.loss), config.gan.adaptive.key(),
         config.gan.discriminator_steps.key()));
-  if (config.model.family() == "gan" &&
-      config.gan.discriminator_steps() > config.mechanism.steps())
+  if (config.model.family() == "gan" && config.gan.discriminator_steps() > config.mechanism.steps())
     mistakes.push_back(fmt::format(
         "{} is {}, and {} is {}: the generator would never step before the budget is spent; lower "
         "the first",

@@ -128,9 +128,7 @@ void UserBound::read_csv() {
     entry.user = ids.try_emplace(fields[1], static_cast<std::int32_t>(ids.size())).first->second;
     entries_.push_back(entry);
   }
-  const auto by_name = [](const Entry& a, const Entry& b) {
-    return a.name_hash < b.name_hash;
-  };
+  const auto by_name = [](const Entry& a, const Entry& b) { return a.name_hash < b.name_hash; };
   std::ranges::sort(entries_, by_name);
   for (std::size_t i = 1; i < entries_.size(); ++i)
     if (entries_[i - 1].name_hash == entries_[i].name_hash &&
@@ -182,9 +180,8 @@ void UserBound::throw_two_users(const Entry& entry) const {
 std::int32_t UserBound::user(const std::string& image) const {
   Entry wanted{};
   wanted.name_hash = hash_of_name(image);
-  const auto at = std::ranges::lower_bound(entries_, wanted, [](const Entry& a, const Entry& b) {
-    return a.name_hash < b.name_hash;
-  });
+  const auto at = std::ranges::lower_bound(
+      entries_, wanted, [](const Entry& a, const Entry& b) { return a.name_hash < b.name_hash; });
   if (at == entries_.end() || at->name_hash != wanted.name_hash)
     throw DataError(
         fmt::format("'{}' does not say whose image '{}' is; add the line, or take the "

@@ -13,8 +13,8 @@ void verify_isolation(GradientEngine& engine, int64_t draws,
   bool past_the_tape = false;
   for (const int variant : {0, 1}) {
     at::Tensor seen;
-    const BatchStatistics statistics = engine.accumulate(
-        2, draws, {}, [&](Tape& tape) { return seen = loss(tape, variant); });
+    const BatchStatistics statistics =
+        engine.accumulate(2, draws, {}, [&](Tape& tape) { return seen = loss(tape, variant); });
     past_the_tape = past_the_tape || reaches_a_leaf(seen);
     losses[variant] = double{statistics.loss[0].item<float>()};
     norms[variant] = statistics.norm[0].item<double>();

@@ -15,9 +15,7 @@ namespace sfumato {
 
 Optimizer::Optimizer(std::vector<Parameter*> parameters, std::vector<double> rate_scales,
                      const OptimizerOptions& options)
-    : parameters_(std::move(parameters)),
-      rate_scales_(std::move(rate_scales)),
-      options_(options) {
+    : parameters_(std::move(parameters)), rate_scales_(std::move(rate_scales)), options_(options) {
   if (rate_scales_.size() != parameters_.size())
     throw std::logic_error("an optimizer needs one factor on the rate for each parameter");
   const bool adam = options_.kind != OptimizerKind::kSgd;
@@ -94,8 +92,8 @@ double learning_rate_at(int64_t step, double peak, int64_t warmup, int64_t total
                         double final_fraction) {
   if (step < warmup) return peak * static_cast<double>(step + 1) / static_cast<double>(warmup);
   if (!cosine || total <= warmup) return peak;
-  const double progress = std::min(
-      1.0, static_cast<double>(step - warmup) / static_cast<double>(total - warmup));
+  const double progress =
+      std::min(1.0, static_cast<double>(step - warmup) / static_cast<double>(total - warmup));
   const double wave = 0.5 * (1 + std::cos(std::numbers::pi * progress));
   return peak * (final_fraction + (1 - final_fraction) * wave);
 }
@@ -119,8 +117,7 @@ double Ema::next_decay() {
 NamedTensors Ema::state() const {
   NamedTensors state;
   state.emplace_back("updates", at::scalar_tensor(updates_, at::kLong));
-  for (size_t i = 0; i < values_.size(); ++i)
-    state.emplace_back(parameters_[i]->name, values_[i]);
+  for (size_t i = 0; i < values_.size(); ++i) state.emplace_back(parameters_[i]->name, values_[i]);
   return state;
 }
 

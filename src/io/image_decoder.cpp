@@ -41,7 +41,8 @@ Turns& turns() {
   return all;
 }
 
-[[noreturn]] void fail_to_decode(const std::string& name, ImageFormat format, const std::string& why) {
+[[noreturn]] void fail_to_decode(const std::string& name, ImageFormat format,
+                                 const std::string& why) {
   throw DataError(fmt::format("'{}' is a broken {}: {}", name, name_of(format), why));
 }
 

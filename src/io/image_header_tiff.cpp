@@ -90,7 +90,7 @@ void check_places(const TiffReader& reader, const TiffFolder& folder, const Imag
     const auto offset = reader.value(*offsets, i), size = reader.value(*sizes, i);
     if (!offset || !size || *offset > bytes.size() || *size > bytes.size() - *offset)
       fail_in_tiff(name, fmt::format("truncated, pixels of {} {} lie behind its end",
-                             tiled ? "tile" : "strip", i));
+                                     tiled ? "tile" : "strip", i));
     if (deflated && !is_whole_zlib(bytes.substr(*offset, *size), budget))
       fail_in_tiff(name, fmt::format("the data of {} {} is damaged", tiled ? "tile" : "strip", i));
   }

@@ -10,7 +10,8 @@
 namespace sfumato {
 namespace {
 
-[[noreturn]] void fail_in_header(const std::string& name, const char* format, const std::string& what) {
+[[noreturn]] void fail_in_header(const std::string& name, const char* format,
+                                 const std::string& what) {
   throw DataError(fmt::format("'{}' is a broken {}: {}", name, format, what));
 }
 
@@ -44,7 +45,8 @@ ImageHeader check_webp(std::string_view bytes, const std::string& name) {
   header.format = ImageFormat::kWebp;
   const std::uint64_t end = little_endian(bytes, 4, 4) + 8;
   if (end > bytes.size())
-    fail_in_header(name, "WebP", fmt::format("truncated, {} of {} bytes are there", bytes.size(), end));
+    fail_in_header(name, "WebP",
+                   fmt::format("truncated, {} of {} bytes are there", bytes.size(), end));
   bool has_pixels = false;
   for (std::size_t at = 12; at < end;) {
     if (end - at < 8) break;  // padding
@@ -74,7 +76,8 @@ ImageHeader check_bmp(std::string_view bytes, const std::string& name) {
     header.height = static_cast<std::int64_t>(little_endian(bytes, 20, 2));
     bits = little_endian(bytes, 24, 2);
   } else {
-    if (header_bytes < 40) fail_in_header(name, "BMP", fmt::format("a header of {} bytes", header_bytes));
+    if (header_bytes < 40)
+      fail_in_header(name, "BMP", fmt::format("a header of {} bytes", header_bytes));
     if (bytes.size() < 54) fail_in_header(name, "BMP", "truncated in its header");
     header.width = static_cast<std::int32_t>(little_endian(bytes, 18, 4));
     // Negative: rows from top to bottom.
@@ -98,7 +101,7 @@ ImageHeader check_bmp(std::string_view bytes, const std::string& name) {
     const auto rows = static_cast<std::uint64_t>(header.height);
     if (pixels_at > bytes.size() || (rows > 0 && row > (bytes.size() - pixels_at) / rows))
       fail_in_header(name, "BMP",
-           fmt::format("truncated, {} rows of {} bytes are missing or cut", rows, row));
+                     fmt::format("truncated, {} rows of {} bytes are missing or cut", rows, row));
   }
   return header;
 }

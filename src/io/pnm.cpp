@@ -34,7 +34,8 @@ std::int64_t next_number(std::string_view bytes, std::size_t& at, std::int64_t l
   for (; at < bytes.size() && bytes[at] >= '0' && bytes[at] <= '9' && value <= limit; ++at)
     value = 10 * value + (bytes[at] - '0');
   if (at == start) fail_in_pnm(name, fmt::format("no number at byte {}", at));
-  if (value > limit) fail_in_pnm(name, fmt::format("a number at byte {} is larger than {}", start, limit));
+  if (value > limit)
+    fail_in_pnm(name, fmt::format("a number at byte {} is larger than {}", start, limit));
   return value;
 }
 
@@ -94,7 +95,8 @@ std::vector<std::uint16_t> read_pnm_samples(std::string_view bytes, const PnmHea
       const int size = header.is_deep() ? 2 : 1;
       value = static_cast<std::int64_t>(big_endian(bytes, at, size));
       at += static_cast<std::size_t>(size);
-      if (value > largest) fail_in_pnm(name, fmt::format("a sample is {}, above {}", value, largest));
+      if (value > largest)
+        fail_in_pnm(name, fmt::format("a sample is {}, above {}", value, largest));
     }
     samples[static_cast<std::size_t>(i)] =
         static_cast<std::uint16_t>((value * scale + largest / 2) / largest);

@@ -19,7 +19,8 @@ void write_tensor_group(const std::filesystem::path& folder, const TensorGroup& 
 TensorGroup read_tensor_group(const std::filesystem::path& folder, const std::string& name,
                               const std::vector<std::string>& names) {
   const SafetensorsFile file(file_of(folder, name));
-  // A copy: whoever writes to the file from here on changes neither what is hashed nor what is used.
+  // A copy: whoever writes to the file from here on changes neither what is hashed nor what is
+  // used.
   auto memory = std::make_shared<std::vector<std::vector<std::byte>>>();
   TensorGroup group{name, {}, memory};
   for (const std::string& each : names) {

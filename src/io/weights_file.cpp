@@ -75,7 +75,8 @@ Variants variants_in(const fs::path& folder) {
       refuse_git_lfs_pointer(entry.path(), read_file(entry.path()));
     throw DataError(fmt::format(
         "{}: {} is a pickle, which could run any code and is not read; convert it once with "
-        "scripts/import-checkpoint, or with diffusers: from_pretrained(...).save_pretrained(...) of "
+        "scripts/import-checkpoint, or with diffusers: from_pretrained(...).save_pretrained(...) "
+        "of "
         "its class",
         folder.string(), name));
   }

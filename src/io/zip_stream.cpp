@@ -128,7 +128,8 @@ ZipStream ZipReader::open(const ZipEntry& entry) const {
   const std::string_view local = bytes(entry.header, kLocalHeaderBytes, "a local header");
   const std::int64_t name_size = number16(local, 26);
   const std::int64_t data = entry.header + kLocalHeaderBytes + name_size + number16(local, 28);
-  const std::string_view name = bytes(entry.header + kLocalHeaderBytes, name_size, "a local header");
+  const std::string_view name =
+      bytes(entry.header + kLocalHeaderBytes, name_size, "a local header");
   if (!local.starts_with("PK\3\4") || number16(local, 8) != entry.method ||
       name.find(std::string_view(entry.name).substr(entry.name.rfind('/') + 1)) ==
           std::string_view::npos)

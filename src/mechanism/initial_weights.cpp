@@ -333,9 +333,9 @@ std::vector<PrivacyEvent> not_declared(std::span<const PrivacyEvent> needed,
   return left;
 }
 
-InitialWeights find_initial_weights(
-    const Config& config, const RecordStore& store, const MechanismPlan& plan,
-    const std::function<PretrainedWeights(const fs::path&)>& load) {
+InitialWeights find_initial_weights(const Config& config, const RecordStore& store,
+                                    const MechanismPlan& plan,
+                                    const std::function<PretrainedWeights(const fs::path&)>& load) {
   if (config.model.init().empty()) return {};
   return Judgement(config, store, plan).find(load(config.model.init()));
 }

@@ -108,7 +108,8 @@ at::Tensor gram_norms(const at::Tensor& x, const at::Tensor& dy, const Options& 
 }
 
 PerExampleGradient conv_weight_gradient(const at::Tensor& x, const at::Tensor& dy, const Options& o,
-                                   at::IntArrayRef shape, int64_t examples, Algorithm algorithm) {
+                                        at::IntArrayRef shape, int64_t examples,
+                                        Algorithm algorithm) {
   if (algorithm == Algorithm::kKeep)
     return kept_gradient(per_example_weight_grad(x, dy, o, examples), shape);
   PerExampleGradient result;

@@ -31,7 +31,8 @@ std::function<at::Tensor(const ClipWeights&)> summed_by_library(const at::Tensor
   };
 }
 
-PerExampleGradient linear_weight_gradient(const at::Tensor& x, const at::Tensor& dy, Algorithm algorithm) {
+PerExampleGradient linear_weight_gradient(const at::Tensor& x, const at::Tensor& dy,
+                                          Algorithm algorithm) {
   const int64_t in = x.size(2), out = dy.size(2);
   if (algorithm == Algorithm::kKeep)
     return kept_gradient(at::bmm(dy.transpose(1, 2), x), {out, in});

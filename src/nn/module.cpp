@@ -23,7 +23,8 @@ std::vector<Parameter*> Module::parameters() {
 std::vector<std::pair<std::string, at::Tensor*>> Module::buffers() {
   std::vector<std::pair<std::string, at::Tensor*>> all = own_buffers_;
   for (const auto& [name, child] : children_)
-    for (const auto& [below, buffer] : child->buffers()) all.emplace_back(name + "." + below, buffer);
+    for (const auto& [below, buffer] : child->buffers())
+      all.emplace_back(name + "." + below, buffer);
   return all;
 }
 

@@ -58,9 +58,10 @@ NamedTensors joined(const NamedGroups& groups) {
 const NamedTensors& group_of(const NamedGroups& groups, const std::string& name) {
   for (const auto& [group, tensors] : groups)
     if (group == name) return tensors;
-  throw DataError(fmt::format("the checkpoint has no tensors '{}': it is of another family of "
-                              "generators than model.family names",
-                              name));
+  throw DataError(
+      fmt::format("the checkpoint has no tensors '{}': it is of another family of "
+                  "generators than model.family names",
+                  name));
 }
 
 }  // namespace sfumato

@@ -13,8 +13,8 @@ at::Tensor recorded_op(
     const at::Tensor& input, at::Tensor output,
     std::function<at::Tensor(const at::Tensor& grad_output, bool needs_input_grad)> backward);
 
-/// Whether a backward pass from `tensor` would add to the gradient of a leaf: of a parameter that no
-/// layer handed to a tape. Also after such a pass.
+/// Whether a backward pass from `tensor` would add to the gradient of a leaf: of a parameter that
+/// no layer handed to a tape. Also after such a pass.
 bool reaches_a_leaf(const at::Tensor& tensor);
 
 }  // namespace sfumato

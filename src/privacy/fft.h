@@ -6,8 +6,8 @@
 
 namespace sfumato {
 
-/// An even length >= n, at least 16, that transforms quickly: a power of two or 5/8 or 3/4 of one, so
-/// that few lengths occur.
+/// An even length >= n, at least 16, that transforms quickly: a power of two or 5/8 or 3/4 of one,
+/// so that few lengths occur.
 std::int64_t fast_fft_length(std::int64_t n);
 
 /// Discrete Fourier transform of a real sequence of even length n: bins 0 ... n/2.

@@ -115,7 +115,8 @@ Json networks_json(const PrivacyCard& card) {
   Json json = Json::object();
   if (card.by_discriminator && card.status == PrivacyCard::Status::kPrivate) {
     json["private"] =
-        "the discriminator: every training step that is charged here is one of its own, and no other "
+        "the discriminator: every training step that is charged here is one of its own, and no "
+        "other "
         "network sees a private image; other uses that are charged are the stages listed";
     json["post_processing"] =
         "the generator, its moving average and its images: they follow from what the networks "

@@ -16,7 +16,8 @@ const Phase* executed_stage(const MechanismPlan& plan, const std::string& name) 
 }
 
 template <typename Compare>
-void compare_stage_settings(const Config& config, const MechanismPlan& plan, const Compare& compare) {
+void compare_stage_settings(const Config& config, const MechanismPlan& plan,
+                            const Compare& compare) {
   for (const StageSettings* settings : stage_settings(config)) {
     const std::string& key = settings->section_name();
     const Phase* frozen = executed_stage(plan, settings->stage.name);

@@ -37,8 +37,8 @@ std::string start_sha256(const std::filesystem::path& init) {
   for (const char* network : {"unet", "generator"})
     if (std::filesystem::is_directory(init / network))
       return start_sha256(weights_sha256(init / network), std::filesystem::is_directory(other)
-                                                               ? weights_sha256(other)
-                                                               : std::string());
+                                                              ? weights_sha256(other)
+                                                              : std::string());
   return weights_sha256(init);
 }
 

@@ -31,8 +31,8 @@ ImageShape image_shape(const RecordStore& store) {
 ExampleBatch load_examples(const RecordStore& store, std::span<const int64_t> records,
                            int64_t physical) {
   if (std::ssize(records) > physical)
-    throw UsageError(fmt::format("{} records do not fit a physical batch of {}", records.size(),
-                                 physical));
+    throw UsageError(
+        fmt::format("{} records do not fit a physical batch of {}", records.size(), physical));
   const auto size = static_cast<size_t>(physical);
   ExampleBatch batch;
   batch.shape = image_shape(store);

@@ -72,7 +72,8 @@ int64_t choose_physical_batch(int64_t budget_bytes, int64_t most,
   if (one > budget_bytes)
     throw DeviceError(fmt::format(
         "one example with all its draws needs {} of memory, the budget is {}; use fewer "
-        "draws of it (diffusion.draws, gan.fakes), a smaller network, or raise performance.memory_budget_gib",
+        "draws of it (diffusion.draws, gan.fakes), a smaller network, or raise "
+        "performance.memory_budget_gib",
         human_bytes(static_cast<double>(one)), human_bytes(static_cast<double>(budget_bytes))));
   if (most <= 1) return 1;
   try {

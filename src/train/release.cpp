@@ -68,8 +68,8 @@ ReleasedFiles released_files(const std::filesystem::path& release, const SavedGe
   // Verification must find what was saved.
   const std::vector<std::string> defects = layout_defects(released.files);
   if (!defects.empty() || weights_folder(released.files) != saved.folder)
-    throw std::logic_error(fmt::format("a release in '{}': {}", saved.folder,
-                                       fmt::join(defects, "; ")));
+    throw std::logic_error(
+        fmt::format("a release in '{}': {}", saved.folder, fmt::join(defects, "; ")));
   return released;
 }
 

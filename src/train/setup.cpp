@@ -56,7 +56,8 @@ void verify_before_training(Generator& generator, GradientStep& gradients) {
   for (size_t i = 0; i < before.size(); ++i)
     if (i >= after.size() || after[i] != before[i])
       throw PrivacyError(fmt::format(
-          "'{}' of the generator changes with the images of a batch, before any noise: what follows "
+          "'{}' of the generator changes with the images of a batch, before any noise: what "
+          "follows "
           "from images must be a gradient, which is clipped; remove running statistics and caches",
           before[i].first));
 }

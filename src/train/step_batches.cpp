@@ -19,10 +19,10 @@ int64_t physical_size(const Config& config, const MechanismPlan& plan, GradientS
   int64_t physical = config.performance.physical_batch();
   if (physical == 0) {
     const c10::Device device = gradients.device();
-    physical =
-        physical_batch_for({plan.expected_batch_size, plan.sample_rate, draws},
-                           memory_budget_bytes(config.performance.memory_budget_gib(), device),
-                           device, [&](int64_t b) { return gradients.peak_bytes(b, plan.is_private); });
+    physical = physical_batch_for(
+        {plan.expected_batch_size, plan.sample_rate, draws},
+        memory_budget_bytes(config.performance.memory_budget_gib(), device), device,
+        [&](int64_t b) { return gradients.peak_bytes(b, plan.is_private); });
   }
   log_info(fmt::format("physical batch: {} images of {} draws", physical, draws));
   return physical;

@@ -124,8 +124,9 @@ void Training::one_step() {
   const auto start = std::chrono::steady_clock::now();
   const auto [count, statistics] = batches_->accumulate(*mechanism_, step_, end_);
   const OptimizerSettings& o = config_.optimizer;
-  const double rate = learning_rate_at(step_, o.learning_rate(), o.warmup_steps(), end_,
-                                       o.decay() == RateDecay::kCosine, o.final_learning_rate_fraction());
+  const double rate =
+      learning_rate_at(step_, o.learning_rate(), o.warmup_steps(), end_,
+                       o.decay() == RateDecay::kCosine, o.final_learning_rate_fraction());
   mechanism_->update(gradients_, optimizer_, rate, generator_->average(), step_, count);
   ++step_;
   public_steps([&] { generator_->after_release(step_ - 1); });
@@ -133,16 +134,15 @@ void Training::one_step() {
   report_->took(mechanism_->shown_batch(count), seconds.count());
   if (step_ % config_.run.log_every() == 0 || step_ == 1)
     report_->report({step_, end_, seconds.count(), rate, mechanism_->epsilon_so_far(),
-                      generator_->warning(), statistics});
+                     generator_->warning(), statistics});
 }
 
 void Training::save_checkpoint() {
   if (saved_step_ == step_) return;
   if (!all_finite(generator_->state()))
     throw DataError(fmt::format(
-        "the weights are not finite after step {}: this checkpoint is not written. Continue with "
-        "--resume, which takes the last one, and a smaller optimizer.learning_rate; the steps since "
-        "then stay charged",
+        "the weights are not finite after step {}: this checkpoint is not written. Continue from "
+        "the last with --resume and a smaller optimizer.learning_rate; steps since stay charged",
         step_));
   Checkpoint checkpoint;
   checkpoint.step = step_;
@@ -202,8 +202,8 @@ void Training::before_first_step() {
       CentralImages::load(run_.release() / config_.central_images.stage.result);
   log_info(fmt::format("warm-up: {} steps on {} noisy central images", config_.warmup.steps(),
                        images.images.size(0) * images.images.size(1)));
-  warm_up(config_, images, image_shape(store_),
-          config_.data.num_classes(), batches_->physical(), gradients_, *generator_, [] {
+  warm_up(config_, images, image_shape(store_), config_.data.num_classes(), batches_->physical(),
+          gradients_, *generator_, [] {
             if (stop_requested())
               throw Interrupted(
                   "stopped during the warm-up, which begins anew with --resume; no private step "

@@ -8,13 +8,13 @@
 #include "sfumato/config/config.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/grad/gradient_engine.h"
+#include "sfumato/grad/optimizer.h"
 #include "sfumato/mechanism/released_weights.h"
 #include "sfumato/mechanism/session.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/run/checkpoint.h"
 #include "sfumato/run/run_directory.h"
 #include "sfumato/train/gradient_step.h"
-#include "sfumato/grad/optimizer.h"
 
 namespace sfumato {
 

@@ -216,10 +216,9 @@ class AdversarialGenerator : public Generator {
   SavedGenerator save(const std::filesystem::path& release, const ImageShape& images,
                       const Config&) const override {
     make_folder(release / "painter");
-    write_json_atomic(release / "painter/config.json",
-                      nlohmann::json{{"channels", images.channels},
-                                     {"side", images.height},
-                                     {"classes", num_classes_}});
+    write_json_atomic(release / "painter/config.json", nlohmann::json{{"channels", images.channels},
+                                                                      {"side", images.height},
+                                                                      {"classes", num_classes_}});
     write_tensor_file(release / "painter/diffusion_pytorch_model.safetensors", released_weights());
     write_file_atomic(release / "README.md", "Draws in one pass.\n");
     return {"painter", {"README.md", "painter/config.json"}};
@@ -247,7 +246,7 @@ class AdversarialGenerator : public Generator {
 };
 
 inline std::unique_ptr<Generator> open_painter(const std::filesystem::path& folder, Config&,
-                                        const Placement&) {
+                                               const Placement&) {
   const nlohmann::json config = read_json(folder / "painter/config.json");
   const int64_t side = config.at("side").get<int64_t>();
   auto generator = std::make_unique<AdversarialGenerator>(
@@ -261,22 +260,22 @@ inline std::unique_ptr<Generator> open_painter(const std::filesystem::path& fold
 }
 
 inline const bool kInTheTable = [] {
-  add_family(
-      {.name = "adversarial",
-       .adopt_settings = [](Config&, bool) {},
-       .adopt_image_settings = [](Config&) {},
-       .make = [](const Config& config, const Placement&) -> std::unique_ptr<Generator> {
-         const int64_t side = config.data.image_size();
-         return std::make_unique<AdversarialGenerator>(
-             ImageShape{config.data.channels(), side, side}, config.data.num_classes(),
-             static_cast<uint64_t>(config.run.seed()));
-       },
-       .load_weights = [](const std::filesystem::path&) { return PretrainedWeights{}; },
-       .layout = "painter/config.json",
-       .holds = [](const std::filesystem::path& folder) {
-         return std::filesystem::exists(folder / "painter/config.json");
-       },
-       .open = open_painter});
+  add_family({.name = "adversarial",
+              .adopt_settings = [](Config&, bool) {},
+              .adopt_image_settings = [](Config&) {},
+              .make = [](const Config& config, const Placement&) -> std::unique_ptr<Generator> {
+                const int64_t side = config.data.image_size();
+                return std::make_unique<AdversarialGenerator>(
+                    ImageShape{config.data.channels(), side, side}, config.data.num_classes(),
+                    static_cast<uint64_t>(config.run.seed()));
+              },
+              .load_weights = [](const std::filesystem::path&) { return PretrainedWeights{}; },
+              .layout = "painter/config.json",
+              .holds =
+                  [](const std::filesystem::path& folder) {
+                    return std::filesystem::exists(folder / "painter/config.json");
+                  },
+              .open = open_painter});
   return true;
 }();
 

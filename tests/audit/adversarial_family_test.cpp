@@ -112,9 +112,8 @@ TEST_F(AdversarialFamily, WhatABatchLeavesBehindIsRefused) {
   const auto settings = config("run", adversarial());
   Leaking generator({1, 8, 8}, 2, 3);
   GradientStep gradients(generator.objective(), clip_options(*settings), {});
-  EXPECT_THAT(
-      error_message<PrivacyError>([&] { verify_before_training(generator, gradients); }),
-      HasSubstr("changes with the images of a batch"));
+  EXPECT_THAT(error_message<PrivacyError>([&] { verify_before_training(generator, gradients); }),
+              HasSubstr("changes with the images of a batch"));
 }
 
 TEST_F(AdversarialFamily, WhoeverChangesItsReleaseIsFound) {
@@ -185,9 +184,8 @@ TEST_F(AdversarialFamily, KilledAnywhereItResumes) {
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     set_stop_requested(true);
   });
-  EXPECT_THROW(
-      resume("run", adversarial({"mechanism.steps=100000", "run.checkpoint_every=2"})),
-      Interrupted);
+  EXPECT_THROW(resume("run", adversarial({"mechanism.steps=100000", "run.checkpoint_every=2"})),
+               Interrupted);
   stop.join();
   set_stop_requested(false);
   EXPECT_GT(ledger("run").charged_steps, charged + 3);
@@ -201,8 +199,9 @@ TEST_F(AdversarialFamily, IsAudited) {
   start("run", adversarial());
   const auto settings = config("x");
   const SamplingModel model = open_sampling_model(find_model(folder / "run"), *settings);
-  EXPECT_THAT(error_message<UsageError>([&] { membership_scorer(*model.generator, *settings, {}); }),
-              HasSubstr("which is not here"));
+  EXPECT_THAT(
+      error_message<UsageError>([&] { membership_scorer(*model.generator, *settings, {}); }),
+      HasSubstr("which is not here"));
 }
 
 TEST_F(AdversarialFamily, DrawsACorpusWhoseImagesDependOnTheirNamesAlone) {

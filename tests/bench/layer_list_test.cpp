@@ -39,8 +39,8 @@ TEST(LayerList, NamesTheLayersOfTheCifar10NetworkWithTheirSizes) {
   EXPECT_EQ(linear_shape_of(time, 16).tokens, 8);
 
   // Padded by a row and a column below and at the right: 33 positions, 16 outputs.
-  const ConvShape down = conv_shape_of(
-      named(layers, "down_blocks.0.downsamplers.0.conv.weight"), 16, 8);
+  const ConvShape down =
+      conv_shape_of(named(layers, "down_blocks.0.downsamplers.0.conv.weight"), 16, 8);
   EXPECT_EQ(down.height, 33);
   EXPECT_EQ(down.out_height, 16);
   EXPECT_EQ(down.stride[0], 2);

@@ -83,8 +83,7 @@ TEST(StepProjection, PassesAndLaunches) {
   a.launches_per_layer = 5;
   a.more_launches_per_layer = 2;
   const GpuLimits gpu{"narrow", 1e30, 0, 0, 1};
-  const StepProjection p =
-      project_step({layer(), layer()}, 2 * kWeights, kExamples, 1, gpu, a);
+  const StepProjection p = project_step({layer(), layer()}, 2 * kWeights, kExamples, 1, gpu, a);
   EXPECT_DOUBLE_EQ(term(p, "norms, activations").priv, 2 * 3 * 2 * 4.0 * 64 * 256);
   EXPECT_DOUBLE_EQ(term(p, "launches").plain, 2 * 5);
   EXPECT_DOUBLE_EQ(term(p, "launches").priv, 2 * 5 + 2 * 2 + 6);
@@ -96,8 +95,7 @@ TEST(StepProjection, MemoryIsThePeakOfTheWalkBack) {
   LayerWork wide = layer(), narrow = layer();
   wide.tokens = wide.input_tokens = 4096;
   narrow.tokens = narrow.input_tokens = 1;
-  const StepProjection p =
-      project_step({wide, narrow}, 2 * kWeights, kExamples, 1, gpu, ideal());
+  const StepProjection p = project_step({wide, narrow}, 2 * kWeights, kExamples, 1, gpu, ideal());
   const double state = 18 * 2 * kWeights;
   const double a_wide = 2 * 2 * 4.0 * 4096 * 256, a_narrow = 2 * 2 * 4.0 * 256;
   const double kept = 2 * 4 * kWeights;
@@ -113,11 +111,9 @@ TEST(StepProjection, MemoryIsThePeakOfTheWalkBack) {
 TEST(StepProjection, TheFractionThatIsNeededIsTheSmallest) {
   const GpuLimits gpu{"slow", 1e6, 0, 0, 1e15};
   // (2 + 1 / f) / 3 = 1.1
-  EXPECT_NEAR(fraction_needed({layer()}, kWeights, kExamples, 1, gpu, ideal(), 1.1), 1 / 1.3,
-              1e-6);
+  EXPECT_NEAR(fraction_needed({layer()}, kWeights, kExamples, 1, gpu, ideal(), 1.1), 1 / 1.3, 1e-6);
   const GpuLimits narrow{"narrow", 1e30, 0, 0, 1};
-  EXPECT_TRUE(std::isinf(
-      fraction_needed({layer()}, kWeights, 1000, 1, narrow, ideal(), 1.0)));
+  EXPECT_TRUE(std::isinf(fraction_needed({layer()}, kWeights, 1000, 1, narrow, ideal(), 1.0)));
 }
 
 }  // namespace

@@ -19,9 +19,7 @@ namespace {
 using test::load_text;
 using ::testing::HasSubstr;
 
-std::filesystem::path base_file() {
-  return test::source_folder() / "configs" / "base.yaml";
-}
+std::filesystem::path base_file() { return test::source_folder() / "configs" / "base.yaml"; }
 
 /// True if both hold the same value; compares the values themselves, not their text.
 template <typename T>

@@ -10,10 +10,10 @@
 #include "emulated/on_kernels.h"
 #include "grad/small_network.h"
 #include "nn/recorded_op.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/core/error.h"
 #include "sfumato/grad/isolation.h"
 #include "support/error_message.h"
-#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {
@@ -95,7 +95,8 @@ TEST_P(EngineOnKernels, AgreesWithTheCpu) {
     GradientEngine engine(network_->parameters(), clip, policy);
     const BatchStatistics statistics = add(engine, batch);
     const Tensors got = taken(engine);
-    // Kernels' Gram norms hold a floor for sums that are cut (kernels/gram_norm.h), the CPU's do not.
+    // Kernels' Gram norms hold a floor for sums that are cut (kernels/gram_norm.h), the CPU's do
+    // not.
     const double allowed = (policy == AlgorithmPolicy::kGram ? 2 : 1) * tolerance();
     EXPECT_EQ(statistics.counts().counted, 4);
     EXPECT_EQ(statistics.counts().clipped, wanted.counts.clipped);
@@ -130,8 +131,8 @@ TEST_P(EngineOnKernels, TheSplitIntoPhysicalBatchesDoesNotMatter) {
       sums.push_back(taken(engine));
       // Sums in another order; a GPU's libraries may take another algorithm for another batch, and
       // where operands are rounded, a last bit of an activation grows to 2^-11 or 2^-8.
-      const double tolerance = GetParam() == Precision::kBf16 ? 1e-2
-                               : !on_gpu()                    ? 2e-6
+      const double tolerance = GetParam() == Precision::kBf16   ? 1e-2
+                               : !on_gpu()                      ? 2e-6
                                : GetParam() == Precision::kFp32 ? 1e-5
                                                                 : 1e-3;
       EXPECT_LE(distance_on_host(sums.back(), sums[0]), tolerance * norm_on_host(sums[0]))
@@ -238,22 +239,20 @@ TEST_P(EngineOnKernels, WhereMemoryRunsOutTheSumIsAsItWas) {
     add(engine, second);
     const Tensors wanted = taken(engine);
     for (const Place where : {Place::kBeforeForward, Place::kAfterForward, Place::kInBackward}) {
-      const auto run_out = [] {
-        TORCH_CHECK_WITH(OutOfMemoryError, false, "made up by a test");
-      };
+      const auto run_out = [] { TORCH_CHECK_WITH(OutOfMemoryError, false, "made up by a test"); };
       add(engine, first);
       const SmallBatch batch = placed(second, here_->device(), GetParam());
-      EXPECT_THROW(engine.accumulate(batch.examples, batch.draws, {},
-                                     [&](Tape& tape) {
-                                       if (where == Place::kBeforeForward) run_out();
-                                       const at::Tensor loss = batch.loss(*network_, &tape);
-                                       if (where == Place::kAfterForward) run_out();
-                                       if (where == Place::kInBackward)
-                                         loss.register_hook(
-                                             [&](const at::Tensor&) -> void { run_out(); });
-                                       return loss;
-                                     }),
-                   c10::OutOfMemoryError)
+      EXPECT_THROW(
+          engine.accumulate(batch.examples, batch.draws, {},
+                            [&](Tape& tape) {
+                              if (where == Place::kBeforeForward) run_out();
+                              const at::Tensor loss = batch.loss(*network_, &tape);
+                              if (where == Place::kAfterForward) run_out();
+                              if (where == Place::kInBackward)
+                                loss.register_hook([&](const at::Tensor&) -> void { run_out(); });
+                              return loss;
+                            }),
+          c10::OutOfMemoryError)
           << to_string(policy) << ", place " << static_cast<int>(where);
       add(engine, second);
       EXPECT_TRUE(same_bits(taken(engine), wanted))
@@ -275,8 +274,7 @@ struct Greedy : Module {
     tape.expect(value.name);
     return recorded_op(x, x.detach().clone(), [this, &tape](const at::Tensor& dy, bool) {
       PerExampleGradient gradient;
-      gradient.squared_norm =
-          at::zeros({tape.examples()}, dy.options().dtype(at::kDouble));
+      gradient.squared_norm = at::zeros({tape.examples()}, dy.options().dtype(at::kDouble));
       gradient.clipped_sum = [this, like = dy](const ClipWeights&) {
         TORCH_CHECK_WITH(OutOfMemoryError, !runs_out, "made up by a test");
         return at::zeros({2}, like.options());
@@ -341,9 +339,9 @@ TEST_P(EngineOnKernels, FrozenParametersAreLeftOut) {
   for (Parameter* p : {&network_->conv1.weight, &network_->norm.weight, &network_->norm.bias,
                        &network_->conv2.bias, &network_->classes.weight, &network_->linear.weight})
     set_trainable(*p, false);
-  for (Parameter* p : {&reference_->conv1.weight, &reference_->norm.weight, &reference_->norm.bias,
-                       &reference_->conv2.bias, &reference_->classes.weight,
-                       &reference_->linear.weight})
+  for (Parameter* p :
+       {&reference_->conv1.weight, &reference_->norm.weight, &reference_->norm.bias,
+        &reference_->conv2.bias, &reference_->classes.weight, &reference_->linear.weight})
     set_trainable(*p, false);
   const SmallBatch batch = SmallBatch::random(3, 2);
   const Reference wanted = on_cpu([&](SmallNetwork& network) {

@@ -22,8 +22,7 @@ void randomise(Module& module) {
 template <class Layer>
 LayerCase with(std::shared_ptr<Layer> layer, at::Tensor input) {
   randomise(*layer);
-  return {layer,
-          [layer](const at::Tensor& x, Tape* tape) { return layer->forward(x, tape); },
+  return {layer, [layer](const at::Tensor& x, Tape* tape) { return layer->forward(x, tape); },
           std::move(input)};
 }
 
@@ -70,8 +69,11 @@ LayerRecipe group_norm(std::string name, int64_t groups, int64_t channels, int64
 at::Tensor loss_of(const at::Tensor& output, const at::Tensor& coefficients, int64_t examples,
                    int64_t draws) {
   const at::Tensor out = output.to(at::kFloat);
-  return at::mul(out, coefficients).add(out.square(), 0.1).reshape({examples, draws, -1})
-      .sum({2}).mean({1});
+  return at::mul(out, coefficients)
+      .add(out.square(), 0.1)
+      .reshape({examples, draws, -1})
+      .sum({2})
+      .mean({1});
 }
 
 std::vector<LayerOutcome> run(const LayerPass& pass, const std::vector<at::Tensor>& masks,
@@ -85,8 +87,7 @@ std::vector<LayerOutcome> run(const LayerPass& pass, const std::vector<at::Tenso
     input = on_kernels ? input.to(type) : input.to(type).to(at::kFloat);
   }
   // Random numbers of the CPU's generator, before anything is moved.
-  const at::Tensor coefficients =
-      at::randn(layer.forward(layer.input, nullptr).sizes()).to(device);
+  const at::Tensor coefficients = at::randn(layer.forward(layer.input, nullptr).sizes()).to(device);
   move_module(*layer.module, device);
   input = input.to(device);
   GradientEngine engine(layer.module->parameters(), pass.clip, pass.policy);
@@ -113,22 +114,21 @@ std::vector<LayerRecipe> layer_recipes() {
       conv("ConvOnePixel", {.in = 5, .out = 6, .kernel = {1, 1}}, 1, 1),
       conv("ConvStride", {.in = 4, .out = 6, .stride = {2, 2}, .padding = {1, 1}}, 7, 8),
       conv("ConvDilation", {.in = 4, .out = 4, .padding = {2, 1}, .dilation = {2, 1}}, 6, 6),
-      conv("ConvUneven",
-           {.in = 2, .out = 7, .kernel = {2, 4}, .stride = {1, 3}, .padding = {0, 2}}, 5, 9),
+      conv("ConvUneven", {.in = 2, .out = 7, .kernel = {2, 4}, .stride = {1, 3}, .padding = {0, 2}},
+           5, 9),
       conv("ConvGroups", {.in = 6, .out = 4, .padding = {1, 1}, .groups = 2}, 5, 5),
       conv("ConvWithoutBias", {.in = 3, .out = 4, .padding = {1, 1}, .bias = false}, 5, 5),
       linear("Linear", 7, 5, 0),
       linear("LinearOfTokens", 6, 9, 5),
       linear("LinearWithoutBias", 8, 8, 3, false),
-      normalised<Conv2d>(
-          "ConvSpectralNorm",
-          [] {
-            return std::make_shared<Conv2d>(
-                Conv2d::Options{.in = 1, .out = 6, .padding = {1, 1}, .spectral_norm = true});
-          },
-          {1, 5, 6}),
-      normalised<Linear>(
-          "LinearSpectralNorm", [] { return std::make_shared<Linear>(7, 5, true, true); }, {4, 7}),
+      normalised<Conv2d>("ConvSpectralNorm",
+                         [] {
+                           return std::make_shared<Conv2d>(Conv2d::Options{
+                               .in = 1, .out = 6, .padding = {1, 1}, .spectral_norm = true});
+                         },
+                         {1, 5, 6}),
+      normalised<Linear>("LinearSpectralNorm",
+                         [] { return std::make_shared<Linear>(7, 5, true, true); }, {4, 7}),
       group_norm("GroupNorm", 2, 6, 5, FusedActivation::kNone),
       group_norm("GroupNormSilu", 4, 8, 4, FusedActivation::kSilu),
       group_norm("GroupNormOneGroup", 1, 5, 3, FusedActivation::kSilu),
@@ -146,8 +146,8 @@ std::vector<LayerRecipe> layer_recipes() {
        }},
       {"PlainParameter",
        [](int64_t rows) {
-         LayerCase made = with(std::make_shared<Embedding>(1, 1),
-                               at::randint(4, {rows, 1}, at::kLong));
+         LayerCase made =
+             with(std::make_shared<Embedding>(1, 1), at::randint(4, {rows, 1}, at::kLong));
          const auto plain = std::make_shared<PlainParameter>(at::IntArrayRef{3, 5});
          randomise(*plain);
          made.module = plain;

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "emulated/place.h"
-#include "sfumato/grad/gradient_engine.h"
 #include "sfumato/audit/clipped_sum_inspector.h"
+#include "sfumato/grad/gradient_engine.h"
 
 namespace sfumato::test {
 

@@ -31,9 +31,7 @@ class Twins : public OnKernels {
     if (!IsSkipped()) here_.emplace();
   }
   at::Tensor placed(const at::Tensor& t) const { return t.to(here_->device()); }
-  const KernelSet& kernels() const {
-    return *kernels_for(placed(at::zeros({1})));
-  }
+  const KernelSet& kernels() const { return *kernels_for(placed(at::zeros({1}))); }
   void* stream() const { return on_gpu() ? find_gpu_backend()->current_stream() : nullptr; }
 
   std::optional<KernelsServe> here_;
@@ -83,10 +81,15 @@ std::vector<ConvShape> conv_shapes() {
   std::vector<ConvShape> all = {made(2, 1, 5, 3, 4, 3, 1, 1, 1), made(1, 2, 6, 8, 16, 1, 1, 0, 1),
                                 made(2, 2, 7, 5, 3, 3, 2, 1, 2)};
   if (!on_gpu()) return all;
-  for (const auto& [b, k, side, c, p] :
-       {std::array<int64_t, 5>{2, 2, 32, 128, 128}, {2, 2, 16, 256, 256}, {3, 4, 8, 512, 512},
-        {1, 1, 64, 128, 128}, {4, 8, 4, 512, 512}, {200, 1, 4, 32, 32}, {3, 1, 32, 3, 128},
-        {3, 1, 32, 128, 3}, {2, 5, 17, 96, 100}})
+  for (const auto& [b, k, side, c, p] : {std::array<int64_t, 5>{2, 2, 32, 128, 128},
+                                         {2, 2, 16, 256, 256},
+                                         {3, 4, 8, 512, 512},
+                                         {1, 1, 64, 128, 128},
+                                         {4, 8, 4, 512, 512},
+                                         {200, 1, 4, 32, 32},
+                                         {3, 1, 32, 3, 128},
+                                         {3, 1, 32, 128, 3},
+                                         {2, 5, 17, 96, 100}})
     all.push_back(made(b, k, side, c, p, 3, 1, 1, 1));
   all.push_back(made(2, 2, 32, 256, 128, 1, 1, 0, 1));
   all.push_back(made(2, 2, 32, 128, 128, 3, 2, 1, 1));
@@ -161,8 +164,10 @@ TEST_F(Twins, GroupNormForwardAndBackward) {
   };
   std::vector<Case> cases = {{2, 1, 6, 2, 3, 5}, {2, 2, 16, 4, 4, 4}};
   if (on_gpu())
-    cases.insert(cases.end(), {{8, 4, 128, 32, 32, 32}, {4, 4, 512, 32, 8, 8},
-                               {2, 1, 256, 32, 64, 64}, {2, 3, 100, 5, 17, 9}});
+    cases.insert(cases.end(), {{8, 4, 128, 32, 32, 32},
+                               {4, 4, 512, 32, 8, 8},
+                               {2, 1, 256, 32, 64, 64},
+                               {2, 3, 100, 5, 17, 9}});
   for (const Case& c : cases) {
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
       for (const auto format : {at::MemoryFormat::Contiguous, at::MemoryFormat::ChannelsLast}) {
@@ -171,10 +176,13 @@ TEST_F(Twins, GroupNormForwardAndBackward) {
         const at::Tensor x = at::randn(shape).mul_(2).add_(1).to(type).contiguous(format);
         const at::Tensor dy = at::randn(shape).to(type).contiguous(format);
         const at::Tensor gamma = at::randn({c.channels}), beta = at::randn({c.channels});
-        GroupNormShape s{.samples = n, .draws = c.draws, .channels = c.channels,
-                         .groups = c.groups, .positions = c.height * c.width};
-        s.layout = format == at::MemoryFormat::Contiguous ? Layout::kChannelsFirst
-                                                          : Layout::kChannelsLast;
+        GroupNormShape s{.samples = n,
+                         .draws = c.draws,
+                         .channels = c.channels,
+                         .groups = c.groups,
+                         .positions = c.height * c.width};
+        s.layout =
+            format == at::MemoryFormat::Contiguous ? Layout::kChannelsFirst : Layout::kChannelsLast;
         s.activation = FusedActivation::kSilu;
         s.element = element_of(x);
         const at::Tensor y = at::empty_like(x), dx = at::empty_like(x);
@@ -184,14 +192,13 @@ TEST_F(Twins, GroupNormForwardAndBackward) {
         group_norm_forward_cpu(data(x), values<float>(gamma), values<float>(beta), 1e-5, s,
                                y.mutable_data_ptr(), values<float>(mean), values<float>(rstd));
         group_norm_backward_cpu(data(x), data(dy), values<float>(mean), values<float>(rstd),
-                                values<float>(gamma), values<float>(beta), s,
-                                dx.mutable_data_ptr(), values<float>(dgamma),
-                                values<float>(dbeta));
+                                values<float>(gamma), values<float>(beta), s, dx.mutable_data_ptr(),
+                                values<float>(dgamma), values<float>(dbeta));
         const bridge::GroupNormOutput out = bridge::group_norm(
             placed(x), placed(gamma), placed(beta), c.groups, 1e-5, FusedActivation::kSilu);
-        const bridge::GroupNormGradients got = bridge::group_norm_backward(
-            placed(x), placed(dy), out, placed(gamma), placed(beta), c.examples, c.groups,
-            FusedActivation::kSilu, true, true);
+        const bridge::GroupNormGradients got =
+            bridge::group_norm_backward(placed(x), placed(dy), out, placed(gamma), placed(beta),
+                                        c.examples, c.groups, FusedActivation::kSilu, true, true);
         const double last_place = type == at::kFloat ? 1e-5 : 8e-3;
         expect_near(out.mean, mean, 1e-5, "mean");
         expect_near(out.rstd, rstd, 1e-5, "rstd");
@@ -205,8 +212,8 @@ TEST_F(Twins, GroupNormForwardAndBackward) {
 }
 
 TEST_F(Twins, LayerNormBackward) {
-  for (const int64_t channels : on_gpu() ? std::vector<int64_t>{5, 512, 1280}
-                                         : std::vector<int64_t>{5, 24}) {
+  for (const int64_t channels :
+       on_gpu() ? std::vector<int64_t>{5, 512, 1280} : std::vector<int64_t>{5, 24}) {
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
       const int64_t examples = 3, tokens = on_gpu() ? 300 : 7;
       const at::Tensor x = at::randn({examples, tokens, channels}).to(type);
@@ -219,9 +226,8 @@ TEST_F(Twins, LayerNormBackward) {
       layer_norm_backward_cpu(data(x), data(dy), values<float>(mean), values<float>(rstd),
                               values<float>(gamma), element_of(x), examples, tokens, channels,
                               dx.mutable_data_ptr(), values<float>(dgamma), values<float>(dbeta));
-      const bridge::GroupNormGradients got =
-          bridge::layer_norm_backward(placed(x), placed(dy), placed(mean), placed(rstd),
-                                      placed(gamma), examples, true, true);
+      const bridge::GroupNormGradients got = bridge::layer_norm_backward(
+          placed(x), placed(dy), placed(mean), placed(rstd), placed(gamma), examples, true, true);
       expect_near(got.dx, dx, type == at::kFloat ? 1e-5 : 8e-3, "dx");
       expect_near(got.gamma, dgamma, 1e-4, "dgamma");
       expect_near(got.beta, dbeta, 1e-4, "dbeta");

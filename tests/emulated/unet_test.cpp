@@ -51,8 +51,7 @@ Inputs inputs_of(const SafetensorsFile& file, c10::Device device) {
   inputs.target = target.to(device);
   inputs.timestep = to_tensor(file.info("timestep")).flatten().to(device);
   if (file.contains("class_labels"))
-    inputs.labels =
-        to_tensor(file.info("class_labels")).repeat_interleave(inputs.draws).to(device);
+    inputs.labels = to_tensor(file.info("class_labels")).repeat_interleave(inputs.draws).to(device);
   return inputs;
 }
 
@@ -85,7 +84,8 @@ TEST_P(GoldenOnKernels, LossesNormsAndClippedSums) {
     ASSERT_TRUE(shown.clipped_sum_norm.contains(key.substr(prefix.size()))) << key;
     // Beside its own size a parameter's sum has rounding of the size of the whole.
     EXPECT_NEAR(shown.clipped_sum_norm.at(key.substr(prefix.size())), wanted,
-                tolerance.gradients * (wanted + 0.02 * clip_norm)) << key;
+                tolerance.gradients * (wanted + 0.02 * clip_norm))
+        << key;
     ++compared;
   }
   EXPECT_EQ(compared, shown.clipped_sum_norm.size());
@@ -193,8 +193,8 @@ TEST_P(StepsOnKernels, OneExampleMovesTheSumByTheClipNormAtMost) {
   const PrecisionScope scope(GetParam());
   const KernelsServe here;
   const auto network = placed_network(here);
-  for (const AlgorithmPolicy policy : on_gpu() ? different_policies()
-                                               : std::vector{AlgorithmPolicy::kGram}) {
+  for (const AlgorithmPolicy policy :
+       on_gpu() ? different_policies() : std::vector{AlgorithmPolicy::kGram}) {
     const double clip_norm = 0.02;
     GradientStep gradients = step(*network, clip_norm, policy);
     TrainingBatch two = batch({1, 2});

@@ -6,13 +6,13 @@
 #include <nlohmann/json.hpp>
 
 #include "emulated/on_kernels.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/core/error.h"
+#include "sfumato/grad/optimizer.h"
 #include "sfumato/nn/layers.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/secure_random.h"
-#include "sfumato/grad/optimizer.h"
 #include "support/temp_folder.h"
-#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {
@@ -82,8 +82,8 @@ class Updates {
     ClippedSum sum = engine_.take();
     const Tensors& tensors = ClippedSumInspector::sums(sum);
     for (std::size_t j = 0; j < tensors.size(); ++j)
-      set_in_memory_order(tensors[j], numbers(tensors[j].numel(),
-                                              1000 * (step + 1) + static_cast<int64_t>(j)));
+      set_in_memory_order(tensors[j],
+                          numbers(tensors[j].numel(), 1000 * (step + 1) + static_cast<int64_t>(j)));
     return NoisyGradient::release(std::move(sum), 0.7, 4, key_, ledger_.charge(step, key_));
   }
   void step(int64_t step, bool with_average) {
@@ -195,9 +195,8 @@ TEST_F(UpdatesOnKernels, OrdinaryGradientsOfAnyLayoutAreTaken) {
   // What a library may give for the weight of a 1 x 1 kernel.
   const at::Tensor gradient = at::randn({6, 4, 1, 1}).as_strided({6, 4, 1, 1}, {4, 1, 4, 4});
   const at::Tensor wanted = gradient.clone().mul(-0.5);
-  optimizer.step(
-      PublicGradient({gradient.to(here.device()), at::zeros({6}).to(here.device())}, 1),
-      0.5);
+  optimizer.step(PublicGradient({gradient.to(here.device()), at::zeros({6}).to(here.device())}, 1),
+                 0.5);
   EXPECT_LE(distance_on_host({conv.weight.value}, {wanted}), 1e-6);
 }
 
@@ -207,9 +206,8 @@ TEST_F(UpdatesOnKernels, AnotherOrderInMemoryIsRefused) {
   conv.name_parameters();
   const at::Tensor x = at::randn({2, 4, 5, 5}).to(here.device());
   const auto pass = [&](GradientEngine& engine) {
-    engine.accumulate(2, 1, {}, [&](Tape& tape) {
-      return conv.forward(x, &tape).square().flatten(1).sum({1});
-    });
+    engine.accumulate(
+        2, 1, {}, [&](Tape& tape) { return conv.forward(x, &tape).square().flatten(1).sum({1}); });
   };
   if (!on_gpu()) {
     GradientEngine engine(conv.parameters(), {});

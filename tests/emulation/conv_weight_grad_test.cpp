@@ -390,8 +390,7 @@ TEST(EmulatedConvWeightGrad, ANanOrInfinityStaysInItsExample) {
       // The middle example is nothing but NaN and infinity: its neighbours' last and first tokens,
       // padding and tails lie beside it.
       const std::size_t of_x = x.size() / 3, of_dy = dy.size() / 3;
-      for (std::size_t j = 0; j < of_x; ++j)
-        x[of_x + j] = std::numeric_limits<float>::quiet_NaN();
+      for (std::size_t j = 0; j < of_x; ++j) x[of_x + j] = std::numeric_limits<float>::quiet_NaN();
       for (std::size_t j = 0; j < of_dy; ++j)
         dy[of_dy + j] = std::numeric_limits<float>::infinity();
       const auto dirty = run_kernel(x, dy, in, Element::kFloat32, shape);

@@ -53,8 +53,8 @@ TEST(SampleImages, DoNotDependOnTheBatchOrTheirNeighbours) {
     EXPECT_EQ(whole.scalar_type(), at::kByte);
     for (std::size_t size : {1u, 3u})
       for (std::size_t begin = 0; begin + size <= ids.size(); ++begin) {
-        const at::Tensor part =
-            sample_images(labelled_stand_in, *how, kImageShape, std::span(ids).subspan(begin, size), true, 5);
+        const at::Tensor part = sample_images(labelled_stand_in, *how, kImageShape,
+                                              std::span(ids).subspan(begin, size), true, 5);
         const at::Tensor same =
             whole.narrow(0, static_cast<int64_t>(begin), static_cast<int64_t>(size));
         EXPECT_LE((part.to(at::kInt) - same.to(at::kInt)).abs().max().item<int>(), 1);

@@ -8,10 +8,10 @@
 #include <limits>
 
 #include "grad/small_network.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/infinity.h"
 #include "sfumato/grad/gradient_engine.h"
-#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {
@@ -35,8 +35,8 @@ TEST(ClipBound, HoldsForLossesOfEveryScale) {
           const double norm = statistics.norm[0].item<double>();
           const double contribution = norm_of(sum_of(engine));
           EXPECT_LE(contribution, clip_norm) << "scale 1e" << exponent;
-          // The bound is not held by adding nothing. At the largest scales the factor is a subnormal
-          // float, rounded down: a few bits of precision are left.
+          // The bound is not held by adding nothing. At the largest scales the factor is a
+          // subnormal float, rounded down: a few bits of precision are left.
           const double loss = exponent > 30 ? 0.05 : 1e-4;
           if (clipping == Clipping::kFlat && std::isfinite(norm)) {
             EXPECT_GE(contribution, (1 - loss) * std::min(norm, clip_norm))
@@ -51,11 +51,11 @@ TEST(ClipBound, HoldsForLossesOfEveryScale) {
 TEST(ClipBound, HoldsForRandomClipNormsAndInputs) {
   EXPECT_TRUE(rc::check([] {
     SmallNetwork network;
-    const ClipOptions clip{*rc::gen::elementOf(std::vector<Clipping>(std::begin(kClippings),
-                                                                     std::end(kClippings))),
-                           std::pow(10.0, *rc::gen::inRange(-9, 10)),
-                           std::pow(10.0, *rc::gen::inRange(-9, 3))};
-    const AlgorithmPolicy policy = *rc::gen::element(AlgorithmPolicy::kKeep, AlgorithmPolicy::kGram);
+    const ClipOptions clip{
+        *rc::gen::elementOf(std::vector<Clipping>(std::begin(kClippings), std::end(kClippings))),
+        std::pow(10.0, *rc::gen::inRange(-9, 10)), std::pow(10.0, *rc::gen::inRange(-9, 3))};
+    const AlgorithmPolicy policy =
+        *rc::gen::element(AlgorithmPolicy::kKeep, AlgorithmPolicy::kGram);
     SmallBatch example = SmallBatch::random(1, *rc::gen::inRange<int64_t>(1, 4));
     example.scale.fill_(std::pow(10.0, *rc::gen::inRange(-38, 38)));
     example.x.mul_(std::pow(10.0, *rc::gen::inRange(-30, 30)));
@@ -80,9 +80,8 @@ double conv_contribution(const at::Tensor& x, const at::Tensor& dy, AlgorithmPol
   Conv2d conv({.in = x.size(1), .out = dy.size(1), .padding = {1, 1}, .bias = false});
   conv.name_parameters();
   GradientEngine engine(conv.parameters(), {Clipping::kFlat, 1.0, 0.01}, policy);
-  engine.accumulate(1, 2, {}, [&](Tape& tape) {
-    return at::mul(conv.forward(x, &tape), dy).sum().view({1});
-  });
+  engine.accumulate(
+      1, 2, {}, [&](Tape& tape) { return at::mul(conv.forward(x, &tape), dy).sum().view({1}); });
   return norm_of(sum_of(engine));
 }
 
@@ -97,18 +96,18 @@ double embedding_contribution(const at::Tensor& dy) {
   return norm_of(sum_of(engine));
 }
 
-// Tokens whose parts of the gradient cancel, wholly or to `rest`: the sum as float32 computes it has
-// an error of its own, which the norm must not miss. Where error and rest meet, the bound holds to
-// a thousandth.
+// Tokens whose parts of the gradient cancel, wholly or to `rest`: the sum as float32 computes it
+// has an error of its own, which the norm must not miss. Where error and rest meet, the bound holds
+// to a thousandth.
 TEST(ClipBound, HoldsWhereTokensCancel) {
   for (const AlgorithmPolicy policy : kPolicies) {
     for (const double rest : {0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-3}) {
       for (int exponent = -8; exponent <= 16; exponent += 2) {
         const double scale = std::pow(10.0, exponent), opposite = -1 + rest;
         const at::Tensor x = at::randn({1, 32, 16}), dy = at::randn({1, 32, 16}).mul(scale);
-        EXPECT_LE(linear_contribution(at::cat({x, x}, 1), at::cat({dy, dy.mul(opposite)}, 1),
-                                      policy),
-                  1.001)
+        EXPECT_LE(
+            linear_contribution(at::cat({x, x}, 1), at::cat({dy, dy.mul(opposite)}, 1), policy),
+            1.001)
             << "linear, 1e" << exponent << ", rest " << rest;
         const at::Tensor image = at::randn({1, 3, 6, 6});
         const at::Tensor gradient = at::randn({1, 4, 6, 6}).mul(scale);
@@ -116,9 +115,9 @@ TEST(ClipBound, HoldsWhereTokensCancel) {
                                     at::cat({gradient, gradient.mul(opposite)}), policy),
                   1.001)
             << "convolution, 1e" << exponent << ", rest " << rest;
-        EXPECT_LE(embedding_contribution(
-                      at::cat({dy.mul(1.1), dy.mul(-0.3), dy.mul(-0.8 + rest)}, 1)),
-                  1.001)
+        EXPECT_LE(
+            embedding_contribution(at::cat({dy.mul(1.1), dy.mul(-0.3), dy.mul(-0.8 + rest)}, 1)),
+            1.001)
             << "embedding, 1e" << exponent << ", rest " << rest;
       }
     }

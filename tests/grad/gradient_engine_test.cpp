@@ -134,11 +134,10 @@ TEST(GradientEngine, AnEmptyBatchIsASumOfZeros) {
   GradientEngine engine(network.parameters(), {});
   for (const bool empty_pass : {false, true}) {
     if (empty_pass) {
-      const BatchStatistics statistics =
-          engine.accumulate(0, 2, {}, [](Tape&) -> at::Tensor {
-            ADD_FAILURE() << "the network ran on nothing";
-            return at::zeros({0});
-          });
+      const BatchStatistics statistics = engine.accumulate(0, 2, {}, [](Tape&) -> at::Tensor {
+        ADD_FAILURE() << "the network ran on nothing";
+        return at::zeros({0});
+      });
       EXPECT_EQ(statistics.counts().counted, 0);
       EXPECT_EQ(statistics.norm.numel(), 0);
     }

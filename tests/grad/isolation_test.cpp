@@ -9,9 +9,9 @@
 #include <limits>
 
 #include "grad/small_network.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/core/error.h"
 #include "support/error_message.h"
-#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {
@@ -71,7 +71,8 @@ TEST_P(Isolation, PassesANetworkWhoseExamplesStayApart) {
 
 TEST_P(Isolation, RefusesBatchStatistics) {
   refuse([](const at::Tensor& h) { return h.sub(h.mean(at::IntArrayRef{0}, true)); });
-  refuse([](const at::Tensor& h) { return h.div(h.std(at::IntArrayRef{0}, false, true).add(0.1)); });
+  refuse(
+      [](const at::Tensor& h) { return h.div(h.std(at::IntArrayRef{0}, false, true).add(0.1)); });
 }
 
 TEST_P(Isolation, RefusesAnExampleThatReadsAnother) {
@@ -106,8 +107,8 @@ TEST(IsolationOfLosses, RefusesAMeanThatPosesAsOneLossPerExample) {
                PrivacyError);
 }
 
-// What the tape does not see would get a gradient that nobody clips: a second network, as that which
-// makes a discriminator's fakes, and a layer that is called once more without the tape.
+// What the tape does not see would get a gradient that nobody clips: a second network, as that
+// which makes a discriminator's fakes, and a layer that is called once more without the tape.
 TEST(IsolationOfLosses, RefusesALossThatReachesParametersPastTheTape) {
   Linear trained(3, 1), other(3, 3);
   trained.name_parameters();

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "grad/small_network.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/infinity.h"
 #include "sfumato/grad/clipped_sum.h"
@@ -17,14 +18,12 @@
 #include "sfumato/privacy/secure_random.h"
 #include "support/error_message.h"
 #include "support/temp_folder.h"
-#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {
 
 using namespace test;
 using ::testing::HasSubstr;
-
 
 // Two-sided bounds of false alarm 1e-6. The keys are fixed, so a test passes always or never.
 constexpr double kNormalBound = 4.892;                       // |Z|
@@ -157,8 +156,7 @@ TEST_F(NoisyGradients, TheDivisorIsTheExpectedBatchAndNotTheRealOne) {
   for (const int64_t examples : {1, 3, 64}) {
     add_examples(engine, network, examples, 0.5);
     const Gradients gradient = release(engine.take(), 1e-7, 32);
-    EXPECT_NEAR(gradient[2][3][5].item<double>(),
-                0.5 * static_cast<double>(examples) / 32, 1e-5);
+    EXPECT_NEAR(gradient[2][3][5].item<double>(), 0.5 * static_cast<double>(examples) / 32, 1e-5);
   }
 }
 

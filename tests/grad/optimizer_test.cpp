@@ -18,8 +18,8 @@
 namespace sfumato {
 namespace {
 
-using ::testing::HasSubstr;
 using test::error_message;
+using ::testing::HasSubstr;
 using Kind = OptimizerKind;
 
 // A plain gradient reaching the weights does not compile.
@@ -113,8 +113,8 @@ TEST(Optimizer, SgdWithAndWithoutMomentumAndDecay) {
 
 TEST(Optimizer, AdamAddsDecayToTheGradient) {
   for (const double decay : {0.0, 0.1})
-    expect_by_the_book({.kind = Kind::kAdam, .beta1 = 0.8, .beta2 = 0.95, .eps = 1e-3,
-                        .weight_decay = decay});
+    expect_by_the_book(
+        {.kind = Kind::kAdam, .beta1 = 0.8, .beta2 = 0.95, .eps = 1e-3, .weight_decay = decay});
 }
 
 TEST(Optimizer, AdamWDecaysTheWeights) {
@@ -168,8 +168,8 @@ TEST(LearningRate, WarmsUpAndStaysOrDecays) {
 
   EXPECT_DOUBLE_EQ(learning_rate_at(4, 2.0, 4, 20, true, 0.1), 2.0);
   EXPECT_NEAR(learning_rate_at(12, 2.0, 4, 20, true, 0.1), 1.1, 1e-12) << "half way";
-  EXPECT_NEAR(learning_rate_at(8, 2.0, 4, 20, true, 0.0),
-              1 + std::cos(std::numbers::pi / 4), 1e-12);
+  EXPECT_NEAR(learning_rate_at(8, 2.0, 4, 20, true, 0.0), 1 + std::cos(std::numbers::pi / 4),
+              1e-12);
   EXPECT_NEAR(learning_rate_at(20, 2.0, 4, 20, true, 0.1), 0.2, 1e-12);
   EXPECT_NEAR(learning_rate_at(500, 2.0, 4, 20, true, 0.1), 0.2, 1e-12) << "past the end";
   EXPECT_DOUBLE_EQ(learning_rate_at(5, 2.0, 5, 5, true, 0.1), 2.0) << "nothing left to decay over";

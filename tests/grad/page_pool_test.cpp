@@ -50,15 +50,14 @@ TEST_F(PagePool, ReusesFreedPagesForOtherSizes) {
   const int64_t kept = page_pool_use().kept;
   ASSERT_GE(kept, 64 * kPoolMiB);
   const at::Tensor a = bytes(32 * kPoolMiB), b = bytes(32 * kPoolMiB);
-  EXPECT_EQ(page_pool_use().kept, kept - 64 * kPoolMiB) << "new pages were mapped, not kept ones used";
+  EXPECT_EQ(page_pool_use().kept, kept - 64 * kPoolMiB)
+      << "new pages were mapped, not kept ones used";
   EXPECT_TRUE(a.const_data_ptr() == first || b.const_data_ptr() == first);
 }
 
 TEST_F(PagePool, NeighboursJoinAgain) {
   { const at::Tensor warm = bytes(48 * kPoolMiB); }
-  {
-    const at::Tensor a = bytes(16 * kPoolMiB), b = bytes(16 * kPoolMiB), c = bytes(16 * kPoolMiB);
-  }
+  { const at::Tensor a = bytes(16 * kPoolMiB), b = bytes(16 * kPoolMiB), c = bytes(16 * kPoolMiB); }
   const int64_t kept = page_pool_use().kept;
   const at::Tensor whole = bytes(48 * kPoolMiB);
   EXPECT_EQ(page_pool_use().kept, kept - 48 * kPoolMiB);
@@ -85,7 +84,8 @@ TEST_F(PagePool, TensorsNeverShareBytes) {
       auto& [tensor, value] = mine[random() % mine.size()];
       if (tensor.defined() && !tensor.eq(value).all().item<bool>()) wrong.push_back(i);
       value = static_cast<uint8_t>(random());
-      tensor = at::full({static_cast<int64_t>(kPoolMiB / 8 + random() % kPoolMiB)}, value, at::kByte);
+      tensor =
+          at::full({static_cast<int64_t>(kPoolMiB / 8 + random() % kPoolMiB)}, value, at::kByte);
     }
   };
   std::vector<int> wrong[2];

@@ -5,10 +5,10 @@
 
 #include "grad/small_network.h"
 #include "nn/recorded_op.h"
+#include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/core/error.h"
 #include "sfumato/grad/gradient_engine.h"
 #include "support/error_message.h"
-#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {
@@ -77,19 +77,20 @@ TEST_F(Refusal, UnusedParametersAreNamed) {
 }
 
 TEST_F(Refusal, AParameterWhoseOutputIsDetachedIsNamed) {
-  EXPECT_THAT(refused([&](Tape& tape) {
-                const at::Tensor x = network.conv1.forward(batch.x, &tape).detach();
-                const at::Tensor h = network.conv2.forward(network.norm.forward(x, &tape), &tape);
-                const at::Tensor tokens =
-                    h.flatten(2).transpose(1, 2)
-                        .add(network.classes.forward(batch.labels, &tape).unsqueeze(1))
-                        .add(network.positions.forward(h.size(0), &tape));
-                return network.linear.forward(network.layer_norm.forward(tokens, &tape), &tape)
-                    .reshape({3, -1})
-                    .sum({1});
-              }),
-              AllOf(HasSubstr("'conv1.weight'"), HasSubstr("'conv1.bias'"),
-                    Not(HasSubstr("norm.weight"))));
+  EXPECT_THAT(
+      refused([&](Tape& tape) {
+        const at::Tensor x = network.conv1.forward(batch.x, &tape).detach();
+        const at::Tensor h = network.conv2.forward(network.norm.forward(x, &tape), &tape);
+        const at::Tensor tokens =
+            h.flatten(2)
+                .transpose(1, 2)
+                .add(network.classes.forward(batch.labels, &tape).unsqueeze(1))
+                .add(network.positions.forward(h.size(0), &tape));
+        return network.linear.forward(network.layer_norm.forward(tokens, &tape), &tape)
+            .reshape({3, -1})
+            .sum({1});
+      }),
+      AllOf(HasSubstr("'conv1.weight'"), HasSubstr("'conv1.bias'"), Not(HasSubstr("norm.weight"))));
 }
 
 TEST_F(Refusal, ATiedParameter) {
@@ -122,9 +123,9 @@ struct Repeating : Module {
     tape->expect(weight.name);
     return recorded_op(x, x.detach().clone(), [this, tape](const at::Tensor& dy, bool) {
       for (int i = 0; i < times_; ++i)
-        tape->record(weight.name,
-                     {at::ones({2}, at::kDouble), {},
-                      [](const ClipWeights& weights) { return weights.factors.sum().view({1}); }});
+        tape->record(weight.name, {at::ones({2}, at::kDouble), {}, [](const ClipWeights& weights) {
+                                     return weights.factors.sum().view({1});
+                                   }});
       return dy;
     });
   }

@@ -42,7 +42,8 @@ struct SmallNetwork : Module {
   /// x [N, 2, 8, 8], labels [N] -> [N, 16, 3].
   at::Tensor forward(const at::Tensor& x, const at::Tensor& labels, Tape* tape) {
     const at::Tensor h = conv2.forward(norm.forward(conv1.forward(x, tape), tape).tanh(), tape);
-    const at::Tensor tokens = h.flatten(2).transpose(1, 2)
+    const at::Tensor tokens = h.flatten(2)
+                                  .transpose(1, 2)
                                   .add(classes.forward(labels, tape).unsqueeze(1))
                                   .add(positions.forward(x.size(0), tape));
     return linear.forward(layer_norm.forward(tokens, tape), tape);
@@ -89,8 +90,12 @@ struct SmallBatch {
   /// [B]: mean over draws of <output, coefficients>, a little curved.
   at::Tensor loss(SmallNetwork& network, Tape* tape) const {
     const at::Tensor out = network.forward(x, labels, tape);
-    return at::mul(out, coefficients).add(out.square(), 0.1).reshape({examples, draws, -1})
-        .sum({2}).mean({1}).mul(scale);
+    return at::mul(out, coefficients)
+        .add(out.square(), 0.1)
+        .reshape({examples, draws, -1})
+        .sum({2})
+        .mean({1})
+        .mul(scale);
   }
 };
 

@@ -5,11 +5,11 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/sha256.h"
+#include "sfumato/generate/diffusion/network.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/mechanism/central_images.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/privacy/accountant.h"
-#include "sfumato/generate/diffusion/network.h"
 #include "sfumato/train/setup.h"
 #include "sfumato/train/warm_up.h"
 #include "support/error_message.h"
@@ -131,9 +131,8 @@ class StagesOfALedger : public PrivateStages {
         run(RunDirectory::create(folder / "run")),
         session(begin(run.ledger())) {}
   MechanismSession begin(const fs::path& ledger) {
-    return MechanismSession::create(
-        plan, {.ledger = ledger, .run = run.path()},
-        SecureKey::insecure_for_tests(1));
+    return MechanismSession::create(plan, {.ledger = ledger, .run = run.path()},
+                                    SecureKey::insecure_for_tests(1));
   }
   void run_stages() { run_private_stages(*settings, store, run, session); }
   /// One release, of which nothing is kept.

@@ -52,9 +52,10 @@ TEST_F(Checkpoints, AreKnownWhereverTheyLie) {
       EXPECT_THAT(refusal(from(model_of(run, file, name, copied))), HasSubstr(cost)) << run << file;
     }
     // A link leads into the run, on whatever store.
-    EXPECT_THAT(refusal(from(model_of(run, "model.safetensors", std::string("link_to_") + run, linked),
-                             {store("again")})),
-                HasSubstr("private part of the run"))
+    EXPECT_THAT(
+        refusal(from(model_of(run, "model.safetensors", std::string("link_to_") + run, linked),
+                     {store("again")})),
+        HasSubstr("private part of the run"))
         << run;
     // In place, and the folder itself linked.
     const fs::path place = checkpoint_path(run, 2);

@@ -118,8 +118,8 @@ TEST_F(StageBudget, CandidatesAreEachChargedInFull) {
 }
 
 TEST_F(StageBudget, SharesHoldForAllCandidatesTogether) {
-  const MechanismPlan p =
-      plan({"mechanism.target_epsilon=6", "mechanism.candidates=4", kHistogramSetting + "share=0.04"});
+  const MechanismPlan p = plan(
+      {"mechanism.target_epsilon=6", "mechanism.candidates=4", kHistogramSetting + "share=0.04"});
   const double meant = gaussian_epsilon(0.2 * gaussian_mu(6, 1e-5), 1e-5);
   EXPECT_LE(alone(p, repeated(p.stages[0].event, 4)), meant);
   EXPECT_GT(alone(p, repeated(p.stages[0].event, 4)), 0.99 * meant);

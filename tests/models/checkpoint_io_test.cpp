@@ -106,10 +106,10 @@ TEST_F(Checkpoint, ShardsWithIndex) {
   const auto middle = weights.begin() + static_cast<std::ptrdiff_t>(weights.size() / 2);
   json map = json::object();
   int shard = 1;
-  for (const NamedTensors& part : {NamedTensors(weights.begin(), middle),
-                                   NamedTensors(middle, weights.end())}) {
-    const std::string name = "diffusion_pytorch_model-0000" + std::to_string(shard++) +
-                             "-of-00002.safetensors";
+  for (const NamedTensors& part :
+       {NamedTensors(weights.begin(), middle), NamedTensors(middle, weights.end())}) {
+    const std::string name =
+        "diffusion_pytorch_model-0000" + std::to_string(shard++) + "-of-00002.safetensors";
     write_tensor_file(folder_ / name, part);
     for (const auto& [key, weight] : part) map[key] = name;
   }
@@ -137,9 +137,10 @@ TEST_F(Checkpoint, AttentionKeysOfOldFilesAreRenamed) {
   const UNet2DConfig config = test::small_config();
   const NamedTensors weights = some_weights(config);
   save_unet2d(folder_.path(), config, weights);
-  const std::map<std::string, std::string> old_names = {
-      {".to_q.", ".query."}, {".to_k.", ".key."}, {".to_v.", ".value."},
-      {".to_out.0.", ".proj_attn."}};
+  const std::map<std::string, std::string> old_names = {{".to_q.", ".query."},
+                                                        {".to_k.", ".key."},
+                                                        {".to_v.", ".value."},
+                                                        {".to_out.0.", ".proj_attn."}};
   NamedTensors old_style;
   int renamed = 0;
   for (auto [name, weight] : weights) {
@@ -173,8 +174,8 @@ TEST_F(Checkpoint, EveryMisfitIsToldAtOnce) {
 
 TEST_F(Checkpoint, NotFiniteWeightsAreRefused) {
   const UNet2DConfig config = test::small_config();
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
-                          -std::numeric_limits<float>::infinity()}) {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
     NamedTensors weights = some_weights(config);
     for (auto& [name, weight] : weights)
       if (name == "mid_block.resnets.1.conv2.weight") weight.flatten()[17] = bad;
@@ -189,8 +190,8 @@ TEST_F(Checkpoint, DamagedOrForeignFolders) {
   EXPECT_THAT(refusal(folder_.path()), HasSubstr("config.json"));
   save_unet2d(folder_.path(), test::small_config(), some_weights(test::small_config()));
   const std::string whole = read_file(folder_ / kFile);
-  for (const std::size_t length : {std::size_t{0}, std::size_t{7}, whole.size() / 2,
-                                   whole.size() - 1}) {
+  for (const std::size_t length :
+       {std::size_t{0}, std::size_t{7}, whole.size() / 2, whole.size() - 1}) {
     write_file_atomic(folder_ / kFile, whole.substr(0, length));
     EXPECT_THAT(refusal(folder_.path()), HasSubstr(kFile)) << length;
   }
@@ -215,8 +216,9 @@ TEST_F(Checkpoint, ClassTableOfAnotherSize) {
   EXPECT_EQ(table.sizes(), (std::vector<int64_t>{5, 32}));
   EXPECT_NEAR(table.std().item().toDouble(), 0.5, 0.1);
   EXPECT_FALSE(table.narrow(0, 0, 3).equal(pretrained));
-  EXPECT_TRUE(table.equal(weight_of(*load_unet2d(folder_.path(), options).network,
-                                    "class_embedding.weight"))) << "not deterministic";
+  EXPECT_TRUE(table.equal(
+      weight_of(*load_unet2d(folder_.path(), options).network, "class_embedding.weight")))
+      << "not deterministic";
 
   options.reuse_class_rows = true;
   options.class_embedding_scale = 0.25;

@@ -90,9 +90,9 @@ void expect_state(Module& network, const json& one) {
   EXPECT_EQ(ours, (one.at("state").get<std::map<std::string, std::vector<int64_t>>>()));
 }
 
-/// What a gradient may differ by from that of another machine: of thousands of ReLUs and maxima some
-/// are within float32's rounding of a kink. In float64 inputs moved by 1e-5 of themselves change
-/// norms by up to 2.5 % (resnet_64), with other inputs 8 %.
+/// What a gradient may differ by from that of another machine: of thousands of ReLUs and maxima
+/// some are within float32's rounding of a kink. In float64 inputs moved by 1e-5 of themselves
+/// change norms by up to 2.5 % (resnet_64), with other inputs 8 %.
 constexpr double kKinks = 0.08;
 
 /// Norms by name; those that are rounding alone count against the largest.

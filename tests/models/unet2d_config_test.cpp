@@ -45,7 +45,8 @@ TEST(UNet2DConfig, EmptyFileHasTheDefaultsOfDiffusers) {
     "resnet_time_scale_shift": "default", "sample_size": null, "time_embedding_dim": null,
     "time_embedding_type": "positional",
     "up_block_types": ["AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
-    "upsample_type": "conv"})", "expected");
+    "upsample_type": "conv"})",
+                                   "expected");
   EXPECT_EQ(written, expected);
 }
 

@@ -53,7 +53,8 @@ TEST_P(Golden, OutputsLossesNormsAndClippedSums) {
     const auto wanted = [&](const char* key) { return to_tensor(file->info(key)); };
     EXPECT_LT(test::relative_difference(shown->out, wanted("out")), kOutTolerance);
     EXPECT_LT(test::relative_difference(shown->loss, wanted("loss_per_sample")), kGoldenTolerance);
-    EXPECT_LT(test::relative_difference(shown->norm, wanted("grad_norm_per_sample")), kGoldenTolerance);
+    EXPECT_LT(test::relative_difference(shown->norm, wanted("grad_norm_per_sample")),
+              kGoldenTolerance);
   }
   const std::string prefix = "clipped_sum_norm/";
   std::size_t compared = 0;
@@ -62,7 +63,8 @@ TEST_P(Golden, OutputsLossesNormsAndClippedSums) {
     const double wanted = to_tensor(several.info(key)).item().toDouble();
     ASSERT_TRUE(draws.clipped_sum_norm.contains(key.substr(prefix.size()))) << key;
     EXPECT_NEAR(draws.clipped_sum_norm.at(key.substr(prefix.size())), wanted,
-                kGoldenTolerance * wanted + 1e-7) << key;
+                kGoldenTolerance * wanted + 1e-7)
+        << key;
     ++compared;
   }
   EXPECT_EQ(compared, draws.clipped_sum_norm.size());

@@ -33,12 +33,14 @@ const PublicNetwork kPublic[] = {
       "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
       "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
       "attention_head_dim": null, "downsample_padding": 0, "flip_sin_to_cos": false,
-      "freq_shift": 1, "norm_eps": 1e-6, "sample_size": 32})", 35'746'307, 328},
+      "freq_shift": 1, "norm_eps": 1e-6, "sample_size": 32})",
+     35'746'307, 328},
     {"google/ddpm-celebahq-256", R"({"block_out_channels": [128, 128, 256, 256, 512, 512],
       "down_block_types": ["DownBlock2D", "DownBlock2D", "DownBlock2D", "DownBlock2D",
                            "AttnDownBlock2D", "DownBlock2D"],
       "up_block_types": ["UpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D",
-                         "UpBlock2D"], "sample_size": 256})", 113'673'219, 450},
+                         "UpBlock2D"], "sample_size": 256})",
+     113'673'219, 450},
     {"johnowhitaker/ddpm-butterflies-32px", R"({"block_out_channels": [64, 128, 128, 256],
       "down_block_types": ["DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"],
       "up_block_types": ["AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"]})",
@@ -81,8 +83,7 @@ class Inputs : public testing::Test {
                       const at::Tensor& labels = {}) {
     UNet2D network(std::move(config));
     const at::NoGradGuard no_grad;
-    return test::error_message<E>(
-        [&] { network.forward(sample, timestep, labels, nullptr); });
+    return test::error_message<E>([&] { network.forward(sample, timestep, labels, nullptr); });
   }
   static UNet2DConfig with_classes(int64_t rows) {
     UNet2DConfig config = test::small_config();
@@ -123,9 +124,9 @@ TEST_F(Inputs, ClassLabels) {
   EXPECT_THAT((refusal<UsageError>(with_classes(4), sample_, timestep_, at::zeros({1}, at::kLong))),
               HasSubstr("[2]"));
   for (const int64_t label : {4, -1})
-    EXPECT_THAT((refusal<DataError>(with_classes(4), sample_, timestep_,
-                                    at::full({2}, label, at::kLong))),
-                HasSubstr("class label " + std::to_string(label)));
+    EXPECT_THAT(
+        (refusal<DataError>(with_classes(4), sample_, timestep_, at::full({2}, label, at::kLong))),
+        HasSubstr("class label " + std::to_string(label)));
   UNet2DConfig identity = test::small_config();
   identity.class_embed_type = "identity";
   EXPECT_THAT((refusal<UsageError>(identity, sample_, timestep_, at::zeros({2, 31}))),

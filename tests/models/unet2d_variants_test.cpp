@@ -22,8 +22,7 @@ using nlohmann::json;
 using test::numbers;
 
 const json& fixture() {
-  static const json all =
-      read_json(test::source_folder() / "tests/models/unet2d_variants.json");
+  static const json all = read_json(test::source_folder() / "tests/models/unet2d_variants.json");
   return all;
 }
 
@@ -39,7 +38,12 @@ at::Tensor pattern(const std::vector<int64_t>& shape, int64_t start, double scal
   for (const int64_t side : shape) count *= side;
   const at::Tensor values =
       at::arange(count).mul_(7919).add_(start * 104729 + 12345).remainder(10007);
-  return values.to(at::kDouble).div_(10007).sub_(0.5).mul_(2 * scale).add_(offset).to(at::kFloat)
+  return values.to(at::kDouble)
+      .div_(10007)
+      .sub_(0.5)
+      .mul_(2 * scale)
+      .add_(offset)
+      .to(at::kFloat)
       .reshape(shape);
 }
 
@@ -57,8 +61,8 @@ void set_weights(UNet2D& network) {
     else if (value.dim() == 1)
       value.copy_(pattern(shape, start, 0.3, sorted[i]->name.ends_with(".weight") ? 1 : 0));
     else
-      value.copy_(pattern(shape, start,
-                          2 / std::sqrt(static_cast<double>(value.numel() / value.size(0)))));
+      value.copy_(
+          pattern(shape, start, 2 / std::sqrt(static_cast<double>(value.numel() / value.size(0)))));
   }
 }
 
@@ -132,7 +136,8 @@ TEST_P(Variant, ComputesWhatDiffusersComputes) {
       ASSERT_TRUE(shown.clipped_sum_norm.contains(key)) << key;
       // Gradients that are rounding alone (a bias that a norm takes out) count against the whole.
       EXPECT_NEAR(shown.clipped_sum_norm.at(key), entry[0].get<double>(),
-                  1e-4 * entry[0].get<double>() + 1e-6 * std::sqrt(total)) << key;
+                  1e-4 * entry[0].get<double>() + 1e-6 * std::sqrt(total))
+          << key;
     }
     EXPECT_EQ(trainable, shown.clipped_sum_norm.size());
   }
@@ -145,23 +150,19 @@ TEST_P(Variant, TapeDoesNotChangeTheOutput) {
   const test::Inputs inputs = inputs_of(one, network.config());
   const test::Shown shown = test::probe_network(network, inputs, 1, AlgorithmPolicy::kAuto);
   const at::NoGradGuard no_grad;
-  const at::Tensor plain =
-      network.forward(inputs.sample, inputs.timestep, inputs.labels, nullptr);
+  const at::Tensor plain = network.forward(inputs.sample, inputs.timestep, inputs.labels, nullptr);
   EXPECT_LT(test::relative_difference(shown.out, plain), 1e-6);
 }
 
-INSTANTIATE_TEST_SUITE_P(Diffusers, Variant,
-                         testing::Values("plain", "attention_padding_0",
-                                         "attention_resnet_resamplers",
-                                         "conv_blocks_ignore_resampler_type",
-                                         "resnet_blocks_scale_shift", "scale_shift_mid_norm",
-                                         "unetres_prefix", "ncsnpp", "skip_unbracketed_groups",
-                                         "skip_after_others", "norm_groups_null",
-                                         "learned_time_classes", "class_timestep",
-                                         "class_identity", "class_table_centered_gray",
-                                         "no_mid_block", "no_mid_attention",
-                                         "head_dim_does_not_divide", "one_head_deep", "one_level"),
-                         [](const auto& test_case) { return test_case.param; });
+INSTANTIATE_TEST_SUITE_P(
+    Diffusers, Variant,
+    testing::Values("plain", "attention_padding_0", "attention_resnet_resamplers",
+                    "conv_blocks_ignore_resampler_type", "resnet_blocks_scale_shift",
+                    "scale_shift_mid_norm", "unetres_prefix", "ncsnpp", "skip_unbracketed_groups",
+                    "skip_after_others", "norm_groups_null", "learned_time_classes",
+                    "class_timestep", "class_identity", "class_table_centered_gray", "no_mid_block",
+                    "no_mid_attention", "head_dim_does_not_divide", "one_head_deep", "one_level"),
+    [](const auto& test_case) { return test_case.param; });
 
 TEST(Variants, AllAreTested) { EXPECT_EQ(fixture().size(), 20u); }
 

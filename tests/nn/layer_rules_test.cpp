@@ -14,11 +14,11 @@
 
 #include <functional>
 
+#include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/core/error.h"
 #include "sfumato/grad/gradient_engine.h"
 #include "sfumato/nn/gan_layers.h"
 #include "sfumato/nn/layers.h"
-#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {
@@ -34,8 +34,11 @@ void randomise(Module& module) {
 /// Loss of each example: mean over its draws of <output, coefficients>, a little curved.
 at::Tensor loss_of(const at::Tensor& output, const at::Tensor& coefficients, int64_t examples,
                    int64_t draws) {
-  return at::mul(output, coefficients).add(output.square(), 0.1).reshape({examples, draws, -1})
-      .sum({2}).mean({1});
+  return at::mul(output, coefficients)
+      .add(output.square(), 0.1)
+      .reshape({examples, draws, -1})
+      .sum({2})
+      .mean({1});
 }
 
 struct BruteForce {
@@ -53,7 +56,8 @@ BruteForce brute_force(Module& module, const Forward& forward, const at::Tensor&
     for (Parameter* p : parameters) p->value.mutable_grad() = at::Tensor{};
     const at::Tensor x = input.narrow(0, i * draws, draws);
     loss_of(forward(x, nullptr), coefficients.narrow(0, i * draws, draws), 1, draws)
-        .sum().backward();
+        .sum()
+        .backward();
     double squared = 0;
     for (Parameter* p : parameters)
       squared += p->value.grad().to(at::kDouble).square().sum().item<double>();
@@ -110,8 +114,9 @@ TEST(LayerRules, Conv2dOfAnyGeometry) {
     Conv2d conv(o);
     randomise(conv);
     const at::Tensor x = at::randn({b * k, o.in, in_range(8, 11), in_range(8, 11)});
-    expect_rule(conv, [&](const at::Tensor& i, Tape* t) { return conv.forward(i, t); }, x, b, k,
-                any_policy());
+    expect_rule(
+        conv, [&](const at::Tensor& i, Tape* t) { return conv.forward(i, t); }, x, b, k,
+        any_policy());
   }));
 }
 
@@ -120,8 +125,8 @@ TEST(LayerRules, WideConvolutionTakesTheOneByOneRoute) {
   randomise(conv);
   const at::Tensor x = at::randn({4, 128, 14, 14});
   for (const AlgorithmPolicy policy : {AlgorithmPolicy::kKeep, AlgorithmPolicy::kGram})
-    expect_rule(conv, [&](const at::Tensor& i, Tape* t) { return conv.forward(i, t); }, x, 2, 2,
-                policy);
+    expect_rule(
+        conv, [&](const at::Tensor& i, Tape* t) { return conv.forward(i, t); }, x, 2, 2, policy);
 }
 
 TEST(LayerRules, LinearWithAnyNumberOfTokens) {
@@ -130,10 +135,10 @@ TEST(LayerRules, LinearWithAnyNumberOfTokens) {
     Linear linear(in, out, *rc::gen::arbitrary<bool>());
     randomise(linear);
     const bool tokens = *rc::gen::arbitrary<bool>();
-    const at::Tensor x =
-        tokens ? at::randn({b * k, in_range(1, 6), in}) : at::randn({b * k, in});
-    expect_rule(linear, [&](const at::Tensor& i, Tape* t) { return linear.forward(i, t); }, x, b,
-                k, any_policy());
+    const at::Tensor x = tokens ? at::randn({b * k, in_range(1, 6), in}) : at::randn({b * k, in});
+    expect_rule(
+        linear, [&](const at::Tensor& i, Tape* t) { return linear.forward(i, t); }, x, b, k,
+        any_policy());
   }));
 }
 
@@ -144,13 +149,15 @@ TEST(LayerRules, GroupNormAndLayerNorm) {
     GroupNorm norm(groups, channels, 1e-5);
     randomise(norm);
     const at::Tensor x = at::randn({b * k, channels, in_range(2, 40), in_range(1, 40)}).mul_(3);
-    expect_rule(norm, [&](const at::Tensor& i, Tape* t) { return norm.forward(i, t); }, x, b, k,
-                any_policy());
+    expect_rule(
+        norm, [&](const at::Tensor& i, Tape* t) { return norm.forward(i, t); }, x, b, k,
+        any_policy());
     LayerNorm layer(channels + 1, 1e-5);
     randomise(layer);
     const at::Tensor y = at::randn({b * k, in_range(1, 5), channels + 1});
-    expect_rule(layer, [&](const at::Tensor& i, Tape* t) { return layer.forward(i, t); }, y, b, k,
-                any_policy());
+    expect_rule(
+        layer, [&](const at::Tensor& i, Tape* t) { return layer.forward(i, t); }, y, b, k,
+        any_policy());
   }));
 }
 
@@ -160,12 +167,14 @@ TEST(LayerRules, EmbeddingAndPlainParameter) {
     Embedding table(rows, in_range(1, 5));
     randomise(table);
     const at::Tensor labels = at::randint(rows, {b * k, in_range(1, 3)}, at::kLong);
-    expect_rule(table, [&](const at::Tensor& i, Tape* t) { return table.forward(i, t); }, labels,
-                b, k, any_policy());
+    expect_rule(
+        table, [&](const at::Tensor& i, Tape* t) { return table.forward(i, t); }, labels, b, k,
+        any_policy());
     PlainParameter plain({in_range(1, 3), in_range(1, 3)});
     randomise(plain);
-    expect_rule(plain, [&](const at::Tensor& i, Tape* t) { return plain.forward(i.size(0), t); },
-                labels, b, k, any_policy());
+    expect_rule(
+        plain, [&](const at::Tensor& i, Tape* t) { return plain.forward(i.size(0), t); }, labels, b,
+        k, any_policy());
   }));
 }
 
@@ -193,13 +202,15 @@ TEST(LayerRules, LayersWithSpectralNormalisation) {
     Conv2d conv({.in = in, .out = in_range(1, 4), .padding = {1, 1}, .spectral_norm = true});
     randomise(conv);
     for (int i = 0; i < 5; ++i) conv.weight.map->follow();
-    expect_rule(conv, [&](const at::Tensor& i, Tape* t) { return conv.forward(i, t); },
-                at::randn({b * k, in, 6, 5}), b, k, any_policy());
+    expect_rule(
+        conv, [&](const at::Tensor& i, Tape* t) { return conv.forward(i, t); },
+        at::randn({b * k, in, 6, 5}), b, k, any_policy());
     Linear linear(in, in_range(1, 5), true, /*spectral_norm=*/true);
     randomise(linear);
     for (int i = 0; i < 5; ++i) linear.weight.map->follow();
-    expect_rule(linear, [&](const at::Tensor& i, Tape* t) { return linear.forward(i, t); },
-                at::randn({b * k, in}), b, k, any_policy());
+    expect_rule(
+        linear, [&](const at::Tensor& i, Tape* t) { return linear.forward(i, t); },
+        at::randn({b * k, in}), b, k, any_policy());
   }));
 }
 
@@ -230,8 +241,9 @@ TEST(LayerRules, GradientsFlowThroughAStackOfLayers) {
     Stack stack;
     randomise(stack);
     const at::Tensor x = at::randn({b * k, 2, 8, 8});
-    expect_rule(stack, [&](const at::Tensor& i, Tape* t) { return stack.forward(i, t); }, x, b, k,
-                any_policy());
+    expect_rule(
+        stack, [&](const at::Tensor& i, Tape* t) { return stack.forward(i, t); }, x, b, k,
+        any_policy());
   }));
 }
 
@@ -252,8 +264,9 @@ TEST(LayerRules, AnySubsetOfFrozenParametersIsLeftOut) {
       }
     } subset(trainable);
     const at::Tensor x = at::randn({4, 2, 8, 8});
-    expect_rule(subset, [&](const at::Tensor& i, Tape* t) { return stack.forward(i, t); }, x, 2,
-                2, any_policy());
+    expect_rule(
+        subset, [&](const at::Tensor& i, Tape* t) { return stack.forward(i, t); }, x, 2, 2,
+        any_policy());
   }));
 }
 

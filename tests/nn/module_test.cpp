@@ -9,9 +9,9 @@
 
 #include <functional>
 
+#include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/grad/gradient_engine.h"
 #include "sfumato/nn/layers.h"
-#include "sfumato/audit/clipped_sum_inspector.h"
 
 namespace sfumato {
 namespace {
@@ -49,9 +49,8 @@ std::vector<std::string> names_of(Module& module) {
 TEST(Module, NamesAreThoseOfAStateDict) {
   Outer outer;
   outer.name_parameters();
-  EXPECT_THAT(names_of(outer),
-              ElementsAre("scale", "blocks.0.first.weight", "blocks.0.first.bias",
-                          "blocks.0.second.weight", "norm.weight", "norm.bias"));
+  EXPECT_THAT(names_of(outer), ElementsAre("scale", "blocks.0.first.weight", "blocks.0.first.bias",
+                                           "blocks.0.second.weight", "norm.weight", "norm.bias"));
   outer.name_parameters("unet.");
   EXPECT_EQ(outer.inner.second.weight.name, "unet.blocks.0.second.weight");
   EXPECT_EQ(outer.inner.second.parameters().size(), 1u) << "no bias was asked for";
@@ -73,8 +72,7 @@ using Forward = std::function<at::Tensor(const at::Tensor& input, Tape* tape)>;
 /// With a tape a layer gives the same output, to the bit, and the same input gradient.
 void expect_same_with_tape(Module& module, const Forward& forward, const at::Tensor& input) {
   module.name_parameters();
-  for (Parameter* p : module.parameters())
-    p->value.detach().copy_(at::randn(p->value.sizes()));
+  for (Parameter* p : module.parameters()) p->value.detach().copy_(at::randn(p->value.sizes()));
   const bool differentiable = input.is_floating_point();
   const at::Tensor plain_input = input.clone().requires_grad_(differentiable);
   const at::Tensor expected = forward(plain_input, nullptr);
@@ -99,24 +97,29 @@ void expect_same_with_tape(Module& module, const Forward& forward, const at::Ten
 
 TEST(Layers, RecordingChangesNeitherOutputNorInputGradient) {
   Conv2d conv({.in = 3, .out = 4, .stride = {2, 1}, .padding = {1, 0}});
-  expect_same_with_tape(conv, [&](const at::Tensor& x, Tape* t) { return conv.forward(x, t); },
-                        at::randn({2, 3, 7, 6}));
+  expect_same_with_tape(
+      conv, [&](const at::Tensor& x, Tape* t) { return conv.forward(x, t); },
+      at::randn({2, 3, 7, 6}));
   Linear linear(5, 3);
-  expect_same_with_tape(linear, [&](const at::Tensor& x, Tape* t) { return linear.forward(x, t); },
-                        at::randn({3, 4, 5}));
+  expect_same_with_tape(
+      linear, [&](const at::Tensor& x, Tape* t) { return linear.forward(x, t); },
+      at::randn({3, 4, 5}));
   Linear normalised(5, 3, true, /*spectral_norm=*/true);
   expect_same_with_tape(
       normalised, [&](const at::Tensor& x, Tape* t) { return normalised.forward(x, t); },
       at::randn({3, 4, 5}));
   GroupNorm group(2, 6, 1e-5);
-  expect_same_with_tape(group, [&](const at::Tensor& x, Tape* t) { return group.forward(x, t); },
-                        at::randn({3, 6, 5, 4}));
+  expect_same_with_tape(
+      group, [&](const at::Tensor& x, Tape* t) { return group.forward(x, t); },
+      at::randn({3, 6, 5, 4}));
   LayerNorm layer(6, 1e-5);
-  expect_same_with_tape(layer, [&](const at::Tensor& x, Tape* t) { return layer.forward(x, t); },
-                        at::randn({3, 5, 6}));
+  expect_same_with_tape(
+      layer, [&](const at::Tensor& x, Tape* t) { return layer.forward(x, t); },
+      at::randn({3, 5, 6}));
   Embedding table(4, 3);
-  expect_same_with_tape(table, [&](const at::Tensor& x, Tape* t) { return table.forward(x, t); },
-                        at::randint(4, {3, 2}, at::kLong));
+  expect_same_with_tape(
+      table, [&](const at::Tensor& x, Tape* t) { return table.forward(x, t); },
+      at::randint(4, {3, 2}, at::kLong));
 }
 
 TEST(Layers, AFrozenLayerUnderATapePassesTheGradientOn) {

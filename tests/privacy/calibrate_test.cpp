@@ -157,7 +157,8 @@ TEST(CalibrateSteps, PublishedExample) {  // a documentation example of jax_priv
 
 TEST(CalibrateSteps, UnreachableSaysWhatOneStepCosts) {
   const auto message = error_message<PrivacyError>([] { calibrate_steps({0.5, 1e-5}, 1, 1); });
-  EXPECT_THAT(message, testing::HasSubstr("4.3772 "));  // the Gaussian mechanism with sigma 1: 4.37718
+  EXPECT_THAT(message,
+              testing::HasSubstr("4.3772 "));  // the Gaussian mechanism with sigma 1: 4.37718
   EXPECT_THROW(calibrate_steps({0.5, 1e-5}, 0, 1), UsageError);
   EXPECT_THROW(calibrate_steps({0.5, 1e-5}, 0.1, INFINITY), UsageError);
 }

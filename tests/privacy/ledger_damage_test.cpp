@@ -15,8 +15,8 @@ namespace {
 
 using json = nlohmann::ordered_json;
 using test::chained;
-using test::lines_of;
 using test::error_message;
+using test::lines_of;
 using test::small_plan;
 using test::TempFolder;
 using test::write_lines;

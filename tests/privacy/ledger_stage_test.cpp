@@ -11,8 +11,8 @@ namespace {
 
 using json = nlohmann::ordered_json;
 using test::chained;
-using test::lines_of;
 using test::error_message;
+using test::lines_of;
 using test::TempFolder;
 using test::write_lines;
 using testing::ElementsAre;

@@ -12,8 +12,8 @@ namespace sfumato {
 namespace {
 
 using test::child_is_refused;
-using test::lines_of;
 using test::error_message;
+using test::lines_of;
 using test::small_plan;
 using test::TempFolder;
 using testing::HasSubstr;

@@ -33,8 +33,7 @@ LaterPlan read_later(const json& plan) {
 
 /// Written by a build whose plans had no version.
 std::filesystem::path older_ledger() {
-  return test::source_folder() /
-         "tests/privacy/ledger_without_plan_version.jsonl";
+  return test::source_folder() / "tests/privacy/ledger_without_plan_version.jsonl";
 }
 
 TEST(PlanVersions, ALedgerWithoutOneVerifiesAndKeepsItsHash) {

@@ -9,9 +9,9 @@
 
 #include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/core/error.h"
+#include "sfumato/generate/diffusion/network.h"
 #include "sfumato/generate/diffusion/objective.h"
 #include "sfumato/train/batch_loader.h"
-#include "sfumato/generate/diffusion/network.h"
 #include "sfumato/train/setup.h"
 #include "train/tiny_run.h"
 

@@ -8,8 +8,8 @@
 #include <set>
 
 #include "sfumato/core/error.h"
-#include "sfumato/models/checkpoint_io.h"
 #include "sfumato/generate/diffusion/network.h"
+#include "sfumato/models/checkpoint_io.h"
 #include "sfumato/train/setup.h"
 #include "support/error_message.h"
 #include "train/tiny_run.h"

@@ -4,10 +4,10 @@
 #include <gtest/gtest.h>
 
 #include "sfumato/core/error.h"
+#include "sfumato/generate/diffusion/network.h"
 #include "sfumato/generate/diffusion/solver.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/models/checkpoint_io.h"
-#include "sfumato/generate/diffusion/network.h"
 #include "sfumato/train/batch_loader.h"
 #include "sfumato/train/setup.h"
 #include "support/error_message.h"
@@ -117,12 +117,11 @@ TEST_F(Pretrained, ImagesOfAnotherSizeNeedAWord) {
               AllOf(HasSubstr("data.image_size is 8"), HasSubstr("sample_size is 16")));
   // Where the configuration is silent, the store speaks.
   auto silent = config("run", from_init());
-  EXPECT_THAT(error_message<DataError>(
-                  [&] {
-                    const RecordStore store = RecordStore::open(folder / "store");
-                    check_store_fits(store, network_misfit(larger, image_shape(store), *silent),
-                                     *silent);
-                  }),
+  EXPECT_THAT(error_message<DataError>([&] {
+                const RecordStore store = RecordStore::open(folder / "store");
+                check_store_fits(store, network_misfit(larger, image_shape(store), *silent),
+                                 *silent);
+              }),
               AllOf(HasSubstr("8x8"), HasSubstr("16x16"), HasSubstr("overrule_init")));
   start("run", from_init({"model.overrule_init=[data.image_size]"}));
   // What the network was trained on is what it draws.

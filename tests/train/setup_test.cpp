@@ -81,11 +81,10 @@ TEST_F(RunSetup, AStoreThatDoesNotFitIsRefused) {
   EXPECT_THROW(check(uneven, *settings), DataError);
   UNet2DConfig deep = fits;
   deep.block_out_channels = {8, 8, 8, 8, 8};
-  EXPECT_THAT(error_message<DataError>([&] { check(deep, *settings); }),
-              HasSubstr("8x8"));
-  EXPECT_THAT(error_message<DataError>(
-                  [&] { check(fits, *config("run", {"data.num_classes=5"})); }),
-              AllOf(HasSubstr("2 classes"), HasSubstr("5")));
+  EXPECT_THAT(error_message<DataError>([&] { check(deep, *settings); }), HasSubstr("8x8"));
+  EXPECT_THAT(
+      error_message<DataError>([&] { check(fits, *config("run", {"data.num_classes=5"})); }),
+      AllOf(HasSubstr("2 classes"), HasSubstr("5")));
   const auto swapped = config("run", {"data.class_names=down,across"});
   EXPECT_THAT(error_message<DataError>([&] { check(fits, *swapped); }),
               AllOf(HasSubstr("class 0"), HasSubstr("'down'")));

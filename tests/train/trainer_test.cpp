@@ -9,9 +9,9 @@
 #include <thread>
 
 #include "sfumato/core/error.h"
+#include "sfumato/generate/diffusion/network.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/models/checkpoint_io.h"
-#include "sfumato/generate/diffusion/network.h"
 #include "sfumato/train/setup.h"
 #include "support/error_message.h"
 #include "train/tiny_run.h"
@@ -117,9 +117,9 @@ TEST_F(Trainer, WhatIsMeasuredOnPrivateDataStaysUnderPrivate) {
   // Nor any field of the ledger that could hold one, such as the size or the time of a batch.
   // (`checkpoint`, `weights`, `files` and `card_facts` are SHA-256s of weights that the noise
   // protects, of what describes them, and of facts that the card shows.)
-  const std::set<std::string> public_fields = {
-      "line",   "kind",       "session", "step",  "charged",   "previous",
-      "sha256", "checkpoint", "weights", "files", "card_facts", "reason"};
+  const std::set<std::string> public_fields = {"line",    "kind",     "session",    "step",
+                                               "charged", "previous", "sha256",     "checkpoint",
+                                               "weights", "files",    "card_facts", "reason"};
   for (const std::string& line : lines_of(folder / "run/ledger.jsonl")) {
     const auto object = nlohmann::json::parse(line);
     if (object.at("kind") == "create") continue;

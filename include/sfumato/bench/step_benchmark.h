@@ -14,10 +14,10 @@ namespace sfumato {
 /// Networks and the size of the step that is timed on them.
 struct StepCase {
   std::string name;
-  nlohmann::json network;                          ///< as of describe_networks
-  int64_t examples = 8;                            ///< physical batch B
-  int64_t draws = 1;                               ///< K; of a GAN the image and its fakes
-  bool by_name_only = false;                       ///< takes long on a CPU
+  nlohmann::json network;     ///< as of describe_networks
+  int64_t examples = 8;       ///< physical batch B
+  int64_t draws = 1;          ///< K; of a GAN the image and its fakes
+  bool by_name_only = false;  ///< takes long on a CPU
   ComputeDevice device = ComputeDevice::kCpu;
   Precision precision = Precision::kFp32;
 };

@@ -22,7 +22,7 @@ struct PrepareOptions {
   std::filesystem::path labels;
   /// Column of metadata.csv or metadata.jsonl, or member of a WebDataset's JSON, with the class.
   std::string label_column = "label";
-  std::filesystem::path users;   ///< CSV `file,user`; empty: the unit of privacy is one image
+  std::filesystem::path users;  ///< CSV `file,user`; empty: the unit of privacy is one image
   SourceFormat format = SourceFormat::kAuto;
   std::filesystem::path store;   ///< the record store to write
   std::int64_t image_size = 0;   ///< side of the square records, pixels
@@ -84,8 +84,8 @@ struct PrepareReport {
 ///
 /// - folder: a tree with one folder per class (named as the class, images at any depth below), or,
 ///   with num_classes 0 or 1, any tree. Pictures (see decode_image) by file name. With a
-///   metadata.csv or metadata.jsonl (in it or below) that has the column `label_column`, the classes
-///   are those of its rows, and every image must have one.
+///   metadata.csv or metadata.jsonl (in it or below) that has the column `label_column`, the
+///   classes are those of its rows, and every image must have one.
 /// - tar, zip: archives of such a tree. They may be several: a folder of them, or a pattern
 ///   ("shards/{000..003}.tar", "shards/*.tar").
 /// - WebDataset, packed or not: the class of KEY.png in KEY.cls, or in the member `label_column` of
@@ -103,12 +103,12 @@ struct PrepareReport {
 ///   sample` made, a folder of images or of shards, or some of the shards; its classes are those of
 ///   its lineage.
 ///
-/// Several splits (train/, test/, or their like in an archive, at any depth) are not mixed: an error
-/// lists them, and `source` names one. What systems leave in folders (__MACOSX, .DS_Store, Thumbs.db, ...) is
-/// passed over without a word, other files that are no images are counted by extension. A label
-/// that all files give as a whole number is that number; otherwise it is a name. A number is a
-/// place in class_names, unless a name there is a number other than its own place: then numbers
-/// are names, in every format.
+/// Several splits (train/, test/, or their like in an archive, at any depth) are not mixed: an
+/// error lists them, and `source` names one. What systems leave in folders (__MACOSX, .DS_Store,
+/// Thumbs.db, ...) is passed over without a word, other files that are no images are counted by
+/// extension. A label that all files give as a whole number is that number; otherwise it is a name.
+/// A number is a place in class_names, unless a name there is a number other than its own place:
+/// then numbers are names, in every format.
 ///
 /// Images are decoded, brought to `channels`, centre-cropped and resized; nothing else of a file
 /// survives. The order of records is that of the source (folders in byte order of names), whatever

@@ -28,7 +28,7 @@ struct GeneratorFacts {
 
 /// What Generator::save wrote below a release.
 struct SavedGenerator {
-  std::string folder;              ///< of config.json and the weights: "unet"
+  std::string folder;  ///< of config.json and the weights: "unet"
   /// All others, relative to the release: FOLDER/config.json, README.md and, where a pipeline of
   /// diffusers reads it, model_index.json and scheduler/scheduler_config.json. Verification takes
   /// anything else for foreign.
@@ -60,8 +60,8 @@ class Generator {
   /// The average of the objective's trainable parameters, which is updated in the same pass as
   /// they are; null where the family averages other parameters.
   virtual Ema* average() = 0;
-  /// After the objective's parameters have moved in step `step`: public steps of other networks. The
-  /// steps of a warm-up count up to -1, private ones from 0. An Error leaves state() fit for a
+  /// After the objective's parameters have moved in step `step`: public steps of other networks.
+  /// The steps of a warm-up count up to -1, private ones from 0. An Error leaves state() fit for a
   /// checkpoint, from which the public steps are tried again; where the objective's own parameters
   /// are no longer finite, nothing is.
   virtual void after_release(std::int64_t step) { (void)step; }
@@ -75,10 +75,10 @@ class Generator {
   virtual ImageScores membership_scores() { return {}; }
   /// Averages begin anew with the parameters as they are: after the warm-up.
   virtual void restart_average() = 0;
-  /// All that a resumed run needs, shared, not copied: weights, averages, state of public steps. The
-  /// network that leaves is kReleasedGroup, averages of it are kAverageGroup, by their names in a
-  /// release, so that a release can be held against a checkpoint; kOptimizerGroup is the trainer's
-  /// (io/tensor_group.h).
+  /// All that a resumed run needs, shared, not copied: weights, averages, state of public steps.
+  /// The network that leaves is kReleasedGroup, averages of it are kAverageGroup, by their names in
+  /// a release, so that a release can be held against a checkpoint; kOptimizerGroup is the
+  /// trainer's (io/tensor_group.h).
   virtual NamedGroups state() const = 0;
   /// DataError for the state of another network.
   virtual void load_state(const NamedGroups& state) = 0;

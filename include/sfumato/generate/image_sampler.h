@@ -14,7 +14,7 @@ namespace sfumato {
 /// What is known of the images to be drawn beside the settings sample.*.
 struct SampledImages {
   ImageShape shape;
-  bool with_labels = false;                           ///< the network takes class labels
+  bool with_labels = false;                          ///< the network takes class labels
   std::optional<int64_t> null_label = std::nullopt;  ///< the row for "no label", if it was trained
 };
 

@@ -6,7 +6,6 @@
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
-#include <string>
 
 #include "sfumato/models/image_shape.h"
 #include "sfumato/nn/module.h"
@@ -43,10 +42,10 @@ class DiscriminatorNetwork : public Module {
 };
 
 /// The network that a config.json describes, by its "_class_name": parameters are zeros until
-/// initialise() or a checkpoint. DataError, which begins with `what` and names the key, for anything that it does
-/// not know.
-std::unique_ptr<GeneratorNetwork> make_generator_network(
-    const nlohmann::json& config, const std::string& what = "config.json");
+/// initialise() or a checkpoint. DataError, which begins with `what` and names the key, for
+/// anything that it does not know.
+std::unique_ptr<GeneratorNetwork> make_generator_network(const nlohmann::json& config,
+                                                         const std::string& what = "config.json");
 std::unique_ptr<DiscriminatorNetwork> make_discriminator_network(
     const nlohmann::json& config, const std::string& what = "config.json");
 

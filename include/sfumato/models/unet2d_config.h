@@ -16,11 +16,11 @@ struct UNet2DConfig {
   std::optional<std::array<int64_t, 2>> sample_size;  ///< height, width in pixels
   int64_t in_channels = 3;
   int64_t out_channels = 3;
-  bool center_input_sample = false;                  ///< x -> 2 x - 1 first
-  std::string time_embedding_type = "positional";    ///< positional, fourier, learned
-  std::optional<int64_t> time_embedding_dim;         ///< E; null: 4 * block_out_channels[0]
+  bool center_input_sample = false;                ///< x -> 2 x - 1 first
+  std::string time_embedding_type = "positional";  ///< positional, fourier, learned
+  std::optional<int64_t> time_embedding_dim;       ///< E; null: 4 * block_out_channels[0]
   double freq_shift = 0;
-  bool flip_sin_to_cos = true;                       ///< true: [cos, sin]
+  bool flip_sin_to_cos = true;  ///< true: [cos, sin]
   std::vector<std::string> down_block_types = {"DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D",
                                                "AttnDownBlock2D"};
   std::optional<std::string> mid_block_type = "UNetMidBlock2D";
@@ -29,20 +29,20 @@ struct UNet2DConfig {
   std::vector<int64_t> block_out_channels = {224, 448, 672, 896};
   int64_t layers_per_block = 2;
   double mid_block_scale_factor = 1;
-  int64_t downsample_padding = 1;                    ///< 0: pads one row and column, bottom right
-  std::string downsample_type = "conv";              ///< conv, resnet
-  std::string upsample_type = "conv";                ///< conv, resnet
-  double dropout = 0;                                ///< kept for the file; never applied
-  std::string act_fn = "silu";                       ///< silu, swish, mish, gelu, relu
-  std::optional<int64_t> attention_head_dim = 8;     ///< null: one head
-  std::optional<int64_t> norm_num_groups = 32;       ///< null: min(C / 4, 32), Skip blocks only
-  std::optional<int64_t> attn_norm_num_groups;       ///< of the mid block's attention
+  int64_t downsample_padding = 1;                 ///< 0: pads one row and column, bottom right
+  std::string downsample_type = "conv";           ///< conv, resnet
+  std::string upsample_type = "conv";             ///< conv, resnet
+  double dropout = 0;                             ///< kept for the file; never applied
+  std::string act_fn = "silu";                    ///< silu, swish, mish, gelu, relu
+  std::optional<int64_t> attention_head_dim = 8;  ///< null: one head
+  std::optional<int64_t> norm_num_groups = 32;    ///< null: min(C / 4, 32), Skip blocks only
+  std::optional<int64_t> attn_norm_num_groups;    ///< of the mid block's attention
   double norm_eps = 1e-5;
-  std::string resnet_time_scale_shift = "default";   ///< default, scale_shift
-  bool add_attention = true;                         ///< in the mid block
-  std::optional<std::string> class_embed_type;       ///< null, timestep, identity
-  std::optional<int64_t> num_class_embeds;           ///< rows of the class table
-  std::optional<int64_t> num_train_timesteps;        ///< rows of the learned time table
+  std::string resnet_time_scale_shift = "default";  ///< default, scale_shift
+  bool add_attention = true;                        ///< in the mid block
+  std::optional<std::string> class_embed_type;      ///< null, timestep, identity
+  std::optional<int64_t> num_class_embeds;          ///< rows of the class table
+  std::optional<int64_t> num_train_timesteps;       ///< rows of the learned time table
 
   /// Reads config.json. Missing keys take the defaults; keys starting with "_" are bookkeeping;
   /// other unknown keys get one warning each. DataError, starting with `what`, lists every value
@@ -64,9 +64,9 @@ struct UNet2DConfig {
   bool class_conditional() const { return class_embed_type || num_class_embeds; }
 };
 
-/// Whether config.json is of one of diffusers' networks UNet2D...: of another class than UNet2DModel
-/// too, which from_json() refuses by name. A file without a class counts where it lists such a
-/// network's levels (block_out_channels).
+/// Whether config.json is of one of diffusers' networks UNet2D...: of another class than
+/// UNet2DModel too, which from_json() refuses by name. A file without a class counts where it lists
+/// such a network's levels (block_out_channels).
 bool is_unet2d_config(const nlohmann::json& json);
 
 /// The block's name without the prefix "UNetRes", which diffusers ignores.

@@ -61,8 +61,8 @@ class Linear : public Module {
   std::optional<SpectralNorm> spectral_norm_;
 };
 
-/// Group normalisation (Wu & He 2018): weight [C], bias [C], which start as 1 and 0. Statistics stay
-/// inside one draw.
+/// Group normalisation (Wu & He 2018): weight [C], bias [C], which start as 1 and 0. Statistics
+/// stay inside one draw.
 class GroupNorm : public Module {
  public:
   GroupNorm(int64_t groups, int64_t channels, double eps);

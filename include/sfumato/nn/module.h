@@ -53,7 +53,8 @@ class Module {
 
   /// All parameters, depth first in registration order.
   std::vector<Parameter*> parameters();
-  /// All tensors of state that are no parameters (running statistics), by full key, in the same order.
+  /// All tensors of state that are no parameters (running statistics), by full key, in the same
+  /// order.
   std::vector<std::pair<std::string, at::Tensor*>> buffers();
   /// Gives every parameter its full key. Called once on the root after construction.
   void name_parameters(const std::string& prefix = "");

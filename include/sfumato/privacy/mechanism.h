@@ -28,10 +28,10 @@ struct StagePlan {
 /// step, hashed, written to the ledger; a resumed run must bring an equal one.
 struct MechanismPlan {
   std::int64_t version = kPlanVersion;  ///< 0: written before plans had one
-  double sample_rate = 0;          ///< probability with which a record joins a step
-  double noise_multiplier = 0;     ///< noise standard deviation over clip_norm_l2
-  std::int64_t steps = 0;          ///< planned
-  double clip_norm_l2 = 1;         ///< bound of one record's contribution to the sum, L2
+  double sample_rate = 0;               ///< probability with which a record joins a step
+  double noise_multiplier = 0;          ///< noise standard deviation over clip_norm_l2
+  std::int64_t steps = 0;               ///< planned
+  double clip_norm_l2 = 1;              ///< bound of one record's contribution to the sum, L2
   Clipping clipping = Clipping::kFlat;
   double automatic_gamma = 0.01;   ///< AUTO-S stability constant; counts for kAutomatic only
   double expected_batch_size = 1;  ///< the public divisor of the noisy sum
@@ -66,8 +66,8 @@ struct MechanismPlan {
   /// Lower-case SHA-256 of to_json() without white space.
   std::string hash() const;
   /// "" if equal but for the version; else a line per differing field, this plan being the run's:
-  /// "noise_multiplier: 1.1 in the run, 0.9 in the configuration". PrivacyError if the configuration
-  /// sets a field that this plan's version lacks.
+  /// "noise_multiplier: 1.1 in the run, 0.9 in the configuration". PrivacyError if the
+  /// configuration sets a field that this plan's version lacks.
   std::string describe_difference(const MechanismPlan& configuration) const;
 
   /// The accounting unit of `executed` training steps of this plan.

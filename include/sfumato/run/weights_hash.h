@@ -9,8 +9,9 @@ namespace sfumato {
 /// in the order of their names. DataError if there is none.
 std::string weights_sha256(const std::filesystem::path& folder);
 
-/// What a ledger notes of the weights that a run started from: the hash of its one network, or of two
-/// hashes, the generator's and the discriminator's, one after the other. `discriminator` may be empty.
+/// What a ledger notes of the weights that a run started from: the hash of its one network, or of
+/// two hashes, the generator's and the discriminator's, one after the other. `discriminator` may be
+/// empty.
 std::string start_sha256(const std::string& weights, const std::string& discriminator);
 /// The same of a folder that model.init names: DataError as above.
 std::string start_sha256(const std::filesystem::path& init);

@@ -4,9 +4,9 @@
 #include "sfumato/config/config.h"
 #include "sfumato/generate/generator.h"
 #include "sfumato/grad/gradient_engine.h"
+#include "sfumato/grad/optimizer.h"
 #include "sfumato/mechanism/plan.h"
 #include "sfumato/train/gradient_step.h"
-#include "sfumato/grad/optimizer.h"
 
 namespace sfumato {
 

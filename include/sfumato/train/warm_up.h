@@ -21,11 +21,11 @@ ExampleBatch warm_up_examples(const CentralImages& images, int64_t first, int64_
 
 /// Ordinary training on released images before the first private step: post-processing of what the
 /// noise protects, so nothing is charged. Takes the images from CentralImages only, which come from
-/// the release. Moves the parameters of `gradients`, the objective's of `generator`, which takes its
-/// public steps between them (Generator::after_release, errors as there); the optimizer used ends
-/// with it. `physical`: images that pass through the network together. DataError unless they have
-/// `shape` and one of `classes` each (0: none); `check_stop` is called before every step and may
-/// throw.
+/// the release. Moves the parameters of `gradients`, the objective's of `generator`, which takes
+/// its public steps between them (Generator::after_release, errors as there); the optimizer used
+/// ends with it. `physical`: images that pass through the network together. DataError unless they
+/// have `shape` and one of `classes` each (0: none); `check_stop` is called before every step and
+/// may throw.
 void warm_up(const Config& config, const CentralImages& images, const ImageShape& shape,
              int64_t classes, int64_t physical, GradientStep& gradients, Generator& generator,
              const std::function<void()>& check_stop);

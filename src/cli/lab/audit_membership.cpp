@@ -175,7 +175,8 @@ void add_audit_membership(CLI::App& audit) {
   sub->add_option("--count", arguments->count, "records of each store, at random; 0: all")
       ->capture_default_str()
       ->type_name("N");
-  sub->add_option("--scores", arguments->scores, "loss, sima, pia, secmi, discriminator (default: all of its family)")
+  sub->add_option("--scores", arguments->scores,
+                  "loss, sima, pia, secmi, discriminator (default: all of its family)")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->type_name("a,b");

@@ -53,8 +53,10 @@ Json to_json(const Arguments& arguments, const StepCase& network, const GpuLimit
              double parameters, const StepProjection& p, double needed, double other) {
   const double images = static_cast<double>(arguments.examples * arguments.draws);
   Json out{{"projected", true},
-           {"gpu", {{"name", gpu.name}, {"bf16_flops_per_s", gpu.bf16_flops_per_s},
-                    {"bytes_per_s", gpu.bytes_per_s}}},
+           {"gpu",
+            {{"name", gpu.name},
+             {"bf16_flops_per_s", gpu.bf16_flops_per_s},
+             {"bytes_per_s", gpu.bytes_per_s}}},
            {"network", network.name},
            {"parameters", static_cast<int64_t>(parameters)},
            {"examples", arguments.examples},
@@ -85,13 +87,15 @@ Json to_json(const Arguments& arguments, const StepCase& network, const GpuLimit
 void print(const Arguments& arguments, const StepCase& network, const GpuLimits& gpu,
            double parameters, const StepProjection& p, double needed, double other) {
   const double images = static_cast<double>(arguments.examples * arguments.draws);
-  fmt::print("PROJECTED, not measured: {} on one {}, bf16, {} examples of {} draws, {} "
-             "parameters\n",
-             network.name, gpu.name, arguments.examples, arguments.draws,
-             static_cast<int64_t>(parameters));
-  fmt::print("\nassumed\n  {:<26}{:>10.4g}  dense bf16 FLOP/s, data sheet\n"
-             "  {:<26}{:>10.4g}  bytes/s of memory, data sheet\n",
-             "GPU", gpu.bf16_flops_per_s, "", gpu.bytes_per_s);
+  fmt::print(
+      "PROJECTED, not measured: {} on one {}, bf16, {} examples of {} draws, {} "
+      "parameters\n",
+      network.name, gpu.name, arguments.examples, arguments.draws,
+      static_cast<int64_t>(parameters));
+  fmt::print(
+      "\nassumed\n  {:<26}{:>10.4g}  dense bf16 FLOP/s, data sheet\n"
+      "  {:<26}{:>10.4g}  bytes/s of memory, data sheet\n",
+      "GPU", gpu.bf16_flops_per_s, "", gpu.bytes_per_s);
   for (const Assumption& each : listed(arguments.assumptions))
     fmt::print("  {:<26}{:>10.4g}  {}\n", each.name, each.value, each.what);
   fmt::print("\n{:<22}{:>12}{:>12}\n", "milliseconds", "plain", "private");
@@ -123,8 +127,7 @@ void run(const Arguments& arguments) {
                      "name a diffusion network");
   const std::vector<LayerWork> layers = layers_of(network.network, arguments.draws);
   const auto parameters = static_cast<double>(parameters_of(network.network));
-  const auto& [a, b, k] =
-      std::tie(arguments.assumptions, arguments.examples, arguments.draws);
+  const auto& [a, b, k] = std::tie(arguments.assumptions, arguments.examples, arguments.draws);
   const StepProjection projection = project_step(layers, parameters, b, k, gpu, a);
   const double needed = fraction_needed(layers, parameters, b, k, gpu, a, kTimeGoal);
   const double other = per_draw_engine_bytes(layers, parameters, b, k, a);
@@ -142,8 +145,8 @@ void add_bench_project(CLI::App& bench) {
   CLI::App* sub = bench.add_subcommand(
       "project", "what a private and a plain step should take on a GPU that is not here");
   sub->add_option("--gpu", arguments->gpu, "kind of GPU")->capture_default_str();
-  auto* network = sub->add_option("--network", arguments->network,
-                                  "config.json or a folder with one");
+  auto* network =
+      sub->add_option("--network", arguments->network, "config.json or a folder with one");
   sub->add_option("--case", arguments->case_name, "a built-in network")
       ->check(CLI::IsMember(step_case_names()))
       ->excludes(network)

@@ -34,10 +34,11 @@ void print(const Machine& m, const std::vector<Check>& checks) {
              m.tensor_kernels);
   fmt::print("  noise       ChaCha20, {} kernels\n", m.noise_kernels);
   if (m.gpu)
-    fmt::print("  GPU         {}, compute capability {}.{}, {}, of which {} free; CUDA {}, driver "
-               "for {}\n",
-               m.gpu->name, m.gpu->major, m.gpu->minor, bytes_text(m.gpu->memory_bytes),
-               bytes_text(m.gpu_free_bytes), m.gpu->runtime, m.gpu->driver);
+    fmt::print(
+        "  GPU         {}, compute capability {}.{}, {}, of which {} free; CUDA {}, driver "
+        "for {}\n",
+        m.gpu->name, m.gpu->major, m.gpu->minor, bytes_text(m.gpu->memory_bytes),
+        bytes_text(m.gpu_free_bytes), m.gpu->runtime, m.gpu->driver);
   else
     fmt::print("  GPU         none: {}\n", m.why_no_gpu);
   for (const Check& check : checks)
@@ -56,15 +57,15 @@ Json to_json(const Machine& m) {
            {"driver", m.gpu->driver},
            {"runtime", m.gpu->runtime}};
   Json out{{"cpu_model", m.cpu_model},
-          {"cores", m.cores},
-          {"simd", m.simd},
-          {"memory_bytes", m.memory_bytes},
-          {"memory_available_bytes", m.memory_available_bytes},
-          {"torch_version", m.torch_version},
-          {"torch_threads", m.torch_threads},
-          {"tensor_kernels", m.tensor_kernels},
-          {"noise_kernels", m.noise_kernels},
-          {"gpu", gpu}};
+           {"cores", m.cores},
+           {"simd", m.simd},
+           {"memory_bytes", m.memory_bytes},
+           {"memory_available_bytes", m.memory_available_bytes},
+           {"torch_version", m.torch_version},
+           {"torch_threads", m.torch_threads},
+           {"tensor_kernels", m.tensor_kernels},
+           {"noise_kernels", m.noise_kernels},
+           {"gpu", gpu}};
   if (!m.gpu) out["why_no_gpu"] = m.why_no_gpu;
   return out;
 }

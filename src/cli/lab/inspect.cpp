@@ -62,15 +62,14 @@ Json tensor_totals(const SafetensorsSet& set) {
 
 std::string totals_text(const Json& totals) {
   return fmt::format("{} tensors, {} elements, {}", totals["tensors"].get<int64_t>(),
-                     totals["elements"].get<int64_t>(),
-                     human_bytes(totals["bytes"].get<double>()));
+                     totals["elements"].get<int64_t>(), human_bytes(totals["bytes"].get<double>()));
 }
 
 bool is_safetensors(const fs::path& path) {
   const std::string name = path.filename().string();
   return fs::is_regular_file(path) &&
-         (name.ends_with(".safetensors") || (name.find(".safetensors.index.") != std::string::npos &&
-                                             name.ends_with(".json")));
+         (name.ends_with(".safetensors") ||
+          (name.find(".safetensors.index.") != std::string::npos && name.ends_with(".json")));
 }
 
 Finding describe_safetensors(const fs::path& path) {
@@ -81,8 +80,8 @@ Finding describe_safetensors(const fs::path& path) {
     const TensorInfo& info = set.info(name);
     out.json["list"].push_back(
         {{"name", name}, {"dtype", std::string(dtype_name(info.dtype))}, {"shape", info.shape}});
-    out.text += fmt::format("  {:<5} {:<22} {}\n", dtype_name(info.dtype), shape_text(info.shape),
-                            name);
+    out.text +=
+        fmt::format("  {:<5} {:<22} {}\n", dtype_name(info.dtype), shape_text(info.shape), name);
   }
   return out;
 }
@@ -104,24 +103,25 @@ bool is_network(const fs::path& path) {
 Finding describe_network(const fs::path& path) {
   const fs::path folder = network_folder(path);
   if (folder.empty())
-    throw DataError(fmt::format("'{}' has a model_index.json but no unet/config.json",
-                                path.string()));
+    throw DataError(
+        fmt::format("'{}' has a model_index.json but no unet/config.json", path.string()));
   const fs::path file = folder / "config.json";
   const UNet2DConfig config = UNet2DConfig::from_json(read_python_json(file), file.string());
   Finding out;
   out.json["config"] = config.to_json();
   out.text = fmt::format("diffusers checkpoint '{}': UNet2DModel\n", folder.string());
   const auto& channels = config.block_out_channels;
-  out.text += fmt::format("  images      {} -> {} channels{}\n", config.in_channels,
-                          config.out_channels,
-                          config.sample_size ? fmt::format(", {}x{}", (*config.sample_size)[1],
-                                                           (*config.sample_size)[0])
-                                             : "");
+  out.text +=
+      fmt::format("  images      {} -> {} channels{}\n", config.in_channels, config.out_channels,
+                  config.sample_size
+                      ? fmt::format(", {}x{}", (*config.sample_size)[1], (*config.sample_size)[0])
+                      : "");
   out.text += fmt::format("  blocks      {} levels of {} channels, {} layers each\n",
                           channels.size(), fmt::join(channels, ", "), config.layers_per_block);
-  out.text += fmt::format("  classes     {}\n",
-                          config.num_class_embeds ? std::to_string(*config.num_class_embeds)
-                          : config.class_embed_type ? *config.class_embed_type : "none");
+  out.text += fmt::format("  classes     {}\n", config.num_class_embeds
+                                                    ? std::to_string(*config.num_class_embeds)
+                                                : config.class_embed_type ? *config.class_embed_type
+                                                                          : "none");
   fs::path weights;
   try {
     weights = find_weights(folder);
@@ -186,10 +186,11 @@ Finding describe_ledger(const fs::path& path) {
                {"insecure", ledger.insecure()},
                {"problems", ledger.problems}},
               ""};
-  out.text = fmt::format("ledger '{}': run {}, created {}\n  charged     {} of {} steps in {} "
-                         "session(s)\n",
-                         path.string(), ledger.run_id, ledger.created, ledger.charged_steps,
-                         ledger.max_charged_steps, ledger.sessions.size());
+  out.text = fmt::format(
+      "ledger '{}': run {}, created {}\n  charged     {} of {} steps in {} "
+      "session(s)\n",
+      path.string(), ledger.run_id, ledger.created, ledger.charged_steps, ledger.max_charged_steps,
+      ledger.sessions.size());
   if (ledger.problems.empty()) {
     const auto plan = MechanismPlan::from_json(nlohmann::json::parse(ledger.plan));
     const double epsilon = plan.epsilon_after(ledger.charged_steps);

@@ -65,7 +65,8 @@ void run_probe(const ProbeOptions& options) {
                            at::linalg_vector_norm(sums[i].to(at::kDouble)).to(at::kFloat));
   }
   write_tensor_file(options.out, results);
-  log_info(fmt::format("{}: {} examples of {} draws", options.out, probe.examples(), probe.draws()));
+  log_info(
+      fmt::format("{}: {} examples of {} draws", options.out, probe.examples(), probe.draws()));
 }
 
 }  // namespace
@@ -74,21 +75,28 @@ void add_probe(CLI::App& app) {
   auto options = std::make_shared<ProbeOptions>();
   CLI::App* probe = add_subcommand(app, "probe");
   probe->add_option("model", options->model, "folder of a diffusers network or pipeline")
-      ->required()->type_name("FOLDER");
-  probe->add_option("--inputs", options->inputs,
-                    "safetensors with sample [B, C, H, W] or [B, K, C, H, W] (K draws an example), "
-                    "timestep and target likewise, class_labels [B] if the network has classes")
-      ->required()->type_name("FILE");
-  probe->add_option("--out", options->out,
-                    "safetensors to write: out, loss_per_sample (mean squared error, mean over "
-                    "draws), grad_norm_per_sample (L2 over all parameters)")
-      ->required()->type_name("FILE");
-  probe->add_option("--clip-norm", options->clip_norm_l2,
-                    "also write clipped_sum_norm/KEY: the L2 norm of the sum over examples of "
-                    "gradients clipped to this L2 norm, for each parameter")
+      ->required()
+      ->type_name("FOLDER");
+  probe
+      ->add_option("--inputs", options->inputs,
+                   "safetensors with sample [B, C, H, W] or [B, K, C, H, W] (K draws an example), "
+                   "timestep and target likewise, class_labels [B] if the network has classes")
+      ->required()
+      ->type_name("FILE");
+  probe
+      ->add_option("--out", options->out,
+                   "safetensors to write: out, loss_per_sample (mean squared error, mean over "
+                   "draws), grad_norm_per_sample (L2 over all parameters)")
+      ->required()
+      ->type_name("FILE");
+  probe
+      ->add_option("--clip-norm", options->clip_norm_l2,
+                   "also write clipped_sum_norm/KEY: the L2 norm of the sum over examples of "
+                   "gradients clipped to this L2 norm, for each parameter")
       ->check(CLI::PositiveNumber);
-  probe->add_option("--layer-algorithm", options->layer_algorithm,
-                    "how per-example norms are formed: auto, keep (the gradients themselves), gram")
+  probe
+      ->add_option("--layer-algorithm", options->layer_algorithm,
+                   "how per-example norms are formed: auto, keep (the gradients themselves), gram")
       ->capture_default_str();
   probe->add_option("--threads", options->threads, "CPU threads; default: all")
       ->check(CLI::PositiveNumber);

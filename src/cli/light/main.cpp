@@ -23,8 +23,8 @@ namespace fs = std::filesystem;
 /// this one tells.
 std::string_view program_for(int argc, char** argv) {
   int first = 1;  // "--help train" is "train --help"
-  while (first < argc && (argv[first] == std::string_view("--help") ||
-                          argv[first] == std::string_view("-h")))
+  while (first < argc &&
+         (argv[first] == std::string_view("--help") || argv[first] == std::string_view("-h")))
     ++first;
   if (first < argc)
     for (const Subcommand& row : subcommands())

@@ -21,8 +21,8 @@ inline constexpr const char* kLightProgram = "sfumato";
 /// Adds a subcommand of the table to `app`.
 CLI::App* add_subcommand(CLI::App& app, const std::string& name);
 
-/// Version and commit of this build; the environment variable in which `sfumato` says its own to the
-/// program that it becomes.
+/// Version and commit of this build; the environment variable in which `sfumato` says its own to
+/// the program that it becomes.
 std::string build_name();
 inline constexpr const char* kBuildVariable = "SFUMATO_BUILD";
 

@@ -60,8 +60,8 @@ class CudaGraph final : public RecordedWork {
     }
   }
   /// A recording that did not begin or could not be ended leaves both allocators in it: that of the
-  /// GPU could never give memory back, that of pinned memory would go on asking this object. One that
-  /// ended and could not be made executable has left them, and gives their pools back itself.
+  /// GPU could never give memory back, that of pinned memory would go on asking this object. One
+  /// that ended and could not be made executable has left them, and gives their pools back itself.
   void leave(c10::MempoolId_t pool) {
     cudaGetLastError();
     if (has_ended()) return;

@@ -66,23 +66,24 @@ class InputReader {
     if ((rank != 4 && rank != 5) || sample.numel() == 0 ||
         sample.size(rank - 3) != config_.in_channels || sample.size(rank - 2) % multiple != 0 ||
         sample.size(rank - 1) % multiple != 0)
-      fail("sample", fmt::format("has shape {}; the network takes [B, {}, H, W] or [B, K, {}, H, W]"
-                                 " with H and W multiples of {}", text(sample.sizes()),
-                                 config_.in_channels, config_.in_channels, multiple));
+      fail("sample",
+           fmt::format("has shape {}; the network takes [B, {}, H, W] or [B, K, {}, H, W]"
+                       " with H and W multiples of {}",
+                       text(sample.sizes()), config_.in_channels, config_.in_channels, multiple));
     in.examples = sample.size(0);
     in.draws = in.has_draws ? sample.size(1) : 1;
     in.sample = in.has_draws ? sample.flatten(0, 1) : sample;
   }
 
   /// Checks that `tensor` is [B, rest...] or [B, K, rest...] as the sample is, and joins B and K.
-  at::Tensor flat(const DenoiserProbe::Inputs& in, const std::string& name, const at::Tensor& tensor,
-                  const std::vector<int64_t>& rest) const {
+  at::Tensor flat(const DenoiserProbe::Inputs& in, const std::string& name,
+                  const at::Tensor& tensor, const std::vector<int64_t>& rest) const {
     std::vector<int64_t> wanted{in.examples};
     if (in.has_draws) wanted.push_back(in.draws);
     wanted.insert(wanted.end(), rest.begin(), rest.end());
     if (tensor.sizes() != at::IntArrayRef(wanted))
-      fail(name, fmt::format("has shape {}; beside this sample it must be {}",
-                             text(tensor.sizes()), text(wanted)));
+      fail(name, fmt::format("has shape {}; beside this sample it must be {}", text(tensor.sizes()),
+                             text(wanted)));
     return in.has_draws ? tensor.flatten(0, 1) : tensor;
   }
 
@@ -94,11 +95,11 @@ class InputReader {
       return;
     }
     const bool identity = config_.class_embed_type == "identity";
-    const bool table = !config_.class_embed_type || (!identity &&
-                                                      config_.time_embedding_type == "learned");
+    const bool table =
+        !config_.class_embed_type || (!identity && config_.time_embedding_type == "learned");
     if (table && is_float(info("class_labels"))) fail("class_labels", "must be integers");
-    at::Tensor labels = identity ? float32_tensor(info("class_labels"))
-                                 : number_tensor(info("class_labels"));
+    at::Tensor labels =
+        identity ? float32_tensor(info("class_labels")) : number_tensor(info("class_labels"));
     std::vector<int64_t> rest;
     if (identity) rest.push_back(config_.time_embed_dim());
     if (in.has_draws && labels.dim() == static_cast<int64_t>(rest.size()) + 1 &&
@@ -131,8 +132,8 @@ DenoiserProbe::Answer DenoiserProbe::ask(int64_t first, int64_t count, Tape* tap
   const auto rows = [&](const at::Tensor& t) {
     return t.defined() ? t.narrow(0, first * inputs_.draws, count * inputs_.draws) : t;
   };
-  const at::Tensor out = network_->forward(rows(inputs_.sample), rows(inputs_.timestep),
-                                           rows(inputs_.labels), tape);
+  const at::Tensor out =
+      network_->forward(rows(inputs_.sample), rows(inputs_.timestep), rows(inputs_.labels), tape);
   return {out, out.sub(rows(inputs_.target)).square().reshape({count, -1}).mean({1})};
 }
 

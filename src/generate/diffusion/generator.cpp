@@ -19,8 +19,8 @@ class DiffusionSampler : public ImageSampler {
  public:
   DiffusionSampler(UNet2D& network, c10::Device device, const Config& config,
                    const SampledImages& images)
-      : solver_(make_solver(NoiseSchedule(noise_schedule_options(config.diffusion)),
-                            config.sample, config.diffusion.prediction())),
+      : solver_(make_solver(NoiseSchedule(noise_schedule_options(config.diffusion)), config.sample,
+                            config.diffusion.prediction())),
         guidance_(config.sample.guidance()),
         seed_(static_cast<uint64_t>(config.sample.seed())),
         images_(images),
@@ -103,9 +103,8 @@ NamedTensors DiffusionGenerator::released_weights() const {
 
 SavedGenerator DiffusionGenerator::save(const std::filesystem::path& release,
                                         const ImageShape& images, const Config& config) const {
-  nlohmann::ordered_json scheduler =
-      ddpm_scheduler_config(noise_schedule_options(config.diffusion),
-                            config.diffusion.prediction());
+  nlohmann::ordered_json scheduler = ddpm_scheduler_config(noise_schedule_options(config.diffusion),
+                                                           config.diffusion.prediction());
   scheduler["clip_sample"] = config.sample.clip_sample();
   scheduler["clip_sample_range"] = config.sample.clip_sample_range();
   // A network may have come with another size, or none: what it was trained on is what it draws.

@@ -19,7 +19,8 @@ namespace fs = std::filesystem;
 /// Size and channels of the images that a generator makes, as facts for data.*.
 void adopt_images(Config& config) {
   const fs::path file = generator_folder(config.model.init()) / "config.json";
-  const ImageShape shape = make_generator_network(read_python_json(file), file.string())->image_shape();
+  const ImageShape shape =
+      make_generator_network(read_python_json(file), file.string())->image_shape();
   PretrainedFacts facts;
   const auto add = [&](const char* setting, std::int64_t value, const char* what) {
     facts.facts.push_back({setting, fmt::format("{}", value), file.string(),

@@ -121,8 +121,8 @@ GanNetworks make_gan_networks(const Config& config) {
           "model.init '{}' has no discriminator/: a new one is trained, which spends a part of the "
           "private steps on what a pretrained one knows",
           config.model.init()));
-    networks.discriminator =
-        new_network(gan.discriminator_config, "discriminator", make_discriminator_network, seed + 1);
+    networks.discriminator = new_network(gan.discriminator_config, "discriminator",
+                                         make_discriminator_network, seed + 1);
   } else {
     refuse_two_sources(gan.discriminator_config, pretrained);
     networks.discriminator = with_classes(load_discriminator_network(pretrained), config, seed + 1,

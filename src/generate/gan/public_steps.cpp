@@ -42,7 +42,8 @@ std::string time_of(std::int64_t step) {
 /// Gradients of a network are not formed while this lives: those of another pass through it.
 class Frozen {
  public:
-  explicit Frozen(const std::vector<Parameter*>& parameters) : parameters_(trainable_of(parameters)) {
+  explicit Frozen(const std::vector<Parameter*>& parameters)
+      : parameters_(trainable_of(parameters)) {
     for (Parameter* parameter : parameters_) set_trainable(*parameter, false);
   }
   ~Frozen() {
@@ -71,8 +72,7 @@ GanGenerator::Fakes GanGenerator::draw_fakes(const char* purpose, std::int64_t c
     streams.words(words, i, 1, kStepChoices, 0);
     choose_augmentation(words, augmentation, choices.mutable_data_ptr<float>() + i * kGanChoices);
     if (classes > 0)
-      labels.mutable_data_ptr<std::int64_t>()[i] =
-          uniform_below(words[14], words[15], classes);
+      labels.mutable_data_ptr<std::int64_t>()[i] = uniform_below(words[14], words[15], classes);
   }
   return {latents.to(device_), labels.to(device_), choices.to(device_)};
 }
@@ -107,8 +107,7 @@ std::string GanGenerator::generator_step() {
     const at::Tensor images = generator_->forward(fakes.latents, fakes.labels, /*training=*/true);
     if (!all_finite(images)) return "its images are not finite";
     const at::Tensor scores = scores_of(images, fakes);
-    if (!all_finite(scores))
-      return "the discriminator's scores of its images are not finite";
+    if (!all_finite(scores)) return "the discriminator's scores of its images are not finite";
     at::Tensor loss = generator_loss(scores, training_.objective.loss);
     if (seeking > 0) loss = loss + seeking * mode_seeking_loss(images, fakes.latents);
     loss.backward({}, std::nullopt, false, at::TensorList(weights));
@@ -157,7 +156,8 @@ void GanGenerator::catch_up(std::int64_t step, bool last) {
   const NamedGroups before = copies(generators_state());
   const DiscriminatorSchedule schedule = schedule_;
   const auto undo = [&] {
-    for (Parameter* parameter : generator_->parameters()) parameter->value.mutable_grad() = at::Tensor{};
+    for (Parameter* parameter : generator_->parameters())
+      parameter->value.mutable_grad() = at::Tensor{};
     load_generators_state(before);
     schedule_ = schedule;
   };

@@ -40,10 +40,10 @@ at::Tensor pair_losses(const at::Tensor& scores, const GanOptions& options);
 /// left.
 at::Tensor generator_loss(const at::Tensor& scores, GanLoss loss);
 
-/// What keeps the generator from drawing one image of a class whatever the latents are (mode-seeking
-/// regularisation, Mao et al. 2019, section 3.2): 1 / (d + 1e-5), where d is the mean |difference|
-/// of images [N, C, H, W] over that of their latents [N, Z], each of the first N / 2 (rounded down)
-/// compared with that N / 2 after it, whose label is to be the same. [].
+/// What keeps the generator from drawing one image of a class whatever the latents are
+/// (mode-seeking regularisation, Mao et al. 2019, section 3.2): 1 / (d + 1e-5), where d is the mean
+/// |difference| of images [N, C, H, W] over that of their latents [N, Z], each of the first N / 2
+/// (rounded down) compared with that N / 2 after it, whose label is to be the same. [].
 at::Tensor mode_seeking_loss(const at::Tensor& images, const at::Tensor& latents);
 
 /// A discriminator's loss of one record, whose image and M fakes are its draws: one loss, one clip.
