@@ -1,12 +1,10 @@
 #include "sfumato/bench/layer_list.h"
 
-#include <ATen/ops/ones.h>
-#include <ATen/ops/zeros.h>
-
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <utility>
 
-#include "sfumato/models/unet2d.h"
+#include "sfumato/generate/diffusion/network_trace.h"
 
 namespace sfumato {
 namespace {
@@ -30,33 +28,13 @@ int64_t root_of(int64_t square) { return std::llround(std::sqrt(static_cast<doub
 }  // namespace
 
 std::vector<LayerWork> layers_of(const nlohmann::json& config, int64_t draws) {
-  UNet2D network(UNet2DConfig::from_json(config));
-  const UNet2DConfig& c = network.config();
-  const ImageShape shape = c.image_shape();
-  // Timestep 0 is in every table; the fourier embedding takes its logarithm.
-  const at::Tensor timestep =
-      c.time_embedding_type == "fourier" ? at::ones({1}) : at::zeros({1}, at::kLong);
-  at::Tensor classes;
-  if (c.class_embed_type == "identity")
-    classes = at::zeros({1, c.time_embed_dim()});
-  else if (c.class_conditional())
-    classes = at::zeros({1}, at::kLong);
   ListeningTape tape;
-  network.forward(at::zeros({1, shape.channels, shape.height, shape.width}), timestep, classes,
-                  &tape);
+  trace_network(config, tape);
   for (LayerWork& layer : tape.layers) {
     layer.tokens *= draws;
     layer.input_tokens *= draws;
   }
   return std::move(tape.layers);
-}
-
-int64_t parameters_of(const nlohmann::json& config) {
-  UNet2D network(UNet2DConfig::from_json(config));
-  int64_t count = 0;
-  for (const Parameter* parameter : trainable_of(network.parameters()))
-    count += parameter->value.numel();
-  return count;
 }
 
 bool is_pointwise(const LayerWork& layer) {

@@ -17,6 +17,7 @@
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/device/gpu.h"
+#include "sfumato/device/threads.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/privacy/calibrate.h"
 #include "sfumato/privacy/secure_random.h"
@@ -123,10 +124,10 @@ NoiseTimings benchmark_noise(int64_t count, int repeat, ComputeDevice where) {
   chacha();  // touches the pages
   timings.chacha = time(repeat, chacha);
   timings.torch = time(repeat, torch);
-  at::set_num_threads(1);
+  set_threads(1);
   timings.chacha_one_thread = time(repeat, chacha);
   timings.torch_one_thread = time(repeat, torch);
-  at::set_num_threads(timings.threads);
+  set_threads(timings.threads);
   return timings;
 }
 

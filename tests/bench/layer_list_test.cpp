@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "sfumato/bench/step_benchmark.h"
+#include "sfumato/generate/diffusion/network_trace.h"
 
 namespace sfumato {
 namespace {
@@ -19,7 +20,7 @@ TEST(LayerList, NamesTheLayersOfTheCifar10NetworkWithTheirSizes) {
   int64_t weights = 0;
   for (const LayerWork& layer : layers) weights += layer.fan_in * layer.fan_out;
   // 35,746,307 parameters; what is left are biases and norms.
-  EXPECT_EQ(parameters_of(network), 35'746'307);
+  EXPECT_EQ(trainable_parameters(network), 35'746'307);
   EXPECT_LT(weights, 35'746'307);
   EXPECT_GT(weights, 35'600'000);
 
@@ -71,7 +72,7 @@ TEST(LayerList, TakesEveryKindOfClassesAndOfTimesteps) {
 }
 
 TEST(LayerList, TheDpdmNetworkHasTheStatedParameters) {
-  EXPECT_EQ(parameters_of(builtin_step_case("dpdm-mnist").network), 1'758'625);
+  EXPECT_EQ(trainable_parameters(builtin_step_case("dpdm-mnist").network), 1'758'625);
 }
 
 }  // namespace

@@ -12,9 +12,6 @@ namespace sfumato {
 /// it once on the CPU, with weights of zero. DataError for a configuration of no network.
 std::vector<LayerWork> layers_of(const nlohmann::json& config, int64_t draws);
 
-/// Trainable parameters of the network.
-int64_t parameters_of(const nlohmann::json& config);
-
 /// Whether a layer sees each token by itself: Linear and 1x1 convolutions.
 bool is_pointwise(const LayerWork& layer);
 

@@ -12,6 +12,7 @@
 #include "sfumato/bench/step_projection.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
+#include "sfumato/generate/diffusion/network_trace.h"
 
 namespace sfumato::cli {
 namespace {
@@ -126,7 +127,7 @@ void run(const Arguments& arguments) {
                      ": steps are projected in bf16, and networks of a GAN compute in float32; "
                      "name a diffusion network");
   const std::vector<LayerWork> layers = layers_of(network.network, arguments.draws);
-  const auto parameters = static_cast<double>(parameters_of(network.network));
+  const auto parameters = static_cast<double>(trainable_parameters(network.network));
   const auto& [a, b, k] = std::tie(arguments.assumptions, arguments.examples, arguments.draws);
   const StepProjection projection = project_step(layers, parameters, b, k, gpu, a);
   const double needed = fraction_needed(layers, parameters, b, k, gpu, a, kTimeGoal);
