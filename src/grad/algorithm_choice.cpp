@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/lane_math.h"
 #include "sfumato/grad/gradient_engine.h"
 
 namespace sfumato {
@@ -26,10 +27,15 @@ LayerChoice choose_algorithm(const LayerWork& work, AlgorithmPolicy policy) {
   // Keep: the gradient is written once, read for its norm and read for the sum.
   choice.keep_seconds = weight_gradient + 3 * 4 * b * p * d / kBytesPerS;
   choice.keep_bytes = 4 * b * p * d;
-  // Gram: two Gram matrices, their sum over taps, one weighted gradient, copies in float64.
-  const double gram = 2 * b * (tin * tin * c + t * t * p) / kFloat64FlopsPerS;
+  // Gram: two Gram matrices and one weighted gradient; of the inputs either all pixels, copied in
+  // float64, and a sum over taps, or where lanes fit every pair of unfolded tokens.
   const double taps = t > 1 ? b * (d / std::max(c, 1.0)) * t * t / kTapFlopsPerS : 0;
-  choice.gram_seconds = weight_gradient + gram + taps + 24 * b * (tin * c + t * p) / kBytesPerS;
+  const double of_pixels =
+      2 * b * tin * tin * c / kFloat64FlopsPerS + taps + 24 * b * (tin * c + t * p) / kBytesPerS;
+  const double of_pairs = b * t * t * d / kFloat64FlopsPerS;
+  const bool lanes_fit = work.input_channels % kLanes == 0 && work.fan_in > work.input_channels;
+  choice.gram_seconds = weight_gradient + 2 * b * t * t * p / kFloat64FlopsPerS +
+                        (lanes_fit ? std::min(of_pixels, of_pairs) : of_pixels);
   choice.gram_bytes = 4 * b * (tin * c + t * p);
   const bool gram_is_cheaper = choice.gram_seconds < choice.keep_seconds;
   const bool gram_wanted =

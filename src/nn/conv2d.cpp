@@ -11,7 +11,10 @@
 #include <tuple>
 #include <utility>
 
+#include "kernels/conv_gram_norm_lanes.h"
+#include "kernels/conv_weight_grad_lanes.h"
 #include "kernels/gram_norm.h"
+#include "kernels/lane_math.h"
 #include "nn/conv2d_kernels.h"
 #include "nn/initial_values.h"
 #include "nn/per_example.h"
@@ -68,9 +71,53 @@ at::Tensor per_example_weight_grad(const at::Tensor& x, const at::Tensor& dy,
 
 namespace {
 
+ConvShape shape_of(const at::Tensor& x, const at::Tensor& dy, const Options& o, int64_t examples) {
+  ConvShape s;
+  s.examples = examples;
+  s.draws = x.size(0) / std::max<int64_t>(examples, 1);
+  s.height = x.size(2);
+  s.width = x.size(3);
+  s.channels = o.in;
+  s.out_height = dy.size(2);
+  s.out_width = dy.size(3);
+  s.out_channels = o.out;
+  s.kernel = o.kernel;
+  s.stride = o.stride;
+  s.padding = o.padding;
+  s.dilation = o.dilation;
+  return s;
+}
+
+/// Whether the CPU kernels of kernels/*_lanes.h serve a layer.
+bool takes_lanes(const at::Tensor& x, const Options& o) {
+  return o.groups == 1 && x.scalar_type() == at::kFloat && o.in % kLanes == 0;
+}
+
+/// Whether dot products of unfolded tokens are fewer than those of all pixels.
+bool gram_takes_pairs(const ConvShape& s) {
+  const int64_t inputs = s.draws * (s.height + 2 * s.padding[0]) * (s.width + 2 * s.padding[1]);
+  return s.tokens() * s.tokens() * s.taps() < 2 * inputs * inputs;
+}
+
+at::Tensor gram_norms_by_lanes(const at::Tensor& x, const at::Tensor& dy, const ConvShape& s) {
+  const at::Tensor images = x.contiguous(), slopes = dy.contiguous();
+  at::Tensor out = at::empty({s.examples}, at::kDouble);
+  std::vector<GramNorm> norms(static_cast<size_t>(s.examples));
+  at::parallel_for(0, s.examples, 1, [&](int64_t begin, int64_t end) {
+    conv_gram_norm_lanes_cpu(images.const_data_ptr<float>(), slopes.const_data_ptr<float>(), s,
+                             begin, end, norms.data());
+  });
+  double* squared = out.mutable_data_ptr<double>();
+  for (size_t i = 0; i < norms.size(); ++i)
+    squared[i] = with_rounding_floor(norms[i].squared, norms[i].magnitude, s.tokens());
+  return out;
+}
+
 /// Squared norms [B] through Gram matrices (groups == 1).
 at::Tensor gram_norms(const at::Tensor& x, const at::Tensor& dy, const Options& o,
                       int64_t examples) {
+  const ConvShape shape = shape_of(x, dy, o, examples);
+  if (takes_lanes(x, o) && gram_takes_pairs(shape)) return gram_norms_by_lanes(x, dy, shape);
   const int64_t draws = x.size(0) / examples;
   at::Tensor padded = x;
   if (o.padding[0] != 0 || o.padding[1] != 0)
@@ -107,11 +154,35 @@ at::Tensor gram_norms(const at::Tensor& x, const at::Tensor& dy, const Options& 
   return out;
 }
 
+/// Kept gradients of our own kernel: written once, in the memory order of a channels-last weight.
+PerExampleGradient kept_by_lanes(const at::Tensor& x, const at::Tensor& dy, const ConvShape& s) {
+  const at::Tensor images = x.contiguous();
+  at::Tensor kept =
+      at::empty({s.examples, s.out_channels, s.kernel[0], s.kernel[1], s.channels}, x.options());
+  at::Tensor squared_norm = at::empty({s.examples}, at::kDouble);
+  const float* px = images.const_data_ptr<float>();
+  const float* pdy = dy.const_data_ptr<float>();
+  float* out = kept.mutable_data_ptr<float>();
+  double* norms = squared_norm.mutable_data_ptr<double>();
+  at::parallel_for(0, s.examples, 1, [&](int64_t begin, int64_t end) {
+    conv_weight_grad_lanes_cpu(px, pdy, s, begin, end, out, norms);
+  });
+  PerExampleGradient result =
+      kept_gradient(std::move(kept), {s.out_channels, s.kernel[0], s.kernel[1], s.channels},
+                    std::move(squared_norm));
+  result.clipped_sum = [sum = std::move(result.clipped_sum)](const ClipWeights& weights) mutable {
+    return sum(weights).permute({0, 3, 1, 2}).contiguous();
+  };
+  return result;
+}
+
 PerExampleGradient conv_weight_gradient(const at::Tensor& x, const at::Tensor& dy, const Options& o,
                                         at::IntArrayRef shape, int64_t examples,
                                         Algorithm algorithm) {
-  if (algorithm == Algorithm::kKeep)
+  if (algorithm == Algorithm::kKeep) {
+    if (takes_lanes(x, o)) return kept_by_lanes(x, dy, shape_of(x, dy, o, examples));
     return kept_gradient(per_example_weight_grad(x, dy, o, examples), shape);
+  }
   PerExampleGradient result;
   result.squared_norm = gram_norms(x, dy, o, examples);
   const int64_t draws = x.size(0) / examples;

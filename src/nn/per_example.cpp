@@ -122,14 +122,14 @@ at::Tensor weighted_by_example(const at::Tensor& tensor, const ClipWeights& weig
   return at::mul(rows, weights.factors.unsqueeze(1)).view(tensor.sizes());
 }
 
-PerExampleGradient kept_gradient(at::Tensor gradients, at::IntArrayRef shape) {
-  if (kernels_for(gradients) != nullptr) {
-    gradients = gradients.contiguous();
-    at::Tensor squared_norm = bridge::row_norms(gradients);
+PerExampleGradient kept_gradient(at::Tensor gradients, at::IntArrayRef shape,
+                                 at::Tensor squared_norm) {
+  if (kernels_for(gradients) != nullptr) gradients = gradients.contiguous();
+  if (!squared_norm.defined()) squared_norm = row_squared_norms(gradients);
+  if (kernels_for(gradients) != nullptr)
     return kept_by_kernel(std::move(gradients), std::move(squared_norm));
-  }
   PerExampleGradient result;
-  result.squared_norm = row_squared_norms(gradients);
+  result.squared_norm = std::move(squared_norm);
   result.clipped_sum = [gradients = std::move(gradients),
                         shape = shape.vec()](const ClipWeights& weights) mutable {
     for (const int64_t example : weights.excluded) gradients.select(0, example).zero_();

@@ -9,9 +9,10 @@
 
 namespace sfumato {
 
-/// Kept per-example gradients [B, elements...]: squared norms in float64 from the values stored,
-/// and their clip-weighted sum in `shape`.
-PerExampleGradient kept_gradient(at::Tensor gradients, at::IntArrayRef shape);
+/// Kept per-example gradients [B, elements...]: squared norms in float64 from the values stored
+/// (`squared_norm` where that has them already), and their clip-weighted sum in `shape`.
+PerExampleGradient kept_gradient(at::Tensor gradients, at::IntArrayRef shape,
+                                 at::Tensor squared_norm = {});
 
 /// Called by every recorded layer with the leading dimension of its input: PrivacyError unless it
 /// is examples times draws, for a row that several examples share has no per-example gradient.

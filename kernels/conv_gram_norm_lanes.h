@@ -1,0 +1,22 @@
+#pragma once
+#include <cstdint>
+
+#include "kernels/conv_shape.h"
+#include "kernels/gram_norm.h"
+
+namespace sfumato {
+
+/// S and M of gram_norm.h for examples [begin, end) of a 2-d convolution (groups = 1), on the CPU,
+/// with x [B K, C, H, W] and dy [B K, P, Ho, Wo] float32 and contiguous: the caller splits over
+/// threads. C is a multiple of kLanes.
+///
+/// Every pair of tokens takes the dot product of its unfolded inputs, taps C values each, which are
+/// read where they lie: T^2 taps C operations, against 2 (K Hp Wp)^2 C and T^2 taps more of Gram
+/// matrices of all pixels and the shift identity (gram_norm_conv_cpu): fewer where a stride or a
+/// padding makes inputs outnumber tokens. Products and sums are float64. An example's bits depend
+/// on it and its shape alone; NaN and infinity reach no other. Memory: 4 (K H W C + T P) + 16 T^2
+/// bytes a thread.
+void conv_gram_norm_lanes_cpu(const float* x, const float* dy, const ConvShape& shape,
+                              std::int64_t begin, std::int64_t end, GramNorm* out);
+
+}  // namespace sfumato

@@ -1,0 +1,108 @@
+#include "kernels/conv_weight_grad_lanes.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "kernels/lane_math.h"
+#include "kernels/lane_tokens.h"
+#include "kernels/row_norm.h"
+
+namespace sfumato {
+namespace {
+
+constexpr std::int64_t kTileRows = 6;  ///< 6 x 4 sums, 4 inputs and a factor: of 32 registers 29
+
+/// An example's tensors as the tiles read them; made anew for each.
+struct TileOperands {
+  std::vector<float> pixels;         ///< [K, H, W, C], then C zeros for what lies outside
+  std::vector<float> slopes;         ///< [P / 6 rounded up, T, 6], zeros beyond P
+  std::vector<const float*> inputs;  ///< [taps, T]: where the pixel that a token meets begins
+};
+
+/// dy [K, P, Ho Wo] of one example into `to` [P / 6, T, 6].
+void tile_slopes(const float* dy, const ConvShape& s, float* to) {
+  const std::int64_t area = s.out_height * s.out_width, tokens = s.tokens();
+  for (std::int64_t k = 0; k < s.draws; ++k)
+    for (std::int64_t p = 0; p < s.out_channels; ++p, dy += area) {
+      float* column = to + (p / kTileRows * tokens + k * area) * kTileRows + p % kTileRows;
+      for (std::int64_t i = 0; i < area; ++i) column[i * kTileRows] = dy[i];
+    }
+}
+
+/// out[i, 0 .. 16 N) = sum over t of slopes[t, i] inputs[t][offset ..], rows i < `rows`, which lie
+/// `stride` apart.
+template <int N>
+inline __attribute__((always_inline)) void add_up_tile(const float* slopes,
+                                                       const float* const* inputs,
+                                                       std::int64_t offset, std::int64_t tokens,
+                                                       float* out, std::int64_t stride,
+                                                       std::int64_t rows) {
+  Lanes sums[kTileRows][N];
+#pragma GCC unroll 8
+  for (int i = 0; i < kTileRows; ++i)
+#pragma GCC unroll 8
+    for (int j = 0; j < N; ++j) sums[i][j] = Lanes{};
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    Lanes values[N];
+#pragma GCC unroll 8
+    for (int j = 0; j < N; ++j) load_lanes(inputs[t] + offset + kLanes * j, values[j]);
+#pragma GCC unroll 8
+    for (int i = 0; i < kTileRows; ++i) {
+      const float slope = slopes[t * kTileRows + i];
+#pragma GCC unroll 8
+      for (int j = 0; j < N; ++j) sums[i][j] += slope * values[j];
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kTileRows; ++i)
+    if (i < rows) std::memcpy(out + i * stride, sums[i], sizeof sums[i]);
+}
+
+__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void add_up(
+    const TileOperands& operands, const ConvShape& s, float* grad) {
+  const std::int64_t tokens = s.tokens(), taps = s.taps(), stride = taps * s.channels;
+  for (std::int64_t tap = 0; tap < taps; ++tap) {
+    const float* const* inputs = operands.inputs.data() + tap * tokens;
+    for (std::int64_t c = 0; c < s.channels;) {
+      const std::int64_t lanes = std::min<std::int64_t>(4, (s.channels - c) / kLanes);
+      for (std::int64_t p = 0; p < s.out_channels; p += kTileRows) {
+        const float* slopes = operands.slopes.data() + p * tokens;
+        float* out = grad + (p * taps + tap) * s.channels + c;
+        const std::int64_t rows = s.out_channels - p;
+        if (lanes == 4)
+          add_up_tile<4>(slopes, inputs, c, tokens, out, stride, rows);
+        else if (lanes == 3)
+          add_up_tile<3>(slopes, inputs, c, tokens, out, stride, rows);
+        else if (lanes == 2)
+          add_up_tile<2>(slopes, inputs, c, tokens, out, stride, rows);
+        else
+          add_up_tile<1>(slopes, inputs, c, tokens, out, stride, rows);
+      }
+      c += lanes * kLanes;
+    }
+  }
+}
+
+}  // namespace
+
+void conv_weight_grad_lanes_cpu(const float* x, const float* dy, const ConvShape& s,
+                                std::int64_t begin, std::int64_t end, float* grad,
+                                double* squared_norm) {
+  const std::int64_t tokens = s.tokens();
+  const std::int64_t image = s.draws * s.height * s.width * s.channels;
+  const std::int64_t tiles = (s.out_channels + kTileRows - 1) / kTileRows;
+  TileOperands operands;
+  operands.pixels.assign(static_cast<std::size_t>(image + s.channels), 0);
+  operands.slopes.assign(static_cast<std::size_t>(tiles * tokens * kTileRows), 0);
+  operands.inputs = pixels_of_tokens(s, operands.pixels.data(), tokens);
+  for (std::int64_t i = begin; i < end; ++i) {
+    put_channels_last(x + i * image, s.draws, s.channels, s.height * s.width,
+                      operands.pixels.data(), s.channels);
+    tile_slopes(dy + i * tokens * s.out_channels, s, operands.slopes.data());
+    add_up(operands, s, grad + i * s.weights());
+    row_squared_norms_cpu(grad, i, i + 1, s.weights(), squared_norm);
+  }
+}
+
+}  // namespace sfumato
