@@ -6,6 +6,7 @@
 #include <rapidcheck.h>
 
 #include <limits>
+#include <utility>
 
 #include "grad/small_network.h"
 #include "sfumato/audit/clipped_sum_inspector.h"
@@ -109,12 +110,15 @@ TEST(ClipBound, HoldsWhereTokensCancel) {
             linear_contribution(at::cat({x, x}, 1), at::cat({dy, dy.mul(opposite)}, 1), policy),
             1.001)
             << "linear, 1e" << exponent << ", rest " << rest;
-        const at::Tensor image = at::randn({1, 3, 6, 6});
-        const at::Tensor gradient = at::randn({1, 4, 6, 6}).mul(scale);
-        EXPECT_LE(conv_contribution(at::cat({image, image}),
-                                    at::cat({gradient, gradient.mul(opposite)}), policy),
-                  1.001)
-            << "convolution, 1e" << exponent << ", rest " << rest;
+        // By the library; by kernels of our own; by those that take pairs of tokens.
+        for (const auto& [channels, side] : {std::pair{3, 6}, {16, 6}, {32, 3}}) {
+          const at::Tensor image = at::randn({1, channels, side, side});
+          const at::Tensor gradient = at::randn({1, 4, side, side}).mul(scale);
+          EXPECT_LE(conv_contribution(at::cat({image, image}),
+                                      at::cat({gradient, gradient.mul(opposite)}), policy),
+                    1.001)
+              << "convolution of " << channels << ", 1e" << exponent << ", rest " << rest;
+        }
         EXPECT_LE(
             embedding_contribution(at::cat({dy.mul(1.1), dy.mul(-0.3), dy.mul(-0.8 + rest)}, 1)),
             1.001)

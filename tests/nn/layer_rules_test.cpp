@@ -120,10 +120,30 @@ TEST(LayerRules, Conv2dOfAnyGeometry) {
   }));
 }
 
+TEST(LayerRules, Conv2dWhoseChannelsFillLanes) {
+  EXPECT_TRUE(rc::check([] {
+    const int64_t k = in_range(1, 3), b = in_range(1, 4);
+    Conv2d::Options o;
+    o.in = 16 * in_range(1, 5);
+    o.out = in_range(1, 14);
+    o.kernel = {in_range(1, 4), in_range(1, 4)};
+    o.stride = {in_range(1, 3), in_range(1, 3)};
+    o.padding = {in_range(0, 2), in_range(0, 2)};
+    o.dilation = {in_range(1, 2), in_range(1, 2)};
+    Conv2d conv(o);
+    randomise(conv);
+    const at::Tensor x = at::randn({b * k, o.in, in_range(7, 9), in_range(7, 9)});
+    expect_rule(
+        conv, [&](const at::Tensor& i, Tape* t) { return conv.forward(i, t); }, x, b, k,
+        any_policy());
+  }));
+}
+
+// Channels that fill no lanes are the library's.
 TEST(LayerRules, WideConvolutionTakesTheOneByOneRoute) {
-  Conv2d conv({.in = 128, .out = 128, .padding = {1, 1}});
+  Conv2d conv({.in = 130, .out = 128, .padding = {1, 1}});
   randomise(conv);
-  const at::Tensor x = at::randn({4, 128, 14, 14});
+  const at::Tensor x = at::randn({4, 130, 14, 14});
   for (const AlgorithmPolicy policy : {AlgorithmPolicy::kKeep, AlgorithmPolicy::kGram})
     expect_rule(
         conv, [&](const at::Tensor& i, Tape* t) { return conv.forward(i, t); }, x, 2, 2, policy);
