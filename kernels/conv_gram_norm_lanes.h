@@ -14,7 +14,7 @@ namespace sfumato {
 /// read where they lie: T^2 taps C operations, against 2 (K Hp Wp)^2 C and T^2 taps more of Gram
 /// matrices of all pixels and the shift identity (gram_norm_conv_cpu): fewer where a stride or a
 /// padding makes inputs outnumber tokens. Products and sums are float64. An example's bits depend
-/// on it and its shape alone; NaN and infinity reach no other. Memory: 4 (K H W C + T P) + 16 T^2
+/// on it and its shape alone; NaN and infinity reach no other. Memory: 8 (K H W C + T P) + 16 T^2
 /// bytes a thread.
 void conv_gram_norm_lanes_cpu(const float* x, const float* dy, const ConvShape& shape,
                               std::int64_t begin, std::int64_t end, GramNorm* out);

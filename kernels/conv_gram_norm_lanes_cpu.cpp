@@ -12,19 +12,12 @@ namespace {
 constexpr std::int64_t kGramTile = 4;   ///< 4 x 4 sums and 4 + 4 operands: of 32 registers 24
 constexpr std::int64_t kGramLanes = 8;  ///< float64 in a register
 
-using Singles = float __attribute__((vector_size(32)));
 using Doubles = double __attribute__((vector_size(64)));
-
-inline __attribute__((always_inline)) void load_doubles(const float* from, Doubles& to) {
-  Singles singles;
-  std::memcpy(&singles, from, sizeof singles);
-  to = __builtin_convertvector(singles, Doubles);
-}
 
 /// gram[t, s] for s <= t, and some beyond: sums over `taps` and `width` values (a multiple of 8) of
 /// rows[tap, t] rows[tap, s]. `count` is a multiple of 4, the distance of gram's lines too.
 __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void gram_of_rows(
-    const float* const* rows, std::int64_t taps, std::int64_t count, std::int64_t width,
+    const double* const* rows, std::int64_t taps, std::int64_t count, std::int64_t width,
     double* gram) {
   for (std::int64_t t = 0; t < count; t += kGramTile)
     for (std::int64_t s = 0; s <= t; s += kGramTile) {
@@ -34,14 +27,14 @@ __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) vo
 #pragma GCC unroll 4
         for (int j = 0; j < kGramTile; ++j) sums[i][j] = Doubles{};
       for (std::int64_t tap = 0; tap < taps; ++tap) {
-        const float* const* left = rows + tap * count + t;
-        const float* const* right = rows + tap * count + s;
+        const double* const* left = rows + tap * count + t;
+        const double* const* right = rows + tap * count + s;
         for (std::int64_t c = 0; c < width; c += kGramLanes) {
           Doubles a[kGramTile], b[kGramTile];
 #pragma GCC unroll 4
-          for (int i = 0; i < kGramTile; ++i) load_doubles(left[i] + c, a[i]);
+          for (int i = 0; i < kGramTile; ++i) std::memcpy(&a[i], left[i] + c, sizeof a[i]);
 #pragma GCC unroll 4
-          for (int j = 0; j < kGramTile; ++j) load_doubles(right[j] + c, b[j]);
+          for (int j = 0; j < kGramTile; ++j) std::memcpy(&b[j], right[j] + c, sizeof b[j]);
 #pragma GCC unroll 4
           for (int i = 0; i < kGramTile; ++i)
 #pragma GCC unroll 4
@@ -83,10 +76,10 @@ void conv_gram_norm_lanes_cpu(const float* x, const float* dy, const ConvShape& 
   const std::int64_t width = rounded_up(s.out_channels, kGramLanes);
   const std::int64_t area = s.height * s.width, out_area = s.out_height * s.out_width;
   const std::int64_t image = s.draws * area * s.channels;
-  std::vector<float> pixels(static_cast<std::size_t>(image + s.channels), 0.0F);
-  std::vector<float> slopes(static_cast<std::size_t>(count * width), 0.0F);
-  const std::vector<const float*> inputs = pixels_of_tokens(s, pixels.data(), count);
-  std::vector<const float*> rows;
+  std::vector<double> pixels(static_cast<std::size_t>(image + s.channels), 0.0);
+  std::vector<double> slopes(static_cast<std::size_t>(count * width), 0.0);
+  const std::vector<const double*> inputs = pixels_of_tokens(s, pixels.data(), count);
+  std::vector<const double*> rows;
   for (std::int64_t t = 0; t < count; ++t) rows.push_back(slopes.data() + t * width);
   std::vector<double> gram_x(static_cast<std::size_t>(count * count)), gram_dy(gram_x.size());
   for (std::int64_t i = begin; i < end; ++i) {

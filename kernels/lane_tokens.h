@@ -9,8 +9,9 @@ namespace sfumato {
 
 /// Images [rows, C, area] of one example into `to` [rows, area, width], whose channels beyond C are
 /// left alone; a line of the cache at a time.
-inline void put_channels_last(const float* from, std::int64_t rows, std::int64_t channels,
-                              std::int64_t area, float* to, std::int64_t width) {
+template <typename To>
+void put_channels_last(const float* from, std::int64_t rows, std::int64_t channels,
+                       std::int64_t area, To* to, std::int64_t width) {
   constexpr std::int64_t kLine = 16;
   for (std::int64_t r = 0; r < rows; ++r, from += area * channels, to += area * width)
     for (std::int64_t first = 0; first < area; first += kLine) {
@@ -23,13 +24,14 @@ inline void put_channels_last(const float* from, std::int64_t rows, std::int64_t
 /// [taps, count]: where the pixel that a token meets under a tap begins, of one example's `pixels`
 /// [K, H, W, C] and C zeros after them, which stand for all that lies outside and for tokens beyond
 /// T (count >= T).
-inline std::vector<const float*> pixels_of_tokens(const ConvShape& s, const float* pixels,
-                                                  std::int64_t count) {
-  const float* outside = pixels + s.draws * s.height * s.width * s.channels;
-  std::vector<const float*> places(static_cast<std::size_t>(s.taps() * count), outside);
+template <typename Pixel>
+std::vector<const Pixel*> pixels_of_tokens(const ConvShape& s, const Pixel* pixels,
+                                           std::int64_t count) {
+  const Pixel* outside = pixels + s.draws * s.height * s.width * s.channels;
+  std::vector<const Pixel*> places(static_cast<std::size_t>(s.taps() * count), outside);
   for (std::int64_t ky = 0; ky < s.kernel[0]; ++ky)
     for (std::int64_t kx = 0; kx < s.kernel[1]; ++kx) {
-      const float** place = places.data() + (ky * s.kernel[1] + kx) * count;
+      const Pixel** place = places.data() + (ky * s.kernel[1] + kx) * count;
       for (std::int64_t k = 0; k < s.draws; ++k)
         for (std::int64_t oy = 0; oy < s.out_height; ++oy)
           for (std::int64_t ox = 0; ox < s.out_width; ++ox, ++place) {
