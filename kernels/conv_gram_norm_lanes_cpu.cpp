@@ -50,10 +50,6 @@ __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) vo
     }
 }
 
-std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
 GramNorm norm_of_grams(const std::vector<double>& inputs, const std::vector<double>& slopes,
                        std::int64_t tokens, std::int64_t count) {
   GramNorm norm{0, 0};

@@ -91,10 +91,10 @@ void conv_weight_grad_lanes_cpu(const float* x, const float* dy, const ConvShape
                                 double* squared_norm) {
   const std::int64_t tokens = s.tokens();
   const std::int64_t image = s.draws * s.height * s.width * s.channels;
-  const std::int64_t tiles = (s.out_channels + kTileRows - 1) / kTileRows;
   TileOperands operands;
   operands.pixels.assign(static_cast<std::size_t>(image + s.channels), 0);
-  operands.slopes.assign(static_cast<std::size_t>(tiles * tokens * kTileRows), 0);
+  operands.slopes.assign(static_cast<std::size_t>(rounded_up(s.out_channels, kTileRows) * tokens),
+                         0);
   operands.inputs = pixels_of_tokens(s, operands.pixels.data(), tokens);
   for (std::int64_t i = begin; i < end; ++i) {
     put_channels_last(x + i * image, s.draws, s.channels, s.height * s.width,

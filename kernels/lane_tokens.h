@@ -7,6 +7,10 @@
 
 namespace sfumato {
 
+constexpr std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
 /// Images [rows, C, area] of one example into `to` [rows, area, width], whose channels beyond C are
 /// left alone; a line of the cache at a time.
 template <typename To>

@@ -76,8 +76,7 @@ Variants variants_in(const fs::path& folder) {
     throw DataError(fmt::format(
         "{}: {} is a pickle, which could run any code and is not read; convert it once with "
         "scripts/import-checkpoint, or with diffusers: from_pretrained(...).save_pretrained(...) "
-        "of "
-        "its class",
+        "of its class",
         folder.string(), name));
   }
   if (shards)

@@ -36,6 +36,24 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv_backward(
                                   groups, mask);
 }
 
+ConvShape conv_shape(const at::Tensor& x, const at::Tensor& dy, const Conv2d::Options& o,
+                     int64_t examples) {
+  ConvShape s;
+  s.examples = examples;
+  s.draws = x.size(0) / std::max<int64_t>(examples, 1);
+  s.height = x.size(2);
+  s.width = x.size(3);
+  s.channels = o.in;
+  s.out_height = dy.size(2);
+  s.out_width = dy.size(3);
+  s.out_channels = o.out;
+  s.kernel = o.kernel;
+  s.stride = o.stride;
+  s.padding = o.padding;
+  s.dilation = o.dilation;
+  return s;
+}
+
 /// Per-example weight gradients [B, out, in / groups, kh, kw]. Two library routes: large examples
 /// one by one (each fills the machine), small ones as one grouped convolution with a group per
 /// example: [B K, C, H, W] is seen as [K, B C, H, W], so the batch sum runs over draws only.
@@ -71,23 +89,6 @@ at::Tensor per_example_weight_grad(const at::Tensor& x, const at::Tensor& dy,
 
 namespace {
 
-ConvShape shape_of(const at::Tensor& x, const at::Tensor& dy, const Options& o, int64_t examples) {
-  ConvShape s;
-  s.examples = examples;
-  s.draws = x.size(0) / std::max<int64_t>(examples, 1);
-  s.height = x.size(2);
-  s.width = x.size(3);
-  s.channels = o.in;
-  s.out_height = dy.size(2);
-  s.out_width = dy.size(3);
-  s.out_channels = o.out;
-  s.kernel = o.kernel;
-  s.stride = o.stride;
-  s.padding = o.padding;
-  s.dilation = o.dilation;
-  return s;
-}
-
 /// Whether the CPU kernels of kernels/*_lanes.h serve a layer.
 bool takes_lanes(const at::Tensor& x, const Options& o) {
   return o.groups == 1 && x.scalar_type() == at::kFloat && o.in % kLanes == 0;
@@ -116,7 +117,7 @@ at::Tensor gram_norms_by_lanes(const at::Tensor& x, const at::Tensor& dy, const 
 /// Squared norms [B] through Gram matrices (groups == 1).
 at::Tensor gram_norms(const at::Tensor& x, const at::Tensor& dy, const Options& o,
                       int64_t examples) {
-  const ConvShape shape = shape_of(x, dy, o, examples);
+  const ConvShape shape = conv_shape(x, dy, o, examples);
   if (takes_lanes(x, o) && gram_takes_pairs(shape)) return gram_norms_by_lanes(x, dy, shape);
   const int64_t draws = x.size(0) / examples;
   at::Tensor padded = x;
@@ -180,7 +181,7 @@ PerExampleGradient conv_weight_gradient(const at::Tensor& x, const at::Tensor& d
                                         at::IntArrayRef shape, int64_t examples,
                                         Algorithm algorithm) {
   if (algorithm == Algorithm::kKeep) {
-    if (takes_lanes(x, o)) return kept_by_lanes(x, dy, shape_of(x, dy, o, examples));
+    if (takes_lanes(x, o)) return kept_by_lanes(x, dy, conv_shape(x, dy, o, examples));
     return kept_gradient(per_example_weight_grad(x, dy, o, examples), shape);
   }
   PerExampleGradient result;

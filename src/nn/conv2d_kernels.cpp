@@ -29,23 +29,6 @@ ConvOnKernels::ConvOnKernels(const Conv2d::Options& options, const Parameter& we
         weight.name));
 }
 
-ConvShape ConvOnKernels::shape(const at::Tensor& x, const at::Tensor& dy) const {
-  ConvShape s;
-  s.examples = examples_;
-  s.draws = x.size(0) / std::max<int64_t>(examples_, 1);
-  s.height = x.size(2);
-  s.width = x.size(3);
-  s.channels = x.size(1);
-  s.out_height = dy.size(2);
-  s.out_width = dy.size(3);
-  s.out_channels = dy.size(1);
-  s.kernel = options_.kernel;
-  s.stride = options_.stride;
-  s.padding = options_.padding;
-  s.dilation = options_.dilation;
-  return s;
-}
-
 PerExampleGradient ConvOnKernels::by_library(const at::Tensor& x, const at::Tensor& dy) const {
   // Rows in the memory order of a channels-last weight.
   at::Tensor rows = per_example_weight_grad(x, dy, options_, examples_)
@@ -75,7 +58,7 @@ PerExampleGradient ConvOnKernels::sum_by_library(at::Tensor squared_norm, const 
 
 LayerRecord ConvOnKernels::gradients(const at::Tensor& x, const at::Tensor& dy,
                                      const LayerPlan& plan, bool want_bias) const {
-  const ConvShape s = shape(x, dy);
+  const ConvShape s = conv_shape(x, dy, options_, examples_);
   LayerRecord record;
   if (plan.route == Route::kLibrary && plan.algorithm == Algorithm::kKeep) {
     record.weight = by_library(x, dy);

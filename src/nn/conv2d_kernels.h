@@ -8,6 +8,9 @@ namespace sfumato {
 std::tuple<at::Tensor, at::Tensor, at::Tensor> conv_backward(
     const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
     const Conv2d::Options& options, int64_t groups, std::array<bool, 3> mask);
+/// Of x [B K, C, H, W] and dy [B K, P, Ho, Wo] in any order of memory.
+ConvShape conv_shape(const at::Tensor& x, const at::Tensor& dy, const Conv2d::Options& options,
+                     int64_t examples);
 /// Per-example weight gradients [B, out, in / groups, kh, kw] by library calls, on any device.
 at::Tensor per_example_weight_grad(const at::Tensor& x, const at::Tensor& dy,
                                    const Conv2d::Options& options, int64_t examples);
@@ -30,7 +33,6 @@ class ConvOnKernels {
   PerExampleGradient by_library(const at::Tensor& x, const at::Tensor& dy) const;
   PerExampleGradient sum_by_library(at::Tensor squared_norm, const at::Tensor& x,
                                     const at::Tensor& dy) const;
-  ConvShape shape(const at::Tensor& x, const at::Tensor& dy) const;
 
   Conv2d::Options options_;
   const Parameter& weight_;

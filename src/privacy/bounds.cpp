@@ -12,8 +12,7 @@ std::string noise_range_mistake(double clip_norm_l2, double noise_multiplier) {
   if (!(clip_norm_l2 >= kLeastClipNorm && clip_norm_l2 <= kMostClipNorm))
     return fmt::format(
         "clip_norm_l2 {} is outside {:g} ... {:g}, where float32 keeps the bound: multiply the "
-        "loss "
-        "by a constant instead, which moves the norms",
+        "loss by a constant instead, which moves the norms",
         clip_norm_l2, kLeastClipNorm, kMostClipNorm);
   const double stddev = noise_multiplier * clip_norm_l2;
   if (noise_multiplier != 0 && !(stddev >= kLeastNoiseStddev && stddev <= kMostNoiseStddev))

@@ -116,8 +116,7 @@ Json networks_json(const PrivacyCard& card) {
   if (card.by_discriminator && card.status == PrivacyCard::Status::kPrivate) {
     json["private"] =
         "the discriminator: every training step that is charged here is one of its own, and no "
-        "other "
-        "network sees a private image; other uses that are charged are the stages listed";
+        "other network sees a private image; other uses that are charged are the stages listed";
     json["post_processing"] =
         "the generator, its moving average and its images: they follow from what the networks "
         "started from (initial_weights), public draws and weights of the discriminator that the "

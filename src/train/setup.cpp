@@ -57,8 +57,8 @@ void verify_before_training(Generator& generator, GradientStep& gradients) {
     if (i >= after.size() || after[i] != before[i])
       throw PrivacyError(fmt::format(
           "'{}' of the generator changes with the images of a batch, before any noise: what "
-          "follows "
-          "from images must be a gradient, which is clipped; remove running statistics and caches",
+          "follows from images must be a gradient, which is clipped; remove running statistics and "
+          "caches",
           before[i].first));
 }
 

@@ -99,43 +99,39 @@ AlgorithmPolicy any_policy() {
 }
 int64_t in_range(int64_t low, int64_t high) { return *rc::gen::inRange<int64_t>(low, high + 1); }
 
+/// Of channels and groups as given and images of a side from `least` to `most`; else of any kind.
+void expect_rule_of_convolution(Conv2d::Options o, int64_t least, int64_t most) {
+  const int64_t k = in_range(1, 3), b = in_range(1, 4);
+  o.kernel = {in_range(1, 4), in_range(1, 4)};
+  o.stride = {in_range(1, 3), in_range(1, 3)};
+  o.padding = {in_range(0, 2), in_range(0, 2)};
+  o.dilation = {in_range(1, 2), in_range(1, 2)};
+  o.bias = *rc::gen::arbitrary<bool>();
+  Conv2d conv(o);
+  randomise(conv);
+  const at::Tensor x = at::randn({b * k, o.in, in_range(least, most), in_range(least, most)});
+  expect_rule(
+      conv, [&](const at::Tensor& i, Tape* t) { return conv.forward(i, t); }, x, b, k,
+      any_policy());
+}
+
 TEST(LayerRules, Conv2dOfAnyGeometry) {
   EXPECT_TRUE(rc::check([] {
-    const int64_t groups = in_range(1, 3), k = in_range(1, 3), b = in_range(1, 4);
+    const int64_t groups = in_range(1, 3);
     Conv2d::Options o;
     o.groups = groups;
     o.in = groups * in_range(1, 4);
     o.out = groups * in_range(1, 4);
-    o.kernel = {in_range(1, 4), in_range(1, 4)};
-    o.stride = {in_range(1, 3), in_range(1, 3)};
-    o.padding = {in_range(0, 2), in_range(0, 2)};
-    o.dilation = {in_range(1, 2), in_range(1, 2)};
-    o.bias = *rc::gen::arbitrary<bool>();
-    Conv2d conv(o);
-    randomise(conv);
-    const at::Tensor x = at::randn({b * k, o.in, in_range(8, 11), in_range(8, 11)});
-    expect_rule(
-        conv, [&](const at::Tensor& i, Tape* t) { return conv.forward(i, t); }, x, b, k,
-        any_policy());
+    expect_rule_of_convolution(o, 8, 11);
   }));
 }
 
 TEST(LayerRules, Conv2dWhoseChannelsFillLanes) {
   EXPECT_TRUE(rc::check([] {
-    const int64_t k = in_range(1, 3), b = in_range(1, 4);
     Conv2d::Options o;
     o.in = 16 * in_range(1, 5);
     o.out = in_range(1, 14);
-    o.kernel = {in_range(1, 4), in_range(1, 4)};
-    o.stride = {in_range(1, 3), in_range(1, 3)};
-    o.padding = {in_range(0, 2), in_range(0, 2)};
-    o.dilation = {in_range(1, 2), in_range(1, 2)};
-    Conv2d conv(o);
-    randomise(conv);
-    const at::Tensor x = at::randn({b * k, o.in, in_range(7, 9), in_range(7, 9)});
-    expect_rule(
-        conv, [&](const at::Tensor& i, Tape* t) { return conv.forward(i, t); }, x, b, k,
-        any_policy());
+    expect_rule_of_convolution(o, 7, 9);
   }));
 }
 
