@@ -45,3 +45,5 @@ target_link_libraries(sfumato_torch INTERFACE sfumato_torch_fmt)
 add_library(sfumato_torch_cuda INTERFACE)
 target_link_libraries(sfumato_torch_cuda INTERFACE sfumato_torch ${torch_dir}/lib/libtorch_cuda.so
                                                    ${torch_dir}/lib/libc10_cuda.so)
+# NCCL's header comes in a wheel beside torch's; without it several processes work on CPUs alone.
+find_path(SFUMATO_NCCL_INCLUDE nccl.h HINTS ${torch_dir}/../nvidia/nccl/include)

@@ -77,7 +77,8 @@ __device__ __forceinline__ void update_group(const PrivateUpdateTensor& tensor, 
   if constexpr (kNoise) {
     std::uint32_t words[16];
     device::chacha20_block<std::uint32_t>(
-        words, arguments.key, static_cast<std::uint32_t>(number * kChaChaLanes + lane),
+        words, arguments.key,
+        static_cast<std::uint32_t>((tensor.noise_group + number) * kChaChaLanes + lane),
         arguments.nonce_stream, arguments.nonce_step, tensor.nonce_tensor);
     device::block_normals<device::ScalarOps>(words, arguments.stddev, normals);
   }

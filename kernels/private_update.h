@@ -18,6 +18,9 @@ struct PrivateUpdateTensor {
   float rate_scale;            ///< factor on the learning rate
   std::uint32_t nonce_tensor;  ///< last word of the noise's nonce: one tensor, one number
   std::int64_t first_group;    ///< set by prepare_private_update
+  /// Groups of its noise's stream that come before its first element: where the arrays are part of
+  /// a tensor of which other processes have the rest, no number of the stream is drawn twice.
+  std::int64_t noise_group = 0;
 };
 
 enum class UpdateRule { kSgd, kAdam, kAdamW };
@@ -46,12 +49,13 @@ struct PrivateUpdateOptions : UpdateOptions, NoiseOptions {};
 
 /// Groups of kNormalsPerGroup elements are the unit of work, one for each warp: sets first_group of
 /// every entry to the number of groups before it and returns the number of all groups, or -1 where
-/// a count is below 0 or above kMaxNormalsPerStream. Tensors may be empty; fewer than 2^31 of them.
+/// a count or noise_group is below 0 or the noise would end beyond kMaxNormalsPerStream. Tensors
+/// may be empty; fewer than 2^31 of them.
 std::int64_t prepare_private_update(PrivateUpdateTensor* host_table, std::int64_t tensors);
 
 /// One step of training from clipped sums, in one pass over memory. For element i of each tensor,
-/// with N_i the chacha_gaussian of (key, {nonce_stream, nonce_step, nonce_tensor}, stddev) and
-/// r = learning_rate rate_scale:
+/// with N_i number kNormalsPerGroup noise_group + i of the chacha_gaussian of
+/// (key, {nonce_stream, nonce_step, nonce_tensor}, stddev) and r = learning_rate rate_scale:
 ///   g = scale round(sum + N_i), to multiples of grid, ties to even; without noise g = scale sum
 ///   SGD, Adam:   g += weight_decay value
 ///   SGD:         first = momentum first + g,  value -= r first   (momentum 0: value -= r g)

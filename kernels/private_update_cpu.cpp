@@ -106,7 +106,10 @@ std::int64_t prepare_private_update(PrivateUpdateTensor* host_table, std::int64_
   std::int64_t groups = 0;
   for (std::int64_t j = 0; j < tensors; ++j) {
     const std::int64_t count = host_table[j].count;
-    if (count < 0 || count > kMaxNormalsPerStream) return -1;
+    const std::int64_t before = host_table[j].noise_group;
+    if (count < 0 || before < 0 || before > kMaxNormalsPerStream / kNormalsPerGroup ||
+        count > kMaxNormalsPerStream - before * kNormalsPerGroup)
+      return -1;
     host_table[j].first_group = groups;
     groups += (count + kNormalsPerGroup - 1) / kNormalsPerGroup;
   }
@@ -129,7 +132,8 @@ void private_update_cpu(const PrivateUpdateTensor* table, std::int64_t tensors,
     const std::int64_t end = std::min(tensor.count, begin + groups * kNormalsPerGroup);
     float* sum = tensor.sum + begin;
     if (options.add_noise) {
-      chacha_gaussian_cpu(noise, begin, end, key,
+      const std::int64_t before = tensor.noise_group * kNormalsPerGroup;
+      chacha_gaussian_cpu(noise, before + begin, before + end, key,
                           {options.nonce_stream, options.nonce_step, tensor.nonce_tensor},
                           options.stddev);
       release(sum, noise, end - begin, c);

@@ -6,12 +6,14 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <variant>
 
 #include "sfumato/bench/bench_network.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 #include "sfumato/device/gpu.h"
 #include "sfumato/grad/optimizer.h"
+#include "sfumato/mechanism/following_session.h"
 #include "sfumato/mechanism/session.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/privacy/secure_random.h"
@@ -46,14 +48,15 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
-MechanismPlan plan_of(const StepCase& step_case) {
-  if (step_case.examples < 1 || step_case.draws < 1)
+MechanismPlan plan_of(const StepCase& step_case, const StepShare& share) {
+  if (step_case.examples < 1 || step_case.draws < 1 || share.batches < 1)
     throw UsageError("a step needs at least one example and one draw");
   MechanismPlan plan;
   plan.sample_rate = 0.01;
   plan.noise_multiplier = 1;
   plan.steps = kMaxCharges;
-  plan.expected_batch_size = static_cast<double>(step_case.examples);
+  const int64_t ranks = share.ranks ? share.ranks->size() : 1;
+  plan.expected_batch_size = static_cast<double>(step_case.examples * share.batches * ranks);
   return plan;
 }
 
@@ -61,6 +64,19 @@ std::vector<uint64_t> keys_of(const StepCase& step_case) {
   std::vector<uint64_t> keys(static_cast<size_t>(step_case.examples));
   std::iota(keys.begin(), keys.end(), uint64_t{0});
   return keys;
+}
+
+/// Of rank 0, with the only ledger, or of one that follows it.
+using AnySession = std::variant<MechanismSession, FollowingSession>;
+
+AnySession open_session(const MechanismPlan& plan, const std::filesystem::path& folder,
+                        const std::shared_ptr<Communicator>& ranks) {
+  SecureKey key = SecureKey::insecure_for_tests(kStepSeed);
+  if (ranks && !ranks->leads()) return FollowingSession(plan, ranks, std::move(key));
+  MechanismSession session = MechanismSession::create(
+      plan, {.ledger = folder / "ledger.jsonl", .run = folder}, std::move(key));
+  if (ranks && !ranks->alone()) session.lead(ranks);
+  return session;
 }
 
 /// The clock is read when the GPU has nothing left to do.
@@ -156,69 +172,86 @@ StepCase step_case_from(const std::filesystem::path& path, const std::filesystem
 }
 
 struct StepBenchmark::Parts {
-  Parts(const StepCase& step_case, AlgorithmPolicy policy)
+  Parts(const StepCase& step_case, AlgorithmPolicy policy, const StepShare& share)
       : device(step_case.device),
-        plan(plan_of(step_case)),
+        batches(share.batches),
+        ranks(share.ranks ? share.ranks : single_process()),
+        plan(plan_of(step_case, share)),
         generator(random_generator(step_case.network,
                                    open_placement(step_case.device, step_case.precision), kStepSeed,
                                    step_case.draws)),
         batch(synthetic_batch(generator->objective(), keys_of(step_case))),
-        gradients(generator->objective(), {}, StepOptions{.policy = policy, .tuner = nullptr}),
+        gradients(generator->objective(), {},
+                  StepOptions{.policy = policy, .tuner = nullptr, .ranks = share.ranks}),
         optimizer(gradients.engine().trainable(),
-                  std::vector<double>(gradients.engine().trainable().size(), 1.0), {}),
-        session(MechanismSession::create(
-            plan, {.ledger = folder.path() / "ledger.jsonl", .run = folder.path()},
-            SecureKey::insecure_for_tests(kStepSeed))) {}
+                  std::vector<double>(gradients.engine().trainable().size(), 1.0), {},
+                  gradients.engine().slices()),
+        session(open_session(plan, folder.path(), share.ranks)) {}
 
   TemporaryFolder folder;
   ComputeDevice device;
+  int64_t batches;
+  std::shared_ptr<Communicator> ranks;
   MechanismPlan plan;
   std::unique_ptr<Generator> generator;
   TrainingBatch batch;
   GradientStep gradients;
   Optimizer optimizer;
-  MechanismSession session;
+  AnySession session;
   int64_t step = 0;
 
-  /// Seconds of one of `steps` calls of work(*this).
+  void accumulate(StepKind kind) {
+    for (int64_t i = 0; i < batches; ++i)
+      (void)(kind == StepKind::kPrivate ? gradients.accumulate_private(batch)
+                                        : gradients.accumulate_plain(batch));
+  }
+  std::vector<at::Tensor> take_plain() {
+    std::vector<at::Tensor> sums = gradients.take_plain();
+    gradients.engine().slices()->sum(sums);
+    return sums;
+  }
+
+  /// Seconds of one of `steps` calls of work(*this), from when all ranks begin to when all end.
   template <class Work>
   double seconds_of(int64_t steps, Work work) {
     finish(device);
+    ranks->barrier();
     const auto start = std::chrono::steady_clock::now();
     for (int64_t i = 0; i < steps; ++i) work(*this);
     finish(device);
+    ranks->barrier();
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     return seconds.count() / static_cast<double>(steps);
   }
 };
 
-StepBenchmark::StepBenchmark(const StepCase& step_case, AlgorithmPolicy policy)
-    : parts_(std::make_unique<Parts>(step_case, policy)) {}
+StepBenchmark::StepBenchmark(const StepCase& step_case, AlgorithmPolicy policy,
+                             const StepShare& share)
+    : parts_(std::make_unique<Parts>(step_case, policy, share)) {}
 
 StepBenchmark::~StepBenchmark() = default;
 
 double StepBenchmark::run(StepKind kind, int64_t steps) {
   return parts_->seconds_of(steps, [&](Parts& p) {
+    p.accumulate(kind);
     if (kind == StepKind::kPrivate) {
-      p.gradients.accumulate_private(p.batch);
-      p.optimizer.step(p.session.release(p.gradients.take_private(), p.step++), kLearningRate);
+      NoisyGradient gradient = std::visit(
+          [&](auto& session) { return session.release(p.gradients.take_private(), p.step++); },
+          p.session);
+      p.optimizer.step(std::move(gradient), kLearningRate);
     } else {
-      p.gradients.accumulate_plain(p.batch);
-      p.optimizer.step(PublicGradient(p.gradients.take_plain(), p.plan.expected_batch_size),
-                       kLearningRate);
+      p.optimizer.step(PublicGradient(p.take_plain(), p.plan.expected_batch_size), kLearningRate);
     }
   });
 }
 
 double StepBenchmark::run_gradient(StepKind kind, int64_t steps) {
   return parts_->seconds_of(steps, [&](Parts& p) {
-    if (kind == StepKind::kPrivate) {
-      p.gradients.accumulate_private(p.batch);
+    p.accumulate(kind);
+    if (kind == StepKind::kPrivate)
       (void)p.gradients.take_private();
-    } else {
-      p.gradients.accumulate_plain(p.batch);
-      (void)p.gradients.take_plain();
-    }
+    else
+      (void)p.take_plain();
   });
 }
 
@@ -228,6 +261,8 @@ int64_t StepBenchmark::parameters() const {
     count += parameter->value.numel();
   return count;
 }
+
+int64_t StepBenchmark::exchanged() const { return parts_->gradients.engine().slices()->size(); }
 
 bool StepBenchmark::recorded() const { return parts_->gradients.recorded(); }
 
@@ -245,6 +280,12 @@ int64_t peak_resident_bytes() {
       return kib * 1024;
     }
   return 0;
+}
+
+bool reset_peak_resident() {
+  std::ofstream file("/proc/self/clear_refs");
+  file << 5 << std::flush;
+  return file.good();
 }
 
 }  // namespace sfumato

@@ -1,10 +1,13 @@
 #include "sfumato/bench/step_projection.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <limits>
 
 #include "kernels/conv_weight_grad.h"
 #include "sfumato/bench/layer_list.h"
+#include "sfumato/core/error.h"
 
 namespace sfumato {
 namespace {
@@ -16,6 +19,13 @@ constexpr double kStateBytes = 4 * kFloat32;
 constexpr double kUpdateBytes = 2 * kStateBytes;
 /// Clip factors, their norms, tables and the update: once per step.
 constexpr double kLaunchesOfAPrivateStep = 6;
+/// grad/exact_sum.cpp, in bytes of an element: a physical batch is scaled, bounded, rounded and
+/// added in passes of double and int64; the sum is scaled back once and zeroed.
+constexpr double kAddedBytes = 120, kTakenBytes = 44, kZeroedBytes = 8;
+/// What ranks exchange of an element: int64 of the sum, float32 of the weights.
+constexpr double kExchangedBytes = 8 + 4;
+const char* const kCastTerm = "weights to bf16";
+const char* const kUpdateTerm = "update";
 
 /// One layer's part of a physical batch.
 struct Size {
@@ -105,8 +115,8 @@ StepProjection project_step(const std::vector<LayerWork>& layers, double paramet
   const double update = kUpdateBytes * parameters / gpu.bytes_per_s;
   const auto count = static_cast<double>(layers.size());
   const double launches = count * a.launches_per_layer;
-  projection.terms.push_back({"weights to bf16", "bytes, once per step", cast, cast});
-  projection.terms.push_back({"update", "bytes: Adam; private_update with noise",
+  projection.terms.push_back({kCastTerm, "bytes, once per step", cast, cast});
+  projection.terms.push_back({kUpdateTerm, "bytes: Adam; private_update with noise",
                               update / a.memory_fraction, update / a.update_fraction});
   projection.terms.push_back(
       {"launches", "kernels of a recorded step", launches * a.launch_seconds,
@@ -119,6 +129,44 @@ StepProjection project_step(const std::vector<LayerWork>& layers, double paramet
   const double state = (kStateBytes + kBfloat16) * parameters;
   projection.plain_bytes = state + peak_of_plain(layers, examples, a);
   projection.private_bytes = state + peak_of_private(layers, examples, draws, a);
+  return projection;
+}
+
+RanksProjection project_ranks(const StepProjection& step, double parameters, int64_t examples,
+                              int64_t batch, int64_t ranks, const GpuLimits& gpu,
+                              const ProjectionAssumptions& a) {
+  if (ranks < 1 || batch < 1 || batch % (ranks * examples) != 0)
+    throw UsageError(fmt::format(
+        "a logical batch of {} is no multiple of {} GPUs times a physical batch of {}; choose "
+        "another --batch or --examples",
+        batch, ranks, examples));
+  double cast = 0, update = 0;
+  for (const ProjectedTerm& term : step.terms) {
+    if (term.name == kCastTerm) cast = term.priv;
+    if (term.name == kUpdateTerm) update = term.priv;
+  }
+  const auto w = static_cast<double>(ranks);
+  const double batches = static_cast<double>(batch / examples);
+  const auto bytes = [&](double of_element) {
+    return of_element * parameters / (gpu.bytes_per_s * a.memory_fraction);
+  };
+  const double gradient = (step.private_seconds - cast - update) * batches;
+  const double added = bytes(kAddedBytes) * batches;
+  RanksProjection projection;
+  projection.ranks = ranks;
+  projection.sent_bytes = 2 * (w - 1) / w * kExchangedBytes * parameters;
+  projection.terms = {{"gradients", "physical batches one after the other", gradient, gradient / w},
+                      {"into the exact sum", "bytes: passes of double and int64", added, added / w},
+                      {"out of the exact sum", "bytes", bytes(kTakenBytes + kZeroedBytes),
+                       bytes(kTakenBytes / w + kZeroedBytes)},
+                      {"exchange", "a ring: int64 sums, float32 weights", 0,
+                       projection.sent_bytes / (a.link_bytes_per_s * a.link_fraction)},
+                      {"update", "each GPU its slice", update, update / w},
+                      {kCastTerm, "bytes", cast, cast}};
+  for (const ProjectedTerm& term : projection.terms) {
+    projection.alone_seconds += term.plain;
+    projection.together_seconds += term.priv;
+  }
   return projection;
 }
 

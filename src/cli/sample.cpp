@@ -4,10 +4,12 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
+#include <thread>
 
 #include "cli/light/account_card.h"
 #include "cli/light/program.h"
@@ -19,6 +21,8 @@
 #include "sfumato/corpus/generate_corpus.h"
 #include "sfumato/corpus/sampling_model.h"
 #include "sfumato/device/threads.h"
+#include "sfumato/dist/join_ranks.h"
+#include "sfumato/dist/together.h"
 #include "sfumato/generate/placement.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/report/progress.h"
@@ -53,21 +57,22 @@ nlohmann::ordered_json pixel_settings(const Config& config, const SamplingModel&
 }
 
 /// Draws what is missing, with a progress line; returns images per second of this call.
-double draw(CorpusWriter& writer, const CorpusSource& source, bool quiet) {
+double draw(Communicator& ranks, CorpusWriter* writer, const CorpusSource& source,
+            const ImageShape& shape, bool quiet) {
   Progress progress(std::cerr, isatty(STDERR_FILENO) != 0, 10);
   const auto start = std::chrono::steady_clock::now();
   double rate = 0;
-  generate_corpus(writer, source, [&](int64_t done, int64_t drawn) {
+  generate_corpus(ranks, writer, source, shape, [&](int64_t done, int64_t drawn) {
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     rate = static_cast<double>(drawn) / elapsed.count();
     ProgressState state;
     state.step = done;
-    state.total = writer.total();
+    state.total = writer->total();
     state.items_per_s = rate;
-    state.seconds_left = static_cast<double>(writer.total() - done) / rate;
+    state.seconds_left = static_cast<double>(writer->total() - done) / rate;
     if (!quiet) progress.update(state);
   });
-  if (!quiet) progress.finish();
+  if (!quiet && writer != nullptr) progress.finish();
   return rate;
 }
 
@@ -145,21 +150,15 @@ void check_claim(const ModelPlace& place, SamplingModel& model) {
       voided(without_claim(model.card), "the ledger of the run does not prove what its card says");
 }
 
-void run(SampleArguments& arguments) {
-  const ModelPlace place = find_model(arguments.source);
-  if (arguments.config.file.empty()) arguments.config.file = place.config_file.string();
-  const auto config = load(arguments.config);
-  set_threads(config->performance.threads());
-  SamplingModel model = open_sampling_model(place, *config);
+/// What rank 0 does before the first image: what the corpus is to be, and what is said of it.
+std::unique_ptr<CorpusWriter> open_corpus(SampleArguments& arguments, const Config& config,
+                                          const ModelPlace& place, SamplingModel& model,
+                                          const ImageSampler& sampler) {
   check_claim(place, model);
-  // Now, because a GPU takes seconds to open: what cannot be drawn from is refused at once.
-  model.generator->move_to(open_placement(config->performance));
-  const std::unique_ptr<ImageSampler> sampler = sampler_of(model, *config);
-  if (const std::string caution = sampler->caution(); !caution.empty()) log_warning(caution);
-
+  if (const std::string caution = sampler.caution(); !caution.empty()) log_warning(caution);
   CorpusSpec spec;
   spec.folder = arguments.out;
-  spec.format = config->sample.format();
+  spec.format = config.sample.format();
   arguments.counts.left_out = model.may_be_untrained;
   spec.images_per_class =
       images_per_class(arguments.counts, model.num_classes, model.class_proportions);
@@ -168,16 +167,51 @@ void run(SampleArguments& arguments) {
   say_what_was_not_trained(spec, model);
   spec.noisy_proportions = takes_proportions(arguments.counts, model.class_proportions);
   spec.shape = model.shape;
-  spec.settings = pixel_settings(*config, model, *sampler);
-  CorpusWriter writer(std::move(spec));
-  if (writer.done() > 0)
-    log_info(fmt::format("continuing: {} of {} images are there", writer.done(), writer.total()));
+  spec.settings = pixel_settings(config, model, sampler);
+  auto writer = std::make_unique<CorpusWriter>(std::move(spec));
+  if (writer->done() > 0)
+    log_info(fmt::format("continuing: {} of {} images are there", writer->done(), writer->total()));
+  return writer;
+}
+
+/// Where rank 0 throws, all do, and part in order.
+void on_leader_or_end(Communicator& ranks, const std::function<void()>& work) {
+  try {
+    on_leader(ranks, work);
+  } catch (const LostRank&) {
+    throw;
+  } catch (...) {
+    ranks.leave();
+    throw;
+  }
+}
+
+void run(SampleArguments& arguments) {
+  const ModelPlace place = find_model(arguments.source);
+  if (arguments.config.file.empty()) arguments.config.file = place.config_file.string();
+  const auto config = load(arguments.config);
+  const std::shared_ptr<Communicator> ranks = join_ranks();
+  show_gpu_of_rank(*ranks);
+  set_threads(
+      threads_of_rank(config->performance.threads(), std::thread::hardware_concurrency(), *ranks));
+  SamplingModel model = open_sampling_model(place, *config);
+  // Now, because a GPU takes seconds to open: what cannot be drawn from is refused at once.
+  model.generator->move_to(open_placement(config->performance));
+  const std::unique_ptr<ImageSampler> sampler = sampler_of(model, *config);
+  ranks->require_same("what is drawn", pixel_settings(*config, model, *sampler).dump(),
+                      "give all processes the same model and sample.*");
+  std::unique_ptr<CorpusWriter> writer;
+  on_leader_or_end(*ranks,
+                   [&] { writer = open_corpus(arguments, *config, place, model, *sampler); });
 
   const CorpusSource source{sampler.get(), config->sample.batch()};
   install_stop_signals();
-  const double images_per_s = draw(writer, source, arguments.json);
-  writer.finish(model.card, model.origin);
-  print_result(arguments, writer, model.card, images_per_s);
+  const double images_per_s = draw(*ranks, writer.get(), source, model.shape, arguments.json);
+  on_leader_or_end(*ranks, [&] {
+    writer->finish(model.card, model.origin);
+    print_result(arguments, *writer, model.card, images_per_s);
+  });
+  ranks->leave();
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "cli/subcommands.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/stop_signal.h"
+#include "sfumato/dist/join_ranks.h"
 #include "sfumato/generate/families.h"
 #include "sfumato/run/run_directory.h"
 #include "sfumato/train/setup.h"
@@ -28,9 +29,14 @@ void run(const TrainArguments& arguments) {
   (void)family_of(*config);  // says what is wrong with model.family before any file is opened
   adopt_class_names(*config);
   install_stop_signals();
-  const bool resume =
-      arguments.resume || (arguments.resume_or_start && RunDirectory::holds_run(config->run.dir()));
-  const TrainResult result = train(*config, resume);
+  TrainOptions options;
+  options.ranks = join_ranks();
+  show_gpu_of_rank(*options.ranks);
+  // Of rank 0 it counts, whose run directory it is.
+  const bool resume = arguments.resume || (arguments.resume_or_start && options.ranks->leads() &&
+                                           RunDirectory::holds_run(config->run.dir()));
+  const TrainResult result = train(*config, resume, options);
+  if (!options.ranks->leads()) return;
   const bool is_private = std::isfinite(result.epsilon);
   if (arguments.json) {
     nlohmann::ordered_json out{{"steps", result.steps}, {"charged_steps", result.charged}};

@@ -129,6 +129,7 @@ void private_update(const std::vector<UpdateTensors>& tensors, const PrivateUpda
     row.count = t.sum.numel();
     row.rate_scale = static_cast<float>(t.rate_scale);
     row.nonce_tensor = static_cast<uint32_t>(table.size());
+    row.noise_group = t.noise_group;
     table.push_back(row);
   }
   const auto size = static_cast<int64_t>(table.size());

@@ -25,6 +25,7 @@ using Entry = const GpuBackend* (*)(const char** reason);
 struct Found {
   const GpuBackend* backend = nullptr;
   std::string reason;
+  void* library = nullptr;
 };
 
 /// Beside the program, or where an installation and a bundle keep libraries.
@@ -63,7 +64,7 @@ Found load() {
     return {nullptr,
             "LibTorch had already settled that there is none: a GPU must be asked for before "
             "the first tensor work of the process"};
-  return {backend, backend == nullptr ? reason : ""};
+  return {backend, backend == nullptr ? reason : "", library};
 }
 
 const Found& found() {
@@ -76,6 +77,10 @@ const Found& found() {
 const GpuBackend* find_gpu_backend() { return found().backend; }
 
 std::string why_no_gpu() { return found().reason; }
+
+void* find_in_gpu_library(const char* name) {
+  return find_gpu_backend() == nullptr ? nullptr : ::dlsym(found().library, name);
+}
 
 c10::Device open_device(ComputeDevice device) {
   if (device == ComputeDevice::kCpu) return c10::Device(c10::kCPU);

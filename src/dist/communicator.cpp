@@ -1,5 +1,16 @@
 #include "sfumato/dist/communicator.h"
 
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+
+#include "dist/tensor_checks.h"
+#include "sfumato/core/error.h"
+#include "sfumato/core/sha256.h"
+
 namespace sfumato {
 namespace {
 
@@ -7,13 +18,80 @@ class SingleProcess final : public Communicator {
  public:
   int64_t rank() const override { return 0; }
   int64_t size() const override { return 1; }
-  void all_reduce_sum(const std::vector<at::Tensor>&) override {}
-  void broadcast(const std::vector<at::Tensor>&) override {}
+  void all_reduce_sum(const std::vector<at::Tensor>& tensors) override { check_summable(tensors); }
+  void broadcast(const std::vector<at::Tensor>& tensors) override { check_sendable(tensors); }
   void broadcast(std::span<std::byte>) override {}
   void barrier() override {}
 };
 
+/// The ranks that differ, of whom at most eight by name.
+std::string listed(const Communicator& ranks, const std::vector<int64_t>& differing) {
+  constexpr std::size_t kMost = 8;
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < std::min(differing.size(), kMost); ++i)
+    names.push_back(ranks.name_of(differing[i]));
+  const std::string more =
+      differing.size() > kMost ? fmt::format(" and {} more", differing.size() - kMost) : "";
+  return fmt::format("{}{}", fmt::join(names, ", "), more);
+}
+
 }  // namespace
+
+Slice slice_of(int64_t count, int64_t rank, int64_t size) {
+  return {count * rank / size, count * (rank + 1) / size};
+}
+
+std::string Communicator::name_of(int64_t rank) const { return fmt::format("rank {}", rank); }
+
+// Everything but the own slice becomes zero, and the bits are added up as integers: nothing is
+// rounded, a NaN keeps its payload and -0 its sign, and no further memory is needed. Gloo gathers
+// slices five times slower than it adds.
+void Communicator::share_slices(const std::vector<at::Tensor>& flat) {
+  check_sliceable(flat);
+  if (alone()) return;
+  std::vector<at::Tensor> bits;
+  for (const at::Tensor& tensor : flat) {
+    bits.push_back(tensor.detach().view(tensor.element_size() == 4 ? at::kInt : at::kLong));
+    const Slice own = slice_of(tensor.numel(), rank(), size());
+    bits.back().slice(0, 0, own.begin).zero_();
+    bits.back().slice(0, own.end).zero_();
+  }
+  all_reduce_sum(bits);
+}
+
+std::string Communicator::from_leader(const std::string& text) {
+  if (alone()) return text;
+  std::array<uint64_t, 1> length{text.size()};
+  broadcast(std::as_writable_bytes(std::span(length)));
+  std::string result = text;
+  result.resize(length[0]);
+  broadcast(std::as_writable_bytes(std::span(result)));
+  return result;
+}
+
+bool Communicator::any(bool flag) {
+  if (alone()) return flag;
+  const at::Tensor count = at::zeros({1}, at::kLong);
+  count.fill_(flag ? 1 : 0);
+  all_reduce_sum({count});
+  return count.item<int64_t>() > 0;
+}
+
+void Communicator::require_same(const std::string& name, const std::string& value,
+                                const std::string& remedy) {
+  if (alone()) return;
+  const std::string digest = sha256_hex(value);
+  const at::Tensor differs = at::zeros({size()}, at::kLong);
+  if (digest != from_leader(digest)) differs[rank()].fill_(1);
+  all_reduce_sum({differs});
+  std::vector<int64_t> differing;
+  for (int64_t other = 0; other < size(); ++other)
+    if (differs[other].item<int64_t>() != 0) differing.push_back(other);
+  if (differing.empty()) return;
+  leave();
+  throw UsageError(fmt::format("{} of {} is not that of {}; {}", name, listed(*this, differing),
+                               name_of(0), remedy));
+}
 
 std::shared_ptr<Communicator> single_process() { return std::make_shared<SingleProcess>(); }
 

@@ -1,16 +1,17 @@
 #include "sfumato/grad/gradient_engine.h"
 
-#include <ATen/ops/_foreach_zero.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
 #include <cmath>
 #include <unordered_map>
 #include <utility>
 
+#include "grad/exact_sum.h"
 #include "kernels/clip_factors.h"
 #include "sfumato/core/error.h"
 #include "sfumato/privacy/bounds.h"
@@ -149,8 +150,7 @@ GradientEngine::GradientEngine(std::vector<Parameter*> parameters, const ClipOpt
                                std::shared_ptr<Communicator> ranks)
     : clip_(clip),
       policy_(policy),
-      tuner_(tuner ? std::move(tuner) : std::make_shared<Tuner>(std::filesystem::path{})),
-      ranks_(ranks ? std::move(ranks) : single_process()) {
+      tuner_(tuner ? std::move(tuner) : std::make_shared<Tuner>(std::filesystem::path{})) {
   if (!(clip.clip_norm_l2 > 0) || !std::isfinite(clip.clip_norm_l2))
     throw PrivacyError("the clip norm must be positive and finite; set mechanism.clip_norm_l2");
   if (clip.clipping == Clipping::kAutomatic && !(clip.automatic_gamma >= kLeastAutomaticGamma))
@@ -161,20 +161,23 @@ GradientEngine::GradientEngine(std::vector<Parameter*> parameters, const ClipOpt
   if (trainable_.empty())
     throw PrivacyError("no parameter is trainable; check the patterns of model.trainable");
   on_kernels_ = kernels_for(trainable_.front()->value) != nullptr;
+  slices_ = std::make_shared<ParameterSlices>(trainable_, std::move(ranks));
+  exact_ = std::make_unique<ExactSum>(slices_, clip.clip_norm_l2, on_kernels_);
   sums_.resize(trainable_.size());
+  if (!on_kernels_) return;
+  flat_ = at::zeros({slices_->size()}, trainable_.front()->value.detach().options());
+  for (size_t j = 0; j < sums_.size(); ++j) sums_[j] = slices_->as_parameter(flat_, j);
 }
 
 GradientEngine::~GradientEngine() = default;
 
 void GradientEngine::begin_batch(int64_t examples, const at::Tensor& mask) {
   check_mask(mask, examples);
-  if (!on_kernels_) return;
   if (!lease_.expired())
     throw PrivacyError("the last clipped sum is still in use: release it before the next batch");
-  for (size_t j = 0; j < sums_.size(); ++j)
-    if (!sums_[j].defined()) sums_[j] = at::zeros_like(trainable_[j]->value.detach());
+  exact_->expect(examples);
   // Whatever the last owner left: the update leaves zeros, but a sum may have been dropped.
-  if (std::exchange(sum_is_stale_, false)) at::_foreach_zero_(sums_);
+  if (std::exchange(sum_is_stale_, false)) flat_.zero_();
 }
 
 BatchStatistics GradientEngine::accumulate(int64_t examples, int64_t draws, const at::Tensor& mask,
@@ -236,37 +239,44 @@ void GradientEngine::add_contributions(std::vector<PerExampleGradient>& gradient
     gradients[j] = {};
   }
   bridge::clip_accumulate(kept, clip.factors);
-  for (size_t j = 0; j < contributions.size(); ++j) {
-    if (!contributions[j].defined()) continue;
-    // On the CPU the first physical batch is the sum: no zeros to fill and to read again.
-    sums_[j] = sums_[j].defined() ? sums_[j].add_(contributions[j]) : std::move(contributions[j]);
-  }
+  const int64_t examples = clip.flags.numel();
+  if (!on_kernels_) return exact_->add(contributions, examples);
+  for (size_t j = 0; j < contributions.size(); ++j)
+    if (contributions[j].defined()) sums_[j].add_(contributions[j]);
+  exact_->add_flat(flat_, examples);
+  flat_.zero_();
 }
 
-std::vector<at::Tensor> GradientEngine::take_own(const std::shared_ptr<const int>& lease) {
-  std::vector<at::Tensor> sums;
+/// Where this rank's parts of the sum go.
+std::vector<at::Tensor> GradientEngine::place_of_parts(const std::shared_ptr<const int>& lease) {
+  std::vector<at::Tensor> parts(sums_);
   if (on_kernels_) {
-    // A sum that was lent once and never begun again holds what its last owner left: zero it.
-    if (sum_is_stale_) begin_batch(0, {});
+    begin_batch(0, {});
     lease_ = lease;
     sum_is_stale_ = true;
-    sums = sums_;
-  } else {
-    sums = std::exchange(sums_, std::vector<at::Tensor>(trainable_.size()));
   }
-  for (size_t j = 0; j < sums.size(); ++j)
-    if (!sums[j].defined()) sums[j] = at::zeros_like(trainable_[j]->value.detach());
-  return sums;
+  for (size_t j = 0; j < parts.size(); ++j) {
+    if (slices_->whole()) {
+      if (!parts[j].defined()) parts[j] = at::empty_like(trainable_[j]->value.detach());
+    } else {
+      const int64_t count = slices_->part(j).count;
+      parts[j] = parts[j].defined() ? slices_->own(parts[j], j)
+                                    : at::empty({count}, trainable_[j]->value.detach().options());
+    }
+  }
+  return parts;
 }
 
-void GradientEngine::discard() { (void)take_own(std::make_shared<const int>(0)); }
+void GradientEngine::discard() { exact_->clear(); }
 
 ClippedSum GradientEngine::take() {
   const auto lease = std::make_shared<const int>(0);
-  std::vector<at::Tensor> sums = take_own(lease);
+  std::vector<at::Tensor> parts = place_of_parts(lease);
   // Nothing that can be released holds less than the sum of all ranks, so that noise comes once.
-  ranks_->all_reduce_sum(sums);
-  return ClippedSum(std::move(sums), clip_.clip_norm_l2, lease);
+  exact_->reduce();
+  exact_->take(parts);
+  return ClippedSum(std::move(parts), clip_.clip_norm_l2, lease,
+                    slices_->whole() ? nullptr : slices_);
 }
 
 }  // namespace sfumato

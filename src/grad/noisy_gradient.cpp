@@ -36,19 +36,26 @@ NoisyGradient NoisyGradient::release(ClippedSum&& sum, double noise_multiplier,
   gradient.key_ = &key;
   gradient.sums_ = std::move(sum.sums_);
   gradient.lease_ = std::move(sum.lease_);
+  gradient.slices_ = std::move(sum.slices_);
   sum.sums_.clear();
   return gradient;
 }
 
 void NoisyGradient::apply(const UpdateOptions& rule,
                           std::vector<bridge::UpdateTensors> tensors) && {
-  apply_update(sums_, noise_, key_->chacha_key(), rule, std::move(tensors));
+  apply_update(sums_, noise_, key_->chacha_key(), rule, std::move(tensors), slices_.get());
   sums_.clear();
   lease_.reset();
 }
 
 std::vector<at::Tensor> NoisyGradient::gradients() && {
-  return values_of(std::move(*this), std::vector<at::Tensor>(sums_));
+  const std::shared_ptr<const ParameterSlices> slices = slices_;
+  std::vector<at::Tensor> like(sums_);
+  if (slices)
+    for (size_t j = 0; j < like.size(); ++j) like[j] = slices->zeros(j);
+  std::vector<at::Tensor> values = values_of(std::move(*this), like);
+  if (slices) slices->share(values);
+  return values;
 }
 
 }  // namespace sfumato

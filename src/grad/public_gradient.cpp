@@ -9,29 +9,37 @@ namespace sfumato {
 
 void apply_update(const std::vector<at::Tensor>& sums, const NoiseOptions& noise,
                   const ChaChaKey& key, const UpdateOptions& rule,
-                  std::vector<bridge::UpdateTensors> tensors) {
-  if (tensors.size() != sums.size())
+                  std::vector<bridge::UpdateTensors> tensors, const ParameterSlices* slices) {
+  if (tensors.size() != sums.size() || (slices != nullptr && slices->tensors() != sums.size()))
     throw PrivacyError(fmt::format("an update of {} parameters was given the gradients of {}",
                                    tensors.size(), sums.size()));
-  for (size_t j = 0; j < tensors.size(); ++j) tensors[j].sum = sums[j];
+  for (size_t j = 0; j < tensors.size(); ++j) {
+    bridge::UpdateTensors& t = tensors[j];
+    t.sum = sums[j];
+    if (slices == nullptr) continue;
+    for (at::Tensor* each : {&t.sum, &t.value, &t.first, &t.second, &t.average})
+      if (each->defined()) *each = slices->own(*each, j);
+    t.noise_group = slices->part(j).begin / kNormalsPerGroup;
+  }
   bridge::private_update(tensors, {rule, noise}, key);
 }
 
 void apply_without_noise(const std::vector<at::Tensor>& sums, double divisor,
-                         const UpdateOptions& rule, std::vector<bridge::UpdateTensors> tensors) {
+                         const UpdateOptions& rule, std::vector<bridge::UpdateTensors> tensors,
+                         const ParameterSlices* slices) {
   NoiseOptions none;
   none.add_noise = false;
   none.scale = static_cast<float>(1 / divisor);
   static const ChaChaKey kNoKey{};
-  apply_update(sums, none, kNoKey, rule, std::move(tensors));
+  apply_update(sums, none, kNoKey, rule, std::move(tensors), slices);
 }
 
 PublicGradient::PublicGradient(std::vector<at::Tensor> sums, double batch_size)
     : sums_(std::move(sums)), batch_size_(batch_size) {}
 
-void PublicGradient::apply(const UpdateOptions& rule,
-                           std::vector<bridge::UpdateTensors> tensors) && {
-  apply_without_noise(sums_, batch_size_, rule, std::move(tensors));
+void PublicGradient::apply(const UpdateOptions& rule, std::vector<bridge::UpdateTensors> tensors,
+                           const ParameterSlices* slices) && {
+  apply_without_noise(sums_, batch_size_, rule, std::move(tensors), slices);
   sums_.clear();
 }
 

@@ -6,8 +6,10 @@
 #include <utility>
 #include <variant>
 
+#include "mechanism/told_by_leader.h"
 #include "run/checkpoint_binding.h"
 #include "sfumato/core/error.h"
+#include "sfumato/mechanism/following_session.h"
 #include "sfumato/mechanism/initial_weights.h"
 #include "sfumato/privacy/poisson_sampler.h"
 #include "sfumato/run/witness.h"
@@ -27,6 +29,9 @@ struct MechanismSession::State {
   PoissonSampler sampler;
   std::optional<WitnessKeeper> witness;
   std::optional<Ledger> ledger;
+  std::shared_ptr<Communicator> ranks;  ///< that this one leads; null: none
+  std::optional<SamplingKey> shared_key;
+  std::optional<PoissonSampler> shared_sampler;  ///< of training, where ranks share its key
 };
 
 namespace {
@@ -46,6 +51,13 @@ void check_checkpoint(const Checkpoint& checkpoint, const LedgerSummary& found,
         fmt::format("the ledger holds {} charges, the checkpoint {} steps: the "
                     "ledger was cut or replaced",
                     found.charged_steps, checkpoint.step));
+}
+
+/// The release of a training step, on whichever rank.
+NoisyGradient noised(ClippedSum&& sum, const MechanismPlan& plan, const SecureKey& key,
+                     ChargedStep&& charge) {
+  return NoisyGradient::release(std::move(sum), plan.noise_multiplier, plan.expected_batch_size,
+                                key, std::move(charge));
 }
 
 /// The stage as the plan has it, which decides noise and sampling. PrivacyError if `stage` is
@@ -101,8 +113,16 @@ MechanismSession MechanismSession::resume(const MechanismPlan& plan, const Sessi
   return MechanismSession(std::move(state));
 }
 
+void MechanismSession::lead(std::shared_ptr<Communicator> ranks) {
+  if (ranks->alone()) return;
+  check_noise_keys(*ranks, state_->key);
+  state_->shared_key.emplace(share_sampling_key(*ranks, state_->key));
+  state_->shared_sampler.emplace(*state_->shared_key, state_->plan.sample_rate);
+  state_->ranks = std::move(ranks);
+}
+
 std::vector<std::int64_t> MechanismSession::sample(std::int64_t step, std::int64_t records) const {
-  return state_->sampler.draw(step, records);
+  return (state_->shared_sampler ? *state_->shared_sampler : state_->sampler).draw(step, records);
 }
 
 std::vector<std::int64_t> MechanismSession::sample(const StagePlan& stage, std::int64_t release,
@@ -113,10 +133,12 @@ std::vector<std::int64_t> MechanismSession::sample(const StagePlan& stage, std::
 }
 
 NoisyGradient MechanismSession::release(ClippedSum&& sum, std::int64_t step) {
-  // On disk before the noise exists: a crash can over-count, never under-count.
-  ChargedStep charge = state_->ledger->charge(step, state_->key);
-  return NoisyGradient::release(std::move(sum), state_->plan.noise_multiplier,
-                                state_->plan.expected_batch_size, state_->key, std::move(charge));
+  // On disk before the noise exists, on any rank: a crash can over-count, never under-count.
+  ChargedStep charge =
+      state_->ranks ? tell_of_charge(*state_->ranks,
+                                     [&] { return state_->ledger->charge(step, state_->key); })
+                    : state_->ledger->charge(step, state_->key);
+  return noised(std::move(sum), state_->plan, state_->key, std::move(charge));
 }
 
 std::vector<double> MechanismSession::release(StatisticSum&& sum, const StagePlan& stage) {
@@ -166,5 +188,40 @@ void MechanismSession::remember(bool stopped) {
 
 const MechanismPlan& MechanismSession::plan() const { return state_->plan; }
 const Ledger& MechanismSession::ledger() const { return *state_->ledger; }
+
+struct FollowingSession::State {
+  MechanismPlan plan;
+  std::shared_ptr<Communicator> ranks;
+  SecureKey key;  // released gradients hold references to it
+  ToldCharges charges;
+  SamplingKey sampling_key;
+  PoissonSampler sampler;
+
+  State(const MechanismPlan& frozen, std::shared_ptr<Communicator> with, SecureKey noise_key)
+      : plan(frozen),
+        ranks(std::move(with)),
+        key(std::move(noise_key)),
+        charges(key),
+        sampling_key((check_noise_keys(*ranks, key), share_sampling_key(*ranks, key))),
+        sampler(sampling_key, plan.sample_rate) {}
+};
+
+FollowingSession::FollowingSession(const MechanismPlan& plan, std::shared_ptr<Communicator> ranks,
+                                   SecureKey key)
+    : state_(std::make_unique<State>(plan, std::move(ranks), std::move(key))) {}
+
+FollowingSession::~FollowingSession() = default;
+FollowingSession::FollowingSession(FollowingSession&&) noexcept = default;
+
+std::vector<std::int64_t> FollowingSession::sample(std::int64_t step, std::int64_t records) const {
+  return state_->sampler.draw(step, records);
+}
+
+NoisyGradient FollowingSession::release(ClippedSum&& sum, std::int64_t step) {
+  ChargedStep charge = hear_of_charge(*state_->ranks, state_->charges, step);
+  return noised(std::move(sum), state_->plan, state_->key, std::move(charge));
+}
+
+const MechanismPlan& FollowingSession::plan() const { return state_->plan; }
 
 }  // namespace sfumato

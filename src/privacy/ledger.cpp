@@ -79,6 +79,18 @@ std::int64_t ChargedStep::spend(const SecureKey& key) {
   return std::exchange(release_, 0);
 }
 
+ChargedStep ToldCharges::told(std::int64_t optimizer_step, std::int64_t release_number) {
+  if (optimizer_step <= last_step_ || release_number <= last_release_)
+    throw PrivacyError(fmt::format(
+        "the holder of the ledger told of step {} and release {} after step {} and release {}: "
+        "noise would be drawn twice",
+        optimizer_step, release_number, last_step_, last_release_));
+  make_nonce(StreamDomain::kNoise, release_number);  // refuses what no nonce can hold
+  last_step_ = optimizer_step;
+  last_release_ = release_number;
+  return ChargedStep(optimizer_step, release_number, key_id_);
+}
+
 Ledger Ledger::create(const std::filesystem::path& path, const json& plan,
                       std::int64_t max_charged_steps, const SecureKey& noise_key, bool witnessed,
                       const InitialWeights& initial) {

@@ -77,6 +77,28 @@ SecureKey& SecureKey::operator=(SecureKey&& other) noexcept {
   return *this;
 }
 
+SamplingKey SamplingKey::for_session(const SecureKey& noise_key) {
+  if (!noise_key.insecure()) return SamplingKey(SecureKey::generate());
+  Bytes bytes;
+  memcpy(bytes.data(), noise_key.chacha_key().words, kBytes);
+  return received(bytes);
+}
+
+SamplingKey SamplingKey::received(Bytes& bytes) {
+  SecureKey key;
+  memcpy(key.key_.words, bytes.data(), kBytes);
+  explicit_bzero(bytes.data(), kBytes);
+  key.process_ = ::getpid();
+  key.set_id();
+  return SamplingKey(std::move(key));
+}
+
+SamplingKey::Bytes SamplingKey::bytes() const {
+  Bytes bytes;
+  memcpy(bytes.data(), key_.chacha_key().words, kBytes);
+  return bytes;
+}
+
 const ChaChaKey& SecureKey::chacha_key() const {
   if (process_ != ::getpid())
     throw PrivacyError(

@@ -129,6 +129,7 @@ constexpr std::string_view kNotDerived[] = {"schema_version",
 /// from the source in public_facts alone.
 void forget_news(const Json& card, const LedgerSummary& ledger, Json& earned) {
   PrivacyCard added;
+  added.not_covered.emplace_back(kMachinesAreTrusted);
   if (!ledger.initial_weights) {
     describe_start(std::nullopt, added);
     if (!card.contains("initial_weights")) earned.erase("initial_weights");

@@ -49,12 +49,13 @@ class SizeProbabilities {
     for (double& probability : of_) probability /= sum;
   }
 
-  /// E[ceil(N / size)].
-  double expected_passes(int64_t size) const {
+  /// E[ceil(ceil(N / size) / ranks)]: of the rank that has most.
+  double expected_passes(int64_t size, int64_t ranks) const {
     double passes = 0;
     for (size_t i = 0; i < of_.size(); ++i) {
       const int64_t n = first_ + static_cast<int64_t>(i);
-      passes += of_[i] * static_cast<double>((n + size - 1) / size);
+      const int64_t batches = (n + size - 1) / size;
+      passes += of_[i] * static_cast<double>((batches + ranks - 1) / ranks);
     }
     return passes;
   }
@@ -97,7 +98,8 @@ int64_t cheapest_physical_batch(const LogicalBatch& batch, int64_t most, double 
   int64_t best = 1;
   double least = std::numeric_limits<double>::infinity();
   for (int64_t size = 1; size <= most; ++size) {
-    const double cost = sizes.expected_passes(size) * (static_cast<double>(size) + overhead);
+    const double cost =
+        sizes.expected_passes(size, batch.ranks) * (static_cast<double>(size) + overhead);
     if (cost < least) {
       least = cost;
       best = size;

@@ -14,37 +14,59 @@
 namespace sfumato {
 namespace {
 
-int64_t physical_size(const Config& config, const MechanismPlan& plan, GradientStep& gradients) {
+int64_t physical_size(const Config& config, const MechanismPlan& plan, GradientStep& gradients,
+                      TrainRanks& ranks) {
   const int64_t draws = gradients.objective().draws();
   int64_t physical = config.performance.physical_batch();
   if (physical == 0) {
+    const Communicator& all = *ranks.communicator();
     const c10::Device device = gradients.device();
+    int64_t budget = memory_budget_bytes(config.performance.memory_budget_gib(), device);
+    // What a machine can give is shared by its ranks; each has a GPU of its own.
+    if (device.is_cpu() && config.performance.memory_budget_gib() <= 0) budget /= all.local_size();
     physical = physical_batch_for(
-        {plan.expected_batch_size, plan.sample_rate, draws},
-        memory_budget_bytes(config.performance.memory_budget_gib(), device), device,
+        {plan.expected_batch_size, plan.sample_rate, draws, all.size()}, budget, device,
         [&](int64_t b) { return gradients.peak_bytes(b, plan.is_private); });
   }
-  log_info(fmt::format("physical batch: {} images of {} draws", physical, draws));
+  physical = ranks.smallest(physical);
+  if (ranks.leads())
+    log_info(fmt::format("physical batch: {} images of {} draws", physical, draws));
   return physical;
+}
+
+/// The share of a rank: whole physical batches of `size`, one after the other.
+std::span<const int64_t> share_of(const std::vector<int64_t>& records, int64_t size,
+                                  const Communicator& ranks) {
+  const int64_t count = std::ssize(records);
+  const Slice batches = slice_of((count + size - 1) / size, ranks.rank(), ranks.size());
+  const int64_t begin = std::min(count, batches.begin * size);
+  const int64_t end = std::min(count, batches.end * size);
+  return std::span(records).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
 }
 
 }  // namespace
 
 StepBatches::StepBatches(const Config& config, const RecordStore& store, const MechanismPlan& plan,
-                         GradientStep& gradients)
+                         GradientStep& gradients, TrainRanks& ranks)
     : store_(store),
       gradients_(gradients),
+      ranks_(*ranks.communicator()),
       queue_([&store, &objective = gradients.objective(),
               seed = static_cast<uint64_t>(config.run.seed())](
                  int64_t step, std::span<const int64_t> records, int64_t physical) {
         return objective.draw(load_examples(store, records, physical), seed,
                               static_cast<uint64_t>(step));
       }),
-      physical_(physical_size(config, plan, gradients)) {}
+      shared_size_(physical_size(config, plan, gradients, ranks)),
+      physical_(shared_size_) {}
 
-const std::vector<int64_t>& StepBatches::sample(const TrainingMechanism& mechanism, int64_t step) {
+const StepBatches::Sample& StepBatches::sample(const TrainingMechanism& mechanism, int64_t step) {
   if (sampled_step_ != step) {
-    sampled_ = mechanism.sample(step, store_.count());
+    const std::vector<int64_t> all = mechanism.sample(step, store_.count());
+    // By the size that all have agreed on, whatever became of it here: else a record could be on
+    // two ranks, or on none.
+    const std::span<const int64_t> own = share_of(all, shared_size_, ranks_);
+    sampled_ = {{own.begin(), own.end()}, std::ssize(all)};
     sampled_step_ = step;
   }
   return sampled_;
@@ -52,15 +74,15 @@ const std::vector<int64_t>& StepBatches::sample(const TrainingMechanism& mechani
 
 StepBatches::Accumulated StepBatches::accumulate(TrainingMechanism& mechanism, int64_t step,
                                                  int64_t end) {
-  const std::vector<int64_t> records = sample(mechanism, step);
-  Accumulated result{std::ssize(records), {}};
+  const auto [records, count] = sample(mechanism, step);
+  Accumulated result{count, {}};
   const auto part = [&](const std::vector<int64_t>& all, int64_t first) {
     const int64_t size = std::min(physical_, std::ssize(all) - first);
     return std::span(all).subspan(static_cast<size_t>(first), static_cast<size_t>(size));
   };
-  // Of an empty batch there is nothing to compute; the next step's first one is drawn all the same.
+  // Of an empty share there is nothing to compute; the next step's first one is drawn all the same.
   if (records.empty() && step + 1 < end)
-    queue_.prepare(step + 1, part(sample(mechanism, step + 1), 0), physical_);
+    queue_.prepare(step + 1, part(sample(mechanism, step + 1).own, 0), physical_);
   for (int64_t first = 0; first < std::ssize(records);) {
     const auto here = part(records, first);
     const TrainingBatch batch = queue_.take(step, here, physical_);
@@ -68,7 +90,7 @@ StepBatches::Accumulated StepBatches::accumulate(TrainingMechanism& mechanism, i
     if (next < std::ssize(records))
       queue_.prepare(step, part(records, next), physical_);
     else if (step + 1 < end)
-      queue_.prepare(step + 1, part(sample(mechanism, step + 1), 0), physical_);
+      queue_.prepare(step + 1, part(sample(mechanism, step + 1).own, 0), physical_);
     try {
       result.statistics.push_back(mechanism.accumulate(gradients_, batch));
       first = next;

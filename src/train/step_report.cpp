@@ -1,6 +1,7 @@
 #include "train/step_report.h"
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -23,27 +24,33 @@ void StepReport::took(double images, double seconds) {
   step_rate_.add(1, seconds);
 }
 
-void StepReport::report(const StepFacts& facts) {
-  double loss = 0, norm = 0;
-  int64_t counted = 0, clipped = 0, excluded = 0;
-  for (const BatchStatistics& batch : facts.batches) {
+BatchTotals totals_of(const std::vector<BatchStatistics>& batches, Communicator& ranks) {
+  const at::Tensor sums = at::zeros({5}, at::kDouble);
+  double* all = sums.mutable_data_ptr<double>();
+  for (const BatchStatistics& batch : batches) {
     const BatchStatistics::Counts counts = batch.counts();
     // Padding comes last in a batch.
-    loss += batch.loss.narrow(0, 0, counts.counted).sum().item<double>();
-    norm += batch.norm.narrow(0, 0, counts.counted).sum().item<double>();
-    counted += counts.counted;
-    clipped += counts.clipped;
-    excluded += counts.excluded;
+    all[0] += batch.loss.narrow(0, 0, counts.counted).sum().item<double>();
+    all[1] += batch.norm.narrow(0, 0, counts.counted).sum().item<double>();
+    all[2] += static_cast<double>(counts.counted);
+    all[3] += static_cast<double>(counts.clipped);
+    all[4] += static_cast<double>(counts.excluded);
   }
-  const double n = static_cast<double>(std::max<int64_t>(counted, 1));
-  std::vector<Metric> metrics = {{"loss", loss / n},
-                                 {"batch_size", static_cast<double>(counted)},
+  ranks.all_reduce_sum({sums});
+  return {all[0], all[1], all[2], all[3], all[4]};
+}
+
+void StepReport::report(const StepFacts& facts) {
+  const BatchTotals& t = facts.totals;
+  const double n = std::max(t.counted, 1.0);
+  std::vector<Metric> metrics = {{"loss", t.loss / n},
+                                 {"batch_size", t.counted},
                                  {"seconds", facts.seconds},
                                  {"learning_rate", facts.learning_rate}};
   if (facts.epsilon) {
-    metrics.push_back({"gradient_norm_l2", norm / n});
-    metrics.push_back({"clipped_fraction", static_cast<double>(clipped) / n});
-    metrics.push_back({"not_finite", static_cast<double>(excluded)});
+    metrics.push_back({"gradient_norm_l2", t.norm / n});
+    metrics.push_back({"clipped_fraction", t.clipped / n});
+    metrics.push_back({"not_finite", t.excluded});
     metrics.push_back({"epsilon", *facts.epsilon});
   }
   metrics_.append(facts.step, metrics);

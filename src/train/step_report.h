@@ -11,6 +11,13 @@
 
 namespace sfumato {
 
+/// What the batches of a step showed, added up.
+struct BatchTotals {
+  double loss = 0, norm = 0, counted = 0, clipped = 0, excluded = 0;
+};
+/// Of those of all ranks; collective.
+BatchTotals totals_of(const std::vector<BatchStatistics>& batches, Communicator& ranks);
+
 /// What one step has to say.
 struct StepFacts {
   int64_t step = 0;  ///< steps done, this one included
@@ -19,7 +26,7 @@ struct StepFacts {
   double learning_rate = 0;
   std::optional<double> epsilon;  ///< spent, or an upper bound; empty without privacy
   std::string warning;            ///< of the generator, from what is public
-  const std::vector<BatchStatistics>& batches;
+  BatchTotals totals;
 };
 
 /// Private metrics and curves of a run's steps, and its line at the terminal, which shows nothing

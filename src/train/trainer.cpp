@@ -4,120 +4,102 @@
 
 #include <chrono>
 #include <functional>
-#include <nlohmann/json.hpp>
+#include <optional>
 
 #include "sfumato/core/error.h"
-#include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
-#include "sfumato/core/stop_signal.h"
 #include "sfumato/data/record_store.h"
-#include "sfumato/device/threads.h"
 #include "sfumato/generate/families.h"
 #include "sfumato/mechanism/central_images.h"
-#include "sfumato/mechanism/initial_weights.h"
-#include "sfumato/mechanism/released_weights.h"
-#include "sfumato/models/tensor_file.h"
 #include "sfumato/run/checkpoint.h"
-#include "sfumato/run/run_directory.h"
 #include "sfumato/train/batch_loader.h"
 #include "sfumato/train/setup.h"
 #include "sfumato/train/warm_up.h"
-#include "train/release.h"
+#include "train/run_record.h"
+#include "train/shared_inputs.h"
 #include "train/step_batches.h"
 #include "train/step_report.h"
+#include "train/train_ranks.h"
 #include "train/training_mechanism.h"
+#include "train/training_state.h"
 
 namespace sfumato {
 namespace {
 
+/// The same on every rank, but for what is on disk: run directory, ledger, what the store remembers
+/// and all that is said of a run are rank 0's alone.
 class Training {
  public:
-  Training(const Config& config, bool resume);
+  Training(const Config& config, bool resume, TrainRanks& ranks, SecureKey noise_key);
   TrainResult run();
 
  private:
-  void open_run(bool resume);
-  void restore(const Checkpoint& checkpoint);
+  void open_run(bool resume, SecureKey noise_key);
   void before_first_step();
   void one_step();
   void stop_if_requested();
   void save_checkpoint();
   void public_steps(const std::function<void()>& steps);
   void catch_up();
+  void end_session(const std::string& reason);
   TrainResult release();
 
   const Config& config_;
+  TrainRanks& ranks_;
   RecordStore store_;
   MechanismPlan plan_;
-  std::unique_ptr<Generator> generator_;
-  GradientStep gradients_;
-  Optimizer optimizer_;
-  RunDirectory run_;
-  InitialWeights start_;  ///< what the run started from
-  std::optional<WeightsMemory> memory_;
+  TrainingState state_;
+  std::optional<RunRecord> record_;   ///< of rank 0
+  std::optional<StepReport> report_;  ///< of rank 0
   std::unique_ptr<TrainingMechanism> mechanism_;
   std::optional<StepBatches> batches_;
-  std::optional<StepReport> report_;
   int64_t step_ = 0;
   int64_t end_ = 0;  ///< step_ when the run will end; less than planned where a crash lost charges
   int64_t saved_step_ = -1;
 };
 
-Training::Training(const Config& config, bool resume)
+Training::Training(const Config& config, bool resume, TrainRanks& ranks, SecureKey noise_key)
     : config_(config),
-      store_(RecordStore::open(config.data.store())),
-      plan_(make_plan(config, store_)),
-      generator_(make_generator(config, open_placement(config.performance))),
-      gradients_(generator_->objective(), clip_options(config), step_options(config)),
-      optimizer_(gradients_.engine().trainable(), generator_->rate_scales(config),
-                 optimizer_options(config)),
-      run_(resume ? RunDirectory::open(config.run.dir()) : RunDirectory::create(config.run.dir())) {
-  check_store_fits(store_, generator_->misfit(image_shape(store_), config), config);
-  start_ = find_initial_weights(config, store_, plan_, family_of(config).load_weights);
-  const bool start_is_public = start_.origin == "scratch" || start_.origin == "public";
-  memory_.emplace(store_.path(), joined(generator_->state()), start_is_public);
-  verify_before_training(*generator_, gradients_);
-  batches_.emplace(config, store_, plan_, gradients_);
-  open_run(resume);
+      ranks_(ranks),
+      store_(open_shared_store(config, ranks)),
+      plan_(make_shared_plan(config, store_, ranks)),
+      state_(config, ranks) {
+  Generator& generator = state_.generator();
+  ranks_.on_leader([&] { record_.emplace(config, store_, resume); });
+  ranks_.everywhere(
+      [&] { check_store_fits(store_, generator.misfit(image_shape(store_), config), config); });
+  ranks_.on_leader([&] { record_->note_start(plan_, generator.state()); });
+  ranks_.everywhere([&] { verify_before_training(generator, state_.gradients()); });
+  batches_.emplace(config, store_, plan_, state_.gradients(), ranks_);
+  open_run(resume, std::move(noise_key));
 }
 
-void Training::open_run(bool resume) {
-  const std::filesystem::path metrics = run_.private_folder() / "metrics.jsonl";
-  const SessionPlace place{run_.ledger(), run_.path(), store_.path(), start_};
+void Training::open_run(bool resume, SecureKey noise_key) {
   std::optional<Checkpoint> checkpoint;
-  if (resume) {
-    if (const auto newest = newest_checkpoint(run_.checkpoints()))
-      checkpoint = read_checkpoint(*newest);
-  } else {
-    // Before the ledger, so that a run that crashes from here on can be resumed.
-    write_file_atomic(run_.config(), config_.resolved_yaml());
+  ranks_.on_leader([&] { checkpoint = record_->begin(); });
+  if (ranks_.from_leader(checkpoint ? 1 : 0) != 0) {
+    state_.restore(checkpoint ? &*checkpoint : nullptr);
+    step_ = saved_step_ = ranks_.from_leader(checkpoint ? checkpoint->step : 0);
   }
-  if (checkpoint) restore(*checkpoint);
-  mechanism_ = open_training_mechanism(config_, plan_, place, checkpoint ? &*checkpoint : nullptr,
-                                       checkpoint || std::filesystem::exists(metrics));
-  if (resume) {
-    // Not before: a resume that is refused leaves the run's own configuration.
-    write_file_atomic(run_.config(), config_.resolved_yaml());
-    log_info(fmt::format("resuming at step {}", step_));
-  }
-  report_.emplace(metrics, run_.private_folder() / "tensorboard", step_ + 1);
-  end_ = mechanism_->end(step_);
-  if (end_ < plan_.steps)
-    log_info(fmt::format("{} steps are charged and lost: the run ends at step {} of {}",
-                         plan_.steps - end_, end_, plan_.steps));
-}
-
-void Training::restore(const Checkpoint& checkpoint) {
-  if (checkpoint.state.value("manifest_hash", "") != store_.manifest_hash())
-    throw PrivacyError(
-        "the record store is not the one that this run was started with; set "
-        "data.store to the original store");
-  NamedGroups groups;
-  for (const TensorGroup& group : checkpoint.groups)
-    if (group.name != kOptimizerGroup) groups.emplace_back(group.name, to_tensors(group));
-  generator_->load_state(groups);
-  optimizer_.load_state(to_tensors(checkpoint.group(kOptimizerGroup)));
-  step_ = saved_step_ = checkpoint.step;
+  ranks_.on_leader([&] {
+    const std::filesystem::path folder = record_->directory().private_folder(),
+                                metrics = folder / "metrics.jsonl";
+    mechanism_ = open_training_mechanism(
+        config_, plan_, record_->place(), checkpoint ? &*checkpoint : nullptr,
+        checkpoint || std::filesystem::exists(metrics), std::move(noise_key));
+    record_->accept();
+    if (resume) log_info(fmt::format("resuming at step {}", step_));
+    report_.emplace(metrics, folder / "tensorboard", step_ + 1);
+    end_ = mechanism_->end(step_);
+    if (end_ < plan_.steps)
+      log_info(fmt::format("{} steps are charged and lost: the run ends at step {} of {}",
+                           plan_.steps - end_, end_, plan_.steps));
+  });
+  end_ = ranks_.from_leader(end_);
+  if (ranks_.leads())
+    mechanism_->lead(ranks_.communicator());
+  else
+    mechanism_ = follow_training(config_, plan_, end_, std::move(noise_key), ranks_.communicator());
 }
 
 void Training::one_step() {
@@ -127,98 +109,102 @@ void Training::one_step() {
   const double rate =
       learning_rate_at(step_, o.learning_rate(), o.warmup_steps(), end_,
                        o.decay() == RateDecay::kCosine, o.final_learning_rate_fraction());
-  mechanism_->update(gradients_, optimizer_, rate, generator_->average(), step_, count);
+  Generator& generator = state_.generator();
+  mechanism_->update(state_.gradients(), state_.optimizer(), rate, generator.average(), step_,
+                     count);
   ++step_;
-  public_steps([&] { generator_->after_release(step_ - 1); });
+  public_steps([&] { generator.after_release(step_ - 1); });
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  report_->took(mechanism_->shown_batch(count), seconds.count());
-  if (step_ % config_.run.log_every() == 0 || step_ == 1)
+  if (report_) report_->took(mechanism_->shown_batch(count), seconds.count());
+  if (step_ % config_.run.log_every() != 0 && step_ != 1) return;
+  const BatchTotals totals = totals_of(statistics, *ranks_.communicator());
+  if (report_)
     report_->report({step_, end_, seconds.count(), rate, mechanism_->epsilon_so_far(),
-                     generator_->warning(), statistics});
+                     generator.warning(), totals});
 }
 
 void Training::save_checkpoint() {
   if (saved_step_ == step_) return;
-  if (!all_finite(generator_->state()))
-    throw DataError(fmt::format(
-        "the weights are not finite after step {}: this checkpoint is not written. Continue from "
-        "the last with --resume and a smaller optimizer.learning_rate; steps since stay charged",
-        step_));
-  Checkpoint checkpoint;
-  checkpoint.step = step_;
-  NamedGroups groups = generator_->state();
-  const NamedTensors kept = joined(groups);
-  groups.emplace_back(kOptimizerGroup, optimizer_.state());
-  for (const auto& [name, tensors] : groups)
-    checkpoint.groups.push_back(tensor_group(name, tensors));
-  checkpoint.state = {{"manifest_hash", store_.manifest_hash()}};
-  mechanism_->note(checkpoint);
-  // First: a copy of what is written must not be unknown to the store.
-  memory_->remember(mechanism_->known_weights(), {kept});
-  write_checkpoint(run_.checkpoints(), checkpoint);
-  prune_checkpoints(run_.checkpoints(), config_.run.keep_last(), config_.run.keep_every());
-  mechanism_->remember(/*stopped=*/false);
-  report_->flush();
+  const NamedGroups groups = state_.complete();
+  ranks_.on_leader([&] {
+    record_->save(step_, groups, state_.generator(), *mechanism_);
+    report_->flush();
+  });
   saved_step_ = step_;
 }
 
-/// Where public steps fail, no private one is lost: the checkpoint holds all that were charged.
+void Training::end_session(const std::string& reason) {
+  ranks_.on_leader([&] { mechanism_->stop(step_, reason); });
+}
+
+/// Rank 0 takes them for all. Where public steps fail, no private one is lost: the checkpoint holds
+/// all that were charged.
 void Training::public_steps(const std::function<void()>& steps) {
+  Generator& generator = state_.generator();
+  const int64_t before = generator.public_steps();
   try {
-    steps();
+    ranks_.on_leader(steps);
+  } catch (const LostRank&) {
+    throw;
   } catch (...) {
-    report_->finish();
+    if (report_) report_->finish();
     // Weights that the private step itself broke are no start: the last checkpoint is.
-    if (all_finite(generator_->state())) save_checkpoint();
-    mechanism_->stop(step_, "public steps failed");
+    if (ranks_.from_leader(all_finite(generator.state()) ? 1 : 0) != 0) save_checkpoint();
+    end_session("public steps failed");
     throw;
   }
+  if (ranks_.from_leader(generator.public_steps() - before) != 0) state_.share_generator();
 }
 
 /// Those that are still to come where an earlier process left off, or where private ones end.
 void Training::catch_up() {
-  public_steps([&] { generator_->catch_up(step_ - 1, /*last=*/step_ == end_); });
+  public_steps([&] { state_.generator().catch_up(step_ - 1, /*last=*/step_ == end_); });
   if (step_ == end_) saved_step_ = -1;  // the checkpoint of this step holds what came before
 }
 
 TrainResult Training::release() {
-  const MechanismPlan plan = mechanism_->known_weights().plan;
-  write_release({config_, plan, *generator_, store_, run_, start_,
-                 [this](const NamedTensors& weights) {
-                   memory_->remember(mechanism_->known_weights(), {weights});
-                 },
-                 mechanism_->session()});
-  mechanism_->remember(/*stopped=*/true);
-  return {step_, mechanism_->charged(), mechanism_->epsilon(), run_.release()};
+  TrainResult result;
+  result.steps = step_;
+  ranks_.on_leader([&] { result = record_->release(step_, state_.generator(), *mechanism_); });
+  return result;
 }
 
 /// The stages of the mechanism, then the warm-up on what they released. A checkpoint says that the
 /// warm-up is over; until then it starts from the beginning, which costs time and no privacy.
 void Training::before_first_step() {
-  mechanism_->run_stages(config_, store_, run_);
-  mechanism_->remember(/*stopped=*/false);
-  if (config_.warmup.steps() == 0 || saved_step_ >= 0) return;
-  const CentralImages images =
-      CentralImages::load(run_.release() / config_.central_images.stage.result);
-  log_info(fmt::format("warm-up: {} steps on {} noisy central images", config_.warmup.steps(),
-                       images.images.size(0) * images.images.size(1)));
-  warm_up(config_, images, image_shape(store_), config_.data.num_classes(), batches_->physical(),
-          gradients_, *generator_, [] {
-            if (stop_requested())
-              throw Interrupted(
-                  "stopped during the warm-up, which begins anew with --resume; no private step "
-                  "was taken");
-          });
-  gradients_.release_memory();  // what ordinary steps needed is of no use to private ones
-  generator_->restart_average();
+  const bool warms_up = config_.warmup.steps() > 0 && saved_step_ < 0;
+  CentralImages images;
+  ranks_.on_leader([&] {
+    mechanism_->run_stages(config_, store_, record_->directory());
+    mechanism_->remember(/*stopped=*/false);
+    if (!warms_up) return;
+    images =
+        CentralImages::load(record_->directory().release() / config_.central_images.stage.result);
+    log_info(fmt::format("warm-up: {} steps on {} noisy central images", config_.warmup.steps(),
+                         images.images.size(0) * images.images.size(1)));
+  });
+  if (!warms_up) return;
+  images.images = ranks_.from_leader(images.images);
+  ranks_.everywhere([&] {
+    warm_up(config_, images, image_shape(store_), config_.data.num_classes(), batches_->physical(),
+            state_.gradients(), state_.generator(), [&] {
+              if (ranks_.stop_requested())
+                throw Interrupted(
+                    "stopped during the warm-up, which begins anew with --resume; no private step "
+                    "was taken");
+            });
+  });
+  state_.share_generator();
+  state_.gradients().release_memory();  // what ordinary steps needed is of no use to private ones
+  state_.generator().restart_average();
   save_checkpoint();
 }
 
 void Training::stop_if_requested() {
-  if (!stop_requested()) return;
-  report_->finish();
+  if (!ranks_.stop_requested()) return;
+  if (report_) report_->finish();
   save_checkpoint();
-  mechanism_->stop(step_, "interrupted");
+  end_session("interrupted");
   throw Interrupted(fmt::format(
       "stopped after step {}; the checkpoint is complete, continue with --resume", step_));
 }
@@ -232,19 +218,31 @@ TrainResult Training::run() {
     if (step_ == end_) catch_up();
     if (step_ % config_.run.checkpoint_every() == 0) save_checkpoint();
   }
-  report_->finish();
+  if (report_) report_->finish();
   save_checkpoint();
-  mechanism_->stop(step_, "finished");
+  end_session("finished");
   return release();
 }
 
 }  // namespace
 
-TrainResult train(Config& config, bool resume) {
-  adopt_pretrained_settings(config, resume);
-  validate_for_training(config);
-  set_threads(config.performance.threads());
-  return Training(config, resume).run();
+TrainResult train(Config& config, bool resume, const TrainOptions& options) {
+  TrainRanks ranks(options.ranks);
+  try {
+    resume = ranks.from_leader(resume ? 1 : 0) != 0;
+    ranks.everywhere([&] {
+      adopt_pretrained_settings(config, resume);
+      validate_for_training(config);
+    });
+    ranks.require_same_settings(config);
+    ranks.set_threads(config);
+    TrainResult result = Training(config, resume, ranks, options.noise_key()).run();
+    ranks.leave();
+    return result;
+  } catch (...) {
+    ranks.leave_if_all_do();
+    throw;
+  }
 }
 
 }  // namespace sfumato

@@ -9,6 +9,7 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/grad/public_gradient.h"
+#include "sfumato/mechanism/following_session.h"
 #include "sfumato/mechanism/private_stages.h"
 #include "sfumato/privacy/poisson_sampler.h"
 
@@ -20,6 +21,7 @@ class PrivateMechanism : public TrainingMechanism {
   explicit PrivateMechanism(MechanismSession session)
       : session_(std::move(session)), meter_(session_.plan()) {}
 
+  void lead(std::shared_ptr<Communicator> ranks) override { session_.lead(std::move(ranks)); }
   std::vector<int64_t> sample(int64_t step, int64_t records) const override {
     return session_.sample(step, records);
   }
@@ -64,15 +66,96 @@ class PrivateMechanism : public TrainingMechanism {
   EpsilonMeter meter_;
 };
 
+/// What followers have no part in: what is charged, noted and kept, all of it rank 0's.
+class FollowingMechanism : public TrainingMechanism {
+ public:
+  explicit FollowingMechanism(int64_t end) : end_(end) {}
+  int64_t end(int64_t) const override { return end_; }
+  double shown_batch(int64_t) const override { return 0; }
+  std::optional<double> epsilon_so_far() override { return std::nullopt; }
+  void run_stages(const Config&, const RecordStore&, const RunDirectory&) override {}
+  void note(Checkpoint&) override {}
+  void remember(bool) override {}
+  void stop(int64_t, const std::string&) override {}
+  KnownWeights known_weights() const override { return {}; }
+  int64_t charged() const override { return 0; }
+  double epsilon() const override { return std::numeric_limits<double>::infinity(); }
+  MechanismSession* session() override { return nullptr; }
+
+ private:
+  int64_t end_;
+};
+
+class FollowingPrivately : public FollowingMechanism {
+ public:
+  FollowingPrivately(FollowingSession session, int64_t end)
+      : FollowingMechanism(end), session_(std::move(session)) {}
+  std::vector<int64_t> sample(int64_t step, int64_t records) const override {
+    return session_.sample(step, records);
+  }
+  BatchStatistics accumulate(GradientStep& gradients, const TrainingBatch& batch) override {
+    return gradients.accumulate_private(batch);
+  }
+  bool can_repeat_a_batch() const override { return true; }
+  void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate, Ema* average,
+              int64_t step, int64_t) override {
+    NoisyGradient gradient = session_.release(gradients.take_private(), step);
+    optimizer.step(std::move(gradient), learning_rate, average);
+  }
+
+ private:
+  FollowingSession session_;
+};
+
+/// Batches and updates of ordinary training, the same on every rank.
+class PlainSteps {
+ public:
+  PlainSteps(const Config& config, double sample_rate)
+      : key_(SecureKey::insecure_for_tests(static_cast<uint64_t>(config.run.seed()))),
+        sampler_(key_, sample_rate) {}
+  std::vector<int64_t> sample(int64_t step, int64_t records) const {
+    return sampler_.draw(step, records);
+  }
+  static void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate,
+                     Ema* average, int64_t records) {
+    const auto divisor = static_cast<double>(std::max<int64_t>(records, 1));
+    std::vector<at::Tensor> sums = gradients.take_plain();
+    gradients.engine().slices()->sum(sums);
+    optimizer.step(PublicGradient(std::move(sums), divisor), learning_rate, average);
+  }
+
+ private:
+  SecureKey key_;
+  PoissonSampler sampler_;
+};
+
+class FollowingPlainly : public FollowingMechanism {
+ public:
+  FollowingPlainly(const Config& config, const MechanismPlan& plan, int64_t end)
+      : FollowingMechanism(end), steps_(config, plan.sample_rate) {}
+  std::vector<int64_t> sample(int64_t step, int64_t records) const override {
+    return steps_.sample(step, records);
+  }
+  BatchStatistics accumulate(GradientStep& gradients, const TrainingBatch& batch) override {
+    return gradients.accumulate_plain(batch);
+  }
+  bool can_repeat_a_batch() const override { return false; }
+  void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate, Ema* average,
+              int64_t, int64_t records) override {
+    PlainSteps::update(gradients, optimizer, learning_rate, average, records);
+  }
+
+ private:
+  PlainSteps steps_;
+};
+
 class PlainMechanism : public TrainingMechanism {
  public:
   PlainMechanism(const Config& config, const MechanismPlan& plan)
-      : plan_(plan),
-        key_(SecureKey::insecure_for_tests(static_cast<uint64_t>(config.run.seed()))),
-        sampler_(key_, plan.sample_rate) {}
+      : plan_(plan), steps_(config, plan.sample_rate) {}
 
   std::vector<int64_t> sample(int64_t step, int64_t records) const override {
-    return sampler_.draw(step, records);
+    return steps_.sample(step, records);
   }
   BatchStatistics accumulate(GradientStep& gradients, const TrainingBatch& batch) override {
     return gradients.accumulate_plain(batch);
@@ -81,8 +164,7 @@ class PlainMechanism : public TrainingMechanism {
   bool can_repeat_a_batch() const override { return false; }
   void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate, Ema* average,
               int64_t, int64_t records) override {
-    const auto divisor = static_cast<double>(std::max<int64_t>(records, 1));
-    optimizer.step(PublicGradient(gradients.take_plain(), divisor), learning_rate, average);
+    PlainSteps::update(gradients, optimizer, learning_rate, average, records);
   }
   int64_t end(int64_t step) const override { return std::max(step, plan_.steps); }
   double shown_batch(int64_t records) const override { return static_cast<double>(records); }
@@ -105,8 +187,7 @@ class PlainMechanism : public TrainingMechanism {
 
  private:
   MechanismPlan plan_;
-  SecureKey key_;
-  PoissonSampler sampler_;
+  PlainSteps steps_;
 };
 
 /// PrivacyError unless the checkpoint is one of this plan.
@@ -124,7 +205,7 @@ std::unique_ptr<TrainingMechanism> open_training_mechanism(const Config& config,
                                                            const MechanismPlan& plan,
                                                            const SessionPlace& place,
                                                            const Checkpoint* checkpoint,
-                                                           bool has_trained) {
+                                                           bool has_trained, SecureKey key) {
   const std::string path = place.ledger.string();
   const bool has_ledger = std::filesystem::exists(place.ledger);
   if (!plan.is_private) {
@@ -141,10 +222,17 @@ std::unique_ptr<TrainingMechanism> open_training_mechanism(const Config& config,
         fmt::format("the ledger '{}' is missing: what this run has spent is no "
                     "longer known; put the file back or start a new run",
                     path));
-  SecureKey key = SecureKey::generate();
   return std::make_unique<PrivateMechanism>(
       has_ledger ? MechanismSession::resume(plan, place, std::move(key), checkpoint)
                  : MechanismSession::create(plan, place, std::move(key)));
+}
+
+std::unique_ptr<TrainingMechanism> follow_training(const Config& config, const MechanismPlan& plan,
+                                                   int64_t end, SecureKey noise_key,
+                                                   std::shared_ptr<Communicator> ranks) {
+  if (!plan.is_private) return std::make_unique<FollowingPlainly>(config, plan, end);
+  return std::make_unique<FollowingPrivately>(
+      FollowingSession(plan, std::move(ranks), std::move(noise_key)), end);
 }
 
 }  // namespace sfumato

@@ -7,6 +7,7 @@
 
 #include "sfumato/config/config.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/dist/communicator.h"
 #include "sfumato/grad/gradient_engine.h"
 #include "sfumato/grad/optimizer.h"
 #include "sfumato/mechanism/released_weights.h"
@@ -23,6 +24,9 @@ namespace sfumato {
 class TrainingMechanism {
  public:
   virtual ~TrainingMechanism() = default;
+
+  /// On rank 0, before the first step: others take the steps with it (follow_training). Collective.
+  virtual void lead(std::shared_ptr<Communicator> ranks) { (void)ranks; }
 
   virtual std::vector<int64_t> sample(int64_t step, int64_t records) const = 0;
   /// Adds a physical batch to the gradients of the step.
@@ -62,11 +66,17 @@ class TrainingMechanism {
 /// Draws batches of ordinary training from run.seed, so that a resumed run repeats them; those of a
 /// private run from a key of this session alone. `checkpoint`: of the run that is resumed, null for
 /// none; `has_trained`: steps of it were taken, so that there must be a ledger. PrivacyError where
-/// run and plan do not fit (MechanismSession::resume).
+/// run and plan do not fit (MechanismSession::resume). On rank 0, before lead().
 std::unique_ptr<TrainingMechanism> open_training_mechanism(const Config& config,
                                                            const MechanismPlan& plan,
                                                            const SessionPlace& place,
                                                            const Checkpoint* checkpoint,
-                                                           bool has_trained);
+                                                           bool has_trained, SecureKey noise_key);
+
+/// That of another rank, which takes the same steps, but charges, notes and keeps nothing.
+/// `end`: that of rank 0. Collective with TrainingMechanism::lead there.
+std::unique_ptr<TrainingMechanism> follow_training(const Config& config, const MechanismPlan& plan,
+                                                   int64_t end, SecureKey noise_key,
+                                                   std::shared_ptr<Communicator> ranks);
 
 }  // namespace sfumato

@@ -6,6 +6,7 @@
 
 #include "kernels/linear_weight_grad.h"
 #include "sfumato/bench/layer_list.h"
+#include "sfumato/core/error.h"
 
 namespace sfumato {
 namespace {
@@ -114,6 +115,25 @@ TEST(StepProjection, TheFractionThatIsNeededIsTheSmallest) {
   EXPECT_NEAR(fraction_needed({layer()}, kWeights, kExamples, 1, gpu, ideal(), 1.1), 1 / 1.3, 1e-6);
   const GpuLimits narrow{"narrow", 1e30, 0, 0, 1};
   EXPECT_TRUE(std::isinf(fraction_needed({layer()}, kWeights, 1000, 1, narrow, ideal(), 1.0)));
+}
+
+TEST(StepProjection, SeveralGpusByHand) {
+  const GpuLimits gpu{"slow", 1e6, 0, 0, 1e3};
+  ProjectionAssumptions a = ideal();
+  a.link_bytes_per_s = 100;
+  a.link_fraction = 0.5;
+  const StepProjection step = project_step({layer()}, kWeights, kExamples, 1, gpu, a);
+  const RanksProjection p = project_ranks(step, kWeights, kExamples, 64, 4, gpu, a);
+  // Adam's 32 bytes of an element, bf16 weights (6), 16 physical batches of 120, then 44 and 8.
+  const double gradients = 16 * (step.private_seconds - (32 + 6) * kWeights / 1e3);
+  const double alone = gradients + (16 * 120 + 44 + 8 + 32 + 6) * kWeights / 1e3;
+  EXPECT_NEAR(p.alone_seconds, alone, 1e-9 * alone);
+  EXPECT_DOUBLE_EQ(p.sent_bytes, 1.5 * 12 * kWeights);
+  const double together =
+      gradients / 4 + (4 * 120 + 11 + 8 + 8 + 6) * kWeights / 1e3 + 1.5 * 12 * kWeights / 50;
+  EXPECT_NEAR(p.together_seconds, together, 1e-9 * together);
+  EXPECT_NEAR(p.efficiency(), alone / (4 * together), 1e-9);
+  EXPECT_THROW(project_ranks(step, kWeights, kExamples, 62, 4, gpu, a), UsageError);
 }
 
 }  // namespace

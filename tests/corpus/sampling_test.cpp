@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -23,6 +24,7 @@
 #include "sfumato/report/privacy_card.h"
 #include "support/error_message.h"
 #include "support/temp_folder.h"
+#include "support/thread_ranks.h"
 
 namespace sfumato {
 namespace {
@@ -109,14 +111,18 @@ class SamplingTest : public testing::Test {
       if (done == stop_after) set_stop_requested(true);
     });
     writer.finish(model.card, model.origin);
-    std::vector<Image> pictures;
+    return pictures(name);
+  }
+  /// Those of a corpus in temp_/name.
+  std::vector<Image> pictures(const std::string& name) const {
+    std::vector<Image> all;
     for (const auto& [label, count] : {std::pair{0, 3}, {1, 2}, {2, 2}})
       for (int i = 0; i < count; ++i) {
         const std::string file =
             "images/" + std::to_string(label) + "/00000" + std::to_string(i) + ".png";
-        pictures.push_back(decode_image(read_file(temp_ / name / file), file));
+        all.push_back(decode_image(read_file(temp_ / name / file), file));
       }
-    return pictures;
+    return all;
   }
 
   test::TempFolder temp_;
@@ -154,6 +160,64 @@ TEST_F(SamplingTest, AStopSignalEndsAtABatchAndTheCorpusContinues) {
   EXPECT_LE(largest_difference(draw("stopped", 3), whole), 1);
   EXPECT_EQ(last_drawn_, 3);  // what was there was not drawn again
   EXPECT_THROW(draw("stopped", 3), UsageError);
+}
+
+TEST_F(SamplingTest, SeveralRanksDrawTheImagesOfOneProcess) {
+  const auto whole = draw("whole", 7);
+  for (const int64_t size : {2, 3, 9}) {  // more ranks than images of the last batch, too
+    const std::string name = "of" + std::to_string(size);
+    std::atomic<int> draws = 0;
+    test::ThreadRanks(size).run_well([&](const std::shared_ptr<Communicator>& ranks) {
+      const auto settings = config();
+      const SamplingModel model = open_sampling_model(find_model(run()), *settings);
+      const std::unique_ptr<ImageSampler> sampler = sampler_of(model, *settings);
+      std::unique_ptr<CorpusWriter> writer;
+      if (ranks->leads())
+        writer = std::make_unique<CorpusWriter>(
+            CorpusSpec{.folder = temp_ / name,
+                       .images_per_class = {3, 2, 2},
+                       .shape = model.shape,
+                       .settings = {{"seed", settings->sample.seed()}}});
+      struct Counting : ImageSampler {
+        at::Tensor draw(std::span<const ImageId> images) const override {
+          *count += static_cast<int>(images.size());
+          return inner->draw(images);
+        }
+        nlohmann::ordered_json settings() const override { return inner->settings(); }
+        const ImageSampler* inner = nullptr;
+        std::atomic<int>* count = nullptr;
+      } counting;
+      counting.inner = sampler.get();
+      counting.count = &draws;
+      generate_corpus(*ranks, writer.get(), {&counting, 2}, model.shape, {});
+      if (writer) writer->finish(model.card, model.origin);
+    });
+    EXPECT_EQ(draws, 7) << "every image is drawn once";
+    EXPECT_LE(largest_difference(pictures(name), whole), 1);
+  }
+}
+
+TEST_F(SamplingTest, AStopOfRanksEndsAllAndTheCorpusContinues) {
+  set_stop_requested(true);
+  const auto errors = test::ThreadRanks(2).run([&](const std::shared_ptr<Communicator>& ranks) {
+    const auto settings = config();
+    const SamplingModel model = open_sampling_model(find_model(run()), *settings);
+    const std::unique_ptr<ImageSampler> sampler = sampler_of(model, *settings);
+    std::unique_ptr<CorpusWriter> writer;
+    if (ranks->leads())
+      writer = std::make_unique<CorpusWriter>(
+          CorpusSpec{.folder = temp_ / "stopped",
+                     .images_per_class = {3, 2, 2},
+                     .shape = model.shape,
+                     .settings = {{"seed", settings->sample.seed()}}});
+    generate_corpus(*ranks, writer.get(), {sampler.get(), 2}, model.shape, {});
+  });
+  set_stop_requested(false);
+  for (const std::exception_ptr& error : errors) {
+    ASSERT_TRUE(error);
+    EXPECT_THROW(std::rethrow_exception(error), Interrupted);
+  }
+  EXPECT_LE(largest_difference(draw("stopped", 3), draw("whole", 3)), 1);
 }
 
 TEST_F(SamplingTest, CardTravelsWithTheWeights) {

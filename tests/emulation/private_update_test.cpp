@@ -110,6 +110,19 @@ TEST(EmulatedPrivateUpdate, EveryRuleGivesTheTwinsBitsUnderEverySchedule) {
   });
 }
 
+TEST(EmulatedPrivateUpdate, NoiseBeginsWhereTheTableSays) {
+  ChaChaKey key;
+  set_key(key);
+  Model kernel(kCounts), twin(kCounts);
+  for (Model* model : {&kernel, &twin})
+    for (std::size_t j = 0; j < model->table.size(); ++j)
+      model->table[j].noise_group = static_cast<std::int64_t>(3 * j);
+  const PrivateUpdateOptions options = options_for(UpdateRule::kAdam);
+  kernel.launch(options, key);
+  twin.twin(options, key);
+  expect_same_bits(kernel, twin);
+}
+
 TEST(EmulatedPrivateUpdate, StepsInARowStartFromZeroSums) {
   ChaChaKey key;
   set_key(key);

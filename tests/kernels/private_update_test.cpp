@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -151,6 +152,38 @@ TEST(PrivateUpdate, GroupsAreCountedAndPlaced) {
   EXPECT_EQ(prepare_private_update(&tensor, 1), std::int64_t{1} << 27);
   for (const std::int64_t bad : {std::int64_t{-1}, kMaxNormalsPerStream + 1}) {
     tensor.count = bad;
+    EXPECT_EQ(prepare_private_update(&tensor, 1), -1);
+  }
+}
+
+TEST(PrivateUpdate, PartsOfATensorHaveTheNoiseOfTheirPlaceInIt) {
+  ChaChaKey key;
+  set_key(key, 8);
+  Model whole({3000}), parts({3000});
+  const PrivateUpdateOptions options = noisy(UpdateRule::kAdam);
+  whole.update(options, key);
+  // As two processes would, each with a table of its own.
+  for (const auto& [begin, end] : {std::pair{0, 1280}, std::pair{1280, 3000}}) {
+    PrivateUpdateTensor part = parts.table[0];
+    for (float** array : {&part.sum, &part.value, &part.first, &part.second, &part.average})
+      *array += begin;
+    part.count = end - begin;
+    part.noise_group = begin / kNormalsPerGroup;
+    const std::int64_t groups = prepare_private_update(&part, 1);
+    private_update_cpu(&part, 1, 0, groups, options, key);
+  }
+  expect_same_bits(parts, whole);
+}
+
+TEST(PrivateUpdate, NoiseThatWouldWrapAroundIsRefused) {
+  PrivateUpdateTensor tensor = {};
+  tensor.count = 320;
+  tensor.noise_group = kMaxNormalsPerStream / kNormalsPerGroup - 1;
+  EXPECT_EQ(prepare_private_update(&tensor, 1), 1);
+  tensor.count = 321;
+  EXPECT_EQ(prepare_private_update(&tensor, 1), -1);
+  for (const std::int64_t bad : {std::int64_t{-1}, std::numeric_limits<std::int64_t>::max()}) {
+    tensor.noise_group = bad;
     EXPECT_EQ(prepare_private_update(&tensor, 1), -1);
   }
 }

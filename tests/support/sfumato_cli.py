@@ -58,10 +58,10 @@ class Sfumato:
         except json.JSONDecodeError as error:
             raise CheckFailed(f"{arguments} --json printed no JSON ({error}):\n{done.stdout}")
 
-    def start(self, *arguments, log: Path):
+    def start(self, *arguments, log: Path, environment: dict[str, str] | None = None):
         """Starts in the background; output is appended to `log`."""
         with log.open("ab") as output:
-            process = subprocess.Popen(self._command(arguments), cwd=ROOT, stdout=output,
+            process = subprocess.Popen(self._command(arguments), cwd=ROOT, env=environment, stdout=output,
                                        stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         self._started.append(process)
         return process

@@ -17,6 +17,8 @@ def check_maps() -> None:
         check(section, f"src/README.md has no section on {area.name}")
         files = [*area.rglob("*.cpp"), *area.rglob("*.h"),
                  *(ROOT / "include/sfumato" / area.name).rglob("*.h")]
+        # Stubs of another library's headers have its names.
+        files = [file for file in files if "gloo_stubs" not in file.parts]
         missing = {file.stem for file in files if not re.search(rf"[`/]{file.stem}`", section[0])}
         check(not missing, f"src/README.md, {area.name}: no line on {sorted(missing)}")
     kernels = (ROOT / "kernels/README.md").read_text()

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-from sfumato_cli import DATA, ROOT, check, main
+from rank_runs import bare_environment, free_port, small_run, verify
+from sfumato_cli import DATA, ROOT, check, ledger_charges, main, prepare_small_store
 
 FOLDER = ROOT / "deploy/kubernetes"
 VERSIONS = ("1.31", "1.37")
@@ -108,6 +109,34 @@ def check_arguments(sfumato, arguments: list[str], work: Path) -> None:
     check(f"{work}/none/store" in said, said)
 
 
+def check_pods_find_each_other(sfumato, found: list[dict], work: Path) -> None:
+    """Processes in the environment of the pods take a run together; but for the address all is the
+    documents'."""
+    job, = (each for each in found if each["kind"] == "Job")
+    service, = (each for each in found if each["kind"] == "Service")
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    given = {each["name"]: each["value"] for each in container["env"]}
+    size = job["spec"]["completions"]
+    check(given["WORLD_SIZE"] == str(size) == str(job["spec"]["parallelism"]), f"{given}, {size}")
+    name = service["metadata"]["name"]
+    check(job["spec"]["template"]["spec"]["subdomain"] == name, "another subdomain than the Service's")
+    check(given["MASTER_ADDR"] == f"{job['metadata']['name']}-0.{name}", f"{given}")
+    check(service["spec"]["selector"].items() <= job["spec"]["template"]["metadata"]["labels"].items(),
+          "the Service selects other pods")
+    run = work / "pods"
+    arguments = small_run(prepare_small_store(sfumato, work), run, steps=3)
+    port = free_port()
+    pods = [sfumato.start("train", *arguments, log=work / f"pod{index}.log",
+                          environment=bare_environment() | given | {
+                              "JOB_COMPLETION_INDEX": str(index), "MASTER_ADDR": "127.0.0.1",
+                              "MASTER_PORT": str(port)})
+            for index in range(size)]
+    found_statuses = [pod.wait(timeout=120) for pod in pods]
+    check(found_statuses == [0] * size, f"{found_statuses}; see {work}/pod*.log")
+    verify(sfumato, run, 3)
+    check(len(ledger_charges(run)) == 3, "each pod trained for itself")
+
+
 def check_kubernetes(sfumato, work: Path, _):
     try:
         import kubeflow_trainer_api
@@ -116,7 +145,7 @@ def check_kubernetes(sfumato, work: Path, _):
     except ImportError as error:
         return f"{error} (tests/python/requirements.txt)"
     folders = sorted(path.parent for path in FOLDER.glob("*/kustomization.yaml"))
-    check([folder.name for folder in folders] == ["base", "gpu", "kubeflow"], f"{folders}")
+    check([folder.name for folder in folders] == ["base", "gpu", "kubeflow", "ranks"], f"{folders}")
     for folder in folders:
         used = set(folder.glob("*.yaml")) - {folder / "kustomization.yaml"}
         text = (folder / "kustomization.yaml").read_text()
@@ -124,7 +153,10 @@ def check_kubernetes(sfumato, work: Path, _):
         found = kustomized(folder)
         for document in found:
             check_schema(document, folder.name)
-        check_arguments(sfumato, check_pod(folder.name, found), work)
+        arguments = check_pod(folder.name, found)
+        check_arguments(sfumato, arguments, work)
+        if folder.name == "ranks":
+            check_pods_find_each_other(sfumato, found, work)
 
 
 if __name__ == "__main__":

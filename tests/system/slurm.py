@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """scripts/slurm/train.sbatch under a real Slurm of one controller and two nodes on this machine: tasks on
-both nodes, an array of runs, and a job that SIGUSR1 stops, that queues itself again and goes on.
+both nodes, an array of runs, a job that SIGUSR1 stops, that queues itself again and goes on, and one run
+of two tasks on two nodes, of which one is killed.
 """
 import os
 import shutil
@@ -159,6 +160,44 @@ def check_requeue(cluster: Cluster, sfumato, store: Path, work: Path) -> None:
     sfumato.run("ledger", "verify", run)
 
 
+def check_ranks(cluster: Cluster, sfumato, store: Path, work: Path) -> None:
+    """Two tasks on two nodes take one run together; one is killed, and the job queues again."""
+    run = work / "ranks"
+    arguments = smoke_arguments(store, run, f"mechanism.steps={LONG_STEPS}", "run.checkpoint_every=3",
+                                "run.log_every=1", "performance.physical_batch=8")
+    # The names of these two nodes are in no name service.
+    export = f"--export=ALL,SFUMATO={sfumato.binary},MASTER_ADDR=127.0.0.1"
+    job = cluster.submit(sfumato, *arguments,
+                         options=["--ntasks=2", "--nodes=2", export, f"--output={work}/job-%j.log"])
+    cluster.until(lambda: len(ledger_charges(run)) >= 5, f"no steps; see {work}/job-{job}.log")
+    tasks = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
+             if (environment := variables_of(pid)).get("SLURM_JOB_ID") == job and
+             environment.get("SLURM_PROCID") == "1" and is_training(pid)]
+    check(len(tasks) == 1, f"the second task's processes: {tasks}")
+    os.kill(tasks[0], signal.SIGKILL)
+    cluster.until(lambda: "Restarts=1" in cluster.call("scontrol", "show", "job", job), "the job does not queue again")
+    cluster.call("scontrol", "update", f"JobId={job}", "StartTime=now+5seconds")
+    cluster.wait(job)
+    check((run / "release/privacy_card.json").is_file(), f"no release; see {work}/job-{job}.log")
+    check(len(ledger_charges(run)) == LONG_STEPS, f"{len(ledger_charges(run))} charges for {LONG_STEPS} steps")
+    sfumato.run("ledger", "verify", run)
+
+
+def variables_of(pid: int) -> dict[str, str]:
+    try:
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return {}
+    return dict(word.decode(errors="replace").partition("=")[::2] for word in words if word)
+
+
+def is_training(pid: int) -> bool:
+    try:
+        return b"sfumato" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+    except OSError:
+        return False
+
+
 def check_slurm(sfumato, work: Path, _):
     missing = [program for program in PROGRAMS if not shutil.which(program)]
     if missing:
@@ -172,6 +211,7 @@ def check_slurm(sfumato, work: Path, _):
         check_nodes(cluster, sfumato)
         check_array(cluster, sfumato, store, work)
         check_requeue(cluster, sfumato, store, work)
+        check_ranks(cluster, sfumato, store, work)
     finally:
         cluster.stop()
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "sfumato/core/choices.h"
+#include "sfumato/dist/communicator.h"
 #include "sfumato/grad/gradient_engine.h"
 
 namespace sfumato {
@@ -38,13 +39,20 @@ StepCase step_case_from(const std::filesystem::path& path,
 
 enum class StepKind { kPrivate, kPlain };
 
-/// One logical step of one physical batch, the private way and the plain way, on the same network
-/// and the same synthetic images; for a GAN the discriminator's, with the fakes that the generator
+/// What one process does of a logical step.
+struct StepShare {
+  int64_t batches = 1;                            ///< physical batches that it adds
+  std::shared_ptr<Communicator> ranks = nullptr;  ///< which do as much each; null: it is alone
+};
+
+/// One logical step, the private way and the plain way, on the same network and the same synthetic
+/// images; for a GAN the discriminator's, with the fakes that the generator
 /// makes for it, but not the generator's own steps. Noise comes from a test key and is charged to a
-/// ledger in a temporary folder, so that everything a training step costs is in it.
+/// ledger in a temporary folder, so that everything a training step costs is in it. Where ranks
+/// share a step, everything here is collective.
 class StepBenchmark {
  public:
-  StepBenchmark(const StepCase& step_case, AlgorithmPolicy policy);
+  StepBenchmark(const StepCase& step_case, AlgorithmPolicy policy, const StepShare& share = {});
   ~StepBenchmark();
 
   /// Seconds of a step with all that follows on the gradient: charge, noise and Adam for a private
@@ -55,6 +63,8 @@ class StepBenchmark {
   double run_gradient(StepKind kind, int64_t steps = 1);
 
   int64_t parameters() const;
+  /// Elements that ranks exchange: parameters, and gaps between them.
+  int64_t exchanged() const;
   /// Whether the last gradient ran as one recorded graph.
   bool recorded() const;
   /// Of the last private step.
@@ -67,5 +77,7 @@ class StepBenchmark {
 
 /// Largest resident set of this process so far, in bytes (VmHWM); 0 if unknown.
 int64_t peak_resident_bytes();
+/// From now on. False where the system does not let it be set back.
+bool reset_peak_resident();
 
 }  // namespace sfumato

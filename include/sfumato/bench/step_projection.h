@@ -22,6 +22,8 @@ struct ProjectionAssumptions {
   double launch_seconds = 2e-6;   ///< of every kernel of a recorded step, besides its work
   double launches_per_layer = 8;  ///< of either step
   double more_launches_per_layer = 1;  ///< of the private step: a norm's second stage
+  double link_bytes_per_s = 50e9;      ///< out of every GPU to another node: a card of 400 Gbit/s
+  double link_fraction = 0.8;          ///< of that, by rings of NCCL
 };
 
 /// A part of a step. Seconds of the plain and of the private step.
@@ -46,6 +48,26 @@ struct StepProjection {
 StepProjection project_step(const std::vector<LayerWork>& layers, double parameters,
                             int64_t examples, int64_t draws, const GpuLimits& gpu,
                             const ProjectionAssumptions& assumptions);
+
+/// A private logical step on several GPUs: each adds its share of the physical batches, then all
+/// sum the gradients as integers, each updates a slice of the weights, and all get the others'.
+/// Nothing of it overlaps.
+struct RanksProjection {
+  std::vector<ProjectedTerm> terms;  ///< plain: of one GPU; priv: of each of several
+  double alone_seconds = 0, together_seconds = 0;
+  double sent_bytes = 0;  ///< by every GPU in a ring
+  int64_t ranks = 1;
+
+  double efficiency() const {
+    return alone_seconds / (static_cast<double>(ranks) * together_seconds);
+  }
+};
+
+/// `step`: of project_step for the physical batch of `examples`. UsageError where `batch` is no
+/// multiple of ranks x examples.
+RanksProjection project_ranks(const StepProjection& step, double parameters, int64_t examples,
+                              int64_t batch, int64_t ranks, const GpuLimits& gpu,
+                              const ProjectionAssumptions& assumptions);
 
 /// The smallest weight_gradient_fraction with which time_ratio is at most `ratio`; infinite where
 /// none is enough.

@@ -9,7 +9,7 @@ enum class ErrorKind : int {
   kUsage = 2,          ///< command line or configuration
   kData = 3,           ///< images, checkpoints, stores, files
   kPrivacy = 4,        ///< refused because the privacy claim would not hold
-  kDevice = 5,         ///< memory, GPU, libraries
+  kDevice = 5,         ///< memory, GPU, libraries, other processes of the run
   kInterrupted = 130,  ///< stopped at a step boundary, resumable
 };
 
@@ -35,6 +35,11 @@ struct PrivacyError : Error {
 };
 struct DeviceError : Error {
   explicit DeviceError(const std::string& message) : Error(ErrorKind::kDevice, message) {}
+};
+/// Another process of the run died, hangs or cannot be reached: starting all of them again may
+/// help.
+struct LostRank : DeviceError {
+  explicit LostRank(const std::string& message) : DeviceError(message) {}
 };
 struct Interrupted : Error {
   explicit Interrupted(const std::string& message) : Error(ErrorKind::kInterrupted, message) {}

@@ -69,6 +69,10 @@ class GpuBackend {
 const GpuBackend* find_gpu_backend();
 std::string why_no_gpu();
 
+/// A function that the backend's library exports under this name for other areas; null where there
+/// is no backend or it was built without.
+void* find_in_gpu_library(const char* name);
+
 /// As a device that is ready for work. DeviceError, with the remedy, where there is no GPU.
 c10::Device open_device(ComputeDevice device);
 

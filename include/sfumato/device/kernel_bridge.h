@@ -118,6 +118,7 @@ struct UpdateTensors {
   at::Tensor sum;  ///< zero afterwards
   at::Tensor value, first, second, average;
   double rate_scale = 1;
+  int64_t noise_group = 0;  ///< where its noise begins in the stream (PrivateUpdateTensor)
 };
 /// Noise, optimizer and moving average in one pass (kernels/private_update.h), on any device.
 /// Tensor j takes the noise of nonce {options.nonce_stream, options.nonce_step, j}.

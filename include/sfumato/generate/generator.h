@@ -68,6 +68,8 @@ class Generator {
   /// Public steps that are due: of an earlier process in which they failed or, before the release
   /// (`last`), those that wait for private steps that will not come. Errors as above.
   virtual void catch_up(std::int64_t step, bool last) { (void)step, (void)last; }
+  /// How many public steps were taken so far: what they move has changed where this has.
+  virtual std::int64_t public_steps() const { return 0; }
   /// What a progress line should warn of, in a few words: of what is public alone. Else empty.
   virtual std::string warning() const { return {}; }
   /// For membership attacks on a generator of no kind that they know: scores by what was trained on

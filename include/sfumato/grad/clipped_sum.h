@@ -11,10 +11,12 @@
 namespace sfumato {
 
 class ChargedStep;
+class ParameterSlices;
 class SecureKey;
 
 /// Σ over the examples of a logical batch of their clipped gradients: made only by GradientEngine,
-/// consumed only by NoisyGradient. Its sensitivity in L2 is `clip_norm_l2`. Private.
+/// consumed only by NoisyGradient. Its sensitivity in L2 is `clip_norm_l2`. Private. Where several
+/// ranks share a batch it is the sum of all, of which each holds the parts that it owns.
 class ClippedSum {
  public:
   ClippedSum(ClippedSum&&) = default;
@@ -25,12 +27,17 @@ class ClippedSum {
   friend class GradientEngine;
   friend class NoisyGradient;
   friend class ClippedSumInspector;
-  ClippedSum(std::vector<at::Tensor> sums, double clip_norm_l2, std::shared_ptr<const void> lease)
-      : sums_(std::move(sums)), clip_norm_l2_(clip_norm_l2), lease_(std::move(lease)) {}
+  ClippedSum(std::vector<at::Tensor> sums, double clip_norm_l2, std::shared_ptr<const void> lease,
+             std::shared_ptr<const ParameterSlices> slices)
+      : sums_(std::move(sums)),
+        clip_norm_l2_(clip_norm_l2),
+        lease_(std::move(lease)),
+        slices_(std::move(slices)) {}
   std::vector<at::Tensor> sums_;
   double clip_norm_l2_;
   /// Alive as long as the sum is: on a GPU the engine's own buffers are lent out.
   std::shared_ptr<const void> lease_;
+  std::shared_ptr<const ParameterSlices> slices_;  ///< null where sums_ are whole
 };
 
 /// Standard deviation of the noise on each coordinate of a clipped sum:
@@ -44,7 +51,10 @@ double noise_stddev(double noise_multiplier, double clip_norm_l2, double expecte
 /// post-processing that adds a ten-millionth to the variance. The only thing of private data that
 /// optimizers accept (public_gradient.h has that of public data). Noise is drawn where the gradient
 /// is used, in the pass that updates the weights; there is no way to the sum without it, and none
-/// to use it twice. Made by MechanismSession alone (mechanism/session.h), which charges for it.
+/// to use it twice. Made by sessions alone (mechanism/session.h), which charge for it.
+///
+/// Where several ranks share a batch, each holds its own parts (ParameterSlices) and draws noise
+/// for them alone, from a key of its own that never leaves it: every element has its noise once.
 class NoisyGradient {
  public:
   /// `charge` proves that the ledger holds this step on disk; it is consumed. The noise of each
@@ -58,11 +68,14 @@ class NoisyGradient {
   NoisyGradient& operator=(NoisyGradient&&) = default;
 
   /// One pass: noise, division and the update that `rule` describes. `tensors`, without sums, in
-  /// the order of GradientEngine::trainable().
+  /// the order of GradientEngine::trainable(); of each this rank's part moves (slices()).
   void apply(const UpdateOptions& rule, std::vector<bridge::UpdateTensors> tensors) &&;
 
-  /// The noisy gradients themselves, in the same order.
+  /// The noisy gradients themselves, in the same order, whole: collective where ranks have parts.
   std::vector<at::Tensor> gradients() &&;
+
+  /// Which parts this rank has; null: all.
+  const std::shared_ptr<const ParameterSlices>& slices() const { return slices_; }
 
  private:
   NoisyGradient() = default;
@@ -70,6 +83,7 @@ class NoisyGradient {
   NoiseOptions noise_;
   const SecureKey* key_ = nullptr;
   std::shared_ptr<const void> lease_;
+  std::shared_ptr<const ParameterSlices> slices_;
 };
 
 }  // namespace sfumato

@@ -12,10 +12,13 @@
 #include "sfumato/device/tuner.h"
 #include "sfumato/dist/communicator.h"
 #include "sfumato/grad/clipped_sum.h"
+#include "sfumato/grad/parameter_slices.h"
 #include "sfumato/nn/module.h"
 #include "sfumato/nn/tape.h"
 
 namespace sfumato {
+
+class ExactSum;
 
 struct ClipOptions {
   Clipping clipping = Clipping::kFlat;
@@ -88,9 +91,11 @@ class GradientEngine {
   BatchStatistics accumulate_checked(int64_t examples, int64_t draws, const at::Tensor& device_mask,
                                      const std::function<at::Tensor(Tape&)>& loss);
 
-  /// The sum so far, of all ranks (a collective call); starts the next one from zero. An empty
-  /// logical batch is a sum of zeros. On a GPU the buffers are lent: the sum must be released or
-  /// dropped before the next batch. DeviceError where a rank is lost: then the sum is, too.
+  /// The sum so far, of all ranks (a collective call), of which this one gets the parts that it
+  /// owns; starts the next one from zero. The bits do not depend on how physical batches were
+  /// spread over ranks. An empty logical batch is a sum of zeros. On a GPU the buffers are lent:
+  /// the sum must be released or dropped before the next batch. Where a rank is lost the sum is,
+  /// too.
   ClippedSum take();
 
   /// Forgets the sum so far, of this process alone: after checks and measurements.
@@ -98,22 +103,28 @@ class GradientEngine {
 
   /// Trainable parameters in the order of ClippedSum.
   const std::vector<Parameter*>& trainable() const { return trainable_; }
+  /// Which parts of them this rank owns.
+  const std::shared_ptr<const ParameterSlices>& slices() const { return slices_; }
   /// Choices of the last pass, in order of the forward pass.
   const std::vector<LayerChoice>& choices() const { return choices_; }
 
  private:
-  std::vector<at::Tensor> take_own(const std::shared_ptr<const int>& lease);
+  std::vector<at::Tensor> place_of_parts(const std::shared_ptr<const int>& lease);
   void add_contributions(std::vector<PerExampleGradient>& gradients,
                          const bridge::ClipResult& clip);
   std::vector<Parameter*> trainable_;
   ClipOptions clip_;
   AlgorithmPolicy policy_;
   std::shared_ptr<Tuner> tuner_;
-  std::shared_ptr<Communicator> ranks_;
+  std::shared_ptr<const ParameterSlices> slices_;
   bool on_kernels_;
-  std::vector<at::Tensor> sums_;  ///< undefined where nothing was added yet
+  std::unique_ptr<ExactSum> exact_;
+  /// Where kernels serve: of one physical batch, a flat list and its tensors. They are lent for the
+  /// sum that is taken, and zeroed before they are used again.
+  at::Tensor flat_;
+  std::vector<at::Tensor> sums_;
   std::weak_ptr<const void> lease_;
-  bool sum_is_stale_ = false;  ///< buffers that were lent and are zeroed before they are used again
+  bool sum_is_stale_ = false;
   std::vector<LayerChoice> choices_;
 };
 

@@ -7,6 +7,8 @@
 
 namespace sfumato {
 
+class ParameterSlices;
+
 /// The gradient of a batch in which nothing is private: sums of autograd, divided by `batch_size`.
 /// For runs with privacy.enabled = false, whose card says NOT PRIVATE, and for batches of released
 /// images. A type of its own, so that every place where weights move without noise says so.
@@ -16,8 +18,9 @@ class PublicGradient {
   PublicGradient(std::vector<at::Tensor> sums, double batch_size);
 
   /// Division and the update that `rule` describes, in one pass. `tensors`, without sums, in the
-  /// order of `sums`.
-  void apply(const UpdateOptions& rule, std::vector<bridge::UpdateTensors> tensors) &&;
+  /// order of `sums`; with `slices`, of the parts that this rank owns.
+  void apply(const UpdateOptions& rule, std::vector<bridge::UpdateTensors> tensors,
+             const ParameterSlices* slices = nullptr) &&;
 
   /// The gradients themselves.
   std::vector<at::Tensor> gradients() &&;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "sfumato/dist/communicator.h"
 #include "sfumato/grad/clipped_sum.h"
 #include "sfumato/mechanism/private_statistics.h"
 #include "sfumato/privacy/ledger.h"
@@ -29,7 +30,7 @@ struct SessionPlace {
 /// One session of a private run: the only place where sampling, charge and noise meet. Training,
 /// stages, benchmarks and audits all release through it, so that what an audit sees is what
 /// training does. It holds the session's key, which is never stored: a resumed run is another
-/// session with another key.
+/// session with another key. Where several ranks train, that of rank 0, with the only ledger.
 class MechanismSession {
  public:
   /// Makes the ledger, whose first line freezes `plan`, and its first session. Errors as
@@ -45,6 +46,12 @@ class MechanismSession {
   MechanismSession(MechanismSession&&) noexcept;
   MechanismSession& operator=(MechanismSession&&) noexcept;
 
+  /// On rank 0, where other ranks take the steps of training with it, each through a
+  /// FollowingSession, whose constructor this meets (collective): they draw the same samples, and
+  /// release() tells them of each charge once it is on disk. PrivacyError, on all ranks, where two
+  /// of them have the same noise key, or a follower has a test key and this session has not.
+  void lead(std::shared_ptr<Communicator> ranks);
+
   /// The Poisson sample of a training step out of records 0 ... records-1. The same step draws the
   /// same records.
   std::vector<std::int64_t> sample(std::int64_t step, std::int64_t records) const;
@@ -53,8 +60,9 @@ class MechanismSession {
                                    std::int64_t records) const;
 
   /// The noisy gradient of a training step: charged on disk, then noised with the plan's multiplier
-  /// and divided by its expected batch. PrivacyError as Ledger::charge. The result draws its noise
-  /// where it is used, from the session's key: it must not outlive the session.
+  /// and divided by its expected batch. PrivacyError as Ledger::charge, on all ranks that it leads
+  /// (collective with them). The result draws its noise where it is used, from the session's key:
+  /// it must not outlive the session.
   NoisyGradient release(ClippedSum&& sum, std::int64_t step);
   /// One release of a stage, charged on disk before its noise is drawn. PrivacyError as
   /// Ledger::charge_stage, and if `stage` is none of the plan's or the sum has another bound.

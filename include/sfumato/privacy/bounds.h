@@ -30,13 +30,23 @@ std::string noise_range_mistake(double clip_norm_l2, double noise_multiplier);
 /// margin for rounding below is made for.
 double batch_bound(double expected_batch_size);
 
-/// How much, relative to the clip norm, float32 rounding may add to the L2 sensitivity of a clipped
-/// sum. A record changes the rounding of all others: each of n additions in a row errs by half a
-/// unit in the last place (2^-24) of a partial sum of norm at most B C, at random, so by
-/// sqrt(n) 2^-24 B C together; 2^-20 B allows n = 256 even if all gradients point the same way. B
-/// is batch_bound(expected_batch_size); a store whose batches could exceed it is refused. A bound
-/// for random rounding, not for the worst case. Single contributions have a margin of their own:
-/// the engine's clip factors are rounded down and 1e-6 smaller than the formula.
+/// Trainable parameters that the margin below is made for.
+inline constexpr std::int64_t kMostParameters = std::int64_t{1} << 32;
+
+/// How much, relative to the clip norm, rounding may add to the L2 sensitivity of a clipped sum.
+/// B is batch_bound(expected_batch_size); a store whose batches could exceed it is refused.
+/// - A record changes the float32 rounding of all others: each of n additions in a row errs by half
+///   a unit in the last place (2^-24) of a partial sum of norm at most B C, at random, so by
+///   sqrt(n) 2^-24 B C together: 15/16 of 2^-20 B allow n = 225 even if all gradients point the
+///   same way. (Only the examples of one physical batch are added in float32, and the sum is
+///   rounded once more in the end.) A bound for random rounding, not for the worst case.
+/// - The sum of each physical batch is rounded to a grid of at most 2^-40 C (grad/exact_sum.h). A
+///   record moves all that follow it in the list to another place, so it may change every rounding,
+///   of at most B physical batches, by a grid step in each of P elements: by B 2^-40 sqrt(P) C in
+///   the worst case, the last 1/16 of 2^-20 B C for P = kMostParameters, beyond which the engine
+///   refuses a network.
+/// Single contributions have a margin of their own: the engine's clip factors are rounded down and
+/// 1e-6 smaller than the formula.
 double rounding_margin(double expected_batch_size);
 
 /// PrivacyError unless Poisson batches of that many records stay within batch_bound, but for a

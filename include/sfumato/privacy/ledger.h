@@ -40,12 +40,27 @@ class ChargedStep {
 
  private:
   friend class Ledger;
+  friend class ToldCharges;
   ChargedStep(std::int64_t step, std::int64_t release, std::string key_id)
       : step_(step), release_(release), key_id_(std::move(key_id)) {}
   void check_unspent() const;
   std::int64_t step_;
   std::int64_t release_;  ///< 0: spent or moved on
   std::string key_id_;
+};
+
+/// Where several processes take a step together one of them holds the ledger. To the others this
+/// stands for it: charges that are on disk, as the holder told. What it told once pays once, for
+/// noise of this process's own key.
+class ToldCharges {
+ public:
+  explicit ToldCharges(const SecureKey& noise_key) : key_id_(noise_key.id()) {}
+  /// PrivacyError unless step and release number are above those told before: no nonce repeats.
+  [[nodiscard]] ChargedStep told(std::int64_t optimizer_step, std::int64_t release_number);
+
+ private:
+  std::string key_id_;
+  std::int64_t last_step_ = -1, last_release_ = 0;
 };
 
 /// What a run started from, frozen with its mechanism. Whether what these weights hold is public,

@@ -17,6 +17,10 @@ class PoissonSampler {
   PoissonSampler(const SecureKey& key, double sample_rate,
                  StreamDomain domain = StreamDomain::kPoisson);
 
+  /// Of training, where the key is shared.
+  PoissonSampler(const SamplingKey& key, double sample_rate)
+      : PoissonSampler(key.key_, sample_rate) {}
+
   /// The records of step `step`, ascending, out of 0 ... records-1. Record i joins if word i of the
   /// stream {domain, step} is below floor(sample_rate 2^64): with a probability that is
   /// sample_rate, or less by under 2^-64. The same step draws the same records.

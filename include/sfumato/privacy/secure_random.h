@@ -1,9 +1,12 @@
 #pragma once
 #include <sys/types.h>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "kernels/chacha_gaussian.h"
 
@@ -42,6 +45,7 @@ class SecureKey {
   const ChaChaKey& chacha_key() const;
 
  private:
+  friend class SamplingKey;
   SecureKey() = default;
   void take(SecureKey& other) noexcept;
   void set_id();
@@ -50,6 +54,27 @@ class SecureKey {
   std::string id_;
   pid_t process_ = -1;
   bool insecure_ = false;
+};
+
+/// The key of the Poisson samples alone, where several processes draw the same ones: unlike the key
+/// of the noise it is handed to them, so it is another type, of which no noise can be made. Of one
+/// session, never written.
+class SamplingKey {
+ public:
+  static constexpr std::size_t kBytes = 32;
+  using Bytes = std::array<std::byte, kBytes>;
+  /// Of the session with this noise key: from getrandom(2), unrelated to it. Only of a test key,
+  /// the same, so that its samples can be told.
+  static SamplingKey for_session(const SecureKey& noise_key);
+  /// What another process sent; `bytes` are overwritten.
+  static SamplingKey received(Bytes& bytes);
+  /// To be sent; the caller overwrites them.
+  Bytes bytes() const;
+
+ private:
+  friend class PoissonSampler;
+  explicit SamplingKey(SecureKey key) : key_(std::move(key)) {}
+  SecureKey key_;
 };
 
 /// The nonce {domain, step, id}. PrivacyError where step or id does not fit 32 bits: a wrapped

@@ -26,6 +26,11 @@ struct PrivacyStage {
   std::string result_sha256 = {};  ///< of the file that a side stage of this run released
 };
 
+/// Where a run is trained is trusted. Cards of older versions do not say it.
+inline constexpr const char* kMachinesAreTrusted =
+    "Machines that train, and where several processes train together the network between them, are "
+    "trusted: sums of a step before its noise and the key of its sample cross it unencrypted.";
+
 /// On cards of stores whose names of classes were found among the private images.
 inline constexpr const char* kNamesFromSource =
     "the names of the classes, their number and their order: they were found in the private source "

@@ -18,6 +18,7 @@ struct LogicalBatch {
   double expected_batch_size = 1;
   double sample_rate = 1;
   int64_t draws = 1;
+  int64_t ranks = 1;  ///< that share its physical batches out
 };
 
 /// The `most` of training: more than some 64 draws in a pass (4096 on a GPU) only take memory,
@@ -26,7 +27,7 @@ int64_t most_useful_examples(const LogicalBatch& batch, c10::Device device = c10
 
 /// The physical batch up to `most` for which a step costs least: the last pass of a step is filled
 /// up with padding, and a pass costs something beside its examples, so that
-///   E[ceil(N / p)] (p + overhead)
+///   E[ceil(ceil(N / p) / ranks)] (p + overhead)
 /// is as small as can be, N the random size of a batch. `overhead` in examples.
 int64_t cheapest_physical_batch(const LogicalBatch& batch, int64_t most, double overhead);
 /// What a pass costs beside its examples: starting kernels, filling and draining the machine.

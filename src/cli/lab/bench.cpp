@@ -8,6 +8,7 @@
 #include "cli/lab/bench_device.h"
 #include "cli/lab/bench_kernels.h"
 #include "cli/lab/bench_project.h"
+#include "cli/lab/bench_ranks.h"
 #include "cli/lab/bench_step.h"
 #include "cli/light/program.h"
 #include "cli/subcommands.h"
@@ -191,6 +192,7 @@ void add_bench(CLI::App& app) {
   add_bench_step(*bench);
   add_bench_kernels(*bench);
   add_bench_project(*bench);
+  add_bench_ranks(*bench);
 
   auto noise = std::make_shared<Arguments>();
   CLI::App* sub =

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "sfumato/bench/bench_network.h"
 #include "sfumato/bench/layer_list.h"
@@ -23,7 +24,7 @@ constexpr double kTimeGoal = 1.10;
 
 struct Arguments {
   std::string gpu = "H200", network, case_name = "cifar10";
-  int64_t examples = 16, draws = 8;
+  int64_t examples = 16, draws = 8, ranks = 1, batch = 4096;
   ProjectionAssumptions assumptions;
   bool json = false;
 };
@@ -118,6 +119,33 @@ void print(const Arguments& arguments, const StepCase& network, const GpuLimits&
              human_bytes(other), other / p.private_bytes);
 }
 
+Json to_json(const Arguments& arguments, const RanksProjection& p) {
+  Json out{{"ranks", p.ranks},
+           {"batch", arguments.batch},
+           {"terms", Json::array()},
+           {"sent_bytes_per_rank", p.sent_bytes},
+           {"alone_s", p.alone_seconds},
+           {"together_s", p.together_seconds},
+           {"efficiency", p.efficiency()}};
+  for (const ProjectedTerm& term : p.terms)
+    out["terms"].push_back({{"name", term.name},
+                            {"how", term.how},
+                            {"alone_s", term.plain},
+                            {"together_s", term.priv}});
+  return out;
+}
+
+void print(const Arguments& arguments, const RanksProjection& p) {
+  fmt::print("\nPROJECTED, not measured: a logical batch of {} on {} GPUs; each sends {} a step\n",
+             arguments.batch, p.ranks, human_bytes(p.sent_bytes));
+  fmt::print("{:<22}{:>12}{:>12}\n", "milliseconds", "one GPU", fmt::format("{} GPUs", p.ranks));
+  for (const ProjectedTerm& term : p.terms)
+    fmt::print("  {:<20}{:>12.3f}{:>12.3f}  {}\n", term.name, term.plain * 1e3, term.priv * 1e3,
+               term.how);
+  fmt::print("  {:<20}{:>12.3f}{:>12.3f}  efficiency {:.2f}\n", "step", p.alone_seconds * 1e3,
+             p.together_seconds * 1e3, p.efficiency());
+}
+
 void run(const Arguments& arguments) {
   const GpuLimits gpu = limits_by_name(arguments.gpu);
   const StepCase network = arguments.network.empty() ? builtin_step_case(arguments.case_name)
@@ -132,11 +160,17 @@ void run(const Arguments& arguments) {
   const StepProjection projection = project_step(layers, parameters, b, k, gpu, a);
   const double needed = fraction_needed(layers, parameters, b, k, gpu, a, kTimeGoal);
   const double other = per_draw_engine_bytes(layers, parameters, b, k, a);
-  if (arguments.json)
-    fmt::print("{}\n",
-               to_json(arguments, network, gpu, parameters, projection, needed, other).dump(2));
-  else
-    print(arguments, network, gpu, parameters, projection, needed, other);
+  std::optional<RanksProjection> ranks;
+  if (arguments.ranks > 1)
+    ranks = project_ranks(projection, parameters, b, arguments.batch, arguments.ranks, gpu, a);
+  if (arguments.json) {
+    Json out = to_json(arguments, network, gpu, parameters, projection, needed, other);
+    if (ranks) out["several_gpus"] = to_json(arguments, *ranks);
+    fmt::print("{}\n", out.dump(2));
+    return;
+  }
+  print(arguments, network, gpu, parameters, projection, needed, other);
+  if (ranks) print(arguments, *ranks);
 }
 
 }  // namespace
@@ -167,6 +201,16 @@ void add_bench_project(CLI::App& bench) {
   sub->add_option("--weight-gradient-fraction", arguments->assumptions.weight_gradient_fraction,
                   "conv_weight_grad's rate over the library's for the summed gradient")
       ->check(fraction)
+      ->capture_default_str();
+  sub->add_option("--ranks", arguments->ranks, "GPUs that share a logical step; 1: none do")
+      ->check(positive)
+      ->capture_default_str();
+  sub->add_option("--batch", arguments->batch, "the logical batch that they share")
+      ->check(positive)
+      ->capture_default_str();
+  sub->add_option("--link-bytes-per-s", arguments->assumptions.link_bytes_per_s,
+                  "out of a GPU to those of other nodes")
+      ->check(CLI::Range(1e6, 1e13))
       ->capture_default_str();
   sub->add_flag("--json", arguments->json, "print one JSON object with all figures");
   sub->callback([arguments] { run(*arguments); });

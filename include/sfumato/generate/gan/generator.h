@@ -59,6 +59,7 @@ class GanGenerator : public Generator {
   void catch_up(std::int64_t step, bool last) override;
   void restart_average() override { average_->restart(); }
   /// "fakes all alike", as they were after the generator's last turn.
+  std::int64_t public_steps() const override { return schedule_.generator_steps(); }
   std::string warning() const override;
   ImageScores membership_scores() override;
   /// Groups: model (the generator with its running statistics), ema, discriminator,

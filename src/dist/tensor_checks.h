@@ -1,0 +1,19 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+namespace sfumato {
+
+// DeviceErrors, as in device/bridge_checks.h: they mean a mistake in this program. c10d copies
+// memory whatever the strides say, so that tensors laid out unlike on two ranks would be mixed up
+// in silence.
+
+/// Contiguous, on the CPU or a GPU, and of a type that c10d adds exactly as it says.
+void check_summable(const std::vector<at::Tensor>& tensors);
+/// Contiguous.
+void check_sendable(const std::vector<at::Tensor>& tensors);
+/// Flat, contiguous, elements of 4 or 8 bytes.
+void check_sliceable(const std::vector<at::Tensor>& tensors);
+
+}  // namespace sfumato

@@ -1,0 +1,60 @@
+#include "sfumato/dist/together.h"
+
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+
+#include <exception>
+#include <string>
+
+namespace sfumato {
+
+void on_leader(Communicator& ranks, const std::function<void()>& work) {
+  if (ranks.alone()) return work();
+  std::exception_ptr thrown;
+  std::string word;  // "" or exit status and message
+  if (ranks.leads()) {
+    const RankHold hold(ranks);
+    try {
+      work();
+    } catch (const Error& error) {
+      thrown = std::current_exception();
+      word = fmt::format("{} {}", error.exit_code(), error.what());
+    } catch (const std::exception& error) {
+      thrown = std::current_exception();
+      word = fmt::format("{} {}", static_cast<int>(ErrorKind::kDevice), error.what());
+    }
+  }
+  word = ranks.from_leader(word);
+  if (word.empty()) return;
+  if (thrown) std::rethrow_exception(thrown);
+  const std::size_t space = word.find(' ');
+  throw Error(static_cast<ErrorKind>(std::stoi(word.substr(0, space))),
+              fmt::format("{}: {}", ranks.name_of(0), word.substr(space + 1)));
+}
+
+void everywhere(Communicator& ranks, const std::function<void()>& work) {
+  if (ranks.alone()) return work();
+  std::exception_ptr thrown;
+  const at::Tensor statuses = at::zeros({ranks.size()}, at::kLong);
+  const auto failed_with = [&](ErrorKind kind) {
+    thrown = std::current_exception();
+    statuses[ranks.rank()].fill_(static_cast<int64_t>(kind));
+  };
+  try {
+    work();
+  } catch (const LostRank&) {
+    throw;  // nobody is there to be told
+  } catch (const Error& error) {
+    failed_with(error.kind());
+  } catch (...) {
+    failed_with(ErrorKind::kDevice);
+  }
+  ranks.all_reduce_sum({statuses});
+  if (thrown) std::rethrow_exception(thrown);
+  for (int64_t other = 0; other < ranks.size(); ++other)
+    if (const auto status = statuses[other].item<int64_t>(); status != 0)
+      throw Error(static_cast<ErrorKind>(status),
+                  fmt::format("{} cannot go on, and says why", ranks.name_of(other)));
+}
+
+}  // namespace sfumato

@@ -1,0 +1,49 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "sfumato/grad/parameter_slices.h"
+
+namespace sfumato {
+
+/// The sum of the clipped gradients of a logical batch in whole multiples of a fixed power of two,
+/// C 2^-40 or down to half of that: sums of physical batches, each rounded to such a multiple, are
+/// added as integers, so that it has the same bits whichever ranks they came from and in whatever
+/// order. (What one physical batch sums up in float32 depends on which records are together: ranks
+/// take whole ones.) What rounding adds to the sensitivity is in privacy/bounds.h. int64 elements
+/// in one flat list (ParameterSlices): 8 bytes a parameter, held from the beginning, so that
+/// measured peaks of memory leave it out.
+class ExactSum {
+ public:
+  /// `on_kernels`: work on whole lists by LibTorch's operations, at fixed addresses that a recorded
+  /// graph may use. PrivacyError for more parameters than the margin for rounding is made for.
+  ExactSum(std::shared_ptr<const ParameterSlices> slices, double clip_norm_l2, bool on_kernels);
+
+  /// Before physical batches of that many examples are added, padding included. PrivacyError where
+  /// integers could overflow.
+  void expect(int64_t examples);
+  /// Adds the sums of one physical batch of `examples`, in the layout of the parameters. Allocates
+  /// nothing. What is no number adds nothing, and nothing adds more than examples could.
+  void add(const std::vector<at::Tensor>& sums, int64_t examples);
+  /// The same from a flat list.
+  void add_flat(const at::Tensor& sums, int64_t examples);
+
+  /// Adds up what all ranks have: collective.
+  void reduce();
+  /// This rank's parts, as float32, into `parts`; then the sum is zero.
+  void take(const std::vector<at::Tensor>& parts);
+  void clear();
+
+ private:
+  std::shared_ptr<const ParameterSlices> slices_;
+  double unit_;  ///< what 1 stands for
+  at::Tensor integers_;
+  at::Tensor doubles_, whole_;  ///< of part of the list, where kernels serve
+  bool is_empty_ = true;        ///< integers_ hold nothing, not even zeros
+  int64_t examples_ = 0;
+};
+
+}  // namespace sfumato

@@ -1,0 +1,81 @@
+#include "train/run_record.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
+#include "sfumato/generate/families.h"
+#include "sfumato/models/tensor_file.h"
+#include "train/release.h"
+
+namespace sfumato {
+
+RunRecord::RunRecord(const Config& config, const RecordStore& store, bool resume)
+    : config_(config),
+      store_(store),
+      resumes_(resume),
+      run_(resume ? RunDirectory::open(config.run.dir()) : RunDirectory::create(config.run.dir())) {
+}
+
+void RunRecord::note_start(const MechanismPlan& plan, const NamedGroups& state) {
+  start_ = find_initial_weights(config_, store_, plan, family_of(config_).load_weights);
+  const bool start_is_public = start_.origin == "scratch" || start_.origin == "public";
+  memory_.emplace(store_.path(), joined(state), start_is_public);
+}
+
+std::optional<Checkpoint> RunRecord::begin() const {
+  if (!resumes_) {
+    write_file_atomic(run_.config(), config_.resolved_yaml());
+    return std::nullopt;
+  }
+  const auto newest = newest_checkpoint(run_.checkpoints());
+  if (!newest) return std::nullopt;
+  Checkpoint checkpoint = read_checkpoint(*newest);
+  if (checkpoint.state.value("manifest_hash", "") != store_.manifest_hash())
+    throw PrivacyError(
+        "the record store is not the one that this run was started with; set "
+        "data.store to the original store");
+  return checkpoint;
+}
+
+void RunRecord::accept() const {
+  if (resumes_) write_file_atomic(run_.config(), config_.resolved_yaml());
+}
+
+void RunRecord::save(int64_t step, const NamedGroups& groups, const Generator& generator,
+                     TrainingMechanism& mechanism) {
+  const NamedGroups state = generator.state();
+  if (!all_finite(state))
+    throw DataError(fmt::format(
+        "the weights are not finite after step {}: this checkpoint is not written. Continue from "
+        "the last with --resume and a smaller optimizer.learning_rate; steps since stay charged",
+        step));
+  Checkpoint checkpoint;
+  checkpoint.step = step;
+  for (const auto& [name, tensors] : groups)
+    checkpoint.groups.push_back(tensor_group(name, tensors));
+  checkpoint.state = {{"manifest_hash", store_.manifest_hash()}};
+  mechanism.note(checkpoint);
+  // First: a copy of what is written must not be unknown to the store.
+  const NamedTensors kept = joined(state);
+  memory_->remember(mechanism.known_weights(), {kept});
+  write_checkpoint(run_.checkpoints(), checkpoint);
+  prune_checkpoints(run_.checkpoints(), config_.run.keep_last(), config_.run.keep_every());
+  mechanism.remember(/*stopped=*/false);
+}
+
+TrainResult RunRecord::release(int64_t steps, const Generator& generator,
+                               TrainingMechanism& mechanism) {
+  const MechanismPlan plan = mechanism.known_weights().plan;
+  write_release({config_, plan, generator, store_, run_, start_,
+                 [&](const NamedTensors& weights) {
+                   memory_->remember(mechanism.known_weights(), {weights});
+                 },
+                 mechanism.session()});
+  mechanism.remember(/*stopped=*/true);
+  return {steps, mechanism.charged(), mechanism.epsilon(), run_.release()};
+}
+
+}  // namespace sfumato

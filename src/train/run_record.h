@@ -1,0 +1,50 @@
+#pragma once
+#include <optional>
+
+#include "sfumato/config/config.h"
+#include "sfumato/data/record_store.h"
+#include "sfumato/generate/generator.h"
+#include "sfumato/mechanism/initial_weights.h"
+#include "sfumato/mechanism/released_weights.h"
+#include "sfumato/run/checkpoint.h"
+#include "sfumato/run/run_directory.h"
+#include "sfumato/train/trainer.h"
+#include "train/training_mechanism.h"
+
+namespace sfumato {
+
+/// What is on disk of a run, and what its record store remembers of the weights. Rank 0's alone:
+/// others neither open nor write anything.
+class RunRecord {
+ public:
+  /// The run directory: new, or an existing one. `config` and `store` are borrowed.
+  RunRecord(const Config& config, const RecordStore& store, bool resume);
+
+  const RunDirectory& directory() const { return run_; }
+  /// Finds what the run starts from: `state` before the first step. Errors as find_initial_weights.
+  void note_start(const MechanismPlan& plan, const NamedGroups& state);
+  /// What a resumed run goes on from, if anything. Otherwise keeps the configuration, so that a run
+  /// that crashes from here on can be resumed. PrivacyError for a checkpoint of another store.
+  std::optional<Checkpoint> begin() const;
+  /// Where a session of this run keeps its ledger.
+  SessionPlace place() const { return {run_.ledger(), run_.path(), store_.path(), start_}; }
+  /// Once nothing refuses the resumed run; before, the run's own configuration stays.
+  void accept() const;
+
+  /// Writes what training came to after `step` steps; the store and the ledger know of it first.
+  /// DataError where weights are not finite.
+  void save(int64_t step, const NamedGroups& groups, const Generator& generator,
+            TrainingMechanism& mechanism);
+  /// Writes release/.
+  TrainResult release(int64_t steps, const Generator& generator, TrainingMechanism& mechanism);
+
+ private:
+  const Config& config_;
+  const RecordStore& store_;
+  bool resumes_;
+  RunDirectory run_;
+  InitialWeights start_;  ///< what the run started from
+  std::optional<WeightsMemory> memory_;
+};
+
+}  // namespace sfumato

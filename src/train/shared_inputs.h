@@ -1,0 +1,19 @@
+#pragma once
+#include "sfumato/config/config.h"
+#include "sfumato/data/record_store.h"
+#include "sfumato/privacy/mechanism.h"
+#include "train/train_ranks.h"
+
+namespace sfumato {
+
+// What all ranks of a training start from. Collective.
+
+/// data.store, of which every rank has the same, whatever it is called there: UsageError names
+/// those that have another. Errors as RecordStore::open.
+RecordStore open_shared_store(const Config& config, TrainRanks& ranks);
+
+/// As rank 0 calibrates it: others may differ in last digits, and would train another mechanism
+/// than the ledger freezes. Errors as make_plan, on all.
+MechanismPlan make_shared_plan(const Config& config, const RecordStore& store, TrainRanks& ranks);
+
+}  // namespace sfumato

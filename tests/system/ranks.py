@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""Trains one run in several processes, as launchers start them, and kills some of them.
+
+By torchrun, MPI and variables of the environment: a run of three processes is a run like any other
+(its ledger verifies, one charge a step, one session, nothing written by followers); a signal to one
+stops all at the same step; a process that is killed, or stopped, ends the others with status 5
+within seconds, whichever it was, and the run goes on in another number of processes with every step
+that was charged still counted; torchrun starts all anew after a kill.
+"""
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from rank_runs import Network, Ranks, bare_environment, free_port, small_run, verify, wait_for_step
+from sfumato_cli import (DEVICE, INTERRUPTED, ROOT, USAGE, check, complete_checkpoints,
+                         ledger_charges, main, metric_lines, prepare_small_store)
+
+STEPS = 40
+
+
+def whole_run(sfumato, arguments, work: Path) -> None:
+    run, followers = work / "three", work / "followers"
+    ranks = Ranks(sfumato, 3, arguments(run), work / "three.log",
+                  lambda rank: [] if rank == 0 else [f"run.dir={followers}"])
+    ranks.expect(0)
+    verify(sfumato, run, STEPS)
+    check(len(ledger_charges(run)) == STEPS, f"{len(ledger_charges(run))} charges")
+    check(not followers.exists(), "a follower wrote a run directory")
+    check("trained" in ranks.output(0), "rank 0 does not say what was trained")
+    for rank in (1, 2):
+        check("trained" not in ranks.output(rank), f"rank {rank} speaks for the run")
+    check([line["step"] for line in metric_lines(run)] == list(range(1, STEPS + 1)), "metrics")
+    card = json.loads((run / "release/privacy_card.json").read_text())
+    check(card["status"] == "private", f"the card says {card['status']}")
+
+
+def sample(sfumato, work: Path) -> None:
+    options = ["--count", "23", "sample.steps=4", "sample.batch=4"]
+    run, alone, shared = work / "three", work / "corpus_of_one", work / "corpus_of_three"
+    sfumato.run("sample", run, "--out", alone, *options)
+    Ranks(sfumato, 3, [run, "--out", shared, *options], work / "sample.log",
+          subcommand="sample").expect(0)
+    listed = [sorted(str(p.relative_to(c)) for p in c.rglob("*.png")) for c in (alone, shared)]
+    check(listed[0] == listed[1] and len(listed[0]) == 23 + 1, f"other images: {listed}")
+    for name in ("metadata.csv", "privacy_card.json"):
+        check((alone / name).read_bytes() == (shared / name).read_bytes(), f"{name} differs")
+    Ranks(sfumato, 2, [run, "--out", shared, *options], work / "again.log",
+          subcommand="sample").expect(USAGE)  # it is there
+
+
+def stop(sfumato, arguments, work: Path) -> None:
+    run = work / "stopped"
+    ranks = Ranks(sfumato, 3, arguments(run), work / "stopped.log")
+    wait_for_step(run, 5, ranks.processes)
+    ranks.processes[2].send_signal(signal.SIGTERM)
+    ranks.expect(INTERRUPTED)
+    charges = len(ledger_charges(run))
+    check(max(complete_checkpoints(run)) == charges, "the checkpoint is not of the last step")
+    Ranks(sfumato, 2, [*arguments(run), "--resume"], work / "stopped2.log").expect(0)
+    check(len(ledger_charges(run)) == STEPS, "a step was lost")
+    verify(sfumato, run, STEPS)
+
+
+def kill(sfumato, arguments, work: Path, draw: random.Random, victim: int, how: int) -> None:
+    run = work / f"killed{victim}_{how}"
+    ranks = Ranks(sfumato, 3, arguments(run), work / f"killed{victim}_{how}.log")
+    wait_for_step(run, draw.randint(4, 12), ranks.processes)
+    time.sleep(draw.uniform(0, 0.05))
+    ranks.processes[victim].send_signal(how)
+    begin = time.monotonic()
+    found = ranks.statuses(timeout=90, but=victim)
+    seconds = time.monotonic() - begin
+    # Only now: else it could go on before the others have noticed.
+    if how == signal.SIGSTOP:
+        ranks.processes[victim].kill()
+    ranks.processes[victim].wait()
+    check(found == [DEVICE] * 2, f"rank {victim} was lost, the others ended with {found}")
+    # One that notices first ends, and a third may miss that one first.
+    said = {rank: ranks.output(rank) for rank in {0, 1, 2} - {victim}}
+    check(any(f"rank {victim} on" in text for text in said.values()),
+          f"nobody says that rank {victim} was lost: {said}")
+    for rank, text in said.items():
+        check("can be continued from its last checkpoint" in text or f"rank {victim} on" in text,
+              f"rank {rank} does not say what to do: {text[-800:]}")
+    print(f"rank {victim} lost by {signal.Signals(how).name}: the others ended after {seconds:.1f} s")
+    charges = len(ledger_charges(run))
+    verify(sfumato, run, STEPS)
+    Ranks(sfumato, draw.choice([1, 2]), [*arguments(run), "--resume"],
+          work / f"killed{victim}_{how}b.log").expect(0)
+    check(charges <= len(ledger_charges(run)) <= STEPS, "charges were forgotten, or are too many")
+    verify(sfumato, run, STEPS)
+
+
+def cut(sfumato, arguments, work: Path) -> str | None:
+    """A node that is cut off, and sends no word that it is, ends all; it ends itself, too."""
+    reason = Network.missing()
+    if reason:
+        return reason
+    run = work / "cut"
+    with Network(3) as network:
+        ranks = Ranks(sfumato, 3, arguments(run), work / "cut.log", prefix=network.prefix,
+                      address=network.address(0))
+        wait_for_step(run, 5, ranks.processes)
+        network.cut(1)
+        begin = time.monotonic()
+        found = ranks.statuses(timeout=90)
+    print(f"rank 1 cut off: all ended after {time.monotonic() - begin:.1f} s")
+    check(found == [DEVICE] * 3, f"a cut network: they ended with {found}")
+    check("rank 1 on" in ranks.output(0) + ranks.output(2), "nobody says that rank 1 was cut off")
+    Ranks(sfumato, 2, [*arguments(run), "--resume"], work / "cut2.log").expect(0)
+    verify(sfumato, run, STEPS)
+    return None
+
+
+def torchrun(sfumato, arguments, work: Path) -> str | None:
+    program = ROOT / ".venv/bin/torchrun"
+    if not program.exists():
+        return "no torchrun in .venv"
+    run = work / "elastic"
+    command = [str(program), "--no-python", "--nproc-per-node=2", "--max-restarts=2",
+               "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}",
+               str(sfumato.binary), "train", *arguments(run), "--resume-or-start"]
+    with (work / "elastic.log").open("wb") as log:
+        agent = subprocess.Popen(command, cwd=ROOT, env=bare_environment(), stdout=log,
+                                 stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    sfumato._started.append(agent)
+    wait_for_step(run, 8, [agent])
+    workers = [int(pid) for pid in
+               Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()]
+    trainers = [pid for pid in workers
+                if "train" in Path(f"/proc/{pid}/cmdline").read_text(errors="replace")]
+    check(len(trainers) == 2, f"torchrun has the children {workers}, of which {trainers} train")
+    os.kill(trainers[-1], signal.SIGKILL)
+    check(agent.wait(timeout=300) == 0, f"torchrun did not end well; see {work}/elastic.log")
+    charges = len(ledger_charges(run))
+    check(charges == STEPS, f"{charges} charges of {STEPS}")
+    verify(sfumato, run, STEPS)
+    return None
+
+
+def mpirun(sfumato, arguments, work: Path) -> str | None:
+    """Two processes that OpenMPI starts take one run."""
+    if shutil.which("mpirun") is None:
+        return "no mpirun (apt-get install openmpi-bin)"
+    run = work / "mpi"
+    command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2", str(sfumato.binary), "train",
+               *arguments(run), "mechanism.steps=6"]
+    environment = bare_environment() | {"MASTER_PORT": str(free_port())}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    check(done.returncode == 0, f"mpirun ended with {done.returncode}: {done.stdout}{done.stderr}")
+    check(done.stdout.count("trained 6 steps") == 1, f"not one run: {done.stdout}")
+    verify(sfumato, run, 6)
+    check(len(ledger_charges(run)) == 6, f"{len(ledger_charges(run))} charges of 6")
+    return None
+
+
+def ranks_check(sfumato, work: Path, arguments):
+    seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(2**32)
+    print(f"--seed {seed}")
+    draw = random.Random(seed)
+    store = prepare_small_store(sfumato, work)
+
+    def of(run: Path) -> list[str]:
+        return small_run(store, run, STEPS)
+
+    whole_run(sfumato, of, work)
+    sample(sfumato, work)
+    stop(sfumato, of, work)
+    for victim, how in ((1, signal.SIGKILL), (0, signal.SIGKILL), (2, signal.SIGSTOP)):
+        kill(sfumato, of, work, draw, victim, how)
+    for reason in (cut(sfumato, of, work), mpirun(sfumato, of, work), torchrun(sfumato, of, work)):
+        if reason:
+            print(f"not tried: {reason}")
+
+
+if __name__ == "__main__":
+    main(ranks_check, __doc__.splitlines()[0],
+         lambda parser: parser.add_argument("--seed", type=int, help="of the moments of the kills"))
