@@ -5,6 +5,7 @@
 #include "kernels/clip_factors.h"
 #include "kernels/conv_weight_grad.h"
 #include "kernels/embedding_norm.h"
+#include "kernels/exact_sum.h"
 #include "kernels/gram_norm.h"
 #include "kernels/group_norm_backward.h"
 #include "kernels/group_norm_forward.h"

@@ -93,6 +93,22 @@ void add_rows(KernelSuite& suite, at::ScalarType type) {
                    });
 }
 
+/// Of all parameters of the network.
+void add_exact_sum(KernelSuite& suite) {
+  const int64_t count = 35'746'307;
+  const std::string shape = fmt::format("{}", count);
+  suite.add(row_of("exact_sum_add", shape, at::kFloat, count, 5), [&]() -> KernelSuite::Work {
+    return [values = suite.random({count}, at::kFloat), sum = suite.zeros({count}, at::kLong)] {
+      bridge::exact_sum_add(values, {0x1p20, 0x1p40}, /*store=*/false, sum);
+    };
+  });
+  suite.add(row_of("exact_sum_take", shape, at::kFloat, count, 3), [&]() -> KernelSuite::Work {
+    return [sum = suite.zeros({count}, at::kLong), out = suite.zeros({count}, at::kFloat)] {
+      bridge::exact_sum_take(sum, 0x1p-20, out);
+    };
+  });
+}
+
 void add_embedding(KernelSuite& suite) {
   const int64_t examples = suite.options().examples, tokens = suite.options().draws;
   const int64_t width = 512, rows = 1000;
@@ -172,6 +188,7 @@ void add_streaming_kernels(KernelSuite& suite) {
     add_rows(suite, type);
     add_clip_accumulate(suite, type);
   }
+  add_exact_sum(suite);
   add_embedding(suite);
   add_clip_factors(suite);
 }

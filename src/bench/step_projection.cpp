@@ -19,13 +19,15 @@ constexpr double kStateBytes = 4 * kFloat32;
 constexpr double kUpdateBytes = 2 * kStateBytes;
 /// Clip factors, their norms, tables and the update: once per step.
 constexpr double kLaunchesOfAPrivateStep = 6;
-/// grad/exact_sum.cpp, in bytes of an element: a physical batch is scaled, bounded, rounded and
-/// added in passes of double and int64; the sum is scaled back once and zeroed.
-constexpr double kAddedBytes = 120, kTakenBytes = 44, kZeroedBytes = 8;
+/// Bytes of an element (kernels/exact_sum.h): a physical batch is added to integers, and its own
+/// sum zeroed; once a step the integers become floats and are zeroed.
+constexpr double kAddedBytes = 20 + 4, kTakenBytes = 12, kZeroedBytes = 8;
+constexpr double kInt64 = 8;
 /// What ranks exchange of an element: int64 of the sum, float32 of the weights.
 constexpr double kExchangedBytes = 8 + 4;
 const char* const kCastTerm = "weights to bf16";
 const char* const kUpdateTerm = "update";
+const char* const kExactTerm = "exact sum";
 
 /// One layer's part of a physical batch.
 struct Size {
@@ -116,6 +118,9 @@ StepProjection project_step(const std::vector<LayerWork>& layers, double paramet
   const auto count = static_cast<double>(layers.size());
   const double launches = count * a.launches_per_layer;
   projection.terms.push_back({kCastTerm, "bytes, once per step", cast, cast});
+  projection.terms.push_back(
+      {kExactTerm, "bytes: float32 to int64 and back", 0,
+       rates.bytes((kAddedBytes + kTakenBytes + kZeroedBytes) * parameters)});
   projection.terms.push_back({kUpdateTerm, "bytes: Adam; private_update with noise",
                               update / a.memory_fraction, update / a.update_fraction});
   projection.terms.push_back(
@@ -128,7 +133,8 @@ StepProjection project_step(const std::vector<LayerWork>& layers, double paramet
   }
   const double state = (kStateBytes + kBfloat16) * parameters;
   projection.plain_bytes = state + peak_of_plain(layers, examples, a);
-  projection.private_bytes = state + peak_of_private(layers, examples, draws, a);
+  projection.private_bytes =
+      state + kInt64 * parameters + peak_of_private(layers, examples, draws, a);
   return projection;
 }
 
@@ -140,25 +146,26 @@ RanksProjection project_ranks(const StepProjection& step, double parameters, int
         "a logical batch of {} is no multiple of {} GPUs times a physical batch of {}; choose "
         "another --batch or --examples",
         batch, ranks, examples));
-  double cast = 0, update = 0;
+  double cast = 0, update = 0, exact = 0;
   for (const ProjectedTerm& term : step.terms) {
     if (term.name == kCastTerm) cast = term.priv;
     if (term.name == kUpdateTerm) update = term.priv;
+    if (term.name == kExactTerm) exact = term.priv;
   }
   const auto w = static_cast<double>(ranks);
   const double batches = static_cast<double>(batch / examples);
   const auto bytes = [&](double of_element) {
     return of_element * parameters / (gpu.bytes_per_s * a.memory_fraction);
   };
-  const double gradient = (step.private_seconds - cast - update) * batches;
+  const double gradient = (step.private_seconds - cast - update - exact) * batches;
   const double added = bytes(kAddedBytes) * batches;
   RanksProjection projection;
   projection.ranks = ranks;
   projection.sent_bytes = 2 * (w - 1) / w * kExchangedBytes * parameters;
   projection.terms = {{"gradients", "physical batches one after the other", gradient, gradient / w},
-                      {"into the exact sum", "bytes: passes of double and int64", added, added / w},
-                      {"out of the exact sum", "bytes", bytes(kTakenBytes + kZeroedBytes),
-                       bytes(kTakenBytes / w + kZeroedBytes)},
+                      {"into the exact sum", "bytes: exact_sum_add", added, added / w},
+                      {"out of the exact sum", "bytes: exact_sum_take",
+                       bytes(kTakenBytes + kZeroedBytes), bytes(kTakenBytes / w + kZeroedBytes)},
                       {"exchange", "a ring: int64 sums, float32 weights", 0,
                        projection.sent_bytes / (a.link_bytes_per_s * a.link_fraction)},
                       {"update", "each GPU its slice", update, update / w},

@@ -154,4 +154,42 @@ void private_update(const std::vector<UpdateTensors>& tensors, const PrivateUpda
       kName);
 }
 
+namespace {
+
+constexpr int64_t kExactGrain = int64_t{1} << 15;
+
+int64_t check_exact(const char* name, const at::Tensor& floats, const at::Tensor& sum) {
+  check_type(name, floats, at::kFloat, sum.numel());
+  check_type(name, sum, at::kLong, sum.numel());
+  check_device(name, floats, sum);
+  return sum.numel();
+}
+
+}  // namespace
+
+void exact_sum_add(const at::Tensor& values, const ExactGrid& grid, bool store,
+                   const at::Tensor& sum) {
+  constexpr const char* kName = "exact_sum_add";
+  const int64_t count = check_exact(kName, values, sum);
+  const float* from = values.const_data_ptr<float>();
+  int64_t* to = sum.mutable_data_ptr<int64_t>();
+  if (const KernelSet* set = kernels_for(sum))
+    return check_launch(set->exact_sum_add(from, count, grid, store, to, stream_of(sum)), kName);
+  at::parallel_for(0, count, kExactGrain, [&](int64_t begin, int64_t end) {
+    exact_sum_add_cpu(from + begin, end - begin, grid, store, to + begin);
+  });
+}
+
+void exact_sum_take(const at::Tensor& sum, double unit, const at::Tensor& out) {
+  constexpr const char* kName = "exact_sum_take";
+  const int64_t count = check_exact(kName, out, sum);
+  const int64_t* from = sum.const_data_ptr<int64_t>();
+  float* to = out.mutable_data_ptr<float>();
+  if (const KernelSet* set = kernels_for(sum))
+    return check_launch(set->exact_sum_take(from, count, unit, to, stream_of(sum)), kName);
+  at::parallel_for(0, count, kExactGrain, [&](int64_t begin, int64_t end) {
+    exact_sum_take_cpu(from + begin, end - begin, unit, to + begin);
+  });
+}
+
 }  // namespace sfumato::bridge

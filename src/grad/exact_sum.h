@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/exact_sum.h"
 #include "sfumato/grad/parameter_slices.h"
 
 namespace sfumato {
@@ -18,8 +19,8 @@ namespace sfumato {
 /// measured peaks of memory leave it out.
 class ExactSum {
  public:
-  /// `on_kernels`: work on whole lists by LibTorch's operations, at fixed addresses that a recorded
-  /// graph may use. PrivacyError for more parameters than the margin for rounding is made for.
+  /// `on_kernels`: a recorded graph adds to it, always in the same way: add_flat() alone.
+  /// PrivacyError for more parameters than the margin for rounding is made for.
   ExactSum(std::shared_ptr<const ParameterSlices> slices, double clip_norm_l2, bool on_kernels);
 
   /// Before physical batches of that many examples are added, padding included. PrivacyError where
@@ -38,11 +39,13 @@ class ExactSum {
   void clear();
 
  private:
+  ExactGrid grid(int64_t examples) const;
+
   std::shared_ptr<const ParameterSlices> slices_;
+  bool on_kernels_;
   double unit_;  ///< what 1 stands for
   at::Tensor integers_;
-  at::Tensor doubles_, whole_;  ///< of part of the list, where kernels serve
-  bool is_empty_ = true;        ///< integers_ hold nothing, not even zeros
+  bool is_empty_ = true;  ///< integers_ hold nothing, not even zeros
   int64_t examples_ = 0;
 };
 

@@ -66,6 +66,8 @@ TEST(StepProjection, ByHandWhereBytesBind) {
   EXPECT_DOUBLE_EQ(term(p, "gradient to float32").priv, 0);
   EXPECT_DOUBLE_EQ(term(p, "clipped sum").priv, (2 * 4 + 8) * weights);
   EXPECT_DOUBLE_EQ(term(p, "weights to bf16").plain, 6 * weights);
+  EXPECT_DOUBLE_EQ(term(p, "exact sum").plain, 0);
+  EXPECT_DOUBLE_EQ(term(p, "exact sum").priv, (4 + 8 + 8 + 4 + 8 + 4 + 8) * weights);
   EXPECT_DOUBLE_EQ(term(p, "update").plain, 32 * weights);
   EXPECT_DOUBLE_EQ(term(p, "update").priv, 32 * weights);
   double plain = 0, priv = 0;
@@ -104,7 +106,8 @@ TEST(StepProjection, MemoryIsThePeakOfTheWalkBack) {
   // At the first layer both gradients are kept and the first layer's activations are still held.
   const LinearShape shape = linear_shape_of(wide, kExamples);
   const auto workspace = static_cast<double>(linear_weight_grad_workspace_bytes(shape));
-  EXPECT_DOUBLE_EQ(p.private_bytes, state + a_wide + 2 * kept + workspace);
+  const double integers = 8 * 2 * kWeights;
+  EXPECT_DOUBLE_EQ(p.private_bytes, state + integers + a_wide + 2 * kept + workspace);
   EXPECT_DOUBLE_EQ(per_draw_engine_bytes({wide, narrow}, 2 * kWeights, kExamples, 8, ideal()),
                    16 * 2 * kWeights + 4 * 2 * kWeights * 32 + a_wide + a_narrow);
 }
@@ -124,13 +127,13 @@ TEST(StepProjection, SeveralGpusByHand) {
   a.link_fraction = 0.5;
   const StepProjection step = project_step({layer()}, kWeights, kExamples, 1, gpu, a);
   const RanksProjection p = project_ranks(step, kWeights, kExamples, 64, 4, gpu, a);
-  // Adam's 32 bytes of an element, bf16 weights (6), 16 physical batches of 120, then 44 and 8.
-  const double gradients = 16 * (step.private_seconds - (32 + 6) * kWeights / 1e3);
-  const double alone = gradients + (16 * 120 + 44 + 8 + 32 + 6) * kWeights / 1e3;
+  // Adam's 32 bytes of an element, bf16 weights (6), 16 physical batches of 24, then 12 and 8.
+  const double gradients = 16 * (step.private_seconds - (32 + 6 + 44) * kWeights / 1e3);
+  const double alone = gradients + (16 * 24 + 12 + 8 + 32 + 6) * kWeights / 1e3;
   EXPECT_NEAR(p.alone_seconds, alone, 1e-9 * alone);
   EXPECT_DOUBLE_EQ(p.sent_bytes, 1.5 * 12 * kWeights);
   const double together =
-      gradients / 4 + (4 * 120 + 11 + 8 + 8 + 6) * kWeights / 1e3 + 1.5 * 12 * kWeights / 50;
+      gradients / 4 + (4 * 24 + 3 + 8 + 8 + 6) * kWeights / 1e3 + 1.5 * 12 * kWeights / 50;
   EXPECT_NEAR(p.together_seconds, together, 1e-9 * together);
   EXPECT_NEAR(p.efficiency(), alone / (4 * together), 1e-9);
   EXPECT_THROW(project_ranks(step, kWeights, kExamples, 62, 4, gpu, a), UsageError);

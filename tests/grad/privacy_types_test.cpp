@@ -5,6 +5,7 @@
 
 #include "sfumato/grad/clipped_sum.h"
 #include "sfumato/grad/gradient_engine.h"
+#include "sfumato/grad/parameter_slices.h"
 #include "sfumato/privacy/ledger.h"
 
 namespace sfumato {
@@ -14,6 +15,8 @@ using Tensors = std::vector<at::Tensor>;
 
 // A clipped sum is made by the engine alone, and there is only one of each.
 static_assert(!std::is_default_constructible_v<ClippedSum>);
+static_assert(!std::is_constructible_v<ClippedSum, Tensors, double, std::shared_ptr<const void>,
+                                       std::shared_ptr<const ParameterSlices>>);
 static_assert(!std::is_constructible_v<ClippedSum, Tensors, double>);
 static_assert(!std::is_constructible_v<ClippedSum, Tensors>);
 static_assert(!std::is_copy_constructible_v<ClippedSum>);

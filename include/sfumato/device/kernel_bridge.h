@@ -7,6 +7,7 @@
 
 #include "kernels/clip_factors.h"
 #include "kernels/conv_shape.h"
+#include "kernels/exact_sum.h"
 #include "kernels/group_norm_shape.h"
 #include "kernels/private_update.h"
 
@@ -111,6 +112,11 @@ struct KeptEntry {
 };
 /// sum += factors[row] . gradients for all entries, in one launch.
 void clip_accumulate(const std::vector<KeptEntry>& entries, const at::Tensor& factors);
+
+/// kernels/exact_sum.h on any device: `values` and `out` float32, `sum` int64, of one size, dense.
+void exact_sum_add(const at::Tensor& values, const ExactGrid& grid, bool store,
+                   const at::Tensor& sum);
+void exact_sum_take(const at::Tensor& sum, double unit, const at::Tensor& out);
 
 /// One parameter of an update: dense float32 tensors of one layout; those that the rule does not
 /// need, and `average`, may be undefined.
