@@ -35,13 +35,14 @@ sample: {steps: 5}
 class Buildah:
     """Images and containers in a folder of the check, without a daemon and without layers."""
 
-    def __init__(self, work: Path):
+    def __init__(self, work: Path, timeout_s: float = 900):
+        self.timeout_s = timeout_s
         self.common = ["buildah", "--root", work / "storage", "--runroot", work / "run-storage",
                        "--storage-driver", "vfs"]
 
     def __call__(self, *arguments) -> str:
         command = list(map(str, [*self.common, *arguments]))
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900,
+        done = subprocess.run(command, capture_output=True, text=True, timeout=self.timeout_s,
                               env={**os.environ, "BUILDAH_ISOLATION": "chroot"})
         check(done.returncode == 0, f"{command} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
         return done.stdout.strip()

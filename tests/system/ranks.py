@@ -37,6 +37,10 @@ def whole_run(sfumato, arguments, work: Path) -> None:
     for rank in (1, 2):
         check("trained" not in ranks.output(rank), f"rank {rank} speaks for the run")
     check([line["step"] for line in metric_lines(run)] == list(range(1, STEPS + 1)), "metrics")
+    looking = Ranks(sfumato, 2, [run], work / "inspect.log", subcommand="inspect")
+    looking.expect(0)
+    check("steps" in looking.output(0) and "first process alone" in looking.output(1),
+          f"inspect by two: {looking.output(0)}\n--\n{looking.output(1)}")
     card = json.loads((run / "release/privacy_card.json").read_text())
     check(card["status"] == "private", f"the card says {card['status']}")
 
