@@ -9,10 +9,10 @@
 #include <limits>
 
 #include "sfumato/core/error.h"
+#include "sfumato/mechanism/plan.h"
 #include "sfumato/nn/layers.h"
 #include "sfumato/privacy/gaussian_mechanism.h"
 #include "sfumato/privacy/secure_random.h"
-#include "sfumato/train/setup.h"
 
 namespace sfumato {
 namespace {

@@ -10,7 +10,7 @@
 #include "audit/check_writer.h"
 #include "sfumato/audit/conformance.h"
 #include "sfumato/core/infinity.h"
-#include "sfumato/train/setup.h"
+#include "sfumato/mechanism/plan.h"
 
 namespace sfumato {
 namespace {

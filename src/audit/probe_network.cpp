@@ -200,15 +200,16 @@ StepOptions on_the_cpu(const Config& config) {
 }  // namespace
 
 struct ConfiguredProbe::Parts {
-  explicit Parts(const Config& config)
+  Parts(const Config& config, const MechanismPlan& plan)
       : generator(make_generator(config, Placement{})),
-        step(generator->objective(), clip_options(config), on_the_cpu(config)) {}
+        step(generator->objective(), clip_options(plan), on_the_cpu(config)) {}
 
   std::unique_ptr<Generator> generator;
   GradientStep step;
 };
 
-ConfiguredProbe::ConfiguredProbe(const Config& config) : parts_(std::make_unique<Parts>(config)) {
+ConfiguredProbe::ConfiguredProbe(const Config& config, const MechanismPlan& plan)
+    : parts_(std::make_unique<Parts>(config, plan)) {
   verify_before_training(*parts_->generator, parts_->step);
 }
 

@@ -63,7 +63,7 @@ Training::Training(const Config& config, bool resume, TrainRanks& ranks, SecureK
       ranks_(ranks),
       store_(open_shared_store(config, ranks)),
       plan_(make_shared_plan(config, store_, ranks)),
-      state_(config, ranks) {
+      state_(config, plan_, ranks) {
   Generator& generator = state_.generator();
   ranks_.on_leader([&] { record_.emplace(config, store_, resume); });
   ranks_.everywhere(

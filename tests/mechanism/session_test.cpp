@@ -86,6 +86,17 @@ TEST_F(Sessions, ANoisyGradientHasTheNoiseOfThePlan) {
   EXPECT_NEAR(squares / n / (expected * expected), 1, test::kQuantile * std::sqrt(2 / n));
 }
 
+TEST_F(Sessions, ASumOfAnotherClipNormIsNotReleased) {
+  MechanismSession session = create();
+  for (const double clip : {2.0, 0.5, 1 + 1e-15}) {
+    GradientEngine other(network.parameters(), {Clipping::kFlat, clip, 0.01});
+    EXPECT_THAT(error_message<PrivacyError>([&] { (void)session.release(other.take(), 0); }),
+                HasSubstr("whose clip norm is 1"));
+  }
+  EXPECT_EQ(session.ledger().charged_steps(), 0) << "nothing was released";
+  (void)session.release(empty_sum(), 0);
+}
+
 TEST_F(Sessions, AStageIsReleasedAsThePlanHasItOrNotAtAll) {
   MechanismSession session = create();
   const auto refused = [&](const StagePlan& stage, double clip) {

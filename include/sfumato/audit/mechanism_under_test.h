@@ -67,7 +67,7 @@ GradientSource gradient_source(GradientStep& step);
 /// and a ledger of its own (in a temporary folder, in memory where there is one).
 class ProductionMechanism : public MechanismUnderTest {
  public:
-  /// `plan` gives sample rate, noise multiplier and expected batch; the clip norm is the source's.
+  /// `source`: clips as `plan` has it, else release() throws a PrivacyError, as in training.
   /// `test_seed`: keys for tests; without one they come from the operating system, as in training.
   ProductionMechanism(const MechanismPlan& plan, GradientSource source,
                       std::optional<uint64_t> test_seed = std::nullopt);

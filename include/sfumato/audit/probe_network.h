@@ -58,10 +58,10 @@ class LayerProbe : public ProbeNetwork {
   GradientEngine engine_;
 };
 
-/// The network, loss and GradientStep of a configuration on synthetic images.
+/// The network, loss and GradientStep of a configuration on synthetic images, clipped by `plan`.
 class ConfiguredProbe : public ProbeNetwork {
  public:
-  explicit ConfiguredProbe(const Config& config);
+  ConfiguredProbe(const Config& config, const MechanismPlan& plan);
   ~ConfiguredProbe() override;
   ProbeBatch batch(std::span<const ProbeExample> examples) override;
   GradientSource source() override;
