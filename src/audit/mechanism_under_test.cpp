@@ -45,7 +45,11 @@ GradientSource gradient_source(GradientEngine& engine) {
 }
 
 GradientSource gradient_source(GradientStep& step) {
-  return {[&step](const ProbeBatch& batch) { step.accumulate_private(batch.images.value()); },
+  return {[&step](const ProbeBatch& batch) {
+            TrainingBatch images = batch.images.value();
+            if (batch.mask.defined()) images.mask = batch.mask;
+            step.accumulate_private(images);
+          },
           [&step] { return step.take_private(); }, step.engine().trainable()};
 }
 

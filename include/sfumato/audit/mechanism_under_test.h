@@ -28,7 +28,7 @@ struct ProbeBatch {
   /// [B K]: the loss of every draw by itself; empty where the network does not offer it. Only
   /// mechanisms that do wrong need it.
   std::function<at::Tensor(Tape*)> draw_losses;
-  /// What a network of a configuration is given, in place of the two above.
+  /// Whose losses they are, where a GradientStep computes them; `mask` goes for its own.
   std::optional<TrainingBatch> images;
 };
 
