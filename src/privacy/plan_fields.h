@@ -120,10 +120,10 @@ nlohmann::ordered_json write_fields(const Object& object, std::int64_t version,
       if (since <= version) {
         json[key] = std::move(value);
       } else if (since > 1 && value != defaults[key]) {
-        throw PrivacyError(fmt::format(
-            "mechanism plan: {} {} needs version {} of the plan, and this run's ledger "
-            "holds version {}: start a new run",
-            key, value.dump(), since, version));
+        throw PrivacyError(
+            fmt::format("mechanism plan: {} {} needs version {} of the plan, and this run's ledger "
+                        "holds version {}: start a new run",
+                        key, value.dump(), since, version));
       }
     }
   });

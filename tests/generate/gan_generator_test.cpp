@@ -137,7 +137,9 @@ TEST(GanGenerator, GoesOnFromItsStateWithTheSameBits) {
     EXPECT_THAT(changed(whole->state(), again->state()), IsEmpty());
     for (const auto& [group, tensors] : again->state())
       for (const auto& [name, value] : tensors)
-        if (name == "discriminator_steps") EXPECT_EQ(value.item<int64_t>() > 2, adaptive);
+        if (name == "discriminator_steps") {
+          EXPECT_EQ(value.item<int64_t>() > 2, adaptive);
+        }
   }
 }
 

@@ -23,7 +23,7 @@ struct LaterStage : StagePlan {
   std::int64_t repeats = 1;
 };
 template <typename Stage, typename Visit>
-  requires std::is_same_v<std::remove_const_t<Stage>, LaterStage>
+requires std::is_same_v<std::remove_const_t<Stage>, LaterStage>
 void visit_stage_fields(Stage& stage, const Visit& visit) {
   using Today = std::conditional_t<std::is_const_v<Stage>, const StagePlan, StagePlan>;
   visit_stage_fields(static_cast<Today&>(stage), visit);
