@@ -142,13 +142,13 @@ struct LayerProbe::Network : Module {
 };
 
 LayerProbe::LayerProbe(const ClipOptions& clip)
-    : network_(std::make_unique<Network>()), engine_(network_->parameters(), clip) {}
+    : network_(std::make_unique<Network>()), step_(network_->parameters(), clip) {}
 
 LayerProbe::~LayerProbe() = default;
 
 const std::vector<Parameter*>& LayerProbe::trainable() { return network_->all; }
 
-GradientSource LayerProbe::source() { return gradient_source(engine_); }
+GradientSource LayerProbe::source() { return step_.source(); }
 
 ProbeBatch LayerProbe::batch(std::span<const ProbeExample> examples) {
   const auto count = static_cast<int64_t>(examples.size());

@@ -55,7 +55,7 @@ class LayerProbe : public ProbeNetwork {
  private:
   struct Network;
   std::unique_ptr<Network> network_;
-  GradientEngine engine_;
+  ProbeStep step_;
 };
 
 /// The network, loss and GradientStep of a configuration on synthetic images, clipped by `plan`.
