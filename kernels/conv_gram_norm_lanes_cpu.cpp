@@ -50,12 +50,12 @@ __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) vo
     }
 }
 
-GramNorm norm_of_grams(const std::vector<double>& inputs, const std::vector<double>& slopes,
+GramNorm norm_of_grams(const std::vector<double>& gram_x, const std::vector<double>& gram_dy,
                        std::int64_t tokens, std::int64_t count) {
   GramNorm norm{0, 0};
   for (std::int64_t t = 0; t < tokens; ++t) {
-    const double* x = inputs.data() + t * count;
-    const double* dy = slopes.data() + t * count;
+    const double* x = gram_x.data() + t * count;
+    const double* dy = gram_dy.data() + t * count;
     double before = 0;
     for (std::int64_t s = 0; s < t; ++s) before += x[s] * dy[s];
     norm.squared += 2 * before + x[t] * dy[t];
@@ -72,16 +72,16 @@ void conv_gram_norm_lanes_cpu(const float* x, const float* dy, const ConvShape& 
   const std::int64_t width = rounded_up(s.out_channels, kGramLanes);
   const std::int64_t area = s.height * s.width, out_area = s.out_height * s.out_width;
   const std::int64_t image = s.draws * area * s.channels;
-  std::vector<double> pixels(static_cast<std::size_t>(image + s.channels), 0.0);
-  std::vector<double> slopes(static_cast<std::size_t>(count * width), 0.0);
-  const std::vector<const double*> inputs = pixels_of_tokens(s, pixels.data(), count);
+  std::vector<double> x_rows(static_cast<std::size_t>(image + s.channels), 0.0);
+  std::vector<double> dy_rows(static_cast<std::size_t>(count * width), 0.0);
+  const std::vector<const double*> inputs = pixels_of_tokens(s, x_rows.data(), count);
   std::vector<const double*> rows;
-  for (std::int64_t t = 0; t < count; ++t) rows.push_back(slopes.data() + t * width);
+  for (std::int64_t t = 0; t < count; ++t) rows.push_back(dy_rows.data() + t * width);
   std::vector<double> gram_x(static_cast<std::size_t>(count * count)), gram_dy(gram_x.size());
   for (std::int64_t i = begin; i < end; ++i) {
-    put_channels_last(x + i * image, s.draws, s.channels, area, pixels.data(), s.channels);
+    put_channels_last(x + i * image, s.draws, s.channels, area, x_rows.data(), s.channels);
     put_channels_last(dy + i * tokens * s.out_channels, s.draws, s.out_channels, out_area,
-                      slopes.data(), width);
+                      dy_rows.data(), width);
     gram_of_rows(inputs.data(), s.taps(), count, s.channels, gram_x.data());
     gram_of_rows(rows.data(), 1, count, width, gram_dy.data());
     out[i] = norm_of_grams(gram_x, gram_dy, tokens, count);

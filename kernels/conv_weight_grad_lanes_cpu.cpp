@@ -15,13 +15,13 @@ constexpr std::int64_t kTileRows = 6;  ///< 6 x 4 sums, 4 inputs and a factor: o
 
 /// An example's tensors as the tiles read them; made anew for each.
 struct TileOperands {
-  std::vector<float> pixels;         ///< [K, H, W, C], then C zeros for what lies outside
-  std::vector<float> slopes;         ///< [P / 6 rounded up, T, 6], zeros beyond P
+  std::vector<float> x;              ///< [K, H, W, C], then C zeros for what lies outside
+  std::vector<float> dy;             ///< [P / 6 rounded up, T, 6], zeros beyond P
   std::vector<const float*> inputs;  ///< [taps, T]: where the pixel that a token meets begins
 };
 
 /// dy [K, P, Ho Wo] of one example into `to` [P / 6, T, 6].
-void tile_slopes(const float* dy, const ConvShape& s, float* to) {
+void tile_dy(const float* dy, const ConvShape& s, float* to) {
   const std::int64_t area = s.out_height * s.out_width, tokens = s.tokens();
   for (std::int64_t k = 0; k < s.draws; ++k)
     for (std::int64_t p = 0; p < s.out_channels; ++p, dy += area) {
@@ -30,11 +30,10 @@ void tile_slopes(const float* dy, const ConvShape& s, float* to) {
     }
 }
 
-/// out[i, 0 .. 16 N) = sum over t of slopes[t, i] inputs[t][offset ..], rows i < `rows`, which lie
+/// out[i, 0 .. 16 N) = sum over t of dy[t, i] inputs[t][offset ..], rows i < `rows`, which lie
 /// `stride` apart.
 template <int N>
-inline __attribute__((always_inline)) void add_up_tile(const float* slopes,
-                                                       const float* const* inputs,
+inline __attribute__((always_inline)) void add_up_tile(const float* dy, const float* const* inputs,
                                                        std::int64_t offset, std::int64_t tokens,
                                                        float* out, std::int64_t stride,
                                                        std::int64_t rows) {
@@ -49,9 +48,9 @@ inline __attribute__((always_inline)) void add_up_tile(const float* slopes,
     for (int j = 0; j < N; ++j) load_lanes(inputs[t] + offset + kLanes * j, values[j]);
 #pragma GCC unroll 8
     for (int i = 0; i < kTileRows; ++i) {
-      const float slope = slopes[t * kTileRows + i];
+      const float factor = dy[t * kTileRows + i];
 #pragma GCC unroll 8
-      for (int j = 0; j < N; ++j) sums[i][j] += slope * values[j];
+      for (int j = 0; j < N; ++j) sums[i][j] += factor * values[j];
     }
   }
 #pragma GCC unroll 8
@@ -67,17 +66,17 @@ __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) vo
     for (std::int64_t c = 0; c < s.channels;) {
       const std::int64_t lanes = std::min<std::int64_t>(4, (s.channels - c) / kLanes);
       for (std::int64_t p = 0; p < s.out_channels; p += kTileRows) {
-        const float* slopes = operands.slopes.data() + p * tokens;
+        const float* dy = operands.dy.data() + p * tokens;
         float* out = grad + (p * taps + tap) * s.channels + c;
         const std::int64_t rows = s.out_channels - p;
         if (lanes == 4)
-          add_up_tile<4>(slopes, inputs, c, tokens, out, stride, rows);
+          add_up_tile<4>(dy, inputs, c, tokens, out, stride, rows);
         else if (lanes == 3)
-          add_up_tile<3>(slopes, inputs, c, tokens, out, stride, rows);
+          add_up_tile<3>(dy, inputs, c, tokens, out, stride, rows);
         else if (lanes == 2)
-          add_up_tile<2>(slopes, inputs, c, tokens, out, stride, rows);
+          add_up_tile<2>(dy, inputs, c, tokens, out, stride, rows);
         else
-          add_up_tile<1>(slopes, inputs, c, tokens, out, stride, rows);
+          add_up_tile<1>(dy, inputs, c, tokens, out, stride, rows);
       }
       c += lanes * kLanes;
     }
@@ -92,14 +91,13 @@ void conv_weight_grad_lanes_cpu(const float* x, const float* dy, const ConvShape
   const std::int64_t tokens = s.tokens();
   const std::int64_t image = s.draws * s.height * s.width * s.channels;
   TileOperands operands;
-  operands.pixels.assign(static_cast<std::size_t>(image + s.channels), 0);
-  operands.slopes.assign(static_cast<std::size_t>(rounded_up(s.out_channels, kTileRows) * tokens),
-                         0);
-  operands.inputs = pixels_of_tokens(s, operands.pixels.data(), tokens);
+  operands.x.assign(static_cast<std::size_t>(image + s.channels), 0);
+  operands.dy.assign(static_cast<std::size_t>(rounded_up(s.out_channels, kTileRows) * tokens), 0);
+  operands.inputs = pixels_of_tokens(s, operands.x.data(), tokens);
   for (std::int64_t i = begin; i < end; ++i) {
-    put_channels_last(x + i * image, s.draws, s.channels, s.height * s.width,
-                      operands.pixels.data(), s.channels);
-    tile_slopes(dy + i * tokens * s.out_channels, s, operands.slopes.data());
+    put_channels_last(x + i * image, s.draws, s.channels, s.height * s.width, operands.x.data(),
+                      s.channels);
+    tile_dy(dy + i * tokens * s.out_channels, s, operands.dy.data());
     add_up(operands, s, grad + i * s.weights());
     row_squared_norms_cpu(grad, i, i + 1, s.weights(), squared_norm);
   }

@@ -9,10 +9,10 @@
 #include <limits>
 
 #include "sfumato/core/error.h"
+#include "sfumato/mechanism/plan.h"
 #include "sfumato/nn/layers.h"
 #include "sfumato/privacy/gaussian_mechanism.h"
 #include "sfumato/privacy/secure_random.h"
-#include "sfumato/train/setup.h"
 
 namespace sfumato {
 namespace {
@@ -101,9 +101,9 @@ double best_threshold(const std::vector<double>& scores, const std::vector<bool>
 struct CanaryProbe::Network : Module {
   Network(int64_t canaries, const ClipOptions& clip)
       : table(canaries, 1),
-        engine((add_child("canaries", table), name_parameters(), parameters()), clip) {}
+        step((add_child("canaries", table), name_parameters(), parameters()), clip) {}
   Embedding table;
-  GradientEngine engine;
+  ProbeStep step;
 };
 
 CanaryProbe::CanaryProbe(int64_t canaries, const ClipOptions& clip)
@@ -111,7 +111,7 @@ CanaryProbe::CanaryProbe(int64_t canaries, const ClipOptions& clip)
 
 CanaryProbe::~CanaryProbe() = default;
 
-GradientSource CanaryProbe::source() { return gradient_source(network_->engine); }
+GradientSource CanaryProbe::source() { return network_->step.source(); }
 
 ProbeBatch CanaryProbe::batch(std::span<const int64_t> canaries) {
   const auto count = static_cast<int64_t>(canaries.size());

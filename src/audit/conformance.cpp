@@ -9,7 +9,7 @@
 
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
-#include "sfumato/train/setup.h"
+#include "sfumato/mechanism/plan.h"
 
 namespace sfumato {
 namespace {
@@ -98,11 +98,11 @@ ConformanceReport audit_conformance(const Config& config) {
   const Stopwatch watch;
   const MechanismPlan plan = make_plan(config, "one image", /*records_per_unit=*/1);
   ConformanceAudit audit(plan);
-  LayerProbe layers(clip_options(config));
+  LayerProbe layers(clip_options(plan));
   ProductionMechanism on_layers(plan, layers.source());
   audit.check_sampling(on_layers);
   check_all(audit, on_layers, layers, "layers");
-  ConfiguredProbe configured(config);
+  ConfiguredProbe configured(config, plan);
   ProductionMechanism on_network(plan, configured.source());
   check_all(audit, on_network, configured, "network");
   ConformanceReport report = audit.report();

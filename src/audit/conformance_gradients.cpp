@@ -10,7 +10,7 @@
 #include "audit/check_writer.h"
 #include "sfumato/audit/conformance.h"
 #include "sfumato/core/infinity.h"
-#include "sfumato/train/setup.h"
+#include "sfumato/mechanism/plan.h"
 
 namespace sfumato {
 namespace {
@@ -111,7 +111,6 @@ void GradientChecks::draws(CheckWriter& write) {
   ProbeBatch rest = network_.batch(padded);
   rest.mask = at::ones({4});
   rest.mask.mutable_data_ptr<float>()[3] = 0;
-  if (rest.images) rest.images->mask = rest.mask;
   mechanism_.accumulate(rest);
   write.at_most("other physical batches and padding: distance over C",
                 distance(mechanism_.take_clipped_sum(), together), count * kRounding);

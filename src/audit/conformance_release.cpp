@@ -5,7 +5,7 @@
 #include "audit/check_writer.h"
 #include "audit/noise_statistics.h"
 #include "sfumato/audit/conformance.h"
-#include "sfumato/train/setup.h"
+#include "sfumato/mechanism/plan.h"
 
 namespace sfumato {
 namespace {

@@ -1,5 +1,6 @@
 #include "sfumato/audit/mechanism_under_test.h"
 
+#include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 #include <unistd.h>
 
@@ -8,9 +9,9 @@
 #include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/core/error.h"
 #include "sfumato/grad/optimizer.h"
-#include "sfumato/mechanism/session.h"
 #include "sfumato/privacy/secure_random.h"
 #include "sfumato/train/gradient_step.h"
+#include "sfumato/train/training_mechanism.h"
 
 namespace sfumato {
 namespace {
@@ -36,36 +37,72 @@ SecureKey make_key(std::optional<uint64_t> test_seed, uint64_t session) {
 
 }  // namespace
 
-GradientSource gradient_source(GradientEngine& engine) {
-  return {[&engine](const ProbeBatch& batch) {
-            engine.accumulate(batch.examples, batch.draws, batch.mask,
-                              [&](Tape& tape) { return batch.losses(&tape); });
+GradientSource gradient_source(GradientStep& step) {
+  return {[&step](const ProbeBatch& batch) {
+            TrainingBatch images = batch.images.value();
+            if (batch.mask.defined()) images.mask = batch.mask;
+            step.accumulate_private(images);
           },
-          [&engine] { return engine.take(); }, engine.trainable()};
+          &step};
 }
 
-GradientSource gradient_source(GradientStep& step) {
-  return {[&step](const ProbeBatch& batch) { step.accumulate_private(batch.images.value()); },
-          [&step] { return step.take_private(); }, step.engine().trainable()};
+/// Its losses are those of the batch at hand, of which a TrainingBatch holds nothing.
+struct ProbeStep::Parts : Objective {
+  Parts(std::vector<Parameter*> probed, const ClipOptions& clip)
+      : all(std::move(probed)), step(*this, clip, {}) {}
+  ImageShape image_shape() const override { return {}; }
+  int64_t draws() const override { return at_hand.draws; }
+  std::vector<Parameter*> parameters() override { return all; }
+  TrainingBatch draw(const ExampleBatch&, uint64_t, uint64_t) const override { return {}; }
+  TrainingBatch place(const TrainingBatch& drawn) const override { return drawn; }
+  at::Tensor losses(const TrainingBatch&, Tape* tape) const override {
+    return at_hand.losses(tape);
+  }
+
+  std::vector<Parameter*> all;
+  ProbeBatch at_hand;
+  GradientStep step;
+};
+
+ProbeStep::ProbeStep(std::vector<Parameter*> parameters, const ClipOptions& clip)
+    : parts_(std::make_unique<Parts>(std::move(parameters), clip)) {}
+
+ProbeStep::~ProbeStep() = default;
+
+GradientSource ProbeStep::source() {
+  return {[parts = parts_.get()](const ProbeBatch& batch) {
+            parts->at_hand = batch;
+            const at::Tensor mask = batch.mask.defined() ? batch.mask : at::ones({batch.examples});
+            parts->step.accumulate_private({{}, mask, batch.examples});
+          },
+          &parts_->step};
 }
 
 struct ProductionMechanism::Session {
   Session(const MechanismPlan& plan, std::optional<uint64_t> seed)
       : test_seed(seed),
         folder(make_folder()),
-        place{.ledger = folder / "ledger.jsonl", .run = folder, .most_steps = kMostReleases},
-        mechanism(MechanismSession::create(plan, place, make_key(seed, number))) {}
+        place{.ledger = folder / "ledger.jsonl", .run = folder, .most_steps = kMostReleases} {
+    begin(plan);
+  }
   ~Session() {
-    mechanism.reset();
+    training.reset();
     std::error_code ignored;
     std::filesystem::remove_all(folder, ignored);
   }
+  /// The first session of the ledger or, where there is one, the next.
+  void begin(const MechanismPlan& plan) {
+    training.reset();
+    training = open_training_mechanism(/*seed=*/0, plan, place, /*checkpoint=*/nullptr,
+                                       /*has_trained=*/number > 0, make_key(test_seed, number));
+    ++number;
+  }
 
   std::optional<uint64_t> test_seed;
-  uint64_t number = 0;
+  uint64_t number = 0;  ///< of sessions so far
   std::filesystem::path folder;
   SessionPlace place;
-  std::optional<MechanismSession> mechanism;
+  std::unique_ptr<TrainingMechanism> training;
 };
 
 ProductionMechanism::ProductionMechanism(const MechanismPlan& plan, GradientSource source,
@@ -77,18 +114,21 @@ ProductionMechanism::ProductionMechanism(const MechanismPlan& plan, GradientSour
 ProductionMechanism::~ProductionMechanism() = default;
 
 std::vector<int64_t> ProductionMechanism::sample(int64_t step, int64_t records) {
-  return session_->mechanism->sample(step, records);
+  return session_->training->sample(step, records);
 }
 
 void ProductionMechanism::accumulate(const ProbeBatch& batch) { source_.accumulate(batch); }
 
 std::vector<at::Tensor> ProductionMechanism::take_clipped_sum() {
-  const ClippedSum sum = source_.take();
+  const ClippedSum sum = source_.step->take_private();
   return ClippedSumInspector::sums(sum);
 }
 
 std::vector<at::Tensor> ProductionMechanism::release(int64_t step) {
-  return applied(session_->mechanism->release(source_.take(), step));
+  return moved_by([&](Optimizer& optimizer) {
+    session_->training->update(*source_.step, optimizer, /*learning_rate=*/1.0, /*average=*/nullptr,
+                               step, /*records=*/0);
+  });
 }
 
 std::vector<at::Tensor> ProductionMechanism::applied(NoisyGradient&& gradient) const {
@@ -102,7 +142,7 @@ std::vector<at::Tensor> ProductionMechanism::applied(PublicGradient&& gradient) 
 std::vector<at::Tensor> ProductionMechanism::moved_by(
     const std::function<void(Optimizer&)>& step) const {
   std::vector<Parameter> weights;
-  for (const Parameter* parameter : source_.trainable)
+  for (const Parameter* parameter : source_.step->engine().trainable())
     weights.push_back({parameter->name, at::zeros(parameter->value.sizes()), true});
   std::vector<Parameter*> addresses;
   for (Parameter& weight : weights) addresses.push_back(&weight);
@@ -115,15 +155,8 @@ std::vector<at::Tensor> ProductionMechanism::moved_by(
   return moved;
 }
 
-int64_t ProductionMechanism::charges() const {
-  return session_->mechanism->ledger().charged_steps();
-}
+int64_t ProductionMechanism::charges() const { return session_->training->charged(); }
 
-void ProductionMechanism::resume() {
-  Session& session = *session_;
-  session.mechanism.reset();
-  session.mechanism =
-      MechanismSession::resume(plan_, session.place, make_key(session.test_seed, ++session.number));
-}
+void ProductionMechanism::resume() { session_->begin(plan_); }
 
 }  // namespace sfumato

@@ -142,13 +142,13 @@ struct LayerProbe::Network : Module {
 };
 
 LayerProbe::LayerProbe(const ClipOptions& clip)
-    : network_(std::make_unique<Network>()), engine_(network_->parameters(), clip) {}
+    : network_(std::make_unique<Network>()), step_(network_->parameters(), clip) {}
 
 LayerProbe::~LayerProbe() = default;
 
 const std::vector<Parameter*>& LayerProbe::trainable() { return network_->all; }
 
-GradientSource LayerProbe::source() { return gradient_source(engine_); }
+GradientSource LayerProbe::source() { return step_.source(); }
 
 ProbeBatch LayerProbe::batch(std::span<const ProbeExample> examples) {
   const auto count = static_cast<int64_t>(examples.size());
@@ -200,15 +200,16 @@ StepOptions on_the_cpu(const Config& config) {
 }  // namespace
 
 struct ConfiguredProbe::Parts {
-  explicit Parts(const Config& config)
+  Parts(const Config& config, const MechanismPlan& plan)
       : generator(make_generator(config, Placement{})),
-        step(generator->objective(), clip_options(config), on_the_cpu(config)) {}
+        step(generator->objective(), clip_options(plan), on_the_cpu(config)) {}
 
   std::unique_ptr<Generator> generator;
   GradientStep step;
 };
 
-ConfiguredProbe::ConfiguredProbe(const Config& config) : parts_(std::make_unique<Parts>(config)) {
+ConfiguredProbe::ConfiguredProbe(const Config& config, const MechanismPlan& plan)
+    : parts_(std::make_unique<Parts>(config, plan)) {
   verify_before_training(*parts_->generator, parts_->step);
 }
 

@@ -58,7 +58,10 @@ NetworkReport report_network(const Config& config) {
   const std::unique_ptr<Generator> generator = make_generator(config, placement);
   report.device = config.performance.device();
   report.held_element_bytes = config.performance.precision() == Precision::kBf16 ? 2 : 4;
-  GradientStep step(generator->objective(), clip_options(config), step_options(config));
+  report_plan(config, report);
+  // What a step takes does not depend on how it clips.
+  const ClipOptions clip = report.plan ? clip_options(*report.plan) : ClipOptions{};
+  GradientStep step(generator->objective(), clip, step_options(config));
   for (const Parameter* parameter : generator->objective().parameters())
     report.parameters += parameter->value.numel();
   for (const Parameter* parameter : step.engine().trainable())
@@ -71,7 +74,6 @@ NetworkReport report_network(const Config& config) {
   report.state_bytes =
       4 * (report.parameters + (copies(optimizer_options(config)) - 1) * report.trainable);
   report_memory(config, step, report);
-  report_plan(config, report);
   return report;
 }
 

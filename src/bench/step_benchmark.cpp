@@ -14,6 +14,7 @@
 #include "sfumato/device/gpu.h"
 #include "sfumato/grad/optimizer.h"
 #include "sfumato/mechanism/following_session.h"
+#include "sfumato/mechanism/plan.h"
 #include "sfumato/mechanism/session.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/privacy/secure_random.h"
@@ -181,7 +182,7 @@ struct StepBenchmark::Parts {
                                    open_placement(step_case.device, step_case.precision), kStepSeed,
                                    step_case.draws)),
         batch(synthetic_batch(generator->objective(), keys_of(step_case))),
-        gradients(generator->objective(), {},
+        gradients(generator->objective(), clip_options(plan),
                   StepOptions{.policy = policy, .tuner = nullptr, .ranks = share.ranks}),
         optimizer(gradients.engine().trainable(),
                   std::vector<double>(gradients.engine().trainable().size(), 1.0), {},

@@ -14,7 +14,6 @@
 #include "cli/light/account_card.h"
 #include "cli/light/program.h"
 #include "cli/subcommands.h"
-#include "run/card_alone.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/core/text.h"
@@ -26,6 +25,7 @@
 #include "sfumato/generate/placement.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/report/progress.h"
+#include "sfumato/run/card_alone.h"
 #include "sfumato/run/run_verification.h"
 
 namespace sfumato::cli {

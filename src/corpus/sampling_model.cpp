@@ -8,7 +8,6 @@
 #include <numeric>
 
 #include "corpus/model_classes.h"
-#include "run/card_alone.h"
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
@@ -16,6 +15,7 @@
 #include "sfumato/core/sha256.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/report/privacy_card.h"
+#include "sfumato/run/card_alone.h"
 #include "sfumato/run/weights_hash.h"
 
 namespace sfumato {

@@ -26,8 +26,6 @@ class LabelTexts {
   explicit LabelTexts(const std::vector<std::string>& public_names);
   /// `place` is for errors. DataError: empty, several labels in one, more than kMaxClasses texts.
   std::uint32_t add(std::string_view text, const std::string& place);
-  /// After the last add().
-  bool are_numbers() const { return numbers_; }
   const ClassNumbers& class_numbers() const { return class_numbers_; }
   void apply(std::uint32_t id, SourceItem& item) const;
   /// As apply(), of a text that was added.

@@ -7,8 +7,6 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "run/card_alone.h"
-#include "run/card_events.h"
 #include "run/folders_above.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
@@ -18,6 +16,8 @@
 #include "sfumato/mechanism/released_weights.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/report/privacy_card.h"
+#include "sfumato/run/card_alone.h"
+#include "sfumato/run/card_events.h"
 #include "sfumato/run/run_verification.h"
 #include "sfumato/run/weights_hash.h"
 

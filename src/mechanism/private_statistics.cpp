@@ -49,13 +49,6 @@ void StatisticSum::add(std::int64_t row, std::span<const float> values) {
         static_cast<std::int64_t>(values[static_cast<std::size_t>(i)] * scale);
 }
 
-std::vector<double> StatisticSumInspector::sums(const StatisticSum& sum) {
-  std::vector<double> values;
-  for (const std::int64_t value : sum.sums_)
-    values.push_back(static_cast<double>(value) * sum.unit_);
-  return values;
-}
-
 std::vector<double> release_statistic(StatisticSum&& sum, double noise_multiplier,
                                       const SecureKey& key, ChargedStep&& charge) {
   if (!(noise_multiplier > 0 && noise_multiplier <= kMostNoise))

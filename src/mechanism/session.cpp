@@ -53,6 +53,14 @@ void check_checkpoint(const Checkpoint& checkpoint, const LedgerSummary& found,
                     found.charged_steps, checkpoint.step));
 }
 
+/// PrivacyError unless the noise of `plan` hides one example of `sum`.
+void check_bound(const ClippedSum& sum, const MechanismPlan& plan) {
+  if (sum.clip_norm_l2() != plan.clip_norm_l2)
+    throw PrivacyError(
+        fmt::format("a sum clipped to {} is none of the mechanism, whose clip norm is {}",
+                    sum.clip_norm_l2(), plan.clip_norm_l2));
+}
+
 /// The release of a training step, on whichever rank.
 NoisyGradient noised(ClippedSum&& sum, const MechanismPlan& plan, const SecureKey& key,
                      ChargedStep&& charge) {
@@ -134,10 +142,11 @@ std::vector<std::int64_t> MechanismSession::sample(const StagePlan& stage, std::
 
 NoisyGradient MechanismSession::release(ClippedSum&& sum, std::int64_t step) {
   // On disk before the noise exists, on any rank: a crash can over-count, never under-count.
-  ChargedStep charge =
-      state_->ranks ? tell_of_charge(*state_->ranks,
-                                     [&] { return state_->ledger->charge(step, state_->key); })
-                    : state_->ledger->charge(step, state_->key);
+  const auto charged = [&] {
+    check_bound(sum, state_->plan);
+    return state_->ledger->charge(step, state_->key);
+  };
+  ChargedStep charge = state_->ranks ? tell_of_charge(*state_->ranks, charged) : charged();
   return noised(std::move(sum), state_->plan, state_->key, std::move(charge));
 }
 
@@ -219,6 +228,7 @@ std::vector<std::int64_t> FollowingSession::sample(std::int64_t step, std::int64
 
 NoisyGradient FollowingSession::release(ClippedSum&& sum, std::int64_t step) {
   ChargedStep charge = hear_of_charge(*state_->ranks, state_->charges, step);
+  check_bound(sum, state_->plan);
   return noised(std::move(sum), state_->plan, state_->key, std::move(charge));
 }
 

@@ -101,11 +101,11 @@ bool gram_takes_pairs(const ConvShape& s) {
 }
 
 at::Tensor gram_norms_by_lanes(const at::Tensor& x, const at::Tensor& dy, const ConvShape& s) {
-  const at::Tensor images = x.contiguous(), slopes = dy.contiguous();
+  const at::Tensor x_dense = x.contiguous(), dy_dense = dy.contiguous();
   at::Tensor out = at::empty({s.examples}, at::kDouble);
   std::vector<GramNorm> norms(static_cast<size_t>(s.examples));
   at::parallel_for(0, s.examples, 1, [&](int64_t begin, int64_t end) {
-    conv_gram_norm_lanes_cpu(images.const_data_ptr<float>(), slopes.const_data_ptr<float>(), s,
+    conv_gram_norm_lanes_cpu(x_dense.const_data_ptr<float>(), dy_dense.const_data_ptr<float>(), s,
                              begin, end, norms.data());
   });
   double* squared = out.mutable_data_ptr<double>();

@@ -7,13 +7,15 @@
 //   - fields that are newer than a plan have the default of the struct, which therefore must mean
 //     what was done before there was the field; a plan where one has another value cannot be
 //     written as version v.
-// Version 0 is that of plans without a "version".
+// Version 0 is that of plans without a "version". The stages of a plan have its version; the fields
+// of their events are those of to_json(PrivacyEvent), which grow in another way.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "sfumato/core/error.h"
@@ -46,16 +48,30 @@ void visit_plan_fields(Plan& plan, const Visit& visit) {
   visit("private", plan.is_private, 0);
 }
 
+/// The same for each stage of a plan.
+template <typename Stage, typename Visit>
+void visit_stage_fields(Stage& stage, const Visit& visit) {
+  visit("name", stage.name, 0);
+  visit("clip_norm_l2", stage.clip_norm_l2, 0);
+  visit("declared", stage.declared, 0);
+  visit("mechanism", stage.event, 0);  // and the event's other fields, beside it
+}
+inline constexpr auto kStageFields = [](auto&& stage, const auto& visit) {
+  visit_stage_fields(stage, visit);
+};
+
 nlohmann::ordered_json plan_value(double field);
 nlohmann::ordered_json plan_value(const std::optional<double>& field);
 nlohmann::ordered_json plan_value(std::int64_t field);
 nlohmann::ordered_json plan_value(const std::string& field);
 nlohmann::ordered_json plan_value(bool field);
-nlohmann::ordered_json plan_value(const std::vector<StagePlan>& stages);
 template <NamedEnum E>
 nlohmann::ordered_json plan_value(E field) {
   return to_string(field);
 }
+
+/// DataError that names `key`.
+[[noreturn]] void wrong_type(const char* key, const char* expected, const nlohmann::json& value);
 
 /// The inverse; DataError that names `key` for another type.
 void read_plan_value(const char* key, const nlohmann::json& value, double& field);
@@ -63,7 +79,6 @@ void read_plan_value(const char* key, const nlohmann::json& value, std::optional
 void read_plan_value(const char* key, const nlohmann::json& value, std::int64_t& field);
 void read_plan_value(const char* key, const nlohmann::json& value, std::string& field);
 void read_plan_value(const char* key, const nlohmann::json& value, bool& field);
-void read_plan_value(const char* key, const nlohmann::json& value, std::vector<StagePlan>& field);
 /// UsageError for a word that is no name of the enumeration.
 template <NamedEnum E>
 void read_plan_value(const char* key, const nlohmann::json& value, E& field) {
@@ -72,30 +87,102 @@ void read_plan_value(const char* key, const nlohmann::json& value, E& field) {
   field = parse_enum<E>(name);
 }
 
-/// The fields that plans of `plan`'s version have. PrivacyError if a newer one is not at its
-/// default: such a plan would be written as one that does less.
-template <typename Plan, typename Fields>
-nlohmann::ordered_json write_plan(const Plan& plan, const Fields& fields) {
-  nlohmann::ordered_json defaults;
-  fields(Plan{},
-         [&](const char* key, const auto& field, int) { defaults[key] = plan_value(field); });
-  nlohmann::ordered_json json;
-  fields(plan, [&](const char* key, const auto& field, int since) {
-    nlohmann::ordered_json value = plan_value(field);
-    if (since <= plan.version) {
-      json[key] = std::move(value);
-    } else if (since > 1 && value != defaults[key]) {
-      throw PrivacyError(
-          fmt::format("mechanism plan: {} {} needs version {} of the plan, and this run's ledger "
-                      "holds version {}: start a new run",
-                      key, value.dump(), since, plan.version));
+/// What holds further fields needs the plan's version as well.
+template <typename Field>
+nlohmann::ordered_json plan_value(const Field& field, std::int64_t) {
+  return plan_value(field);
+}
+template <typename Field>
+void read_plan_value(const char* key, const nlohmann::json& value, Field& field, std::int64_t) {
+  read_plan_value(key, value, field);
+}
+template <typename Stage>
+nlohmann::ordered_json plan_value(const std::vector<Stage>& stages, std::int64_t version);
+template <typename Stage>
+void read_plan_value(const char* key, const nlohmann::json& value, std::vector<Stage>& stages,
+                     std::int64_t version);
+
+/// The fields of a plan or a stage that plans of `version` have. PrivacyError if a newer one is not
+/// at its default: such a plan would be written as one that does less.
+template <typename Object, typename Fields>
+nlohmann::ordered_json write_fields(const Object& object, std::int64_t version,
+                                    const Fields& fields) {
+  nlohmann::ordered_json json, defaults;
+  fields(Object{}, [&](const char* key, const auto& field, int since) {
+    if constexpr (!std::is_same_v<std::decay_t<decltype(field)>, PrivacyEvent>)
+      if (since > version) defaults[key] = plan_value(field, version);
+  });
+  fields(object, [&](const char* key, const auto& field, int since) {
+    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, PrivacyEvent>) {
+      json.update(to_json(field));
+    } else {
+      nlohmann::ordered_json value = plan_value(field, version);
+      if (since <= version) {
+        json[key] = std::move(value);
+      } else if (since > 1 && value != defaults[key]) {
+        throw PrivacyError(
+            fmt::format("mechanism plan: {} {} needs version {} of the plan, and this run's ledger "
+                        "holds version {}: start a new run",
+                        key, value.dump(), since, version));
+      }
     }
   });
   return json;
 }
 
-/// DataError for a version above `newest`, a field that this version lacks or does not know (by
-/// name) and ill-typed ones.
+/// DataError for a field that `version` lacks or does not know (by name) and ill-typed ones.
+/// `whose`: for the message, after the field's name.
+template <typename Object, typename Fields>
+void read_fields(const nlohmann::json& json, std::int64_t version, const std::string& whose,
+                 Object& object, const Fields& fields) {
+  std::vector<std::string> known;
+  fields(object, [&](const char* key, auto& field, int since) {
+    if (since > version) return;
+    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, PrivacyEvent>) {
+      field = event_from_json(json);
+      const nlohmann::ordered_json its_own = to_json(field);
+      for (const auto& item : its_own.items()) known.push_back(item.key());
+    } else {
+      known.emplace_back(key);
+      if (!json.contains(key))
+        throw DataError(fmt::format("mechanism plan: field '{}'{} is missing", key, whose));
+      read_plan_value(key, json.at(key), field, version);
+    }
+  });
+  for (const auto& item : json.items())
+    if (std::ranges::find(known, item.key()) == known.end())
+      throw DataError(fmt::format("mechanism plan: unknown field '{}'{}{} in version {}",
+                                  item.key(), whose, did_you_mean(item.key(), known), version));
+}
+
+template <typename Stage>
+nlohmann::ordered_json plan_value(const std::vector<Stage>& stages, std::int64_t version) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const Stage& stage : stages) list.push_back(write_fields(stage, version, kStageFields));
+  return list;
+}
+
+template <typename Stage>
+void read_plan_value(const char* key, const nlohmann::json& value, std::vector<Stage>& stages,
+                     std::int64_t version) {
+  if (!value.is_array()) wrong_type(key, "a list of stages", value);
+  for (const nlohmann::json& item : value) {
+    if (!item.is_object()) wrong_type(key, "a list of objects", item);
+    const std::string whose =
+        fmt::format(" of the stage '{}'", item.contains("name") && item["name"].is_string()
+                                              ? item["name"].get<std::string>()
+                                              : fmt::format("number {}", stages.size() + 1));
+    read_fields(item, version, whose, stages.emplace_back(), kStageFields);
+  }
+}
+
+/// The fields that plans of `plan`'s version have; errors as write_fields.
+template <typename Plan, typename Fields>
+nlohmann::ordered_json write_plan(const Plan& plan, const Fields& fields) {
+  return write_fields(plan, plan.version, fields);
+}
+
+/// DataError for a version above `newest` and as read_fields.
 template <typename Plan, typename Fields>
 Plan read_plan(const nlohmann::json& json, std::int64_t newest, const Fields& fields) {
   if (!json.is_object()) throw DataError("mechanism plan: expected a JSON object");
@@ -109,18 +196,7 @@ Plan read_plan(const nlohmann::json& json, std::int64_t newest, const Fields& fi
         fmt::format("mechanism plan: version {} is newer than the {} that this build knows; use a "
                     "newer sfumato",
                     plan.version, newest));
-  std::vector<std::string> known;
-  fields(plan, [&](const char* key, auto& field, int since) {
-    if (since > plan.version) return;
-    known.emplace_back(key);
-    if (!json.contains(key))
-      throw DataError(fmt::format("mechanism plan: field '{}' is missing", key));
-    read_plan_value(key, json.at(key), field);
-  });
-  for (const auto& item : json.items())
-    if (std::ranges::find(known, item.key()) == known.end())
-      throw DataError(fmt::format("mechanism plan: unknown field '{}'{} in version {}", item.key(),
-                                  did_you_mean(item.key(), known), plan.version));
+  read_fields(json, plan.version, "", plan, fields);
   return plan;
 }
 

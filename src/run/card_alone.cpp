@@ -1,4 +1,4 @@
-#include "run/card_alone.h"
+#include "sfumato/run/card_alone.h"
 
 #include <fmt/format.h>
 
@@ -6,7 +6,6 @@
 #include <string_view>
 #include <vector>
 
-#include "run/card_events.h"
 #include "run/json_alike.h"
 #include "run/run_card.h"
 #include "sfumato/core/class_name.h"
@@ -15,6 +14,7 @@
 #include "sfumato/core/text.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/privacy/mechanism.h"
+#include "sfumato/run/card_events.h"
 
 namespace sfumato {
 namespace {

@@ -1,4 +1,4 @@
-#include "run/card_events.h"
+#include "sfumato/run/card_events.h"
 
 #include <fmt/format.h>
 

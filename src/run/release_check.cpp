@@ -8,7 +8,6 @@
 #include <set>
 #include <string_view>
 
-#include "run/card_alone.h"
 #include "run/checkpoint_binding.h"
 #include "run/configuration_comparison.h"
 #include "run/release_page.h"
@@ -24,6 +23,7 @@
 #include "sfumato/io/safetensors.h"
 #include "sfumato/report/html_report.h"
 #include "sfumato/report/privacy_card.h"
+#include "sfumato/run/card_alone.h"
 #include "sfumato/run/checkpoint.h"
 #include "sfumato/run/weights_hash.h"
 

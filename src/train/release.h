@@ -28,10 +28,10 @@ struct ReleaseInputs {
   MechanismSession* session = nullptr;  ///< null for runs without privacy
 };
 
-/// release/: what the generator saves, the privacy card (JSON, Markdown),
-/// README.md and report.html. Replaces an earlier release. The record store remembers the weights
-/// before they are written, and the ledger notes what they, the other files and the public facts
-/// hash to before the card claims anything of them.
+/// release/: what the generator saves, its README.md included, the privacy card (JSON, Markdown)
+/// and report.html. Replaces an earlier release. The record store remembers the weights before they
+/// are written, and the ledger notes what they, the other files and the public facts hash to before
+/// the card claims anything of them.
 void write_release(const ReleaseInputs& inputs);
 
 }  // namespace sfumato

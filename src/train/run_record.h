@@ -9,7 +9,7 @@
 #include "sfumato/run/checkpoint.h"
 #include "sfumato/run/run_directory.h"
 #include "sfumato/train/trainer.h"
-#include "train/training_mechanism.h"
+#include "sfumato/train/training_mechanism.h"
 
 namespace sfumato {
 

@@ -11,6 +11,7 @@
 #include "sfumato/models/tensor_file.h"
 
 namespace sfumato {
+
 void check_store_fits(const RecordStore& store, const std::string& misfit, const Config& config) {
   const auto refuse = [&](const std::string& what) {
     throw DataError(
@@ -60,11 +61,6 @@ void verify_before_training(Generator& generator, GradientStep& gradients) {
           "follows from images must be a gradient, which is clipped; remove running statistics and "
           "caches",
           before[i].first));
-}
-
-ClipOptions clip_options(const Config& config) {
-  return {config.mechanism.clipping(), config.mechanism.clip_norm_l2(),
-          config.mechanism.automatic_gamma()};
 }
 
 StepOptions step_options(const Config& config) {

@@ -6,9 +6,9 @@
 #include "sfumato/data/record_store.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/train/gradient_step.h"
+#include "sfumato/train/training_mechanism.h"
 #include "train/batch_queue.h"
 #include "train/train_ranks.h"
-#include "train/training_mechanism.h"
 
 namespace sfumato {
 

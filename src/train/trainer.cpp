@@ -14,13 +14,13 @@
 #include "sfumato/run/checkpoint.h"
 #include "sfumato/train/batch_loader.h"
 #include "sfumato/train/setup.h"
+#include "sfumato/train/training_mechanism.h"
 #include "sfumato/train/warm_up.h"
 #include "train/run_record.h"
 #include "train/shared_inputs.h"
 #include "train/step_batches.h"
 #include "train/step_report.h"
 #include "train/train_ranks.h"
-#include "train/training_mechanism.h"
 #include "train/training_state.h"
 
 namespace sfumato {
@@ -63,7 +63,7 @@ Training::Training(const Config& config, bool resume, TrainRanks& ranks, SecureK
       ranks_(ranks),
       store_(open_shared_store(config, ranks)),
       plan_(make_shared_plan(config, store_, ranks)),
-      state_(config, ranks) {
+      state_(config, plan_, ranks) {
   Generator& generator = state_.generator();
   ranks_.on_leader([&] { record_.emplace(config, store_, resume); });
   ranks_.everywhere(
@@ -84,9 +84,10 @@ void Training::open_run(bool resume, SecureKey noise_key) {
   ranks_.on_leader([&] {
     const std::filesystem::path folder = record_->directory().private_folder(),
                                 metrics = folder / "metrics.jsonl";
-    mechanism_ = open_training_mechanism(
-        config_, plan_, record_->place(), checkpoint ? &*checkpoint : nullptr,
-        checkpoint || std::filesystem::exists(metrics), std::move(noise_key));
+    mechanism_ = open_training_mechanism(static_cast<uint64_t>(config_.run.seed()), plan_,
+                                         record_->place(), checkpoint ? &*checkpoint : nullptr,
+                                         checkpoint || std::filesystem::exists(metrics),
+                                         std::move(noise_key));
     record_->accept();
     if (resume) log_info(fmt::format("resuming at step {}", step_));
     report_.emplace(metrics, folder / "tensorboard", step_ + 1);
@@ -99,7 +100,8 @@ void Training::open_run(bool resume, SecureKey noise_key) {
   if (ranks_.leads())
     mechanism_->lead(ranks_.communicator());
   else
-    mechanism_ = follow_training(config_, plan_, end_, std::move(noise_key), ranks_.communicator());
+    mechanism_ = follow_training(static_cast<uint64_t>(config_.run.seed()), plan_, end_,
+                                 std::move(noise_key), ranks_.communicator());
 }
 
 void Training::one_step() {

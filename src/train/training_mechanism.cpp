@@ -1,4 +1,4 @@
-#include "train/training_mechanism.h"
+#include "sfumato/train/training_mechanism.h"
 
 #include <fmt/format.h>
 
@@ -89,9 +89,9 @@ class FollowingMechanism : public TrainingMechanism {
 class FollowingPrivately : public FollowingMechanism {
  public:
   FollowingPrivately(FollowingSession session, int64_t end)
-      : FollowingMechanism(end), session_(std::move(session)) {}
+      : FollowingMechanism(end), following_(std::move(session)) {}
   std::vector<int64_t> sample(int64_t step, int64_t records) const override {
-    return session_.sample(step, records);
+    return following_.sample(step, records);
   }
   BatchStatistics accumulate(GradientStep& gradients, const TrainingBatch& batch) override {
     return gradients.accumulate_private(batch);
@@ -99,20 +99,19 @@ class FollowingPrivately : public FollowingMechanism {
   bool can_repeat_a_batch() const override { return true; }
   void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate, Ema* average,
               int64_t step, int64_t) override {
-    NoisyGradient gradient = session_.release(gradients.take_private(), step);
+    NoisyGradient gradient = following_.release(gradients.take_private(), step);
     optimizer.step(std::move(gradient), learning_rate, average);
   }
 
  private:
-  FollowingSession session_;
+  FollowingSession following_;
 };
 
 /// Batches and updates of ordinary training, the same on every rank.
 class PlainSteps {
  public:
-  PlainSteps(const Config& config, double sample_rate)
-      : key_(SecureKey::insecure_for_tests(static_cast<uint64_t>(config.run.seed()))),
-        sampler_(key_, sample_rate) {}
+  PlainSteps(uint64_t seed, double sample_rate)
+      : key_(SecureKey::insecure_for_tests(seed)), sampler_(key_, sample_rate) {}
   std::vector<int64_t> sample(int64_t step, int64_t records) const {
     return sampler_.draw(step, records);
   }
@@ -131,8 +130,8 @@ class PlainSteps {
 
 class FollowingPlainly : public FollowingMechanism {
  public:
-  FollowingPlainly(const Config& config, const MechanismPlan& plan, int64_t end)
-      : FollowingMechanism(end), steps_(config, plan.sample_rate) {}
+  FollowingPlainly(uint64_t seed, const MechanismPlan& plan, int64_t end)
+      : FollowingMechanism(end), steps_(seed, plan.sample_rate) {}
   std::vector<int64_t> sample(int64_t step, int64_t records) const override {
     return steps_.sample(step, records);
   }
@@ -151,8 +150,8 @@ class FollowingPlainly : public FollowingMechanism {
 
 class PlainMechanism : public TrainingMechanism {
  public:
-  PlainMechanism(const Config& config, const MechanismPlan& plan)
-      : plan_(plan), steps_(config, plan.sample_rate) {}
+  PlainMechanism(uint64_t seed, const MechanismPlan& plan)
+      : plan_(plan), steps_(seed, plan.sample_rate) {}
 
   std::vector<int64_t> sample(int64_t step, int64_t records) const override {
     return steps_.sample(step, records);
@@ -201,8 +200,7 @@ void check_plain_checkpoint(MechanismPlan plan, const Checkpoint& checkpoint) {
 
 }  // namespace
 
-std::unique_ptr<TrainingMechanism> open_training_mechanism(const Config& config,
-                                                           const MechanismPlan& plan,
+std::unique_ptr<TrainingMechanism> open_training_mechanism(uint64_t seed, const MechanismPlan& plan,
                                                            const SessionPlace& place,
                                                            const Checkpoint* checkpoint,
                                                            bool has_trained, SecureKey key) {
@@ -215,7 +213,7 @@ std::unique_ptr<TrainingMechanism> open_training_mechanism(const Config& config,
                       "privacy.enabled = false; choose another run.dir",
                       path));
     if (checkpoint) check_plain_checkpoint(plan, *checkpoint);
-    return std::make_unique<PlainMechanism>(config, plan);
+    return std::make_unique<PlainMechanism>(seed, plan);
   }
   if (!has_ledger && has_trained)
     throw PrivacyError(
@@ -227,10 +225,10 @@ std::unique_ptr<TrainingMechanism> open_training_mechanism(const Config& config,
                  : MechanismSession::create(plan, place, std::move(key)));
 }
 
-std::unique_ptr<TrainingMechanism> follow_training(const Config& config, const MechanismPlan& plan,
+std::unique_ptr<TrainingMechanism> follow_training(uint64_t seed, const MechanismPlan& plan,
                                                    int64_t end, SecureKey noise_key,
                                                    std::shared_ptr<Communicator> ranks) {
-  if (!plan.is_private) return std::make_unique<FollowingPlainly>(config, plan, end);
+  if (!plan.is_private) return std::make_unique<FollowingPlainly>(seed, plan, end);
   return std::make_unique<FollowingPrivately>(
       FollowingSession(plan, std::move(ranks), std::move(noise_key)), end);
 }

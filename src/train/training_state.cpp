@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "sfumato/generate/families.h"
+#include "sfumato/mechanism/plan.h"
 #include "sfumato/models/tensor_file.h"
 #include "sfumato/train/setup.h"
 
@@ -17,10 +18,10 @@ StepOptions options_of(const Config& config, const TrainRanks& ranks) {
 
 }  // namespace
 
-TrainingState::TrainingState(const Config& config, TrainRanks& ranks)
+TrainingState::TrainingState(const Config& config, const MechanismPlan& plan, TrainRanks& ranks)
     : ranks_(ranks),
       generator_(make_generator(config, open_placement(config.performance))),
-      gradients_(generator_->objective(), clip_options(config), options_of(config, ranks)),
+      gradients_(generator_->objective(), clip_options(plan), options_of(config, ranks)),
       optimizer_(gradients_.engine().trainable(), generator_->rate_scales(config),
                  optimizer_options(config), gradients_.engine().slices()) {
   std::string names;

@@ -4,6 +4,7 @@
 #include "sfumato/config/config.h"
 #include "sfumato/generate/generator.h"
 #include "sfumato/grad/optimizer.h"
+#include "sfumato/privacy/mechanism.h"
 #include "sfumato/run/checkpoint.h"
 #include "sfumato/train/gradient_step.h"
 #include "train/train_ranks.h"
@@ -15,8 +16,8 @@ namespace sfumato {
 /// ranks. All calls but the accessors are collective.
 class TrainingState {
  public:
-  /// Weights are those of rank 0.
-  TrainingState(const Config& config, TrainRanks& ranks);
+  /// Weights are those of rank 0, gradients are clipped as `plan` has it.
+  TrainingState(const Config& config, const MechanismPlan& plan, TrainRanks& ranks);
 
   Generator& generator() const { return *generator_; }
   GradientStep& gradients() { return gradients_; }

@@ -111,7 +111,8 @@ TEST_F(AdversarialFamily, WhatABatchLeavesBehindIsRefused) {
   };
   const auto settings = config("run", adversarial());
   Leaking generator({1, 8, 8}, 2, 3);
-  GradientStep gradients(generator.objective(), clip_options(*settings), {});
+  GradientStep gradients(generator.objective(), clip_options(make_plan(*settings, "one image", 1)),
+                         {});
   EXPECT_THAT(error_message<PrivacyError>([&] { verify_before_training(generator, gradients); }),
               HasSubstr("changes with the images of a batch"));
 }

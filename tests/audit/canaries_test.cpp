@@ -10,6 +10,7 @@
 #include "audit/faulty_mechanisms.h"
 #include "sfumato/audit/conformance.h"
 #include "sfumato/core/error.h"
+#include "sfumato/mechanism/plan.h"
 #include "sfumato/privacy/gaussian_mechanism.h"
 
 namespace sfumato {
@@ -29,9 +30,8 @@ MechanismPlan plan_of(double q, double sigma, int64_t steps) {
 
 /// Audits M, made for `made`, against `claim`.
 template <typename M>
-CanaryReport audit(const MechanismPlan& claim, const MechanismPlan& made, int64_t canaries,
-                   double clip_norm = 1) {
-  CanaryProbe network(canaries, {Clipping::kFlat, clip_norm, 0.01});
+CanaryReport audit(const MechanismPlan& claim, const MechanismPlan& made, int64_t canaries) {
+  CanaryProbe network(canaries, clip_options(made));
   M mechanism(made, network.source(), 1);
   CanaryOptions options;
   options.canaries = canaries;
@@ -96,8 +96,9 @@ TEST(Canaries, HalfTheNoiseContradicts) {
 TEST(Canaries, AClipNormTwiceAsLargeContradicts) {
   const MechanismPlan claim = plan_of(0.1, 1, 200);
   MechanismPlan made = claim;
-  made.noise_multiplier /= 2;  // the engine's clip norm is 2: the noise is that of the claim
-  EXPECT_TRUE(audit<ProductionMechanism>(claim, made, 5000, 2).contradicts());
+  made.clip_norm_l2 *= 2;
+  made.noise_multiplier /= 2;  // so that the noise is that of the claim
+  EXPECT_TRUE(audit<ProductionMechanism>(claim, made, 5000).contradicts());
 }
 
 TEST(Canaries, TheProfileTestKnowsWhatAGaussianMechanismAllows) {

@@ -15,6 +15,7 @@
 #include "audit/faulty_mechanisms.h"
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
+#include "sfumato/mechanism/plan.h"
 #include "support/shared_folder.h"
 
 namespace sfumato {
@@ -25,17 +26,13 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-ClipOptions clip_of(const MechanismPlan& plan) {
-  return {plan.clipping, plan.clip_norm_l2, plan.automatic_gamma};
-}
-
 constexpr uint64_t kSeed = 1;
 
 /// Audits M, made for `made` (default: the claim), against the claim.
 template <typename M, typename... Arguments>
 ConformanceReport audit(const MechanismPlan& claim, const MechanismPlan& made,
-                        const ClipOptions& clip, Arguments... arguments) {
-  LayerProbe network(clip);
+                        Arguments... arguments) {
+  LayerProbe network(clip_options(made));
   M mechanism(made, network.source(), kSeed, arguments...);
   return audit_conformance(mechanism, network, claim);
 }
@@ -43,7 +40,7 @@ ConformanceReport audit(const MechanismPlan& claim, const MechanismPlan& made,
 template <typename M, typename... Arguments>
 ConformanceReport audit(Arguments... arguments) {
   const MechanismPlan plan = default_audit_plan();
-  return audit<M>(plan, plan, clip_of(plan), arguments...);
+  return audit<M>(plan, plan, arguments...);
 }
 
 TEST(Conformance, ProductionPasses) {
@@ -102,7 +99,7 @@ TEST(Conformance, LessNoiseRaisesTheAlarm) {
   for (const double factor : {0.5, 0.99, 1.01}) {
     MechanismPlan made = claim;
     made.noise_multiplier *= factor;
-    EXPECT_THAT((audit<ProductionMechanism>(claim, made, clip_of(claim))).failures(),
+    EXPECT_THAT(audit<ProductionMechanism>(claim, made).failures(),
                 Contains(HasSubstr("variance over (sigma C)^2")))
         << factor;
   }
@@ -110,12 +107,10 @@ TEST(Conformance, LessNoiseRaisesTheAlarm) {
 
 TEST(Conformance, AClipNormTwiceAsLargeRaisesTheAlarm) {
   const MechanismPlan claim = default_audit_plan();
-  ClipOptions twice = clip_of(claim);
-  twice.clip_norm_l2 *= 2;
   MechanismPlan made = claim;
+  made.clip_norm_l2 *= 2;
   made.noise_multiplier /= 2;  // so that the noise is that of the claim
-  const std::vector<std::string> failures =
-      audit<ProductionMechanism>(claim, made, twice).failures();
+  const std::vector<std::string> failures = audit<ProductionMechanism>(claim, made).failures();
   EXPECT_THAT(failures, Contains(HasSubstr("one record less")));
   EXPECT_THAT(failures, Contains(HasSubstr("contribution over C")));
 }
@@ -159,7 +154,7 @@ TEST(Conformance, ASampleRateFivePercentOffRaisesTheAlarm) {
   for (const double factor : {1.05, 0.95}) {
     MechanismPlan made = claim;
     made.sample_rate *= factor;
-    EXPECT_THAT((audit<ProductionMechanism>(claim, made, clip_of(claim))).failures(),
+    EXPECT_THAT(audit<ProductionMechanism>(claim, made).failures(),
                 Contains(HasSubstr("rate of inclusion")))
         << factor;
   }
@@ -188,11 +183,11 @@ TEST(Conformance, TheNetworkOfAConfigurationPasses) {
 
 TEST(Conformance, TheNetworkOfAConfigurationWithAnotherClipNormRaisesTheAlarm) {
   // Gradients of a fresh network have norms of about 1: both clip norms are below.
-  const auto made = smoke_config({"mechanism.clip_norm_l2=0.02"});
-  MechanismPlan claim = default_audit_plan();
+  MechanismPlan claim = default_audit_plan(), made = claim;
   claim.clip_norm_l2 = 0.01;
-  ConfiguredProbe network(*made);
-  ProductionMechanism mechanism(claim, network.source(), kSeed);
+  made.clip_norm_l2 = 0.02;
+  ConfiguredProbe network(*smoke_config(), made);
+  ProductionMechanism mechanism(made, network.source(), kSeed);
   ConformanceAudit audit(claim);
   audit.check_gradients(mechanism, network, "network");
   audit.check_release(mechanism, network, "network");

@@ -14,6 +14,7 @@
 #include "sfumato/audit/probe_network.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/secure_random.h"
+#include "sfumato/train/gradient_step.h"
 #include "support/temp_folder.h"
 
 namespace sfumato::test {
@@ -26,7 +27,7 @@ struct NoiseOff : ProductionMechanism {
     (void)ProductionMechanism::release(step);  // charged
     std::vector<at::Tensor> sums = std::exchange(sums_, {});
     if (sums.empty())
-      for (const Parameter* parameter : source().trainable)
+      for (const Parameter* parameter : source().step->engine().trainable())
         sums.push_back(at::zeros(parameter->value.sizes()));
     return applied(PublicGradient(std::move(sums), plan().expected_batch_size));
   }
@@ -80,7 +81,7 @@ struct EmptyBatchSkipped : ProductionMechanism {
   std::vector<at::Tensor> release(int64_t step) override {
     if (!std::exchange(empty_, true)) return ProductionMechanism::release(step);
     std::vector<at::Tensor> nothing;
-    for (const Parameter* parameter : source().trainable)
+    for (const Parameter* parameter : source().step->engine().trainable())
       nothing.push_back(at::zeros(parameter->value.sizes()));
     return nothing;
   }
@@ -148,7 +149,7 @@ struct NoiseReused : ProductionMechanism {
                                      /*witnessed=*/false));
       uses_ = 0;
     }
-    ClippedSum sum = source().take();
+    ClippedSum sum = source().step->take_private();
     return applied(NoisyGradient::release(std::move(sum), plan().noise_multiplier,
                                           plan().expected_batch_size, key_,
                                           ledger_->charge(uses_++, key_)));

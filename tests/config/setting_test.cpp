@@ -182,7 +182,7 @@ TEST(Setting, ChoiceIsANameOutsideAndAnEnumeratorInside) {
   Tree copy;
   EXPECT_TRUE(copy.read_yaml(tree.resolved_yaml(), "resolved.yaml").empty());
   EXPECT_EQ(copy.every.colour(), Colour::kBlue);
-  EXPECT_EQ(copy.every.colour.default_value(), Colour::kRed);
+  EXPECT_EQ(copy.every.colour.default_yaml(), "red");
   copy.every.colour.set(Colour::kRed, "a test");
   EXPECT_EQ(copy.every.colour(), Colour::kRed);
   EXPECT_EQ(copy.every.colour.provenance(), "a test");

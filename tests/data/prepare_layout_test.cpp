@@ -322,7 +322,7 @@ TEST_F(PrepareMetadata, OneImageDoesNotTurnNumbersIntoNames) {
   const auto numbers = [](const std::vector<std::string>& names, const std::string& text) {
     LabelTexts texts(names);
     texts.add(text, "x");
-    return texts.are_numbers();
+    return texts.classes_found().names.empty();
   };
   EXPECT_TRUE(numbers({}, "0"));
   EXPECT_TRUE(numbers({}, "-7.00"));

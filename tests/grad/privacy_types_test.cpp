@@ -5,7 +5,9 @@
 
 #include "sfumato/grad/clipped_sum.h"
 #include "sfumato/grad/gradient_engine.h"
+#include "sfumato/grad/optimizer.h"
 #include "sfumato/grad/parameter_slices.h"
+#include "sfumato/grad/public_gradient.h"
 #include "sfumato/privacy/ledger.h"
 
 namespace sfumato {
@@ -39,6 +41,31 @@ static_assert(!kCanRelease<ClippedSum&, ChargedStep>, "a sum is consumed");
 static_assert(!kCanRelease<ClippedSum, ChargedStep&>, "a charge is consumed");
 static_assert(!kCanRelease<Tensors, ChargedStep>);
 static_assert(!kCanRelease<ClippedSum, int64_t>);
+
+// The optimizer takes neither tensors nor sums, not even in braces: whoever moves weights without
+// noise writes PublicGradient.
+template <typename... Members>
+concept MakesPublicGradientUnnamed = requires(void take(PublicGradient&&), Members... members) {
+  take({std::move(members)...});
+};
+static_assert(std::is_constructible_v<PublicGradient, Tensors, double>);
+static_assert(!MakesPublicGradientUnnamed<Tensors, double>);
+static_assert(!std::is_convertible_v<Tensors, PublicGradient>);
+static_assert(!std::is_convertible_v<NoisyGradient, PublicGradient>);
+static_assert(!std::is_constructible_v<PublicGradient, ClippedSum, double>);
+
+template <typename Gradient>
+concept Moves = requires(Optimizer& optimizer, Gradient&& gradient) {
+  optimizer.step(std::forward<Gradient>(gradient), 0.1);
+};
+template <typename Sums>
+concept MovesInBraces = requires(Optimizer& optimizer, Sums&& sums) {
+  optimizer.step({std::forward<Sums>(sums), 16.0}, 0.1);
+};
+static_assert(Moves<NoisyGradient> && Moves<PublicGradient>);
+static_assert(!Moves<NoisyGradient&>, "a noisy gradient is consumed");
+static_assert(!Moves<Tensors> && !Moves<ClippedSum>);
+static_assert(!MovesInBraces<Tensors> && !MovesInBraces<ClippedSum>);
 
 // A charge is made by the ledger alone, and pays once.
 static_assert(!std::is_default_constructible_v<ChargedStep>);

@@ -11,6 +11,17 @@
 #include "sfumato/core/error.h"
 
 namespace sfumato {
+
+/// Looks at a sum that is not released.
+class StatisticSumInspector {
+ public:
+  static std::vector<double> sums(const StatisticSum& sum) {
+    std::vector<double> values;
+    for (const int64_t value : sum.sums_) values.push_back(static_cast<double>(value) * sum.unit_);
+    return values;
+  }
+};
+
 namespace {
 
 using namespace test;

@@ -198,6 +198,35 @@ TEST_F(RankedSessions, AChargeThatFailsReachesNoRank) {
   EXPECT_THAT(message_of(errors[1]), HasSubstr("4 rank 0 did not charge step 5"));
 }
 
+TEST_F(RankedSessions, ASumOfAnotherClipNormIsReleasedByNone) {
+  // Of all ranks, of rank 0 alone, of the follower alone.
+  const std::vector<std::vector<double>> clips = {{2, 2}, {2, 1}, {1, 2}};
+  for (const std::vector<double>& clip : clips) {
+    std::filesystem::remove(file());
+    const auto errors = ThreadRanks(2).run([&](const Ranks& ranks) {
+      Linear network{4, 3};
+      network.name_parameters();
+      GradientEngine engine(network.parameters(),
+                            {Clipping::kFlat, clip[static_cast<std::size_t>(ranks->rank())], 0.01},
+                            AlgorithmPolicy::kAuto, nullptr, ranks);
+      if (ranks->leads()) {
+        MechanismSession session = leader(SecureKey::generate());
+        session.lead(ranks);
+        (void)session.release(engine.take(), 0);
+      } else {
+        (void)FollowingSession(plan, ranks, SecureKey::generate()).release(engine.take(), 0);
+      }
+    });
+    if (clip[0] == 2) {
+      EXPECT_THAT(message_of(errors[0]), HasSubstr("a sum clipped to 2"));
+      EXPECT_THAT(message_of(errors[1]), HasSubstr("rank 0 did not charge step 0"));
+      EXPECT_EQ(verify_ledger(file()).charged_steps, 0);
+    } else {
+      EXPECT_THAT(message_of(errors[1]), HasSubstr("a sum clipped to 2"));
+    }
+  }
+}
+
 TEST_F(RankedSessions, RanksThatTakeUnlikeStepsStop) {
   const auto errors = ThreadRanks(2).run([&](const Ranks& ranks) {
     Linear network{4, 3};

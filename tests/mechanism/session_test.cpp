@@ -60,14 +60,13 @@ TEST_F(Sessions, EveryReleaseIsChargedAndNoneIsLeftInTheEnd) {
   MechanismSession session = create();
   double before = session.epsilon();
   for (int64_t step = 0; step < plan.steps; ++step) {
-    EXPECT_FALSE(session.spent());
     EXPECT_EQ(session.steps_left(), plan.steps - step);
     (void)session.release(empty_sum(), step);
     EXPECT_EQ(verify_ledger(place().ledger).charged_steps, step + 1);
     EXPECT_GT(session.epsilon(), before);
     before = session.epsilon();
   }
-  EXPECT_TRUE(session.spent());
+  EXPECT_EQ(session.steps_left(), 0);
   EXPECT_EQ(before, plan.epsilon_after(plan.steps));
   EXPECT_THROW((void)session.release(empty_sum(), plan.steps), PrivacyError);
 }
@@ -84,6 +83,17 @@ TEST_F(Sessions, ANoisyGradientHasTheNoiseOfThePlan) {
     }
   const double expected = noise_stddev(2, 1, 10) / 10, n = static_cast<double>(count);
   EXPECT_NEAR(squares / n / (expected * expected), 1, test::kQuantile * std::sqrt(2 / n));
+}
+
+TEST_F(Sessions, ASumOfAnotherClipNormIsNotReleased) {
+  MechanismSession session = create();
+  for (const double clip : {2.0, 0.5, 1 + 1e-15}) {
+    GradientEngine other(network.parameters(), {Clipping::kFlat, clip, 0.01});
+    EXPECT_THAT(error_message<PrivacyError>([&] { (void)session.release(other.take(), 0); }),
+                HasSubstr("whose clip norm is 1"));
+  }
+  EXPECT_EQ(session.ledger().charged_steps(), 0) << "nothing was released";
+  (void)session.release(empty_sum(), 0);
 }
 
 TEST_F(Sessions, AStageIsReleasedAsThePlanHasItOrNotAtAll) {

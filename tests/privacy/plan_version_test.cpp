@@ -18,9 +18,20 @@ using nlohmann::json;
 using test::error_message;
 using testing::HasSubstr;
 
-/// A plan with a field that came later, as a future build would declare it.
+/// A stage and a plan with a field that came later, as a future build would declare them.
+struct LaterStage : StagePlan {
+  std::int64_t repeats = 1;
+};
+template <typename Stage, typename Visit>
+requires std::is_same_v<std::remove_const_t<Stage>, LaterStage>
+void visit_stage_fields(Stage& stage, const Visit& visit) {
+  using Today = std::conditional_t<std::is_const_v<Stage>, const StagePlan, StagePlan>;
+  visit_stage_fields(static_cast<Today&>(stage), visit);
+  visit("repeats", stage.repeats, kPlanVersion + 1);
+}
 struct LaterPlan : MechanismPlan {
   std::string grouping = "none";
+  std::vector<LaterStage> stages;  // in place of those of today
 };
 constexpr auto kLaterFields = [](auto&& plan, const auto& visit) {
   visit_plan_fields(plan, visit);
@@ -70,6 +81,43 @@ TEST(PlanVersions, AFieldThatCameLaterHasItsDefaultAndChangesNoHash) {
               HasSubstr("version 2 is newer than the 1"));
 }
 
+TEST(PlanVersions, AFieldOfAStageThatCameLaterHasItsDefaultAndChangesNoHash) {
+  MechanismPlan today = MechanismPlan::from_json(json::parse(verify_ledger(older_ledger()).plan));
+  for (const std::int64_t version : {std::int64_t{0}, kPlanVersion}) {
+    today.version = version;
+    today.stages = {
+        {.name = "central_images", .event = Phase{0.1, 10, 5}, .clip_norm_l2 = 2.5},
+        {.name = "declared_1", .event = GaussianRelease{1, 20, 3}, .declared = true},
+        {.name = "declared_2", .event = Phase{.1, 10, 5, 1, Truncation{99, 9}}, .declared = true}};
+    const std::string written = today.to_json().dump();
+    EXPECT_THAT(
+        written,
+        HasSubstr(R"("stages":[{"name":"central_images","clip_norm_l2":2.5,"declared":false,)"
+                  R"("mechanism":"sampled_gaussian","sample_rate":0.1,"noise_multiplier":10.0,)"
+                  R"("steps":5,"records_per_unit":1},{"name":"declared_1","clip_norm_l2":1.0,)"
+                  R"("declared":true,"mechanism":"gaussian","sensitivity_l2":1.0,)"
+                  R"("noise_stddev":20.0,"count":3},{)"));
+    EXPECT_EQ(MechanismPlan::from_json(json::parse(written)).to_json().dump(), written);
+    LaterPlan later = read_later(json::parse(written));
+    ASSERT_EQ(later.stages.size(), 3u);
+    EXPECT_EQ(later.stages[0].repeats, 1);
+    EXPECT_EQ(write_plan(later, kLaterFields).dump(), written);
+    later.stages[0].repeats = 2;
+    EXPECT_THAT(error_message<PrivacyError>([&] { write_plan(later, kLaterFields); }),
+                HasSubstr("repeats 2 needs version 2"));
+    json early = json::parse(written);
+    early["stages"][0]["repeats"] = 1;
+    EXPECT_THAT(error_message<DataError>([&] { read_later(early); }),
+                HasSubstr("unknown field 'repeats' of the stage 'central_images'"));
+    later.version = kPlanVersion + 1;
+    EXPECT_EQ(read_later(write_plan(later, kLaterFields)).stages[0].repeats, 2);
+    json late = write_plan(later, kLaterFields);
+    late["stages"][1].erase("repeats");
+    EXPECT_THAT(error_message<DataError>([&] { read_later(late); }),
+                HasSubstr("field 'repeats' of the stage 'declared_1' is missing"));
+  }
+}
+
 TEST(PlanVersions, EachVersionHasExactlyItsFields) {
   const json today =
       MechanismPlan::from_json(json::parse(verify_ledger(older_ledger()).plan)).to_json();
@@ -95,6 +143,12 @@ TEST(PlanVersions, EachVersionHasExactlyItsFields) {
                                  {"noise_stddev", 2.0},
                                  {"count", 1}}});
   EXPECT_NO_THROW(MechanismPlan::from_json(plan));
+  for (const char* key : {"name", "clip_norm_l2", "declared", "mechanism", "noise_stddev"}) {
+    json lacking = plan;
+    lacking["stages"][0].erase(key);
+    EXPECT_THAT(error_message<DataError>([&] { MechanismPlan::from_json(lacking); }),
+                HasSubstr(fmt::format("'{}'", key)));
+  }
   plan["stages"][0]["halved"] = true;
   EXPECT_THAT(error_message<DataError>([&] { MechanismPlan::from_json(plan); }),
               HasSubstr("unknown field 'halved' of the stage 'x'"));

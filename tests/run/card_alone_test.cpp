@@ -1,5 +1,5 @@
 // A card without its ledger: what else it says follows from what it counts.
-#include "src/run/card_alone.h"
+#include "sfumato/run/card_alone.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

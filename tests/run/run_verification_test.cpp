@@ -225,7 +225,7 @@ TEST_F(Verification, ACardThatClaimsMoreThanATestKeyAllowsIsCaught) {
   EXPECT_EQ(verify("tampered").verdict(), "VOID");
 }
 
-TEST_F(Verification, ARollbackOfTheWholeRunIsCaughtByTheStoresNote) {
+TEST_F(Verification, ARollbackOfTheWholeRunIsCaughtByTheStoresWitness) {
   start("run", kChanges);
   older_copy("old", 4);
   const std::string before = read_file(folder / "old/ledger.jsonl");

@@ -39,11 +39,17 @@ def check_named_tests() -> None:
 # What the privacy argument rests on is said in one place each: the only files of src and include
 # that may hold these words.
 WALLS = {
-    r"\bNoisyGradient::release\(std": ["src/mechanism/session.cpp"],
+    r"\bNoisyGradient::release\(": ["src/grad/noisy_gradient.cpp", "src/mechanism/session.cpp"],
+    r"\bPublicGradient( \w+)?[({]": [
+        "include/sfumato/grad/public_gradient.h", "src/bench/step_benchmark.cpp",
+        "src/generate/gan/public_steps.cpp", "src/grad/public_gradient.cpp",
+        "src/train/training_mechanism.cpp", "src/train/warm_up.cpp"],
     r"\bapply_(update|without_noise)\(": [
         "src/grad/apply_update.h", "src/grad/noisy_gradient.cpp", "src/grad/optimizer.cpp",
         "src/grad/public_gradient.cpp"],
-    r"return release_statistic\(": ["src/mechanism/session.cpp"],
+    r"\brelease_statistic\(": [
+        "include/sfumato/mechanism/private_statistics.h", "src/mechanism/private_statistics.cpp",
+        "src/mechanism/session.cpp"],
     r"\bClippedSumInspector::": ["src/audit/mechanism_under_test.cpp", "src/cli/lab/probe.cpp"],
 }
 

@@ -122,7 +122,7 @@ TEST_F(RunSetup, ThePlanIsTheConfigurationsAndTheStoresUnit) {
   EXPECT_EQ(plan.records_per_unit, 3);
   EXPECT_TRUE(plan.is_private);
 
-  const ClipOptions clip = clip_options(*settings);
+  const ClipOptions clip = clip_options(plan);
   EXPECT_EQ(clip.clipping, Clipping::kAutomatic);
   EXPECT_EQ(clip.clip_norm_l2, 0.5);
   EXPECT_EQ(clip.automatic_gamma, 0.2);

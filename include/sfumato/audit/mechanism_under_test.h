@@ -28,7 +28,7 @@ struct ProbeBatch {
   /// [B K]: the loss of every draw by itself; empty where the network does not offer it. Only
   /// mechanisms that do wrong need it.
   std::function<at::Tensor(Tape*)> draw_losses;
-  /// What a network of a configuration is given, in place of the two above.
+  /// Whose losses they are, where a GradientStep computes them; `mask` goes for its own.
   std::optional<TrainingBatch> images;
 };
 
@@ -53,21 +53,31 @@ class MechanismUnderTest {
   virtual void resume() = 0;
 };
 
-/// Where clipped sums come from: a GradientEngine, or a GradientStep around one.
+/// Training's GradientStep, which is borrowed, and how it comes by a probe's batches.
 struct GradientSource {
   std::function<void(const ProbeBatch&)> accumulate;
-  std::function<ClippedSum()> take;
-  std::vector<Parameter*> trainable;
+  GradientStep* step = nullptr;
 };
-GradientSource gradient_source(GradientEngine& engine);
 /// Its batches must hold `images`.
 GradientSource gradient_source(GradientStep& step);
 
-/// A MechanismSession as training has it, between a source of gradients and an Optimizer, with keys
-/// and a ledger of its own (in a temporary folder, in memory where there is one).
+/// A GradientStep over batches that say themselves how their losses arise.
+class ProbeStep {
+ public:
+  ProbeStep(std::vector<Parameter*> parameters, const ClipOptions& clip);
+  ~ProbeStep();
+  GradientSource source();
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+/// The TrainingMechanism that a trainer drives, between a source of gradients and an Optimizer,
+/// with keys and a ledger of its own (in a temporary folder, in memory where there is one).
 class ProductionMechanism : public MechanismUnderTest {
  public:
-  /// `plan` gives sample rate, noise multiplier and expected batch; the clip norm is the source's.
+  /// `source`: clips as `plan` has it, else release() throws a PrivacyError, as in training.
   /// `test_seed`: keys for tests; without one they come from the operating system, as in training.
   ProductionMechanism(const MechanismPlan& plan, GradientSource source,
                       std::optional<uint64_t> test_seed = std::nullopt);

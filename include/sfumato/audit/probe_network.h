@@ -55,13 +55,13 @@ class LayerProbe : public ProbeNetwork {
  private:
   struct Network;
   std::unique_ptr<Network> network_;
-  GradientEngine engine_;
+  ProbeStep step_;
 };
 
-/// The network, loss and GradientStep of a configuration on synthetic images.
+/// The network, loss and GradientStep of a configuration on synthetic images, clipped by `plan`.
 class ConfiguredProbe : public ProbeNetwork {
  public:
-  explicit ConfiguredProbe(const Config& config);
+  ConfiguredProbe(const Config& config, const MechanismPlan& plan);
   ~ConfiguredProbe() override;
   ProbeBatch batch(std::span<const ProbeExample> examples) override;
   GradientSource source() override;

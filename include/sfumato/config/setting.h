@@ -88,7 +88,6 @@ class Setting : public SettingBase {
         value_(std::move(default_value)) {}
 
   const T& operator()() const { return value_; }
-  const T& default_value() const { return default_; }
   /// For programs; the same checks as for a file, UsageError if one fails.
   void set(const T& value, const std::string& provenance = "set by the program");
 
@@ -123,7 +122,6 @@ class Setting<E> : public Setting<std::string> {
                              one_of(names_of<E>(), refused_names_of<E>()), "", std::move(help)) {}
 
   E operator()() const { return parse_enum<E>(Setting<std::string>::operator()()); }
-  E default_value() const { return parse_enum<E>(Setting<std::string>::default_value()); }
   void set(E value, const std::string& provenance = "set by the program") {
     Setting<std::string>::set(to_string(value), provenance);
   }

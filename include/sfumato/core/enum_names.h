@@ -26,8 +26,7 @@ struct RefusedName {
 ///   struct EnumNames<Colour> {
 ///     static constexpr std::string_view kWhat = "colour";  // what messages call a value
 ///     static constexpr EnumName<Colour> kTable[] = {{Colour::kRed, "red"}, ...};
-///     static constexpr RefusedName kRefused[] = {{"puce", "is no colour"}, ...};  // may be left
-///     out
+///     static constexpr RefusedName kRefused[] = {{"puce", "is no colour"}, ...};  // or not at all
 ///   };
 template <typename E>
 struct EnumNames;

@@ -29,8 +29,7 @@ class RecordedBatch {
 
   /// The outputs of `work` on `inputs`, which belong to the caller. `before_recording` runs once,
   /// before the recording starts: it makes what the recording will write to. Where a recording
-  /// fails, this
-  /// batch and all after it run as they are, which is told once as a warning.
+  /// fails, this batch and all after it run as they are, which is told once as a warning.
   /// c10::OutOfMemoryError where memory runs out, also for the recording: then nothing of it is
   /// left, the work has not been done, and the next batches start over.
   Tensors run(const Tensors& inputs, const Work& work,

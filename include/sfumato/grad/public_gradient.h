@@ -15,7 +15,7 @@ class ParameterSlices;
 class PublicGradient {
  public:
   /// The tensors are consumed: zero after apply().
-  PublicGradient(std::vector<at::Tensor> sums, double batch_size);
+  explicit PublicGradient(std::vector<at::Tensor> sums, double batch_size);
 
   /// Division and the update that `rule` describes, in one pass. `tensors`, without sums, in the
   /// order of `sums`; with `slices`, of the parts that this rank owns.

@@ -25,7 +25,7 @@ class FollowingSession {
   /// That of MechanismSession::sample on rank 0.
   std::vector<std::int64_t> sample(std::int64_t step, std::int64_t records) const;
   /// Collective with MechanismSession::release on rank 0, an Error of the same kind where that
-  /// fails. The result must not outlive the session.
+  /// fails; PrivacyError for a sum of another clip norm. The result must not outlive the session.
   NoisyGradient release(ClippedSum&& sum, std::int64_t step);
 
   const MechanismPlan& plan() const;

@@ -20,7 +20,7 @@ MechanismPlan make_plan(const Config& config, const RecordStore& store);
 MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t records_per_unit,
                         std::span<const Stage> table = stage_table());
 
-/// The clipping that a plan claims.
+/// The clipping of a plan: there is no other way to it, whatever computes gradients.
 ClipOptions clip_options(const MechanismPlan& plan);
 
 }  // namespace sfumato

@@ -31,18 +31,12 @@ class StatisticSum {
  private:
   friend std::vector<double> release_statistic(StatisticSum&& sum, double noise_multiplier,
                                                const SecureKey& key, ChargedStep&& charge);
-  friend class StatisticSumInspector;
+  friend class StatisticSumInspector;  // of tests
   std::int64_t columns_;
   double clip_norm_l2_;
   double unit_;  ///< what 1 stands for in sums_: a power of two, C 2^-32 or up to twice that
   std::int64_t records_ = 0;
   std::vector<std::int64_t> sums_;
-};
-
-/// Looks at a sum that is not released: for tests.
-class StatisticSumInspector {
- public:
-  static std::vector<double> sums(const StatisticSum& sum);
 };
 
 /// The Gaussian mechanism: sum + N(0, (noise_multiplier C)^2) on every number, whether or not a

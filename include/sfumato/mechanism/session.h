@@ -60,16 +60,15 @@ class MechanismSession {
                                    std::int64_t records) const;
 
   /// The noisy gradient of a training step: charged on disk, then noised with the plan's multiplier
-  /// and divided by its expected batch. PrivacyError as Ledger::charge, on all ranks that it leads
-  /// (collective with them). The result draws its noise where it is used, from the session's key:
-  /// it must not outlive the session.
+  /// and divided by its expected batch. PrivacyError as Ledger::charge, and if the sum has another
+  /// clip norm than the plan, on all ranks that it leads (collective with them). The result draws
+  /// its noise where it is used, from the session's key: it must not outlive the session.
   NoisyGradient release(ClippedSum&& sum, std::int64_t step);
   /// One release of a stage, charged on disk before its noise is drawn. PrivacyError as
   /// Ledger::charge_stage, and if `stage` is none of the plan's or the sum has another bound.
   std::vector<double> release(StatisticSum&& sum, const StagePlan& stage);
 
-  /// Whether no training step is left.
-  bool spent() const { return steps_left() <= 0; }
+  /// Training steps that the ledger may still charge.
   std::int64_t steps_left() const;
   /// Of everything that is charged by now, at the plan's delta, rounded up.
   double epsilon() const;

@@ -44,7 +44,9 @@ std::string to_text(const PrivacyEvent& event);
 /// "records_per_unit"}, {"mechanism": "gaussian", "sensitivity_l2", "noise_stddev", "count"} or
 /// {"mechanism": "approximate_dp", "epsilon", "delta", "count"}; a truncated phase has
 /// "truncation":
-/// {"records", "max_batch"} besides.
+/// {"records", "max_batch"} besides. Ledgers and cards hold events for as long as they are kept: a
+/// field that comes later is written like "truncation", only where it is not at its default, which
+/// means what was done before.
 nlohmann::ordered_json to_json(const PrivacyEvent& event);
 /// The inverse; other keys in the object are left alone. DataError for a missing or ill-typed key.
 PrivacyEvent event_from_json(const nlohmann::json& json);

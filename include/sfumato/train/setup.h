@@ -24,7 +24,6 @@ void check_store_fits(const RecordStore& store, const std::string& misfit, const
 /// releases, as running statistics would: PrivacyError.
 void verify_before_training(Generator& generator, GradientStep& gradients);
 
-ClipOptions clip_options(const Config& config);
 /// Choices of performance.* that a step needs; layers are measured once for each kind of GPU.
 StepOptions step_options(const Config& config);
 OptimizerOptions optimizer_options(const Config& config);

@@ -9,13 +9,13 @@
 #include <vector>
 
 #include "cli/light/privacy_text.h"
-#include "run/card_alone.h"
-#include "run/card_events.h"
 #include "run/run_card.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/report/privacy_card.h"
+#include "sfumato/run/card_alone.h"
+#include "sfumato/run/card_events.h"
 
 namespace sfumato::cli {
 namespace {

@@ -25,7 +25,6 @@ class DiffusionGenerator : public Generator {
   /// From here on there is an average of the trainable parameters.
   void begin_average(double decay, bool warmup);
 
-  UNet2D& network() { return *network_; }
   DenoiserFn denoiser() { return unet_denoiser(*network_); }
 
   DiffusionObjective& objective() override { return objective_.value(); }

@@ -19,8 +19,6 @@ class DiffusionObjective : public Objective {
   DiffusionObjective(UNet2D& network, const NoiseSchedule& schedule,
                      const DiffusionOptions& options);
 
-  const DiffusionOptions& options() const { return options_; }
-
   ImageShape image_shape() const override;
   std::int64_t draws() const override { return options_.draws; }
   std::vector<Parameter*> parameters() override;

@@ -46,7 +46,6 @@ class GanGenerator : public Generator {
 
   GeneratorNetwork& generator() { return *generator_; }
   DiscriminatorNetwork& discriminator() { return *discriminator_; }
-  const DiscriminatorSchedule& schedule() const { return schedule_; }
 
   GanObjective& objective() override { return objective_.value(); }
   std::vector<double> rate_scales(const Config& config) const override;

@@ -59,7 +59,6 @@ class GanObjective : public Objective {
   ImageShape image_shape() const override { return shape_; }
   std::int64_t draws() const override { return options_.draws(); }
   std::vector<Parameter*> parameters() override { return discriminator_.parameters(); }
-  const GanOptions& options() const { return options_; }
 
   /// Inputs: images [B, C, H, W], latents [B, M, Z], labels int64 [B, 1 + M], noise
   /// [B, noisy_copies(), C, H, W] and choices [B, kGanChoices], both undefined where there are

@@ -20,7 +20,7 @@
 namespace sfumato {
 
 /// How batches are drawn and become updates: by a MechanismSession, or as in ordinary training. The
-/// trainer's loop does not know which.
+/// trainer's loop does not know which; audits drive it in the trainer's place.
 class TrainingMechanism {
  public:
   virtual ~TrainingMechanism() = default;
@@ -63,19 +63,18 @@ class TrainingMechanism {
   virtual MechanismSession* session() = 0;
 };
 
-/// Draws batches of ordinary training from run.seed, so that a resumed run repeats them; those of a
+/// Draws batches of ordinary training from `seed`, so that a resumed run repeats them; those of a
 /// private run from a key of this session alone. `checkpoint`: of the run that is resumed, null for
 /// none; `has_trained`: steps of it were taken, so that there must be a ledger. PrivacyError where
 /// run and plan do not fit (MechanismSession::resume). On rank 0, before lead().
-std::unique_ptr<TrainingMechanism> open_training_mechanism(const Config& config,
-                                                           const MechanismPlan& plan,
+std::unique_ptr<TrainingMechanism> open_training_mechanism(uint64_t seed, const MechanismPlan& plan,
                                                            const SessionPlace& place,
                                                            const Checkpoint* checkpoint,
                                                            bool has_trained, SecureKey noise_key);
 
 /// That of another rank, which takes the same steps, but charges, notes and keeps nothing.
 /// `end`: that of rank 0. Collective with TrainingMechanism::lead there.
-std::unique_ptr<TrainingMechanism> follow_training(const Config& config, const MechanismPlan& plan,
+std::unique_ptr<TrainingMechanism> follow_training(uint64_t seed, const MechanismPlan& plan,
                                                    int64_t end, SecureKey noise_key,
                                                    std::shared_ptr<Communicator> ranks);
 
