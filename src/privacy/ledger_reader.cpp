@@ -141,6 +141,8 @@ class Reader {
     // Older versions did not write it: what such a run started from is not known.
     if (const auto initial = object.find("initial_weights"); initial != object.end())
       initial_weights(*initial);
+    if (const auto folders = object.find("initial_folders"); folders != object.end())
+      initial_folders(*folders);
   }
 
   void initial_weights(const json& object) {
@@ -164,6 +166,16 @@ class Reader {
         (initial.origin != "private" && initial.on_word != (initial.origin == "not_private")))
       return problem("does not say what the run started from (initial_weights)");
     found_.initial_weights = initial;
+  }
+
+  void initial_folders(const json& list) {
+    bool whole = list.is_array() && !list.empty() && found_.initial_weights &&
+                 found_.initial_weights->origin != "scratch";
+    for (std::size_t i = 0; whole && i < list.size(); ++i) {
+      whole = list[i].is_string() && is_released_name(list[i].get<std::string>());
+      if (whole) found_.initial_weights->folders.push_back(list[i].get<std::string>());
+    }
+    if (!whole) problem("does not say where the weights lay that the run started from");
   }
 
   void release(const json& object) {

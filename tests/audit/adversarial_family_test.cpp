@@ -88,6 +88,22 @@ TEST_F(AdversarialFamily, TheOtherNetworkLearnsFromWhatWasReleased) {
     EXPECT_FALSE(to_tensor(after.info(name)).equal(value)) << name;
 }
 
+TEST_F(AdversarialFamily, WhereItsWeightsLayFollowsFromTheLedgerAndNotFromAName) {
+  const auto settings = config("public", adversarial());
+  make_generator(*settings, {})->save(folder / "public", {1, 8, 8}, *settings);
+  const std::filesystem::path init = folder / "public";
+  start("run", adversarial({"model.init=" + init.string()}));
+  EXPECT_THAT(problems("run"), IsEmpty());
+  const auto noted = verify_ledger(folder / "run/ledger.jsonl").initial_weights;
+  ASSERT_TRUE(noted);
+  EXPECT_EQ(noted->folders, std::vector<std::string>{"painter"});
+  // Other weights there are found: those in the folder are what is hashed.
+  std::filesystem::copy_file(folder / "run/release/painter/diffusion_pytorch_model.safetensors",
+                             init / "painter/diffusion_pytorch_model.safetensors",
+                             std::filesystem::copy_options::overwrite_existing);
+  EXPECT_THAT(problems("run"), ::testing::Contains(HasSubstr("notes that the run started from")));
+}
+
 TEST_F(AdversarialFamily, WhatABatchLeavesBehindIsRefused) {
   /// An objective that remembers the mean of its images, as running statistics do.
   struct Remembering : CriticObjective {

@@ -34,7 +34,7 @@ std::unique_ptr<Generator> make(const Config& config, const Placement& placement
 
 PretrainedWeights load_weights(const fs::path& folder) {
   const LoadedUNet loaded = load_unet2d(folder);
-  return {named_values(loaded.network->parameters()), loaded.folder};
+  return {named_values(loaded.network->parameters()), {loaded.folder}};
 }
 
 /// A pipeline of diffusers is this family's to judge, whatever is in it: open() says which are not

@@ -52,12 +52,12 @@ std::unique_ptr<Generator> make(const Config& config, const Placement& placement
 
 PretrainedWeights load_weights(const fs::path& folder) {
   PretrainedWeights loaded;
-  loaded.folder = generator_folder(folder);
-  loaded.weights = named_state(*load_generator_network(loaded.folder));
+  loaded.folders = {generator_folder(folder)};
+  loaded.weights = named_state(*load_generator_network(loaded.folders.front()));
   if (const fs::path other = discriminator_folder(folder); !other.empty()) {
     for (const auto& tensor : named_state(*load_discriminator_network(other)))
       loaded.weights.push_back(tensor);
-    loaded.discriminator = other;
+    loaded.folders.push_back(other);
   }
   return loaded;
 }
