@@ -217,7 +217,7 @@ TEST_F(AdversarialFamily, IsAudited) {
   const SamplingModel model = open_sampling_model(find_model(folder / "run"), *settings);
   EXPECT_THAT(
       error_message<UsageError>([&] { membership_scorer(*model.generator, *settings, {}); }),
-      HasSubstr("which is not here"));
+      HasSubstr("no membership attack is known"));
 }
 
 TEST_F(AdversarialFamily, DrawsACorpusWhoseImagesDependOnTheirNamesAlone) {
