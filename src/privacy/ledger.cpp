@@ -333,11 +333,13 @@ void Ledger::record_release(const ReleasedFiles& released) {
     if (!is_released_name(name))
       throw PrivacyError(fmt::format("'{}' is no name of a file in release/", name));
   }
-  append({{"kind", "release"},
-          {"session", static_cast<std::int64_t>(state_->sessions.size())},
-          {"weights", released.weights},
-          {"card_facts", released.card_facts},
-          {"files", released.files}});
+  json line = {{"kind", "release"},
+               {"session", static_cast<std::int64_t>(state_->sessions.size())},
+               {"weights", released.weights},
+               {"card_facts", released.card_facts},
+               {"files", released.files}};
+  if (released.by_discriminator) line["by_discriminator"] = *released.by_discriminator;
+  append(std::move(line));
   state_->released = released;
 }
 

@@ -195,6 +195,12 @@ class Reader {
         }
     }
     if (!whole) problem("releases weights, facts or files without their SHA-256");
+    if (const auto noted = object.find("by_discriminator"); noted != object.end()) {
+      if (noted->is_boolean())
+        released.by_discriminator = noted->get<bool>();
+      else
+        problem("does not say whether a discriminator was private (by_discriminator)");
+    }
     found_.released = std::move(released);
   }
 

@@ -221,7 +221,7 @@ class AdversarialGenerator : public Generator {
                                                                       {"classes", num_classes_}});
     write_tensor_file(release / "painter/diffusion_pytorch_model.safetensors", released_weights());
     write_file_atomic(release / "README.md", "Draws in one pass.\n");
-    return {"painter", {"README.md", "painter/config.json"}};
+    return {"painter", {"README.md", "painter/config.json"}, /*by_discriminator=*/true};
   }
 
   GeneratorFacts facts() const override {

@@ -76,6 +76,9 @@ TEST_F(AdversarialFamily, TrainsAndItsClaimIsThatOfTheMechanism) {
   EXPECT_EQ(result.epsilon, start("diffusion").epsilon);
   const auto card = read_json(folder / "run/release/privacy_card.json");
   EXPECT_EQ(card.at("status"), "private");
+  EXPECT_THAT(card.at("networks").at("private").get<std::string>(),
+              HasSubstr("no other network sees a private image"));
+  EXPECT_TRUE(verify_ledger(folder / "run/ledger.jsonl").released.by_discriminator.value());
 }
 
 TEST_F(AdversarialFamily, TheOtherNetworkLearnsFromWhatWasReleased) {

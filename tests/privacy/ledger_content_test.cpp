@@ -132,6 +132,20 @@ TEST(LedgerRelease, IsWholeOrAProblem) {
   EXPECT_NE(problem({{"weights", kHash}, {"card_facts", kHash}}), "");
   EXPECT_NE(problem({{"weights", kHash}, {"files", files}}), "");
   EXPECT_NE(problem({{"weights", kHash}, {"card_facts", kHash}, {"files", 3}}), "");
+  EXPECT_EQ(verify_ledger(path).released.by_discriminator, std::nullopt);
+  for (const bool noted : {false, true}) {
+    EXPECT_EQ(problem({{"weights", kHash},
+                       {"card_facts", kHash},
+                       {"files", files},
+                       {"by_discriminator", noted}}),
+              "");
+    EXPECT_EQ(verify_ledger(path).released.by_discriminator, noted);
+  }
+  EXPECT_THAT(problem({{"weights", kHash},
+                       {"card_facts", kHash},
+                       {"files", files},
+                       {"by_discriminator", "yes"}}),
+              HasSubstr("by_discriminator"));
   for (const char* outside : {"", "/etc/passwd", "../config.yaml", "Jane's scan.png"})
     EXPECT_NE(problem({{"weights", kHash}, {"card_facts", kHash}, {"files", {{outside, kHash}}}}),
               "")
@@ -144,7 +158,8 @@ TEST(LedgerRelease, IsReadAsItWasNoted) {
   const SecureKey key = SecureKey::generate();
   Ledger ledger = Ledger::create(path, small_plan(), 3, key);
   EXPECT_EQ(ledger.released(), ReleasedFiles{});
-  const ReleasedFiles released{kHash, std::string(64, 'b'), {{"README.md", std::string(64, 'c')}}};
+  const ReleasedFiles released{
+      kHash, std::string(64, 'b'), {{"README.md", std::string(64, 'c')}}, true};
   ledger.record_release(released);
   EXPECT_EQ(ledger.released(), released);
   EXPECT_EQ(verify_ledger(path).released, released);

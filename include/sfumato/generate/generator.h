@@ -34,6 +34,9 @@ struct SavedGenerator {
   /// diffusers reads it, model_index.json and scheduler/scheduler_config.json. Verification takes
   /// anything else for foreign.
   std::vector<std::string> files;
+  /// Whether the objective's network is a discriminator, which alone sees private images, and what
+  /// draws follows from it and from public draws: the card says so, by the ledger's note.
+  bool by_discriminator = false;
 };
 
 /// A generator of images of some family, for training and for drawing. The trainer, the corpus and

@@ -90,6 +90,9 @@ struct ReleasedFiles {
   /// note it, and so are the files.
   std::string card_facts;
   std::map<std::string, std::string> files;  ///< by their path in release/
+  /// Whether only a discriminator saw private images, and what draws learned from it; empty in
+  /// ledgers of versions that did not note it.
+  std::optional<bool> by_discriminator = std::nullopt;
   bool operator==(const ReleasedFiles&) const = default;
 };
 

@@ -188,7 +188,9 @@ NamedTensors GanGenerator::released_weights() const {
 
 SavedGenerator GanGenerator::save(const fs::path& release, const ImageShape&,
                                   const Config& config) const {
-  SavedGenerator saved{"generator", {"README.md", "generator/config.json", "sample.py"}};
+  SavedGenerator saved{"generator",
+                       {"README.md", "generator/config.json", "sample.py"},
+                       /*by_discriminator=*/true};
   save_gan_network(release / "generator", generator_->config(), generator_weights());
   write_file_atomic(release / "sample.py", gan_sample_script());
   write_file_atomic(release / "README.md", gan_readme(config));
