@@ -33,8 +33,7 @@ const std::vector<std::string>& start_names() {
 void GanStart::initialise_own(at::Generator& generator) {
   if (name_ == "default") return;
   for (Parameter* parameter : network_.parameters()) {
-    const bool table = parameter->name.ends_with("embedding.weight");
-    if (parameter->value.dim() < 2 || table) continue;
+    if (parameter->value.dim() < 2 || parameter->is_table) continue;
     if (name_ == "orthogonal")
       fill_orthogonal(parameter->value, generator);
     else

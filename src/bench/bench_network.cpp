@@ -6,79 +6,86 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
+#include <vector>
 
-#include "generate/gan/networks.h"
 #include "sfumato/core/error.h"
-#include "sfumato/generate/diffusion/generator.h"
-#include "sfumato/generate/diffusion/network.h"
-#include "sfumato/generate/gan/generator.h"
+#include "sfumato/generate/families.h"
+#include "sfumato/generate/network_description.h"
 #include "sfumato/io/json_file.h"
-#include "sfumato/models/gan_networks.h"
 
 namespace sfumato {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char *kGenerator = "generator", *kDiscriminator = "discriminator";
-
-/// The config.json that `path` is or, as a folder, holds.
-fs::path config_file(const fs::path& path) {
-  if (fs::is_regular_file(path)) return path;
-  for (const fs::path& inside : {path / "unet" / "config.json", path / "config.json"})
-    if (fs::is_regular_file(inside)) return inside;
-  throw DataError("'" + path.string() + "' is neither a config.json nor a folder with one");
+/// The network that `path` describes; it takes its place as `role` in the folders of `family`.
+FoundNetwork one_network(const fs::path& path, const Family* family, std::size_t role) {
+  std::vector<FoundNetwork> found = find_networks(path);
+  if (found.size() > 1)
+    throw DataError(
+        fmt::format("'{}' holds {} networks; name one of them", path.string(), found.size()));
+  FoundNetwork network = std::move(found.front());
+  const Family& its = family != nullptr ? *family : *network.family;
+  if (&its != network.family || role >= its.network_folders.size() ||
+      network.says.role != its.network_folders[role])
+    throw DataError(fmt::format(
+        "'{}' is of a {}, which does not belong there: --network takes the network that trains on "
+        "private images, --generator the one that draws and is trained by it",
+        network.file.string(), network.says.class_name));
+  return network;
 }
 
-nlohmann::json pair_of(const fs::path& generator, const fs::path& discriminator) {
-  nlohmann::json first = read_json(generator), second = read_json(discriminator);
-  require_same_images(*make_generator_network(first, generator.string()),
-                      *make_discriminator_network(second, discriminator.string()),
-                      fmt::format("'{}' and '{}' do not belong together", generator.string(),
-                                  discriminator.string()));
-  return {{kGenerator, std::move(first)}, {kDiscriminator, std::move(second)}};
+std::string images_text(const NetworkDescription& network) {
+  const auto [height, width] = network.size.value_or(std::array<std::int64_t, 2>{});
+  return fmt::format("{} x {} x {} (channels, height, width) and {} classes", network.channels,
+                     height, width, network.classes);
+}
+
+/// As one description: of one network its own, of several by their roles.
+nlohmann::json joined(const std::vector<FoundNetwork>& networks) {
+  if (networks.size() == 1) return read_python_json(networks.front().file);
+  nlohmann::json all;
+  const FoundNetwork& first = networks.front();
+  for (const FoundNetwork& each : networks) {
+    const NetworkDescription &a = first.says, &b = each.says;
+    if (a.channels != b.channels || a.size != b.size || a.classes != b.classes)
+      throw DataError(
+          fmt::format("'{}' and '{}' do not belong together: the first is about {}, "
+                      "the second about {}",
+                      first.file.string(), each.file.string(), images_text(a), images_text(b)));
+    all[b.role] = read_python_json(each.file);
+  }
+  return all;
+}
+
+/// The family of such a description.
+const Family& family_with(const nlohmann::json& networks) {
+  for (const Family& family : families()) {
+    if (!family.knows_network || !family.random) continue;
+    if (family.knows_network(networks)) return family;
+    for (const std::string& role : family.network_folders)
+      if (networks.is_object() && networks.contains(role) &&
+          family.knows_network(networks.at(role)))
+        return family;
+  }
+  throw DataError(
+      fmt::format("the description is of no network of a known family ({})", known_layouts()));
 }
 
 }  // namespace
 
 nlohmann::json describe_networks(const fs::path& path, const fs::path& generator) {
-  if (!generator.empty()) return pair_of(config_file(generator), config_file(path));
-  const fs::path inside = generator_within(path), beside = discriminator_folder(path);
-  if (!inside.empty() && !beside.empty()) return pair_of(config_file(inside), config_file(beside));
-  const fs::path file = config_file(inside.empty() ? path : inside);
-  nlohmann::json network = read_json(file);
-  if (describes_generator_network(network))
-    (void)make_generator_network(network, file.string());
-  else if (describes_discriminator_network(network))
-    (void)make_discriminator_network(network, file.string());
-  else
-    check_network_config(network, file.string());
-  return network;
+  if (generator.empty()) return joined(find_networks(path));
+  const FoundNetwork drawing = one_network(generator, nullptr, 0);
+  return joined({drawing, one_network(path, drawing.family, 1)});
 }
 
-bool draws_in_steps(const nlohmann::json& networks) {
-  return !networks.contains(kGenerator) && !describes_generator_network(networks) &&
-         !describes_discriminator_network(networks);
-}
+bool draws_in_steps(const nlohmann::json& networks) { return family_with(networks).draws_in_steps; }
 
 std::unique_ptr<Generator> random_generator(const nlohmann::json& networks,
                                             const Placement& placement, uint64_t seed,
                                             int64_t draws) {
-  if (draws_in_steps(networks))
-    return random_diffusion(networks, placement, seed, std::max<int64_t>(draws, 1));
-  const bool pair = networks.contains(kGenerator);
-  if (describes_discriminator_network(networks))
-    throw UsageError(
-        "the network is a discriminator, whose fakes come from a generator: name the config.json "
-        "of that as well (--generator), or a folder with generator/ and discriminator/");
-  if (draws > 0 && !pair)
-    throw UsageError(
-        "the network is a generator, which takes no private step: name a discriminator's "
-        "config.json with this one as its --generator, or a folder with generator/ and "
-        "discriminator/");
-  return random_gan(pair ? networks.at(kGenerator) : networks,
-                    draws > 0 ? networks.at(kDiscriminator) : nlohmann::json(), placement, seed,
-                    draws);
+  return family_with(networks).random(networks, placement, seed, draws);
 }
 
 }  // namespace sfumato

@@ -96,17 +96,15 @@ class Judgement {
       : config_(config), store_(store), plan_(plan), init_(config.model.init()) {}
 
   InitialWeights find(const PretrainedWeights& loaded) {
-    if (loaded.weights.empty())
+    if (loaded.weights.empty() || loaded.folders.empty())
       throw DataError(fmt::format("model.init '{}' holds no weights", init_.string()));
-    weights_ = weights_sha256(loaded.folder);
-    std::vector<fs::path> places = places_of(init_, loaded.folder);
-    found_ = {"public", weights_, false};
-    if (!loaded.discriminator.empty()) {
-      discriminator_ = weights_sha256(loaded.discriminator);
-      found_.sha256 = start_sha256(weights_, discriminator_);
-      for (fs::path& place : places_of(init_, loaded.discriminator))
-        places.push_back(std::move(place));
+    std::vector<fs::path> places;
+    for (const fs::path& network : loaded.folders) {
+      hashes_.push_back(weights_sha256(network));
+      for (fs::path& place : places_of(init_, network)) places.push_back(std::move(place));
     }
+    networks_ = loaded.folders;
+    found_ = {"public", start_sha256(hashes_), false, start_folders(init_, loaded.folders)};
     const std::vector<FolderAbove> folders = folders_above(places);
     for (const FolderAbove& folder : folders) {
       const fs::path card = folder.path / "privacy_card.json";
@@ -164,21 +162,14 @@ class Judgement {
     seen_card_ = true;
     const Json card = read_privacy_card(path);
     const std::string file = path.string();
-    if (card.value("weights_sha256", Json()) != Json(weights_))
+    if (card.value("weights_sha256", Json()) != Json(hashes_.front()))
       refuse(fmt::format(
           "'{}' is not the card of the weights of model.init (their SHA-256 is {}, on the card "
           "{}): "
           "what these weights know of private images is not known; put back what belongs together",
-          file, weights_, card.value("weights_sha256", Json()).dump()));
-    if (const Json networks = card.value("networks", Json());
-        !discriminator_.empty() &&
-        !(networks.is_object() &&
-          networks.value("discriminator_sha256", Json()) == Json(discriminator_)))
-      refuse(fmt::format(
-          "'{}' is not the card of the discriminator of model.init (the SHA-256 of its weights is "
-          "{}): what they know of private images is not known; put back what belongs together, or "
-          "move discriminator/ away to begin with a new one",
-          file, discriminator_));
+          file, hashes_.front(), card.value("weights_sha256", Json()).dump()));
+    for (std::size_t other = 1; other < hashes_.size(); ++other)
+      by_card_of_other(card, file, other);
     if (card["status"] == "private") return earlier_run(file, card);
     const bool same_store = card.value("data_manifest_hash", Json()) == store_.manifest_hash();
     if (card["status"] == "not_private" && same_store)
@@ -199,6 +190,19 @@ class Judgement {
           file));
     worsen("not_private");
     found_.on_word = true;
+  }
+
+  /// Whether the card speaks of a network that the one that draws learned from.
+  void by_card_of_other(const Json& card, const std::string& file, std::size_t other) const {
+    const Json said = card.value("networks", Json());
+    if (said.is_object() && said.value("discriminator_sha256", Json()) == Json(hashes_[other]))
+      return;
+    const std::string name = networks_[other].filename().string();
+    refuse(fmt::format(
+        "'{}' is not the card of the {} of model.init (the SHA-256 of its weights is {}): what "
+        "they know of private images is not known; put back what belongs together, or move {}/ "
+        "away to begin with a new one",
+        file, name, hashes_[other], name));
   }
 
   /// A card is believed in what it counts, which is recomputed, and not in the ε it says.
@@ -296,7 +300,8 @@ class Judgement {
   const MechanismPlan& plan_;
   const fs::path init_;
   InitialWeights found_;
-  std::string weights_, discriminator_;  ///< SHA-256 of the files
+  std::vector<fs::path> networks_;   ///< folders: the one that draws first
+  std::vector<std::string> hashes_;  ///< SHA-256 of the weights in each
   bool seen_card_ = false;
 };
 

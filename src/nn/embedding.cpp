@@ -42,6 +42,7 @@ PerExampleGradient table_gradient(const at::Tensor& indices, const at::Tensor& d
 
 Embedding::Embedding(int64_t rows, int64_t width) {
   weight.value = at::zeros({rows, width});
+  weight.is_table = true;
   add_parameter("weight", weight);
   set_trainable(weight, true);
 }

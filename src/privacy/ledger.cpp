@@ -115,14 +115,16 @@ Ledger Ledger::create(const std::filesystem::path& path, const json& plan,
   try {
     lock(ledger.lock_fd_, path);
     ledger.file_ = std::make_unique<AppendFile>(path);
-    ledger.begin_session({{"kind", "create"},
-                          {"format", kLedgerFormat},
-                          {"run", state.run_id},
-                          {"plan", plan},
-                          {"plan_hash", state.plan_hash},
-                          {"max_charged_steps", max_charged_steps},
-                          {"initial_weights", to_json(initial)}},
-                         noise_key, witnessed);
+    json first = {{"kind", "create"},
+                  {"format", kLedgerFormat},
+                  {"run", state.run_id},
+                  {"plan", plan},
+                  {"plan_hash", state.plan_hash},
+                  {"max_charged_steps", max_charged_steps},
+                  {"initial_weights", to_json(initial)}};
+    // Beside them: older versions refuse another key among those three, and ignore one here.
+    if (!initial.folders.empty()) first["initial_folders"] = initial.folders;
+    ledger.begin_session(std::move(first), noise_key, witnessed);
     fsync_path(path.has_parent_path() ? path.parent_path() : ".");
   } catch (...) {
     ::unlink(path.c_str());  // ours since O_EXCL, and nothing is charged in it
@@ -331,11 +333,13 @@ void Ledger::record_release(const ReleasedFiles& released) {
     if (!is_released_name(name))
       throw PrivacyError(fmt::format("'{}' is no name of a file in release/", name));
   }
-  append({{"kind", "release"},
-          {"session", static_cast<std::int64_t>(state_->sessions.size())},
-          {"weights", released.weights},
-          {"card_facts", released.card_facts},
-          {"files", released.files}});
+  json line = {{"kind", "release"},
+               {"session", static_cast<std::int64_t>(state_->sessions.size())},
+               {"weights", released.weights},
+               {"card_facts", released.card_facts},
+               {"files", released.files}};
+  if (released.by_discriminator) line["by_discriminator"] = *released.by_discriminator;
+  append(std::move(line));
   state_->released = released;
 }
 

@@ -141,6 +141,8 @@ class Reader {
     // Older versions did not write it: what such a run started from is not known.
     if (const auto initial = object.find("initial_weights"); initial != object.end())
       initial_weights(*initial);
+    if (const auto folders = object.find("initial_folders"); folders != object.end())
+      initial_folders(*folders);
   }
 
   void initial_weights(const json& object) {
@@ -166,6 +168,16 @@ class Reader {
     found_.initial_weights = initial;
   }
 
+  void initial_folders(const json& list) {
+    bool whole = list.is_array() && !list.empty() && found_.initial_weights &&
+                 found_.initial_weights->origin != "scratch";
+    for (std::size_t i = 0; whole && i < list.size(); ++i) {
+      whole = list[i].is_string() && is_released_name(list[i].get<std::string>());
+      if (whole) found_.initial_weights->folders.push_back(list[i].get<std::string>());
+    }
+    if (!whole) problem("does not say where the weights lay that the run started from");
+  }
+
   void release(const json& object) {
     ReleasedFiles released{text(object, "weights"), {}, {}};
     bool whole = is_sha256(released.weights);
@@ -183,6 +195,12 @@ class Reader {
         }
     }
     if (!whole) problem("releases weights, facts or files without their SHA-256");
+    if (const auto noted = object.find("by_discriminator"); noted != object.end()) {
+      if (noted->is_boolean())
+        released.by_discriminator = noted->get<bool>();
+      else
+        problem("does not say whether a discriminator was private (by_discriminator)");
+    }
     found_.released = std::move(released);
   }
 

@@ -77,7 +77,7 @@ Json earned_card(const RunVerification& run, const Json& said) {
     if (run.ledger.insecure()) card.status = PrivacyCard::Status::kVoid;
   }
   describe_start(run.ledger.initial_weights, card);
-  describe_networks(run.ledger.released.files, card);
+  describe_networks(run.ledger.released, card);
   if (run.ledger.insecure()) card.reasons.push_back(kTestKeyReason);
   // Held against the ledger's note of it by itself.
   if (field(field(said, "public_facts"), "class_names_from") == "source")

@@ -142,8 +142,11 @@ void describe_data(const RecordStore& store, PrivacyCard& card) {
   card.classes_that_may_be_empty = store.layout().classes_that_may_be_empty;
 }
 
-void describe_networks(const std::map<std::string, std::string>& files, PrivacyCard& card) {
-  card.by_discriminator = files.contains("generator/config.json");
+void describe_networks(const ReleasedFiles& released, PrivacyCard& card) {
+  const std::map<std::string, std::string>& files = released.files;
+  // Ledgers that do not note it are of versions in which one family alone had a discriminator.
+  card.by_discriminator =
+      released.by_discriminator.value_or(files.contains("generator/config.json"));
   if (const auto found = files.find("discriminator/diffusion_pytorch_model.safetensors");
       found != files.end())
     card.discriminator_sha256 = found->second;

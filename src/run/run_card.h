@@ -54,8 +54,8 @@ void describe_start(const std::optional<InitialWeights>& initial, PrivacyCard& c
 /// What a card says of the data: the keyed hash of the store and its public schema.
 void describe_data(const RecordStore& store, PrivacyCard& card);
 
-/// What a card says of two networks, of which one was released or both: by `files` of the release.
-void describe_networks(const std::map<std::string, std::string>& files, PrivacyCard& card);
+/// What a card says of two networks, of which one was released or both.
+void describe_networks(const ReleasedFiles& released, PrivacyCard& card);
 
 /// SHA-256 of what a card says of the data, as the ledger notes it of a release.
 std::string card_facts_sha256(const nlohmann::ordered_json& card);

@@ -231,7 +231,7 @@ RunCheck check_start(const LedgerSummary& ledger, const std::optional<MechanismP
   std::vector<std::string> problems;
   std::string found;
   try {
-    found = start_sha256(init);
+    found = start_sha256(init, noted.folders);
   } catch (const DataError& error) {
     return outcome_of(name, {}, {error.what()});
   }

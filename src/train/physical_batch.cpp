@@ -68,14 +68,15 @@ class SizeProbabilities {
 }  // namespace
 
 int64_t choose_physical_batch(int64_t budget_bytes, int64_t most,
-                              const std::function<int64_t(int64_t)>& peak_bytes) {
+                              const std::function<int64_t(int64_t)>& peak_bytes,
+                              const std::string& draws_setting) {
   const int64_t one = peak_bytes(1);
   if (one > budget_bytes)
     throw DeviceError(fmt::format(
-        "one example with all its draws needs {} of memory, the budget is {}; use fewer "
-        "draws of it (diffusion.draws, gan.fakes), a smaller network, or raise "
-        "performance.memory_budget_gib",
-        human_bytes(static_cast<double>(one)), human_bytes(static_cast<double>(budget_bytes))));
+        "one example with all its draws needs {} of memory, the budget is {}; use {}, a smaller "
+        "network, or raise performance.memory_budget_gib",
+        human_bytes(static_cast<double>(one)), human_bytes(static_cast<double>(budget_bytes)),
+        fewer_draws(draws_setting)));
   if (most <= 1) return 1;
   try {
     const int64_t each = std::max<int64_t>(peak_bytes(2) - one, 1);
@@ -83,6 +84,11 @@ int64_t choose_physical_batch(int64_t budget_bytes, int64_t most,
   } catch (const c10::OutOfMemoryError&) {
     return 1;
   }
+}
+
+std::string fewer_draws(const std::string& draws_setting) {
+  return draws_setting.empty() ? "fewer draws of an image"
+                               : fmt::format("fewer draws of an image ({})", draws_setting);
 }
 
 int64_t most_useful_examples(const LogicalBatch& batch, c10::Device device) {
@@ -115,7 +121,9 @@ double pass_overhead(const LogicalBatch& batch, c10::Device device) {
 int64_t physical_batch_for(const LogicalBatch& batch, int64_t budget_bytes, c10::Device device,
                            const std::function<int64_t(int64_t)>& peak_bytes) {
   return cheapest_physical_batch(
-      batch, choose_physical_batch(budget_bytes, most_useful_examples(batch, device), peak_bytes),
+      batch,
+      choose_physical_batch(budget_bytes, most_useful_examples(batch, device), peak_bytes,
+                            batch.draws_setting),
       pass_overhead(batch, device));
 }
 

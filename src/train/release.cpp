@@ -50,7 +50,7 @@ PrivacyCard mechanism_card(const ReleaseInputs& inputs) {
 PrivacyCard make_card(const ReleaseInputs& inputs, const ReleasedFiles& released) {
   PrivacyCard card = mechanism_card(inputs);
   card.weights_sha256 = released.weights;
-  describe_networks(released.files, card);
+  describe_networks(released, card);
   describe_data(inputs.store, card);
   // A ledger of an older version does not say what the run started from, whatever is there now.
   describe_start(inputs.session ? inputs.session->ledger().initial_weights() : inputs.start, card);
@@ -62,7 +62,8 @@ ReleasedFiles released_files(const std::filesystem::path& release, const SavedGe
                              const std::string& weights_hash, const RecordStore& store) {
   PrivacyCard facts;
   describe_data(store, facts);
-  ReleasedFiles released{weights_hash, card_facts_sha256(to_json(facts)), {}};
+  ReleasedFiles released{
+      weights_hash, card_facts_sha256(to_json(facts)), {}, saved.by_discriminator};
   for (const std::string& file : saved.files)
     released.files[file] = sha256_hex(read_file(release / file));
   // Verification must find what was saved.

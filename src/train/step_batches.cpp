@@ -16,7 +16,8 @@ namespace {
 
 int64_t physical_size(const Config& config, const MechanismPlan& plan, GradientStep& gradients,
                       TrainRanks& ranks) {
-  const int64_t draws = gradients.objective().draws();
+  const Objective& objective = gradients.objective();
+  const int64_t draws = objective.draws();
   int64_t physical = config.performance.physical_batch();
   if (physical == 0) {
     const Communicator& all = *ranks.communicator();
@@ -25,8 +26,8 @@ int64_t physical_size(const Config& config, const MechanismPlan& plan, GradientS
     // What a machine can give is shared by its ranks; each has a GPU of its own.
     if (device.is_cpu() && config.performance.memory_budget_gib() <= 0) budget /= all.local_size();
     physical = physical_batch_for(
-        {plan.expected_batch_size, plan.sample_rate, draws, all.size()}, budget, device,
-        [&](int64_t b) { return gradients.peak_bytes(b, plan.is_private); });
+        {plan.expected_batch_size, plan.sample_rate, draws, all.size(), objective.draws_setting()},
+        budget, device, [&](int64_t b) { return gradients.peak_bytes(b, plan.is_private); });
   }
   physical = ranks.smallest(physical);
   if (ranks.leads())
@@ -108,9 +109,8 @@ void StepBatches::shrink(bool can_repeat) {
   if (can_repeat && std::exchange(size_tried_again_, physical_) != physical_) return;
   if (!can_repeat || physical_ == 1)
     throw DeviceError(fmt::format(
-        "out of memory with a physical batch of {}; set a smaller performance.physical_batch or "
-        "fewer draws of an image (diffusion.draws, gan.fakes)",
-        physical_));
+        "out of memory with a physical batch of {}; set a smaller performance.physical_batch or {}",
+        physical_, fewer_draws(gradients_.objective().draws_setting())));
   physical_ = smaller_physical_batch(physical_);
   log_warning(
       fmt::format("out of memory: the physical batch is {} images from here on", physical_));

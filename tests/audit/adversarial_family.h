@@ -221,7 +221,7 @@ class AdversarialGenerator : public Generator {
                                                                       {"classes", num_classes_}});
     write_tensor_file(release / "painter/diffusion_pytorch_model.safetensors", released_weights());
     write_file_atomic(release / "README.md", "Draws in one pass.\n");
-    return {"painter", {"README.md", "painter/config.json"}};
+    return {"painter", {"README.md", "painter/config.json"}, /*by_discriminator=*/true};
   }
 
   GeneratorFacts facts() const override {
@@ -245,6 +245,14 @@ class AdversarialGenerator : public Generator {
   std::optional<Ema> average_;
 };
 
+inline PretrainedWeights open_weights(const std::filesystem::path& folder) {
+  const SafetensorsFile file(folder / "painter/diffusion_pytorch_model.safetensors");
+  PretrainedWeights loaded{{}, {folder / "painter"}};
+  for (const std::string& name : file.names())
+    loaded.weights.emplace_back(name, to_tensor(file.info(name)));
+  return loaded;
+}
+
 inline std::unique_ptr<Generator> open_painter(const std::filesystem::path& folder, Config&,
                                                const Placement&) {
   const nlohmann::json config = read_json(folder / "painter/config.json");
@@ -259,17 +267,28 @@ inline std::unique_ptr<Generator> open_painter(const std::filesystem::path& fold
   return generator;
 }
 
+/// From model.init only the painter: a critic is always a new one.
+inline std::unique_ptr<Generator> make_painter(const Config& config, const Placement&) {
+  const int64_t side = config.data.image_size();
+  auto generator = std::make_unique<AdversarialGenerator>(
+      ImageShape{config.data.channels(), side, side}, config.data.num_classes(),
+      static_cast<uint64_t>(config.run.seed()));
+  if (config.model.init().empty()) return generator;
+  const NamedTensors weights = open_weights(config.model.init()).weights;
+  const at::NoGradGuard no_grad;
+  for (Parameter* parameter : generator->painter().parameters())
+    for (const auto& [name, value] : weights)
+      if (name == parameter->name) parameter->value.copy_(value);
+  generator->restart_average();
+  return generator;
+}
+
 inline const bool kInTheTable = [] {
   add_family({.name = "adversarial",
               .adopt_settings = [](Config&, bool) {},
               .adopt_image_settings = [](Config&) {},
-              .make = [](const Config& config, const Placement&) -> std::unique_ptr<Generator> {
-                const int64_t side = config.data.image_size();
-                return std::make_unique<AdversarialGenerator>(
-                    ImageShape{config.data.channels(), side, side}, config.data.num_classes(),
-                    static_cast<uint64_t>(config.run.seed()));
-              },
-              .load_weights = [](const std::filesystem::path&) { return PretrainedWeights{}; },
+              .make = make_painter,
+              .load_weights = open_weights,
               .layout = "painter/config.json",
               .holds =
                   [](const std::filesystem::path& folder) {

@@ -76,6 +76,9 @@ TEST_F(AdversarialFamily, TrainsAndItsClaimIsThatOfTheMechanism) {
   EXPECT_EQ(result.epsilon, start("diffusion").epsilon);
   const auto card = read_json(folder / "run/release/privacy_card.json");
   EXPECT_EQ(card.at("status"), "private");
+  EXPECT_THAT(card.at("networks").at("private").get<std::string>(),
+              HasSubstr("no other network sees a private image"));
+  EXPECT_TRUE(verify_ledger(folder / "run/ledger.jsonl").released.by_discriminator.value());
 }
 
 TEST_F(AdversarialFamily, TheOtherNetworkLearnsFromWhatWasReleased) {
@@ -86,6 +89,22 @@ TEST_F(AdversarialFamily, TheOtherNetworkLearnsFromWhatWasReleased) {
   ASSERT_EQ(after.names().size(), before.size());
   for (const auto& [name, value] : before)
     EXPECT_FALSE(to_tensor(after.info(name)).equal(value)) << name;
+}
+
+TEST_F(AdversarialFamily, WhereItsWeightsLayFollowsFromTheLedgerAndNotFromAName) {
+  const auto settings = config("public", adversarial());
+  make_generator(*settings, {})->save(folder / "public", {1, 8, 8}, *settings);
+  const std::filesystem::path init = folder / "public";
+  start("run", adversarial({"model.init=" + init.string()}));
+  EXPECT_THAT(problems("run"), IsEmpty());
+  const auto noted = verify_ledger(folder / "run/ledger.jsonl").initial_weights;
+  ASSERT_TRUE(noted);
+  EXPECT_EQ(noted->folders, std::vector<std::string>{"painter"});
+  // Other weights there are found: those in the folder are what is hashed.
+  std::filesystem::copy_file(folder / "run/release/painter/diffusion_pytorch_model.safetensors",
+                             init / "painter/diffusion_pytorch_model.safetensors",
+                             std::filesystem::copy_options::overwrite_existing);
+  EXPECT_THAT(problems("run"), ::testing::Contains(HasSubstr("notes that the run started from")));
 }
 
 TEST_F(AdversarialFamily, WhatABatchLeavesBehindIsRefused) {
@@ -202,7 +221,7 @@ TEST_F(AdversarialFamily, IsAudited) {
   const SamplingModel model = open_sampling_model(find_model(folder / "run"), *settings);
   EXPECT_THAT(
       error_message<UsageError>([&] { membership_scorer(*model.generator, *settings, {}); }),
-      HasSubstr("which is not here"));
+      HasSubstr("no membership attack is known"));
 }
 
 TEST_F(AdversarialFamily, DrawsACorpusWhoseImagesDependOnTheirNamesAlone) {

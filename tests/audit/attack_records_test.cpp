@@ -25,6 +25,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/batch.h"
+#include "sfumato/generate/diffusion/membership.h"
 #include "sfumato/models/unet2d.h"
 #include "support/temp_folder.h"
 
@@ -67,7 +68,7 @@ DenoiserFn knows_by_heart(const at::Tensor& members, const NoiseSchedule& schedu
 std::vector<AttackResult> attack(const DenoiserFn& network, const NoiseSchedule& schedule,
                                  const RecordStore& members, const RecordStore& others,
                                  const MembershipOptions& options) {
-  const MembershipScorer scorer(network, schedule, Prediction::kEpsilon, options);
+  const DiffusionMembership scorer(network, schedule, Prediction::kEpsilon, options);
   return evaluate_attacks(scorer.columns(),
                           score_records(members, all_of(members), scorer, false, 32),
                           score_records(others, all_of(others), scorer, false, 32));
@@ -169,7 +170,7 @@ TEST_F(AttackTest, LabelsComeFromTheStoreAndAStopSignalEndsIt) {
   MembershipOptions options;
   options.scores = {MembershipScore::kSimA};
   options.timesteps = {3};
-  const MembershipScorer scorer(spy, NoiseSchedule({}), Prediction::kEpsilon, options);
+  const DiffusionMembership scorer(spy, NoiseSchedule({}), Prediction::kEpsilon, options);
   int64_t done = 0;
   score_records(store, all_of(store), scorer, true, 5, [&](int64_t so_far) { done = so_far; });
   EXPECT_EQ(done, 12);

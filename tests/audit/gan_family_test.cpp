@@ -291,13 +291,15 @@ TEST_F(GanFamily, IsAudited) {
   start("run", gan());
   const auto settings = config("run", gan());
   const SamplingModel model = open_sampling_model(find_model(folder / "run"), *settings);
-  EXPECT_FALSE(can_be_attacked(*model.generator));
+  EXPECT_THAT(
+      error_message<UsageError>([&] { membership_scorer(*model.generator, *settings, {}); }),
+      AllOf(HasSubstr("which is not here"), HasSubstr("gan.release_discriminator")));
   const auto whole = trained_generator(folder / "run", *settings);
-  ASSERT_TRUE(whole && can_be_attacked(*whole));
-  const MembershipScorer scorer = membership_scorer(*whole, *settings, {});
-  EXPECT_EQ(scorer.columns().front().name(), "discriminator");
+  ASSERT_TRUE(whole && whole->attack_obstacle().empty());
+  const auto scorer = membership_scorer(*whole, *settings, {});
+  EXPECT_EQ(scorer->columns().front().name(), "discriminator");
   const ScoredRecords scored =
-      score_records(RecordStore::open(folder / "store"), {0, 1, 2}, scorer, true, 2);
+      score_records(RecordStore::open(folder / "store"), {0, 1, 2}, *scorer, true, 2);
   EXPECT_EQ(scored.scores.sizes(), (std::vector<int64_t>{3, 1}));
   MembershipOptions options;
   options.scores = {MembershipScore::kPia};
@@ -336,7 +338,7 @@ TEST_F(GanFamily, DrawsFromItsRelease) {
   const SamplingModel model = open_sampling_model(find_model(folder / "run"), *settings);
   EXPECT_EQ(model.card["status"], "private");
   EXPECT_EQ(model.num_classes, 2);
-  EXPECT_TRUE(can_be_attacked(*model.generator));  // its discriminator is there
+  EXPECT_EQ(model.generator->attack_obstacle(), "");  // its discriminator is there
   const auto sampler = sampler_of(model, *settings);
   const std::vector<ImageId> images = {{0, 0}, {1, 3}};
   EXPECT_EQ(sampler->draw(images).sizes(), (std::vector<int64_t>{2, 8, 8, 1}));

@@ -78,6 +78,15 @@ TEST_F(Families, AnUnknownOneIsRefusedWithPlaceAndNames) {
       "command line: model.family: must be one of diffusion, gan, painter, got 'autoregressive'");
 }
 
+TEST_F(Families, TheHelpOfTheSettingNamesThoseOfTheTable) {
+  const auto config = load_config(std::nullopt, {});
+  std::string names;
+  for (const Family& family : families())
+    if (family.name != "painter") names += (names.empty() ? "" : " or ") + family.name;
+  EXPECT_EQ(config->model.family.help(), "Family of the generator that is trained: " + names + ".");
+  EXPECT_EQ(family_of(*config).name, families().front().name);  // the default
+}
+
 TEST_F(Families, SettingsOfAnotherFamilyAreRefusedForANewRun) {
   ASSERT_TRUE(kInTheTable);
   const std::string file = (folder_ / "c.yaml").string();

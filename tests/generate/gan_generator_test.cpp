@@ -1,4 +1,5 @@
 #include "sfumato/generate/gan/generator.h"
+#include "sfumato/generate/membership_scores.h"
 
 #include <ATen/ops/equal.h>
 #include <ATen/ops/randn.h>
@@ -300,10 +301,12 @@ TEST(GanGenerator, SettingsOfDiffusionAreRefusedWhereSomebodyAsksForThem) {
 TEST(GanGenerator, TheDiscriminatorTellsMembersApart) {
   const auto network = gan(training());
   const at::Tensor images = at::zeros({3, 1, 4, 4}), labels = at::zeros({3}, at::kLong);
-  EXPECT_TRUE(at::equal(network->membership_scores()(images, labels),
-                        network->discriminator().forward(images, labels, nullptr)));
+  const auto config = load_config(std::nullopt, {});
+  const at::Tensor scores = network->membership_scorer(*config, {})->score(images, labels);
+  EXPECT_TRUE(at::equal(scores.squeeze(1).to(at::kFloat),
+                        network->discriminator().forward(images, labels, nullptr).neg()));
   GanGenerator released(tiny_generator(), nullptr, Placement{}, "somewhere");
-  EXPECT_EQ(released.membership_scores(), nullptr);
+  EXPECT_NE(released.attack_obstacle(), "");
 }
 
 }  // namespace

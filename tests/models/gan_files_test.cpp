@@ -262,6 +262,24 @@ TEST(GanStarts, AreReproducibleAndAsNamed) {
   }
 }
 
+TEST(GanStarts, LeaveTablesOfClassesAsTheirLayerDrewThem) {
+  for (const json& config :
+       {with(resnet_discriminator(), "num_class_embeds", 3), dcgan_discriminator()}) {
+    const auto plain = make_discriminator_network(with(config, "initialization", "default"));
+    const auto other = make_discriminator_network(with(config, "initialization", "orthogonal"));
+    plain->initialise(4);
+    other->initialise(4);
+    int tables = 0;
+    for (size_t i = 0; i < plain->parameters().size(); ++i) {
+      const Parameter &a = *plain->parameters()[i], &b = *other->parameters()[i];
+      tables += a.is_table ? 1 : 0;
+      EXPECT_EQ(a.is_table, a.name.ends_with("embedding.weight")) << a.name;
+      EXPECT_EQ(a.value.equal(b.value), a.is_table || a.value.dim() < 2) << a.name;
+    }
+    EXPECT_EQ(tables, 1);
+  }
+}
+
 class GanFiles : public testing::Test {
  protected:
   /// Writes a generator with random weights; `change` may edit them.

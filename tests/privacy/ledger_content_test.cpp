@@ -15,7 +15,8 @@ using testing::HasSubstr;
 
 /// A ledger of one session and `last`; its first problem, "" if it has none.
 std::string problem_with(const std::filesystem::path& path, const json& initial_weights,
-                         const std::vector<json>& last = {}) {
+                         const std::vector<json>& last = {},
+                         const json& initial_folders = json(json::value_t::discarded)) {
   json create = {{"kind", "create"},
                  {"format", 1},
                  {"run", "r"},
@@ -23,6 +24,7 @@ std::string problem_with(const std::filesystem::path& path, const json& initial_
                  {"plan_hash", sha256_hex(small_plan().dump())},
                  {"max_charged_steps", 3}};
   if (!initial_weights.is_discarded()) create["initial_weights"] = initial_weights;
+  if (!initial_folders.is_discarded()) create["initial_folders"] = initial_folders;
   create.update({{"session", 1},
                  {"noise_key_id", "a"},
                  {"time", "now"},
@@ -76,6 +78,31 @@ TEST(LedgerStart, IsWholeOrAProblem) {
         << each;
 }
 
+TEST(LedgerStart, WhereItsWeightsLayIsNotedOrNotKnown) {
+  TempFolder folder;
+  const json public_start = start("public", kHash, false);
+  for (const json& good :
+       {json::array({"."}), json::array({"unet"}), json::array({"generator", "discriminator"})}) {
+    EXPECT_EQ(problem_with(folder / "l", public_start, {}, good), "");
+    EXPECT_EQ(json(verify_ledger(folder / "l").initial_weights->folders), good);
+  }
+  for (const json& wrong :
+       std::vector<json>{nullptr, json::array(), "unet", json::array({1}),
+                         json::array({"../other"}), json::array({"/etc"}), json::array({""})})
+    EXPECT_THAT(problem_with(folder / "l", public_start, {}, wrong),
+                HasSubstr("line 1: does not say where the weights lay"))
+        << wrong;
+  EXPECT_NE(problem_with(folder / "l", start("scratch", nullptr, false), {}, json::array({"unet"})),
+            "");
+  // Written beside what a card repeats, and read again; ledgers of before have no such key.
+  const InitialWeights initial{"public", kHash, false, {"painter", "critic"}};
+  (void)Ledger::create(folder / "w", small_plan(), 3, SecureKey::generate(), true, initial);
+  EXPECT_EQ(verify_ledger(folder / "w").initial_weights->folders, initial.folders);
+  EXPECT_FALSE(to_json(initial).contains("folders"));
+  (void)Ledger::create(folder / "s", small_plan(), 3, SecureKey::generate());
+  EXPECT_THAT(read_file(folder / "s"), ::testing::Not(HasSubstr("initial_folders")));
+}
+
 TEST(LedgerRelease, IsWholeOrAProblem) {
   TempFolder folder;
   const auto path = folder / "l";
@@ -105,6 +132,20 @@ TEST(LedgerRelease, IsWholeOrAProblem) {
   EXPECT_NE(problem({{"weights", kHash}, {"card_facts", kHash}}), "");
   EXPECT_NE(problem({{"weights", kHash}, {"files", files}}), "");
   EXPECT_NE(problem({{"weights", kHash}, {"card_facts", kHash}, {"files", 3}}), "");
+  EXPECT_EQ(verify_ledger(path).released.by_discriminator, std::nullopt);
+  for (const bool noted : {false, true}) {
+    EXPECT_EQ(problem({{"weights", kHash},
+                       {"card_facts", kHash},
+                       {"files", files},
+                       {"by_discriminator", noted}}),
+              "");
+    EXPECT_EQ(verify_ledger(path).released.by_discriminator, noted);
+  }
+  EXPECT_THAT(problem({{"weights", kHash},
+                       {"card_facts", kHash},
+                       {"files", files},
+                       {"by_discriminator", "yes"}}),
+              HasSubstr("by_discriminator"));
   for (const char* outside : {"", "/etc/passwd", "../config.yaml", "Jane's scan.png"})
     EXPECT_NE(problem({{"weights", kHash}, {"card_facts", kHash}, {"files", {{outside, kHash}}}}),
               "")
@@ -117,7 +158,8 @@ TEST(LedgerRelease, IsReadAsItWasNoted) {
   const SecureKey key = SecureKey::generate();
   Ledger ledger = Ledger::create(path, small_plan(), 3, key);
   EXPECT_EQ(ledger.released(), ReleasedFiles{});
-  const ReleasedFiles released{kHash, std::string(64, 'b'), {{"README.md", std::string(64, 'c')}}};
+  const ReleasedFiles released{
+      kHash, std::string(64, 'b'), {{"README.md", std::string(64, 'c')}}, true};
   ledger.record_release(released);
   EXPECT_EQ(ledger.released(), released);
   EXPECT_EQ(verify_ledger(path).released, released);

@@ -216,11 +216,42 @@ class Commands(unittest.TestCase):
         self.assertEqual(release["kind"], "network")
         self.assertEqual(release["config"]["block_out_channels"], [8, 8])
         self.assertIn("privacy_card", release)
+        self.assertEqual((release["family"], release["class_name"], release["image_size"]),
+                         ("diffusion", "UNet2DModel", [8, 8]))
 
         corpus = self.folder / "corpus"
         run("sample", self.run_folder, "--out", corpus, "--count", 4, "sample.steps=2")
         found = run_json("inspect", corpus)
         self.assertEqual((found["kind"], found["images"], found["finished"]), ("corpus", 4, True))
+
+    def test_inspect_knows_both_networks_of_a_gan(self):
+        folder = Path(__file__).resolve().parents[2] / "models/public/glyphs-gan"
+        found = run_json("inspect", folder)
+        other, = found.pop("beside")
+        for network, name, role in ((found, "DCGANGenerator", "generator"),
+                                    (other, "DCGANDiscriminator", "discriminator")):
+            file = json.loads((folder / role / "config.json").read_text())
+            self.assertEqual((network["family"], network["class_name"]), ("gan", name))
+            self.assertEqual((network["image_size"], network["channels"], network["classes"]),
+                             ([28, 28], 1, file["num_class_embeds"]))
+            self.assertEqual(network["config"]["block_out_channels"], file["block_out_channels"])
+            with open(folder / role / "diffusion_pytorch_model.safetensors", "rb") as weights:
+                length, = struct.unpack("<Q", weights.read(8))
+                tensors = json.loads(weights.read(length))
+            tensors.pop("__metadata__", None)
+            self.assertEqual(network["weights"]["tensors"], len(tensors))
+            # One of the two by itself, which has no draws or no fakes.
+            alone = run_json("inspect", folder / role)
+            self.assertEqual((alone["class_name"], alone["weights"]), (name, network["weights"]))
+        done = run("inspect", folder)
+        self.assertEqual(done.stderr, "")  # no warning of another family's keys
+        self.assertIn("28x28", done.stdout)
+        strange = self.folder / "autoencoder"
+        strange.mkdir()
+        (strange / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKL"}))
+        message = run("inspect", strange, code=DATA).stderr
+        self.assertIn("AutoencoderKL", message)
+        self.assertIn("generator/config.json", message)
 
     def test_ledger_and_card_tell_the_same(self):
         store, folder = self.folder / "store_of_cards", self.folder / "run_of_cards"

@@ -40,6 +40,7 @@ inline void make_older(const std::filesystem::path& run, const std::filesystem::
       continue;
     }
     json.erase("initial_weights");
+    json.erase("initial_folders");
     json["line"] = ++lines;
     json["previous"] = previous;
     const std::string line_now = sealed(json);

@@ -40,6 +40,20 @@ def check_run(sfumato, store: Path, run: Path) -> None:
                        "report.html", "sample.py"], f"released: {released}")
 
 
+def check_inspect(sfumato, run: Path) -> None:
+    """A finished run, its release and the generator in it, by sight."""
+    whole = sfumato.json("inspect", run)
+    check(whole["kind"] == "run" and whole["release"] is not None, f"no release in {whole}")
+    for found in (whole["release"], sfumato.json("inspect", run / "release")):
+        check((found["family"], found["class_name"]) == ("gan", "DCGANGenerator"), str(found))
+        check((found["image_size"], found["channels"]) == ([28, 28], 1), str(found))
+        check(found["privacy_card"]["epsilon"] <= 10 and "beside" not in found, str(found))
+    said = sfumato.run("inspect", run).stdout
+    check("DCGANGenerator" in said and "no release" not in said and "epsilon" in said, said)
+    alone = sfumato.json("inspect", run / "release/generator")
+    check(alone["weights"] == whole["release"]["weights"], str(alone))
+
+
 def check_corpus(sfumato, run: Path, work: Path) -> None:
     for name, batch in (("corpus", 64), ("again", 3)):
         sfumato.run("sample", run, "--out", work / name, "--count", "30", f"sample.batch={batch}")
@@ -93,6 +107,7 @@ def run_check(sfumato, work: Path, _):
     store, others = prepared(sfumato, work / "a", 40), prepared(sfumato, work / "b", 15)
     run = work / "run"
     check_run(sfumato, store, run)
+    check_inspect(sfumato, run)
     check_corpus(sfumato, run, work)
     check_attack(sfumato, run, store, others)
     check_broken(sfumato, store, work / "broken")

@@ -45,9 +45,18 @@ TEST(PhysicalBatch, APassThatNeedsNoMorePerExampleTakesTheMost) {
 }
 
 TEST(PhysicalBatch, SaysWhatToDoWhereNothingFits) {
-  EXPECT_THAT(test::error_message<DeviceError>([] { choose_physical_batch(1299, 4, peak); }),
-              AllOf(HasSubstr("1.3 KiB"), HasSubstr("diffusion.draws"),
+  const auto message = [](const std::string& setting) {
+    return test::error_message<DeviceError>([&] { choose_physical_batch(1299, 4, peak, setting); });
+  };
+  EXPECT_THAT(message("gan.fakes"),
+              AllOf(HasSubstr("1.3 KiB"), HasSubstr("fewer draws of an image (gan.fakes),"),
                     HasSubstr("performance.memory_budget_gib")));
+  EXPECT_THAT(message(""), HasSubstr("fewer draws of an image, "));
+  LogicalBatch batch;
+  batch.draws_setting = "diffusion.draws";
+  EXPECT_THAT(
+      test::error_message<DeviceError>([&] { physical_batch_for(batch, 1299, c10::kCPU, peak); }),
+      HasSubstr("(diffusion.draws)"));
 }
 
 /// Cost of a training's step by drawing batches, with passes of `size` examples.

@@ -116,10 +116,11 @@ TEST_F(Trainer, WhatIsMeasuredOnPrivateDataStaysUnderPrivate) {
   }
   // Nor any field of the ledger that could hold one, such as the size or the time of a batch.
   // (`checkpoint`, `weights`, `files` and `card_facts` are SHA-256s of weights that the noise
-  // protects, of what describes them, and of facts that the card shows.)
-  const std::set<std::string> public_fields = {"line",    "kind",     "session",    "step",
-                                               "charged", "previous", "sha256",     "checkpoint",
-                                               "weights", "files",    "card_facts", "reason"};
+  // protects, of what describes them, and of facts that the card shows; `by_discriminator` is the
+  // family's.)
+  const std::set<std::string> public_fields = {
+      "line",       "kind",    "session", "step",       "charged", "previous",        "sha256",
+      "checkpoint", "weights", "files",   "card_facts", "reason",  "by_discriminator"};
   for (const std::string& line : lines_of(folder / "run/ledger.jsonl")) {
     const auto object = nlohmann::json::parse(line);
     if (object.at("kind") == "create") continue;

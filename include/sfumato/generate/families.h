@@ -1,7 +1,9 @@
 #pragma once
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,7 @@
 namespace sfumato {
 
 struct Config;
+struct NetworkDescription;
 
 /// A family of generators: how one is made, recognised and opened.
 struct Family {
@@ -40,6 +43,27 @@ struct Family {
   std::function<std::unique_ptr<Generator>(const std::filesystem::path& folder, Config& config,
                                            const Placement& placement)>
       open;
+
+  // Networks by their config.json, for `inspect` and benchmarks; a family may leave these out ----
+
+  /// Names of the folders that its networks lie in, side by side; the one that draws comes first.
+  std::vector<std::string> network_folders = {};
+  /// Whether a config.json is of a network of this family, by what it calls itself: in one whose
+  /// other keys are wrong as well.
+  std::function<bool(const nlohmann::json& config)> knows_network = {};
+  /// What one says that knows_network() knows (generate/network_description.h). DataError, which
+  /// begins with `what`, for mistakes in it.
+  std::function<NetworkDescription(const nlohmann::json& config, const std::string& what)>
+      describe_network = {};
+  /// Whether images are drawn in steps, each through the network, instead of in one pass.
+  bool draws_in_steps = false;
+  /// Networks with random weights, of their config.json: of one, or of several by their folders'
+  /// names, {"generator": {...}, ...}. `draws`: network inputs of each example in a private step;
+  /// 0: for drawing images alone. UsageError for a description that lacks what this takes.
+  std::function<std::unique_ptr<Generator>(const nlohmann::json& networks,
+                                           const Placement& placement, std::uint64_t seed,
+                                           std::int64_t draws)>
+      random = {};
 };
 
 /// The table of families, in the order in which folders are looked at.

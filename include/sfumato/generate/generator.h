@@ -2,7 +2,6 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,6 +16,8 @@
 namespace sfumato {
 
 struct Config;
+class MembershipScorer;
+struct MembershipOptions;
 
 /// What the files of a generator say of the images that it draws.
 struct GeneratorFacts {
@@ -33,11 +34,10 @@ struct SavedGenerator {
   /// diffusers reads it, model_index.json and scheduler/scheduler_config.json. Verification takes
   /// anything else for foreign.
   std::vector<std::string> files;
+  /// Whether the objective's network is a discriminator, which alone sees private images, and what
+  /// draws follows from it and from public draws: the card says so, by the ledger's note.
+  bool by_discriminator = false;
 };
-
-/// float32 [N, C, H, W] in [-1, 1] and int64 [N] labels -> [N]; a higher score speaks for an image
-/// that was trained on.
-using ImageScores = std::function<at::Tensor(const at::Tensor& images, const at::Tensor& labels)>;
 
 /// A generator of images of some family, for training and for drawing. The trainer, the corpus and
 /// the audits know no more of a network than this.
@@ -72,9 +72,6 @@ class Generator {
   virtual std::int64_t public_steps() const { return 0; }
   /// What a progress line should warn of, in a few words: of what is public alone. Else empty.
   virtual std::string warning() const { return {}; }
-  /// For membership attacks on a generator of no kind that they know: scores by what was trained on
-  /// private examples. Empty where there are none.
-  virtual ImageScores membership_scores() { return {}; }
   /// Averages begin anew with the parameters as they are: after the warm-up.
   virtual void restart_average() = 0;
   /// All that a resumed run needs, shared, not copied: weights, averages, state of public steps.
@@ -93,6 +90,16 @@ class Generator {
   /// that it was trained on. The weights lie in diffusion_pytorch_model.safetensors.
   virtual SavedGenerator save(const std::filesystem::path& release, const ImageShape& images,
                               const Config& config) const = 0;
+
+  // Attacks --------------------------------------------------------------------------------------
+
+  /// Why there is no membership attack on it, and what to name instead; empty where there is one.
+  virtual std::string attack_obstacle() const;
+  /// Scores by what was trained on private examples, on the device where it is; the settings of an
+  /// opened generator are those of `config`. UsageError for options that it does not take. Borrows
+  /// the generator, on which there is an attack.
+  virtual std::unique_ptr<MembershipScorer> membership_scorer(const Config& config,
+                                                              const MembershipOptions& options);
 
   // Drawing --------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "sfumato/models/image_shape.h"
@@ -48,6 +49,9 @@ class Objective {
   /// Noise multiplicity K: the losses of an example are the mean over K draws, which are clipped
   /// together (Dockhorn et al. 2023, section 3).
   virtual std::int64_t draws() const = 0;
+  /// The setting by which there are fewer of them, for messages ("diffusion.draws"); empty where
+  /// there is none.
+  virtual std::string draws_setting() const { return {}; }
   /// All of the network that the losses go through, frozen ones too.
   virtual std::vector<Parameter*> parameters() = 0;
 

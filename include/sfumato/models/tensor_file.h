@@ -2,6 +2,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
+#include <vector>
 
 #include "sfumato/io/safetensors.h"
 #include "sfumato/io/tensor_group.h"
@@ -12,9 +13,9 @@ namespace sfumato {
 /// Weights as the files of a folder give them.
 struct PretrainedWeights {
   NamedTensors weights;
-  std::filesystem::path folder;  ///< holds the files of the network that draws
-  /// Those of the one that it learned from, where a family has it; else empty.
-  std::filesystem::path discriminator = {};
+  /// Of each network that they are of, with its config.json and weights: the one that draws first,
+  /// then those that it learned from.
+  std::vector<std::filesystem::path> folders;
 };
 
 /// Named tensors -> one safetensors file, atomically. Keeps dtypes float32, float64, float16,

@@ -40,6 +40,7 @@ struct Parameter {
   /// Order of its elements in memory where kernels serve the layer.
   c10::MemoryFormat kernel_layout = c10::MemoryFormat::Contiguous;
   WeightMap* map = nullptr;  ///< its layer's; null: the weight in use is the value
+  bool is_table = false;     ///< rows that are looked up, each by itself: no matrix of a map
 };
 
 /// Tree of layers and parameters. Modules are neither copied nor moved: children are members,

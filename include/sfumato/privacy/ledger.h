@@ -72,9 +72,15 @@ struct InitialWeights {
   std::string origin = "scratch";
   std::string sha256;    ///< of the weights' file, "" for scratch (weights_sha256)
   bool on_word = false;  ///< somebody's word is needed, here or where an earlier run started
-  bool operator==(const InitialWeights&) const = default;
+  /// Where the hashed networks lie in the folder of model.init, in their order ("." for itself);
+  /// empty for scratch, and in ledgers of versions that did not note it.
+  std::vector<std::string> folders = {};
+  /// Of what they are; where they lie is for whoever hashes them again.
+  bool operator==(const InitialWeights& other) const {
+    return origin == other.origin && sha256 == other.sha256 && on_word == other.on_word;
+  }
 };
-/// {"origin", "sha256" (null for scratch), "on_word"}
+/// {"origin", "sha256" (null for scratch), "on_word"}: what a card says as well.
 nlohmann::ordered_json to_json(const InitialWeights& initial);
 
 /// SHA-256 of what a release consists of, each in lower-case hexadecimal.
@@ -84,6 +90,9 @@ struct ReleasedFiles {
   /// note it, and so are the files.
   std::string card_facts;
   std::map<std::string, std::string> files;  ///< by their path in release/
+  /// Whether only a discriminator saw private images, and what draws learned from it; empty in
+  /// ledgers of versions that did not note it.
+  std::optional<bool> by_discriminator = std::nullopt;
   bool operator==(const ReleasedFiles&) const = default;
 };
 

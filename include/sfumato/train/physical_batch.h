@@ -3,14 +3,18 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 
 namespace sfumato {
 
 /// Largest physical batch whose tensors fit `budget_bytes`: `peak_bytes(b)` measures a pass over b
 /// examples at b = 1 and 2, the rest is linear. Between 1 and `most`. DeviceError if not even one
-/// example fits.
+/// example fits, which names `draws_setting` (Objective::draws_setting).
 int64_t choose_physical_batch(int64_t budget_bytes, int64_t most,
-                              const std::function<int64_t(int64_t)>& peak_bytes);
+                              const std::function<int64_t(int64_t)>& peak_bytes,
+                              const std::string& draws_setting = {});
+/// "fewer draws of an image (diffusion.draws)"; without the brackets where there is no setting.
+std::string fewer_draws(const std::string& draws_setting);
 
 /// The batches of a training: their size is random, each of expected_batch_size / sample_rate
 /// records joins with probability sample_rate. All of it is public.
@@ -18,7 +22,8 @@ struct LogicalBatch {
   double expected_batch_size = 1;
   double sample_rate = 1;
   int64_t draws = 1;
-  int64_t ranks = 1;  ///< that share its physical batches out
+  int64_t ranks = 1;               ///< that share its physical batches out
+  std::string draws_setting = {};  ///< for messages: Objective::draws_setting
 };
 
 /// The `most` of training: more than some 64 draws in a pass (4096 on a GPU) only take memory,

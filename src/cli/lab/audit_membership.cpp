@@ -128,26 +128,24 @@ void run(MembershipArguments& arguments) {
   const ReportFolder folder(arguments.out.empty()
                                 ? ReportFolder::usual(place.run, arguments.members)
                                 : fs::path(arguments.out));
-  for (const std::string& name : arguments.scores) {
-    if (&name == &arguments.scores.front()) arguments.options.scores.clear();
+  for (const std::string& name : arguments.scores)
     arguments.options.scores.push_back(parse_enum<MembershipScore>(name));
-  }
   std::unique_ptr<Generator> whole;  // where a release leaves out what the attack asks
-  if (!place.run.empty() && !can_be_attacked(*model.generator))
+  if (!place.run.empty() && !model.generator->attack_obstacle().empty())
     whole = trained_generator(place.run, *config);
-  const MembershipScorer scorer =
+  const std::unique_ptr<MembershipScorer> scorer =
       membership_scorer(whole ? *whole : *model.generator, *config, arguments.options);
 
   MembershipAudit audit;
   audit.model = model.origin.front().get<std::string>();
-  audit.columns = scorer.columns();
+  audit.columns = scorer->columns();
   audit.claim = ClaimedBound::from_card(model.card);
   if (!audit.claim) audit.no_claim = card_banner(model.card).headline;
   install_stop_signals();
-  log_info(fmt::format("{} queries of the network for each image", scorer.queries()));
+  log_info(fmt::format("{} queries of the network for each image", scorer->queries()));
   const bool with_labels = model.num_classes > 0;
-  audit.members = attack(members, arguments, scorer, with_labels, "members");
-  audit.non_members = attack(others, arguments, scorer, with_labels, "non-members");
+  audit.members = attack(members, arguments, *scorer, with_labels, "members");
+  audit.non_members = attack(others, arguments, *scorer, with_labels, "non-members");
   audit.results = evaluate_attacks(audit.columns, audit.members, audit.non_members);
   audit.warnings = doubts(members, others, model, audit);
   print_result(arguments, audit, folder);

@@ -16,10 +16,11 @@
 #include "sfumato/core/text.h"
 #include "sfumato/data/inspect_store.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/generate/families.h"
+#include "sfumato/generate/network_description.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/io/safetensors.h"
 #include "sfumato/io/weights_file.h"
-#include "sfumato/models/unet2d_config.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/report/privacy_card.h"
@@ -88,40 +89,23 @@ Finding describe_safetensors(const fs::path& path) {
 
 // Networks ----------------------------------------------------------------------------------------
 
-/// The folder with config.json: `path` or its unet/; empty if there is none.
-fs::path network_folder(const fs::path& path) {
-  for (const fs::path& folder : {path / "unet", path})
-    if (fs::is_regular_file(folder / "config.json")) return folder;
-  return {};
-}
-
-bool is_network(const fs::path& path) {
-  return fs::is_directory(path) &&
-         (fs::exists(path / "model_index.json") || !network_folder(path).empty());
-}
-
-Finding describe_network(const fs::path& path) {
-  const fs::path folder = network_folder(path);
-  if (folder.empty())
-    throw DataError(
-        fmt::format("'{}' has a model_index.json but no unet/config.json", path.string()));
-  const fs::path file = folder / "config.json";
-  const UNet2DConfig config = UNet2DConfig::from_json(read_python_json(file), file.string());
+/// What is known of one network: its description, and how many weights lie beside it.
+Finding describe_one(const FoundNetwork& network) {
+  const auto& [family, file, says] = network;
+  const fs::path folder = file.parent_path();
   Finding out;
-  out.json["config"] = config.to_json();
-  out.text = fmt::format("diffusers checkpoint '{}': UNet2DModel\n", folder.string());
-  const auto& channels = config.block_out_channels;
-  out.text +=
-      fmt::format("  images      {} -> {} channels{}\n", config.in_channels, config.out_channels,
-                  config.sample_size
-                      ? fmt::format(", {}x{}", (*config.sample_size)[1], (*config.sample_size)[0])
-                      : "");
-  out.text += fmt::format("  blocks      {} levels of {} channels, {} layers each\n",
-                          channels.size(), fmt::join(channels, ", "), config.layers_per_block);
-  out.text += fmt::format("  classes     {}\n", config.num_class_embeds
-                                                    ? std::to_string(*config.num_class_embeds)
-                                                : config.class_embed_type ? *config.class_embed_type
-                                                                          : "none");
+  out.json["family"] = family->name;
+  out.json["class_name"] = says.class_name;
+  out.json["channels"] = says.channels;
+  out.json["image_size"] = nullptr;  // [height, width]; a network may not say
+  if (says.size) out.json["image_size"] = *says.size;
+  out.json["classes"] = says.classes;
+  out.json["config"] = says.config;
+  out.text = fmt::format("network '{}': {} ({})\n", folder.string(), says.class_name, family->name);
+  const auto line = [&](const std::string& what, const std::string& text) {
+    out.text += fmt::format("  {:<11} {}\n", what, text);
+  };
+  for (const auto& [what, text] : says.lines) line(what, text);
   fs::path weights;
   try {
     weights = find_weights(folder);
@@ -129,8 +113,21 @@ Finding describe_network(const fs::path& path) {
     log_warning(error.what());
   }
   if (!weights.empty()) out.json["weights"] = tensor_totals(SafetensorsSet(weights));
-  out.text += fmt::format("  weights     {}\n",
-                          weights.empty() ? "none here" : totals_text(out.json["weights"]));
+  line("weights", weights.empty() ? "none here" : totals_text(out.json["weights"]));
+  return out;
+}
+
+/// The network that draws, and those beside it that it learned from.
+Finding describe_network(const fs::path& path) {
+  Finding out;
+  for (const FoundNetwork& network : find_networks(path)) {
+    Finding each = describe_one(network);
+    out.text += each.text;
+    if (out.json.empty())
+      out.json = std::move(each.json);
+    else
+      out.json["beside"].push_back(std::move(each.json));
+  }
   if (const fs::path card = path / "privacy_card.json"; fs::exists(card)) {
     out.json["privacy_card"] = read_privacy_card(card);
     out.text += fmt::format("  privacy     {}\n", card_banner(out.json["privacy_card"]).headline);
@@ -228,7 +225,7 @@ Finding describe_run(const fs::path& path) {
   } else {
     out.text += "no complete checkpoint\n";
   }
-  if (is_network(path / "release")) {
+  if (may_hold_networks(path / "release")) {
     Finding release = describe_network(path / "release");
     out.json["release"] = release.json;
     out.text += "release, which may leave:\n" + release.text;
@@ -307,7 +304,7 @@ constexpr Kind kKinds[] = {
     {"run", "run directory (config.yaml, private/, release/)", is_run, describe_run},
     {"corpus", "corpus (lineage.json, metadata.csv, images/ or shards)", is_corpus,
      describe_corpus},
-    {"network", "diffusers checkpoint (config.json or model_index.json)", is_network,
+    {"network", "network of a generator (config.json or model_index.json)", may_hold_networks,
      describe_network},
     {"safetensors", "safetensors file or index", is_safetensors, describe_safetensors},
     {"ledger", "ledger (ledger.jsonl)", is_ledger, describe_ledger},

@@ -6,6 +6,7 @@
 #include "sfumato/config/config.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
+#include "sfumato/generate/diffusion/membership.h"
 #include "sfumato/generate/diffusion/network.h"
 #include "sfumato/generate/diffusion/sample_images.h"
 #include "sfumato/generate/diffusion/solver.h"
@@ -116,6 +117,13 @@ SavedGenerator DiffusionGenerator::save(const std::filesystem::path& release,
     log_warning("the release draws other images under diffusers than here: " + caution);
   return {"unet",
           {"README.md", "model_index.json", "scheduler/scheduler_config.json", "unet/config.json"}};
+}
+
+std::unique_ptr<MembershipScorer> DiffusionGenerator::membership_scorer(
+    const Config& config, const MembershipOptions& options) {
+  return std::make_unique<DiffusionMembership>(
+      denoiser(), NoiseSchedule(noise_schedule_options(config.diffusion)),
+      config.diffusion.prediction(), options);
 }
 
 GeneratorFacts DiffusionGenerator::facts() const {

@@ -61,7 +61,7 @@ DiffusionBatch make_diffusion_batch(const NoiseSchedule& schedule, Prediction pr
   const at::Tensor eps = drawn.eps.to(x0.device()).flatten(0, 1);
   const auto [signal, noise] = mix_factors(schedule, drawn.timesteps, x0.device());
   DiffusionBatch batch;
-  batch.noisy = signal * clean + noise * eps;
+  batch.noisy = noisy_sample(clean, eps, signal, noise);
   batch.timesteps = drawn.timesteps.flatten().to(x0.device());
   if (drawn.labels.defined()) batch.labels = drawn.labels.flatten().to(x0.device());
   batch.target = loss_target(prediction, clean, eps, signal, noise);

@@ -1,5 +1,6 @@
 #include "sfumato/generate/gan/generator.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
@@ -11,6 +12,7 @@
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/generate/membership_scores.h"
 #include "sfumato/io/tensor_group.h"
 
 namespace sfumato {
@@ -31,6 +33,31 @@ std::string size_text(const ImageShape& shape) {
 bool same_shape(const ImageShape& a, const ImageShape& b) {
   return a.channels == b.channels && a.height == b.height && a.width == b.width;
 }
+
+/// The negative score of a discriminator.
+class DiscriminatorMembership : public MembershipScorer {
+ public:
+  DiscriminatorMembership(DiscriminatorNetwork& discriminator, c10::Device device)
+      : discriminator_(discriminator), device_(device) {
+    columns_ = {{MembershipScore::kDiscriminator, -1}};
+  }
+
+  int64_t queries() const override { return 1; }
+
+  at::Tensor score(const at::Tensor& x0, const at::Tensor& labels) const override {
+    const at::NoGradGuard no_grad;
+    const at::Tensor known = labels.defined() ? labels : at::zeros({x0.size(0)}, at::kLong);
+    const at::Tensor scores =
+        discriminator_.forward(x0.to(device_), known.to(device_), /*tape=*/nullptr);
+    if (!scores.isfinite().all().item<bool>())
+      throw DataError("the discriminator's scores are not finite");
+    return scores.neg().to(at::kDouble).unsqueeze(1).cpu();
+  }
+
+ private:
+  DiscriminatorNetwork& discriminator_;
+  c10::Device device_;
+};
 
 }  // namespace
 
@@ -103,12 +130,17 @@ std::string GanGenerator::misfit(const ImageShape& images, const Config& config)
   return {};
 }
 
-ImageScores GanGenerator::membership_scores() {
-  if (!discriminator_) return {};
-  return [this](const at::Tensor& images, const at::Tensor& labels) {
-    const at::Tensor known = labels.defined() ? labels : at::zeros({images.size(0)}, at::kLong);
-    return discriminator_->forward(images.to(device_), known.to(device_), nullptr);
-  };
+std::string GanGenerator::attack_obstacle() const {
+  if (discriminator_) return {};
+  return "audit membership attacks a generator by the discriminator that it learned from, which is "
+         "not here: name the run, or a release that holds it (gan.release_discriminator)";
+}
+
+std::unique_ptr<MembershipScorer> GanGenerator::membership_scorer(
+    const Config&, const MembershipOptions& options) {
+  if (!options.scores.empty() && options.scores != std::vector{MembershipScore::kDiscriminator})
+    throw UsageError("of a generator there is the score 'discriminator' alone; leave --scores out");
+  return std::make_unique<DiscriminatorMembership>(*discriminator_, device_);
 }
 
 NamedGroups GanGenerator::generators_state() const {
@@ -156,7 +188,9 @@ NamedTensors GanGenerator::released_weights() const {
 
 SavedGenerator GanGenerator::save(const fs::path& release, const ImageShape&,
                                   const Config& config) const {
-  SavedGenerator saved{"generator", {"README.md", "generator/config.json", "sample.py"}};
+  SavedGenerator saved{"generator",
+                       {"README.md", "generator/config.json", "sample.py"},
+                       /*by_discriminator=*/true};
   save_gan_network(release / "generator", generator_->config(), generator_weights());
   write_file_atomic(release / "sample.py", gan_sample_script());
   write_file_atomic(release / "README.md", gan_readme(config));

@@ -78,7 +78,7 @@ void refuse_two_sources(const Setting<std::string>& setting, const fs::path& net
 }  // namespace
 
 fs::path generator_within(const fs::path& folder) {
-  const fs::path place = folder / "generator";
+  const fs::path place = folder / kGeneratorFolder;
   return fs::exists(place / "config.json") ? place : fs::path{};
 }
 
@@ -91,7 +91,7 @@ fs::path generator_folder(const fs::path& folder) {
 }
 
 fs::path discriminator_folder(const fs::path& folder) {
-  const fs::path place = folder / "discriminator";
+  const fs::path place = folder / kDiscriminatorFolder;
   return fs::exists(place / "config.json") ? place : fs::path{};
 }
 

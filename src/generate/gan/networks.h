@@ -8,6 +8,10 @@ namespace sfumato {
 
 struct Config;
 
+/// Where both networks lie in a folder.
+inline constexpr const char *kGeneratorFolder = "generator",
+                            *kDiscriminatorFolder = "discriminator";
+
 struct GanNetworks {
   std::unique_ptr<GeneratorNetwork> generator;
   std::unique_ptr<DiscriminatorNetwork> discriminator;

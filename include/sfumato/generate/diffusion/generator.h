@@ -42,6 +42,10 @@ class DiffusionGenerator : public Generator {
   SavedGenerator save(const std::filesystem::path& release, const ImageShape& images,
                       const Config& config) const override;
 
+  std::string attack_obstacle() const override { return {}; }
+  std::unique_ptr<MembershipScorer> membership_scorer(const Config& config,
+                                                      const MembershipOptions& options) override;
+
   GeneratorFacts facts() const override;
   void move_to(const Placement& placement) override;
   std::unique_ptr<ImageSampler> sampler(const Config& config, const SampledImages& images) override;

@@ -21,6 +21,7 @@ class DiffusionObjective : public Objective {
 
   ImageShape image_shape() const override;
   std::int64_t draws() const override { return options_.draws; }
+  std::string draws_setting() const override { return "diffusion.draws"; }
   std::vector<Parameter*> parameters() override;
   /// inputs: images, timesteps, eps, labels (DrawnNoise, and what draw_images makes of them).
   TrainingBatch draw(const ExampleBatch& examples, std::uint64_t seed,

@@ -12,6 +12,13 @@ namespace sfumato {
 // is x = signal x_0 + noise eps; at timestep t of a schedule signal = sqrt(abar_t) and
 // noise = sqrt(1 - abar_t). `Level` is a number (float), or a tensor that broadcasts over images.
 
+/// x, from an image and noise.
+template <class Level>
+at::Tensor noisy_sample(const at::Tensor& x0, const at::Tensor& eps, const Level& signal,
+                        const Level& noise) {
+  return signal * x0 + noise * eps;
+}
+
 /// What the network should answer.
 template <class Level>
 at::Tensor loss_target(Prediction prediction, const at::Tensor& x0, const at::Tensor& eps,

@@ -60,7 +60,10 @@ class GanGenerator : public Generator {
   /// "fakes all alike", as they were after the generator's last turn.
   std::int64_t public_steps() const override { return schedule_.generator_steps(); }
   std::string warning() const override;
-  ImageScores membership_scores() override;
+  std::string attack_obstacle() const override;
+  /// By the discriminator.
+  std::unique_ptr<MembershipScorer> membership_scorer(const Config& config,
+                                                      const MembershipOptions& options) override;
   /// Groups: model (the generator with its running statistics), ema, discriminator,
   /// generator_optimizer, schedule.
   NamedGroups state() const override;

@@ -58,6 +58,7 @@ class GanObjective : public Objective {
 
   ImageShape image_shape() const override { return shape_; }
   std::int64_t draws() const override { return options_.draws(); }
+  std::string draws_setting() const override { return "gan.fakes"; }
   std::vector<Parameter*> parameters() override { return discriminator_.parameters(); }
 
   /// Inputs: images [B, C, H, W], latents [B, M, Z], labels int64 [B, 1 + M], noise

@@ -1,5 +1,5 @@
 // Scores of denoisers whose answer is known in closed form.
-#include "sfumato/audit/membership.h"
+#include "sfumato/generate/membership_scores.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
@@ -14,6 +14,7 @@
 #include <limits>
 
 #include "sfumato/core/error.h"
+#include "sfumato/generate/diffusion/membership.h"
 #include "support/error_message.h"
 #include "support/every_name.h"
 
@@ -31,14 +32,14 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor&, const at::Tensor&) { r
 
 at::Tensor images(int64_t count) { return at::randn({count, 1, 4, 4}).clamp(-1, 1); }
 
-MembershipScorer scorer_of(DenoiserFn network, MembershipScore score,
-                           std::vector<int64_t> timesteps = {100},
-                           Prediction prediction = Prediction::kEpsilon, int64_t draws = 2) {
+DiffusionMembership scorer_of(DenoiserFn network, MembershipScore score,
+                              std::vector<int64_t> timesteps = {100},
+                              Prediction prediction = Prediction::kEpsilon, int64_t draws = 2) {
   MembershipOptions options;
   options.scores = {score};
   options.timesteps = std::move(timesteps);
   options.draws = draws;
-  return MembershipScorer(std::move(network), NoiseSchedule({}), prediction, options);
+  return DiffusionMembership(std::move(network), NoiseSchedule({}), prediction, options);
 }
 
 double abar(int64_t t) { return static_cast<double>(NoiseSchedule({}).alpha_cumprod(t)); }
@@ -154,7 +155,7 @@ TEST(MembershipScores, EveryPredictionTypeGivesTheSameScores) {
 TEST(MembershipScores, TheBatchDoesNotChangeThem) {
   const at::Tensor x = images(7);
   MembershipOptions options;
-  const MembershipScorer scorer(linear, NoiseSchedule({}), Prediction::kEpsilon, options);
+  const DiffusionMembership scorer(linear, NoiseSchedule({}), Prediction::kEpsilon, options);
   const at::Tensor together = scorer.score(x, {});
   EXPECT_EQ(together.size(1), 7 + 1 + 7 + 7 + 1);
   for (int64_t i = 0; i < 7; ++i)
@@ -177,12 +178,14 @@ TEST(MembershipScores, BadOptionsAreRefused) {
   EXPECT_THROW(scorer_of(linear, MembershipScore::kPia, {1000}), UsageError);
   EXPECT_THROW(scorer_of(linear, MembershipScore::kPia, {5, 5}), UsageError);
   EXPECT_THROW(scorer_of(linear, MembershipScore::kLoss, {5}, Prediction::kEpsilon, 0), UsageError);
-  MembershipOptions none;
-  none.scores = {};
-  EXPECT_THROW(MembershipScorer(linear, NoiseSchedule({}), Prediction::kEpsilon, none), UsageError);
+  EXPECT_THROW(scorer_of(linear, MembershipScore::kDiscriminator), UsageError);
+  MembershipOptions twice;
+  twice.scores = {MembershipScore::kPia, MembershipScore::kPia};
+  EXPECT_THROW(DiffusionMembership(linear, NoiseSchedule({}), Prediction::kEpsilon, twice),
+               UsageError);
   NoiseScheduleOptions short_schedule;
   short_schedule.num_train_timesteps = 10;
-  EXPECT_THROW(MembershipScorer(linear, NoiseSchedule(short_schedule), Prediction::kEpsilon, {}),
+  EXPECT_THROW(DiffusionMembership(linear, NoiseSchedule(short_schedule), Prediction::kEpsilon, {}),
                UsageError);
 }
 
