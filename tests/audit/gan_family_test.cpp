@@ -27,6 +27,7 @@ using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 namespace fs = std::filesystem;
 
@@ -241,6 +242,8 @@ TEST_F(GanFamily, AGeneratorThatBreaksInTheWarmUpCostsTheWarmUpAlone) {
 TEST_F(GanFamily, BothNetworksStartFromARelease) {
   // Public images, trained without privacy.
   start("public", gan({"privacy.enabled=false", "gan.release_discriminator=true"}));
+  EXPECT_THAT(read_file(folder / "public/release/README.md"),
+              AllOf(HasSubstr("`discriminator/`"), Not(HasSubstr("protected"))));
   fs::copy(folder / "public/release", folder / "start", fs::copy_options::recursive);
   forget_uses();
   write_tiny_store(folder / "people", {1, 2, 3, 5, 8, 13, 21, 34});
