@@ -149,7 +149,7 @@ void Training::public_steps(const std::function<void()>& steps) {
   } catch (...) {
     if (report_) report_->finish();
     // Weights that the private step itself broke are no start: the last checkpoint is.
-    if (ranks_.from_leader(all_finite(generator.state()) ? 1 : 0) != 0) save_checkpoint();
+    if (ranks_.from_leader(generator.defect().empty() ? 1 : 0) != 0) save_checkpoint();
     end_session("public steps failed");
     throw;
   }

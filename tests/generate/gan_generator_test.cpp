@@ -21,6 +21,7 @@ using namespace test;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 GanTraining training(int64_t discriminator_steps = 1, bool adaptive = false) {
   GanTraining all;
@@ -192,6 +193,74 @@ TEST(GanGenerator, ABrokenDiscriminatorIsNamed) {
               AllOf(HasSubstr("the discriminator's weights are not finite after private step 7"),
                     HasSubstr("optimizer.learning_rate")));
   EXPECT_FALSE(all_finite(network->state()));
+}
+
+TEST(GanGenerator, ADiscriminatorOfHugeWeightsIsNamedAndNotTheGenerator) {
+  const auto network = gan(training());
+  EXPECT_EQ(network->defect(), "");
+  {
+    const at::NoGradGuard no_grad;
+    for (Parameter* parameter : network->discriminator().parameters())
+      parameter->value.copy_(parameter->value.sign() * 1e30);
+  }
+  const NamedGroups before = copy_of(network->state());
+  EXPECT_TRUE(all_finite(before));
+  EXPECT_THAT(network->defect(), HasSubstr("the discriminator's scores"));
+  EXPECT_THAT(error_message<DataError>([&] { network->after_release(6); }),
+              AllOf(HasSubstr("the discriminator's scores of finite images are not finite after "
+                              "private step 7"),
+                    HasSubstr("a smaller optimizer.learning_rate"),
+                    Not(HasSubstr("generator broke"))));
+  EXPECT_THAT(changed(before, network->state()), ::testing::ElementsAre("schedule"));
+  EXPECT_THAT(network->defect(), HasSubstr("the discriminator's scores"));
+  EXPECT_THAT(error_message<DataError>([&] { network->after_release(-1); }),
+              HasSubstr("a smaller warmup.learning_rate"));
+}
+
+TEST(GanGenerator, WarnsWhereFakesOfAClassHardlyDiffer) {
+  GanTraining how = training();
+  how.learning_rate = 1e-12;
+  const auto network = gan(how);
+  /// As far apart within classes as `scale` says: the latents alone move the images.
+  const auto warning_at = [&](double scale) {
+    const at::NoGradGuard no_grad;
+    TinyGenerator& made = painter(*network);
+    made.classes.weight.value.zero_();
+    made.classes.weight.value[1].fill_(5);  // classes differ, which is nothing to the purpose
+    made.hidden.weight.value.fill_(scale);
+    made.image.weight.value.fill_(0.5);
+    network->after_release(0);
+    return network->warning();
+  };
+  // Of the size of a collapsed class, which is nothing to be said of a generator that is new.
+  EXPECT_EQ(warning_at(0.02), "");
+  EXPECT_EQ(warning_at(1), "");
+  EXPECT_EQ(warning_at(0.02), "fakes of a class hardly differ");
+  EXPECT_EQ(warning_at(0), "fakes all alike");
+  EXPECT_EQ(warning_at(1), "");
+  how.generator_steps = 100;  // it has had its time
+  const auto late = gan(how);
+  {
+    const at::NoGradGuard no_grad;
+    painter(*late).image.weight.value.mul_(0.1);
+  }
+  late->after_release(0);
+  EXPECT_EQ(late->warning(), "fakes of a class hardly differ");
+}
+
+TEST(GanGenerator, SaysWhereTheDiscriminatorsStepsAreRaised) {
+  GanTraining how = training(1, /*adaptive=*/true);
+  how.schedule.threshold = 1;
+  how.schedule.patience = 2;
+  const auto network = gan(how);
+  ::testing::internal::CaptureStderr();
+  network->after_release(0);
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+  ::testing::internal::CaptureStderr();
+  network->after_release(1);
+  EXPECT_EQ(network->schedule().discriminator_steps(), 2);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              AllOf(HasSubstr("2 discriminator steps a turn; it finds "), HasSubstr(" % of fakes")));
 }
 
 TEST(GanGenerator, WarnsWhereAllFakesAreAlike) {

@@ -136,6 +136,7 @@ void GanGenerator::load_state(const NamedGroups& state) {
   copy_named_tensors(group_of(state, kDiscriminatorGroup), named_state(*discriminator_),
                      fmt::format("{} discriminator", kAnotherNetwork));
   schedule_.load_state(group_of(state, kScheduleGroup));
+  discriminator_failed_ = false;
 }
 
 NamedTensors GanGenerator::generator_weights() const {
