@@ -130,6 +130,23 @@ TEST_F(GanFamily, ABrokenGeneratorLosesNoChargedStep) {
   EXPECT_THAT(problems("run"), IsEmpty());
 }
 
+TEST_F(GanFamily, NoCheckpointIsWrittenOfADiscriminatorBeyondUse) {
+  // Finite weights, of which no score is: found in the generator's turn, or before a checkpoint.
+  for (const char* turn : {"gan.discriminator_steps=2", "gan.discriminator_steps=6"}) {
+    const std::string run = std::string("run") + turn;
+    forget_uses();
+    EXPECT_THAT(error_message<DataError>(
+                    [&] { start(run, gan({"optimizer.learning_rate=1e20", turn})); }),
+                AllOf(HasSubstr("the discriminator's scores"), HasSubstr("after"),
+                      HasSubstr("smaller optimizer.learning_rate")));
+    EXPECT_EQ(ledger(run).charged_steps, 2);
+    EXPECT_FALSE(newest_checkpoint(folder / run / "private/checkpoints"));
+    EXPECT_THAT(problems(run), IsEmpty());
+    EXPECT_EQ(resume(run, gan({turn})).steps, 4);  // from the beginning; what was charged is lost
+    EXPECT_EQ(ledger(run).charged_steps, 6);
+  }
+}
+
 TEST_F(GanFamily, BatchNormalisationInTheDiscriminatorIsRefusedBeforeTheFirstStep) {
   nlohmann::json with_norm = discriminator();
   with_norm["norm"] = "batch";
@@ -174,6 +191,10 @@ TEST_F(GanFamily, SettingsOfDiffusionEndANewRunAndNoOldOne) {
   EXPECT_FALSE(fs::exists(folder / "run"));
   EXPECT_THAT(error_message<UsageError>([&] { start("run", {"gan.fakes=2"}); }),
               HasSubstr("command line: gan.fakes is 2"));
+  EXPECT_THAT(error_message<UsageError>([&] {
+                start("run", gan({"model.class_embedding_std=0.5"}));
+              }),
+              HasSubstr("model.class_embedding_std is 0.5, and has no effect with"));
   start("run", gan());
   EXPECT_EQ(resume("run", foreign).steps, 6);
   EXPECT_THAT(problems("run"), IsEmpty());

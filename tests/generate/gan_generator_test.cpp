@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -195,8 +196,18 @@ TEST(GanGenerator, ABrokenDiscriminatorIsNamed) {
   EXPECT_FALSE(all_finite(network->state()));
 }
 
+/// Without the layers that bound what a TinyDiscriminator says.
+struct UnboundedDiscriminator : TinyDiscriminator {
+  at::Tensor forward(const at::Tensor& images, const at::Tensor&, Tape* tape) override {
+    return score.forward(hidden.forward(images.flatten(1), tape), tape).flatten();
+  }
+};
+
 TEST(GanGenerator, ADiscriminatorOfHugeWeightsIsNamedAndNotTheGenerator) {
-  const auto network = gan(training());
+  auto unbounded = std::make_unique<UnboundedDiscriminator>();
+  unbounded->initialise(2);
+  const auto network = std::make_unique<GanGenerator>(tiny_generator(), std::move(unbounded),
+                                                      Placement{}, training());
   EXPECT_EQ(network->defect(), "");
   {
     const at::NoGradGuard no_grad;
@@ -223,12 +234,14 @@ TEST(GanGenerator, WarnsWhereFakesOfAClassHardlyDiffer) {
   const auto network = gan(how);
   /// As far apart within classes as `scale` says: the latents alone move the images.
   const auto warning_at = [&](double scale) {
-    const at::NoGradGuard no_grad;
-    TinyGenerator& made = painter(*network);
-    made.classes.weight.value.zero_();
-    made.classes.weight.value[1].fill_(5);  // classes differ, which is nothing to the purpose
-    made.hidden.weight.value.fill_(scale);
-    made.image.weight.value.fill_(0.5);
+    {
+      const at::NoGradGuard no_grad;
+      TinyGenerator& made = painter(*network);
+      made.classes.weight.value.zero_();
+      made.classes.weight.value[1].fill_(2);  // classes differ, which is nothing to the purpose
+      made.hidden.weight.value.fill_(scale);
+      made.image.weight.value.fill_(0.25);
+    }
     network->after_release(0);
     return network->warning();
   };
@@ -316,6 +329,19 @@ TEST(GanGenerator, SaysWhichImagesItCannotBeTrainedOn) {
   EXPECT_THAT(network->misfit({3, 4, 4}, *config), HasSubstr("4x4 with 3 channels"));
   EXPECT_THAT(network->misfit({1, 5, 4}, *config), HasSubstr("4x5"));
   EXPECT_THAT(network->misfit(kTinyShape, Config{}), HasSubstr("2 classes, data.num_classes is 0"));
+}
+
+TEST(GanGenerator, TheClassTableOfTheDiscriminatorHasItsOwnRate) {
+  const auto network = gan(training());
+  const auto config = load_config(
+      std::nullopt, std::vector<std::string>{"optimizer.class_embedding_learning_rate_scale=7"});
+  set_trainable(*network->discriminator().parameters().front(), false);
+  std::vector<double> expected;
+  for (const Parameter* parameter : network->discriminator().parameters())
+    if (parameter->trainable)
+      expected.push_back(parameter->name == "classes.weight" ? 7.0 : 1.0);
+  EXPECT_EQ(std::ranges::count(expected, 7.0), 1);
+  EXPECT_EQ(network->rate_scales(*config), expected);
 }
 
 TEST(GanGenerator, ACheckpointOfOtherNetworksIsRefused) {

@@ -83,7 +83,9 @@ Family gan_family() {
           .load_weights = load_weights,
           .layout = "generator/config.json, or config.json of a generator",
           .holds = holds,
-          .open = open};
+          .open = open,
+          // New rows start as the network's "initialization" says.
+          .without_effect = {"model.class_embedding_std"}};
 }
 
 }  // namespace sfumato

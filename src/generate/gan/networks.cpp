@@ -117,10 +117,8 @@ GanNetworks make_gan_networks(const Config& config) {
   // Another seed: networks of like layers must not begin as copies of each other.
   if (pretrained.empty()) {
     if (!config.model.init().empty())
-      log_warning(fmt::format(
-          "model.init '{}' has no discriminator/: a new one is trained, which spends a part of the "
-          "private steps on what a pretrained one knows",
-          config.model.init()));
+      log_info(fmt::format("model.init '{}' has no discriminator/: a new one is trained",
+                           config.model.init()));
     networks.discriminator = new_network(gan.discriminator_config, "discriminator",
                                          make_discriminator_network, seed + 1);
   } else {
