@@ -77,6 +77,10 @@ class Generator {
   virtual std::string defect() const {
     return all_finite(state()) ? std::string() : "the weights are not finite";
   }
+  /// Bytes beside state() while public steps are taken.
+  virtual std::int64_t public_step_bytes() const { return 0; }
+  /// What trains on private examples, in a word.
+  virtual std::string trained_network() const { return "network"; }
   /// For membership attacks on a generator of no kind that they know: scores by what was trained on
   /// private examples. Empty where there are none.
   virtual ImageScores membership_scores() { return {}; }

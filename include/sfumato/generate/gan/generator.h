@@ -65,6 +65,9 @@ class GanGenerator : public Generator {
   std::string warning() const override;
   /// Weights, and what the discriminator makes of fakes: finite weights may be too large for that.
   std::string defect() const override;
+  /// Copies of all that a turn moves, for taking it back.
+  std::int64_t public_step_bytes() const override { return bytes_of(generators_state()); }
+  std::string trained_network() const override { return "discriminator"; }
   ImageScores membership_scores() override;
   /// Groups: model (the generator with its running statistics), ema, discriminator,
   /// generator_optimizer, schedule.
