@@ -12,6 +12,7 @@
 #include "sfumato/audit/membership.h"
 #include "sfumato/core/error.h"
 #include "sfumato/corpus/sampling_model.h"
+#include "sfumato/generate/diffusion/denoiser_probe.h"
 #include "sfumato/generate/families.h"
 #include "sfumato/io/tensor_group.h"
 #include "sfumato/models/gan_networks.h"
@@ -152,7 +153,7 @@ TEST_F(GanFamily, BatchNormalisationInTheDiscriminatorIsRefusedBeforeTheFirstSte
   with_norm["norm"] = "batch";
   write("discriminator", with_norm);
   EXPECT_THAT(error_message<PrivacyError>([&] { start("run", gan()); }),
-              AllOf(HasSubstr("batch normalisation"), HasSubstr("main.3.weight")));
+              AllOf(HasSubstr("batch normalisation"), HasSubstr("gan.discriminator_config '")));
   EXPECT_FALSE(fs::exists(folder / "run/ledger.jsonl"));
 }
 
@@ -356,6 +357,9 @@ TEST_F(GanFamily, AnAttackTakesNoCheckpointThatTheLedgerDoesNotNote) {
 
 TEST_F(GanFamily, DrawsFromItsRelease) {
   start("run", gan({"gan.release_discriminator=true"}));
+  for (const char* place : {"run/release", "run/release/generator", "run/release/discriminator"})
+    EXPECT_THAT(error_message<DataError>([&] { DenoiserProbe(folder / place, "inputs"); }),
+                AllOf(HasSubstr("config.json"), HasSubstr("probe is for diffusion networks")));
   const auto settings = config("x");
   const SamplingModel model = open_sampling_model(find_model(folder / "run"), *settings);
   EXPECT_EQ(model.card["status"], "private");
@@ -364,6 +368,11 @@ TEST_F(GanFamily, DrawsFromItsRelease) {
   const auto sampler = sampler_of(model, *settings);
   const std::vector<ImageId> images = {{0, 0}, {1, 3}};
   EXPECT_EQ(sampler->draw(images).sizes(), (std::vector<int64_t>{2, 8, 8, 1}));
+  // Guidance is nothing that another training would make possible.
+  const auto guided = config("x", {"sample.guidance=2"});
+  EXPECT_THAT(error_message<UsageError>(
+                  [&] { open_sampling_model(find_model(folder / "run"), *guided); }),
+              AllOf(HasSubstr("sample.guidance is 2"), HasSubstr("in one pass")));
 }
 
 }  // namespace

@@ -66,7 +66,9 @@ bool holds(const fs::path& folder) {
   return fs::exists(file) && describes_generator_network(read_python_json(file));
 }
 
-std::unique_ptr<Generator> open(const fs::path& folder, Config&, const Placement& placement) {
+std::unique_ptr<Generator> open(const fs::path& folder, Config& config,
+                                const Placement& placement) {
+  refuse_diffusion_settings(config);  // before anybody compares them with its classes
   const fs::path place = generator_folder(folder), other = discriminator_folder(folder);
   return std::make_unique<GanGenerator>(load_generator_network(place),
                                         other.empty() ? nullptr : load_discriminator_network(other),

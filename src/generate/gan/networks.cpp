@@ -75,6 +75,24 @@ void refuse_two_sources(const Setting<std::string>& setting, const fs::path& net
         setting.key(), network.string()));
 }
 
+/// Batch normalisation is for drawing and scoring alone. `what`: where it is described.
+void refuse_batch_norm(const DiscriminatorNetwork& network, const Config& config,
+                       const std::string& what) {
+  if (network.config().value("norm", "") != "batch") return;
+  const std::string start =
+      fmt::format("{}: \"norm\": \"batch\": a discriminator with batch normalisation mixes the "
+                  "records of a batch, so that ",
+                  what);
+  constexpr const char* kRemedy = "set \"norm\" to \"group\", \"none\" or \"spectral\"";
+  if (config.privacy.enabled())
+    throw PrivacyError(
+        fmt::format("{}clipping the gradient of one bounds nothing: {}", start, kRemedy));
+  throw UsageError(fmt::format(
+      "{}its training would depend on how many of them are computed at a time "
+      "(performance.physical_batch), without privacy as well: {}",
+      start, kRemedy));
+}
+
 }  // namespace
 
 fs::path generator_within(const fs::path& folder) {
@@ -121,10 +139,15 @@ GanNetworks make_gan_networks(const Config& config) {
                            config.model.init()));
     networks.discriminator = new_network(gan.discriminator_config, "discriminator",
                                          make_discriminator_network, seed + 1);
+    refuse_batch_norm(
+        *networks.discriminator, config,
+        fmt::format("{} '{}'", gan.discriminator_config.key(), gan.discriminator_config()));
   } else {
     refuse_two_sources(gan.discriminator_config, pretrained);
     networks.discriminator = with_classes(load_discriminator_network(pretrained), config, seed + 1,
                                           make_discriminator_network);
+    refuse_batch_norm(*networks.discriminator, config,
+                      fmt::format("model.init '{}'", (pretrained / "config.json").string()));
   }
   return networks;
 }
