@@ -46,6 +46,8 @@ TEST_F(GanFamily, TrainsAndItsClaimIsThatOfTheMechanism) {
   EXPECT_FALSE(fs::exists(folder / "run/release/discriminator"));
   EXPECT_TRUE(fs::exists(folder / "run/release/sample.py"));
   EXPECT_FALSE(card("diffusion").contains("networks"));
+  EXPECT_THAT(read_file(folder / "run/release/report.html"),
+              AllOf(HasSubstr("\ngan:"), Not(HasSubstr("\ndiffusion:"))));
 }
 
 TEST_F(GanFamily, WhatTheCardSaysOfItsNetworksFollowsFromTheLedger) {
