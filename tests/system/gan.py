@@ -71,6 +71,25 @@ def check_script(run: Path, work: Path) -> None:
     check(len(levels) > 3, f"the images have {sorted(levels)} alone, by which none is told apart")
 
 
+def check_script_refuses(run: Path, work: Path) -> None:
+    """What sample.py cannot draw from is told in words; where there is no NumPy, nothing is said."""
+    script = run / "release/sample.py"
+    (work / "latents.txt").write_text("none")
+    for arguments, said in ((("--count", "0"), "--count: '0'"), (("--count", "-1"), "--count: '-1'"),
+                            (("--seed", "-1"), "--seed: '-1'"), (("--label", "99"), "--label 99"),
+                            (("--generator", work / "nowhere"), "holds no generator"),
+                            (("--latents", work / "nothing"), "no such file"),
+                            (("--latents", work / "latents.txt"), "latents.txt")):
+        ended = subprocess.run([sys.executable, script, "--out", work / "refused", *arguments],
+                               capture_output=True, text=True)
+        check(ended.returncode != 0 and said in ended.stderr, f"{arguments}: {ended.stderr}")
+        check("Traceback" not in ended.stderr, ended.stderr)
+    check(not (work / "refused").exists(), "images were written all the same")
+    ended = subprocess.run([sys.executable, script, "--count", "2", "--out", work / "two"],
+                           capture_output=True, text=True)
+    check(ended.returncode == 0 and ended.stderr == "", ended.stderr)
+
+
 def check_attack(sfumato, run: Path, store: Path, others: Path) -> None:
     found = sfumato.json("audit", "membership", run, "--members", store, "--non-members", others,
                          "--count", "60")
@@ -105,6 +124,7 @@ def run_check(sfumato, work: Path, _):
     if not all(importlib.util.find_spec(name) for name in ("torch", "PIL")):
         return "this Python has no PyTorch and Pillow to run sample.py with"
     check_script(run, work)
+    check_script_refuses(run, work)
     return None
 
 
