@@ -48,12 +48,13 @@ void RunRecord::save(int64_t step, const NamedGroups& groups, const Generator& g
                      TrainingMechanism& mechanism) {
   if (const std::string defect = generator.defect(); !defect.empty())
     throw DataError(fmt::format(
-        "{} after step {}: this checkpoint is not written. {} and a smaller "
+        "{} after step {}: this checkpoint is not written. {} a smaller "
         "optimizer.learning_rate; steps since stay charged",
         defect, step,
         newest_checkpoint(run_.checkpoints())
-            ? "Continue from the last with --resume"
-            : "There is none before it: begin anew, by --resume where steps are left to charge,"));
+            ? "Continue from the last with --resume and"
+            : "There is none before it: begin anew, with --resume if steps are left to charge, and "
+              "take"));
   const NamedGroups state = generator.state();
   Checkpoint checkpoint;
   checkpoint.step = step;

@@ -232,6 +232,7 @@ TrainResult train(Config& config, bool resume, const TrainOptions& options) {
     resume = ranks.from_leader(resume ? 1 : 0) != 0;
     ranks.everywhere([&] {
       adopt_pretrained_settings(config, resume);
+      adopt_image_size(config);
       validate_for_training(config);
     });
     ranks.require_same_settings(config);
