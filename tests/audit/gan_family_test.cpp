@@ -138,8 +138,9 @@ TEST_F(GanFamily, NoCheckpointIsWrittenOfADiscriminatorBeyondUse) {
   for (const char* turn : {"gan.discriminator_steps=2", "gan.discriminator_steps=6"}) {
     const std::string run = std::string("run") + turn;
     forget_uses();
-    EXPECT_THAT(error_message<DataError>(
-                    [&] { start(run, gan({"optimizer.learning_rate=1e20", turn})); }),
+    EXPECT_THAT(error_message<DataError>([&] {
+                  start(run, gan({"optimizer.learning_rate=1e20", turn}));
+                }),
                 AllOf(HasSubstr("the discriminator's scores"), HasSubstr("after"),
                       HasSubstr("smaller optimizer.learning_rate")));
     EXPECT_EQ(ledger(run).charged_steps, 2);
@@ -194,10 +195,9 @@ TEST_F(GanFamily, SettingsOfDiffusionEndANewRunAndNoOldOne) {
   EXPECT_FALSE(fs::exists(folder / "run"));
   EXPECT_THAT(error_message<UsageError>([&] { start("run", {"gan.fakes=2"}); }),
               HasSubstr("command line: gan.fakes is 2"));
-  EXPECT_THAT(error_message<UsageError>([&] {
-                start("run", gan({"model.class_embedding_std=0.5"}));
-              }),
-              HasSubstr("model.class_embedding_std is 0.5, and has no effect with"));
+  EXPECT_THAT(
+      error_message<UsageError>([&] { start("run", gan({"model.class_embedding_std=0.5"})); }),
+      HasSubstr("model.class_embedding_std is 0.5, and has no effect with"));
   start("run", gan());
   EXPECT_EQ(resume("run", foreign).steps, 6);
   EXPECT_THAT(problems("run"), IsEmpty());
@@ -372,9 +372,9 @@ TEST_F(GanFamily, DrawsFromItsRelease) {
   EXPECT_EQ(sampler->draw(images).sizes(), (std::vector<int64_t>{2, 8, 8, 1}));
   // Guidance is nothing that another training would make possible.
   const auto guided = config("x", {"sample.guidance=2"});
-  EXPECT_THAT(error_message<UsageError>(
-                  [&] { open_sampling_model(find_model(folder / "run"), *guided); }),
-              AllOf(HasSubstr("sample.guidance is 2"), HasSubstr("in one pass")));
+  EXPECT_THAT(
+      error_message<UsageError>([&] { open_sampling_model(find_model(folder / "run"), *guided); }),
+      AllOf(HasSubstr("sample.guidance is 2"), HasSubstr("in one pass")));
 }
 
 }  // namespace

@@ -85,9 +85,8 @@ TEST_F(RunSetup, AStoreThatDoesNotFitIsRefused) {
   EXPECT_THAT(
       error_message<DataError>([&] { check(fits, *config("run", {"data.num_classes=5"})); }),
       AllOf(HasSubstr("2 classes"), HasSubstr("5")));
-  EXPECT_THAT(
-      error_message<DataError>([&] { check(fits, *config("run", {"data.channels=3"})); }),
-      AllOf(HasSubstr("1 channels"), HasSubstr("data.channels is 3 (command line)")));
+  EXPECT_THAT(error_message<DataError>([&] { check(fits, *config("run", {"data.channels=3"})); }),
+              AllOf(HasSubstr("1 channels"), HasSubstr("data.channels is 3 (command line)")));
   EXPECT_THAT(
       error_message<DataError>([&] { check(fits, *config("run", {"data.image_size=64"})); }),
       AllOf(HasSubstr("8 rows"), HasSubstr("data.image_size is 64 (command line)")));

@@ -79,18 +79,18 @@ void refuse_two_sources(const Setting<std::string>& setting, const fs::path& net
 void refuse_batch_norm(const DiscriminatorNetwork& network, const Config& config,
                        const std::string& what) {
   if (network.config().value("norm", "") != "batch") return;
-  const std::string start =
-      fmt::format("{}: \"norm\": \"batch\": a discriminator with batch normalisation mixes the "
-                  "records of a batch, so that ",
-                  what);
+  const std::string start = fmt::format(
+      "{}: \"norm\": \"batch\": a discriminator with batch normalisation mixes the "
+      "records of a batch, so that ",
+      what);
   constexpr const char* kRemedy = "set \"norm\" to \"group\", \"none\" or \"spectral\"";
   if (config.privacy.enabled())
     throw PrivacyError(
         fmt::format("{}clipping the gradient of one bounds nothing: {}", start, kRemedy));
-  throw UsageError(fmt::format(
-      "{}its training would depend on how many of them are computed at a time "
-      "(performance.physical_batch), without privacy as well: {}",
-      start, kRemedy));
+  throw UsageError(
+      fmt::format("{}its training would depend on how many of them are computed at a time "
+                  "(performance.physical_batch), without privacy as well: {}",
+                  start, kRemedy));
 }
 
 }  // namespace

@@ -30,9 +30,8 @@ constexpr double kHardlyDiffer = 0.15;
 /// A new generator has not learned to differ either: by then it has.
 constexpr std::int64_t kFirstSteps = 100;
 
-/// What is wrong with a discriminator.
-constexpr const char* kNoScores = "scores of finite images are not finite";
-constexpr const char* kNoWeights = "weights are not finite";
+constexpr const char* kNoScores = "the discriminator's scores of finite images are not finite";
+constexpr const char* kNoWeights = "the discriminator's weights are not finite";
 
 NamedGroups copies(const NamedGroups& groups) {
   NamedGroups all;
@@ -148,7 +147,8 @@ std::string GanGenerator::look_at_fakes() {
   pair_labels(fakes);
   const at::Tensor images = generator_->forward(fakes.latents, fakes.labels, /*training=*/false);
   if (!all_finite(images)) return "its images are not finite after the step";
-  const at::Tensor differences = images.narrow(0, 0, kLook / 2) - images.narrow(0, kLook / 2, kLook / 2);
+  const at::Tensor differences =
+      images.narrow(0, 0, kLook / 2) - images.narrow(0, kLook / 2, kLook / 2);
   // That of two draws has twice the variance of one.
   spread_ = std::sqrt(differences.square().mean().item<double>() / 2);
   differed_ = differed_ || spread_ > 2 * kHardlyDiffer;
@@ -157,13 +157,13 @@ std::string GanGenerator::look_at_fakes() {
 
 /// Of the discriminator: as it judges fakes of all classes, where those are numbers.
 std::string GanGenerator::defect() const {
-  if (!all_finite({{"discriminator", named_state(*discriminator_)}})) return fmt::format("the discriminator's {}", kNoWeights);
+  if (!all_finite({{"discriminator", named_state(*discriminator_)}})) return kNoWeights;
   if (!all_finite(generators_state())) return "the generator's weights are not finite";
-  if (discriminator_failed_) return fmt::format("the discriminator's {}", kNoScores);
+  if (discriminator_failed_) return kNoScores;
   const at::NoGradGuard no_grad;
   const Fakes fakes = draw_fakes("sfumato looks at a generator 1", kLook);
   const at::Tensor images = generator_->forward(fakes.latents, fakes.labels, /*training=*/false);
-  if (all_finite(images) && !all_finite(scores_of(images, fakes))) return fmt::format("the discriminator's {}", kNoScores);
+  if (all_finite(images) && !all_finite(scores_of(images, fakes))) return kNoScores;
   return {};
 }
 

@@ -111,8 +111,8 @@ class GanGenerator : public Generator {
   std::optional<GanObjective> objective_;
   std::optional<Optimizer> optimizer_;
   std::optional<Ema> average_;
-  double spread_ = 1;  ///< deviation within classes of the last fakes that were looked at
-  bool differed_ = false;              ///< once, and clearly
+  double spread_ = 1;      ///< deviation within classes of the last fakes that were looked at
+  bool differed_ = false;  ///< once, and clearly
   bool discriminator_failed_ = false;  ///< in the last step of the generator
 };
 
