@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "models/gan_start.h"
+#include "sfumato/core/enum_names.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 
@@ -15,6 +16,12 @@ namespace {
 
 constexpr int64_t kMaxSide = 1024, kMaxWidth = 8192, kMaxClasses = 1'000'000, kMaxGroups = 32;
 constexpr std::size_t kMaxBlocks = 16;
+
+/// Keys that people will try although no network has them, and why.
+constexpr RefusedName kRefused[] = {
+    {"minibatch_stddev",
+     "compares each image with the others of its batch, so that the score of a record depends on "
+     "all others and clipping its gradient bounds nothing; remove the key"}};
 
 }  // namespace
 
@@ -69,10 +76,12 @@ bool GanConfig::flag(const std::string& key, bool otherwise) {
   return value->get<bool>();
 }
 
-std::string GanConfig::choice(const std::string& key, const std::vector<std::string>& names) {
+std::string GanConfig::choice(const std::string& key, const std::vector<std::string>& names,
+                              const std::string& unlisted) {
   const nlohmann::json* value = find(key);
   if (value == nullptr) return names.front();
   const std::string text = value->is_string() ? value->get<std::string>() : value->dump();
+  if (value->is_string() && !unlisted.empty() && text == unlisted) return text;
   if (!value->is_string() || std::find(names.begin(), names.end(), text) == names.end())
     fail(key, fmt::format("'{}' is none of {}{}", text, fmt::join(names, ", "),
                           did_you_mean(text, names)));
@@ -101,9 +110,12 @@ std::string GanConfig::start() { return choice("initialization", start_names());
 void GanConfig::finish() const {
   const std::vector<std::string> known(asked_.begin(), asked_.end());
   for (const auto& [key, value] : json_.items())
-    if (!key.starts_with('_') && !asked_.contains(key))
+    if (!key.starts_with('_') && !asked_.contains(key)) {
+      for (const RefusedName& word : kRefused)
+        if (key == word.name) fail(key, std::string(word.why));
       fail(key, fmt::format("{} has no such key{}", json_.value("_class_name", "the network"),
                             did_you_mean(key, known)));
+    }
 }
 
 nlohmann::ordered_json class_count(int64_t num_classes) {

@@ -21,8 +21,10 @@ class GanConfig {
   /// Whole numbers from 1 to `high`, at most `most` of them; none if the key is missing.
   std::vector<int64_t> list(const std::string& key, int64_t high, std::size_t most);
   bool flag(const std::string& key, bool otherwise);
-  /// One of `names`; the first of them if the key is missing.
-  std::string choice(const std::string& key, const std::vector<std::string>& names);
+  /// One of `names`; the first of them if the key is missing. Or `unlisted`, which is read and
+  /// never proposed.
+  std::string choice(const std::string& key, const std::vector<std::string>& names,
+                     const std::string& unlisted = {});
 
   int64_t sample_size();                     ///< height and width
   int64_t channels(const std::string& key);  ///< of the images: 1 to 4

@@ -17,7 +17,7 @@ constexpr int64_t kMaxPlanes = 8192;
 DcganDiscriminator::DcganDiscriminator(GanConfig& config)
     : num_classes_(config.num_classes()),
       widths_(config.widths()),
-      norm_(config.choice("norm", {"none", "group", "spectral", "batch"})),
+      norm_(config.choice("norm", {"none", "group", "spectral"}, /*unlisted=*/"batch")),
       bias_(config.flag("bias", norm_ == "none" || norm_ == "spectral")),
       start_(*this, config.start()) {
   const int64_t side = config.sample_size();

@@ -31,6 +31,9 @@ class DcganDiscriminator : public DiscriminatorNetwork {
   ImageShape image_shape() const override { return shape_; }
   int64_t num_classes() const override { return num_classes_; }
   nlohmann::ordered_json config() const override;
+  const Parameter* class_table() const override {
+    return class_embedding_ ? &class_embedding_->weight : nullptr;
+  }
 
  private:
   void add_norm(const std::string& name, int64_t channels);

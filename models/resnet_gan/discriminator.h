@@ -27,6 +27,9 @@ class ResnetDiscriminator : public DiscriminatorNetwork {
   ImageShape image_shape() const override { return shape_; }
   int64_t num_classes() const override { return num_classes_; }
   nlohmann::ordered_json config() const override;
+  const Parameter* class_table() const override {
+    return num_classes_ > 0 ? &score_.embedding.weight : nullptr;
+  }
 
  private:
   ImageShape shape_;

@@ -8,10 +8,10 @@
 namespace sfumato {
 namespace {
 
-/// Copies of a trainable tensor that live through a whole run: value and average, and moments.
-int64_t copies(const OptimizerOptions& optimizer) {
-  if (optimizer.kind != OptimizerKind::kSgd) return 4;
-  return optimizer.momentum > 0 ? 3 : 2;
+/// Numbers that the optimizer keeps for each one that it trains.
+int64_t moments(const OptimizerOptions& optimizer) {
+  if (optimizer.kind != OptimizerKind::kSgd) return 2;
+  return optimizer.momentum > 0 ? 1 : 0;
 }
 
 void report_memory(const Config& config, GradientStep& step, NetworkReport& report) {
@@ -71,8 +71,9 @@ NetworkReport report_network(const Config& config) {
   report.tensors_covered = report.tensors;
   report.layers = step.engine().choices();
   report.layer_examples = report.layers.empty() ? 0 : report.layers.front().work.examples;
-  report.state_bytes =
-      4 * (report.parameters + (copies(optimizer_options(config)) - 1) * report.trainable);
+  report.network = generator->trained_network();
+  report.state_bytes = bytes_of(generator->state()) + generator->public_step_bytes() +
+                       4 * moments(optimizer_options(config)) * report.trainable;
   report_memory(config, step, report);
   return report;
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -90,10 +91,21 @@ std::string first_sentence(const std::string& help) {
 /// Numbers, switches and words of a fixed list say nothing of anybody's files. Of free texts, which
 /// may name files, people or places, only these leave.
 bool is_public(const SettingBase& setting) {
-  constexpr std::string_view kPublicTexts[] = {"mechanism.declared", "model.trainable"};
+  constexpr std::string_view kPublicTexts[] = {"mechanism.declared", "model.family",
+                                               "model.trainable"};
   const bool free_text = setting.type_name().find("text") != std::string::npos;
   return !free_text || !setting.range().choices.empty() ||
          std::ranges::find(kPublicTexts, setting.key()) != std::end(kPublicTexts);
+}
+
+/// Whether a setting has a say where model.family is `family`.
+bool concerns(const SettingBase& setting, const Section& section, const std::string& family) {
+  constexpr std::string_view kFamilies[] = {"diffusion", "gan"};  // sections of these names
+  const std::string& name = section.section_name();
+  if (name == "sample" && family == "gan")
+    return std::ranges::find(kSampleOfEveryFamily, setting.name()) !=
+           std::end(kSampleOfEveryFamily);
+  return name == family || std::ranges::find(kFamilies, name) == std::end(kFamilies);
 }
 
 }  // namespace
@@ -121,10 +133,12 @@ std::string SettingsTree::resolved_yaml() const {
 std::string public_settings_yaml(const SettingsTree& tree) {
   std::string out;
   SectionHeadings headings;
+  const auto* family = dynamic_cast<const Setting<std::string>*>(tree.find("model.family"));
   for (const Section* section : tree.sections()) {
     std::vector<const SettingBase*> settings;
     for (const SettingBase* setting : section->settings())
-      if (is_public(*setting)) settings.push_back(setting);
+      if (is_public(*setting) && (!family || concerns(*setting, *section, (*family)())))
+        settings.push_back(setting);
     if (settings.empty()) continue;
     const std::string indent =
         headings.open(out, section->section_name(), [](const std::string&) { return ""; });

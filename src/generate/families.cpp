@@ -22,28 +22,31 @@ std::vector<Family>& table() {
   return rows;
 }
 
-/// Settings of families other than `family` that are not their defaults: a family's own lie in the
-/// section of its name. A run's configuration names every setting, so that one which stands there
-/// with its default was asked for by nobody.
-std::vector<const SettingBase*> settings_of_others(const Config& config,
-                                                   const std::string& family) {
+/// Settings without effect in `family` that are not their defaults: those of other families lie in
+/// the sections of their names. A run's configuration names every setting, so that one which stands
+/// there with its default was asked for by nobody.
+std::vector<const SettingBase*> settings_without_effect(const Config& config,
+                                                        const Family& family) {
   std::vector<const SettingBase*> found;
+  const auto note = [&](const SettingBase* setting) {
+    if (setting->value_yaml() != setting->default_yaml()) found.push_back(setting);
+  };
   for (const Family& other : families()) {
-    const Section* section = other.name == family ? nullptr : config.find_section(other.name);
+    const Section* section = other.name == family.name ? nullptr : config.find_section(other.name);
     if (section == nullptr) continue;
-    for (const SettingBase* setting : section->settings())
-      if (setting->value_yaml() != setting->default_yaml()) found.push_back(setting);
+    for (const SettingBase* setting : section->settings()) note(setting);
   }
+  for (const std::string& key : family.without_effect) note(config.find(key));
   return found;
 }
 
-void refuse_settings_of_others(const Config& config, const std::string& family) {
+void refuse_settings_without_effect(const Config& config, const Family& family) {
   std::vector<std::string> mistakes;
-  for (const SettingBase* setting : settings_of_others(config, family))
+  for (const SettingBase* setting : settings_without_effect(config, family))
     mistakes.push_back(fmt::format(
         "{}: {} is {}, and has no effect with model.family {} ({}); remove it, or set it to its "
         "default, {}",
-        setting->provenance(), setting->key(), setting->value_yaml(), family,
+        setting->provenance(), setting->key(), setting->value_yaml(), family.name,
         config.model.family.provenance(), setting->default_yaml()));
   if (!mistakes.empty()) throw UsageError(fmt::format("{}", fmt::join(mistakes, "\n")));
 }
@@ -99,7 +102,7 @@ std::string known_layouts() {
 std::unique_ptr<Generator> make_generator(const Config& config, const Placement& placement) {
   const Family& family = family_of(config);
   // Refused where a run begins; one that began with them goes on.
-  for (const SettingBase* setting : settings_of_others(config, family.name))
+  for (const SettingBase* setting : settings_without_effect(config, family))
     log_warning(fmt::format("{} is {} ({}), and has no effect with model.family {}", setting->key(),
                             setting->value_yaml(), setting->provenance(), family.name));
   return family.make(config, placement);
@@ -119,7 +122,7 @@ std::unique_ptr<Generator> open_generator(const std::filesystem::path& folder, C
 
 void adopt_pretrained_settings(Config& config, bool resume) {
   const Family& family = family_of(config);
-  if (!resume) refuse_settings_of_others(config, family.name);
+  if (!resume) refuse_settings_without_effect(config, family);
   if (config.model.init().empty()) return;
   refuse_init_of_others(config, family);
   family.adopt_settings(config, resume);

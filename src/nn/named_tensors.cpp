@@ -42,6 +42,14 @@ bool all_finite(const at::Tensor& values) {
   return at::isfinite(values.detach().to(at::kCPU)).all().item<bool>();
 }
 
+std::int64_t bytes_of(const NamedGroups& groups) {
+  std::int64_t bytes = 0;
+  for (const auto& [group, tensors] : groups)
+    for (const auto& [name, tensor] : tensors)
+      bytes += tensor.numel() * static_cast<std::int64_t>(tensor.element_size());
+  return bytes;
+}
+
 bool all_finite(const NamedGroups& groups) {
   for (const auto& [name, tensors] : groups)
     for (const auto& [key, tensor] : tensors)

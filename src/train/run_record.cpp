@@ -46,12 +46,16 @@ void RunRecord::accept() const {
 
 void RunRecord::save(int64_t step, const NamedGroups& groups, const Generator& generator,
                      TrainingMechanism& mechanism) {
-  const NamedGroups state = generator.state();
-  if (!all_finite(state))
+  if (const std::string defect = generator.defect(); !defect.empty())
     throw DataError(fmt::format(
-        "the weights are not finite after step {}: this checkpoint is not written. Continue from "
-        "the last with --resume and a smaller optimizer.learning_rate; steps since stay charged",
-        step));
+        "{} after step {}: this checkpoint is not written. {} a smaller "
+        "optimizer.learning_rate; steps since stay charged",
+        defect, step,
+        newest_checkpoint(run_.checkpoints())
+            ? "Continue from the last with --resume and"
+            : "There is none before it: begin anew, with --resume if steps are left to charge, and "
+              "take"));
+  const NamedGroups state = generator.state();
   Checkpoint checkpoint;
   checkpoint.step = step;
   for (const auto& [name, tensors] : groups)

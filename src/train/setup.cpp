@@ -9,6 +9,7 @@
 #include "sfumato/core/printable.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/models/tensor_file.h"
+#include "sfumato/train/batch_loader.h"
 
 namespace sfumato {
 
@@ -23,11 +24,30 @@ void check_store_fits(const RecordStore& store, const std::string& misfit, const
   if (store.num_classes() != config.data.num_classes())
     refuse(fmt::format("it holds {} classes, data.num_classes is {}", store.num_classes(),
                        config.data.num_classes()));
+  const auto check_side = [&](const Setting<int64_t>& setting, int64_t here, const char* what) {
+    if (setting() != here && !setting.is_default())
+      refuse(fmt::format("its images have {} {}, and {} is {} ({})", here, what, setting.key(),
+                         setting(), setting.provenance()));
+  };
+  const ImageShape shape = image_shape(store);
+  check_side(config.data.channels, shape.channels, "channels");
+  check_side(config.data.image_size, shape.height, "rows");
+  check_side(config.data.image_size, shape.width, "columns");
   const std::vector<std::string>& names = config.data.class_names();
   for (std::size_t c = 0; c < names.size(); ++c)
     if (names[c] != store.class_names()[c])
       refuse(fmt::format("its class {} is '{}', in data.class_names '{}'", c,
                          printable(store.class_names()[c]), printable(names[c])));
+}
+
+void adopt_image_size(Config& config) {
+  const ImageShape shape = image_shape(RecordStore::open(config.data.store()));
+  const auto adopt = [](Setting<int64_t>& setting, int64_t here) {
+    if (setting.is_default() && setting() != here)
+      (void)setting.assign_text(fmt::format("{}", here), "the record store");  // if it can be that
+  };
+  adopt(config.data.channels, shape.channels);
+  if (shape.width == shape.height) adopt(config.data.image_size, shape.height);
 }
 
 void adopt_class_names(Config& config) {

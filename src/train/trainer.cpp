@@ -151,7 +151,7 @@ void Training::public_steps(const std::function<void()>& steps) {
   } catch (...) {
     if (report_) report_->finish();
     // Weights that the private step itself broke are no start: the last checkpoint is.
-    if (ranks_.from_leader(all_finite(generator.state()) ? 1 : 0) != 0) save_checkpoint();
+    if (ranks_.from_leader(generator.defect().empty() ? 1 : 0) != 0) save_checkpoint();
     end_session("public steps failed");
     throw;
   }
@@ -234,6 +234,7 @@ TrainResult train(Config& config, bool resume, const TrainOptions& options) {
     resume = ranks.from_leader(resume ? 1 : 0) != 0;
     ranks.everywhere([&] {
       adopt_pretrained_settings(config, resume);
+      adopt_image_size(config);
       validate_for_training(config);
     });
     ranks.require_same_settings(config);

@@ -34,6 +34,14 @@ class PrivateMechanism : public TrainingMechanism {
     optimizer.step(session_.release(gradients.take_private(), step), learning_rate, average);
   }
   int64_t end(int64_t step) const override {
+    if (step == 0 && session_.spent())
+      throw PrivacyError(fmt::format(
+          "all {} steps of this run are charged and lost: no checkpoint holds one of them, and its "
+          "weights, which are those of the start, are not released as trained ones. A step more "
+          "would spend more than was planned: start a new run in another run.dir, and change what "
+          "ended this one (a smaller optimizer.learning_rate where weights were not finite). What "
+          "this run has spent stays spent",
+          charged()));
     return std::max(step, std::min(session_.plan().steps, step + session_.steps_left()));
   }
   // The batch size is secret: the expected one stands for it.

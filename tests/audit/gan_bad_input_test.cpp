@@ -19,6 +19,7 @@ namespace {
 using namespace test;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 namespace fs = std::filesystem;
 constexpr const char* kWeightsFile = "diffusion_pytorch_model.safetensors";
@@ -44,14 +45,21 @@ TEST_F(GanBadInput, LayersThatNormaliseOverABatchAreRefused) {
   };
   nlohmann::json judge = discriminator();
   judge["norm"] = "batch";
-  EXPECT_THAT(refusal(judge), AllOf(HasSubstr("batch normalisation"), HasSubstr("main.3.weight")));
-  judge["norm"] = "instance";
+  EXPECT_THAT(refusal(judge), AllOf(HasSubstr("gan.discriminator_config '"),
+                                    HasSubstr("discriminator.json': \"norm\": \"batch\""),
+                                    HasSubstr("batch normalisation"), HasSubstr("clipping")));
+  // Nothing is clipped without privacy: another reason.
+  EXPECT_THAT(error_message<UsageError>([&] { start("run", gan({"privacy.enabled=false"})); }),
+              AllOf(HasSubstr("discriminator.json': \"norm\""), Not(HasSubstr("clipping")),
+                    HasSubstr("performance.physical_batch")));
+  judge["norm"] = "instance";  // whose answer proposes nothing that is refused next
   EXPECT_THAT(refusal(judge),
-              AllOf(HasSubstr("norm"), HasSubstr("'instance'"), HasSubstr("group")));
+              AllOf(HasSubstr("norm"), HasSubstr("'instance' is none of none, group, spectral"),
+                    Not(HasSubstr("batch"))));
   judge = discriminator();
   judge["minibatch_stddev"] = true;
   EXPECT_THAT(refusal(judge), AllOf(HasSubstr("discriminator.json"), HasSubstr("minibatch_stddev"),
-                                    HasSubstr("no such key")));
+                                    HasSubstr("the others of its batch")));
   const nlohmann::json residual = {{"_class_name", "ResnetGANDiscriminator"},
                                    {"sample_size", 8},
                                    {"in_channels", 1},

@@ -12,6 +12,7 @@
 #include "sfumato/audit/membership.h"
 #include "sfumato/core/error.h"
 #include "sfumato/corpus/sampling_model.h"
+#include "sfumato/generate/diffusion/denoiser_probe.h"
 #include "sfumato/generate/families.h"
 #include "sfumato/io/tensor_group.h"
 #include "sfumato/models/gan_networks.h"
@@ -27,6 +28,7 @@ using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 namespace fs = std::filesystem;
 
@@ -44,6 +46,8 @@ TEST_F(GanFamily, TrainsAndItsClaimIsThatOfTheMechanism) {
   EXPECT_FALSE(fs::exists(folder / "run/release/discriminator"));
   EXPECT_TRUE(fs::exists(folder / "run/release/sample.py"));
   EXPECT_FALSE(card("diffusion").contains("networks"));
+  EXPECT_THAT(read_file(folder / "run/release/report.html"),
+              AllOf(HasSubstr("\ngan:"), Not(HasSubstr("\ndiffusion:"))));
 }
 
 TEST_F(GanFamily, WhatTheCardSaysOfItsNetworksFollowsFromTheLedger) {
@@ -129,12 +133,30 @@ TEST_F(GanFamily, ABrokenGeneratorLosesNoChargedStep) {
   EXPECT_THAT(problems("run"), IsEmpty());
 }
 
+TEST_F(GanFamily, NoCheckpointIsWrittenOfADiscriminatorBeyondUse) {
+  // Finite weights, of which no score is: found in the generator's turn, or before a checkpoint.
+  for (const char* turn : {"gan.discriminator_steps=2", "gan.discriminator_steps=6"}) {
+    const std::string run = std::string("run") + turn;
+    forget_uses();
+    EXPECT_THAT(error_message<DataError>([&] {
+                  start(run, gan({"optimizer.learning_rate=1e20", turn}));
+                }),
+                AllOf(HasSubstr("the discriminator's scores"), HasSubstr("after"),
+                      HasSubstr("smaller optimizer.learning_rate")));
+    EXPECT_EQ(ledger(run).charged_steps, 2);
+    EXPECT_FALSE(newest_checkpoint(folder / run / "private/checkpoints"));
+    EXPECT_THAT(problems(run), IsEmpty());
+    EXPECT_EQ(resume(run, gan({turn})).steps, 4);  // from the beginning; what was charged is lost
+    EXPECT_EQ(ledger(run).charged_steps, 6);
+  }
+}
+
 TEST_F(GanFamily, BatchNormalisationInTheDiscriminatorIsRefusedBeforeTheFirstStep) {
   nlohmann::json with_norm = discriminator();
   with_norm["norm"] = "batch";
   write("discriminator", with_norm);
   EXPECT_THAT(error_message<PrivacyError>([&] { start("run", gan()); }),
-              AllOf(HasSubstr("batch normalisation"), HasSubstr("main.3.weight")));
+              AllOf(HasSubstr("batch normalisation"), HasSubstr("gan.discriminator_config '")));
   EXPECT_FALSE(fs::exists(folder / "run/ledger.jsonl"));
 }
 
@@ -173,6 +195,9 @@ TEST_F(GanFamily, SettingsOfDiffusionEndANewRunAndNoOldOne) {
   EXPECT_FALSE(fs::exists(folder / "run"));
   EXPECT_THAT(error_message<UsageError>([&] { start("run", {"gan.fakes=2"}); }),
               HasSubstr("command line: gan.fakes is 2"));
+  EXPECT_THAT(
+      error_message<UsageError>([&] { start("run", gan({"model.class_embedding_std=0.5"})); }),
+      HasSubstr("model.class_embedding_std is 0.5, and has no effect with"));
   start("run", gan());
   EXPECT_EQ(resume("run", foreign).steps, 6);
   EXPECT_THAT(problems("run"), IsEmpty());
@@ -241,6 +266,8 @@ TEST_F(GanFamily, AGeneratorThatBreaksInTheWarmUpCostsTheWarmUpAlone) {
 TEST_F(GanFamily, BothNetworksStartFromARelease) {
   // Public images, trained without privacy.
   start("public", gan({"privacy.enabled=false", "gan.release_discriminator=true"}));
+  EXPECT_THAT(read_file(folder / "public/release/README.md"),
+              AllOf(HasSubstr("`discriminator/`"), Not(HasSubstr("protected"))));
   fs::copy(folder / "public/release", folder / "start", fs::copy_options::recursive);
   forget_uses();
   write_tiny_store(folder / "people", {1, 2, 3, 5, 8, 13, 21, 34});
@@ -334,6 +361,9 @@ TEST_F(GanFamily, AnAttackTakesNoCheckpointThatTheLedgerDoesNotNote) {
 
 TEST_F(GanFamily, DrawsFromItsRelease) {
   start("run", gan({"gan.release_discriminator=true"}));
+  for (const char* place : {"run/release", "run/release/generator", "run/release/discriminator"})
+    EXPECT_THAT(error_message<DataError>([&] { DenoiserProbe(folder / place, "inputs"); }),
+                AllOf(HasSubstr("config.json"), HasSubstr("probe is for diffusion networks")));
   const auto settings = config("x");
   const SamplingModel model = open_sampling_model(find_model(folder / "run"), *settings);
   EXPECT_EQ(model.card["status"], "private");
@@ -342,6 +372,11 @@ TEST_F(GanFamily, DrawsFromItsRelease) {
   const auto sampler = sampler_of(model, *settings);
   const std::vector<ImageId> images = {{0, 0}, {1, 3}};
   EXPECT_EQ(sampler->draw(images).sizes(), (std::vector<int64_t>{2, 8, 8, 1}));
+  // Guidance is nothing that another training would make possible.
+  const auto guided = config("x", {"sample.guidance=2"});
+  EXPECT_THAT(
+      error_message<UsageError>([&] { open_sampling_model(find_model(folder / "run"), *guided); }),
+      AllOf(HasSubstr("sample.guidance is 2"), HasSubstr("in one pass")));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "load_helpers.h"
+#include "sfumato/config/public_settings.h"
 #include "sfumato/core/file.h"
 #include "support/shared_folder.h"
 
@@ -197,6 +198,32 @@ TEST(Declarations, AreCompleteAndConsistent) {
       EXPECT_FALSE(message) << *message;
     }
   }
+}
+
+TEST(PublicSettings, AreThoseOfTheFamily) {
+  const auto keys_with = [](const char* family) {
+    const auto config =
+        load_config(std::nullopt, std::vector<std::string>{std::string("model.family=") + family});
+    const std::string yaml = public_settings_yaml(*config);
+    Config again;  // as verification reads a page
+    EXPECT_TRUE(again.read_yaml(yaml, "a page").empty());
+    EXPECT_EQ(public_settings_yaml(again), yaml);
+    std::vector<std::string> keys;
+    add_keys(YAML::Load(yaml), "", keys);
+    return std::set<std::string>(keys.begin(), keys.end());
+  };
+  const auto of_gan = keys_with("gan"), of_diffusion = keys_with("diffusion");
+  for (const char* key : {"gan.fakes", "sample.batch", "sample.seed", "sample.format",
+                          "mechanism.steps", "model.family"})
+    EXPECT_TRUE(of_gan.contains(key)) << key;
+  for (const std::string& key : of_gan) {
+    EXPECT_FALSE(key.starts_with("diffusion.")) << key;
+    const bool shown = key == "sample.batch" || key == "sample.seed" || key == "sample.format";
+    EXPECT_TRUE(shown || !key.starts_with("sample.")) << key;
+  }
+  for (const char* key : {"diffusion.draws", "sample.steps", "sample.guidance", "sample.batch"})
+    EXPECT_TRUE(of_diffusion.contains(key)) << key;
+  for (const std::string& key : of_diffusion) EXPECT_FALSE(key.starts_with("gan.")) << key;
 }
 
 TEST(Help, NamesEverySetting) {

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -22,6 +23,7 @@ using namespace test;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 GanTraining training(int64_t discriminator_steps = 1, bool adaptive = false) {
   GanTraining all;
@@ -199,6 +201,85 @@ TEST(GanGenerator, ABrokenDiscriminatorIsNamed) {
   EXPECT_FALSE(all_finite(network->state()));
 }
 
+/// Without the layers that bound what a TinyDiscriminator says.
+struct UnboundedDiscriminator : TinyDiscriminator {
+  at::Tensor forward(const at::Tensor& images, const at::Tensor&, Tape* tape) override {
+    return score.forward(hidden.forward(images.flatten(1), tape), tape).flatten();
+  }
+};
+
+TEST(GanGenerator, ADiscriminatorOfHugeWeightsIsNamedAndNotTheGenerator) {
+  auto unbounded = std::make_unique<UnboundedDiscriminator>();
+  unbounded->initialise(2);
+  const auto network = std::make_unique<GanGenerator>(tiny_generator(), std::move(unbounded),
+                                                      Placement{}, training());
+  EXPECT_EQ(network->defect(), "");
+  {
+    const at::NoGradGuard no_grad;
+    for (Parameter* parameter : network->discriminator().parameters())
+      parameter->value.copy_(parameter->value.sign() * 1e30);
+  }
+  const NamedGroups before = copy_of(network->state());
+  EXPECT_TRUE(all_finite(before));
+  EXPECT_THAT(network->defect(), HasSubstr("the discriminator's scores"));
+  EXPECT_THAT(
+      error_message<DataError>([&] { network->after_release(6); }),
+      AllOf(HasSubstr("the discriminator's scores of finite images are not finite after "
+                      "private step 7"),
+            HasSubstr("a smaller optimizer.learning_rate"), Not(HasSubstr("generator broke"))));
+  EXPECT_THAT(changed(before, network->state()), ::testing::ElementsAre("schedule"));
+  EXPECT_THAT(network->defect(), HasSubstr("the discriminator's scores"));
+  EXPECT_THAT(error_message<DataError>([&] { network->after_release(-1); }),
+              HasSubstr("a smaller warmup.learning_rate"));
+}
+
+TEST(GanGenerator, WarnsWhereFakesOfAClassHardlyDiffer) {
+  GanTraining how = training();
+  how.learning_rate = 1e-12;
+  const auto network = gan(how);
+  /// As far apart within classes as `scale` says: the latents alone move the images.
+  const auto warning_at = [&](double scale) {
+    {
+      const at::NoGradGuard no_grad;
+      TinyGenerator& made = painter(*network);
+      made.classes.weight.value.zero_();
+      made.classes.weight.value[1].fill_(2);  // classes differ, which is nothing to the purpose
+      made.hidden.weight.value.fill_(scale);
+      made.image.weight.value.fill_(0.25);
+    }
+    network->after_release(0);
+    return network->warning();
+  };
+  // Of the size of a collapsed class, which is nothing to be said of a generator that is new.
+  EXPECT_EQ(warning_at(0.02), "");
+  EXPECT_EQ(warning_at(1), "");
+  EXPECT_EQ(warning_at(0.02), "fakes of a class hardly differ");
+  EXPECT_EQ(warning_at(0), "fakes all alike");
+  EXPECT_EQ(warning_at(1), "");
+  how.generator_steps = 100;  // it has had its time
+  const auto late = gan(how);
+  {
+    const at::NoGradGuard no_grad;
+    painter(*late).image.weight.value.mul_(0.1);
+  }
+  late->after_release(0);
+  EXPECT_EQ(late->warning(), "fakes of a class hardly differ");
+}
+
+TEST(GanGenerator, SaysWhereTheDiscriminatorsStepsAreRaised) {
+  GanTraining how = training(1, /*adaptive=*/true);
+  how.schedule.threshold = 1;
+  how.schedule.patience = 2;
+  const auto network = gan(how);
+  ::testing::internal::CaptureStderr();
+  network->after_release(0);
+  network->after_release(1);
+  EXPECT_EQ(network->schedule().discriminator_steps(), 2);
+  EXPECT_THAT(
+      ::testing::internal::GetCapturedStderr(),
+      AllOf(HasSubstr("2 discriminator steps a turn; it finds "), HasSubstr(" % of fakes")));
+}
+
 TEST(GanGenerator, WarnsWhereAllFakesAreAlike) {
   GanTraining how = training();
   how.learning_rate = 1e-12;
@@ -252,6 +333,18 @@ TEST(GanGenerator, SaysWhichImagesItCannotBeTrainedOn) {
   EXPECT_THAT(network->misfit({3, 4, 4}, *config), HasSubstr("4x4 with 3 channels"));
   EXPECT_THAT(network->misfit({1, 5, 4}, *config), HasSubstr("4x5"));
   EXPECT_THAT(network->misfit(kTinyShape, Config{}), HasSubstr("2 classes, data.num_classes is 0"));
+}
+
+TEST(GanGenerator, TheClassTableOfTheDiscriminatorHasItsOwnRate) {
+  const auto network = gan(training());
+  const auto config = load_config(
+      std::nullopt, std::vector<std::string>{"optimizer.class_embedding_learning_rate_scale=7"});
+  set_trainable(*network->discriminator().parameters().front(), false);
+  std::vector<double> expected;
+  for (const Parameter* parameter : network->discriminator().parameters())
+    if (parameter->trainable) expected.push_back(parameter->name == "classes.weight" ? 7.0 : 1.0);
+  EXPECT_EQ(std::ranges::count(expected, 7.0), 1);
+  EXPECT_EQ(network->rate_scales(*config), expected);
 }
 
 TEST(GanGenerator, ACheckpointOfOtherNetworksIsRefused) {

@@ -80,6 +80,7 @@ struct TinyDiscriminator : DiscriminatorNetwork {
   ImageShape image_shape() const override { return shape; }
   int64_t num_classes() const override { return num_classes_; }
   nlohmann::ordered_json config() const override { return {{"_class_name", "TinyDiscriminator"}}; }
+  const Parameter* class_table() const override { return &classes.weight; }
 };
 
 inline std::unique_ptr<TinyGenerator> tiny_generator(uint64_t seed = 1) {

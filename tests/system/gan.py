@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """A generator and its discriminator, from images to a corpus: configs/gan-smoke.yaml on small data,
-the card, the ledger, the release's sample.py in PyTorch, an attack, a generator that breaks, and what
-is refused."""
+the card, the ledger, the release's sample.py in PyTorch, an attack, a generator that breaks, a kill,
+and what is refused."""
 import importlib.util
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-from sfumato_cli import DATA, USAGE, check, complete_checkpoints, ledger_charges, main, write_idx
+from sfumato_cli import (DATA, USAGE, check, complete_checkpoints, ledger_charges, main, steps_taken,
+                         write_idx)
 
 CONFIG = ("--config", "configs/gan-smoke.yaml")
 
@@ -85,6 +88,25 @@ def check_script(run: Path, work: Path) -> None:
     check(len(levels) > 3, f"the images have {sorted(levels)} alone, by which none is told apart")
 
 
+def check_script_refuses(run: Path, work: Path) -> None:
+    """What sample.py cannot draw from is told in words; where there is no NumPy, nothing is said."""
+    script = run / "release/sample.py"
+    (work / "latents.txt").write_text("none")
+    for arguments, said in ((("--count", "0"), "--count: '0'"), (("--count", "-1"), "--count: '-1'"),
+                            (("--seed", "-1"), "--seed: '-1'"), (("--label", "99"), "--label 99"),
+                            (("--generator", work / "nowhere"), "holds no generator"),
+                            (("--latents", work / "nothing"), "no such file"),
+                            (("--latents", work / "latents.txt"), "latents.txt")):
+        ended = subprocess.run([sys.executable, script, "--out", work / "refused", *arguments],
+                               capture_output=True, text=True)
+        check(ended.returncode != 0 and said in ended.stderr, f"{arguments}: {ended.stderr}")
+        check("Traceback" not in ended.stderr, ended.stderr)
+    check(not (work / "refused").exists(), "images were written all the same")
+    ended = subprocess.run([sys.executable, script, "--count", "2", "--out", work / "two"],
+                           capture_output=True, text=True)
+    check(ended.returncode == 0 and ended.stderr == "", ended.stderr)
+
+
 def check_attack(sfumato, run: Path, store: Path, others: Path) -> None:
     found = sfumato.json("audit", "membership", run, "--members", store, "--non-members", others,
                          "--count", "60")
@@ -103,6 +125,31 @@ def check_broken(sfumato, store: Path, run: Path) -> None:
     sfumato.run("ledger", "verify", run)
 
 
+def check_killed(sfumato, store: Path, run: Path) -> None:
+    """SIGKILL between two checkpoints: what was charged stays charged, and the run goes on."""
+    given = arguments(store, run, "mechanism.steps=40", "run.checkpoint_every=3", "run.log_every=1")
+    process = sfumato.start("train", *given, log=run.with_suffix(".log"))
+    deadline = time.monotonic() + 300
+    while (len(complete_checkpoints(run)) < 2 and process.poll() is None
+           and time.monotonic() < deadline):
+        time.sleep(0.005)
+    killed = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    check(killed, f"training ended before it was killed; see {run.with_suffix('.log')}")
+    charged, newest = len(ledger_charges(run)), complete_checkpoints(run)[-1]
+    taken = max(steps_taken(run).values(), default=0)
+    check(charged >= max(taken, newest) >= 6, f"{charged} charges, {taken} steps, checkpoint {newest}")
+    sfumato.run("ledger", "verify", run)
+    sfumato.run("train", *given, "--resume")
+    sfumato.run("ledger", "verify", run)
+    check(len(ledger_charges(run)) == 40, f"{len(ledger_charges(run))} charges of 40")
+    # Steps that were charged after the checkpoint are lost, and none is taken for nothing.
+    last = complete_checkpoints(run)[-1]
+    check(last == newest + 40 - charged, f"ended at step {last}: {charged} charged at {newest}")
+    check((run / "release/generator/config.json").exists(), "the finished run has no release")
+
+
 def run_check(sfumato, work: Path, _):
     store, others = prepared(sfumato, work / "a", 40), prepared(sfumato, work / "b", 15)
     run = work / "run"
@@ -111,6 +158,7 @@ def run_check(sfumato, work: Path, _):
     check_corpus(sfumato, run, work)
     check_attack(sfumato, run, store, others)
     check_broken(sfumato, store, work / "broken")
+    check_killed(sfumato, store, work / "killed")
     said = sfumato.run("train", *arguments(store, work / "average", "gan.loss=relativistic_average"),
                        expect=USAGE).stderr
     check("relativistic_average" in said and "depends on" in said, said)
@@ -120,6 +168,7 @@ def run_check(sfumato, work: Path, _):
     if not all(importlib.util.find_spec(name) for name in ("torch", "PIL")):
         return "this Python has no PyTorch and Pillow to run sample.py with"
     check_script(run, work)
+    check_script_refuses(run, work)
     return None
 
 

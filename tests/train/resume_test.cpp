@@ -118,6 +118,29 @@ TEST_F(Resume, StepsLostInACrashStayChargedAndTheRunEndsEarlier) {
   EXPECT_EQ(card.at("stages").at(0).at("charged"), 6);
 }
 
+TEST_F(Resume, WeightsOfTheStartAreNotReleasedAsTrained) {
+  start("run");
+  // All six charged, and no checkpoint of any.
+  copy_run("run", "none", 0);
+  EXPECT_THAT(error_message<PrivacyError>([&] { resume("none"); }),
+              AllOf(HasSubstr("all 6 steps of this run are charged and lost"),
+                    HasSubstr("start a new run in another run.dir")));
+  EXPECT_FALSE(fs::exists(folder / "none/release/privacy_card.json"));
+  EXPECT_FALSE(fs::exists(folder / "none/release/unet"));
+  EXPECT_THAT(ledger("none").problems, ElementsAre());
+  // One that is left is taken, from the start.
+  copy_run("run", "one", 0);
+  write_lines(folder / "one/ledger.jsonl", up_to_charge(lines_of(folder / "run/ledger.jsonl"), 5));
+  EXPECT_EQ(resume("one").steps, 1);
+}
+
+TEST_F(Resume, AFirstCheckpointThatIsNotFiniteSpeaksOfNoOther) {
+  EXPECT_THAT(error_message<DataError>([&] { start("run", {"optimizer.learning_rate=1e39"}); }),
+              AllOf(HasSubstr("this checkpoint is not written"), HasSubstr("none before it"),
+                    HasSubstr("a smaller optimizer.learning_rate")));
+  EXPECT_FALSE(newest_checkpoint(folder / "run/private/checkpoints"));
+}
+
 TEST_F(Resume, TheLearningRateFallsToTheEndThatIsLeft) {
   const std::vector<std::string> cosine = {
       "optimizer.decay=cosine", "optimizer.warmup_steps=0", "optimizer.learning_rate=0.01",

@@ -85,9 +85,26 @@ TEST_F(RunSetup, AStoreThatDoesNotFitIsRefused) {
   EXPECT_THAT(
       error_message<DataError>([&] { check(fits, *config("run", {"data.num_classes=5"})); }),
       AllOf(HasSubstr("2 classes"), HasSubstr("5")));
+  EXPECT_THAT(error_message<DataError>([&] { check(fits, *config("run", {"data.channels=3"})); }),
+              AllOf(HasSubstr("1 channels"), HasSubstr("data.channels is 3 (command line)")));
+  EXPECT_THAT(
+      error_message<DataError>([&] { check(fits, *config("run", {"data.image_size=64"})); }),
+      AllOf(HasSubstr("8 rows"), HasSubstr("data.image_size is 64 (command line)")));
   const auto swapped = config("run", {"data.class_names=down,across"});
   EXPECT_THAT(error_message<DataError>([&] { check(fits, *swapped); }),
               AllOf(HasSubstr("class 0"), HasSubstr("'down'")));
+}
+
+TEST_F(RunSetup, TheSizeOfTheStoresImagesIsKeptWhereNobodyNamedOne) {
+  const auto silent = load_config(
+      std::nullopt, std::vector<std::string>{"data.store=" + (folder / "store").string()});
+  adopt_image_size(*silent);
+  EXPECT_EQ(silent->data.image_size(), 8);
+  EXPECT_EQ(silent->data.channels(), 1);
+  EXPECT_EQ(silent->data.channels.provenance(), "the record store");
+  const auto other = config("run", {"data.image_size=64"});
+  adopt_image_size(*other);  // left for check_store_fits to refuse
+  EXPECT_EQ(other->data.image_size(), 64);
 }
 
 TEST_F(RunSetup, NamesOfTheStoreAreKeptWithTheRun) {

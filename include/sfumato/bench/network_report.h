@@ -13,6 +13,7 @@ namespace sfumato {
 /// What training a configuration would take, found by running its network on synthetic images. No
 /// private data is touched.
 struct NetworkReport {
+  std::string network;                       ///< which: what trains on private examples
   int64_t parameters = 0, trainable = 0;     ///< elements
   int64_t tensors = 0, tensors_covered = 0;  ///< trainable tensors; those with a per-example rule
   /// Per layer with a choice of algorithm, for `layer_examples` examples.
@@ -21,7 +22,8 @@ struct NetworkReport {
   ComputeDevice device = ComputeDevice::kCpu;
   double held_element_bytes = 4;  ///< of what layers hold: 2 in bf16
 
-  int64_t state_bytes = 0;  ///< weights, their average and the optimizer's moments
+  /// Weights of all networks, averages, moments of optimizers, and copies that public steps take.
+  int64_t state_bytes = 0;
   int64_t peak_bytes_one = 0, peak_bytes_two = 0;  ///< of a step over one and two examples
   int64_t budget_bytes = 0;
   int64_t physical_batch = 0;

@@ -123,9 +123,11 @@ struct ModelSettings : Section {
       "A diffusers config.json that describes the network when training from scratch."};
   Setting<std::vector<std::string>> trainable{this, "trainable", {"*"}, not_empty(), "",
       "Glob patterns of the parameter names that train; everything else is frozen. Fewer trained "
-      "parameters mean less noise in total."};
+      "parameters mean less noise in total. Of a GAN those of the discriminator: the generator trains "
+      "whole."};
   Setting<double> class_embedding_std{this, "class_embedding_std", 0.02, at_least(0), "",
-      "Standard deviation of a newly made class embedding."};
+      "Standard deviation of a newly made class embedding. In a GAN the \"initialization\" of its "
+      "config.json says that."};
   Setting<double> class_embedding_scale{this, "class_embedding_scale", 1.0, greater_than(0), "",
       "Factor on the pretrained class rows that are kept when the number of classes changes."};
   Setting<bool> reuse_class_rows{this, "reuse_class_rows", false, any_value(), "",
@@ -335,8 +337,8 @@ struct GanSettings : Section {
       "A config.json that describes the discriminator when training from scratch, or beside a "
       "pretrained generator that has none."};
   Setting<bool> release_discriminator{this, "release_discriminator", false, any_value(), "",
-      "Puts the discriminator into release/ too, as later trainings need it. Its weights are "
-      "protected by the same noise; without it they stay in private/."};
+      "Puts the discriminator into release/ too, as later trainings need it. In a private "
+      "run its weights are protected by the same noise; without it they stay in private/."};
 };
 
 struct OptimizerSettings : Section {
@@ -348,7 +350,7 @@ struct OptimizerSettings : Section {
       "Peak learning rate."};
   Setting<double> class_embedding_learning_rate_scale{this, "class_embedding_learning_rate_scale", 1.0,
       greater_than(0), "",
-      "Factor on the learning rate of the class embedding."};
+      "Factor on the learning rate of the class embedding; of a GAN, that of the discriminator."};
   Setting<double> beta1{this, "beta1", 0.9, from_below(0, 1), "",
       "Decay of the mean of gradients (adam, adamw)."};
   Setting<double> beta2{this, "beta2", 0.999, from_below(0, 1), "",

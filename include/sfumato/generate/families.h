@@ -64,6 +64,9 @@ struct Family {
                                            const Placement& placement, std::uint64_t seed,
                                            std::int64_t draws)>
       random = {};
+
+  /// Settings outside the sections of families that its networks have no use for.
+  std::vector<std::string> without_effect = {};
 };
 
 /// The table of families, in the order in which folders are looked at.
@@ -88,8 +91,8 @@ std::unique_ptr<Generator> open_generator(const std::filesystem::path& folder, C
 
 /// What model.init says, for the configuration's family; nothing where it is empty. This is where a
 /// configuration first meets the table, so model.family is checked in any case, as family_of, and
-/// settings in the sections of other families are refused unless they are their defaults
-/// (UsageError, with the place of each) or the run is resumed.
+/// settings in the sections of other families, or without effect in this one, are refused unless
+/// they are their defaults (UsageError, with the place of each) or the run is resumed.
 void adopt_pretrained_settings(Config& config, bool resume = false);
 /// The same for the images alone, where they are prepared before there may be a network.
 void adopt_pretrained_image_settings(Config& config);

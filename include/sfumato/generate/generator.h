@@ -62,8 +62,8 @@ class Generator {
   virtual Ema* average() = 0;
   /// After the objective's parameters have moved in step `step`: public steps of other networks.
   /// The steps of a warm-up count up to -1, private ones from 0. An Error leaves state() fit for a
-  /// checkpoint, from which the public steps are tried again; where the objective's own parameters
-  /// are no longer finite, nothing is.
+  /// checkpoint, from which the public steps are tried again, unless defect() says otherwise: where
+  /// the objective's own parameters are beyond use, nothing is.
   virtual void after_release(std::int64_t step) { (void)step; }
   /// Public steps that are due: of an earlier process in which they failed or, before the release
   /// (`last`), those that wait for private steps that will not come. Errors as above.
@@ -72,6 +72,15 @@ class Generator {
   virtual std::int64_t public_steps() const { return 0; }
   /// What a progress line should warn of, in a few words: of what is public alone. Else empty.
   virtual std::string warning() const { return {}; }
+  /// Why no training can go on from state(), so that no checkpoint of it is written ("the weights
+  /// are not finite"): by what is public alone. Empty if it can.
+  virtual std::string defect() const {
+    return all_finite(state()) ? std::string() : "the weights are not finite";
+  }
+  /// Bytes beside state() while public steps are taken.
+  virtual std::int64_t public_step_bytes() const { return 0; }
+  /// What trains on private examples, in a word.
+  virtual std::string trained_network() const { return "network"; }
   /// Averages begin anew with the parameters as they are: after the warm-up.
   virtual void restart_average() = 0;
   /// All that a resumed run needs, shared, not copied: weights, averages, state of public steps.

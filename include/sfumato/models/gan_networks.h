@@ -39,6 +39,8 @@ class DiscriminatorNetwork : public Module {
   virtual ImageShape image_shape() const = 0;
   virtual int64_t num_classes() const = 0;
   virtual nlohmann::ordered_json config() const = 0;
+  /// The parameter whose rows are classes; null where there is none.
+  virtual const Parameter* class_table() const { return nullptr; }
 };
 
 /// The network that a config.json describes, by its "_class_name": parameters are zeros until

@@ -29,6 +29,8 @@ void copy_named_tensors(const NamedTensors& from, const NamedTensors& to, const 
 bool all_finite(const at::Tensor& values);
 /// The same of all tensors of all groups.
 bool all_finite(const NamedGroups& groups);
+/// That the elements of all tensors take.
+std::int64_t bytes_of(const NamedGroups& groups);
 /// All tensors of all groups, one after the other.
 NamedTensors joined(const NamedGroups& groups);
 /// The group of this name; DataError if there is none.

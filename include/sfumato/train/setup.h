@@ -16,7 +16,12 @@ class RecordStore;
 /// config.yaml keeps them. DataError as RecordStore::open.
 void adopt_class_names(Config& config);
 
-/// DataError unless the store's images, labels and class names fit generator and configuration.
+/// Where nobody said which size and channels the images have, takes those of the record store, so
+/// that config.yaml and report say what is trained on. DataError as RecordStore::open.
+void adopt_image_size(Config& config);
+
+/// DataError unless the store's images, labels and class names fit generator and configuration,
+/// whose data.image_size and data.channels count where somebody has set them.
 /// `misfit`: what Generator::misfit says of the images.
 void check_store_fits(const RecordStore& store, const std::string& misfit, const Config& config);
 

@@ -85,12 +85,13 @@ Json to_json(const LayerChoice& layer, double element_bytes) {
 }  // namespace
 
 void print_network(const NetworkReport& r) {
-  fmt::print("\nnetwork: {} parameters, {} train, {} are frozen\n", r.parameters, r.trainable,
+  fmt::print("\n{}: {} parameters, {} train, {} are frozen\n", r.network, r.parameters, r.trainable,
              r.parameters - r.trainable);
   fmt::print("coverage: {} of {} trainable tensors have a per-example rule; examples do not mix\n",
              r.tensors_covered, r.tensors);
   print_layers(r);
-  fmt::print("\nmemory: {} for weights, average and optimizer\n", bytes_text(r.state_bytes));
+  fmt::print("\nmemory: {} for weights, average and optimizer{}\n", bytes_text(r.state_bytes),
+             r.network == "network" ? "" : ", of all networks");
   fmt::print("  {} for a pass over one example, {} over two; the budget is {}\n",
              bytes_text(r.peak_bytes_one), bytes_text(r.peak_bytes_two),
              bytes_text(r.budget_bytes));
@@ -99,7 +100,8 @@ void print_network(const NetworkReport& r) {
 }
 
 nlohmann::ordered_json network_json(const NetworkReport& r) {
-  Json out{{"parameters", r.parameters},
+  Json out{{"network", r.network},
+           {"parameters", r.parameters},
            {"trainable", r.trainable},
            {"frozen", r.parameters - r.trainable},
            {"device", to_string(r.device)},

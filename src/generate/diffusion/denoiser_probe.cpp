@@ -4,10 +4,13 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "sfumato/core/error.h"
+#include "sfumato/io/json_file.h"
 #include "sfumato/models/checkpoint_io.h"
+#include "sfumato/models/gan_networks.h"
 #include "sfumato/models/tensor_file.h"
 
 namespace sfumato {
@@ -115,11 +118,26 @@ class InputReader {
   const UNet2DConfig& config_;
 };
 
+/// DataError for the networks of a GAN, which hold no UNet to compare.
+std::unique_ptr<UNet2D> network_in(const std::filesystem::path& folder) {
+  for (const char* inside : {"generator/config.json", "config.json"}) {
+    const std::filesystem::path file = folder / inside;
+    if (!std::filesystem::exists(file)) continue;
+    const nlohmann::json config = read_python_json(file);
+    if (describes_generator_network(config) || describes_discriminator_network(config))
+      throw DataError(
+          fmt::format("'{}' is of a network of a GAN: probe is for diffusion networks, which it "
+                      "compares with diffusers; name a folder with unet/ or with a UNet2DModel",
+                      file.string()));
+  }
+  return load_unet2d(folder).network;
+}
+
 }  // namespace
 
 DenoiserProbe::DenoiserProbe(const std::filesystem::path& model,
                              const std::filesystem::path& inputs)
-    : network_(load_unet2d(model).network) {
+    : network_(network_in(model)) {
   const SafetensorsFile file(inputs);
   inputs_ = InputReader(file, network_->config()).read();
 }

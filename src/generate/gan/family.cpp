@@ -68,7 +68,9 @@ bool holds(const fs::path& folder) {
   return fs::exists(file) && describes_generator_network(read_python_json(file));
 }
 
-std::unique_ptr<Generator> open(const fs::path& folder, Config&, const Placement& placement) {
+std::unique_ptr<Generator> open(const fs::path& folder, Config& config,
+                                const Placement& placement) {
+  refuse_diffusion_settings(config);  // before anybody compares them with its classes
   const fs::path place = generator_folder(folder), other = discriminator_folder(folder);
   return std::make_unique<GanGenerator>(load_generator_network(place),
                                         other.empty() ? nullptr : load_discriminator_network(other),
@@ -137,7 +139,9 @@ Family gan_family() {
           .network_folders = {kGeneratorFolder, kDiscriminatorFolder},
           .knows_network = knows_network,
           .describe_network = describe_network,
-          .random = random_networks};
+          .random = random_networks,
+          // New rows start as the network's "initialization" says.
+          .without_effect = {"model.class_embedding_std"}};
 }
 
 }  // namespace sfumato

@@ -113,10 +113,12 @@ GanGenerator::GanGenerator(std::unique_ptr<GeneratorNetwork> generator,
   average_.emplace(parameters, training.ema_decay, training.ema_warmup);
 }
 
-std::vector<double> GanGenerator::rate_scales(const Config&) const {
+std::vector<double> GanGenerator::rate_scales(const Config& config) const {
+  const double of_classes = config.optimizer.class_embedding_learning_rate_scale();
   std::vector<double> scales;
   for (const Parameter* parameter : discriminator_->parameters())
-    if (parameter->trainable) scales.push_back(1.0);
+    if (parameter->trainable)
+      scales.push_back(parameter == discriminator_->class_table() ? of_classes : 1.0);
   return scales;
 }
 
@@ -168,6 +170,7 @@ void GanGenerator::load_state(const NamedGroups& state) {
   copy_named_tensors(group_of(state, kDiscriminatorGroup), named_state(*discriminator_),
                      fmt::format("{} discriminator", kAnotherNetwork));
   schedule_.load_state(group_of(state, kScheduleGroup));
+  discriminator_failed_ = false;
 }
 
 NamedTensors GanGenerator::generator_weights() const {

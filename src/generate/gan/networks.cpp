@@ -75,6 +75,24 @@ void refuse_two_sources(const Setting<std::string>& setting, const fs::path& net
         setting.key(), network.string()));
 }
 
+/// Batch normalisation is for drawing and scoring alone. `what`: where it is described.
+void refuse_batch_norm(const DiscriminatorNetwork& network, const Config& config,
+                       const std::string& what) {
+  if (network.config().value("norm", "") != "batch") return;
+  const std::string start = fmt::format(
+      "{}: \"norm\": \"batch\": a discriminator with batch normalisation mixes the "
+      "records of a batch, so that ",
+      what);
+  constexpr const char* kRemedy = "set \"norm\" to \"group\", \"none\" or \"spectral\"";
+  if (config.privacy.enabled())
+    throw PrivacyError(
+        fmt::format("{}clipping the gradient of one bounds nothing: {}", start, kRemedy));
+  throw UsageError(
+      fmt::format("{}its training would depend on how many of them are computed at a time "
+                  "(performance.physical_batch), without privacy as well: {}",
+                  start, kRemedy));
+}
+
 }  // namespace
 
 fs::path generator_within(const fs::path& folder) {
@@ -117,16 +135,19 @@ GanNetworks make_gan_networks(const Config& config) {
   // Another seed: networks of like layers must not begin as copies of each other.
   if (pretrained.empty()) {
     if (!config.model.init().empty())
-      log_warning(fmt::format(
-          "model.init '{}' has no discriminator/: a new one is trained, which spends a part of the "
-          "private steps on what a pretrained one knows",
-          config.model.init()));
+      log_info(fmt::format("model.init '{}' has no discriminator/: a new one is trained",
+                           config.model.init()));
     networks.discriminator = new_network(gan.discriminator_config, "discriminator",
                                          make_discriminator_network, seed + 1);
+    refuse_batch_norm(
+        *networks.discriminator, config,
+        fmt::format("{} '{}'", gan.discriminator_config.key(), gan.discriminator_config()));
   } else {
     refuse_two_sources(gan.discriminator_config, pretrained);
     networks.discriminator = with_classes(load_discriminator_network(pretrained), config, seed + 1,
                                           make_discriminator_network);
+    refuse_batch_norm(*networks.discriminator, config,
+                      fmt::format("model.init '{}'", (pretrained / "config.json").string()));
   }
   return networks;
 }

@@ -7,7 +7,10 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "sfumato/core/error.h"
+#include "sfumato/core/log.h"
 #include "sfumato/generate/gan/generator.h"
 #include "sfumato/generate/seeded_streams.h"
 
@@ -17,11 +20,18 @@ namespace {
 // Streams of one step of the generator.
 constexpr std::uint32_t kStepLatents = 0;  // of all fakes, one after the other
 constexpr std::uint32_t kStepChoices = 1;  // a block for each fake
-/// Fakes of one class that are looked at after a turn.
+/// Fakes that are looked at after a turn, in pairs of one class.
 constexpr std::int64_t kLook = 32;
-/// Root mean square distance of fakes to their mean below which nobody can tell them apart: one
-/// grey level.
+/// Deviation of fakes within classes below which nobody can tell them apart: one grey level.
 constexpr double kAlike = 1 / 127.5;
+/// Below which they hardly differ: classes that became one image had 0.06 to 0.12, others 0.34 and
+/// more (configs/README.md).
+constexpr double kHardlyDiffer = 0.15;
+/// A new generator has not learned to differ either: by then it has.
+constexpr std::int64_t kFirstSteps = 100;
+
+constexpr const char* kNoScores = "the discriminator's scores of finite images are not finite";
+constexpr const char* kNoWeights = "the discriminator's weights are not finite";
 
 NamedGroups copies(const NamedGroups& groups) {
   NamedGroups all;
@@ -91,15 +101,18 @@ double GanGenerator::accuracy_on_fakes() const {
   return (scores < 0).to(at::kDouble).mean().item<double>();
 }
 
+/// Labels of the second half become those of the first: pairs of one class, half of all apart.
+void GanGenerator::pair_labels(Fakes& fakes) {
+  const std::int64_t pairs = fakes.labels.size(0) / 2;
+  fakes.labels.narrow(0, pairs, pairs).copy_(fakes.labels.narrow(0, 0, pairs));
+}
+
 /// One step by plain autograd; what is not finite, else empty.
 std::string GanGenerator::generator_step() {
   const double accuracy = schedule_.adaptive() ? accuracy_on_fakes() : 0;
   Fakes fakes = draw_fakes("sfumato steps of a generator 1", training_.generator_batch);
   const double seeking = training_.mode_seeking;
-  if (seeking > 0) {  // pairs of one class, N / 2 apart
-    const std::int64_t pairs = training_.generator_batch / 2;
-    fakes.labels.narrow(0, pairs, pairs).copy_(fakes.labels.narrow(0, 0, pairs));
-  }
+  if (seeking > 0) pair_labels(fakes);
   std::vector<at::Tensor> weights, gradients;
   for (Parameter* parameter : generator_->parameters()) weights.push_back(parameter->value);
   {
@@ -107,7 +120,8 @@ std::string GanGenerator::generator_step() {
     const at::Tensor images = generator_->forward(fakes.latents, fakes.labels, /*training=*/true);
     if (!all_finite(images)) return "its images are not finite";
     const at::Tensor scores = scores_of(images, fakes);
-    if (!all_finite(scores)) return "the discriminator's scores of its images are not finite";
+    discriminator_failed_ = !all_finite(scores);
+    if (discriminator_failed_) return kNoScores;
     at::Tensor loss = generator_loss(scores, training_.objective.loss);
     if (seeking > 0) loss = loss + seeking * mode_seeking_loss(images, fakes.latents);
     loss.backward({}, std::nullopt, false, at::TensorList(weights));
@@ -125,15 +139,31 @@ std::string GanGenerator::generator_step() {
   return {};
 }
 
-/// Images of one class as the discriminator's next steps see them: whether they are numbers, and
-/// how far apart.
+/// Images as the discriminator's next steps see them: whether they are numbers, and how far apart
+/// those of a class are.
 std::string GanGenerator::look_at_fakes() {
   const at::NoGradGuard no_grad;
   Fakes fakes = draw_fakes("sfumato looks at a generator 1", kLook);
-  fakes.labels = fakes.labels.select(0, 0).expand({kLook}).contiguous();
+  pair_labels(fakes);
   const at::Tensor images = generator_->forward(fakes.latents, fakes.labels, /*training=*/false);
   if (!all_finite(images)) return "its images are not finite after the step";
-  spread_ = (images - images.mean(0, /*keepdim=*/true)).square().mean().sqrt().item<double>();
+  const at::Tensor differences =
+      images.narrow(0, 0, kLook / 2) - images.narrow(0, kLook / 2, kLook / 2);
+  // That of two draws has twice the variance of one.
+  spread_ = std::sqrt(differences.square().mean().item<double>() / 2);
+  differed_ = differed_ || spread_ > 2 * kHardlyDiffer;
+  return {};
+}
+
+/// Of the discriminator: as it judges fakes of all classes, where those are numbers.
+std::string GanGenerator::defect() const {
+  if (!all_finite({{"discriminator", named_state(*discriminator_)}})) return kNoWeights;
+  if (!all_finite(generators_state())) return "the generator's weights are not finite";
+  if (discriminator_failed_) return kNoScores;
+  const at::NoGradGuard no_grad;
+  const Fakes fakes = draw_fakes("sfumato looks at a generator 1", kLook);
+  const at::Tensor images = generator_->forward(fakes.latents, fakes.labels, /*training=*/false);
+  if (all_finite(images) && !all_finite(scores_of(images, fakes))) return kNoScores;
   return {};
 }
 
@@ -176,14 +206,19 @@ void GanGenerator::catch_up(std::int64_t step, bool last) {
     undo();
     throw;
   }
-  if (defect.empty()) return;
+  if (defect.empty()) {
+    if (schedule_.discriminator_steps() != schedule.discriminator_steps())
+      log_info(fmt::format("{} discriminator steps a turn; it finds {:.0f} % of fakes",
+                           schedule_.discriminator_steps(), 100 * schedule_.accuracy()));
+    return;
+  }
   undo();
-  if (!all_finite({{"discriminator", named_state(*discriminator_)}}))
+  if (const std::string broken = this->defect(); !broken.empty())
     throw DataError(fmt::format(
-        "the discriminator's weights are not finite {}: the run cannot go on from them. Continue "
-        "with --resume, which takes the last checkpoint or begins the warm-up anew, and a smaller "
-        "{}.learning_rate; the steps since then stay charged",
-        time_of(step), step < 0 ? "warmup" : "optimizer"));
+        "{} {}: the run cannot go on from it. Continue with --resume, which takes the last "
+        "checkpoint or begins anew where there is none, and a smaller {}.learning_rate; the steps "
+        "since then stay charged",
+        broken, time_of(step), step < 0 ? "warmup" : "optimizer"));
   throw DataError(fmt::format(
       "the generator broke in its step {}, {}: {}. It is as it was before, and "
       "the private steps that were charged are kept: continue with --resume and a smaller "
@@ -192,7 +227,9 @@ void GanGenerator::catch_up(std::int64_t step, bool last) {
 }
 
 std::string GanGenerator::warning() const {
-  return spread_ < kAlike ? "fakes all alike" : std::string();
+  if (spread_ < kAlike) return "fakes all alike";
+  const bool has_learned = differed_ || schedule_.generator_steps() >= kFirstSteps;
+  return spread_ < kHardlyDiffer && has_learned ? "fakes of a class hardly differ" : std::string();
 }
 
 }  // namespace sfumato

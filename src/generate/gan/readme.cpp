@@ -11,8 +11,7 @@ std::string gan_readme(const Config& config) {
   const char* discriminator =
       config.gan.release_discriminator()
           ? "`discriminator/` is the network that the generator learned from, as a later training "
-            "may start with it\n(`model.init`); its weights are protected by the same noise, and "
-            "the card speaks of them too."
+            "may start with it\n(`model.init`); the card speaks of its weights as well."
           : "The discriminator that it learned from is not released.";
   return fmt::format(
       "# Image generator\n\n"

@@ -15,9 +15,11 @@ import hashlib
 import json
 import math
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
+warnings.filterwarnings("ignore", "Failed to initialize NumPy")  # which nothing here needs
 import torch
 from torch import nn
 
@@ -155,6 +157,9 @@ def read_safetensors(path):
 
 def load(folder):
     """The generator of a folder with config.json and diffusion_pytorch_model.safetensors."""
+    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+        if not (Path(folder) / name).is_file():
+            raise SystemExit(f"{folder}: holds no generator: {name} is not there")
     config = json.loads((Path(folder) / "config.json").read_text())
     kinds = {kind.__name__: kind for kind in (DCGANGenerator, ResnetGANGenerator)}
     if config["_class_name"] not in kinds:
@@ -240,19 +245,51 @@ def wanted(generator, count, label):
     return [(i % classes, i // classes) for i in range(count)]
 
 
+def whole(least, most):
+    """Of arguments: a whole number in this range."""
+    def read(text):
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"'{text}' is no whole number from {least} to {most}")
+        return value
+    return read
+
+
+def given_latents(path, generator):
+    """Latents and labels of a file, or an error in one line."""
+    if not path.is_file():
+        raise SystemExit(f"--latents {path}: no such file")
+    try:
+        given = read_safetensors(path)
+    except (AttributeError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise SystemExit(f"--latents {path}: no safetensors file that can be read here ({error})")
+    latents = given.get("latents")
+    if latents is None or latents.dim() != 2 or latents.shape[1] != generator.latent_size:
+        raise SystemExit(f"--latents {path}: needs a tensor 'latents' [N, {generator.latent_size}]")
+    labels = given.get("labels", torch.zeros(len(latents)))
+    if labels.shape != (len(latents),):
+        raise SystemExit(f"--latents {path}: 'labels' must be [{len(latents)}], one for each latent")
+    if not ((0 <= labels) & (labels < max(generator.num_classes, 1))).all():
+        raise SystemExit(f"--latents {path}: a label lies outside 0 to "
+                         f"{max(generator.num_classes, 1) - 1}")
+    return latents.float(), labels
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--generator", type=Path, default=HERE / "generator", help="its folder")
     parser.add_argument("--out", type=Path, default=Path("images"), help="OUT/LABEL/INDEX.png")
-    parser.add_argument("--count", type=int, default=16)
+    parser.add_argument("--count", type=whole(1, 10 ** 9), default=16)
     parser.add_argument("--label", type=int, help="one class; default: all alike")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=whole(0, 2 ** 63 - 1), default=0)
     parser.add_argument("--latents", type=Path, help="take these instead of drawing any")
     arguments = parser.parse_args()
     generator = load(arguments.generator)
     if arguments.latents:
-        given = read_safetensors(arguments.latents)
-        latents, labels = given["latents"], given.get("labels", torch.zeros(len(given["latents"])))
+        latents, labels = given_latents(arguments.latents, generator)
         ids = [(int(label), index) for index, label in enumerate(labels)]
     else:
         ids = wanted(generator, arguments.count, arguments.label)

@@ -10,9 +10,9 @@
 #include <algorithm>
 #include <iterator>
 #include <nlohmann/json.hpp>
-#include <string_view>
 
 #include "sfumato/config/config.h"
+#include "sfumato/config/public_settings.h"
 #include "sfumato/core/error.h"
 #include "sfumato/generate/seeded_streams.h"
 
@@ -70,9 +70,9 @@ class GanSampler : public ImageSampler {
 }  // namespace
 
 void refuse_diffusion_settings(const Config& config) {
-  constexpr std::string_view kOfEveryFamily[] = {"batch", "seed", "format"};
   for (const SettingBase* setting : config.sample.settings()) {
-    if (std::ranges::find(kOfEveryFamily, setting->name()) != std::end(kOfEveryFamily)) continue;
+    if (std::ranges::find(kSampleOfEveryFamily, setting->name()) != std::end(kSampleOfEveryFamily))
+      continue;
     // A run's configuration names every setting: what is the default there was asked for by nobody.
     if (setting->value_yaml() == setting->default_yaml()) continue;
     throw UsageError(fmt::format(

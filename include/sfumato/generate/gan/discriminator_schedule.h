@@ -23,6 +23,8 @@ class DiscriminatorSchedule {
 
   bool adaptive() const { return options_.adaptive; }
   std::int64_t discriminator_steps() const { return discriminator_steps_; }
+  /// Average share of fakes that the discriminator finds; negative where nobody has looked.
+  double accuracy() const { return accuracy_; }
   /// Steps of the generator since the run began.
   std::int64_t generator_steps() const { return generator_steps_; }
 

@@ -54,16 +54,23 @@ class GanGenerator : public Generator {
   /// The generator's turn, where the schedule says so. DataError if a network returns what is not
   /// finite; generator, average and schedule are then as they were before the turn.
   void after_release(std::int64_t step) override;
-  /// A turn that is due or, where it is the last, for which any private step waits.
+  /// A turn that is due or, where it is the last, for which any private step waits. Says in the log
+  /// where the discriminator's steps a turn were raised.
   void catch_up(std::int64_t step, bool last) override;
   void restart_average() override { average_->restart(); }
-  /// "fakes all alike", as they were after the generator's last turn.
   std::int64_t public_steps() const override { return schedule_.generator_steps(); }
+  /// "fakes all alike" or "fakes of a class hardly differ", as they were after the generator's last
+  /// turn.
   std::string warning() const override;
   std::string attack_obstacle() const override;
   /// By the discriminator.
   std::unique_ptr<MembershipScorer> membership_scorer(const Config& config,
                                                       const MembershipOptions& options) override;
+  /// Weights, and what the discriminator makes of fakes: finite weights may be too large for that.
+  std::string defect() const override;
+  /// Copies of all that a turn moves, for taking it back.
+  std::int64_t public_step_bytes() const override { return bytes_of(generators_state()); }
+  std::string trained_network() const override { return "discriminator"; }
   /// Groups: model (the generator with its running statistics), ema, discriminator,
   /// generator_optimizer, schedule.
   NamedGroups state() const override;
@@ -88,6 +95,7 @@ class GanGenerator : public Generator {
   Fakes draw_fakes(const char* purpose, std::int64_t count) const;
   at::Tensor scores_of(const at::Tensor& images, const Fakes& fakes) const;
   double accuracy_on_fakes() const;
+  static void pair_labels(Fakes& fakes);
   std::string generator_step();
   std::string turn(std::int64_t& number);
   std::string look_at_fakes();
@@ -105,7 +113,9 @@ class GanGenerator : public Generator {
   std::optional<GanObjective> objective_;
   std::optional<Optimizer> optimizer_;
   std::optional<Ema> average_;
-  double spread_ = 1;  ///< of the last fakes that were looked at
+  double spread_ = 1;      ///< deviation within classes of the last fakes that were looked at
+  bool differed_ = false;  ///< once, and clearly
+  bool discriminator_failed_ = false;  ///< in the last step of the generator
 };
 
 /// Networks of their config.json with random weights, for benchmarks. `draws`: the discriminator's
