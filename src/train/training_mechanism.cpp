@@ -34,7 +34,7 @@ class PrivateMechanism : public TrainingMechanism {
     optimizer.step(session_.release(gradients.take_private(), step), learning_rate, average);
   }
   int64_t end(int64_t step) const override {
-    if (step == 0 && session_.spent())
+    if (step == 0 && session_.steps_left() <= 0)
       throw PrivacyError(fmt::format(
           "all {} steps of this run are charged and lost: no checkpoint holds one of them, and its "
           "weights, which are those of the start, are not released as trained ones. A step more "
