@@ -30,7 +30,7 @@ MechanismPlan plan_of(double q, double sigma, int64_t steps) {
 
 /// Audits M, made for `made`, against `claim`.
 template <typename M>
-CanaryReport audit(const MechanismPlan& claim, const MechanismPlan& made, int64_t canaries) {
+CanaryReport canary_audit(const MechanismPlan& claim, const MechanismPlan& made, int64_t canaries) {
   CanaryProbe network(canaries, clip_options(made));
   M mechanism(made, network.source(), 1);
   CanaryOptions options;
@@ -58,7 +58,7 @@ TEST(Canaries, ProductionIsConsistentWithItsClaim) {
 // The audit is not vacuous: of what a Gaussian mechanism leaks it finds all but the sampling error.
 TEST(Canaries, TheEstimateOfMuIsThatOfTheGaussianMechanism) {
   const CanaryReport report =
-      audit<ProductionMechanism>(plan_of(1, 2, 16), plan_of(1, 2, 16), 5000);
+      canary_audit<ProductionMechanism>(plan_of(1, 2, 16), plan_of(1, 2, 16), 5000);
   EXPECT_NEAR(report.claimed_mu, 2, 0.01) << "sqrt(16) / 2";
   EXPECT_NEAR(report.mu.estimate, 2, 0.2);
   EXPECT_LT(report.mu.lower, 2);
@@ -69,7 +69,7 @@ TEST(Canaries, TheEstimateOfMuIsThatOfTheGaussianMechanism) {
 
 TEST(Canaries, NoiseOffContradicts) {
   const MechanismPlan plan = plan_of(0.05, 0.8, 100);
-  const CanaryReport report = audit<NoiseOff>(plan, plan, 2000);
+  const CanaryReport report = canary_audit<NoiseOff>(plan, plan, 2000);
   EXPECT_TRUE(report.contradicts());
   EXPECT_TRUE(report.mu_beyond_claim());
   EXPECT_THAT(to_text(report), HasSubstr("CONTRADICTS"));
@@ -98,7 +98,7 @@ TEST(Canaries, AClipNormTwiceAsLargeContradicts) {
   MechanismPlan made = claim;
   made.clip_norm_l2 *= 2;
   made.noise_multiplier /= 2;  // so that the noise is that of the claim
-  EXPECT_TRUE(audit<ProductionMechanism>(claim, made, 5000).contradicts());
+  EXPECT_TRUE(canary_audit<ProductionMechanism>(claim, made, 5000).contradicts());
 }
 
 TEST(Canaries, TheProfileTestKnowsWhatAGaussianMechanismAllows) {
