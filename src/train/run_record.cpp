@@ -72,6 +72,7 @@ void RunRecord::save(int64_t step, const NamedGroups& groups, const Generator& g
 
 TrainResult RunRecord::release(int64_t steps, const Generator& generator,
                                TrainingMechanism& mechanism) {
+  mechanism.check_trained(steps);
   const MechanismPlan plan = mechanism.known_weights().plan;
   write_release({config_, plan, generator, store_, run_, start_,
                  [&](const NamedTensors& weights) {

@@ -34,7 +34,10 @@ class PrivateMechanism : public TrainingMechanism {
     optimizer.step(session_.release(gradients.take_private(), step), learning_rate, average);
   }
   int64_t end(int64_t step) const override {
-    if (step == 0 && session_.steps_left() <= 0)
+    return std::max(step, std::min(session_.plan().steps, step + session_.steps_left()));
+  }
+  void check_trained(int64_t step) const override {
+    if (step == 0)
       throw PrivacyError(fmt::format(
           "all {} steps of this run are charged and lost: no checkpoint holds one of them, and its "
           "weights, which are those of the start, are not released as trained ones. A step more "
@@ -42,7 +45,6 @@ class PrivateMechanism : public TrainingMechanism {
           "ended this one (a smaller optimizer.learning_rate where weights were not finite). What "
           "this run has spent stays spent",
           charged()));
-    return std::max(step, std::min(session_.plan().steps, step + session_.steps_left()));
   }
   // The batch size is secret: the expected one stands for it.
   double shown_batch(int64_t) const override { return session_.plan().expected_batch_size; }
@@ -79,6 +81,7 @@ class FollowingMechanism : public TrainingMechanism {
  public:
   explicit FollowingMechanism(int64_t end) : end_(end) {}
   int64_t end(int64_t) const override { return end_; }
+  void check_trained(int64_t) const override {}
   double shown_batch(int64_t) const override { return 0; }
   std::optional<double> epsilon_so_far() override { return std::nullopt; }
   void run_stages(const Config&, const RecordStore&, const RunDirectory&) override {}
@@ -174,6 +177,7 @@ class PlainMechanism : public TrainingMechanism {
     PlainSteps::update(gradients, optimizer, learning_rate, average, records);
   }
   int64_t end(int64_t step) const override { return std::max(step, plan_.steps); }
+  void check_trained(int64_t) const override {}
   double shown_batch(int64_t records) const override { return static_cast<double>(records); }
   std::optional<double> epsilon_so_far() override { return std::nullopt; }
   void run_stages(const Config&, const RecordStore&, const RunDirectory&) override {}

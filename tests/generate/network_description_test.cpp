@@ -66,9 +66,9 @@ TEST_F(NetworkDescriptions, OneOfNoFamilyIsNamedByItsClass) {
   EXPECT_THAT(error_message<DataError>([&] { find_networks(folder_.path()); }),
               AllOf(HasSubstr("is of a AutoencoderKL"), HasSubstr(known_layouts())));
   // A mistake in a network of a family is told as such.
-  put("config.json", R"({"_class_name": "DCGANGenerator", "sample_size": "large"})");
+  put("config.json", R"({"_class_name": "DCGANGenerator"})");
   EXPECT_THAT(error_message<DataError>([&] { find_networks(folder_.path()); }),
-              AllOf(HasSubstr("config.json"), HasSubstr("sample_size")));
+              AllOf(HasSubstr("config.json"), HasSubstr("block_out_channels: is missing")));
 }
 
 }  // namespace

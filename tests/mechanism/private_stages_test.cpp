@@ -55,6 +55,11 @@ class PrivateStages : public TinyRun {
       if (entry.path() != histogram(to) && entry.path() != central(to))
         fs::remove_all(entry.path());
   }
+  /// Where all steps are charged and lost: what comes before them is done, and nothing is released.
+  void resume_to_no_end(const std::string& run, const std::vector<std::string>& changes) const {
+    EXPECT_THAT(error_message<PrivacyError>([&] { resume(run, changes); }),
+                HasSubstr("are charged and lost"));
+  }
   /// Kinds of the ledger's lines that pay for something, in order.
   std::vector<std::string> charges(const std::string& run) const {
     std::vector<std::string> kinds;
@@ -101,8 +106,7 @@ TEST_F(PrivateStages, AreNotRepeatedOnResume) {
   start("run", kStages);
   const std::string counts = read_file(histogram("run")), images = read_file(central("run"));
   copy_before_training("run", "again");
-  // All steps are charged already; what remains is to release what is there.
-  resume("again", kStages);
+  resume_to_no_end("again", kStages);
   EXPECT_EQ(read_file(histogram("again")), counts);
   EXPECT_EQ(read_file(central("again")), images);
   EXPECT_EQ(ledger("again").stage_charges, ledger("run").stage_charges);
@@ -213,7 +217,7 @@ TEST_F(WarmUp, IsNotRepeatedFromACheckpoint) {
   for (const fs::path& file : {histogram("run"), central("run")})
     fs::copy(file, folder / "again/release");
   // Were it repeated, no weight would be finite.
-  resume("again", with_warm_up({"warmup.learning_rate=1e30"}));
+  resume_to_no_end("again", with_warm_up({"warmup.learning_rate=1e30"}));
   expect_same(checkpoint("run", 0).model, checkpoint("again", 0).model);
 }
 
@@ -223,12 +227,12 @@ TEST_F(WarmUp, FollowsFromTheReleasedImagesAndTheSeed) {
   for (const auto& [name, seed, same] :
        {std::tuple{"same", "run.seed=3", true}, {"other", "run.seed=4", false}}) {
     copy_before_training("run", name);
-    resume(name, with_warm_up({"mechanism.steps=1", "optimizer.name=sgd", seed}));
+    resume_to_no_end(name, with_warm_up({"mechanism.steps=1", "optimizer.name=sgd", seed}));
     EXPECT_EQ(differing(checkpoint("run", 0).model, checkpoint(name, 0).model) == 0, same) << name;
   }
   copy_before_training("run", "split");
-  resume("split",
-         with_warm_up({"mechanism.steps=1", "optimizer.name=sgd", "performance.physical_batch=2"}));
+  resume_to_no_end("split", with_warm_up({"mechanism.steps=1", "optimizer.name=sgd",
+                                          "performance.physical_batch=2"}));
   const SavedTensors a = checkpoint("run", 0), b = checkpoint("split", 0);
   for (size_t i = 0; i < a.model.size(); ++i)
     EXPECT_TRUE(a.model[i].second.allclose(b.model[i].second, 1e-3, 1e-4)) << a.model[i].first;

@@ -40,6 +40,8 @@ class TrainingMechanism {
   /// The step after which the run ends, where `step` steps are done; less than planned where a
   /// crash lost charges. Never below `step`.
   virtual int64_t end(int64_t step) const = 0;
+  /// Before a release after `step` steps: PrivacyError where all that were charged are lost.
+  virtual void check_trained(int64_t step) const = 0;
   /// What may be said at the terminal of how many images a step took.
   virtual double shown_batch(int64_t records) const = 0;
   /// An upper bound on what is spent, for curves and progress; empty without privacy.
