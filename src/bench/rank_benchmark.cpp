@@ -18,7 +18,7 @@ using Clock = std::chrono::steady_clock;
 void check_shares(const RankedStep& step, int64_t ranks) {
   if (ranks < 2)
     throw UsageError(
-        "a benchmark of ranks needs several processes: start it by torchrun --no-python "
+        "a benchmark of ranks needs several processes: start it by .venv/bin/torchrun --no-python "
         "--nproc-per-node=2, srun or the like");
   const int64_t examples = step.step_case.examples;
   if (step.batch < 1 || step.batch % (ranks * examples) != 0)

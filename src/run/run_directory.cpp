@@ -22,9 +22,10 @@ bool is_unused(const std::filesystem::path& path) {
 
 RunDirectory RunDirectory::create(const std::filesystem::path& path) {
   if (!is_unused(path))
-    throw UsageError(fmt::format(
-        "run directory '{}' exists; continue it with --resume, or choose another run.dir",
-        path.string()));
+    throw UsageError(fmt::format("run directory '{}' {} run.dir", path.string(),
+                                 holds_run(path)
+                                     ? "exists; continue it with --resume, or choose another"
+                                     : "is not empty and holds no run; choose another"));
   RunDirectory run(path);
   make_folder(path);
   make_folder(run.private_folder(), 0700);

@@ -219,7 +219,7 @@ std::string card_defect(const std::string& file, const Json& card) {
 void account_card(const std::string& file, bool json) {
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(file, ignored))
-    throw DataError(fmt::format("'{}' does not exist; name a privacy_card.json", file));
+    throw DataError(fmt::format("'{}' is no file; name a privacy_card.json", file));
   const Json card = read_privacy_card(file);
   if (card["status"] != "private") return say_no_claim(file, card, json);
   const Recomputation result = recompute(file, card);

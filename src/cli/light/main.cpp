@@ -46,6 +46,11 @@ std::string_view program_for(int argc, char** argv) {
   if (error) refuse("where this program lies is not known: " + error.message());
   if (fs::equivalent(self, program, error)) refuse("it is this program");
   ::setenv(kBuildVariable, build_name().c_str(), 1);
+  // LibTorch's threads wait for each other by spinning, by default for milliseconds: a step then
+  // takes many times as long where other programs use the cores. So many rounds are some
+  // microseconds.
+  if (std::getenv("OMP_WAIT_POLICY") == nullptr)
+    ::setenv("GOMP_SPINCOUNT", "3000", /*overwrite=*/0);
   ::execv(program.c_str(), argv);
   refuse(std::strerror(errno));
   std::abort();
