@@ -22,10 +22,11 @@ bool is_unused(const std::filesystem::path& path) {
 
 RunDirectory RunDirectory::create(const std::filesystem::path& path) {
   if (!is_unused(path))
-    throw UsageError(fmt::format("run directory '{}' {} run.dir", path.string(),
-                                 holds_run(path)
-                                     ? "exists; continue it with --resume, or choose another"
-                                     : "is not empty and holds no run; choose another"));
+    throw UsageError(fmt::format(
+        "run directory '{}' {} run.dir", path.string(),
+        holds_run(path) ? "exists; continue it with --resume, or choose another"
+                        : "exists and holds no run that --resume could continue; choose "
+                          "another"));
   RunDirectory run(path);
   make_folder(path);
   make_folder(run.private_folder(), 0700);
