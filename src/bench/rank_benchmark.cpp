@@ -49,14 +49,6 @@ int64_t peak_of(const RankedStep& step, const StepShare& share) {
   return peak(step);
 }
 
-/// What every rank says, on all.
-std::vector<int64_t> gathered(int64_t value, Communicator& ranks) {
-  const at::Tensor all = at::zeros({ranks.size()}, at::kLong);
-  all[ranks.rank()].fill_(value);
-  ranks.all_reduce_sum({all});
-  return {all.const_data_ptr<int64_t>(), all.const_data_ptr<int64_t>() + all.numel()};
-}
-
 /// Seconds until all ranks have done `work`, which a rank may take as long as it likes for.
 template <class Work>
 double seconds_of_all(Communicator& ranks, Work work) {
@@ -99,7 +91,7 @@ RankTimings benchmark_ranks(const RankedStep& step, const std::shared_ptr<Commun
       shared{batches / ranks->size(), ranks};
   RankTimings timings;
   timings.ranks = ranks->size();
-  timings.together_peak_bytes = gathered(peak_of(step, shared), *ranks);
+  timings.together_peak_bytes = ranks->gather(peak_of(step, shared));
   (void)seconds_of_all(*ranks, [&] {
     if (ranks->leads()) timings.alone_peak_bytes = peak_of(step, whole);
   });

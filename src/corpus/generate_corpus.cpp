@@ -29,8 +29,7 @@ std::vector<Image> pictures_of(const at::Tensor& pixels) {
 
 /// The images that rank 0 names, on all ranks.
 std::vector<ImageId> from_leader(Communicator& ranks, const std::vector<ImageId>& ids) {
-  auto count = static_cast<int64_t>(ids.size());
-  ranks.broadcast(std::as_writable_bytes(std::span(&count, 1)));
+  const int64_t count = ranks.from_leader(std::ssize(ids));
   std::vector<int64_t> numbers(static_cast<size_t>(2 * count));
   if (ranks.leads())
     for (size_t i = 0; i < ids.size(); ++i) {

@@ -5,7 +5,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 
 #include "dist/tensor_checks.h"
 #include "sfumato/core/error.h"
@@ -61,17 +60,29 @@ void Communicator::share_slices(const std::vector<at::Tensor>& flat) {
 
 std::string Communicator::from_leader(const std::string& text) {
   if (alone()) return text;
-  std::array<uint64_t, 1> length{text.size()};
-  broadcast(std::as_writable_bytes(std::span(length)));
+  const int64_t length = from_leader(static_cast<int64_t>(text.size()));
   std::string result = text;
-  result.resize(length[0]);
+  result.resize(static_cast<std::size_t>(length));
   broadcast(std::as_writable_bytes(std::span(result)));
   return result;
 }
 
+int64_t Communicator::from_leader(int64_t number) {
+  broadcast(std::as_writable_bytes(std::span(&number, 1)));
+  return number;
+}
+
+std::vector<int64_t> Communicator::gather(int64_t number) {
+  const at::Tensor all = at::zeros({size()}, at::kLong);  // each rank fills its own place
+  int64_t* const numbers = all.mutable_data_ptr<int64_t>();
+  numbers[rank()] = number;
+  all_reduce_sum({all});
+  return {numbers, numbers + size()};
+}
+
 bool Communicator::any(bool flag) {
   if (alone()) return flag;
-  const at::Tensor count = at::zeros({1}, at::kLong);
+  const at::Tensor count = at::zeros({1}, at::kLong);  // one number: every step asks
   count.fill_(flag ? 1 : 0);
   all_reduce_sum({count});
   return count.item<int64_t>() > 0;
@@ -81,12 +92,10 @@ void Communicator::require_same(const std::string& name, const std::string& valu
                                 const std::string& remedy) {
   if (alone()) return;
   const std::string digest = sha256_hex(value);
-  const at::Tensor differs = at::zeros({size()}, at::kLong);
-  if (digest != from_leader(digest)) differs[rank()].fill_(1);
-  all_reduce_sum({differs});
+  const std::vector<int64_t> differs = gather(digest != from_leader(digest) ? 1 : 0);
   std::vector<int64_t> differing;
   for (int64_t other = 0; other < size(); ++other)
-    if (differs[other].item<int64_t>() != 0) differing.push_back(other);
+    if (differs[other] != 0) differing.push_back(other);
   if (differing.empty()) return;
   leave();
   throw UsageError(fmt::format("{} of {} is not that of {}; {}", name, listed(*this, differing),

@@ -1,10 +1,10 @@
 #include "sfumato/dist/together.h"
 
-#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
 #include <exception>
 #include <string>
+#include <vector>
 
 namespace sfumato {
 
@@ -35,10 +35,10 @@ void on_leader(Communicator& ranks, const std::function<void()>& work) {
 void everywhere(Communicator& ranks, const std::function<void()>& work) {
   if (ranks.alone()) return work();
   std::exception_ptr thrown;
-  const at::Tensor statuses = at::zeros({ranks.size()}, at::kLong);
+  int64_t status = 0;
   const auto failed_with = [&](ErrorKind kind) {
     thrown = std::current_exception();
-    statuses[ranks.rank()].fill_(static_cast<int64_t>(kind));
+    status = static_cast<int64_t>(kind);
   };
   try {
     work();
@@ -49,11 +49,11 @@ void everywhere(Communicator& ranks, const std::function<void()>& work) {
   } catch (...) {
     failed_with(ErrorKind::kDevice);
   }
-  ranks.all_reduce_sum({statuses});
+  const std::vector<int64_t> statuses = ranks.gather(status);
   if (thrown) std::rethrow_exception(thrown);
   for (int64_t other = 0; other < ranks.size(); ++other)
-    if (const auto status = statuses[other].item<int64_t>(); status != 0)
-      throw Error(static_cast<ErrorKind>(status),
+    if (statuses[other] != 0)
+      throw Error(static_cast<ErrorKind>(statuses[other]),
                   fmt::format("{} cannot go on, and says why", ranks.name_of(other)));
 }
 

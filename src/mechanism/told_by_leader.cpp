@@ -1,6 +1,5 @@
 #include "mechanism/told_by_leader.h"
 
-#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 #include <string.h>  // explicit_bzero is not in <cstring>
 
@@ -29,14 +28,9 @@ Word from_leader(Communicator& ranks, Word word) {
 
 void check_noise_keys(Communicator& ranks, const SecureKey& noise_key) {
   const std::int64_t size = ranks.size();
-  // Each rank fills its own row, so that the sum is a list of all.
-  const at::Tensor names = at::zeros({2, size}, at::kLong);
-  std::int64_t* mine = names.mutable_data_ptr<std::int64_t>() + ranks.rank();
-  mine[0] = static_cast<std::int64_t>(std::stoull(noise_key.id(), nullptr, 16));
-  mine[size] = noise_key.insecure() ? 1 : 0;
-  ranks.all_reduce_sum({names});
-  const std::int64_t* ids = names.const_data_ptr<std::int64_t>();
-  const std::int64_t* insecure = ids + size;
+  const std::vector<std::int64_t> ids =
+      ranks.gather(static_cast<std::int64_t>(std::stoull(noise_key.id(), nullptr, 16)));
+  const std::vector<std::int64_t> insecure = ranks.gather(noise_key.insecure() ? 1 : 0);
   const auto refuse = [&](const std::string& what) {
     ranks.leave();
     throw PrivacyError(what);

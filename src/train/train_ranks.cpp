@@ -1,7 +1,6 @@
 #include "train/train_ranks.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -50,10 +49,7 @@ void TrainRanks::everywhere(const std::function<void()>& work) {
   ending_together([&] { sfumato::everywhere(*ranks_, work); });
 }
 
-std::int64_t TrainRanks::from_leader(std::int64_t value) {
-  ranks_->broadcast(std::as_writable_bytes(std::span(&value, 1)));
-  return value;
-}
+std::int64_t TrainRanks::from_leader(std::int64_t value) { return ranks_->from_leader(value); }
 
 at::Tensor TrainRanks::from_leader(const at::Tensor& tensor) {
   if (alone()) return tensor;
@@ -82,10 +78,8 @@ NamedGroups TrainRanks::from_leader(const NamedGroups& groups) {
 }
 
 std::int64_t TrainRanks::smallest(std::int64_t value) {
-  const at::Tensor all = at::zeros({ranks_->size()}, at::kLong);
-  all[ranks_->rank()].fill_(value);
-  ranks_->all_reduce_sum({all});
-  return all.min().item<std::int64_t>();
+  const std::vector<std::int64_t> all = ranks_->gather(value);
+  return *std::min_element(all.begin(), all.end());
 }
 
 bool TrainRanks::stop_requested() {

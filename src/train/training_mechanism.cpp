@@ -16,12 +16,15 @@
 namespace sfumato {
 namespace {
 
-class PrivateMechanism : public TrainingMechanism {
+/// Steps of a private run, on whichever rank: `Session` is a MechanismSession or a
+/// FollowingSession, `Rest` what the rank does besides.
+template <class Rest, class Session>
+class PrivateSteps : public Rest {
  public:
-  explicit PrivateMechanism(MechanismSession session)
-      : session_(std::move(session)), meter_(session_.plan()) {}
+  template <class... Arguments>
+  explicit PrivateSteps(Session session, Arguments... arguments)
+      : Rest(arguments...), session_(std::move(session)) {}
 
-  void lead(std::shared_ptr<Communicator> ranks) override { session_.lead(std::move(ranks)); }
   std::vector<int64_t> sample(int64_t step, int64_t records) const override {
     return session_.sample(step, records);
   }
@@ -33,6 +36,48 @@ class PrivateMechanism : public TrainingMechanism {
               int64_t step, int64_t) override {
     optimizer.step(session_.release(gradients.take_private(), step), learning_rate, average);
   }
+
+ protected:
+  Session session_;
+};
+
+/// Steps of ordinary training, the same on every rank.
+template <class Rest>
+class PlainSteps : public Rest {
+ public:
+  template <class Argument>
+  PlainSteps(uint64_t seed, const MechanismPlan& plan, const Argument& argument)
+      : Rest(argument),
+        key_(SecureKey::insecure_for_tests(seed)),
+        sampler_(key_, plan.sample_rate) {}
+
+  std::vector<int64_t> sample(int64_t step, int64_t records) const override {
+    return sampler_.draw(step, records);
+  }
+  BatchStatistics accumulate(GradientStep& gradients, const TrainingBatch& batch) override {
+    return gradients.accumulate_plain(batch);
+  }
+  // Autograd adds as it goes: what was added cannot be told apart.
+  bool can_repeat_a_batch() const override { return false; }
+  void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate, Ema* average,
+              int64_t, int64_t records) override {
+    const auto divisor = static_cast<double>(std::max<int64_t>(records, 1));
+    std::vector<at::Tensor> sums = gradients.take_plain();
+    gradients.engine().slices()->sum(sums);
+    optimizer.step(PublicGradient(std::move(sums), divisor), learning_rate, average);
+  }
+
+ private:
+  SecureKey key_;
+  PoissonSampler sampler_;
+};
+
+class PrivateMechanism : public PrivateSteps<TrainingMechanism, MechanismSession> {
+ public:
+  explicit PrivateMechanism(MechanismSession session)
+      : PrivateSteps(std::move(session)), meter_(session_.plan()) {}
+
+  void lead(std::shared_ptr<Communicator> ranks) override { session_.lead(std::move(ranks)); }
   int64_t end(int64_t step) const override {
     return std::max(step, std::min(session_.plan().steps, step + session_.steps_left()));
   }
@@ -72,133 +117,52 @@ class PrivateMechanism : public TrainingMechanism {
   MechanismSession* session() override { return &session_; }
 
  private:
-  MechanismSession session_;
   EpsilonMeter meter_;
 };
 
-/// What followers have no part in: what is charged, noted and kept, all of it rank 0's.
-class FollowingMechanism : public TrainingMechanism {
+/// What there is none of without a ledger.
+class WithoutLedger : public TrainingMechanism {
  public:
-  explicit FollowingMechanism(int64_t end) : end_(end) {}
-  int64_t end(int64_t) const override { return end_; }
   void check_trained(int64_t) const override {}
-  double shown_batch(int64_t) const override { return 0; }
   std::optional<double> epsilon_so_far() override { return std::nullopt; }
   void run_stages(const Config&, const RecordStore&, const RunDirectory&) override {}
-  void note(Checkpoint&) override {}
   void remember(bool) override {}
   void stop(int64_t, const std::string&) override {}
-  KnownWeights known_weights() const override { return {}; }
   int64_t charged() const override { return 0; }
   double epsilon() const override { return std::numeric_limits<double>::infinity(); }
   MechanismSession* session() override { return nullptr; }
+};
+
+/// What followers have no part in is rank 0's: charges, notes and what is kept.
+class Follower : public WithoutLedger {
+ public:
+  explicit Follower(int64_t end) : end_(end) {}
+  int64_t end(int64_t) const override { return end_; }
+  double shown_batch(int64_t) const override { return 0; }
+  void note(Checkpoint&) override {}
+  KnownWeights known_weights() const override { return {}; }
 
  private:
   int64_t end_;
 };
 
-class FollowingPrivately : public FollowingMechanism {
+class NotPrivate : public WithoutLedger {
  public:
-  FollowingPrivately(FollowingSession session, int64_t end)
-      : FollowingMechanism(end), following_(std::move(session)) {}
-  std::vector<int64_t> sample(int64_t step, int64_t records) const override {
-    return following_.sample(step, records);
-  }
-  BatchStatistics accumulate(GradientStep& gradients, const TrainingBatch& batch) override {
-    return gradients.accumulate_private(batch);
-  }
-  bool can_repeat_a_batch() const override { return true; }
-  void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate, Ema* average,
-              int64_t step, int64_t) override {
-    NoisyGradient gradient = following_.release(gradients.take_private(), step);
-    optimizer.step(std::move(gradient), learning_rate, average);
-  }
-
- private:
-  FollowingSession following_;
-};
-
-/// Batches and updates of ordinary training, the same on every rank.
-class PlainSteps {
- public:
-  PlainSteps(uint64_t seed, double sample_rate)
-      : key_(SecureKey::insecure_for_tests(seed)), sampler_(key_, sample_rate) {}
-  std::vector<int64_t> sample(int64_t step, int64_t records) const {
-    return sampler_.draw(step, records);
-  }
-  static void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate,
-                     Ema* average, int64_t records) {
-    const auto divisor = static_cast<double>(std::max<int64_t>(records, 1));
-    std::vector<at::Tensor> sums = gradients.take_plain();
-    gradients.engine().slices()->sum(sums);
-    optimizer.step(PublicGradient(std::move(sums), divisor), learning_rate, average);
-  }
-
- private:
-  SecureKey key_;
-  PoissonSampler sampler_;
-};
-
-class FollowingPlainly : public FollowingMechanism {
- public:
-  FollowingPlainly(uint64_t seed, const MechanismPlan& plan, int64_t end)
-      : FollowingMechanism(end), steps_(seed, plan.sample_rate) {}
-  std::vector<int64_t> sample(int64_t step, int64_t records) const override {
-    return steps_.sample(step, records);
-  }
-  BatchStatistics accumulate(GradientStep& gradients, const TrainingBatch& batch) override {
-    return gradients.accumulate_plain(batch);
-  }
-  bool can_repeat_a_batch() const override { return false; }
-  void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate, Ema* average,
-              int64_t, int64_t records) override {
-    PlainSteps::update(gradients, optimizer, learning_rate, average, records);
-  }
-
- private:
-  PlainSteps steps_;
-};
-
-class PlainMechanism : public TrainingMechanism {
- public:
-  PlainMechanism(uint64_t seed, const MechanismPlan& plan)
-      : plan_(plan), steps_(seed, plan.sample_rate) {}
-
-  std::vector<int64_t> sample(int64_t step, int64_t records) const override {
-    return steps_.sample(step, records);
-  }
-  BatchStatistics accumulate(GradientStep& gradients, const TrainingBatch& batch) override {
-    return gradients.accumulate_plain(batch);
-  }
-  // Autograd adds as it goes: what was added cannot be told apart.
-  bool can_repeat_a_batch() const override { return false; }
-  void update(GradientStep& gradients, Optimizer& optimizer, double learning_rate, Ema* average,
-              int64_t, int64_t records) override {
-    PlainSteps::update(gradients, optimizer, learning_rate, average, records);
-  }
+  explicit NotPrivate(const MechanismPlan& plan) : plan_(plan) {}
   int64_t end(int64_t step) const override { return std::max(step, plan_.steps); }
-  void check_trained(int64_t) const override {}
   double shown_batch(int64_t records) const override { return static_cast<double>(records); }
-  std::optional<double> epsilon_so_far() override { return std::nullopt; }
-  void run_stages(const Config&, const RecordStore&, const RunDirectory&) override {}
   void note(Checkpoint& checkpoint) override {
     checkpoint.state["plan_version"] = plan_.version;
     checkpoint.state["plan_hash"] = plan_.hash();
   }
-  void remember(bool) override {}
-  void stop(int64_t, const std::string&) override {}
   KnownWeights known_weights() const override {
     KnownWeights known;
     known.plan = plan_;
     return known;
   }
-  int64_t charged() const override { return 0; }
-  double epsilon() const override { return std::numeric_limits<double>::infinity(); }
-  MechanismSession* session() override { return nullptr; }
 
  private:
   MechanismPlan plan_;
-  PlainSteps steps_;
 };
 
 /// PrivacyError unless the checkpoint is one of this plan.
@@ -225,7 +189,7 @@ std::unique_ptr<TrainingMechanism> open_training_mechanism(uint64_t seed, const 
                       "privacy.enabled = false; choose another run.dir",
                       path));
     if (checkpoint) check_plain_checkpoint(plan, *checkpoint);
-    return std::make_unique<PlainMechanism>(seed, plan);
+    return std::make_unique<PlainSteps<NotPrivate>>(seed, plan, plan);
   }
   if (!has_ledger && has_trained)
     throw PrivacyError(
@@ -240,8 +204,8 @@ std::unique_ptr<TrainingMechanism> open_training_mechanism(uint64_t seed, const 
 std::unique_ptr<TrainingMechanism> follow_training(uint64_t seed, const MechanismPlan& plan,
                                                    int64_t end, SecureKey noise_key,
                                                    std::shared_ptr<Communicator> ranks) {
-  if (!plan.is_private) return std::make_unique<FollowingPlainly>(seed, plan, end);
-  return std::make_unique<FollowingPrivately>(
+  if (!plan.is_private) return std::make_unique<PlainSteps<Follower>>(seed, plan, end);
+  return std::make_unique<PrivateSteps<Follower, FollowingSession>>(
       FollowingSession(plan, std::move(ranks), std::move(noise_key)), end);
 }
 

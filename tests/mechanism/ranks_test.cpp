@@ -49,6 +49,23 @@ class RankedSessions : public ::testing::Test {
     else
       FollowingSession(plan, ranks, std::move(key));
   }
+  /// Of a session with a key of the operating system: an empty sum, clipped to `clip`, as each
+  /// step.
+  void release_nothing(const Ranks& ranks, const std::vector<int64_t>& steps,
+                       double clip = 1.0) const {
+    Linear network{4, 3};
+    network.name_parameters();
+    GradientEngine engine(network.parameters(), {Clipping::kFlat, clip, 0.01},
+                          AlgorithmPolicy::kAuto, nullptr, ranks);
+    const auto release = [&](auto session) {
+      if constexpr (requires { session.lead(ranks); }) session.lead(ranks);
+      for (const int64_t step : steps) (void)session.release(engine.take(), step);
+    };
+    if (ranks->leads())
+      release(leader(SecureKey::generate()));
+    else
+      release(FollowingSession(plan, ranks, SecureKey::generate()));
+  }
   /// A rank's part of each release of an empty sum, with keys of the operating system.
   std::vector<std::vector<double>> noise_of(int64_t size) const {
     std::vector<std::vector<double>> parts(static_cast<std::size_t>(size));
@@ -181,18 +198,7 @@ TEST_F(RankedSessions, AFollowersSecureKeyBesideATestKeyIsRefusedToo) {
 
 TEST_F(RankedSessions, AChargeThatFailsReachesNoRank) {
   const auto errors = ThreadRanks(2).run([&](const Ranks& ranks) {
-    Linear network{4, 3};
-    network.name_parameters();
-    GradientEngine engine(network.parameters(), {Clipping::kFlat, 1.0, 0.01},
-                          AlgorithmPolicy::kAuto, nullptr, ranks);
-    if (ranks->leads()) {
-      MechanismSession session = leader(SecureKey::generate());
-      session.lead(ranks);
-      for (int64_t step = 0; step <= plan.steps; ++step) (void)session.release(engine.take(), step);
-    } else {
-      FollowingSession session(plan, ranks, SecureKey::generate());
-      for (int64_t step = 0; step <= plan.steps; ++step) (void)session.release(engine.take(), step);
-    }
+    release_nothing(ranks, {0, 1, 2, 3, 4, plan.steps});
   });
   EXPECT_THAT(message_of(errors[0]), HasSubstr("4 all 5 noisy steps of the plan are charged"));
   EXPECT_THAT(message_of(errors[1]), HasSubstr("4 rank 0 did not charge step 5"));
@@ -204,18 +210,7 @@ TEST_F(RankedSessions, ASumOfAnotherClipNormIsReleasedByNone) {
   for (const std::vector<double>& clip : clips) {
     std::filesystem::remove(file());
     const auto errors = ThreadRanks(2).run([&](const Ranks& ranks) {
-      Linear network{4, 3};
-      network.name_parameters();
-      GradientEngine engine(network.parameters(),
-                            {Clipping::kFlat, clip[static_cast<std::size_t>(ranks->rank())], 0.01},
-                            AlgorithmPolicy::kAuto, nullptr, ranks);
-      if (ranks->leads()) {
-        MechanismSession session = leader(SecureKey::generate());
-        session.lead(ranks);
-        (void)session.release(engine.take(), 0);
-      } else {
-        (void)FollowingSession(plan, ranks, SecureKey::generate()).release(engine.take(), 0);
-      }
+      release_nothing(ranks, {0}, clip[static_cast<std::size_t>(ranks->rank())]);
     });
     if (clip[0] == 2) {
       EXPECT_THAT(message_of(errors[0]), HasSubstr("a sum clipped to 2"));
@@ -228,19 +223,8 @@ TEST_F(RankedSessions, ASumOfAnotherClipNormIsReleasedByNone) {
 }
 
 TEST_F(RankedSessions, RanksThatTakeUnlikeStepsStop) {
-  const auto errors = ThreadRanks(2).run([&](const Ranks& ranks) {
-    Linear network{4, 3};
-    network.name_parameters();
-    GradientEngine engine(network.parameters(), {Clipping::kFlat, 1.0, 0.01},
-                          AlgorithmPolicy::kAuto, nullptr, ranks);
-    if (ranks->leads()) {
-      MechanismSession session = leader(SecureKey::generate());
-      session.lead(ranks);
-      (void)session.release(engine.take(), 0);
-    } else {
-      (void)FollowingSession(plan, ranks, SecureKey::generate()).release(engine.take(), 1);
-    }
-  });
+  const auto errors = ThreadRanks(2).run(
+      [&](const Ranks& ranks) { release_nothing(ranks, {ranks->leads() ? 0 : 1}); });
   EXPECT_THAT(message_of(errors[1]), HasSubstr("no longer take the same steps"));
 }
 

@@ -69,6 +69,9 @@ class Communicator {
   void share_slices(const std::vector<at::Tensor>& flat);
   /// The text that rank 0 has; what others give is ignored.
   std::string from_leader(const std::string& text);
+  int64_t from_leader(int64_t number);
+  /// What every rank gives, in their order.
+  std::vector<int64_t> gather(int64_t number);
   /// Whether it is true on any rank.
   bool any(bool flag);
   /// UsageError on all ranks unless `value`, of any length, is on all what it is on rank 0. Names

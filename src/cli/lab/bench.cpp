@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/lab/bench_case.h"
 #include "cli/lab/bench_device.h"
 #include "cli/lab/bench_kernels.h"
 #include "cli/lab/bench_project.h"
@@ -34,10 +35,6 @@ struct Arguments {
   bool json = false;
 };
 
-Json to_json(const Timing& t) {
-  return {{"min_s", t.min}, {"median_s", t.median}, {"max_s", t.max}};
-}
-
 void print_gpu_noise(const Arguments& arguments, const NoiseTimings& t) {
   const auto count = static_cast<double>(t.count);
   const double ours = count / t.chacha.median, torch = count / t.torch.median;
@@ -47,8 +44,8 @@ void print_gpu_noise(const Arguments& arguments, const NoiseTimings& t) {
                    {"chacha_normals_per_s", ours},
                    {"torch_normals_per_s", torch},
                    {"ratio", ours / torch},
-                   {"chacha", to_json(t.chacha)},
-                   {"torch", to_json(t.torch)}};
+                   {"chacha", timing_json(t.chacha)},
+                   {"torch", timing_json(t.torch)}};
     fmt::print("{}\n", out.dump(2));
     return;
   }
@@ -77,10 +74,10 @@ void run_noise(const Arguments& arguments) {
                    {"torch_one_thread_normals_per_s", rate(t.torch_one_thread)},
                    {"ratio", ratio},
                    {"ratio_one_thread", ratio_one},
-                   {"chacha", to_json(t.chacha)},
-                   {"chacha_one_thread", to_json(t.chacha_one_thread)},
-                   {"torch", to_json(t.torch)},
-                   {"torch_one_thread", to_json(t.torch_one_thread)}};
+                   {"chacha", timing_json(t.chacha)},
+                   {"chacha_one_thread", timing_json(t.chacha_one_thread)},
+                   {"torch", timing_json(t.torch)},
+                   {"torch_one_thread", timing_json(t.torch_one_thread)}};
     fmt::print("{}\n", out.dump(2));
     return;
   }
@@ -105,8 +102,8 @@ void run_account(const Arguments& arguments) {
       out[to_string(row.accountant)] = {
           {"epsilon", row.epsilon},
           {"calibrated_noise_multiplier", row.calibrated_noise_multiplier},
-          {"account", to_json(row.epsilon_seconds)},
-          {"calibrate", to_json(row.calibrate_seconds)}};
+          {"account", timing_json(row.epsilon_seconds)},
+          {"calibrate", timing_json(row.calibrate_seconds)}};
     fmt::print("{}\n", out.dump(2));
     return;
   }
@@ -127,7 +124,7 @@ Json to_json(const std::string& network, const SampleTimings& t) {
           {"steps", t.steps},
           {"images_per_s", t.images_per_s()},
           {"network_calls_per_s", t.images_per_s() * static_cast<double>(t.steps)},
-          {"batch_seconds", to_json(t.seconds)}};
+          {"batch_seconds", timing_json(t.seconds)}};
 }
 
 void print(const std::string& network, const SampleTimings& t) {

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "cli/lab/bench_device.h"
+#include "cli/lab/bench_case.h"
 #include "sfumato/bench/rank_benchmark.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/text.h"
@@ -23,44 +23,27 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Arguments {
-  std::string network, generator, case_name = "cifar10";
-  ComputeDevice device = ComputeDevice::kCpu;
-  Precision precision = Precision::kFp32;
-  int64_t examples = 0, draws = 0, batch = 64, threads = 1;
+  CaseOptions of;
+  int64_t batch = 64, threads = 1;
   int repeat = 3;
   bool json = false;
 };
-
-StepCase case_of(const Arguments& arguments) {
-  StepCase result = arguments.network.empty()
-                        ? builtin_step_case(arguments.case_name)
-                        : step_case_from(arguments.network, arguments.generator);
-  if (arguments.examples > 0) result.examples = arguments.examples;
-  if (arguments.draws > 0) result.draws = arguments.draws;
-  result.device = arguments.device;
-  result.precision = arguments.precision;
-  return result;
-}
-
-Json to_json(const Timing& t) {
-  return {{"min_s", t.min}, {"median_s", t.median}, {"max_s", t.max}};
-}
 
 Json to_json(const Arguments& arguments, const RankedStep& step, const RankTimings& t) {
   return {{"ranks", t.ranks},
           {"threads", at::get_num_threads()},
           {"repeat", step.repeat},
-          {"device", to_string(arguments.device)},
-          {"precision", to_string(arguments.precision)},
+          {"device", to_string(arguments.of.device)},
+          {"precision", to_string(arguments.of.precision)},
           {"network", step.step_case.name},
           {"parameters", t.parameters},
           {"batch", step.batch},
           {"examples", step.step_case.examples},
           {"draws", step.step_case.draws},
-          {"alone", to_json(t.alone)},
-          {"apart", to_json(t.apart)},
-          {"together", to_json(t.together)},
-          {"exchange", to_json(t.exchange)},
+          {"alone", timing_json(t.alone)},
+          {"apart", timing_json(t.apart)},
+          {"together", timing_json(t.together)},
+          {"exchange", timing_json(t.exchange)},
           {"summed_bytes", t.summed_bytes},
           {"weights_bytes", t.weights_bytes},
           {"sent_bytes_per_rank", t.sent_bytes()},
@@ -104,7 +87,7 @@ void run(const Arguments& arguments) {
   const auto cores = static_cast<int64_t>(std::thread::hardware_concurrency());
   set_threads(threads_of_rank(arguments.threads, cores, *ranks));
   RankedStep step;
-  step.step_case = case_of(arguments);
+  step.step_case = named_case(arguments.of);
   step.batch = arguments.batch;
   step.repeat = arguments.repeat;
   const RankTimings timings = benchmark_ranks(step, ranks);
@@ -122,32 +105,18 @@ void add_bench_ranks(CLI::App& bench) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* sub = bench.add_subcommand(
       "ranks", "a private step in one process and in several, which torchrun or the like starts");
-  auto* network = sub->add_option("--network", arguments->network,
-                                  "config.json or a folder with one; of a GAN the discriminator's, "
-                                  "or a folder with both networks");
-  sub->add_option("--generator", arguments->generator,
-                  "config.json of the generator whose fakes that discriminator sees")
-      ->needs(network);
-  sub->add_option("--case", arguments->case_name, "a built-in network")
-      ->check(CLI::IsMember(step_case_names()))
-      ->excludes(network)
-      ->capture_default_str();
+  arguments->of.case_name = "cifar10";
+  add_case_options(*sub, arguments->of, "the built-in cifar10");
   const auto positive = CLI::Range(int64_t{1}, int64_t{1'000'000});
   sub->add_option("--batch", arguments->batch, "logical batch, which the processes share")
       ->check(positive)
       ->capture_default_str();
-  sub->add_option("--examples", arguments->examples, "physical batch (default: the case's, or 8)")
-      ->check(positive);
-  sub->add_option("--draws", arguments->draws,
-                  "noise draws of each example; of a GAN its image and fakes (default: the case's)")
-      ->check(positive);
   sub->add_option("--repeat", arguments->repeat, "times of each kind")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
   sub->add_option("--threads", arguments->threads, "of each process; 0: its share of the cores")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
-  add_device_options(*sub, arguments->device, &arguments->precision);
   sub->add_flag("--json", arguments->json, "print one JSON object with all figures");
   sub->callback([arguments] { run(*arguments); });
 }

@@ -9,7 +9,8 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "cli/lab/bench_device.h"
+#include "cli/lab/bench_case.h"
+#include "cli/lab/enum_option.h"
 #include "sfumato/bench/micro_benchmarks.h"
 #include "sfumato/bench/step_benchmark.h"
 #include "sfumato/core/error.h"
@@ -25,11 +26,10 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Arguments {
-  std::string network, generator, case_name, only;
+  CaseOptions of;
+  std::string only;
   AlgorithmPolicy layer_algorithm = AlgorithmPolicy::kAuto;
-  ComputeDevice device = ComputeDevice::kCpu;
-  Precision precision = Precision::kFp32;
-  int64_t examples = 0, draws = 0, threads = 0;
+  int64_t threads = 0;
   int repeat = 5;
   bool json = false;
 };
@@ -61,21 +61,12 @@ constexpr int64_t kInARow = 4;   ///< steps on a GPU between two looks at the cl
 double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 double ratio(int64_t a, int64_t b) { return ratio(static_cast<double>(a), static_cast<double>(b)); }
 
-std::vector<StepCase> cases(const Arguments& arguments) {
+/// The one that is named, or what a CPU does in a short time.
+std::vector<StepCase> cases(const CaseOptions& options) {
+  if (!options.network.empty() || !options.case_name.empty()) return {named_case(options)};
   std::vector<StepCase> all;
-  if (!arguments.network.empty()) {
-    all.push_back(step_case_from(arguments.network, arguments.generator));
-  } else {
-    for (StepCase& known : builtin_step_cases())
-      if (arguments.case_name.empty() ? !known.by_name_only : arguments.case_name == known.name)
-        all.push_back(std::move(known));
-  }
-  for (StepCase& each : all) {
-    if (arguments.examples > 0) each.examples = arguments.examples;
-    if (arguments.draws > 0) each.draws = arguments.draws;
-    each.device = arguments.device;
-    each.precision = arguments.precision;
-  }
+  for (StepCase& known : builtin_step_cases())
+    if (!known.by_name_only) all.push_back(adjusted(std::move(known), options));
   return all;
 }
 
@@ -103,9 +94,9 @@ StepMemory gpu_memory_of(StepBenchmark& benchmark, StepKind kind) {
 void measure_memory(const Arguments& arguments) {
   set_threads(arguments.threads);
   const StepKind kind = arguments.only == "private" ? StepKind::kPrivate : StepKind::kPlain;
-  StepBenchmark benchmark(cases(arguments).at(0), arguments.layer_algorithm);
+  StepBenchmark benchmark(cases(arguments.of).at(0), arguments.layer_algorithm);
   StepMemory memory;
-  if (arguments.device == ComputeDevice::kCuda) {
+  if (arguments.of.device == ComputeDevice::kCuda) {
     memory = gpu_memory_of(benchmark, kind);
   } else {
     memory.idle = peak_resident_bytes();
@@ -155,17 +146,17 @@ StepMemory memory_of(const Arguments& arguments, const StepCase& step_case, cons
     words.emplace_back(option);
     words.push_back(value);
   };
-  if (arguments.network.empty())
+  if (arguments.of.network.empty())
     add("--case", step_case.name);
   else
-    add("--network", arguments.network);
-  if (!arguments.generator.empty()) add("--generator", arguments.generator);
+    add("--network", arguments.of.network);
+  if (!arguments.of.generator.empty()) add("--generator", arguments.of.generator);
   add("--examples", std::to_string(step_case.examples));
   add("--draws", std::to_string(step_case.draws));
   add("--threads", std::to_string(arguments.threads));
   add("--layer-algorithm", to_string(arguments.layer_algorithm));
-  add("--device", to_string(arguments.device));
-  add("--precision", to_string(arguments.precision));
+  add("--device", to_string(arguments.of.device));
+  add("--precision", to_string(arguments.of.precision));
   const std::string text = output_of_self(words);
   long long idle = 0, gradient = 0, whole = 0, held = 0;
   if (std::sscanf(text.c_str(), "%lld %lld %lld %lld", &idle, &gradient, &whole, &held) != 4)
@@ -178,11 +169,11 @@ StepMemory memory_of(const Arguments& arguments, const StepCase& step_case, cons
 void measure_time(const Arguments& arguments, StepResult& result) {
   StepBenchmark benchmark(result.step_case, arguments.layer_algorithm);
   result.parameters = benchmark.parameters();
-  for (int i = 0; i < (arguments.device == ComputeDevice::kCuda ? kWarmUpOnGpu : 1); ++i) {
+  for (int i = 0; i < (arguments.of.device == ComputeDevice::kCuda ? kWarmUpOnGpu : 1); ++i) {
     (void)benchmark.run(StepKind::kPlain);
     (void)benchmark.run(StepKind::kPrivate);
   }
-  const int64_t in_a_row = arguments.device == ComputeDevice::kCuda ? kInARow : 1;
+  const int64_t in_a_row = arguments.of.device == ComputeDevice::kCuda ? kInARow : 1;
   std::vector<double> gradient[2], whole[2];
   // In turns, so that a slower minute of the machine meets both.
   for (int i = 0; i < arguments.repeat; ++i)
@@ -209,13 +200,9 @@ StepResult measure(const Arguments& arguments, const StepCase& step_case) {
 
 // Output ------------------------------------------------------------------------------------------
 
-Json to_json(const Timing& t) {
-  return {{"min_s", t.min}, {"median_s", t.median}, {"max_s", t.max}};
-}
-
 Json to_json(const Timing& gradient, const Timing& whole, const StepMemory& memory) {
-  Json out{{"gradient", to_json(gradient)},
-           {"whole_step", to_json(whole)},
+  Json out{{"gradient", timing_json(gradient)},
+           {"whole_step", timing_json(whole)},
            {"idle_bytes", memory.idle},
            {"peak_bytes_gradient", memory.gradient},
            {"peak_bytes_whole_step", memory.whole}};
@@ -271,14 +258,14 @@ void run(const Arguments& arguments) {
   if (!arguments.only.empty()) return measure_memory(arguments);
   if (arguments.json) set_quiet(true);
   set_threads(arguments.threads);
-  (void)open_device(arguments.device);  // before a child fails for want of it
+  (void)open_device(arguments.of.device);  // before a child fails for want of it
   Json out{{"threads", at::get_num_threads()},
            {"repeat", arguments.repeat},
            {"layer_algorithm", to_string(arguments.layer_algorithm)},
-           {"device", to_string(arguments.device)},
-           {"precision", to_string(arguments.precision)},
+           {"device", to_string(arguments.of.device)},
+           {"precision", to_string(arguments.of.precision)},
            {"cases", Json::array()}};
-  for (const StepCase& each : cases(arguments)) {
+  for (const StepCase& each : cases(arguments.of)) {
     const StepResult result = measure(arguments, each);
     out["cases"].push_back(to_json(result));
     if (!arguments.json) print(result);
@@ -291,21 +278,7 @@ void run(const Arguments& arguments) {
 void add_bench_step(CLI::App& bench) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* sub = bench.add_subcommand("step", "a private training step against a plain one");
-  auto* network = sub->add_option("--network", arguments->network,
-                                  "config.json or a folder with one (default: small and cifar10); "
-                                  "of a GAN the discriminator's, or a folder with both networks");
-  sub->add_option("--generator", arguments->generator,
-                  "config.json of the generator whose fakes that discriminator sees")
-      ->needs(network);
-  sub->add_option("--case", arguments->case_name, "one built-in case")
-      ->check(CLI::IsMember(step_case_names()))
-      ->excludes(network);
-  const auto positive = CLI::Range(int64_t{1}, int64_t{1'000'000});
-  sub->add_option("--examples", arguments->examples, "physical batch (default: the case's, or 8)")
-      ->check(positive);
-  sub->add_option("--draws", arguments->draws,
-                  "noise draws of each example; of a GAN its image and fakes (default: the case's)")
-      ->check(positive);
+  add_case_options(*sub, arguments->of, "small and cifar10");
   sub->add_option("--repeat", arguments->repeat, "times of each kind (on a GPU, of 4 steps each)")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
@@ -314,7 +287,6 @@ void add_bench_step(CLI::App& bench) {
       ->capture_default_str();
   add_enum_option(*sub, "--layer-algorithm", arguments->layer_algorithm,
                   "auto, keep, gram, or on a GPU direct");
-  add_device_options(*sub, arguments->device, &arguments->precision);
   sub->add_flag("--json", arguments->json, "print one JSON object with all figures");
   // How the program calls itself to measure memory.
   sub->add_option("--only", arguments->only)->check(CLI::IsMember({"private", "plain"}))->group("");
