@@ -9,6 +9,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/device/gpu.h"
 #include "sfumato/generate/placement.h"
+#include "sfumato/grad/parameter_slices.h"
 
 namespace sfumato {
 namespace {
@@ -63,23 +64,24 @@ double seconds_of_all(Communicator& ranks, Work work) {
 /// What a step exchanges, through the same calls.
 class Exchange {
  public:
-  Exchange(int64_t elements, const RankedStep& step, Communicator& ranks)
-      : ranks_(ranks),
-        sums_(at::zeros({elements}, options(step).dtype(at::kLong))),
-        weights_(at::zeros({elements}, options(step))) {}
+  Exchange(int64_t elements, const RankedStep& step, const std::shared_ptr<Communicator>& ranks)
+      : weights_({.name = "weights", .value = at::zeros({elements}, options(step))}),
+        slices_({&weights_}, ranks),
+        sums_(at::zeros({slices_.size()}, options(step).dtype(at::kLong))) {}
   void run() const {
-    ranks_.all_reduce_sum({sums_});
-    ranks_.share_slices({weights_});
+    slices_.ranks().reduce_slices({sums_});
+    slices_.share({weights_.value});
   }
   int64_t summed_bytes() const { return static_cast<int64_t>(sums_.nbytes()); }
-  int64_t weights_bytes() const { return static_cast<int64_t>(weights_.nbytes()); }
+  int64_t weights_bytes() const { return static_cast<int64_t>(weights_.value.nbytes()); }
 
  private:
   static at::TensorOptions options(const RankedStep& step) {
     return at::TensorOptions().dtype(at::kFloat).device(open_device(step.step_case.device));
   }
-  Communicator& ranks_;
-  at::Tensor sums_, weights_;
+  Parameter weights_;
+  ParameterSlices slices_;
+  at::Tensor sums_;
 };
 
 }  // namespace
@@ -100,7 +102,7 @@ RankTimings benchmark_ranks(const RankedStep& step, const std::shared_ptr<Commun
   if (ranks->leads()) alone.emplace(step.step_case, step.policy, whole);
   StepBenchmark apart(step.step_case, step.policy, part);
   StepBenchmark together(step.step_case, step.policy, shared);
-  const Exchange exchange(together.exchanged(), step, *ranks);
+  const Exchange exchange(together.exchanged(), step, ranks);
   timings.parameters = together.parameters();
   timings.summed_bytes = exchange.summed_bytes();
   timings.weights_bytes = exchange.weights_bytes();

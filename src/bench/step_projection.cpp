@@ -161,13 +161,13 @@ RanksProjection project_ranks(const StepProjection& step, double parameters, int
   const double added = bytes(kAddedBytes) * batches;
   RanksProjection projection;
   projection.ranks = ranks;
-  projection.sent_bytes = 2 * (w - 1) / w * kExchangedBytes * parameters;
+  projection.sent_bytes = (w - 1) / w * kExchangedBytes * parameters;
   projection.terms = {{"gradients", "physical batches one after the other", gradient, gradient / w},
                       {"into the exact sum", "bytes: exact_sum_add", added, added / w},
                       {"out of the exact sum", "bytes: exact_sum_take",
                        bytes(kTakenBytes + kZeroedBytes), bytes(kTakenBytes / w + kZeroedBytes)},
-                      {"exchange", "a ring: int64 sums, float32 weights", 0,
-                       projection.sent_bytes / (a.link_bytes_per_s * a.link_fraction)},
+                      {"exchange", "int64 sums to the owners of slices, float32 weights from them",
+                       0, projection.sent_bytes / (a.link_bytes_per_s * a.link_fraction)},
                       {"update", "each GPU its slice", update, update / w},
                       {kCastTerm, "bytes", cast, cast}};
   for (const ProjectedTerm& term : projection.terms) {

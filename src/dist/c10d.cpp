@@ -13,6 +13,7 @@
 #include "dist/nccl_plugin/nccl_group.h"
 #include "sfumato/core/error.h"
 #include "sfumato/device/gpu.h"
+#include "sfumato/dist/communicator.h"
 
 namespace sfumato {
 namespace {
@@ -96,28 +97,47 @@ class Links final : public RankLinks {
         c10::make_intrusive<c10d::PrefixStore>("gloo", store_.store()), rank_, size_, options);
   }
   void all_reduce_sum(const std::vector<at::Tensor>& tensors) override {
-    run(tensors,
-        [](c10d::Backend& group, std::vector<at::Tensor>& one) { return group.allreduce(one); });
+    run(tensors, [](c10d::Backend& group, std::size_t, std::vector<at::Tensor>& one) {
+      return group.allreduce(one);
+    });
   }
-  void broadcast(const std::vector<at::Tensor>& tensors) override {
+  // One reduction to each owner: Gloo's own of slices to all takes five times as long as its sums.
+  void reduce_slices(const std::vector<at::Tensor>& flat) override {
+    std::vector<at::Tensor> slices;
+    for (const at::Tensor& tensor : flat)
+      for (int64_t owner = 0; owner < size_; ++owner) {
+        const Slice of_owner = slice_of(tensor.numel(), owner, size_);
+        slices.push_back(tensor.slice(0, of_owner.begin, of_owner.end));
+      }
+    run(slices, [this](c10d::Backend& group, std::size_t place, std::vector<at::Tensor>& one) {
+      c10d::ReduceOptions options;
+      options.rootRank = static_cast<int64_t>(place) % size_;
+      return group.reduce(one, options);
+    });
+  }
+  void broadcast(const std::vector<at::Tensor>& tensors, int64_t from) override {
     std::vector<at::Tensor> bytes;  // of any type
     for (const at::Tensor& tensor : tensors)
       bytes.push_back(at::from_blob(tensor.data_ptr(), {static_cast<int64_t>(tensor.nbytes())},
                                     tensor.options().dtype(at::kByte).requires_grad(false)));
-    run(bytes,
-        [](c10d::Backend& group, std::vector<at::Tensor>& one) { return group.broadcast(one); });
+    run(bytes, [from](c10d::Backend& group, std::size_t, std::vector<at::Tensor>& one) {
+      c10d::BroadcastOptions options;
+      options.rootRank = from;
+      return group.broadcast(one, options);
+    });
   }
 
  private:
-  using Start =
-      std::function<c10::intrusive_ptr<c10d::Work>(c10d::Backend&, std::vector<at::Tensor>&)>;
+  /// Of the tensor at that place.
+  using Start = std::function<c10::intrusive_ptr<c10d::Work>(c10d::Backend&, std::size_t place,
+                                                             std::vector<at::Tensor>&)>;
   void run(const std::vector<at::Tensor>& tensors, const Start& start) {
     std::vector<c10::intrusive_ptr<c10d::Work>> work;
     try {
-      for (const at::Tensor& tensor : tensors) {
-        if (tensor.numel() == 0) continue;
-        std::vector<at::Tensor> one{tensor.detach()};
-        work.push_back(start(group_for(tensor), one));
+      for (std::size_t place = 0; place < tensors.size(); ++place) {
+        if (tensors[place].numel() == 0) continue;
+        std::vector<at::Tensor> one{tensors[place].detach()};
+        work.push_back(start(group_for(tensors[place]), place, one));
       }
     } catch (...) {
       const std::exception_ptr failure = std::current_exception();

@@ -39,13 +39,14 @@ std::unique_ptr<NameStore> open_name_store(const StorePlace& place,
                                            std::chrono::milliseconds timeout);
 
 /// Connections between all ranks: Gloo's for tensors on the CPU, NCCL's, from the first time on,
-/// for those on a GPU. Collective; both calls return when the result is there and throw exceptions
+/// for those on a GPU. Collective; calls return when the result is there and throw exceptions
 /// of LibTorch and Gloo.
 class RankLinks {
  public:
   virtual ~RankLinks() = default;
   virtual void all_reduce_sum(const std::vector<at::Tensor>& tensors) = 0;
-  virtual void broadcast(const std::vector<at::Tensor>& tensors) = 0;
+  virtual void reduce_slices(const std::vector<at::Tensor>& flat) = 0;
+  virtual void broadcast(const std::vector<at::Tensor>& tensors, int64_t from) = 0;
 };
 
 /// `address`: of this host, where the others reach it; `interface`, unless empty, names the network

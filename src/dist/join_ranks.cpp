@@ -126,13 +126,16 @@ class RankGroup final : public Communicator {
     check_summable(tensors);
     call([&] { links_->all_reduce_sum(tensors); });
   }
-  void broadcast(const std::vector<at::Tensor>& tensors) override {
+  void reduce_slices(const std::vector<at::Tensor>& flat) override {
+    check_sliceable(flat);
+    call([&] { links_->reduce_slices(flat); });
+  }
+  void broadcast(const std::vector<at::Tensor>& tensors, int64_t from) override {
     check_sendable(tensors);
-    call([&] { links_->broadcast(tensors); });
+    call([&] { links_->broadcast(tensors, from); });
   }
   void broadcast(std::span<std::byte> bytes) override {
-    broadcast(std::vector<at::Tensor>{
-        at::from_blob(bytes.data(), {static_cast<int64_t>(bytes.size())}, at::kByte)});
+    broadcast({at::from_blob(bytes.data(), {static_cast<int64_t>(bytes.size())}, at::kByte)}, 0);
   }
   void barrier() override { all_reduce_sum({at::full({1}, 1, at::kLong)}); }
   void leave() override {
@@ -322,10 +325,17 @@ void RankGroup::try_out() {
     const at::Tensor numbers = at::arange(kNumbers, type).add_(1).mul_(rank() + 1);
     all_reduce_sum({numbers});
     right = right && numbers.equal(at::arange(kNumbers, type).add_(1).mul_(sum));
+    const at::Tensor sliced = at::arange(kNumbers, type).add_(1).mul_(rank() + 1);
+    reduce_slices({sliced});
+    const Slice own = slice_of(kNumbers, rank(), size());
+    right =
+        right && sliced.slice(0, own.begin, own.end).equal(numbers.slice(0, own.begin, own.end));
   }
-  at::Tensor sent = at::arange(kNumbers, at::kDouble).add_(rank());
-  broadcast(std::vector<at::Tensor>{sent});
-  right = right && sent.equal(at::arange(kNumbers, at::kDouble));
+  for (const int64_t from : {int64_t{0}, size() - 1}) {
+    const at::Tensor sent = at::arange(kNumbers, at::kDouble).add_(rank());
+    broadcast({sent}, from);
+    right = right && sent.equal(at::arange(kNumbers, at::kDouble).add_(from));
+  }
   if (!right)
     throw DeviceError(
         "known numbers came back wrong from the other processes: LibTorch's Gloo is not that of "

@@ -14,29 +14,29 @@ void require(bool fits, const at::Tensor& tensor, const char* call, const char* 
                                 c10::str(tensor.strides())));
 }
 
+bool adds(const at::Tensor& tensor) {
+  const at::ScalarType type = tensor.scalar_type();
+  return tensor.is_contiguous() &&
+         (type == at::kFloat || type == at::kDouble || type == at::kInt || type == at::kLong);
+}
+
 }  // namespace
 
 void check_summable(const std::vector<at::Tensor>& tensors) {
-  for (const at::Tensor& tensor : tensors) {
-    const at::ScalarType type = tensor.scalar_type();
-    const bool adds =
-        type == at::kFloat || type == at::kDouble || type == at::kInt || type == at::kLong;
-    require(adds && tensor.is_contiguous(), tensor, "all_reduce_sum",
+  for (const at::Tensor& tensor : tensors)
+    require(adds(tensor), tensor, "all_reduce_sum",
             "contiguous tensors of float32, float64, int32 or int64");
-  }
+}
+
+void check_sliceable(const std::vector<at::Tensor>& tensors) {
+  for (const at::Tensor& tensor : tensors)
+    require(tensor.dim() == 1 && adds(tensor), tensor, "reduce_slices",
+            "flat contiguous tensors of float32, float64, int32 or int64");
 }
 
 void check_sendable(const std::vector<at::Tensor>& tensors) {
   for (const at::Tensor& tensor : tensors)
     require(tensor.is_contiguous(), tensor, "broadcast", "contiguous tensors");
-}
-
-void check_sliceable(const std::vector<at::Tensor>& tensors) {
-  for (const at::Tensor& tensor : tensors) {
-    const int64_t bytes = tensor.element_size();
-    require(tensor.dim() == 1 && tensor.is_contiguous() && (bytes == 4 || bytes == 8), tensor,
-            "share_slices", "flat contiguous tensors with elements of 4 or 8 bytes");
-  }
 }
 
 }  // namespace sfumato

@@ -11,9 +11,9 @@ namespace sfumato {
 
 /// Contiguous, on the CPU or a GPU, and of a type that c10d adds exactly as it says.
 void check_summable(const std::vector<at::Tensor>& tensors);
+/// The same, and flat.
+void check_sliceable(const std::vector<at::Tensor>& tensors);
 /// Contiguous.
 void check_sendable(const std::vector<at::Tensor>& tensors);
-/// Flat, contiguous, elements of 4 or 8 bytes.
-void check_sliceable(const std::vector<at::Tensor>& tensors);
 
 }  // namespace sfumato

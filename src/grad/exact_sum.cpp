@@ -63,7 +63,7 @@ void ExactSum::reduce() {
   if (slices_->whole()) return;
   if (is_empty_) clear(), integers_.zero_();
   is_empty_ = false;
-  slices_->ranks().all_reduce_sum({integers_});
+  slices_->ranks().reduce_slices({integers_});
 }
 
 void ExactSum::take(const std::vector<at::Tensor>& parts) {

@@ -32,7 +32,7 @@ class ExactSum {
   /// The same from a flat list.
   void add_flat(const at::Tensor& sums, int64_t examples);
 
-  /// Adds up what all ranks have: collective.
+  /// Adds up what all ranks have, for the parts that are this rank's: collective.
   void reduce();
   /// This rank's parts, as float32, into `parts`; then the sum is zero.
   void take(const std::vector<at::Tensor>& parts);

@@ -34,8 +34,11 @@ ParameterSlices::ParameterSlices(std::vector<Parameter*> parameters,
 }
 
 ParameterSlices::Part ParameterSlices::part(std::size_t index) const {
+  return part_within(index, slice_of(size_, ranks_->rank(), ranks_->size()));
+}
+
+ParameterSlices::Part ParameterSlices::part_within(std::size_t index, const Slice& slice) const {
   const int64_t count = parameters_[index]->value.numel();
-  const Slice slice = slice_of(size_, ranks_->rank(), ranks_->size());
   const int64_t begin = std::clamp<int64_t>(slice.begin - offsets_[index], 0, count);
   const int64_t end = std::clamp<int64_t>(slice.end - offsets_[index], 0, count);
   // What ends a tensor is no beginning: an empty part is that of nothing.
@@ -61,18 +64,37 @@ at::Tensor ParameterSlices::zeros(std::size_t index) const {
   return at::zeros_like(parameters_[index]->value.detach());
 }
 
-at::Tensor ParameterSlices::shared_flat(const std::vector<at::Tensor>& tensors) const {
-  const at::Tensor flat = at::zeros({size_}, parameters_.front()->value.detach().options());
-  for (std::size_t j = 0; j < tensors.size(); ++j)
-    own(in_flat(flat, j), j).copy_(own(tensors[j], j));
-  ranks_->share_slices({flat});
-  return flat;
-}
-
+// Slice after slice, in pieces that its owner sends to all: through a small buffer, because most
+// tensors are smaller than what is worth a message.
 void ParameterSlices::share(const std::vector<at::Tensor>& whole) const {
   if (this->whole()) return;
-  const at::Tensor flat = shared_flat(whole);
-  for (std::size_t j = 0; j < whole.size(); ++j) in_memory_order(whole[j]).copy_(in_flat(flat, j));
+  constexpr int64_t kPiece = 1 << 22;  // elements
+  const at::Tensor buffer = at::zeros({std::min(kPiece, slice_of(size_, 0, ranks_->size()).end)},
+                                      parameters_.front()->value.detach().options());
+  for (int64_t owner = 0; owner < ranks_->size(); ++owner) {
+    const Slice slice = slice_of(size_, owner, ranks_->size());
+    for (int64_t begin = slice.begin; begin < slice.end; begin += kPiece) {
+      const Slice piece{begin, std::min(begin + kPiece, slice.end)};
+      const at::Tensor sent = buffer.narrow(0, 0, piece.size());
+      if (owner == ranks_->rank()) copy_piece(whole, piece, sent, /*out=*/false);
+      ranks_->broadcast({sent}, owner);
+      if (owner != ranks_->rank()) copy_piece(whole, piece, sent, /*out=*/true);
+    }
+  }
+}
+
+void ParameterSlices::copy_piece(const std::vector<at::Tensor>& whole, const Slice& piece,
+                                 const at::Tensor& buffer, bool out) const {
+  for (std::size_t j = 0; j < whole.size(); ++j) {
+    const Part part = part_within(j, piece);
+    if (part.count == 0) continue;
+    const at::Tensor theirs = in_memory_order(whole[j]).narrow(0, part.begin, part.count);
+    const at::Tensor ours = buffer.narrow(0, offsets_[j] + part.begin - piece.begin, part.count);
+    if (out)
+      theirs.copy_(ours);
+    else
+      ours.copy_(theirs);
+  }
 }
 
 void ParameterSlices::sum(const std::vector<at::Tensor>& whole) const {
@@ -84,9 +106,12 @@ void ParameterSlices::sum(const std::vector<at::Tensor>& whole) const {
 }
 
 std::vector<at::Tensor> ParameterSlices::gathered(const std::vector<at::Tensor>& parts) const {
-  const at::Tensor flat = shared_flat(parts);
   std::vector<at::Tensor> whole;
-  for (std::size_t j = 0; j < parts.size(); ++j) whole.push_back(as_parameter(flat, j));
+  for (std::size_t j = 0; j < parts.size(); ++j) {
+    whole.push_back(zeros(j));
+    own(whole[j], j).copy_(own(parts[j], j));
+  }
+  share(whole);
   return whole;
 }
 

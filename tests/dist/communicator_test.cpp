@@ -25,7 +25,8 @@ class Pretended : public Communicator {
   int64_t local_rank() const override { return rank_; }
   int64_t local_size() const override { return size_; }
   void all_reduce_sum(const std::vector<at::Tensor>&) override {}
-  void broadcast(const std::vector<at::Tensor>&) override {}
+  void reduce_slices(const std::vector<at::Tensor>&) override {}
+  void broadcast(const std::vector<at::Tensor>&, int64_t) override {}
   void broadcast(std::span<std::byte>) override {}
   void barrier() override {}
 
@@ -46,7 +47,8 @@ TEST(SingleProcess, IsAllRanksAndChangesNothing) {
   std::array<std::byte, 3> bytes{std::byte{1}, std::byte{2}, std::byte{3}};
   const std::array<std::byte, 3> before = bytes;
   alone->all_reduce_sum({tensor});
-  alone->broadcast(std::vector<at::Tensor>{tensor});
+  alone->reduce_slices({tensor});
+  alone->broadcast({tensor}, 0);
   alone->broadcast(bytes);
   alone->barrier();
   EXPECT_TRUE(tensor.equal(at::arange(6, at::kFloat)));
@@ -59,11 +61,11 @@ TEST(SingleProcess, RefusesWhatSeveralDo) {
   const std::shared_ptr<Communicator> alone = single_process();
   const at::Tensor turned = at::ones({2, 3}, at::kFloat).t();
   EXPECT_THROW(alone->all_reduce_sum({turned}), DeviceError);
-  EXPECT_THROW(alone->broadcast(std::vector<at::Tensor>{turned}), DeviceError);
+  EXPECT_THROW(alone->broadcast({turned}, 0), DeviceError);
   EXPECT_THROW(alone->all_reduce_sum({at::ones({2}, at::kBFloat16)}), DeviceError);
   EXPECT_THROW(alone->all_reduce_sum({at::ones({2}, at::kBool)}), DeviceError);
-  EXPECT_THROW(alone->share_slices({at::ones({2, 3}, at::kFloat)}), DeviceError);
-  EXPECT_THROW(alone->share_slices({at::ones({2}, at::kHalf)}), DeviceError);
+  EXPECT_THROW(alone->reduce_slices({at::ones({2, 3}, at::kFloat)}), DeviceError);
+  EXPECT_THROW(alone->reduce_slices({at::ones({2}, at::kHalf)}), DeviceError);
 }
 
 TEST(SingleProcess, AgreesWithItself) {

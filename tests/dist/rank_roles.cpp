@@ -62,11 +62,10 @@ void add(Communicator& ranks) {
                      "-");
   const at::Tensor turned = at::ones({4, 6}, at::kFloat).t();
   expect(throws_device_error([&] { ranks.all_reduce_sum({turned}); }), "strides are refused");
-  expect(throws_device_error([&] { ranks.broadcast(std::vector<at::Tensor>{turned}); }),
-         "strides are refused");
+  expect(throws_device_error([&] { ranks.broadcast({turned}, 0); }), "strides are refused");
   expect(throws_device_error([&] { ranks.all_reduce_sum({at::ones({4}, at::kBFloat16)}); }),
          "bfloat16 is refused");
-  expect(throws_device_error([&] { ranks.share_slices({at::ones({4}, at::kBFloat16)}); }),
+  expect(throws_device_error([&] { ranks.reduce_slices({at::ones({4}, at::kBFloat16)}); }),
          "bfloat16 is refused");
 }
 
@@ -76,7 +75,7 @@ void hand_on(Communicator& ranks) {
   const at::Tensor half = at::full({2, 2}, static_cast<double>(rank) + 0.25, at::kBFloat16);
   std::array<std::byte, 5> bytes{};
   bytes.fill(static_cast<std::byte>(40 + rank));
-  ranks.broadcast(std::vector<at::Tensor>{truth, half});
+  ranks.broadcast({truth, half}, 0);
   ranks.broadcast(std::span<std::byte>(bytes));
   expect(all_are(truth, true) && all_are(half, 0.25), "rank 0's tensors");
   expect(bytes[0] == std::byte{40} && bytes[4] == std::byte{40}, "rank 0's bytes");
@@ -93,29 +92,45 @@ uint32_t bits_of(float value) {
   return bits;
 }
 
+/// Every rank's part reaches all, with the bits that it has there.
 void share(Communicator& ranks) {
-  // 1001 does not divide, 2 are fewer than ranks; elsewhere than in the own slice is rubbish.
-  const at::Tensor many = at::full({1001}, std::numeric_limits<double>::quiet_NaN(), at::kFloat);
-  const at::Tensor few = at::full({2}, 1e300, at::kDouble);
-  for (const at::Tensor& tensor : {many, few}) {
-    const Slice own = slice_of(tensor.numel(), ranks.rank(), ranks.size());
-    tensor.slice(0, own.begin, own.end).copy_(at::arange(own.begin, own.end).add(0.125));
-  }
-  const Slice own = slice_of(1001, ranks.rank(), ranks.size());
   const uint32_t payload = 0x7fc12345;
   float nan = 0;
   std::memcpy(&nan, &payload, sizeof(nan));
-  if (own.begin <= 500 && 500 < own.end) many.data_ptr<float>()[500] = -0.0F;
-  if (own.begin <= 900 && 900 < own.end) many.data_ptr<float>()[900] = nan;
-  many.requires_grad_(true);  // as parameters do
-  ranks.share_slices({many, few});
-  const float* const values = many.const_data_ptr<float>();
-  for (int64_t i = 0; i < 1001; ++i)
-    if (i != 500 && i != 900)
-      expect(values[i] == static_cast<float>(i) + 0.125F, "all slices of the flat tensor");
-  expect(bits_of(values[500]) == bits_of(-0.0F), "the sign of zero");
-  expect(bits_of(values[900]) == payload, "the payload of a NaN");
-  expect(few.equal(at::arange(2, at::kDouble).add(0.125)), "slices of two");
+  for (int64_t from = 0; from < ranks.size(); ++from) {
+    const at::Tensor sent = at::full({1001}, 7, at::kFloat), none = at::full({0}, 0, at::kFloat);
+    sent.requires_grad_(true);  // as parameters do
+    float* const values = sent.data_ptr<float>();
+    if (ranks.rank() == from) {
+      for (int64_t i = 0; i < 1001; ++i) values[i] = static_cast<float>(i + from) + 0.125F;
+      values[500] = -0.0F;
+      values[900] = nan;
+    }
+    ranks.broadcast({sent, none}, from);
+    for (int64_t i = 0; i < 1001; ++i)
+      if (i != 500 && i != 900)
+        expect(values[i] == static_cast<float>(i + from) + 0.125F, "what a rank has given");
+    expect(bits_of(values[500]) == bits_of(-0.0F), "the sign of zero");
+    expect(bits_of(values[900]) == payload, "the payload of a NaN");
+  }
+}
+
+/// 1001 does not divide, 2 are fewer than ranks, and an int64 sum is no float64.
+void reduce(Communicator& ranks) {
+  const int64_t large = int64_t{1} << 55, sum = ranks.size() * (ranks.size() - 1) / 2;
+  for (const int64_t count : {1001, 2}) {
+    const at::Tensor numbers = at::arange(count, at::kLong).add_(large + ranks.rank());
+    const at::Tensor halves =
+        at::full({count}, 0.5 + static_cast<double>(ranks.rank()), at::kFloat);
+    ranks.reduce_slices({numbers, at::full({0}, 0, at::kInt), halves});
+    const Slice own = slice_of(count, ranks.rank(), ranks.size());
+    const at::Tensor wanted =
+        at::arange(own.begin, own.end, at::kLong).add_(large).mul_(ranks.size()).add_(sum);
+    expect(numbers.slice(0, own.begin, own.end).equal(wanted), "int64 sums of the own slice");
+    expect(all_are(halves.slice(0, own.begin, own.end),
+                   0.5 * static_cast<double>(ranks.size()) + static_cast<double>(sum)),
+           "float32 sums of the own slice");
+  }
 }
 
 TEST(RankRole, DISABLED_Everything) {
@@ -124,6 +139,7 @@ TEST(RankRole, DISABLED_Everything) {
     add(ranks);
     hand_on(ranks);
     share(ranks);
+    reduce(ranks);
     // The others are long gone if they do not wait.
     if (ranks.rank() == ranks.size() - 1) sleep_ms(700);
     ranks.leave();

@@ -53,7 +53,8 @@ struct AloneAmong : Communicator {
   int64_t rank() const override { return mine; }
   int64_t size() const override { return all; }
   void all_reduce_sum(const Tensors&) override { throw LostRank("nobody is there"); }
-  void broadcast(const Tensors&) override { throw LostRank("nobody is there"); }
+  void reduce_slices(const Tensors&) override { throw LostRank("nobody is there"); }
+  void broadcast(const Tensors&, int64_t) override { throw LostRank("nobody is there"); }
   void broadcast(std::span<std::byte>) override { throw LostRank("nobody is there"); }
   void barrier() override { throw LostRank("nobody is there"); }
   int64_t mine, all;

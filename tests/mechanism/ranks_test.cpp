@@ -165,7 +165,10 @@ class Copies : public Communicator {
     int64_t* ids = tensors[0].mutable_data_ptr<int64_t>();
     ids[2] = ids[1];
   }
-  void broadcast(const std::vector<at::Tensor>& tensors) override { ranks_->broadcast(tensors); }
+  void reduce_slices(const std::vector<at::Tensor>& flat) override { ranks_->reduce_slices(flat); }
+  void broadcast(const std::vector<at::Tensor>& tensors, int64_t from) override {
+    ranks_->broadcast(tensors, from);
+  }
   void broadcast(std::span<std::byte> bytes) override { ranks_->broadcast(bytes); }
   void barrier() override { ranks_->barrier(); }
 

@@ -86,12 +86,23 @@ class ThreadRanks {
         }
       });
     }
-    void broadcast(const std::vector<at::Tensor>& tensors) override {
+    /// Outside of the slices is rubbish afterwards.
+    void reduce_slices(const std::vector<at::Tensor>& flat) override {
+      all_reduce_sum(flat);
+      for (const at::Tensor& tensor : flat) {
+        const Slice own = slice_of(tensor.numel(), rank_, all_.size_);
+        tensor.slice(0, 0, own.begin).fill_(77);
+        tensor.slice(0, own.end).fill_(77);
+      }
+    }
+    void broadcast(const std::vector<at::Tensor>& tensors, int64_t from) override {
       all_.meet(rank_, tensors, [&] {
         for (std::size_t j = 0; j < tensors.size(); ++j) {
-          const at::Tensor& from = all_.given_[0][j];
-          all_.keep({static_cast<const std::byte*>(from.const_data_ptr()), from.nbytes()});
-          for (std::size_t r = 1; r < all_.given_.size(); ++r) all_.given_[r][j].copy_(from);
+          const at::Tensor& source = all_.given_[static_cast<std::size_t>(from)][j];
+          if (from == 0)
+            all_.keep({static_cast<const std::byte*>(source.const_data_ptr()), source.nbytes()});
+          for (const std::vector<at::Tensor>& given : all_.given_)
+            if (!given[j].is_same(source)) given[j].copy_(source);
         }
       });
     }

@@ -280,7 +280,10 @@ class Signalled : public Communicator {
       at::Tensor(tensors[0]).fill_(1);
     ranks_->all_reduce_sum(tensors);
   }
-  void broadcast(const std::vector<at::Tensor>& tensors) override { ranks_->broadcast(tensors); }
+  void reduce_slices(const std::vector<at::Tensor>& flat) override { ranks_->reduce_slices(flat); }
+  void broadcast(const std::vector<at::Tensor>& tensors, int64_t from) override {
+    ranks_->broadcast(tensors, from);
+  }
   void broadcast(std::span<std::byte> bytes) override { ranks_->broadcast(bytes); }
   void barrier() override { ranks_->barrier(); }
 

@@ -38,10 +38,10 @@ struct RankTimings {
   double machine_efficiency() const {
     return alone.median / (static_cast<double>(ranks) * apart.median);
   }
-  /// What a rank sends in a ring, of all that is exchanged.
+  /// What a rank has to send, on average. (Gloo's reductions send half of the sums again.)
   double sent_bytes() const {
     const auto w = static_cast<double>(ranks);
-    return 2 * (w - 1) / w * static_cast<double>(summed_bytes + weights_bytes);
+    return (w - 1) / w * static_cast<double>(summed_bytes + weights_bytes);
   }
 };
 

@@ -54,19 +54,18 @@ class Communicator {
   /// float64, int32 or int64, contiguous. DeviceError for others: the connection adds memory,
   /// not elements.
   virtual void all_reduce_sum(const std::vector<at::Tensor>& tensors) = 0;
-  /// Every tensor, contiguous and of any type, becomes that of rank 0.
-  virtual void broadcast(const std::vector<at::Tensor>& tensors) = 0;
-  /// The same for bytes, of which every rank has as many.
+  /// Of every flat tensor, of those types, the elements of slice_of(numel, rank(), size()) become
+  /// their sums over all ranks; the others hold nothing of use then. Sends about half as much.
+  virtual void reduce_slices(const std::vector<at::Tensor>& flat) = 0;
+  /// Every tensor, contiguous and of any type, becomes that of rank `from`.
+  virtual void broadcast(const std::vector<at::Tensor>& tensors, int64_t from) = 0;
+  /// Those of rank 0, of which every rank has as many.
   virtual void broadcast(std::span<std::byte> bytes) = 0;
   /// Returns when all ranks have come.
   virtual void barrier() = 0;
 
   // Made of these:
 
-  /// Of every tensor, flat, contiguous and with elements of 4 or 8 bytes, this rank has brought the
-  /// elements of slice_of(numel, rank(), size()) up to date; afterwards all ranks have all of them,
-  /// to the bit. In place.
-  void share_slices(const std::vector<at::Tensor>& flat);
   /// The text that rank 0 has; what others give is ignored.
   std::string from_leader(const std::string& text);
   int64_t from_leader(int64_t number);

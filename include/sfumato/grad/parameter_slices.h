@@ -56,7 +56,11 @@ class ParameterSlices {
   std::vector<at::Tensor> gathered(const std::vector<at::Tensor>& parts) const;
 
  private:
-  at::Tensor shared_flat(const std::vector<at::Tensor>& tensors) const;
+  /// What of tensor `index` lies in those elements of the flat list.
+  Part part_within(std::size_t index, const Slice& slice) const;
+  /// Those elements of the flat list from tensors into a buffer, or out of it into them.
+  void copy_piece(const std::vector<at::Tensor>& whole, const Slice& piece,
+                  const at::Tensor& buffer, bool out) const;
 
   std::vector<Parameter*> parameters_;
   std::shared_ptr<Communicator> ranks_;
