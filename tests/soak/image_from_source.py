@@ -30,13 +30,12 @@ def build(sfumato, work: Path, arguments):
         return system
     buildah = Buildah(work, timeout_s=5400)
     buildah.image_of(system, "/", "system")
-    folders = (path for path in os.environ.get("PIP_FIND_LINKS", "").split() if path.startswith("/"))
-    lent = [word for path in (*LENT, *folders) if Path(path).exists() for word in ("--volume", f"{path}:{path}:ro")]
+    lent = [word for path in LENT if Path(path).exists() for word in ("--volume", f"{path}:{path}:ro")]
     variables = [word for name, value in os.environ.items() if name.startswith(VARIABLES)
                  for word in ("--env", f"{name}={value}")]
     # Not skipped: buildah 1.28 takes a stage that `FROM ${ARG}` alone names for one that nothing uses.
-    buildah("bud", "--quiet", "--format", "docker", "--layers=false", "--skip-unused-stages=false", *lent, *variables, "--file",
-            ROOT / "docker/Dockerfile", "--target", arguments.target, "--build-arg", "SYSTEM=localhost/system",
+    buildah("bud", "--quiet", "--format", "docker", "--layers=false", "--skip-unused-stages=false", *lent, *variables,
+            "--file", ROOT / "docker/Dockerfile", "--target", arguments.target, "--build-arg", "SYSTEM=localhost/system",
             "--tag", f"sfumato:{arguments.target}", ROOT)
     container = buildah("from", f"sfumato:{arguments.target}")
     root = Path(buildah("mount", container))
