@@ -35,7 +35,7 @@ double crossing(const std::function<double(double)>& delta,
     }
   }
   int last = 0;
-  for (int i = 0; i < 100 && high - low > 1e-8 * high && f_high < -1e-9; ++i) {
+  for (int i = 0; i < 100 && high - low > 1e-10 * high && f_high < -1e-10; ++i) {
     const double width = high - low;
     double at = high - width * f_high / (f_high - f_low);
     at = std::clamp(at, low + 1e-3 * width, high - 1e-3 * width);
