@@ -69,7 +69,9 @@ SelectionBound selection_epsilon(Accountant accountant, std::span<const PrivacyE
                                  double delta, Adjacency adjacency, const SelectionLaw& law,
                                  const PldOptions& options) {
   check_delta(delta);
-  const EpsilonResult by_rdp = selection_epsilon(composed(events, adjacency), delta, law);
+  EpsilonResult by_rdp{kInfinity, 0};  // a sketch that is too large hurts nobody
+  if (accountant == Accountant::kRdp || !options.sketch)
+    by_rdp = selection_epsilon(composed(events, adjacency), delta, law);
   const SelectionBound second{by_rdp.epsilon, by_rdp.order, 0};
   if (accountant == Accountant::kRdp) return second;
   const double share = share_of(delta, law);
