@@ -77,9 +77,12 @@ SelectionBound selection_epsilon(Accountant accountant, std::span<const PrivacyE
   const double share = share_of(delta, law);
   const PldBracket one = epsilon_from_pld(events, share, adjacency, options);
   if (!(one.upper < second.epsilon)) return second;
+  // epsilon_1 is a smaller part of the sum, and its window a shorter one.
+  PldOptions less = options;
+  less.points = std::min<std::int64_t>(options.points, 1 << 15);
   const auto ceiling = ceiling_of(law);
   const PldBracket first = epsilon_under_ceiling(
-      events, ceiling, like_a_gaussian(ceiling, one.upper, share), adjacency, options);
+      events, ceiling, like_a_gaussian(ceiling, one.upper, share), adjacency, less);
   const double epsilon = whole(one.upper, first.upper, law);
   return epsilon <= second.epsilon ? SelectionBound{epsilon, 0, one.grid} : second;
 }
