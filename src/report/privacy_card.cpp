@@ -246,8 +246,8 @@ Json read_privacy_card(const std::filesystem::path& path) {
       (schema == kSelectionSchemaVersion ? !selects : schema == kSchemaVersion && selects))
     refuse(fmt::format("{} a selection_law, and its schema version is {}: it was edited",
                        selects ? "has" : "lacks", schema.dump()));
-  if (!schema.is_number_integer() ||
-      (schema != kSchemaVersion && schema != kSelectionSchemaVersion))
+  const bool known = schema == kSchemaVersion || schema == kSelectionSchemaVersion;
+  if (!schema.is_number_integer() || !known)
     refuse(schema == 1 ? std::string("is a privacy card of schema version 1, which says too little "
                                      "for its claim to be checked; `sfumato train --resume` of its "
                                      "run writes it again")
