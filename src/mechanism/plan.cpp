@@ -1,5 +1,6 @@
 #include "sfumato/mechanism/plan.h"
 
+#include "run/configuration_comparison.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/mechanism/stage_budget.h"
 #include "sfumato/privacy/bounds.h"
@@ -16,6 +17,7 @@ double calibrated_noise(const MechanismPlan& plan) {
   target.records_per_unit = plan.records_per_unit;
   target.accountant = plan.accountant;
   target.spent = plan.events(0);
+  target.selection = plan.selection;
   const Phase training{plan.sample_rate, 1, plan.steps, plan.records_per_unit};
   return calibrate_noise_multiplier(target, plan.sample_rate,
                                     std::get<Phase>(repeated(training, plan.candidates)).steps)
@@ -49,6 +51,7 @@ MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t r
   plan.accountant = m.accountant();
   if (plan.is_private) {
     plan.candidates = m.candidates();
+    plan.selection = planned_selection(config);
     plan.stages = plan_stages(config, plan, table);
     plan.noise_multiplier =
         m.target_epsilon() ? calibrated_noise(plan) : m.noise_multiplier().value();

@@ -89,6 +89,12 @@ void MechanismPlan::validate() const {
     errors += one_of("sampler", sampler, {"poisson"});
     if (unit.empty()) errors += "\n  unit is empty; say whom the statement protects";
     if (candidates < 1) errors += fmt::format("\n  candidates {} is below 1", candidates);
+    if (selection) errors += message_of([&] { check_selection(*selection); });
+    if (selection && candidates > 1)
+      errors += fmt::format(
+          "\n  candidates {} together with a selection: its law counts the runs already; set "
+          "mechanism.candidates=1, or mechanism.selection.mean_runs=0 to charge every run in full",
+          candidates);
     if (errors.empty()) errors += message_of([&] { check_phase(phase(steps), adjacency); });
     errors += stage_errors(stages, adjacency);
   }
@@ -142,6 +148,11 @@ std::vector<PrivacyEvent> MechanismPlan::events(std::int64_t executed) const {
   return all;
 }
 
+std::vector<PrivacyEvent> MechanismPlan::cost(std::int64_t executed) const {
+  if (!selection) return events(executed);
+  return {ApproximateRelease{epsilon_after(executed), delta}};
+}
+
 PrivacyStatement MechanismPlan::statement_after(std::int64_t executed) const {
   if (!is_private)
     return {.epsilon = std::numeric_limits<double>::infinity(),
@@ -152,7 +163,7 @@ PrivacyStatement MechanismPlan::statement_after(std::int64_t executed) const {
             .order = std::nullopt,
             .delta_lower = std::nullopt,
             .grid = std::nullopt};
-  return account_epsilon(accountant, events(executed), delta, adjacency);
+  return account_epsilon(accountant, events(executed), delta, adjacency, selection);
 }
 
 double MechanismPlan::epsilon_after(std::int64_t executed) const {

@@ -42,6 +42,7 @@ def approximate_dp(epsilon: float, delta: float, grid: float):
 
 
 def loss_distribution(card: dict, grid: float):
+    check("selection_law" not in card, "dp_accounting composes no selections by PLD")
     total = None
     for stage in card["stages"]:
         options = {"value_discretization_interval": grid}

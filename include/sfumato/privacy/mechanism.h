@@ -8,12 +8,13 @@
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/privacy/adjacency.h"
 #include "sfumato/privacy/event.h"
+#include "sfumato/privacy/selection.h"
 
 namespace sfumato {
 
 /// Of the list of fields of a MechanismPlan (src/privacy/plan_fields.h). Ledgers hold plans of this
 /// version or an older one, each with the fields, text and hash of its own version.
-inline constexpr std::int64_t kPlanVersion = 1;
+inline constexpr std::int64_t kPlanVersion = 2;
 
 /// A use of the private data besides training, which the plan charges in full.
 struct StagePlan {
@@ -50,6 +51,9 @@ struct MechanismPlan {
   /// choice by exact private numbers (losses, a fidelity score against private images) has no
   /// epsilon by this: the chosen index alone may tell one record.
   std::int64_t candidates = 1;
+  /// Of which this run is one: every epsilon of the plan is that of the whole selection, of which
+  /// the best run alone leaves. Excludes candidates above 1.
+  std::optional<Selection> selection;
   bool is_private = true;  ///< false: ordinary training, no noise, no statement ("private" in JSON)
 
   /// UsageError that names every field out of range; PrivacyError for combinations without proof.
@@ -74,8 +78,11 @@ struct MechanismPlan {
   Phase phase(std::int64_t executed) const;
   /// Everything that is charged once `executed` training steps are taken: all stages in full and
   /// the training phase, `candidates` times each, and declared stages once. events(0) is what is
-  /// spent before training.
+  /// spent before training. Those of one run of a selection.
   std::vector<PrivacyEvent> events(std::int64_t executed) const;
+  /// What a release of the plan counts for whoever composes it with others: events(executed), or
+  /// the whole of its selection as one approximate release.
+  std::vector<PrivacyEvent> cost(std::int64_t executed) const;
   /// Epsilon at `delta` after that many steps; infinity if not private. Takes a millisecond (rdp)
   /// or some tens of them (pld); a loop that asks after every step uses EpsilonMeter.
   double epsilon_after(std::int64_t executed) const;
