@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <functional>
 
 #include "fft.h"
 #include "sfumato/core/infinity.h"
@@ -17,6 +18,8 @@ constexpr double kBeyond = 1e-14;
 constexpr double kRounding = 0x1p-53;
 // Relative error of the masses of one release: quadrature and rounding.
 constexpr double kMassError = 1e-12;
+// Bins of a product smaller than e to this are dropped: together far below the transforms' rounding.
+constexpr double kLnNegligible = -80;
 
 /// One kind of release after tilting: probabilities, their ln normaliser, mean and variance.
 struct Tilted {
@@ -76,11 +79,13 @@ double reach(std::span<const Tilted> tilted, std::span<const LossMasses> release
 
 /// (1 + bins)^count, through logarithms: high powers of what is far below 1 are 0.
 void multiply_power(std::vector<Complex>& product, const std::vector<Complex>& bins, double count) {
+  const double negligible = std::expm1(2 * kLnNegligible / count);
   for (std::size_t k = 0; k < bins.size(); ++k) {
     if (product[k] == 0.0) continue;
     const double real = bins[k].real(), imaginary = bins[k].imag();
-    const double ln_size = 0.5 * count * std::log1p(2 * real + std::norm(bins[k]));
-    if (ln_size < -80) {
+    const double beyond_one = 2 * real + std::norm(bins[k]);  // |1 + bin|^2 - 1
+    const double ln_size = beyond_one < negligible ? -kInfinity : 0.5 * count * std::log1p(beyond_one);
+    if (ln_size < kLnNegligible) {
       product[k] = 0;
     } else if (count == 1) {
       product[k] *= 1.0 + bins[k];
@@ -308,13 +313,13 @@ std::optional<ComposedLoss> ComposedLoss::compose(std::span<const LossMasses> re
     factors += 2 + 2 * releases[i].count * std::min(1.0, change.changed);
   }
   const std::vector<double> ring = inverse_real_fft(std::move(product));
-  std::int64_t at = modulo(static_cast<std::int64_t>(start) - shift, points);
-  result.tilted_.resize(ring.size());
+  const std::int64_t first = modulo(static_cast<std::int64_t>(start) - shift, points);
+  std::vector<double> total(ring.begin() + first, ring.end());
+  total.insert(total.end(), ring.begin(), ring.begin() + first);
   double squares = 0;
-  for (double& value : result.tilted_) {
-    value = std::max(0.0, ring[static_cast<std::size_t>(at)]);
+  for (double& value : total) {
+    value = std::max(0.0, value);
     squares += value * value;
-    if (++at == points) at = 0;
   }
   result.lowest_ = start * h + offset;
   result.at_infinity_ = -std::expm1(ln_finite);
@@ -322,16 +327,47 @@ std::optional<ComposedLoss> ComposedLoss::compose(std::span<const LossMasses> re
   // A transform's some 4 log2 n roundings of a bin count again in each factor of its power.
   const double roundings = 4 * std::log2(static_cast<double>(points)) * factors;
   result.l2_error_ = roundings * kRounding * std::sqrt(squares);
-  const double slack = releases_in_all * kMassError + kMassError;
+  // The sums from the top round some eight times for each point.
+  const double slack = releases_in_all * kMassError + kMassError +
+                       8 * kRounding * static_cast<double>(points);
   result.ln_scale_ += pessimistic ? slack : -slack;
+  result.add_up(total);
   return result;
+}
+
+/// Sums from the top, of terms that are not negative, so that nothing cancels; down to where delta
+/// reaches 1, as no question lies below.
+void ComposedLoss::add_up(std::span<const double> tilted) {
+  points_ = tilted.size();
+  // The scale is computed anew so often, or always where it is hardly a number.
+  const std::size_t anchor = tilt_ * width_ < 1 ? 64 : 1;
+  constexpr double kHardly = 1e-280;
+  const double shrink = std::exp(-width_), share = -std::expm1(-width_);
+  const double grow = std::exp(tilt_ * width_);
+  const auto loss_at = [&](std::size_t i) { return lowest_ + static_cast<double>(i) * width_; };
+  Sums sums{at_infinity_, 0};
+  double scale = 0;
+  sums_.reserve(points_);
+  for (std::size_t i = points_; i-- > 0;) {
+    const std::size_t from_top = points_ - 1 - i;
+    const bool anew = from_top % anchor == 0 || scale < kHardly;
+    scale = anew ? scale_at(loss_at(i)) : scale * grow;
+    sums.delta += share * sums.near;  // of the losses above, from the last point to this one
+    sums.near = sums.near * shrink + (tilted[i] > 0 ? tilted[i] * scale : 0.0);
+    sums_.push_back(sums);
+    if (!(sums.delta < 1)) break;
+  }
 }
 
 double ComposedLoss::scale_at(double loss) const { return std::exp(ln_scale_ - tilt_ * loss); }
 
+double ComposedLoss::loss_from_top(std::size_t i) const {
+  return lowest_ + static_cast<double>(points_ - 1 - i) * width_;
+}
+
 /// Bound of what rounding and the window's ends can add to or take from delta(epsilon).
 double ComposedLoss::uncertainty(double epsilon) const {
-  const double top = lowest_ + static_cast<double>(tilted_.size()) * width_;
+  const double top = lowest_ + static_cast<double>(points_) * width_;
   const double above = std::max(1.0, (top - epsilon) / width_);
   const double bins = tilt_ > 0 ? std::min(above, 1 + 1 / (2 * tilt_ * width_)) : above;
   const double rounding = l2_error_ * scale_at(epsilon) * std::sqrt(bins);
@@ -339,32 +375,30 @@ double ComposedLoss::uncertainty(double epsilon) const {
 }
 
 double ComposedLoss::delta(double epsilon) const {
-  double sum = at_infinity_, above = at_infinity_;
-  for (std::size_t i = tilted_.size(); i-- > 0;) {
-    const double loss = lowest_ + static_cast<double>(i) * width_;
-    if (loss <= epsilon) break;
-    const double p = tilted_[i] * scale_at(loss);
-    above += p;
-    sum += p * -std::expm1(epsilon - loss);
+  // The lowest loss above epsilon.
+  const double above = std::ceil((loss_from_top(0) - epsilon) / width_) - 1;
+  double sum = at_infinity_;
+  if (above >= 0) {
+    const std::size_t i = above < static_cast<double>(sums_.size()) ? static_cast<std::size_t>(above)
+                                                                     : sums_.size() - 1;
+    sum = sums_[i].delta + sums_[i].near * -std::expm1(-std::max(0.0, loss_from_top(i) - epsilon));
   }
   if (!pessimistic_) return std::max(0.0, sum - uncertainty(epsilon));
-  if (epsilon < lowest_) sum += std::max(0.0, 1 - above);  // what may lie below the window
+  if (epsilon < lowest_)  // what may lie below the window
+    sum += std::max(0.0, 1 - (sums_.back().delta + sums_.back().near));
   return std::min(1.0, sum + uncertainty(epsilon));
 }
 
 /// Where at_infinity + sum_{loss > epsilon} p (1 - e^(epsilon - loss)) falls to delta.
 double ComposedLoss::solve(double delta) const {
   if (!(at_infinity_ < delta)) return kInfinity;
-  double above = at_infinity_;  // P mass of the losses so far
-  double weighted = 0;          // sum p e^(loss_i - loss)
-  for (std::size_t i = tilted_.size(); i-- > 0;) {
-    const double loss = lowest_ + static_cast<double>(i) * width_;
-    const double p = tilted_[i] * scale_at(loss);
-    above += p;
-    weighted = weighted * std::exp(-width_) + p;
-    if (above > delta && above - weighted * std::exp(-width_) >= delta)
-      return loss + std::log((above - delta) / weighted);
-  }
+  // The lowest loss at which delta is not exceeded; the answer lies within a point below it.
+  const auto next = std::ranges::lower_bound(sums_, delta, std::less_equal(), &Sums::delta);
+  const Sums& at = *(next - 1);  // there is one: at the highest loss it is at_infinity_
+  const double below = -std::log1p(-(delta - at.delta) / at.near);
+  if (next != sums_.end() || (sums_.size() == points_ && below <= width_))
+    return loss_from_top(static_cast<std::size_t>(next - 1 - sums_.begin())) -
+           std::clamp(below, 0.0, width_);
   // Not reached above the lowest loss of the window: delta(lowest_) is below delta, which proves
   // lowest_ and says nothing of what lies below it.
   return pessimistic_ ? lowest_ : -kInfinity;
@@ -383,7 +417,7 @@ double ComposedLoss::epsilon(double target) const {
   // It falls as epsilon grows.
   if (margin < 0.1 * target) return std::max(epsilon, solve(target - margin));
   // Near the bottom of the window it may be larger than the target, and still fall off quickly.
-  double low = epsilon, high = lowest_ + static_cast<double>(tilted_.size()) * width_;
+  double low = epsilon, high = lowest_ + static_cast<double>(points_) * width_;
   if (!(delta(high) <= target)) return kInfinity;
   for (int i = 0; i < 60 && high - low > 1e-9 * (1 + high); ++i) {
     const double middle = 0.5 * (low + high);
