@@ -233,13 +233,14 @@ PldBracket epsilon_from_pld(std::span<const PrivacyEvent> events, double delta, 
   const Composition all = composition_of(events, adjacency);
   if (all.reveals_all) return {0, kInfinity, 0};
   if (all.mechanisms.empty()) return closed_epsilon(std::sqrt(all.gaussian_mu_squared), delta);
-  const double by_rdp = epsilon_from_rdp(events, delta, adjacency).epsilon;
   Evaluation evaluation(
       all, {.delta = delta}, delta, options,
       [&](const ComposedLoss& loss) { return loss.epsilon(delta); },
       [&](const ComposedLoss& loss, double answer) { return loss.delta(answer) <= delta; });
   PldBracket result = evaluation.bracket().value_or(PldBracket{0, kInfinity, 0});
-  result.upper = std::min(result.upper + evaluation.loss_rounding(), by_rdp);
+  result.upper += evaluation.loss_rounding();
+  if (!options.sketch || std::isinf(result.upper))
+    result.upper = std::min(result.upper, epsilon_from_rdp(events, delta, adjacency).epsilon);
   result.lower = std::max(0.0, result.lower - evaluation.loss_rounding());
   return result;
 }

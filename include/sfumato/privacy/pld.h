@@ -18,7 +18,7 @@ struct PldOptions {
   /// ... and none more than this.
   std::int64_t max_points = 1 << 22;
   /// Only the upper end of the first direction, P against Q, which is the larger one for steps
-  /// alone; for a search that ends with a full computation.
+  /// alone, whatever the RDP says; for a search that ends with a full computation.
   bool sketch = false;
 };
 
