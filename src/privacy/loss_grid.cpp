@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "sfumato/core/infinity.h"
+#include "tilted_masses.h"
 
 namespace sfumato {
 namespace {

@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "loss_composition.h"
+#include "composed_loss.h"
 #include "loss_grid.h"
 #include "sfumato/core/infinity.h"
 #include "sfumato/privacy/gaussian_mechanism.h"
