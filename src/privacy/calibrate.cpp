@@ -86,7 +86,9 @@ class Budget {
     options.tolerance = effort == Effort::kSketch ? 1e-3 : 4e-6;
     return epsilon_from_pld(events, target_.delta, target_.adjacency, options).upper;
   }
-  bool keeps(const PrivacyEvent& event) const { return epsilon(event, Effort::kFull) <= target_.epsilon; }
+  bool keeps(const PrivacyEvent& event) const {
+    return epsilon(event, Effort::kFull) <= target_.epsilon;
+  }
   const CalibrationTarget& target() const { return target_; }
 
   Calibration finish(const Phase& phase) const { return {phase, statement({phase})}; }
@@ -174,7 +176,8 @@ class Approach {
         limit_(sign_ * std::log(limit)) {}
 
   double value() const { return std::exp(sign_ * at_); }
-  /// Another effort answers from here on: what keeps and what breaks is forgotten, the slope is not.
+  /// Another effort answers from here on: what keeps and what breaks is forgotten, the slope is
+  /// not.
   void begin_anew() {
     keeping_ = start_;
     breaking_.reset();

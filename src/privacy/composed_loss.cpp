@@ -75,7 +75,8 @@ std::optional<ComposedLoss> ComposedLoss::compose(std::span<const LossMasses> re
   result.beyond_ = kBeyond;
   result.ln_scale_ += (pessimistic ? 1 : -1) * (releases_in_all + 1) * kMassError;
   result.points_ = static_cast<std::size_t>(places);
-  result.harmonics_ = Harmonics::of(changes, places, place_on_ring(changes, begin, places), tilt, h);
+  result.harmonics_ =
+      Harmonics::of(changes, places, place_on_ring(changes, begin, places), tilt, h);
   double squares = 0, roundings = 0;
   if (result.harmonics_) {
     squares = result.harmonics_->squares();
@@ -191,8 +192,8 @@ double ComposedLoss::epsilon(double target) const {
   if (!pessimistic_) {
     // The uncertainty grows as epsilon falls: twice, and with room to spare.
     for (int round = 0; round < 6; ++round) {
-      const double last = std::exchange(
-          epsilon, std::max(0.0, solve(target + 2 * uncertainty(epsilon))));
+      const double last =
+          std::exchange(epsilon, std::max(0.0, solve(target + 2 * uncertainty(epsilon))));
       if (std::fabs(epsilon - last) <= 1e-12 * last) break;
     }
     return delta(epsilon) >= target ? epsilon : 0;

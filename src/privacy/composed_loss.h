@@ -23,6 +23,8 @@ class ComposedLoss {
   /// Smallest epsilon >= 0 for delta; infinity where the mass at infinite loss exceeds it.
   double epsilon(double delta) const;
   double delta(double epsilon) const;
+  /// Whether few harmonics were enough, which takes next to no time.
+  bool by_harmonics() const { return harmonics_.has_value(); }
 
  private:
   /// Of the losses from one on upwards: delta at this loss, and the sum of p e^(this loss - loss);

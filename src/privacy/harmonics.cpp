@@ -31,7 +31,8 @@ std::vector<double> ln_bounds(std::span<const Repeated> releases, std::int64_t s
   std::vector<double> bounds(static_cast<std::size_t>(samples / 2), 0.0);
   for (const Repeated& release : releases) {
     if (release.count < kFewReleases) continue;
-    const double between = release.deviation * (1 + 1e-9) * kTwoPi / 2 / static_cast<double>(samples);
+    const double between =
+        release.deviation * (1 + 1e-9) * kTwoPi / 2 / static_cast<double>(samples);
     const std::vector<Complex> bins = real_fft(release.change.ring(samples));
     for (std::size_t c = 0; c < bounds.size(); ++c) {
       const double size = std::max(std::abs(1.0 + bins[c]), std::abs(1.0 + bins[c + 1]));

@@ -84,7 +84,8 @@ std::vector<WeightedPair> gaussian_pair(double mu) {
 
 // Evaluations of terms of densities that a first cut of one mechanism may take.
 constexpr double kMostCutting = 3e7;
-// A bracket this narrow, relative to the claim, is not worth the finest of three grids.
+// A bracket this narrow, relative to the claim, is not worth transforms of the finest of three
+// grids.
 constexpr double kNarrowEnough = 1e-3;
 
 /// Answers a question about a composition. `Ask`: ComposedLoss to epsilon or delta. `Settles`:
@@ -186,7 +187,8 @@ class Evaluation {
       if (const std::optional<ComposedLoss> below = composed(*cells, false))
         best->lower = std::max(best->lower, ask_(*below));
       const double gap = best->upper - best->lower, wanted = allowed(best->upper);
-      if (!(gap > wanted) || (round > 0 && gap <= kNarrowEnough * best->upper)) break;
+      if (!(gap > wanted)) break;
+      if (round > 0 && gap <= kNarrowEnough * best->upper && !above->by_harmonics()) break;
       if (round == 0) aim(*cells, upper);
       share *= std::clamp(0.5 * wanted / gap, 1.0 / 64, 1.0);
       points = std::min(4 * points, static_cast<double>(options_.max_points) / 2);

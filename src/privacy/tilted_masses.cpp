@@ -90,7 +90,8 @@ void multiply_power(std::vector<Complex>& product, const std::vector<Complex>& b
     if (product[k] == 0.0) continue;
     const double real = bins[k].real(), imaginary = bins[k].imag();
     const double beyond_one = 2 * real + std::norm(bins[k]);  // |1 + bin|^2 - 1
-    const double ln_size = beyond_one < negligible ? -kInfinity : 0.5 * count * std::log1p(beyond_one);
+    const double ln_size =
+        beyond_one < negligible ? -kInfinity : 0.5 * count * std::log1p(beyond_one);
     if (ln_size < kLnNegligible) {
       product[k] = 0;
     } else if (count == 1) {
