@@ -11,7 +11,8 @@ namespace sfumato {
 /// brings it nearer to the truth and the lower end nearer to the claim.
 struct PldOptions {
   /// The grid is refined until upper - lower is at most this (less where epsilon is below 0.2, five
-  /// per cent more for each unit of epsilon), or 0.1 % from the second grid on.
+  /// per cent more for each unit of epsilon), or 0.1 % from the second grid on where that takes
+  /// transforms of all its points.
   double tolerance = 2e-4;
   /// About so many points has the first of three grids, each of at most four times as many ...
   std::int64_t points = 1 << 17;
