@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstdlib>
 #include <functional>
+#include <map>
+#include <optional>
 
 #include "selection_bound.h"
 #include "sfumato/core/bound_text.h"
@@ -21,6 +23,9 @@ constexpr double kLowestNoise = 1e-3;
 constexpr double kHighestNoise = 1e12;
 constexpr double kLowestRate = 1e-12;
 constexpr std::int64_t kMostSteps = std::int64_t{1} << 53;
+
+/// How much work an answer is worth: only the full one is a claim.
+enum class Effort { kSketch, kFineSketch, kFull };
 
 /// What events, on top of what is spent, cost. The RDP, with the per-order values of the spent
 /// events computed once, brackets; the accountant of the target decides.
@@ -52,40 +57,49 @@ class Budget {
     all.add(event);
     return all;
   }
-  double rdp_epsilon(const PrivacyEvent& event) const { return of_all(with(event)).epsilon; }
+  double rdp_epsilon(const PrivacyEvent& event) const {
+    const auto [known, is_new] = by_rdp_of_.try_emplace(to_text(event), 0.0);
+    if (is_new) known->second = of_all(with(event)).epsilon;
+    return known->second;
+  }
   /// By RDP.
   EpsilonResult of_all(const RdpAccountant& events) const {
     return law_ ? selection_epsilon(events, target_.delta, *law_) : events.epsilon(target_.delta);
   }
-  /// The full accountant's; the last one is kept, for a search ends with what it tried last.
+  /// The full accountant's. All are kept, for a search ends with what it tried before.
   PrivacyStatement statement(const std::vector<PrivacyEvent>& more) const {
     std::string key;
     for (const PrivacyEvent& event : more) key += to_text(event) + " ";
-    if (!last_ || last_->first != key) {
-      std::vector<PrivacyEvent> events = target_.spent;
-      events.insert(events.end(), more.begin(), more.end());
-      last_.emplace(std::move(key), account_epsilon(target_.accountant, events, target_.delta,
-                                                    target_.adjacency, target_.selection));
-    }
-    return last_->second;
+    const auto known = statements_.find(key);
+    if (known != statements_.end()) return known->second;
+    std::vector<PrivacyEvent> events = target_.spent;
+    events.insert(events.end(), more.begin(), more.end());
+    return statements_
+        .emplace(std::move(key),
+                 account_epsilon(target_.accountant, events, target_.delta, target_.adjacency,
+                                  target_.selection))
+        .first->second;
   }
-  /// What the target's accountant says; `sketch`: nearly, and quickly.
-  double epsilon(const PrivacyEvent& event, bool sketch) const {
+  /// What the target's accountant says, or nearly that, and quickly.
+  double epsilon(const PrivacyEvent& event, Effort effort) const {
     if (by_rdp_) return rdp_epsilon(event);
-    if (!sketch) return statement({event}).epsilon;
+    if (effort == Effort::kFull) return statement({event}).epsilon;
     std::vector<PrivacyEvent> events = target_.spent;
     events.push_back(event);
     PldOptions options;
     options.sketch = true;
-    options.points = 1 << 15;
-    options.tolerance = 1e-3;
+    if (effort == Effort::kSketch) options.points = 1 << 15;
+    // The fine one's cells are about those that the full accountant begins with.
+    options.tolerance = effort == Effort::kSketch ? 1e-3 : 4e-6;
     if (law_)
       return selection_epsilon(target_.accountant, events, target_.delta, target_.adjacency, *law_,
                                options)
           .epsilon;
     return epsilon_from_pld(events, target_.delta, target_.adjacency, options).upper;
   }
-  bool keeps(const PrivacyEvent& event) const { return epsilon(event, false) <= target_.epsilon; }
+  bool keeps(const PrivacyEvent& event) const {
+    return epsilon(event, Effort::kFull) <= target_.epsilon;
+  }
   const CalibrationTarget& target() const { return target_; }
 
   Calibration finish(const Phase& phase) const { return {phase, statement({phase})}; }
@@ -95,7 +109,8 @@ class Budget {
   RdpAccountant spent_;
   std::optional<SelectionLaw> law_;
   bool by_rdp_;
-  mutable std::optional<std::pair<std::string, PrivacyStatement>> last_;
+  mutable std::map<std::string, double> by_rdp_of_;
+  mutable std::map<std::string, PrivacyStatement> statements_;
 };
 
 [[noreturn]] void throw_unreachable(const Budget& budget, const std::string& extreme,
@@ -104,7 +119,7 @@ class Budget {
       "target epsilon {} at delta {} is unreachable: even {} costs {} together "
       "with what is already spent; raise the target epsilon, the noise or delta, or spend less",
       budget.target().epsilon, budget.target().delta, extreme,
-      upper_bound_text(budget.epsilon(event, false))));
+      upper_bound_text(budget.epsilon(event, Effort::kFull))));
 }
 
 /// Seven significant digits, so that a printed value is the value.
@@ -120,6 +135,7 @@ double rounded(double value, bool up) {
 struct Unknown {
   std::function<PrivacyEvent(double)> event;
   bool keeps_above;  ///< larger values cost less (noise), or more (rate, epsilon)
+  double limit;      ///< the last value on the breaking side
 };
 
 /// Regula falsi in logarithms between a value that keeps `target` and one that breaks it (the
@@ -158,22 +174,92 @@ double narrow(double keeping, double breaking, double width, double target,
   return std::exp(x_keep);
 }
 
-/// A value that keeps the target, nearer to it by the full accountant: a sketch may leave much of
-/// it unspent where single releases decide.
-double spend_the_rest(const Budget& budget, const Unknown& unknown, double value, double breaking) {
-  const double target = budget.target().epsilon;
-  const auto full = [&](double at) { return budget.epsilon(unknown.event(at), false); };
-  for (double spent = full(value); spent > 0 && spent < target * (1 - 3e-5);) {
-    // As if epsilon went with its inverse, or with it: mostly it moves faster, and this breaks.
-    const double bolder = std::max(target / spent, 1.0005);
-    const double other = unknown.keeps_above ? std::max(value / bolder, breaking)
-                                             : std::min(value * bolder, breaking);
-    if (std::fabs(std::log(other / value)) < 1e-9) break;
-    const double there = full(other);
-    if (there > target) return narrow(value, other, 2e-5, target, full);
-    value = other;
-    spent = there;
+/// A search by secants for the value whose epsilon is the target, ever more exactly. In logarithms
+/// that grow with epsilon.
+class Approach {
+ public:
+  /// Begins at `keeping`, which keeps the target; `limit`: as far as values may go.
+  Approach(double target, bool keeps_above, double keeping, double limit)
+      : target_(target),
+        sign_(keeps_above ? -1 : 1),
+        at_(sign_ * std::log(keeping)),
+        keeping_(at_),
+        start_(at_),
+        limit_(sign_ * std::log(limit)) {}
+
+  double value() const { return std::exp(sign_ * at_); }
+  /// Another effort answers from here on: what keeps and what breaks is forgotten, the slope is
+  /// not.
+  void begin_anew() {
+    keeping_ = start_;
+    breaking_.reset();
+    last_.reset();
   }
+  /// Moves to where epsilon should be `unspent` (relative) below the target, given what it is at a
+  /// value. False if that is where it is.
+  bool move(double value, double epsilon, double unspent = 0) {
+    const double at = sign_ * std::log(value);
+    const double miss = std::log(std::max(epsilon, target_ * 1e-3)) - std::log(target_);
+    if (miss <= 0) {
+      keeping_ = std::max(keeping_, at);
+    } else {
+      breaking_ = std::min(breaking_.value_or(at), at);
+    }
+    if (last_ && std::isfinite(miss) && std::isfinite(last_->second)) {
+      const double slope = (miss - last_->second) / (at - last_->first);
+      if (slope > 0.02 && slope < 1e3) slope_ = slope;
+    }
+    last_ = {at, miss};
+    const double end = breaking_.value_or(std::min(at + kFurthest, limit_));
+    double next = at - (miss + unspent) / slope_;
+    if (!(next > keeping_) || (breaking_ && !(next < end))) next = 0.5 * (keeping_ + end);
+    at_ = std::min(next, end);
+    return std::fabs(at_ - at) > 1e-9;
+  }
+  /// Until epsilon is this near to the target; a value is tried where the last one led.
+  void until(double near, const std::function<double(double)>& epsilon) {
+    begin_anew();
+    for (int i = 0; i < 60; ++i) {
+      const double here = value(), answer = epsilon(here);
+      if (!move(here, answer) || std::fabs(last_->second) < near) return;
+    }
+  }
+
+ private:
+  static constexpr double kFurthest = 0.4;  // of a step beyond which nothing is known to break
+
+  double target_, sign_;
+  double at_, keeping_, start_, limit_;
+  double slope_ = 1;
+  std::optional<double> breaking_;
+  std::optional<std::pair<double, double>> last_;  ///< where, and how far from the target
+};
+
+/// The value of seven digits nearest to the breaking side that keeps the target, by the full
+/// accountant: as near as 1e-5 of epsilon, mostly a few of the last digits.
+double settle(const Budget& budget, const Unknown& unknown, Approach& approach) {
+  const double target = budget.target().epsilon;
+  approach.begin_anew();
+  double unspent = 2e-7, value = 0, spent = 0;
+  std::optional<double> keeping;
+  for (int i = 0; i < 40; ++i) {
+    const double next = rounded(approach.value(), unknown.keeps_above);
+    // The last of the digits are worth a few tries.
+    if (next == value || (i > 2 && spent > target * (1 - 1e-5))) break;
+    value = next;
+    const double epsilon = budget.epsilon(unknown.event(value), Effort::kFull);
+    if (epsilon > target) {
+      unspent *= 4;
+    } else if (!keeping || (unknown.keeps_above ? value < *keeping : value > *keeping)) {
+      keeping = value;
+      spent = epsilon;
+    }
+    if (!approach.move(value, epsilon, unspent) || spent > target * (1 - 5e-7)) break;
+  }
+  if (keeping) return *keeping;
+  for (double step = 1e-6; !budget.keeps(unknown.event(value)); step *= 4)
+    value =
+        rounded(unknown.keeps_above ? value * (1 + step) : value * (1 - step), unknown.keeps_above);
   return value;
 }
 
@@ -183,27 +269,20 @@ double solve(const Budget& budget, const Unknown& unknown, double keeping, doubl
   const double target = budget.target().epsilon;
   const auto rdp = [&](double value) { return budget.rdp_epsilon(unknown.event(value)); };
   const bool by_rdp = budget.target().accountant == Accountant::kRdp;
-  double value = narrow(keeping, breaking, by_rdp ? 1e-8 : 1e-2, target, rdp);
+  double value = narrow(keeping, breaking, by_rdp ? 1e-8 : 0.1, target, rdp);
   if (!by_rdp) {
-    const auto sketch = [&](double at) { return budget.epsilon(unknown.event(at), true); };
-    double other =
-        unknown.keeps_above ? std::max(value / 1.2, breaking) : std::min(value * 1.2, breaking);
-    while (std::fabs(std::log(other / breaking)) > 1e-9 && sketch(other) <= target) {
-      value = other;
-      other =
-          unknown.keeps_above ? std::max(other / 1.5, breaking) : std::min(other * 1.5, breaking);
-    }
-    value = narrow(value, other, 1e-4, target, sketch);
+    Approach approach(target, unknown.keeps_above, value, unknown.limit);
+    const auto by = [&](Effort effort) {
+      return [&, effort](double at) { return budget.epsilon(unknown.event(at), effort); };
+    };
+    approach.until(1e-3, by(Effort::kSketch));
+    approach.until(1e-4, by(Effort::kFineSketch));
+    return settle(budget, unknown, approach);
   }
-  // From here on the full accountant: spend what the sketch left, then the conservative end.
-  if (!by_rdp) value = spend_the_rest(budget, unknown, value, breaking);
-  double step = by_rdp ? kRelativeWidth : 1e-6;
   value = rounded(value, unknown.keeps_above);
-  while (!budget.keeps(unknown.event(value))) {
+  for (double step = kRelativeWidth; !budget.keeps(unknown.event(value)); step *= 4)
     value =
         rounded(unknown.keeps_above ? value * (1 + step) : value * (1 - step), unknown.keeps_above);
-    step *= 4;
-  }
   return value;
 }
 
@@ -255,8 +334,7 @@ Calibration calibrate_noise_multiplier(const CalibrationTarget& target, double s
     low /= 2;
   }
   // Other accountants may keep the target with less than the RDP needs.
-  const double least = target.accountant == Accountant::kRdp ? low : kLowestNoise;
-  return budget.finish(phase(solve(budget, {phase, true}, high, least)));
+  return budget.finish(phase(solve(budget, {phase, true, kLowestNoise}, high, low)));
 }
 
 Calibration calibrate_steps(const CalibrationTarget& target, double sample_rate,
@@ -284,14 +362,15 @@ Calibration calibrate_steps(const CalibrationTarget& target, double sample_rate,
     high *= 2;
   }
   if (by_rdp) return budget.finish(phase(high > kMostSteps ? low : largest_from(low, rdp_keeps)));
-  const auto sketched = [&](double steps) {
-    return budget.epsilon(phase(static_cast<std::int64_t>(steps)), true);
+  const auto by = [&](Effort effort) {
+    return [&, effort](double steps) {
+      return budget.epsilon(phase(static_cast<std::int64_t>(steps)), effort);
+    };
   };
-  double more = 1.5 * static_cast<double>(high);
-  while (more < kMostSteps && sketched(more) <= target.epsilon) more *= 2;
-  if (more < kMostSteps)
-    low = static_cast<std::int64_t>(
-        narrow(static_cast<double>(low), more, 2e-5, target.epsilon, sketched));
+  Approach approach(target.epsilon, false, static_cast<double>(low), kMostSteps);
+  approach.until(1e-3, by(Effort::kSketch));
+  approach.until(1e-5, by(Effort::kFineSketch));
+  low = std::max<std::int64_t>(1, static_cast<std::int64_t>(approach.value()));
   return budget.finish(
       phase(largest_from(low, [&](std::int64_t steps) { return budget.keeps(phase(steps)); })));
 }
@@ -305,7 +384,7 @@ Calibration calibrate_sample_rate(const CalibrationTarget& target, double noise_
   if (budget.keeps(phase(1))) return budget.finish(phase(1));
   if (!budget.keeps(phase(kLowestRate)))
     throw_unreachable(budget, fmt::format("a sample rate of {}", kLowestRate), phase(kLowestRate));
-  return budget.finish(phase(solve(budget, {phase, false}, kLowestRate, 1)));
+  return budget.finish(phase(solve(budget, {phase, false, 1}, kLowestRate, 1)));
 }
 
 double calibrate_remaining_epsilon(const CalibrationTarget& target) {
@@ -315,7 +394,8 @@ double calibrate_remaining_epsilon(const CalibrationTarget& target) {
   if (!budget.keeps(stage(kLeast)))
     throw_unreachable(budget, fmt::format("a stage of epsilon {}", kLeast), stage(kLeast));
   // Nothing spent: randomised response keeps the target a little beyond its own epsilon.
-  return solve(budget, {stage, false}, kLeast, 4 * target.epsilon + 1);
+  const double most = 4 * target.epsilon + 1;
+  return solve(budget, {stage, false, most}, kLeast, most);
 }
 
 }  // namespace sfumato

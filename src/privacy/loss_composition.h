@@ -23,35 +23,4 @@ LossMasses pessimistic(const LossCells& cells, double count);
 /// losses lie `width` apart; the tails are dropped: less revealing.
 LossMasses optimistic(const LossCells& cells, double count, double width);
 
-/// How far the tilted total loss spreads, but for a probability of 1e-14 on each side.
-double window_length(std::span<const LossMasses> releases, double tilt);
-
-/// The composition of many releases: the distribution of the total loss under P.
-class ComposedLoss {
- public:
-  /// By one FFT of the masses tilted by e^(tilt loss), all losses, less their offsets, being
-  /// multiples of `width`.
-  /// `pessimistic`: what rounding and tails may hide counts against us, else for us. nullopt if it
-  /// would need more than `max_points`.
-  static std::optional<ComposedLoss> compose(std::span<const LossMasses> releases, double width,
-                                             double tilt, std::int64_t max_points,
-                                             bool pessimistic);
-  /// Smallest epsilon >= 0 for delta; infinity where the mass at infinite loss exceeds it.
-  double epsilon(double delta) const;
-  double delta(double epsilon) const;
-
- private:
-  double solve(double delta) const;
-  double uncertainty(double epsilon) const;
-  double scale_at(double loss) const;
-
-  bool pessimistic_ = true;
-  double width_ = 0, lowest_ = 0, tilt_ = 0;
-  double ln_scale_ = 0;         ///< ln E_P[e^(tilt loss)] of all releases
-  std::vector<double> tilted_;  ///< tilted probability at lowest_ + i width_
-  double at_infinity_ = 0;
-  double l2_error_ = 0;  ///< of tilted_
-  double beyond_ = 0;    ///< tilted mass outside the window, each side
-};
-
 }  // namespace sfumato

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "sfumato/core/infinity.h"
+#include "tilted_masses.h"
 
 namespace sfumato {
 namespace {
@@ -16,7 +17,38 @@ constexpr std::size_t kMostCells = 1 << 14, kManyCells = 1 << 10;
 // Of delta, what the highest losses may add to it before the tilt is known.
 constexpr double kFirstTopShare = 1e-5;
 
-/// Smallest value of a function of ln(tilt) that falls and then rises: steps, then golden section.
+/// Where a function has its smallest value in [low, high], next to `x`: steps downhill, then
+/// parabolas through three points, each time nearer to each other.
+template <typename F>
+double minimum_near(double x, double step, double low, double high, const F& f) {
+  double left = f(x - step), here = f(x), right = f(x + step);
+  for (int i = 0; i < 6;) {
+    if (right < here && right <= left && x + step <= high) {
+      left = std::exchange(here, right);
+      right = f((x += step) + step);
+    } else if (left < here && x - step >= low) {
+      right = std::exchange(here, left);
+      left = f((x -= step) - step);
+    } else {
+      const double bend = left - 2 * here + right;
+      const double move = bend > 0 ? 0.5 * step * (left - right) / bend : 0.0;
+      const double there = std::clamp(x + std::clamp(move, -step, step), low, high);
+      const double at_there = f(there);
+      // Where this is no parabola, the middle of the three stays.
+      if (at_there <= here) {
+        if (here - at_there < 1e-6 * std::fabs(here)) return there;
+        x = there;
+        here = at_there;
+      }
+      step /= 3;
+      left = f(x - step), right = f(x + step);
+      ++i;
+    }
+  }
+  return x;
+}
+
+/// Smallest value of a function of ln(tilt) that falls and then rises.
 template <typename F>
 double minimum(double low, double high, int steps, const F& f) {
   double best = low, at_best = kInfinity;
@@ -28,13 +60,7 @@ double minimum(double low, double high, int steps, const F& f) {
       best = x;
     }
   }
-  constexpr double kGolden = 0.6180339887498949;
-  double a = std::max(low, best - step), b = std::min(high, best + step);
-  for (int i = 0; i < 12; ++i) {
-    const double left = b - kGolden * (b - a), right = a + kGolden * (b - a);
-    (f(left) <= f(right) ? b : a) = f(left) <= f(right) ? right : left;
-  }
-  return 0.5 * (a + b);
+  return minimum_near(best, step / 2, low, high, f);
 }
 
 }  // namespace
@@ -89,18 +115,21 @@ void LossGrid::merge_cells() {
 LossGrid::Moments LossGrid::moments(const std::vector<Outcome>& outcomes, double tilt) {
   double peak = -kInfinity;
   for (const Outcome& o : outcomes) peak = std::max(peak, o.ln_mass + tilt * o.loss);
+  // About the most probable loss, so that little cancels; what weighs e^-60 is left out.
+  double peak_loss = 0;
+  for (const Outcome& o : outcomes)
+    if (o.ln_mass + tilt * o.loss == peak) peak_loss = o.loss;
   double sum = 0, first = 0, second = 0;
   for (const Outcome& o : outcomes) {
-    const double p = std::exp(o.ln_mass + tilt * o.loss - peak);
+    const double exponent = o.ln_mass + tilt * o.loss - peak;
+    if (exponent < -60) continue;
+    const double p = std::exp(exponent), off = o.loss - peak_loss;
     sum += p;
-    first += p * o.loss;
+    first += p * off;
+    second += p * off * off;
   }
   const double mean = first / sum;
-  for (const Outcome& o : outcomes) {
-    const double off = o.loss - mean;
-    second += std::exp(o.ln_mass + tilt * o.loss - peak) * off * off;
-  }
-  return {peak + std::log(sum), mean, second / sum};
+  return {peak + std::log(sum), peak_loss + mean, std::max(0.0, second / sum - mean * mean)};
 }
 
 LossGrid::Moments LossGrid::total(double tilt) const {
@@ -140,7 +169,7 @@ double LossGrid::best_ln_tilt(const F& f) const {
   for (const auto& outcomes : merged_) cells += outcomes.size();
   const double low = std::log(kLowestTilt), high = std::log(kHighestTilt);
   if (cells < kManyCells) return minimum(low, high, 42, f);
-  return minimum(std::max(low, std::log(tilt_) - 0.5), std::min(high, std::log(tilt_) + 0.5), 4, f);
+  return minimum_near(std::log(tilt_), 0.2, low, high, f);
 }
 
 double LossGrid::tilt_for(double epsilon) const {
@@ -270,8 +299,17 @@ double LossGrid::window(double tilt) const {
 }
 
 bool LossGrid::refine(double share, double points) {
+  double length = 0;
+  std::size_t of_cells = 0;
   for (int round = 0; round < 100; ++round) {
-    const double floor = window(tilt()) / points;
+    // The window hardly changes where few cells were halved.
+    std::size_t cells = 0;
+    for (const auto& outcomes : merged_) cells += outcomes.size();
+    if (2 * cells > 3 * of_cells) {
+      length = window(tilt());
+      of_cells = cells;
+    }
+    const double floor = length / points;
     const Gaps now = gaps(floor);
     const double error = share * allowed();
     if (now.all <= error) return false;

@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "loss_composition.h"
+#include "composed_loss.h"
 #include "loss_grid.h"
 #include "privacy_profile.h"
 #include "sfumato/core/infinity.h"
@@ -86,7 +86,8 @@ std::vector<WeightedPair> gaussian_pair(double mu) {
 
 // Evaluations of terms of densities that a first cut of one mechanism may take.
 constexpr double kMostCutting = 3e7;
-// A bracket this narrow, relative to the claim, is not worth the finest of three grids.
+// A bracket this narrow, relative to the claim, is not worth transforms of the finest of three
+// grids.
 constexpr double kNarrowEnough = 1e-3;
 
 /// Answers a question about a composition. `Ask`: ComposedLoss to epsilon or delta. `Settles`:
@@ -188,7 +189,8 @@ class Evaluation {
       if (const std::optional<ComposedLoss> below = composed(*cells, false))
         best->lower = std::max(best->lower, ask_(*below));
       const double gap = best->upper - best->lower, wanted = allowed(best->upper);
-      if (!(gap > wanted) || (round > 0 && gap <= kNarrowEnough * best->upper)) break;
+      if (!(gap > wanted)) break;
+      if (round > 0 && gap <= kNarrowEnough * best->upper && !above->by_harmonics()) break;
       if (round == 0) aim(*cells, upper);
       share *= std::clamp(0.5 * wanted / gap, 1.0 / 64, 1.0);
       points = std::min(4 * points, static_cast<double>(options_.max_points) / 2);
@@ -277,13 +279,14 @@ PldBracket epsilon_from_pld(std::span<const PrivacyEvent> events, double delta, 
   const Composition all = composition_of(events, adjacency);
   if (all.reveals_all) return {0, kInfinity, 0};
   if (all.mechanisms.empty()) return closed_epsilon(std::sqrt(all.gaussian_mu_squared), delta);
-  const double by_rdp = epsilon_from_rdp(events, delta, adjacency).epsilon;
   Evaluation evaluation(
       all, {.delta = delta}, delta, options,
       [&](const ComposedLoss& loss) { return loss.epsilon(delta); },
       [&](const ComposedLoss& loss, double answer) { return loss.delta(answer) <= delta; });
   PldBracket result = evaluation.bracket().value_or(PldBracket{0, kInfinity, 0});
-  result.upper = std::min(result.upper + evaluation.loss_rounding(), by_rdp);
+  result.upper += evaluation.loss_rounding();
+  if (!options.sketch || std::isinf(result.upper))
+    result.upper = std::min(result.upper, epsilon_from_rdp(events, delta, adjacency).epsilon);
   result.lower = std::max(0.0, result.lower - evaluation.loss_rounding());
   return result;
 }

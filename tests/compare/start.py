@@ -23,7 +23,9 @@ COMMANDS = {
     "calibrate, rdp": ("calibrate", "--target-epsilon", "3", "--delta", "1e-5", *TARGET,
                        "--accountant", "rdp"),
     "calibrate, pld": ("calibrate", "--target-epsilon", "3", "--delta", "1e-5", *TARGET),
-    "the same, q = 1": ("calibrate", "--target-epsilon", "3", "--delta", "1e-5", "--sample-rate",
+    "2250 steps, pld": ("calibrate", "--target-epsilon", "8", "--delta", "1e-5", "--sample-rate",
+                        "0.04", "--steps", "2250"),
+    "10 steps, q = 1": ("calibrate", "--target-epsilon", "3", "--delta", "1e-5", "--sample-rate",
                         "1", "--steps", "10"),
 }
 

@@ -1,9 +1,11 @@
 // Cells of the privacy loss on the two sides of the bracket: what is split, and what tails become.
+// And what many of them compose to.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <numeric>
 
+#include "src/privacy/composed_loss.h"
 #include "src/privacy/loss_composition.h"
 #include "src/privacy/loss_grid.h"
 
@@ -87,6 +89,88 @@ TEST(LossMasses, WhatIsLeftOutOfAWindowCountsAgainstTheClaim) {
   double q = 0;
   for (std::size_t i = 0; i < above.mass.size(); ++i) q += above.mass[i] * std::exp(-above.loss[i]);
   EXPECT_NEAR(q, 1, 1e-12) << "and Q stays";
+}
+
+// Many equal releases with two losses each: the total is binomial, and delta a sum in closed form.
+constexpr double kCoins = 100'000, kCoinStep = 97,
+                 kCoinWidth = 0.05 / kCoinStep;  // losses 0.05 nats apart
+constexpr double kCoinLow = -48 * kCoinWidth;
+const double kMean = kCoins * (kCoinLow + kCoinStep * kCoinWidth / 2);
+const double kDeviation = std::sqrt(kCoins) * kCoinStep * kCoinWidth / 2;
+
+LossMasses coin() {
+  return {{kCoinLow, kCoinLow + kCoinStep * kCoinWidth}, {0.5, 0.5}, 0, kCoins, 0};
+}
+
+double binomial_delta(double epsilon) {
+  double sum = 0;
+  for (double heads = 0; heads <= kCoins; ++heads) {
+    const double loss = kCoins * kCoinLow + heads * kCoinStep * kCoinWidth;
+    if (loss <= epsilon || loss > kMean + 30 * kDeviation) continue;
+    const double ln_p = std::lgamma(kCoins + 1) - std::lgamma(heads + 1) -
+                        std::lgamma(kCoins - heads + 1) - kCoins * std::log(2.0);
+    sum += std::exp(ln_p) * -std::expm1(epsilon - loss);
+  }
+  return sum;
+}
+
+ComposedLoss composed(bool pessimistic) {
+  const std::vector<LossMasses> releases = {coin()};
+  // At two standard deviations above the mean.
+  return ComposedLoss::compose(releases, kCoinWidth, 2 / kDeviation, 1 << 22, pessimistic).value();
+}
+
+constexpr double kReference = 2e-9;  // relative rounding of lgamma
+
+/// The losses of one release lie far apart, so that its transform is large at many frequencies, and
+/// in a range too narrow to be met by samples.
+TEST(ComposedLoss, HarmonicsBetweenSamplesCount) {
+  const ComposedLoss above = composed(true), below = composed(false);
+  ASSERT_TRUE(above.by_harmonics());
+  ASSERT_TRUE(below.by_harmonics());
+  for (double steps = 0; steps < 3; steps += 0.31) {
+    const double epsilon = kMean + 2 * kDeviation + steps * kCoinStep * kCoinWidth;
+    const double exact = binomial_delta(epsilon);
+    EXPECT_GE(above.delta(epsilon), exact * (1 - kReference)) << steps;
+    EXPECT_LE(below.delta(epsilon), exact * (1 + kReference)) << steps;
+    EXPECT_LE(above.delta(epsilon) - below.delta(epsilon), 1e-5 * exact) << steps;
+    EXPECT_NEAR(above.epsilon(exact), epsilon, 1e-4);
+    EXPECT_GE(above.epsilon(exact), epsilon - 1e-7);
+    EXPECT_LE(below.epsilon(exact), epsilon + 1e-7);
+  }
+}
+
+/// Far from where the masses were tilted to, all that is left is rounding.
+TEST(ComposedLoss, RoundingCountsAgainstTheClaim) {
+  const ComposedLoss above = composed(true), below = composed(false);
+  for (double deviations = -4; deviations < 10; deviations += 0.23) {
+    const double epsilon = kMean + deviations * kDeviation, exact = binomial_delta(epsilon);
+    EXPECT_GE(above.delta(epsilon), exact * (1 - kReference)) << deviations;
+    EXPECT_LE(below.delta(epsilon), exact * (1 + kReference)) << deviations;
+  }
+}
+
+/// A few releases are transformed at all points, and added up from the top.
+TEST(ComposedLoss, FewReleasesAreTransformedAtAllPoints) {
+  LossMasses few = coin();
+  few.count = 2;
+  const std::vector<LossMasses> releases = {few};
+  const auto above = ComposedLoss::compose(releases, kCoinWidth, 1, 1 << 20, true).value();
+  const auto below = ComposedLoss::compose(releases, kCoinWidth, 1, 1 << 20, false).value();
+  EXPECT_FALSE(above.by_harmonics());
+  const double top =
+      2 * (kCoinLow + kCoinStep * kCoinWidth);  // with probability 1/4; 0.05 less: 1/2; then 1/4
+  for (const double epsilon : {-0.06, -0.01, 0.0, 0.005, 0.03, 0.05}) {
+    double exact = 0.25 * std::max(0.0, -std::expm1(epsilon - top));
+    exact += 0.5 * std::max(0.0, -std::expm1(epsilon - top + 0.05));
+    exact += 0.25 * std::max(0.0, -std::expm1(epsilon - top + 0.1));
+    EXPECT_NEAR(above.delta(epsilon), exact, 1e-9) << epsilon;
+    EXPECT_NEAR(below.delta(epsilon), exact, 1e-9) << epsilon;
+    EXPECT_GE(above.delta(epsilon), exact) << epsilon;
+    EXPECT_LE(below.delta(epsilon), exact) << epsilon;
+    if (epsilon <= 0 || exact <= 0) continue;
+    EXPECT_NEAR(above.epsilon(exact), epsilon, 1e-8);
+  }
 }
 
 }  // namespace

@@ -12,14 +12,15 @@ namespace sfumato {
 /// brings it nearer to the truth and the lower end nearer to the claim.
 struct PldOptions {
   /// The grid is refined until upper - lower is at most this (less where epsilon is below 0.2, five
-  /// per cent more for each unit of epsilon), or 0.1 % from the second grid on.
+  /// per cent more for each unit of epsilon), or 0.1 % from the second grid on where that takes
+  /// transforms of all its points.
   double tolerance = 2e-4;
   /// About so many points has the first of three grids, each of at most four times as many ...
   std::int64_t points = 1 << 17;
   /// ... and none more than this.
   std::int64_t max_points = 1 << 22;
   /// Only the upper end of the first direction, P against Q, which is the larger one for steps
-  /// alone; for a search that ends with a full computation.
+  /// alone, whatever the RDP says; for a search that ends with a full computation.
   bool sketch = false;
 };
 
