@@ -18,6 +18,8 @@ constexpr double kUnit = 0x1p-53;
 constexpr double kSamples = 64;
 // A kind released less often is not worth it: it counts as 1 in the bound.
 constexpr double kFewReleases = 16;
+// ln of how much less the last point of the ring must weigh than the first.
+constexpr double kLeastFall = 8;
 // Rotations by multiplication before an angle is computed anew, and outcomes added up at a time.
 constexpr std::size_t kRotations = 32, kBlock = 64;
 
@@ -94,7 +96,9 @@ std::optional<Harmonics> Harmonics::of(std::span<const Repeated> releases, std::
     outcomes += static_cast<double>(release.change.others.size());
   }
   const double enough = kSamples * widest;
-  if (!(tilt > 0) || !(widest > 0) || !(enough < static_cast<double>(points) / 4)) return {};
+  if (!(widest > 0) || !(enough < static_cast<double>(points) / 4)) return {};
+  // Where weights hardly fall, a geometric sum is the difference of what is much larger.
+  if (!(tilt * width * static_cast<double>(points) > kLeastFall)) return {};
   const std::int64_t samples = fast_fft_length(static_cast<std::int64_t>(enough));
   // About what transforms of the whole ring would take.
   const double most = 8 * static_cast<double>(points) / (outcomes + 1);
