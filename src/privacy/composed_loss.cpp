@@ -77,22 +77,22 @@ std::optional<ComposedLoss> ComposedLoss::compose(std::span<const LossMasses> re
   result.points_ = static_cast<std::size_t>(places);
   result.harmonics_ =
       Harmonics::of(changes, places, place_on_ring(changes, begin, places), tilt, h);
-  double squares = 0, roundings = 0;
+  // Bins that were dropped count with their largest size, as their mean square is that of points.
+  result.l2_error_ = std::exp(kLnNegligible);
   if (result.harmonics_) {
-    squares = result.harmonics_->squares();
-    roundings = result.harmonics_->roundings();
+    result.harmonic_error_ = result.harmonics_->error(factors);
   } else {
     const std::int64_t points = fast_fft_length(places);
     const std::vector<double> total = transformed(changes, begin, points);
+    double squares = 0;
     for (const double value : total) squares += value * value;
     // A transform's some 4 log2 n roundings of a bin count again in each factor of its power.
-    roundings = 4 * std::log2(static_cast<double>(points));
+    const double roundings = 4 * std::log2(static_cast<double>(points));
+    result.l2_error_ += roundings * factors * kRounding * std::sqrt(squares);
     // The sums from the top round some eight times for each point.
     result.ln_scale_ += (pessimistic ? 8 : -8) * kRounding * static_cast<double>(points);
     result.add_up(total);
   }
-  // Bins that were dropped count with their largest size, as their mean square is that of points.
-  result.l2_error_ = roundings * factors * kRounding * std::sqrt(squares) + std::exp(kLnNegligible);
   return result;
 }
 
@@ -133,7 +133,9 @@ double ComposedLoss::uncertainty(double epsilon) const {
   const double above = std::max(1.0, (top - epsilon) / width_);
   const double bins = tilt_ > 0 ? std::min(above, 1 + 1 / (2 * tilt_ * width_)) : above;
   const double rounding = l2_error_ * scale_at(epsilon) * std::sqrt(bins);
-  const double harmonic = harmonics_ ? 2 * harmonics_->rounding() * scale_at(epsilon) : 0;
+  // At the top of the ring end weighs as much, wherever epsilon lies.
+  double harmonic = harmonic_error_.at * scale_at(epsilon) + harmonic_error_.end * scale_at(top);
+  if (epsilon < lowest_) harmonic += harmonic_error_.near * scale_at(lowest_);
   return rounding + harmonic + beyond_ * scale_at(pessimistic_ ? std::max(top, epsilon) : epsilon);
 }
 

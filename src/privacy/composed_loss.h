@@ -49,8 +49,9 @@ class ComposedLoss {
   /// Without harmonics: at lowest_ + (points_ - 1 - i) width_, as far as delta is below 1.
   std::vector<Sums> sums_;
   double at_infinity_ = 0;
-  double l2_error_ = 0;  ///< of the tilted probabilities
-  double beyond_ = 0;    ///< tilted mass outside the window, each side
+  double l2_error_ = 0;  ///< of the tilted probabilities, besides:
+  Harmonics::Error harmonic_error_{0, 0, 0};
+  double beyond_ = 0;  ///< tilted mass outside the window, each side
 };
 
 }  // namespace sfumato

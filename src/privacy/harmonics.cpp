@@ -18,6 +18,8 @@ constexpr double kUnit = 0x1p-53;
 constexpr double kSamples = 64;
 // A kind released less often is not worth it: it counts as 1 in the bound.
 constexpr double kFewReleases = 16;
+// ln of how much less the last point of the ring must weigh than the first.
+constexpr double kLeastFall = 8;
 // Rotations by multiplication before an angle is computed anew, and outcomes added up at a time.
 constexpr std::size_t kRotations = 32, kBlock = 64;
 
@@ -94,7 +96,9 @@ std::optional<Harmonics> Harmonics::of(std::span<const Repeated> releases, std::
     outcomes += static_cast<double>(release.change.others.size());
   }
   const double enough = kSamples * widest;
-  if (!(tilt > 0) || !(widest > 0) || !(enough < static_cast<double>(points) / 4)) return {};
+  if (!(widest > 0) || !(enough < static_cast<double>(points) / 4)) return {};
+  // Where weights hardly fall, a geometric sum is the difference of what is much larger.
+  if (!(tilt * width * static_cast<double>(points) > kLeastFall)) return {};
   const std::int64_t samples = fast_fft_length(static_cast<std::int64_t>(enough));
   // About what transforms of the whole ring would take.
   const double most = 8 * static_cast<double>(points) / (outcomes + 1);
@@ -102,18 +106,21 @@ std::optional<Harmonics> Harmonics::of(std::span<const Repeated> releases, std::
   if (!which) return {};
 
   std::vector<Complex> product(which->size(), 1.0);
+  std::vector<double> smallest(which->size(), 1.0);  // factor of each bin
   Harmonics result;
   result.points_ = points;
   result.tilt_ = tilt;
   result.width_ = width;
   for (const Repeated& release : releases) {
-    multiply_power(product, bins_at(release.change, *which, points), release.count);
+    const std::vector<Complex> bins = bins_at(release.change, *which, points);
+    multiply_power(product, bins, release.count);
+    for (std::size_t k = 0; k < bins.size(); ++k)
+      smallest[k] = std::min(smallest[k], std::abs(1.0 + bins[k]));
     const double blocks = static_cast<double>(release.change.others.size()) / kBlock;
     result.roundings_ = std::max(result.roundings_, 2 * (3.0 * kRotations + kBlock + blocks + 8));
   }
   const auto n = static_cast<double>(points);
   const double fall = std::exp(-tilt * width), less = -std::expm1(-width);
-  double sizes = 0;
   for (std::size_t k = 0; k < which->size(); ++k) {
     const std::int64_t frequency = (*which)[k];
     if (product[k] == 0.0) continue;
@@ -128,11 +135,12 @@ std::optional<Harmonics> Harmonics::of(std::span<const Repeated> releases, std::
     // 1 / both - 1 / near without cancellation.
     const Complex delta = z * fall * less / (both * near);
     result.harmonics_.push_back({frequency, bin, bin * delta, bin / near, bin / both});
-    result.squares_ += std::norm(product[k]) * (alone ? 1.0 : 2.0) / n;
-    sizes += std::abs(bin) * (std::abs(delta) + 1 / std::abs(both) + 2 / std::abs(near));
+    // What a factor errs is relative to 1.
+    const double size = std::abs(bin) / smallest[k], size_near = size / std::abs(near);
+    result.size_at_ += size * std::abs(delta) + less * size_near;
+    result.size_end_ += size / std::abs(both) + size_near;
+    result.size_near_ += size_near;
   }
-  // Of an angle and a term, and of the sum.
-  result.rounding_ = (32 + static_cast<double>(result.harmonics_.size())) * kUnit * sizes;
   return result;
 }
 
@@ -148,6 +156,13 @@ Harmonics::Sums Harmonics::from(std::int64_t i) const {
     near += h.near.real() * z.real() - h.near.imag() * z.imag() - h.near.real() * end_near;
   }
   return {delta, std::max(0.0, near)};
+}
+
+/// Of the bins, and of the sums: of an angle and a term, and of adding them up.
+Harmonics::Error Harmonics::error(double factors) const {
+  const double sums = 32 + static_cast<double>(harmonics_.size());
+  const double share = kUnit * (factors * roundings_ + sums);
+  return {share * size_at_, share * size_end_, 2 * share * size_near_};
 }
 
 }  // namespace sfumato

@@ -34,12 +34,13 @@ class Harmonics {
     double delta, near;
   };
   Sums from(std::int64_t i) const;
-  /// Bound of the rounding of these.
-  double rounding() const { return rounding_; }
-  /// Sum of all p_j^2.
-  double squares() const { return squares_; }
-  /// Bound of the roundings of a bin of one release, relative to the probability of a change.
-  double roundings() const { return roundings_; }
+  /// Bounds of what rounding changes in these: `at` in delta, at i and less than a point below it,
+  /// with `end` f^(points - i) besides; `near` in the other.
+  struct Error {
+    double at, end, near;
+  };
+  /// `factors`: how many transforms of changes, relative to their probability, a bin is made of.
+  Error error(double factors) const;
 
  private:
   struct Harmonic {
@@ -50,7 +51,8 @@ class Harmonics {
   std::vector<Harmonic> harmonics_;
   std::int64_t points_ = 0;
   double tilt_ = 0, width_ = 0;
-  double rounding_ = 0, squares_ = 0, roundings_ = 0;
+  double roundings_ = 0;  ///< of a bin of one release, relative to the probability of a change
+  double size_at_ = 0, size_end_ = 0, size_near_ = 0;  ///< of all terms together
 };
 
 }  // namespace sfumato

@@ -85,13 +85,18 @@ double window_length(std::span<const LossMasses> releases, double tilt) {
 }
 
 void multiply_power(std::vector<Complex>& product, const std::vector<Complex>& bins, double count) {
+  // Of |1 + bin|^2 - 1, which near -1 has no digits left to tell.
   const double negligible = std::expm1(2 * kLnNegligible / count);
   for (std::size_t k = 0; k < bins.size(); ++k) {
     if (product[k] == 0.0) continue;
     const double real = bins[k].real(), imaginary = bins[k].imag();
-    const double beyond_one = 2 * real + std::norm(bins[k]);  // |1 + bin|^2 - 1
-    const double ln_size =
-        beyond_one < negligible ? -kInfinity : 0.5 * count * std::log1p(beyond_one);
+    const double beyond_one = 2 * real + std::norm(bins[k]);
+    double ln_size = -kInfinity;
+    if (beyond_one < -0.5) {
+      ln_size = 0.5 * count * std::log(std::norm(1.0 + bins[k]));
+    } else if (beyond_one >= negligible) {
+      ln_size = 0.5 * count * std::log1p(beyond_one);
+    }
     if (ln_size < kLnNegligible) {
       product[k] = 0;
     } else if (count == 1) {
