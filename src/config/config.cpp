@@ -131,6 +131,17 @@ std::vector<std::string> contradictions(const Config& config) {
     mistakes.push_back(fmt::format(
         "{} and {} are both set; one follows from the other, so set one of them to null",
         place(mechanism.noise_multiplier), place(mechanism.target_epsilon)));
+  const SelectionSettings& selection = config.selection;
+  if (selection.mean_runs() > 0 && selection.mean_runs() < 1)
+    mistakes.push_back(
+        fmt::format("{} is {}: a selection has at least one run; set it to 0 for none",
+                    place(selection.mean_runs), selection.mean_runs()));
+  if (selection.mean_runs() > 0 && mechanism.candidates() > 1)
+    mistakes.push_back(
+        fmt::format("{} and {} are both set: the law of a selection counts the runs already; set "
+                    "{}=1, or {}=0 to charge every run in full",
+                    place(selection.mean_runs), place(mechanism.candidates),
+                    mechanism.candidates.key(), selection.mean_runs.key()));
   const DiffusionSettings& diffusion = config.diffusion;
   if (diffusion.schedule() != BetaSchedule::kSquaredCosCapV2 &&
       diffusion.beta_start() > diffusion.beta_end())
@@ -213,6 +224,10 @@ void validate_for_training(const Config& config) {
         fmt::format("{} trains without a guarantee, but stages of the private mechanism are set; "
                     "set those of mechanism.stages.* to null (and warmup.steps to 0)",
                     place(config.privacy.enabled)));
+  if (!config.privacy.enabled() && config.selection.mean_runs() > 0)
+    mistakes.push_back(fmt::format(
+        "{} trains without a guarantee, but {} asks for a private selection; set the latter to 0",
+        place(config.privacy.enabled), place(config.selection.mean_runs)));
   throw_if_any(mistakes);
 }
 

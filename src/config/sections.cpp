@@ -26,6 +26,11 @@ MechanismSettings::MechanismSettings(SettingsTree* tree)
               "else does. It is frozen when training starts: a run resumes only with the same "
               "mechanism.") {}
 
+SelectionSettings::SelectionSettings(SettingsTree* tree)
+    : Section(tree, "mechanism.selection",
+              "A random number of runs, of which only the best leaves. It decides ε: it is part of "
+              "the mechanism, the same in all runs of the selection.") {}
+
 StageSettings::StageSettings(SettingsTree* tree, StageFacts facts)
     : Section(tree, "mechanism.stages." + facts.name, facts.help), stage(std::move(facts)) {}
 

@@ -1,5 +1,6 @@
 #include "sfumato/mechanism/plan.h"
 
+#include "run/configuration_comparison.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/mechanism/stage_budget.h"
 #include "sfumato/privacy/bounds.h"
@@ -49,6 +50,7 @@ MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t r
   plan.accountant = m.accountant();
   if (plan.is_private) {
     plan.candidates = m.candidates();
+    plan.selection = planned_selection(config);
     plan.stages = plan_stages(config, plan, table);
     plan.noise_multiplier =
         m.target_epsilon() ? calibrated_noise(plan) : m.noise_multiplier().value();

@@ -89,6 +89,12 @@ void MechanismPlan::validate() const {
     errors += one_of("sampler", sampler, {"poisson"});
     if (unit.empty()) errors += "\n  unit is empty; say whom the statement protects";
     if (candidates < 1) errors += fmt::format("\n  candidates {} is below 1", candidates);
+    if (selection) errors += message_of([&] { check_selection(*selection); });
+    if (selection && candidates > 1)
+      errors += fmt::format(
+          "\n  candidates {} together with a selection: its law counts the runs already; set "
+          "mechanism.candidates=1, or mechanism.selection.mean_runs=0 to charge every run in full",
+          candidates);
     if (errors.empty()) errors += message_of([&] { check_phase(phase(steps), adjacency); });
     errors += stage_errors(stages, adjacency);
   }
@@ -152,6 +158,7 @@ PrivacyStatement MechanismPlan::statement_after(std::int64_t executed) const {
             .order = std::nullopt,
             .delta_lower = std::nullopt,
             .grid = std::nullopt};
+  if (selection) throw PrivacyError("the epsilon of a selection is not computed by this build yet");
   return account_epsilon(accountant, events(executed), delta, adjacency);
 }
 

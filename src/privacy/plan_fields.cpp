@@ -16,6 +16,9 @@ nlohmann::ordered_json plan_value(bool field) { return field; }
 nlohmann::ordered_json plan_value(const std::optional<double>& field) {
   return field ? nlohmann::ordered_json(*field) : nlohmann::ordered_json(nullptr);
 }
+nlohmann::ordered_json plan_value(const std::optional<Selection>& field) {
+  return field ? to_json(*field) : nlohmann::ordered_json(nullptr);
+}
 
 void read_plan_value(const char* key, const nlohmann::json& value, double& field) {
   if (!value.is_number()) wrong_type(key, "a number", value);
@@ -26,6 +29,16 @@ void read_plan_value(const char* key, const nlohmann::json& value, std::optional
     field.reset();
   } else {
     read_plan_value(key, value, field.emplace());
+  }
+}
+void read_plan_value(const char* key, const nlohmann::json& value,
+                     std::optional<Selection>& field) {
+  field.reset();
+  if (value.is_null()) return;
+  try {
+    field = selection_from_json(value);
+  } catch (const DataError& error) {
+    throw DataError(fmt::format("mechanism plan: {}: {}", key, error.what()));
   }
 }
 void read_plan_value(const char* key, const nlohmann::json& value, std::int64_t& field) {

@@ -46,6 +46,7 @@ void visit_plan_fields(Plan& plan, const Visit& visit) {
   visit("stages", plan.stages, 0);
   visit("candidates", plan.candidates, 0);
   visit("private", plan.is_private, 0);
+  visit("selection", plan.selection, 2);
 }
 
 /// The same for each stage of a plan.
@@ -62,6 +63,7 @@ inline constexpr auto kStageFields = [](auto&& stage, const auto& visit) {
 
 nlohmann::ordered_json plan_value(double field);
 nlohmann::ordered_json plan_value(const std::optional<double>& field);
+nlohmann::ordered_json plan_value(const std::optional<Selection>& field);
 nlohmann::ordered_json plan_value(std::int64_t field);
 nlohmann::ordered_json plan_value(const std::string& field);
 nlohmann::ordered_json plan_value(bool field);
@@ -76,6 +78,7 @@ nlohmann::ordered_json plan_value(E field) {
 /// The inverse; DataError that names `key` for another type.
 void read_plan_value(const char* key, const nlohmann::json& value, double& field);
 void read_plan_value(const char* key, const nlohmann::json& value, std::optional<double>& field);
+void read_plan_value(const char* key, const nlohmann::json& value, std::optional<Selection>& field);
 void read_plan_value(const char* key, const nlohmann::json& value, std::int64_t& field);
 void read_plan_value(const char* key, const nlohmann::json& value, std::string& field);
 void read_plan_value(const char* key, const nlohmann::json& value, bool& field);

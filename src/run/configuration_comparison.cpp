@@ -39,6 +39,12 @@ void compare_stage_settings(const Config& config, const MechanismPlan& plan,
 
 }  // namespace
 
+std::optional<Selection> planned_selection(const Config& config) {
+  const SelectionSettings& s = config.selection;
+  if (s.mean_runs() == 0) return std::nullopt;
+  return make_selection(s.law(), s.eta(), s.mean_runs());
+}
+
 std::vector<std::string> configuration_differences(const Config& config,
                                                    const MechanismPlan& plan) {
   const MechanismSettings& m = config.mechanism;
@@ -61,6 +67,12 @@ std::vector<std::string> configuration_differences(const Config& config,
   compare("mechanism.candidates", m.candidates(), plan.candidates);
   if (m.clipping() == Clipping::kAutomatic)
     compare("mechanism.automatic_gamma", m.automatic_gamma(), plan.automatic_gamma);
+  if (plan.is_private) {
+    const auto text = [](const std::optional<Selection>& selection) {
+      return selection ? to_text(*selection) : std::string("none");
+    };
+    compare("mechanism.selection", text(planned_selection(config)), text(plan.selection));
+  }
   if (plan.is_private) compare_stage_settings(config, plan, compare);
   if (m.noise_multiplier())
     compare("mechanism.noise_multiplier", *m.noise_multiplier(), plan.noise_multiplier);

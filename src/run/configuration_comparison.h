@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -6,6 +7,9 @@
 #include "sfumato/privacy/mechanism.h"
 
 namespace sfumato {
+
+/// The selection that a configuration asks for; none where its mean_runs is 0.
+std::optional<Selection> planned_selection(const Config& config);
 
 /// Where `config` sets another mechanism than `plan`, one clause each. What a configuration leaves
 /// to calibration (noise_multiplier from target_epsilon, a stage's from its share) and what the

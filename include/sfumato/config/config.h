@@ -18,6 +18,7 @@ struct Config : SettingsTree {
   ModelSettings model{this};
   PrivacySettings privacy{this};
   MechanismSettings mechanism{this};
+  SelectionSettings selection{this};  // mechanism.selection
   StageSettings label_histogram{
       this,
       {.name = "label_histogram",

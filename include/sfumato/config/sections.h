@@ -192,6 +192,23 @@ struct MechanismSettings : Section {
       "'approximate:epsilon:delta[:count]'."};
 };
 
+/// A private selection: a random number of runs, of which only the best leaves.
+struct SelectionSettings : Section {
+  explicit SelectionSettings(SettingsTree* tree);
+
+  Setting<double> mean_runs{this, "mean_runs", 0.0, at_least(0), "runs",
+      "Runs on average, at least 1; 0: no selection, the claim is about this run alone. With a "
+      "selection every ε (target_epsilon, the card's) is that of the whole: only the best run may "
+      "leave, by any score of what it releases, and nothing of the others, not even their number."};
+  Setting<SelectionFamily> law{this, "law", SelectionFamily::kLogarithmic,
+      "Law of the number of runs, which is drawn in secret and never cut. logarithmic costs the "
+      "least ε and has a long tail of runs; geometric is steadier in compute; negative_binomial "
+      "takes eta. `sfumato account --selection` shows the quantiles before."};
+  Setting<double> eta{this, "eta", 0.5, between(0, 100), "",
+      "Shape of the law negative_binomial: 0 is logarithmic, 1 geometric. Other laws have no use "
+      "for it."};
+};
+
 /// What a stage's section says in words of its own.
 struct StageFacts {
   std::string name;        ///< of the section mechanism.stages.<name>, in plans, ledgers and cards

@@ -84,6 +84,21 @@ struct EnumNames<Accountant> {
                                                     {Accountant::kPld, "pld"}};
 };
 
+/// The law of the number of runs of which a private selection keeps the best (selection.h).
+enum class SelectionFamily {
+  kLogarithmic,       ///< eta 0: the cheapest in epsilon, a long tail of runs
+  kGeometric,         ///< eta 1: steadier in compute
+  kNegativeBinomial,  ///< any eta
+};
+template <>
+struct EnumNames<SelectionFamily> {
+  static constexpr std::string_view kWhat = "law of the number of runs";
+  static constexpr EnumName<SelectionFamily> kTable[] = {
+      {SelectionFamily::kLogarithmic, "logarithmic"},
+      {SelectionFamily::kGeometric, "geometric"},
+      {SelectionFamily::kNegativeBinomial, "negative_binomial"}};
+};
+
 // diffusion, with the names of diffusers' configurations ------------------------------------------
 
 /// What the network predicts from x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps.

@@ -8,12 +8,13 @@
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/privacy/adjacency.h"
 #include "sfumato/privacy/event.h"
+#include "sfumato/privacy/selection.h"
 
 namespace sfumato {
 
 /// Of the list of fields of a MechanismPlan (src/privacy/plan_fields.h). Ledgers hold plans of this
 /// version or an older one, each with the fields, text and hash of its own version.
-inline constexpr std::int64_t kPlanVersion = 1;
+inline constexpr std::int64_t kPlanVersion = 2;
 
 /// A use of the private data besides training, which the plan charges in full.
 struct StagePlan {
@@ -50,6 +51,9 @@ struct MechanismPlan {
   /// choice by exact private numbers (losses, a fidelity score against private images) has no
   /// epsilon by this: the chosen index alone may tell one record.
   std::int64_t candidates = 1;
+  /// Of which this run is one: every epsilon of the plan is that of the whole selection, of which
+  /// the best run alone leaves. Excludes candidates above 1.
+  std::optional<Selection> selection;
   bool is_private = true;  ///< false: ordinary training, no noise, no statement ("private" in JSON)
 
   /// UsageError that names every field out of range; PrivacyError for combinations without proof.
