@@ -58,8 +58,8 @@ void check_run(const SweepRun& run, std::vector<std::string>& mistakes) {
   try {
     validate_for_training(*parse_config(run.settings, "its settings"));
   } catch (const UsageError& error) {
-    mistakes.push_back(fmt::format("run {} ({}): {}", run.name(), to_text(run.assignments),
-                                   error.what()));
+    mistakes.push_back(
+        fmt::format("run {} ({}): {}", run.name(), to_text(run.assignments), error.what()));
   }
 }
 
@@ -97,8 +97,7 @@ std::vector<SweepRun> expand(const SweepFile& file) {
       if (mistakes.size() < kMostMistakesShown) check_run(runs.back(), mistakes);
     }
   if (runs.empty())
-    mistakes.push_back(
-        fmt::format("{}: sweep.exclude leaves no run", file.path.string()));
+    mistakes.push_back(fmt::format("{}: sweep.exclude leaves no run", file.path.string()));
   if (!mistakes.empty()) throw UsageError(fmt::format("{}", fmt::join(mistakes, "\n")));
   return runs;
 }

@@ -97,7 +97,8 @@ double seconds_of(const struct stat& status) {
 /// Seconds since the last sign of life, by the clock of the file system that holds it: machines
 /// disagree about the time.
 double silence_s(const fs::path& folder, const fs::path& lock) {
-  struct stat now {}, beat {};
+  struct stat now {
+  }, beat{};
   const fs::path probe = folder / fmt::format(".{}.now", random_hex(8));
   write_file_atomic(probe, "", 0600);
   const bool known = ::stat(probe.c_str(), &now) == 0;
@@ -145,9 +146,10 @@ bool make_lock(const fs::path& folder, const fs::path& lock, int& fd) {
   if (made) return true;
   if (fd >= 0) ::close(fd);
   if (reason == EEXIST) return false;
-  throw DataError(fmt::format("'{}' cannot be made ({}); keep sweeps on a file system that has "
-                              "flock and links",
-                              lock.string(), std::strerror(reason)));
+  throw DataError(
+      fmt::format("'{}' cannot be made ({}); keep sweeps on a file system that has "
+                  "flock and links",
+                  lock.string(), std::strerror(reason)));
 }
 
 }  // namespace

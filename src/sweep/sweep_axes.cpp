@@ -15,9 +15,8 @@ using Kind = GivenValue::Kind;
 /// Whether a setting decides what is promised or to whose data: where results of the runs are
 /// compared under one promise, all have the same.
 bool decides_promise(std::string_view key) {
-  constexpr std::string_view kOthers[] = {"privacy.enabled", "data.users",
-                                          "data.records_per_user", "model.init",
-                                          "model.init_is_public"};
+  constexpr std::string_view kOthers[] = {"privacy.enabled", "data.users", "data.records_per_user",
+                                          "model.init", "model.init_is_public"};
   return key.starts_with("mechanism.") || std::ranges::find(kOthers, key) != std::end(kOthers);
 }
 
@@ -44,9 +43,10 @@ class AxisReader {
   template <typename Visit>
   void for_each(const GivenValue& map, const std::string& what, const Visit& visit) {
     if (map.kind == Kind::kNull) return;
-    if (map.kind != Kind::kMap) return add(map, fmt::format("{} of settings, such as "
-                                                            "optimizer.learning_rate: ...",
-                                                            what));
+    if (map.kind != Kind::kMap)
+      return add(map, fmt::format("{} of settings, such as "
+                                  "optimizer.learning_rate: ...",
+                                  what));
     for (std::size_t i = 0; i + 1 < map.items.size(); i += 2) {
       const GivenValue& key = map.items[i];
       if (key.kind != Kind::kText)
@@ -59,8 +59,7 @@ class AxisReader {
   template <typename Visit>
   void for_each_group(const GivenValue& list, const std::string& name, const Visit& visit) {
     if (list.kind == Kind::kNull) return;
-    if (list.kind != Kind::kList)
-      return add(list, fmt::format("sweep.{} is a list of maps", name));
+    if (list.kind != Kind::kList) return add(list, fmt::format("sweep.{} is a list of maps", name));
     for (const GivenValue& group : list.items) visit(group);
   }
 
@@ -202,8 +201,8 @@ class AxisReader {
 
   SweepFile& file_;
   std::vector<std::string>& mistakes_;
-  Config scratch_;                     ///< whose settings judge values
-  std::map<std::string, int> lines_;   ///< where each setting that varies was first
+  Config scratch_;                    ///< whose settings judge values
+  std::map<std::string, int> lines_;  ///< where each setting that varies was first
   GivenValue place_;
 };
 

@@ -23,9 +23,8 @@ bool is_sweep_name(const std::string& name) {
 void check_sweep_settings(const SweepFile& file, std::vector<std::string>& mistakes) {
   const SweepSettings& sweep = file.settings->sweep;
   const auto add = [&](const SettingBase& setting, const std::string& message) {
-    mistakes.push_back(
-        fmt::format("{}: {}",
-                    setting.is_default() ? file.path.string() : setting.provenance(), message));
+    mistakes.push_back(fmt::format(
+        "{}: {}", setting.is_default() ? file.path.string() : setting.provenance(), message));
   };
   if (!is_sweep_name(sweep.name()))
     add(sweep.name, fmt::format("sweep.name must be letters, digits, '-' and '_', got '{}'; it "

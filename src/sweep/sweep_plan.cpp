@@ -37,11 +37,12 @@ class Costs {
     const auto config = parse_config(run.settings, "run " + run.name());
     std::string key;
     for (const auto& [name, value] : given_settings(*config))
-      if (name.starts_with("mechanism.") || name.starts_with("privacy.")) key += name + value + "\n";
+      if (name.starts_with("mechanism.") || name.starts_with("privacy."))
+        key += name + value + "\n";
     const auto found = known_.find(key);
-    return found != known_.end() ? found->second
-                                 : known_.emplace(key, planned_cost(*config, records_per_unit_))
-                                       .first->second;
+    return found != known_.end()
+               ? found->second
+               : known_.emplace(key, planned_cost(*config, records_per_unit_)).first->second;
   }
 
  private:
@@ -93,9 +94,7 @@ std::vector<Json> lines_of(const SweepPlan& plan) {
                   file.string(), defect));
 }
 
-SettingValues base_of(const Json& common) {
-  return common.at("base").get<SettingValues>();
-}
+SettingValues base_of(const Json& common) { return common.at("base").get<SettingValues>(); }
 
 SweepRun run_of(const Json& line, const SettingValues& base) {
   std::vector<Assignment> assignments;
@@ -222,8 +221,9 @@ SweepPlan open_sweep(const fs::path& path, bool may_freeze) {
   const SweepFile file = read_sweep_file(path);
   const std::optional<SweepPlan> frozen = read_sweep_plan(sweep_folder(file.name()));
   if (!frozen && !may_freeze)
-    throw UsageError(fmt::format("the sweep '{}' has no plan yet; make it with sfumato sweep plan {}",
-                                 file.name(), path.string()));
+    throw UsageError(
+        fmt::format("the sweep '{}' has no plan yet; make it with sfumato sweep plan {}",
+                    file.name(), path.string()));
   SweepPlan now = plan_of(file);
   if (!frozen) {
     freeze(now);

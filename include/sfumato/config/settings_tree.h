@@ -75,7 +75,8 @@ class SettingsTree {
 using SettingValues = std::map<std::string, std::string>;
 /// Those that are not left at their defaults, as somebody gave them.
 SettingValues given_settings(const SettingsTree& tree);
-/// A document that sets these and leaves all others alone, in the order of `tree`. All keys are its.
+/// A document that sets these and leaves all others alone, in the order of `tree`. All keys are
+/// its.
 std::string settings_yaml(const SettingsTree& tree, const SettingValues& values);
 
 /// Every key with its value, and its help, type, unit, range and default as comments.

@@ -24,8 +24,8 @@ SweepRun sweep_run(std::int64_t index, const SettingValues& base,
 /// "optimizer.learning_rate=0.001 diffusion.draws=4"; "" without assignments.
 std::string to_text(const std::vector<Assignment>& assignments);
 
-/// All runs in order: the first axis moves slowest, repetitions fastest. UsageError lists runs whose
-/// settings contradict each other, and says where nothing is left or too much.
+/// All runs in order: the first axis moves slowest, repetitions fastest. UsageError lists runs
+/// whose settings contradict each other, and says where nothing is left or too much.
 std::vector<SweepRun> expand(const SweepFile& file);
 inline constexpr std::int64_t kMostRuns = 10'000;
 

@@ -23,8 +23,8 @@ struct PlannedCost {
 };
 
 /// Of the training that `config` describes on a store with this bound of records per unit. With
-/// stages and a target the target itself is the cost. UsageError where stages without a target leave
-/// it to the run; PrivacyError where the target cannot be reached.
+/// stages and a target the target itself is the cost. UsageError where stages without a target
+/// leave it to the run; PrivacyError where the target cannot be reached.
 PlannedCost planned_cost(const Config& config, std::int64_t records_per_unit);
 
 /// Of all these runs on the same records together: composed at the largest δ, or, where a run's

@@ -10,8 +10,8 @@
 namespace sfumato {
 
 /// A sweep, expanded once and frozen in FOLDER/plan.jsonl: a line of what all runs have in common,
-/// one for each run, and the SHA-256 of the lines before it, which is the plan's name wherever a run
-/// is bound to it.
+/// one for each run, and the SHA-256 of the lines before it, which is the plan's name wherever a
+/// run is bound to it.
 struct SweepPlan {
   std::filesystem::path folder;
   nlohmann::ordered_json common;  ///< the first line
@@ -32,15 +32,16 @@ struct SweepPlan {
 std::filesystem::path sweep_folder(const std::string& name,
                                    const std::filesystem::path& root = "sweeps");
 
-/// The plan of a file as it is now, without hash; writes nothing. Errors as expand; DataError where the record
-/// store is not there; PrivacyError where the purpose does not allow what the file asks for.
+/// The plan of a file as it is now, without hash; writes nothing. Errors as expand; DataError where
+/// the record store is not there; PrivacyError where the purpose does not allow what the file asks
+/// for.
 SweepPlan plan_of(const SweepFile& file);
 
 /// The frozen plan, if there is one. DataError for one that was edited or is damaged.
 std::optional<SweepPlan> read_sweep_plan(const std::filesystem::path& folder);
 
-/// Computes what the runs cost and writes the plan, which then has its hash. Two that do so at a time
-/// write the same.
+/// Computes what the runs cost and writes the plan, which then has its hash. Two that do so at a
+/// time write the same.
 void freeze(SweepPlan& plan);
 
 /// How `now` differs from the frozen plan, a line each: "optimizer.learning_rate in the base: 0.001

@@ -48,6 +48,7 @@ std::span<const Subcommand> subcommands() {
       {"calibrate", "the noise, the steps or the sample rate that reach a target (epsilon, delta)",
        kLightProgram},
       {"ledger", "the record of every noisy step of a run", kLightProgram},
+      {"sweep", "many runs from one file: plan, run, compare, choose", kLightProgram},
       {"probe", "run a network once on given inputs; write outputs, losses and gradient norms",
        kLab},
       {"inspect", "what is in a checkpoint, run, record store, corpus, ledger or safetensors file",
