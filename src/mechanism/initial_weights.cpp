@@ -155,7 +155,7 @@ class Judgement {
     }
     worsen("private");
     require(fmt::format("the ledger of the run '{}' says that", folder.string()), run.plan->unit,
-            to_string(run.plan->adjacency), run.plan->events(run.ledger.charged_steps));
+            to_string(run.plan->adjacency), run.plan->cost(run.ledger.charged_steps));
   }
 
   void by_card(const fs::path& path) {
@@ -211,7 +211,7 @@ class Judgement {
     const Json initial = card.value("initial_weights", Json());
     if (initial.is_object() && initial.value("on_word", Json()) == Json(true))
       found_.on_word = true;
-    const std::vector<PrivacyEvent> counted = card_events(file, card);
+    const std::vector<PrivacyEvent> counted = card_cost(file, card);
     if (std::ranges::all_of(counted, reveals_nothing))
       refuse(fmt::format(
           "'{}' counts no use of private images, and yet calls its weights private: it was edited; "
@@ -250,7 +250,7 @@ class Judgement {
     for (const KnownWeights& known : all) {
       if (!known.defect.empty() || !known.is_private || is_counted_by_another(known, all)) continue;
       // For the unit and the adjacency of each, then for all that are in the weights at once.
-      const std::vector<PrivacyEvent> events = known.plan.events(known.charged_steps);
+      const std::vector<PrivacyEvent> events = known.plan.cost(known.charged_steps);
       together.insert(together.end(), events.begin(), events.end());
       require(who, known.plan.unit, to_string(known.plan.adjacency), together);
     }
@@ -263,7 +263,7 @@ class Judgement {
     return std::ranges::any_of(all, [&](const KnownWeights& other) {
       return &other != &known && other.defect.empty() && other.is_private &&
              other.plan.adjacency == known.plan.adjacency && other.plan.unit == known.plan.unit &&
-             not_declared(known.plan.events(known.charged_steps), other.plan).empty();
+             not_declared(known.plan.cost(known.charged_steps), other.plan).empty();
     });
   }
 

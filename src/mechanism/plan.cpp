@@ -17,6 +17,7 @@ double calibrated_noise(const MechanismPlan& plan) {
   target.records_per_unit = plan.records_per_unit;
   target.accountant = plan.accountant;
   target.spent = plan.events(0);
+  target.selection = plan.selection;
   const Phase training{plan.sample_rate, 1, plan.steps, plan.records_per_unit};
   return calibrate_noise_multiplier(target, plan.sample_rate,
                                     std::get<Phase>(repeated(training, plan.candidates)).steps)

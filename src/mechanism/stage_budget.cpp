@@ -19,12 +19,29 @@ double noise_for(double epsilon, double sample_rate, int64_t steps, const Mechan
   return calibrate_noise_multiplier(target, sample_rate, steps).phase.noise_multiplier;
 }
 
+/// The mu of a run that may spend the whole target; one of a selection, which costs more than a
+/// run.
+double whole_mu(const MechanismPlan& plan) {
+  const double target = plan.target_epsilon.value();
+  const double alone = gaussian_mu(target, plan.delta);
+  if (!plan.selection) return alone;
+  double low = 0, high = alone;
+  for (int i = 0; i < 40; ++i) {
+    const double middle = 0.5 * (low + high);
+    const PrivacyEvent run = GaussianRelease{middle, 1};
+    const double cost =
+        account_epsilon(plan.accountant, {&run, 1}, plan.delta, plan.adjacency, plan.selection)
+            .epsilon;
+    (cost <= target ? low : high) = middle;
+  }
+  return low;
+}
+
 double stage_noise(const StageSettings& settings, const MechanismPlan& plan) {
   const auto [sample_rate, releases] = settings.sampling();
   if (settings.noise_multiplier()) return *settings.noise_multiplier();
   if (settings.epsilon()) return noise_for(*settings.epsilon(), sample_rate, releases, plan);
-  const double mu =
-      std::sqrt(*settings.share()) * gaussian_mu(plan.target_epsilon.value(), plan.delta);
+  const double mu = std::sqrt(*settings.share()) * whole_mu(plan);
   const double epsilon = gaussian_epsilon(mu, plan.delta);
   if (!(epsilon > 0))
     throw UsageError(

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <functional>
 
+#include "selection_bound.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/privacy/pld.h"
@@ -30,6 +31,7 @@ class Budget {
     if (!(target.epsilon > 0 && std::isfinite(target.epsilon)))
       throw UsageError(
           fmt::format("target epsilon {} is not a finite number above 0", target.epsilon));
+    if (target.selection && target.selection->mean_runs != 1) law_.emplace(*target.selection);
     by_rdp_ = target.accountant == Accountant::kRdp;
     for (const PrivacyEvent& event : target.spent) spent_.add(event);
     if (target.spent.empty()) return;
@@ -50,8 +52,10 @@ class Budget {
     all.add(event);
     return all;
   }
-  double rdp_epsilon(const PrivacyEvent& event) const {
-    return with(event).epsilon(target_.delta).epsilon;
+  double rdp_epsilon(const PrivacyEvent& event) const { return of_all(with(event)).epsilon; }
+  /// By RDP.
+  EpsilonResult of_all(const RdpAccountant& events) const {
+    return law_ ? selection_epsilon(events, target_.delta, *law_) : events.epsilon(target_.delta);
   }
   /// The full accountant's; the last one is kept, for a search ends with what it tried last.
   PrivacyStatement statement(const std::vector<PrivacyEvent>& more) const {
@@ -60,8 +64,8 @@ class Budget {
     if (!last_ || last_->first != key) {
       std::vector<PrivacyEvent> events = target_.spent;
       events.insert(events.end(), more.begin(), more.end());
-      last_.emplace(std::move(key),
-                    account_epsilon(target_.accountant, events, target_.delta, target_.adjacency));
+      last_.emplace(std::move(key), account_epsilon(target_.accountant, events, target_.delta,
+                                                    target_.adjacency, target_.selection));
     }
     return last_->second;
   }
@@ -75,6 +79,10 @@ class Budget {
     options.sketch = true;
     options.points = 1 << 15;
     options.tolerance = 1e-3;
+    if (law_)
+      return selection_epsilon(target_.accountant, events, target_.delta, target_.adjacency, *law_,
+                               options)
+          .epsilon;
     return epsilon_from_pld(events, target_.delta, target_.adjacency, options).upper;
   }
   bool keeps(const PrivacyEvent& event) const { return epsilon(event, false) <= target_.epsilon; }
@@ -85,6 +93,7 @@ class Budget {
  private:
   const CalibrationTarget& target_;
   RdpAccountant spent_;
+  std::optional<SelectionLaw> law_;
   bool by_rdp_;
   mutable std::optional<std::pair<std::string, PrivacyStatement>> last_;
 };
@@ -267,7 +276,7 @@ Calibration calibrate_steps(const CalibrationTarget& target, double sample_rate,
   const auto rdp_keeps = [&](std::int64_t steps) {
     RdpAccountant all = with_one;
     all.add(phase(steps - 1));
-    return all.epsilon(target.delta).epsilon <= target.epsilon;
+    return budget.of_all(all).epsilon <= target.epsilon;
   };
   std::int64_t low = 1, high = 2;
   while (high <= kMostSteps && rdp_keeps(high)) {

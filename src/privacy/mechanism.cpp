@@ -148,6 +148,11 @@ std::vector<PrivacyEvent> MechanismPlan::events(std::int64_t executed) const {
   return all;
 }
 
+std::vector<PrivacyEvent> MechanismPlan::cost(std::int64_t executed) const {
+  if (!selection) return events(executed);
+  return {ApproximateRelease{epsilon_after(executed), delta}};
+}
+
 PrivacyStatement MechanismPlan::statement_after(std::int64_t executed) const {
   if (!is_private)
     return {.epsilon = std::numeric_limits<double>::infinity(),
@@ -158,8 +163,7 @@ PrivacyStatement MechanismPlan::statement_after(std::int64_t executed) const {
             .order = std::nullopt,
             .delta_lower = std::nullopt,
             .grid = std::nullopt};
-  if (selection) throw PrivacyError("the epsilon of a selection is not computed by this build yet");
-  return account_epsilon(accountant, events(executed), delta, adjacency);
+  return account_epsilon(accountant, events(executed), delta, adjacency, selection);
 }
 
 double MechanismPlan::epsilon_after(std::int64_t executed) const {

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <optional>
 #include <vector>
 
 #include "loss_composition.h"
 #include "loss_grid.h"
+#include "privacy_profile.h"
 #include "sfumato/core/infinity.h"
 #include "sfumato/privacy/gaussian_mechanism.h"
 #include "sfumato/privacy/rdp.h"
@@ -225,7 +227,50 @@ PldBracket closed_delta(double mu, double epsilon) {
   return {std::max(0.0, delta - margin), std::min(1.0, delta + margin), 0};
 }
 
+/// Above every crossing of a ceiling that reaches 1.
+double where_one(const std::function<double(double)>& ceiling) {
+  double epsilon = 1;
+  while (ceiling(epsilon) < 1) epsilon *= 2;
+  return epsilon;
+}
+
 }  // namespace
+
+PldBracket epsilon_under_ceiling(std::span<const PrivacyEvent> events,
+                                 const std::function<double(double)>& ceiling, double guess,
+                                 Adjacency adjacency, const PldOptions& options) {
+  const Composition all = composition_of(events, adjacency);
+  const double certain = where_one(ceiling);
+  const auto under = [&](const auto& delta, double near) {
+    return crossing(delta, ceiling, near, certain);
+  };
+  if (all.reveals_all) return {0, certain, 0};
+  if (all.mechanisms.empty()) {
+    const double mu = std::sqrt(all.gaussian_mu_squared);
+    return {0, under([&](double at) { return closed_delta(mu, at).upper; }, guess), 0};
+  }
+  PldBracket result{0, certain, 0};
+  // Tails and tilt are chosen by the ceiling at the guess: again, where that is far off.
+  for (int round = 0; round < 3; ++round) {
+    const double about = std::min(0.5, ceiling(guess));
+    Evaluation evaluation(
+        all, {.delta = about}, about, options,
+        [&](const ComposedLoss& loss) {
+          return under([&](double at) { return loss.delta(at); }, guess);
+        },
+        [&](const ComposedLoss& loss, double answer) {
+          return loss.delta(answer) <= ceiling(answer);
+        });
+    const std::optional<PldBracket> found = evaluation.bracket();
+    if (!found) break;
+    const double upper = found->upper + evaluation.loss_rounding();
+    if (upper < result.upper) result = {found->lower, upper, found->grid};
+    guess = result.upper;
+    const double off = std::log(ceiling(guess) / about);
+    if (std::fabs(off) < 2 || about == 0.5) break;
+  }
+  return result;
+}
 
 PldBracket epsilon_from_pld(std::span<const PrivacyEvent> events, double delta, Adjacency adjacency,
                             const PldOptions& options) {

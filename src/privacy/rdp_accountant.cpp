@@ -69,6 +69,24 @@ void sharpen(const Objective& objective, Minimum& best) {
   }
 }
 
+/// The best order for epsilon at delta by the conversion of epsilon_at_order.
+template <typename Rdp>
+Minimum converted(const Rdp& rdp, double delta) {
+  const auto objective = [&](int index) {
+    return epsilon_at_order(rdp(index), order_at(index), delta);
+  };
+  Minimum best;
+  for (int index = kLowest; index <= kHighest; index += kCoarse) {
+    best.offer(objective(index), index);
+    // RDP and ln(1 - 1/a) grow with the order a, and ln(delta a) / (a - 1) <= delta always:
+    // no later order can beat this.
+    const double floor = rdp(index) + std::log1p(-1 / order_at(index)) - delta;
+    if (floor >= best.value) break;
+  }
+  refine(objective, best);
+  return best;
+}
+
 double gaussian_rdp(const GaussianRelease& release, double order) {
   if (release.sensitivity_l2 == 0 || std::isinf(release.noise_stddev)) return 0;
   const double ratio = release.sensitivity_l2 / release.noise_stddev;
@@ -188,18 +206,7 @@ EpsilonResult RdpAccountant::epsilon(double target) const {
   const double smallest = lattice_rdp(kLowest);
   if (smallest == kInfinity) return {kInfinity, 0};
   if (delta * delta + std::expm1(-smallest) > 0) return {0, order_at(kLowest)};
-  const auto objective = [&](int index) {
-    return epsilon_at_order(lattice_rdp(index), order_at(index), delta);
-  };
-  Minimum best;
-  for (int index = kLowest; index <= kHighest; index += kCoarse) {
-    best.offer(objective(index), index);
-    // RDP and ln(1 - 1/a) grow with the order a, and ln(delta a) / (a - 1) <= delta always:
-    // no later order can beat this.
-    const double floor = lattice_rdp(index) + std::log1p(-1 / order_at(index)) - delta;
-    if (floor >= best.value) break;
-  }
-  refine(objective, best);
+  Minimum best = converted([this](int index) { return lattice_rdp(index); }, delta);
   if (best.value == kInfinity) return {kInfinity, 0};
   // The exact conversion is dearer and has its best order near by.
   const auto exactly = [&](int index) {
@@ -207,6 +214,28 @@ EpsilonResult RdpAccountant::epsilon(double target) const {
   };
   sharpen(exactly, best);
   return {std::max(0.0, best.value), order_at(best.index)};
+}
+
+EpsilonResult RdpAccountant::epsilon_of_selection(double delta, double eta, double ln_gamma,
+                                                  double mean) const {
+  check_delta(delta);
+  if (ln_no_failure_ < 0) return {kInfinity, 0};
+  const auto rdp = [this](int index) { return lattice_rdp(index); };
+  const auto choosing = [&](int index) {
+    const double order = order_at(index);
+    return (1 - 1 / order) * rdp(index) - ln_gamma / order;
+  };
+  Minimum choice;
+  for (int index = kLowest; index <= kHighest; index += kCoarse) {
+    choice.offer(choosing(index), index);
+    // The first term grows with the order.
+    if ((1 - 1 / order_at(index)) * rdp(index) >= choice.value) break;
+  }
+  refine(choosing, choice);
+  const Minimum best = converted(rdp, delta / mean);
+  if (best.value == kInfinity || choice.value == kInfinity) return {kInfinity, 0};
+  const double epsilon = std::max(0.0, best.value + (1 + eta) * choice.value);
+  return {epsilon * kSafety, order_at(best.index)};
 }
 
 DeltaResult RdpAccountant::delta(double epsilon) const {

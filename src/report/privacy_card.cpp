@@ -20,6 +20,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 constexpr int64_t kSchemaVersion = 2;
+constexpr int64_t kSelectionSchemaVersion = 3;  // of cards whose ε is that of a selection
 constexpr const char* kRecompute = "sfumato account --card privacy_card.json";
 
 const std::vector<std::string> kNeverCovered = {
@@ -82,7 +83,17 @@ Json stage_json(const PrivacyStage& stage) {
   return json;
 }
 
-std::string selection_of(int64_t candidates) {
+std::string selection_of(const PrivacyCard& card) {
+  const int64_t candidates = card.candidates;
+  if (!card.selection_law.is_null())
+    return fmt::format(
+        "ε is that of a private selection as a whole, not of one run: of a random number of runs "
+        "like this one (law {}, shape {}, {} on average, drawn in secret and never cut) only the "
+        "best one leaves, by a score of what the runs release. Nothing of the others may leave, "
+        "not "
+        "even their number. Stages are those of one run.",
+        card.selection_law.at("law").get<std::string>(), card.selection_law.at("eta").get<double>(),
+        card.selection_law.at("mean_runs").get<double>());
   if (candidates == 1)
     return "The claim is about this run alone: other runs on the same data add to it. No run or "
            "checkpoint may have been chosen by a look at private numbers.";
@@ -139,7 +150,8 @@ Json to_json(const PrivacyCard& given) {
   std::vector<std::string> not_covered = kNeverCovered;
   not_covered.insert(not_covered.end(), card.not_covered.begin(), card.not_covered.end());
   if (card.class_names_from == "source") not_covered.push_back(kNamesFromSource);
-  Json json = {{"schema_version", kSchemaVersion},
+  const bool selects = !card.selection_law.is_null();
+  Json json = {{"schema_version", selects ? kSelectionSchemaVersion : kSchemaVersion},
                {"status", status_name(card.status)},
                {"reasons", card.reasons},
                {"statement", statement_of(card)},
@@ -153,7 +165,7 @@ Json to_json(const PrivacyCard& given) {
                {"order", claim && card.order ? Json(*card.order) : Json()},
                {"grid", claim && card.grid ? Json(*card.grid) : Json()},
                {"candidates", card.candidates},
-               {"selection", claim ? Json(selection_of(card.candidates)) : Json()},
+               {"selection", claim ? Json(selection_of(card)) : Json()},
                {"stages", Json::array()},
                {"epsilon_at_delta", Json::array()},
                {"largest_true_positive_rate", Json::array()},
@@ -177,6 +189,7 @@ Json to_json(const PrivacyCard& given) {
     json["public_facts"]["class_names_from"] = card.class_names_from;
     json["public_facts"]["classes_that_may_be_empty"] = card.classes_that_may_be_empty;
   }
+  if (selects) json["selection_law"] = card.selection_law;
   // Cards of one network, and those of older versions, have no such field.
   if (const Json networks = networks_json(card); !networks.is_null()) json["networks"] = networks;
   for (const PrivacyStage& stage : card.stages) json["stages"].push_back(stage_json(stage));
@@ -228,13 +241,19 @@ Json read_privacy_card(const std::filesystem::path& path) {
   if (!card.is_object() || !card.contains("schema_version") || !card.contains("status"))
     refuse("is not a privacy card; it needs schema_version and status");
   const Json& schema = card["schema_version"];
-  if (!schema.is_number_integer() || schema != kSchemaVersion)
+  const bool selects = card.contains("selection_law");
+  if (schema.is_number_integer() &&
+      (schema == kSelectionSchemaVersion ? !selects : schema == kSchemaVersion && selects))
+    refuse(fmt::format("{} a selection_law, and its schema version is {}: it was edited",
+                       selects ? "has" : "lacks", schema.dump()));
+  if (!schema.is_number_integer() ||
+      (schema != kSchemaVersion && schema != kSelectionSchemaVersion))
     refuse(schema == 1 ? std::string("is a privacy card of schema version 1, which says too little "
                                      "for its claim to be checked; `sfumato train --resume` of its "
                                      "run writes it again")
                        : fmt::format("is a privacy card of schema version {}, and this program "
                                      "knows {}; update sfumato",
-                                     schema.dump(), kSchemaVersion));
+                                     schema.dump(), kSelectionSchemaVersion));
   const Json& status = card["status"];
   if (status != "private" && status != "not_private" && status != "void")
     refuse(fmt::format("has the unknown status {}", status.dump()));

@@ -163,6 +163,8 @@ PrivacyCard rebuilt(const Json& card, const std::vector<PrivacyEvent>& events,
   if (records == 1 && text(card, "unit") != copy.unit)
     copy.unit = unit_of_privacy(/*has_users=*/false, 1);
   copy.candidates = card_candidates("the card", card);
+  if (const auto selection = card_selection("the card", card))
+    copy.selection_law = to_json(*selection);
   for (const Json& stage : card.at("stages")) copy.stages.push_back(stage_of(stage, stages));
   for (const PrivacyStage& stage : copy.stages)
     if (stage.name == "train") describe_rounding(stage.expected_batch_size, copy);
@@ -178,7 +180,7 @@ void check_bounds(const Json& card, const std::vector<PrivacyEvent>& events, Pri
                   Clauses& clauses) {
   PrivacyCard earned = copy;
   add_bounds(parse_enum<Accountant>(copy.accountant), events, parse_enum<Adjacency>(copy.adjacency),
-             earned);
+             card_selection("the card", card), earned);
   const auto take = [&](const char* key, const char* at, const char* bound, const auto& least,
                         auto& pairs) {
     const Json& said = field(card, key);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "sfumato/core/error.h"
+#include "sfumato/privacy/accountant.h"
 
 namespace sfumato {
 namespace {
@@ -33,6 +34,32 @@ std::int64_t card_candidates(const std::string& file, const Json& card) {
   if (!card["candidates"].is_number_integer() || card["candidates"] < 1)
     refuse(file, "candidates is no number of runs");
   return card["candidates"].get<std::int64_t>();
+}
+
+std::optional<Selection> card_selection(const std::string& file, const Json& card) {
+  if (!card.contains("selection_law") || card["selection_law"].is_null()) return std::nullopt;
+  if (card_candidates(file, card) > 1) refuse(file, "it has candidates and a selection_law");
+  try {
+    return selection_from_json(card["selection_law"]);
+  } catch (const DataError& error) {
+    refuse(file, error.what());
+  }
+}
+
+std::vector<PrivacyEvent> card_cost(const std::string& file, const Json& card) {
+  std::vector<PrivacyEvent> events = card_events(file, card);
+  const std::optional<Selection> selection = card_selection(file, card);
+  if (!selection) return events;
+  const auto text = [&](const char* key) { return card.value(key, std::string()); };
+  const double delta = card.at("delta").get<double>();
+  try {
+    const PrivacyStatement whole =
+        account_epsilon(parse_enum<Accountant>(text("accountant")), events, delta,
+                        parse_enum<Adjacency>(text("adjacency")), selection);
+    return {ApproximateRelease{whole.epsilon, delta}};
+  } catch (const UsageError& error) {
+    refuse(file, error.what());
+  }
 }
 
 std::vector<PrivacyEvent> card_events(const std::string& file, const Json& card) {

@@ -27,21 +27,23 @@ std::int64_t releases_of(const PrivacyEvent& event) {
 }  // namespace
 
 double curve_epsilon(Accountant accountant, std::span<const PrivacyEvent> events, double delta,
-                     Adjacency adjacency) {
+                     Adjacency adjacency, const std::optional<Selection>& selection) {
   if (accountant != Accountant::kPld)
-    return account_epsilon(accountant, events, delta, adjacency).epsilon;
+    return account_epsilon(accountant, events, delta, adjacency, selection).epsilon;
   PldOptions options;
   options.tolerance = 2e-3;
   options.points = 1 << 14;
+  if (selection) return account_selection(events, delta, adjacency, *selection, options);
   return epsilon_from_pld(events, delta, adjacency, options).upper;
 }
 
 void add_bounds(Accountant accountant, std::span<const PrivacyEvent> events, Adjacency adjacency,
-                PrivacyCard& card) {
+                const std::optional<Selection>& selection, PrivacyCard& card) {
   std::vector<std::pair<double, double>> curve = {{card.delta, card.epsilon}};
   for (const double delta : kDeltas) {
-    const double epsilon =
-        delta == card.delta ? card.epsilon : curve_epsilon(accountant, events, delta, adjacency);
+    const double epsilon = delta == card.delta
+                               ? card.epsilon
+                               : curve_epsilon(accountant, events, delta, adjacency, selection);
     if (!std::isfinite(epsilon)) continue;
     curve.emplace_back(delta, epsilon);
     if (delta <= kLargestListedDelta) card.epsilon_at_delta.emplace_back(delta, epsilon);
@@ -105,9 +107,10 @@ PrivacyCard claim_card(const MechanismPlan& plan, const ChargedReleases& charged
   card.sampler = plan.sampler;
   card.accountant = to_string(plan.accountant);
   card.candidates = plan.candidates;
+  if (plan.selection) card.selection_law = to_json(*plan.selection);
   card.stages = card_stages(plan, charged);
   if (std::isfinite(card.epsilon))
-    add_bounds(plan.accountant, plan.events(charged.steps), plan.adjacency, card);
+    add_bounds(plan.accountant, plan.events(charged.steps), plan.adjacency, plan.selection, card);
   card.plan_hash = plan.hash();
   describe_rounding(plan.expected_batch_size, card);
   return card;

@@ -32,11 +32,11 @@ std::vector<PrivacyStage> card_stages(const MechanismPlan& plan, const ChargedRe
 /// A point of the curve over delta; with less work than the claim itself, which only makes it
 /// larger.
 double curve_epsilon(Accountant accountant, std::span<const PrivacyEvent> events, double delta,
-                     Adjacency adjacency);
+                     Adjacency adjacency, const std::optional<Selection>& selection = std::nullopt);
 
 /// Puts the curve over delta and the bounds on attackers on a card that has its epsilon and delta.
 void add_bounds(Accountant accountant, std::span<const PrivacyEvent> events, Adjacency adjacency,
-                PrivacyCard& card);
+                const std::optional<Selection>& selection, PrivacyCard& card);
 
 /// What a card says in words of noise and rounding, for the divisor of training.
 void describe_rounding(double expected_batch_size, PrivacyCard& card);

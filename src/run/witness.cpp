@@ -110,8 +110,10 @@ void compose(StoreSummary& summary) {
       summary.why_not = fmt::format("run {} drew its noise from a test key", run.witness.run_id);
       return;
     }
-    // Each run is listed by itself, so that none is counted as another's candidate as well.
+    // Each run is listed by itself, so that none is counted as another's candidate or among those
+    // of a selection as well.
     plan.candidates = 1;
+    plan.selection.reset();
     const auto more = plan.events(run.charged_steps);
     events.insert(events.end(), more.begin(), more.end());
     delta = std::max(delta, plan.delta);

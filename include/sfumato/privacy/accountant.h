@@ -4,6 +4,8 @@
 
 #include "sfumato/privacy/adjacency.h"
 #include "sfumato/privacy/event.h"
+#include "sfumato/privacy/pld.h"
+#include "sfumato/privacy/selection.h"
 
 namespace sfumato {
 
@@ -19,11 +21,18 @@ struct PrivacyStatement {
   std::optional<double> grid;         ///< spacing of the discretised privacy losses, nats (pld)
 };
 
-/// The smallest epsilon that the accountant proves for `events` at `delta`.
+/// The smallest epsilon that the accountant proves for `events` at `delta`. With a selection,
+/// `events` are what one of its runs costs, and the answer is that of the whole selection, an upper
+/// bound without a lower one (selection_bound.cpp).
 PrivacyStatement account_epsilon(Accountant accountant, std::span<const PrivacyEvent> events,
-                                 double delta, Adjacency adjacency);
+                                 double delta, Adjacency adjacency,
+                                 const std::optional<Selection>& selection = std::nullopt);
+/// Epsilon of a selection by pld with other work than the default (pld.h).
+double account_selection(std::span<const PrivacyEvent> events, double delta, Adjacency adjacency,
+                         const Selection& selection, const PldOptions& options);
 /// The smallest delta for `epsilon`; epsilon_lower is empty.
 PrivacyStatement account_delta(Accountant accountant, std::span<const PrivacyEvent> events,
-                               double epsilon, Adjacency adjacency);
+                               double epsilon, Adjacency adjacency,
+                               const std::optional<Selection>& selection = std::nullopt);
 
 }  // namespace sfumato

@@ -15,6 +15,8 @@ struct CalibrationTarget {
   std::int64_t records_per_unit = 1;
   std::vector<PrivacyEvent> spent = {};
   Accountant accountant = Accountant::kPld;
+  /// Then `epsilon` is that of the whole selection, and what is sought and spent that of one run.
+  std::optional<Selection> selection = std::nullopt;
 };
 
 /// The phase found and the statement recomputed with it from scratch, whose epsilon is at most the

@@ -78,8 +78,11 @@ struct MechanismPlan {
   Phase phase(std::int64_t executed) const;
   /// Everything that is charged once `executed` training steps are taken: all stages in full and
   /// the training phase, `candidates` times each, and declared stages once. events(0) is what is
-  /// spent before training.
+  /// spent before training. Those of one run of a selection.
   std::vector<PrivacyEvent> events(std::int64_t executed) const;
+  /// What a release of the plan counts for whoever composes it with others: events(executed), or
+  /// the whole of its selection as one approximate release.
+  std::vector<PrivacyEvent> cost(std::int64_t executed) const;
   /// Epsilon at `delta` after that many steps; infinity if not private. Takes a millisecond (rdp)
   /// or some tens of them (pld); a loop that asks after every step uses EpsilonMeter.
   double epsilon_after(std::int64_t executed) const;

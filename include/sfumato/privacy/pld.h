@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "sfumato/privacy/adjacency.h"
@@ -43,6 +44,12 @@ struct PldBracket {
 /// reveals a unit with probability delta or more. Errors as check_event and check_delta.
 PldBracket epsilon_from_pld(std::span<const PrivacyEvent> events, double delta, Adjacency adjacency,
                             const PldOptions& options = {});
+/// Smallest epsilon at which delta, the larger one of both directions, lies under a ceiling that
+/// rises with epsilon from 0 to more than 1. upper truly satisfies that; `guess` decides tightness
+/// alone, and lower steers the work and proves nothing. Errors as check_event.
+PldBracket epsilon_under_ceiling(std::span<const PrivacyEvent> events,
+                                 const std::function<double(double)>& ceiling, double guess,
+                                 Adjacency adjacency, const PldOptions& options = {});
 /// Smallest delta at `epsilon`; the tolerance is then relative.
 PldBracket delta_from_pld(std::span<const PrivacyEvent> events, double epsilon, Adjacency adjacency,
                           const PldOptions& options = {});

@@ -62,6 +62,12 @@ class RdpAccountant {
   void add(const PrivacyEvent& event);
   /// 0 where the RDP proves (0, delta); infinity (order 0) where a phase has no noise.
   EpsilonResult epsilon(double delta) const;
+  /// Of a selection whose law has ln(gamma) = ln_gamma, E[K] = mean and that eta, of runs that each
+  /// cost what was added (Papernot, Steinke 2022, theorem 2): for any order b,
+  ///   RDP'(a) = RDP(a) + (1 + eta) ((1 - 1/b) RDP(b) - ln(gamma) / b) + ln(mean) / (a - 1),
+  /// of which the last term turns delta into delta / mean in the conversion. Infinity where an
+  /// approximate release may fail.
+  EpsilonResult epsilon_of_selection(double delta, double eta, double ln_gamma, double mean) const;
   /// The smallest delta for `epsilon` that the RDP proves, at most 1.
   DeltaResult delta(double epsilon) const;
   /// RDP of everything added, at any order > 1.

@@ -50,6 +50,7 @@ class SelectionLaw {
   /// The law's parameter in (0, 1]; 1 where K is always 1.
   double gamma() const;
   double ln_gamma() const { return ln_gamma_; }
+  double eta() const { return selection_.eta; }
   /// E[K] for that gamma: mean_runs within rounding.
   double mean() const;
   /// P(K = runs).

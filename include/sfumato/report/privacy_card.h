@@ -57,6 +57,9 @@ struct PrivacyCard {
   std::optional<double> grid;   ///< of the discretised privacy losses, in nats
   /// Runs on the private data among which this one is chosen; ε counts all stages that often.
   int64_t candidates = 1;
+  /// {"law", "eta", "mean_runs"} where ε is that of a private selection of such runs; null: of this
+  /// run. A card with it has another schema version, so that no program takes its ε for a run's.
+  nlohmann::ordered_json selection_law = nullptr;
   std::vector<PrivacyStage> stages;
   std::vector<std::pair<double, double>> epsilon_at_delta;  ///< (δ, ε) of the same events
   /// (false positive rate, largest true positive rate) of any test for one unit's presence.

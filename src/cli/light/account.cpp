@@ -45,15 +45,19 @@ void run_account(const AccountOptions& options) {
     throw UsageError("account: give either --delta (to get epsilon) or --epsilon (to get delta)");
   const Accountant accountant = parse_enum<Accountant>(options.accountant);
   const Adjacency adjacency = parse_enum<Adjacency>(options.adjacency);
+  const std::optional<Selection> selection = selection_of(options);
   const std::vector<PrivacyEvent> events =
       parse_events("--phase", options.phases, adjacency, options.records_per_unit);
   const PrivacyStatement statement =
-      options.delta ? account_epsilon(accountant, events, *options.delta, adjacency)
-                    : account_delta(accountant, events, *options.epsilon, adjacency);
+      options.delta ? account_epsilon(accountant, events, *options.delta, adjacency, selection)
+                    : account_delta(accountant, events, *options.epsilon, adjacency, selection);
   if (options.json) {
-    fmt::print("{}\n", to_json(statement).dump());
+    nlohmann::ordered_json json = to_json(statement);
+    if (selection) json["selection"] = selection_json(*selection);
+    fmt::print("{}\n", json.dump());
   } else {
-    fmt::print("{}{}", sentence(statement, options), event_table(events, statement));
+    fmt::print("{}{}{}", sentence(statement, options), selection ? selection_text(*selection) : "",
+               event_table(events, statement, selection.has_value()));
   }
 }
 

@@ -33,6 +33,7 @@ struct Recomputation {
   Accountant accountant = Accountant::kRdp;
   Adjacency adjacency = Adjacency::kZeroOut;
   std::int64_t candidates = 1;
+  std::optional<Selection> selection;
   std::vector<PrivacyEvent> events;
   std::vector<PrivacyStatement> recomputed;  ///< pld, rdp
 };
@@ -78,6 +79,7 @@ Recomputation recompute(const std::string& file, const Json& card) {
     refuse(file, fmt::format("its sampler is '{}', and only Poisson sampling is accounted for",
                              text("sampler")));
   result.candidates = card_candidates(file, card);
+  result.selection = card_selection(file, card);
   result.events = card_events(file, card);
   try {
     result.accountant = parse_enum<Accountant>(text("accountant"));
@@ -87,8 +89,8 @@ Recomputation recompute(const std::string& file, const Json& card) {
     refuse(file, error.what());
   }
   for (const Accountant accountant : {Accountant::kPld, Accountant::kRdp})
-    result.recomputed.push_back(
-        account_epsilon(accountant, result.events, result.delta, result.adjacency));
+    result.recomputed.push_back(account_epsilon(accountant, result.events, result.delta,
+                                                result.adjacency, result.selection));
   return result;
 }
 
@@ -112,9 +114,12 @@ std::string curve_defect(const Recomputation& result) {
     const auto below = [&, claimed = epsilon](double bound) {
       return claimed < bound * (1 - kCardTolerance);
     };
-    if (!below(curve_epsilon(result.accountant, result.events, delta, result.adjacency))) continue;
+    if (!below(curve_epsilon(result.accountant, result.events, delta, result.adjacency,
+                             result.selection)))
+      continue;
     const double bound =
-        account_epsilon(result.accountant, result.events, delta, result.adjacency).epsilon;
+        account_epsilon(result.accountant, result.events, delta, result.adjacency, result.selection)
+            .epsilon;
     if (!below(bound)) continue;
     return fmt::format(
         "'{}' claims epsilon {} at delta {} (epsilon_at_delta), but its stages cost {}: do not "
@@ -160,6 +165,9 @@ std::string text_of(const Recomputation& result) {
       fmt::format("from         {} adjacency, delta {}", to_string(result.adjacency), result.delta);
   if (result.candidates > 1)
     text += fmt::format(", one of {} candidates, each charged", result.candidates);
+  if (result.selection)
+    text += fmt::format(", a private selection as a whole ({}), of runs that each count",
+                        to_text(*result.selection));
   for (const PrivacyEvent& event : result.events) text += "\n             " + to_text(event);
   return text + "\n";
 }
@@ -174,6 +182,7 @@ Json json_of(const Recomputation& result, const std::string& found) {
                  {"adjacency", to_string(result.adjacency)}}},
                {"recomputed", Json::array()},
                {"candidates", result.candidates},
+               {"selection", result.selection ? selection_json(*result.selection) : Json()},
                {"events", Json::array()},
                {"holds", found.empty()}};
   for (const PrivacyStatement& statement : result.recomputed)

@@ -43,6 +43,7 @@ void print_json(const CalibrationTarget& target, const Calibration& found) {
   json["steps"] = found.phase.steps;
   json["target_epsilon"] = target.epsilon;
   json.update(to_json(found.statement));
+  if (target.selection) json["selection"] = selection_json(*target.selection);
   fmt::print("{}\n", json.dump());
 }
 
@@ -51,6 +52,7 @@ CalibrationTarget target_of(const CalibrateOptions& options) {
   target.accountant = parse_enum<Accountant>(options.accountant);
   target.adjacency = parse_enum<Adjacency>(options.adjacency);
   target.records_per_unit = options.records_per_unit;
+  target.selection = selection_of(options);
   target.spent = parse_events("--spent", options.spent, target.adjacency, options.records_per_unit);
   return target;
 }
@@ -87,8 +89,10 @@ void run_calibrate(const CalibrateOptions& options) {
   if (options.json) return print_json(target, found);
   std::vector<PrivacyEvent> events = target.spent;
   events.push_back(found.phase);
-  fmt::print("{} gives {}; the target is {}.\n{}", found_text(options, found.phase),
-             to_text(found.statement), target.epsilon, event_table(events, found.statement));
+  fmt::print("{} gives {}; the target is {}.\n{}{}", found_text(options, found.phase),
+             to_text(found.statement), target.epsilon,
+             target.selection ? selection_text(*target.selection) : "",
+             event_table(events, found.statement, target.selection.has_value()));
 }
 
 }  // namespace

@@ -117,6 +117,11 @@ std::string privacy_lines(const RunVerification& run) {
   if (plan.candidates > 1)
     text += fmt::format("              all of it {} times: one of {} candidates\n", plan.candidates,
                         plan.candidates);
+  if (plan.selection)
+    text += fmt::format(
+        "  selection   {}: epsilon is that of the whole, of which only the best run leaves\n"
+        "              runs: {}\n",
+        to_text(*plan.selection), quantiles_text(SelectionLaw(*plan.selection)));
   for (const StagePlan& stage : plan.stages) {
     const auto charged = run.ledger.stage_charges.find(stage.name);
     text += fmt::format(

@@ -61,7 +61,27 @@ std::string to_text(const PrivacyStatement& statement) {
                      bracket);
 }
 
-std::string event_table(std::span<const PrivacyEvent> events, const PrivacyStatement& statement) {
+std::string selection_text(const Selection& selection) {
+  return fmt::format(
+      "A private selection ({}): of a random number of such runs only the best leaves, and nothing "
+      "of the others, not even how many there were.\nRuns: {} on average, {}; their number is "
+      "drawn "
+      "in secret and never cut.\n",
+      to_text(selection), selection.mean_runs, quantiles_text(SelectionLaw(selection)));
+}
+
+nlohmann::ordered_json selection_json(const Selection& selection) {
+  const SelectionLaw law(selection);
+  nlohmann::ordered_json json = sfumato::to_json(selection);
+  json["gamma"] = law.gamma();
+  json["median_runs"] = law.quantile(0.5);
+  json["runs_90_percent"] = law.quantile(0.9);
+  json["runs_99_percent"] = law.quantile(0.99);
+  return json;
+}
+
+std::string event_table(std::span<const PrivacyEvent> events, const PrivacyStatement& statement,
+                        bool of_selection) {
   std::string table =
       fmt::format("\n  {:>3}  {:<44}  {:>13}\n", "", "use of the private data", "epsilon alone");
   const bool has_delta = statement.delta > 0 && statement.delta < 1;
@@ -69,7 +89,7 @@ std::string event_table(std::span<const PrivacyEvent> events, const PrivacyState
     // One event alone is what was accounted for already. Of several each takes less work than the
     // claim, which makes its number a little larger, but it costs no more than all together.
     const std::string alone =
-        has_delta && events.size() == 1 ? upper_bound_text(statement.epsilon)
+        has_delta && events.size() == 1 && !of_selection ? upper_bound_text(statement.epsilon)
         : has_delta
             ? upper_bound_text(std::min(statement.epsilon,
                                         curve_epsilon(statement.accountant, events.subspan(i, 1),
