@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "run/configuration_comparison.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/infinity.h"
 #include "sfumato/privacy/calibrate.h"
@@ -35,10 +36,12 @@ PlannedCost planned_cost(const Config& config, std::int64_t records_per_unit) {
     cost.epsilon = *m.target_epsilon();
     return cost;
   }
+  const std::optional<Selection> selection = planned_selection(config);
   Phase phase{m.sample_rate(), 1, m.steps(), records_per_unit};
   if (m.target_epsilon()) {
     CalibrationTarget target{*m.target_epsilon(), m.delta(), m.adjacency(), records_per_unit};
     target.accountant = m.accountant();
+    target.selection = selection;
     phase.noise_multiplier =
         calibrate_noise_multiplier(target, m.sample_rate(), m.steps()).phase.noise_multiplier;
   } else {
@@ -46,7 +49,8 @@ PlannedCost planned_cost(const Config& config, std::int64_t records_per_unit) {
   }
   cost.noise_multiplier = phase.noise_multiplier;
   cost.events = {phase};
-  cost.epsilon = account_epsilon(cost.accountant, cost.events, cost.delta, cost.adjacency).epsilon;
+  cost.epsilon =
+      account_epsilon(cost.accountant, cost.events, cost.delta, cost.adjacency, selection).epsilon;
   return cost;
 }
 

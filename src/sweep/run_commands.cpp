@@ -10,6 +10,7 @@
 #include "sfumato/core/file.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/core/text.h"
+#include "sfumato/run/selection_mark.h"
 #include "sfumato/sweep/sweep_state.h"
 
 namespace sfumato {
@@ -59,10 +60,15 @@ std::vector<RunCommand> commands_of(const SweepPlan& plan, const SweepRun& run,
   std::vector<std::string> train{"train", "--resume-or-start", "--config", places.config.string()};
   share_threads(run, options.jobs, train);
   std::vector<RunCommand> commands{{"training", launched(options, train), {}, true}};
-  const fs::path corpus = places.run / "corpus";
+  // Of a selection's run nothing leaves its private/.
+  const bool chooses = plan.purpose() == SweepPurpose::kPrivateSelection;
+  const fs::path release = chooses ? selection_candidate(places.run) : places.run / "release";
+  const fs::path corpus = places.run / (chooses ? "private/corpus" : "corpus");
   if (const auto samples = plan.common.at("samples").get<std::int64_t>(); samples > 0) {
-    std::vector<std::string> sample{"sample",        places.run.string(), "--out",
-                                    corpus.string(), "--count",           std::to_string(samples)};
+    std::vector<std::string> sample{"sample", (chooses ? release : places.run).string(),
+                                    "--out",  corpus.string(),
+                                    "--count", std::to_string(samples)};
+    if (chooses) sample.insert(sample.end(), {"--config", places.config.string()});
     share_threads(run, options.jobs, sample);
     commands.push_back({"sampling", launched(options, sample), {}, true});
   }
@@ -70,9 +76,8 @@ std::vector<RunCommand> commands_of(const SweepPlan& plan, const SweepRun& run,
   if (score.empty()) return commands;
   RunCommand command{"the score's command", {}, places.log.string() + ".score", false};
   for (const std::string& word : score)
-    command.words.push_back(
-        filled(filled(filled(word, "{run}", places.run), "{release}", places.run / "release"),
-               "{corpus}", corpus));
+    command.words.push_back(filled(
+        filled(filled(word, "{run}", places.run), "{release}", release), "{corpus}", corpus));
   commands.push_back(command);
   return commands;
 }

@@ -11,6 +11,7 @@
 #include "sfumato/core/sha256.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/io/json_file.h"
+#include "sfumato/privacy/selection.h"
 #include "sfumato/sweep/planned_cost.h"
 
 namespace sfumato {
@@ -61,6 +62,19 @@ Json line_of(const SweepRun& run, const PlannedCost& cost) {
   return line;
 }
 
+/// Before anything is drawn: afterwards the number of runs is a secret, and fixed.
+void check_agreement(const SweepFile& file) {
+  const SweepSelectionSettings& settings = file.settings->selection;
+  const SelectionLaw law(
+      make_selection(settings.law(), settings.eta(), settings.mean_runs()));
+  const std::int64_t almost_all = law.quantile(0.99);
+  if (settings.agree_up_to() >= almost_all) return;
+  throw UsageError(fmt::format(
+      "{}: the number of runs is drawn by the law ({}) and never cut: 99 % are at most {}, and "
+      "sweep.selection.agree_up_to is {}. Agree to {} or more, or lower sweep.selection.mean_runs",
+      file.path.string(), quantiles_text(law), almost_all, settings.agree_up_to(), almost_all));
+}
+
 void check_purpose(const SweepFile& file) {
   const SweepSettings& sweep = file.settings->sweep;
   if (file.purpose() == SweepPurpose::kPublicTuning && !sweep.store_is_public())
@@ -70,6 +84,21 @@ void check_purpose(const SweepFile& file) {
         "are public; else tune on one that is, or take the purpose private_selection, "
         "disjoint_split or ablation",
         file.path.string()));
+  if (file.purpose() == SweepPurpose::kDisjointSplit)
+    throw UsageError(fmt::format(
+        "{}: record stores cannot be split yet; prepare two stores of disjoint images (unit and "
+        "class names alike), tune on the one with the purpose ablation and train on the other: "
+        "epsilon is the larger of both",
+        file.path.string()));
+  if (file.purpose() == SweepPurpose::kPrivateSelection) check_agreement(file);
+}
+
+Json selection_of(const SweepFile& file) {
+  if (file.purpose() != SweepPurpose::kPrivateSelection) return nullptr;
+  const SweepSelectionSettings& settings = file.settings->selection;
+  Json json = to_json(make_selection(settings.law(), settings.eta(), settings.mean_runs()));
+  json["agree_up_to"] = settings.agree_up_to();
+  return json;
 }
 
 /// The plan's lines but for the last.
@@ -157,6 +186,7 @@ SweepPlan plan_of(const SweepFile& file) {
                  {"records_per_unit", store.records_per_unit()},
                  {"samples", sweep.samples()},
                  {"score", sweep.score()},
+                 {"selection", selection_of(file)},
                  {"base", file.base}};
   return plan;
 }

@@ -22,6 +22,7 @@ struct PlannedCost {
   Adjacency adjacency = Adjacency::kZeroOut;
 };
 
+/// Of a run of a private selection, what the whole selection costs; its events are one run's.
 /// Of the training that `config` describes on a store with this bound of records per unit. With
 /// stages and a target the target itself is the cost. UsageError where stages without a target
 /// leave it to the run; PrivacyError where the target cannot be reached.

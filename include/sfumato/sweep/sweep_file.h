@@ -59,11 +59,27 @@ struct SweepSettings : Section {
       "disjoint_split: share of the records that the sweep's runs see, taken by a public hash of "
       "their places."};
 };
+
+struct SweepSelectionSettings : Section {
+  explicit SweepSelectionSettings(SettingsTree* tree);
+
+  Setting<double> mean_runs{this, "mean_runs", 0.0, at_least(0), "runs",
+      "private_selection: runs on average, at least 1. The base is told of it: its "
+      "mechanism.target_epsilon is that of the whole selection."};
+  Setting<SelectionFamily> law{this, "law", SelectionFamily::kLogarithmic,
+      "Law of the number of runs, as mechanism.selection.law."};
+  Setting<double> eta{this, "eta", 0.5, between(0, 100), "",
+      "Shape of the law negative_binomial."};
+  Setting<int64_t> agree_up_to{this, "agree_up_to", 0, at_least(0), "runs",
+      "Runs that you agree to, at least as many as the law's 99 %: the number is drawn in secret and "
+      "never cut, so that the plan is what can be refused, not the draw."};
+};
 // clang-format on
 
 /// The settings of a sweep's file.
 struct SweepConfig : SettingsTree {
   SweepSettings sweep{this};
+  SweepSelectionSettings selection{this};  // sweep.selection
 };
 
 /// A value of a setting as one line of YAML.

@@ -24,6 +24,7 @@ struct SweepPlan {
   std::filesystem::path store() const { return common.at("store").get<std::string>(); }
 
   std::filesystem::path file() const { return folder / "plan.jsonl"; }
+  std::filesystem::path release() const { return folder / "release"; }  ///< of a selection's winner
   /// What may not leave: locks, logs, settings of runs. Mode 0700.
   std::filesystem::path private_folder() const { return folder / "private"; }
 };

@@ -12,7 +12,10 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/core/text.h"
+#include "sfumato/privacy/selection.h"
 #include "sfumato/sweep/planned_cost.h"
+#include "sfumato/sweep/selection_runs.h"
+#include "sfumato/sweep/sweep_report.h"
 #include "sfumato/sweep/sweep_runner.h"
 #include "sfumato/sweep/sweep_state.h"
 
@@ -26,6 +29,7 @@ struct SweepOptions {
   bool json = false;
   RunnerOptions runner;
   std::string launch;
+  std::string out;
   double stale_minutes = 10;
 };
 
@@ -69,6 +73,15 @@ std::string cost_text(const SweepPlan& plan, const PlannedCost& all) {
         "sweep.store_is_public",
         plan.store().string());
   if (!all.is_private) return "NOT PRIVATE: runs train without noise";
+  if (plan.purpose() == SweepPurpose::kPrivateSelection) {
+    Json law = plan.common.at("selection");
+    law.erase("agree_up_to");
+    return fmt::format(
+        "epsilon {} at delta {} for the whole selection, of which the best run alone leaves; its "
+        "runs are drawn from the lines above, as many as the law says: {}",
+        upper_bound_text(all.epsilon), all.delta,
+        quantiles_text(SelectionLaw(selection_from_json(nlohmann::json(law)))));
+  }
   return fmt::format("epsilon {} at delta {} for all runs together, each charged in full",
                      upper_bound_text(all.epsilon), all.delta);
 }
@@ -77,7 +90,11 @@ void run_plan(const SweepOptions& options) {
   const SweepPlan plan = open_sweep(options.file, /*may_freeze=*/true);
   std::vector<PlannedCost> costs;
   for (const SweepRun& run : plan.runs) costs.push_back(cost_of(plan, run));
-  const PlannedCost all = together(costs);
+  PlannedCost all = together(costs);
+  if (plan.purpose() == SweepPurpose::kPrivateSelection) {  // of which each cost is the whole's
+    all.epsilon = costs.front().epsilon;
+    all.delta = costs.front().delta;
+  }
   if (options.json) return print_plan_json(plan, costs, all);
   for (std::size_t i = 0; i < plan.runs.size(); ++i)
     fmt::print("{}  {}  {}\n", plan.runs[i].name(),
@@ -88,7 +105,8 @@ void run_plan(const SweepOptions& options) {
                                      : "")
                    : "NOT PRIVATE",
                to_text(plan.runs[i].assignments));
-  fmt::print("{} runs for {}; {}\nfrozen: {}\n", plan.runs.size(), to_string(plan.purpose()),
+  fmt::print("{} {} for {}; {}\nfrozen: {}\n", plan.runs.size(),
+             plan.purpose() == SweepPurpose::kPrivateSelection ? "points" : "runs", to_string(plan.purpose()),
              cost_text(plan, all), plan.file().string());
 }
 
@@ -113,10 +131,30 @@ RunnerOptions runner_options(const SweepOptions& options) {
   return runner;
 }
 
+/// Says nothing from which the number of its runs could be told.
+void run_selection(const SweepPlan& plan, const SweepOptions& options,
+                   const RunnerOptions& runner) {
+  const std::vector<SweepRun> runs = drawn_runs(plan);
+  const RunnerResult result = run_sweep(plan, runs, runner);
+  if (!result.failed.empty())
+    throw Error(ErrorKind::kData,
+                fmt::format("runs of the selection failed, and nothing leaves before all are done; "
+                            "'{}' says why. Once the cause is gone: sweep run --again",
+                            (plan.private_folder() / "failed").string()));
+  const bool over = choose_winner(plan, runs, runner);
+  if (options.json)
+    fmt::print("{}\n", Json{{"done", over}, {"release", over ? plan.release().string() : ""}}.dump(2));
+  else if (over)
+    fmt::print("the best run is released: {}\n", plan.release().string());
+  else
+    fmt::print("the selection goes on elsewhere, or with the next sweep run\n");
+}
+
 void run_run(const SweepOptions& options) {
   const RunnerOptions runner = runner_options(options);
   const SweepPlan plan = open_sweep(options.file, /*may_freeze=*/true);
   install_stop_signals();
+  if (plan.purpose() == SweepPurpose::kPrivateSelection) return run_selection(plan, options, runner);
   const RunnerResult result = run_sweep(plan, plan.runs, runner);
   if (options.json)
     fmt::print("{}\n", Json{{"done", result.done},
@@ -149,6 +187,13 @@ Json state_json(const SweepRun& run, const RunState& state) {
 void run_status(const SweepOptions& options) {
   const SweepPlan plan = open_sweep(options.file, /*may_freeze=*/false);
   const auto stale = std::chrono::seconds(std::llround(options.stale_minutes * 60));
+  if (plan.purpose() == SweepPurpose::kPrivateSelection) {
+    const bool over = std::filesystem::exists(plan.release());
+    fmt::print("{}\n", options.json ? Json{{"plan", plan.file().string()}, {"done", over}}.dump(2)
+                      : over ? fmt::format("over: {}", plan.release().string())
+                             : "not over; nothing else of a private selection may be seen");
+    return;
+  }
   Json runs = Json::array();
   std::map<std::string, int> counts;
   for (const SweepRun& run : plan.runs) {
@@ -166,6 +211,17 @@ void run_status(const SweepOptions& options) {
   else
     fmt::print("{} runs: {} done, {} running, {} failed, {} open\n", plan.runs.size(),
                counts["done"], counts["running"], counts["failed"], counts["open"]);
+}
+
+void run_report(const SweepOptions& options) {
+  const SweepPlan plan = open_sweep(options.file, /*may_freeze=*/false);
+  const std::filesystem::path folder =
+      options.out.empty() ? plan.folder / "report" : std::filesystem::path(options.out);
+  write_sweep_report(plan, folder, std::chrono::seconds(std::llround(options.stale_minutes * 60)));
+  const std::string page = (folder / "report.html").string();
+  fmt::print("{}\n", options.json ? Json{{"report", page}, {"csv", (folder / "runs.csv").string()}}
+                                        .dump(2)
+                                  : "report: " + page);
 }
 
 CLI::App* add_verb(CLI::App& sweep, SweepOptions& options, const char* name, const char* what) {
@@ -210,6 +266,11 @@ void add_sweep(CLI::App& app) {
   CLI::App* status = add_verb(*sub, *options, "status", "how far the runs are");
   add_stale(*status, *options);
   status->callback([options] { run_status(*options); });
+  CLI::App* report = add_verb(*sub, *options, "report",
+                              "what may be seen of the runs: a page, a table, TensorBoard's HParams");
+  report->add_option("--out", options->out, "folder for it (default: report/ of the sweep)");
+  add_stale(*report, *options);
+  report->callback([options] { run_report(*options); });
 }
 
 }  // namespace sfumato::cli
