@@ -196,6 +196,8 @@ void freeze(SweepPlan& plan) {
   plan.hash = sha256_hex(body);
   make_folder(plan.folder);
   make_folder(plan.private_folder(), 0700);
+  for (const char* inside : {"locks", "logs", "configs", "failed"})
+    make_folder(plan.private_folder() / inside, 0700);
   write_file_atomic(plan.file(), body + Json{{"sha256", plan.hash}}.dump() + "\n");
 }
 

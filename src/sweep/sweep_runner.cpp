@@ -44,8 +44,6 @@ class SweepRunner {
       : plan_(plan), options_(options) {
     for (const SweepRun& run : runs)
       if (run.index % options.of == options.task) waiting_.push_back(&run);
-    for (const char* folder : {"locks", "logs", "configs", "failed"})
-      make_folder(plan.private_folder() / folder, 0700);
   }
 
   RunnerResult run() {
@@ -204,13 +202,14 @@ class SweepRunner {
       }
   }
 
-  /// A process that is started directly hears SIGUSR1, which never counts as a second signal that
-  /// would end it at once (Slurm sends a first to all). What starts others may know SIGTERM alone.
+  /// Ours hear SIGUSR1, which never counts as a second signal that would end them at once (Slurm
+  /// sends a first to all), and srun hands it on; others may know SIGTERM alone.
   void tell_stop() {
     if (std::exchange(told_, true)) return;
+    const bool direct =
+        options_.launch.empty() || fs::path(options_.launch.front()).filename() == "srun";
     for (const Work& work : work_)
-      work.process.signal(options_.launch.empty() && work.commands[work.at].is_ours ? SIGUSR1
-                                                                                    : SIGTERM);
+      work.process.signal(direct && work.commands[work.at].is_ours ? SIGUSR1 : SIGTERM);
   }
 
   void stop_work() {

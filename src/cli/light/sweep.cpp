@@ -13,6 +13,7 @@
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/core/text.h"
 #include "sfumato/privacy/selection.h"
+#include "sfumato/sweep/job_scripts.h"
 #include "sfumato/sweep/planned_cost.h"
 #include "sfumato/sweep/selection_runs.h"
 #include "sfumato/sweep/sweep_report.h"
@@ -30,6 +31,7 @@ struct SweepOptions {
   RunnerOptions runner;
   std::string launch;
   std::string out;
+  ClusterJob job;
   double stale_minutes = 10;
 };
 
@@ -224,6 +226,31 @@ void run_report(const SweepOptions& options) {
                                   : "report: " + page);
 }
 
+/// Freezes the plan as well: tasks that start at the same time find one.
+void run_slurm(const SweepOptions& options) {
+  const SweepPlan plan = open_sweep(options.file, /*may_freeze=*/true);
+  ClusterJob job = options.job;
+  job.file = options.file;
+  if (job.program.empty()) job.program = this_program().string();
+  fmt::print("{}", slurm_script(plan, job));
+}
+
+void run_kubernetes(const SweepOptions& options) {
+  const SweepPlan plan = open_sweep(options.file, /*may_freeze=*/true);
+  ClusterJob job = options.job;
+  job.file = options.file;
+  fmt::print("{}", kubernetes_job(plan, job));
+}
+
+void add_cluster_options(CLI::App& sub, SweepOptions& options) {
+  sub.add_option("--tasks", options.job.tasks, "tasks that share the runs, all at a time")
+      ->check(CLI::Range(1, 10'000))
+      ->capture_default_str();
+  sub.add_option("--ranks", options.job.ranks, "processes of each run")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+}
+
 CLI::App* add_verb(CLI::App& sweep, SweepOptions& options, const char* name, const char* what) {
   CLI::App* sub = sweep.add_subcommand(name, what);
   sub->add_option("FILE", options.file, "the sweep's YAML file")->required();
@@ -266,6 +293,17 @@ void add_sweep(CLI::App& app) {
   CLI::App* status = add_verb(*sub, *options, "status", "how far the runs are");
   add_stale(*status, *options);
   status->callback([options] { run_status(*options); });
+  CLI::App* slurm = add_verb(*sub, *options, "slurm", "print an array job for sbatch");
+  add_cluster_options(*slurm, *options);
+  slurm->add_option("--program", options->job.program, "sfumato on the nodes (default: this one)");
+  slurm->add_option("--option", options->job.options,
+                    "a further option of sbatch, as --option=--partition=gpu");
+  slurm->callback([options] { run_slurm(*options); });
+  CLI::App* kubernetes =
+      add_verb(*sub, *options, "kubernetes", "print an Indexed Job for kubectl apply");
+  add_cluster_options(*kubernetes, *options);
+  kubernetes->add_option("--image", options->job.image, "the container's image")->required();
+  kubernetes->callback([options] { run_kubernetes(*options); });
   CLI::App* report = add_verb(*sub, *options, "report",
                               "what may be seen of the runs: a page, a table, TensorBoard's HParams");
   report->add_option("--out", options->out, "folder for it (default: report/ of the sweep)");
