@@ -241,13 +241,11 @@ PldBracket epsilon_under_ceiling(std::span<const PrivacyEvent> events,
                                  Adjacency adjacency, const PldOptions& options) {
   const Composition all = composition_of(events, adjacency);
   const double certain = where_one(ceiling);
-  const auto under = [&](const auto& delta, double near) {
-    return crossing(delta, ceiling, near, certain);
-  };
   if (all.reveals_all) return {0, certain, 0};
   if (all.mechanisms.empty()) {
     const double mu = std::sqrt(all.gaussian_mu_squared);
-    return {0, under([&](double at) { return closed_delta(mu, at).upper; }, guess), 0};
+    const auto delta = [&](double at) { return closed_delta(mu, at).upper; };
+    return {0, crossing(delta, ceiling, guess, certain), 0};
   }
   PldBracket result{0, certain, 0};
   // Tails and tilt are chosen by the ceiling at the guess: again, where that is far off.
@@ -256,7 +254,8 @@ PldBracket epsilon_under_ceiling(std::span<const PrivacyEvent> events,
     Evaluation evaluation(
         all, {.delta = about}, about, options,
         [&](const ComposedLoss& loss) {
-          return under([&](double at) { return loss.delta(at); }, guess);
+          const auto delta = [&](double at) { return loss.delta(at); };
+          return guess = crossing(delta, ceiling, guess, certain, 1e-3 * options.tolerance);
         },
         [&](const ComposedLoss& loss, double answer) {
           return loss.delta(answer) <= ceiling(answer);

@@ -6,7 +6,8 @@
 namespace sfumato {
 
 double crossing(const std::function<double(double)>& delta,
-                const std::function<double(double)>& ceiling, double guess, double certain) {
+                const std::function<double(double)>& ceiling, double guess, double certain,
+                double width) {
   // Above 0 where delta is still too large; no more than 700 either way.
   const auto excess = [&](double epsilon) {
     const double d = delta(epsilon), c = ceiling(epsilon);
@@ -26,7 +27,7 @@ double crossing(const std::function<double(double)>& delta,
     return f <= 0;
   };
   // First an interval around the guess.
-  double factor = 1.05;
+  double factor = 1.01;
   if (guess > 0 && guess < certain) {
     if (look(guess)) {
       while (look(high / factor) && high > 1e-12) factor *= factor;
@@ -35,10 +36,10 @@ double crossing(const std::function<double(double)>& delta,
     }
   }
   int last = 0;
-  for (int i = 0; i < 100 && high - low > 1e-8 * high && f_high < -1e-9; ++i) {
-    const double width = high - low;
-    double at = high - width * f_high / (f_high - f_low);
-    at = std::clamp(at, low + 1e-3 * width, high - 1e-3 * width);
+  for (int i = 0; i < 100 && high - low > width * high && f_high < -width; ++i) {
+    const double span = high - low;
+    double at = high - span * f_high / (f_high - f_low);
+    at = std::clamp(at, low + 1e-3 * span, high - 1e-3 * span);
     const bool keeps = look(at);
     // Illinois: the end that stays counts half.
     if (keeps && last == 1) f_low /= 2;

@@ -69,15 +69,20 @@ SelectionBound selection_epsilon(Accountant accountant, std::span<const PrivacyE
                                  double delta, Adjacency adjacency, const SelectionLaw& law,
                                  const PldOptions& options) {
   check_delta(delta);
-  const EpsilonResult by_rdp = selection_epsilon(composed(events, adjacency), delta, law);
+  EpsilonResult by_rdp{kInfinity, 0};  // a sketch that is too large hurts nobody
+  if (accountant == Accountant::kRdp || !options.sketch)
+    by_rdp = selection_epsilon(composed(events, adjacency), delta, law);
   const SelectionBound second{by_rdp.epsilon, by_rdp.order, 0};
   if (accountant == Accountant::kRdp) return second;
   const double share = share_of(delta, law);
   const PldBracket one = epsilon_from_pld(events, share, adjacency, options);
   if (!(one.upper < second.epsilon)) return second;
+  // epsilon_1 is a smaller part of the sum, and its window a shorter one.
+  PldOptions less = options;
+  less.points = std::min<std::int64_t>(options.points, 1 << 15);
   const auto ceiling = ceiling_of(law);
   const PldBracket first = epsilon_under_ceiling(
-      events, ceiling, like_a_gaussian(ceiling, one.upper, share), adjacency, options);
+      events, ceiling, like_a_gaussian(ceiling, one.upper, share), adjacency, less);
   const double epsilon = whole(one.upper, first.upper, law);
   return epsilon <= second.epsilon ? SelectionBound{epsilon, 0, one.grid} : second;
 }

@@ -202,7 +202,6 @@ std::vector<std::string> card_differences(const Json& card, const RunVerificatio
   differ("accountant", to_string(plan.accountant));
   differ("plan_hash", ledger.plan_hash);
   differ("candidates", plan.candidates);
-  differ("selection_law", plan.selection ? to_json(*plan.selection) : Json());
   compare_stages(card, run, differences);
   compare_derived(card, run, differences);
   compare_code(card, ledger, differences);

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "sfumato/core/error.h"
+#include "support/error_message.h"
 
 namespace sfumato {
 namespace {
@@ -73,6 +74,7 @@ std::vector<std::pair<std::string, MechanismPlan>> one_field_changed() {
   add("accountant", [](auto& p) { p.accountant = Accountant::kRdp; });
   add("stages", [](auto& p) { p.stages = {{"label_histogram", Phase{1, 50, 1}, 1, false}}; });
   add("candidates", [](auto& p) { p.candidates = 2; });
+  add("selection", [](auto& p) { p.selection = Selection{0, 10}; });
   add("private", [](auto& p) { p.is_private = false; });
   return plans;
 }
@@ -87,6 +89,35 @@ TEST(MechanismPlan, EveryFieldCountsInHashAndDifference) {
     EXPECT_EQ(plan.describe_difference(changed).find(field + ": "), 0) << field;
     EXPECT_EQ(plan.describe_difference(changed).find('\n'), std::string::npos);
   }
+}
+
+TEST(MechanismPlan, EveryEpsilonIsThatOfTheWholeSelection) {
+  MechanismPlan plan = example();
+  plan.stages = {{"label_histogram", Phase{1, 50, 1, plan.records_per_unit}, 1, false}};
+  plan.candidates = 1;
+  const std::vector<PrivacyEvent> one_run = plan.events(plan.steps);
+  const double alone = plan.epsilon_after(plan.steps);
+  plan.selection = Selection{0, 10};
+  EXPECT_EQ(plan.events(plan.steps).size(), one_run.size());
+  const double whole = plan.epsilon_after(plan.steps);
+  EXPECT_GT(whole, 1.05 * alone);
+  EXPECT_EQ(whole,
+            account_epsilon(plan.accountant, one_run, plan.delta, plan.adjacency, Selection{0, 10})
+                .epsilon);
+  EXPECT_EQ(EpsilonMeter(plan).epsilon_after(plan.steps), whole);
+  // Composed with others, it counts as a whole.
+  const std::vector<PrivacyEvent> cost = plan.cost(plan.steps);
+  ASSERT_EQ(cost.size(), 1u);
+  const auto& release = std::get<ApproximateRelease>(cost.front());
+  EXPECT_EQ(release.epsilon, whole);
+  EXPECT_EQ(release.delta, plan.delta);
+  EXPECT_EQ(release.count, 1);
+  plan.candidates = 2;
+  EXPECT_THAT(test::error_message<UsageError>([&] { plan.validate(); }),
+              HasSubstr("candidates 2 together with a selection"));
+  plan.candidates = 1;
+  plan.selection->mean_runs = 0.5;
+  EXPECT_THROW(plan.validate(), UsageError);
 }
 
 TEST(MechanismPlan, DifferenceReadsAsASentence) {

@@ -70,15 +70,16 @@ TEST(PlanVersions, AFieldThatCameLaterHasItsDefaultAndChangesNoHash) {
     // What the older plan cannot say is not left out in silence.
     later.grouping = "pairs";
     EXPECT_THAT(error_message<PrivacyError>([&] { write_plan(later, kLaterFields); }),
-                HasSubstr("grouping \"pairs\" needs version 2"));
+                HasSubstr(fmt::format("grouping \"pairs\" needs version {}", kPlanVersion + 1)));
   }
   LaterPlan later = read_later(today.to_json());
   later.version = kPlanVersion + 1;
   later.grouping = "pairs";
   const auto written = write_plan(later, kLaterFields);
   EXPECT_EQ(read_later(written).grouping, "pairs");
-  EXPECT_THAT(error_message<DataError>([&] { MechanismPlan::from_json(written); }),
-              HasSubstr("version 2 is newer than the 1"));
+  EXPECT_THAT(
+      error_message<DataError>([&] { MechanismPlan::from_json(written); }),
+      HasSubstr(fmt::format("version {} is newer than the {}", kPlanVersion + 1, kPlanVersion)));
 }
 
 TEST(PlanVersions, AFieldOfAStageThatCameLaterHasItsDefaultAndChangesNoHash) {
@@ -104,7 +105,7 @@ TEST(PlanVersions, AFieldOfAStageThatCameLaterHasItsDefaultAndChangesNoHash) {
     EXPECT_EQ(write_plan(later, kLaterFields).dump(), written);
     later.stages[0].repeats = 2;
     EXPECT_THAT(error_message<PrivacyError>([&] { write_plan(later, kLaterFields); }),
-                HasSubstr("repeats 2 needs version 2"));
+                HasSubstr(fmt::format("repeats 2 needs version {}", kPlanVersion + 1)));
     json early = json::parse(written);
     early["stages"][0]["repeats"] = 1;
     EXPECT_THAT(error_message<DataError>([&] { read_later(early); }),
@@ -152,6 +153,31 @@ TEST(PlanVersions, EachVersionHasExactlyItsFields) {
   plan["stages"][0]["halved"] = true;
   EXPECT_THAT(error_message<DataError>([&] { MechanismPlan::from_json(plan); }),
               HasSubstr("unknown field 'halved' of the stage 'x'"));
+}
+
+TEST(PlanVersions, ASelectionNeedsItsVersion) {
+  MechanismPlan plan = MechanismPlan::from_json(json::parse(verify_ledger(older_ledger()).plan));
+  for (const std::int64_t version : {0, 1}) {
+    plan.version = version;
+    plan.selection.reset();
+    EXPECT_FALSE(plan.to_json().contains("selection"));
+    plan.selection = Selection{0, 10};
+    EXPECT_THAT(error_message<PrivacyError>([&] { plan.hash(); }),
+                HasSubstr("selection {\"law\":\"truncated_negative_binomial\""));
+  }
+  plan.version = 2;
+  EXPECT_EQ(MechanismPlan::from_json(plan.to_json()).selection, (Selection{0, 10}));
+  const std::string whole = plan.hash();
+  plan.selection->mean_runs = 9;
+  EXPECT_NE(plan.hash(), whole);
+  plan.selection.reset();
+  EXPECT_EQ(plan.to_json().at("selection"), nullptr);
+  json edited = plan.to_json();
+  edited.erase("selection");
+  EXPECT_THAT(error_message<DataError>([&] { MechanismPlan::from_json(edited); }),
+              HasSubstr("'selection' is missing"));
+  edited["selection"] = {{"law", "truncated_negative_binomial"}, {"eta", 0}, {"mean_runs", 0.5}};
+  EXPECT_THROW(MechanismPlan::from_json(edited), DataError);
 }
 
 }  // namespace

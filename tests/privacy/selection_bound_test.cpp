@@ -35,7 +35,7 @@ TEST(SelectionBound, OfAGaussianIsThatOfTheReference) {
     EXPECT_NEAR(SelectionLaw(selection).gamma() / row.at("gamma").get<double>(), 1, 1e-9);
     const double epsilon =
         epsilon_of({GaussianRelease{row.at("mu"), 1}}, row.at("delta"), selection);
-    EXPECT_NEAR(epsilon, row.at("eps").get<double>(), 3e-8) << row;
+    EXPECT_NEAR(epsilon, row.at("eps").get<double>(), 3e-9) << row;
     ++rows;
   }
   EXPECT_GE(rows, 36);

@@ -25,7 +25,7 @@ TEST(SelectionLaw, ProbabilitiesAndTailsAreThoseOfTheDefinition) {
       // P(k) in proportion to (1 - gamma)^k Gamma(k + eta) / k!, summed by brute force.
       std::vector<double> weights;
       double weight = 1;
-      for (int k = 1; k < 40'000 && weight > 1e-290; ++k) {
+      for (int k = 1; k < 1'000'000 && weight > 1e-290; ++k) {
         weights.push_back(weight);
         weight *= (1 - law.gamma()) * (k + eta) / (k + 1);
       }
@@ -35,10 +35,10 @@ TEST(SelectionLaw, ProbabilitiesAndTailsAreThoseOfTheDefinition) {
         const auto k = static_cast<std::int64_t>(i) + 1;
         tail += weights[i] / total;
         mean_found += static_cast<double>(k) * weights[i] / total;
-        if (k > 3 && k % 97 != 0) continue;
+        // What lies beyond the last weight is missing from the sum of the tail.
+        if ((k > 3 && k % 97 != 0) || 2 * i > weights.size()) continue;
         EXPECT_NEAR(law.probability(k) / (weights[i] / total), 1, 1e-10) << eta << " " << k;
-        if (tail > 1e-250)
-          EXPECT_NEAR(law.ln_at_least(k), std::log(tail), 1e-10) << eta << " " << mean << " " << k;
+        EXPECT_NEAR(law.ln_at_least(k), std::log(tail), 1e-10) << eta << " " << mean << " " << k;
       }
       EXPECT_NEAR(mean_found / mean, 1, 1e-11) << eta;
       EXPECT_NEAR(law.mean() / mean, 1, 1e-12);
@@ -97,7 +97,7 @@ TEST(SelectionLaw, DrawsFollowIt) {
     const SelectionLaw law(selection);
     std::vector<std::int64_t> draws;
     ChaChaStream random(key, StreamDomain::kSideStatistic, ++number);
-    for (int i = 0; i < 20'000; ++i) draws.push_back(draw_runs(law, random));
+    for (int i = 0; i < 5'000; ++i) draws.push_back(draw_runs(law, random));
     int cells = 0;
     const double statistic = chi_square(law, draws, cells);
     EXPECT_GT(cells, 8);

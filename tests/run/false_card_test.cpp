@@ -107,6 +107,50 @@ TEST_F(FalseCard, EveryFieldIsComparedAndNoOtherIsAllowed) {
                 });
 }
 
+TEST_F(FalseCard, ASelectionIsNeitherTakenOffNorMadeSmaller) {
+  std::vector<std::string> changes = kChanges;
+  changes.emplace_back("mechanism.selection.mean_runs=10");
+  start("run", changes);
+  ASSERT_EQ(verify("run").verdict(), "sound");
+  const Json card = Json::parse(read_file(folder / "run/release/privacy_card.json"));
+  EXPECT_EQ(card["schema_version"], 3);
+  const auto law = [](double runs) { return to_json(Selection{0, runs}); };
+  EXPECT_EQ(card["selection_law"], law(10));
+  const MechanismPlan plan = *verify("run").plan;
+  EXPECT_EQ(plan.selection, (Selection{0, 10}));
+  // With the epsilon that the smaller claim would have, and pages that say the same.
+  const auto edited = [&](const std::string& what, const std::string& text,
+                          const std::function<void(Json&)>& edit) {
+    expect_caught(what, "privacy card", text, [&](const fs::path& run) {
+      edit_card(run, edit);
+      rewrite_pages(run);
+    });
+  };
+  for (const double runs : {1.0, 9.0})
+    edited("fewer", "selection_law is", [&](Json& said) {
+      MechanismPlan less = plan;
+      less.selection->mean_runs = runs;
+      said["selection_law"] = law(runs);
+      said["epsilon"] = less.epsilon_after(6);
+    });
+  edited("removed", "by the ledger {\"law\"", [&](Json& said) {
+    MechanismPlan alone = plan;
+    alone.selection.reset();
+    said["schema_version"] = 2;
+    said.erase("selection_law");
+    said["epsilon"] = alone.epsilon_after(6);
+  });
+  edited("epsilon", "what the ledger charges costs",
+         [](Json& said) { said["epsilon"] = said["epsilon"].get<double>() * (1 - 1e-5); });
+  // A configuration that asks for none is not the run's.
+  expect_caught("configuration", "configuration", "mechanism.selection", [](const fs::path& run) {
+    std::string text = read_file(run / "config.yaml");
+    const std::size_t at = text.find("mean_runs: 10");
+    ASSERT_NE(at, std::string::npos);
+    write_file_atomic(run / "config.yaml", text.replace(at, 13, "mean_runs: 0"));
+  });
+}
+
 TEST_F(FalseCard, CountsAreIntegers) {
   start("run", kChanges);
   const auto edited = [&](const std::string& what, const std::string& text,
