@@ -13,6 +13,7 @@
 #include "sfumato/io/json_file.h"
 #include "sfumato/privacy/selection.h"
 #include "sfumato/sweep/planned_cost.h"
+#include "sfumato/sweep/store_split.h"
 
 namespace sfumato {
 namespace {
@@ -84,13 +85,19 @@ void check_purpose(const SweepFile& file) {
         "are public; else tune on one that is, or take the purpose private_selection, "
         "disjoint_split or ablation",
         file.path.string()));
-  if (file.purpose() == SweepPurpose::kDisjointSplit)
-    throw UsageError(fmt::format(
-        "{}: record stores cannot be split yet; prepare two stores of disjoint images (unit and "
-        "class names alike), tune on the one with the purpose ablation and train on the other: "
-        "epsilon is the larger of both",
-        file.path.string()));
   if (file.purpose() == SweepPurpose::kPrivateSelection) check_agreement(file);
+}
+
+/// The same sweep on the part of the records that the final run will not see.
+SweepFile on_tuning_part(SweepFile file) {
+  const auto config = parse_config(settings_yaml(Config(), file.base), file.path.string());
+  const StoreParts parts = split_store(config->data.store(), file.settings->sweep.tuning_share(),
+                                       config->mechanism.adjacency());
+  file.whole_store = config->data.store();
+  config->data.store.set(parts.tuning.string());
+  file.base["data.store"] = config->data.store.value_yaml();
+  file.final_store = parts.final_run.string();
+  return file;
 }
 
 Json selection_of(const SweepFile& file) {
@@ -167,8 +174,10 @@ SweepPurpose SweepPlan::purpose() const {
 
 fs::path sweep_folder(const std::string& name, const fs::path& root) { return root / name; }
 
-SweepPlan plan_of(const SweepFile& file) {
-  check_purpose(file);
+SweepPlan plan_of(const SweepFile& written) {
+  check_purpose(written);
+  const SweepFile file = written.purpose() == SweepPurpose::kDisjointSplit ? on_tuning_part(written)
+                                                                          : written;
   SweepPlan plan;
   plan.folder = sweep_folder(file.name());
   plan.runs = expand(file);
@@ -187,6 +196,8 @@ SweepPlan plan_of(const SweepFile& file) {
                  {"samples", sweep.samples()},
                  {"score", sweep.score()},
                  {"selection", selection_of(file)},
+                 {"whole_store", file.whole_store},
+                 {"final_store", file.final_store},
                  {"base", file.base}};
   return plan;
 }

@@ -68,7 +68,8 @@ bool was_witnessed(const LedgerSummary& ledger);
 
 /// A private selection as its sweep notes it before the first run, in
 /// STORE/uses/selections/<sweep>.json: the whole of it counts from then on, whatever becomes of its
-/// runs, and those of its runs that the store knows do not count besides.
+/// runs, and those of its runs that the store knows do not count besides. So are sweeps on a part of a
+/// store in the whole of it, where they have no runs of their own (`runs` 0).
 struct SelectionUse {
   std::string sweep;      ///< SHA-256 of the sweep's plan
   std::string place;      ///< folder that its runs lie in

@@ -100,6 +100,8 @@ struct SweepFile {
   SettingValues base;           ///< what the base sets, itself checked
   std::vector<SweepAxis> axes;  ///< those of vary in the file's order, then those of zip
   std::vector<std::vector<Assignment>> exclude;
+  /// Of disjoint_split, once it is planned: the store that was split, and what the final run takes.
+  std::string whole_store, final_store;
 
   SweepPurpose purpose() const { return settings->sweep.purpose(); }
   const std::string& name() const { return settings->sweep.name(); }

@@ -13,6 +13,7 @@
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/core/text.h"
 #include "sfumato/privacy/selection.h"
+#include "sfumato/run/witness.h"
 #include "sfumato/sweep/job_scripts.h"
 #include "sfumato/sweep/planned_cost.h"
 #include "sfumato/sweep/selection_runs.h"
@@ -84,8 +85,12 @@ std::string cost_text(const SweepPlan& plan, const PlannedCost& all) {
         upper_bound_text(all.epsilon), all.delta,
         quantiles_text(SelectionLaw(selection_from_json(nlohmann::json(law)))));
   }
-  return fmt::format("epsilon {} at delta {} for all runs together, each charged in full",
-                     upper_bound_text(all.epsilon), all.delta);
+  std::string text = fmt::format("epsilon {} at delta {} for all runs together, each charged in full",
+                                 upper_bound_text(all.epsilon), all.delta);
+  if (plan.purpose() == SweepPurpose::kDisjointSplit)
+    text += fmt::format("; train the final run on '{}' alone, and the epsilon of both is the larger",
+                        plan.common.at("final_store").get<std::string>());
+  return text;
 }
 
 void run_plan(const SweepOptions& options) {
@@ -152,11 +157,28 @@ void run_selection(const SweepPlan& plan, const SweepOptions& options,
     fmt::print("the selection goes on elsewhere, or with the next sweep run\n");
 }
 
+/// The part knows its runs; the store that was split is told of them as well, in case that anything
+/// is ever trained on the whole of it.
+void note_tuning(const SweepPlan& plan) {
+  std::vector<PlannedCost> costs;
+  for (const SweepRun& run : plan.runs) costs.push_back(cost_of(plan, run));
+  const PlannedCost all = together(costs);
+  if (!all.is_private)
+    throw PrivacyError("runs without noise may not tune on private records; set privacy.enabled=true");
+  note_selection(plan.common.at("whole_store").get<std::string>(),
+                 {.sweep = plan.hash,
+                  .place = std::filesystem::absolute(plan.folder).lexically_normal().string(),
+                  .runs = 0,
+                  .epsilon = all.epsilon,
+                  .delta = all.delta});
+}
+
 void run_run(const SweepOptions& options) {
   const RunnerOptions runner = runner_options(options);
   const SweepPlan plan = open_sweep(options.file, /*may_freeze=*/true);
   install_stop_signals();
   if (plan.purpose() == SweepPurpose::kPrivateSelection) return run_selection(plan, options, runner);
+  if (plan.purpose() == SweepPurpose::kDisjointSplit) note_tuning(plan);
   const RunnerResult result = run_sweep(plan, plan.runs, runner);
   if (options.json)
     fmt::print("{}\n", Json{{"done", result.done},
