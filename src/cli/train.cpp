@@ -52,7 +52,8 @@ void run(const TrainArguments& arguments) {
   else
     fmt::print("trained {} steps, NOT PRIVATE\n", result.steps);
   if (result.release.empty())
-    fmt::print("a run of a private selection: nothing leaves until sfumato sweep names the winner\n");
+    fmt::print(
+        "a run of a private selection: nothing leaves until sfumato sweep names the winner\n");
   else
     fmt::print("release: {}\n", result.release.string());
 }

@@ -171,8 +171,8 @@ void TensorBoardWriter::add_hparams(
   Message start;
   for (const auto& [name, text] : settings) {
     const std::optional<double> number = parse_double(text);
-    const Message value = number ? Message().number(kStructNumber, *number)
-                                 : Message().bytes(kStructString, text);
+    const Message value =
+        number ? Message().number(kStructNumber, *number) : Message().bytes(kStructString, text);
     start.bytes(kStartHparams,
                 Message().bytes(kMapKey, name).bytes(kMapValue, value.text()).text());
   }
@@ -180,13 +180,14 @@ void TensorBoardWriter::add_hparams(
   const Message plugin =
       Message().bytes(kPluginName, "hparams").bytes(kPluginContent, content.text());
   const Message dim = Message().integer(kDimSize, 0);
-  const Message tensor = Message().integer(kTensorType, 1).bytes(
-      kTensorShape, Message().bytes(kShapeDim, dim.text()).text());
-  const Message value = Message()
-                            .bytes(kValueTag, "_hparams_/session_start_info")
-                            .bytes(kValueTensor, tensor.text())
-                            .bytes(kValueMetadata,
-                                   Message().bytes(kMetadataPlugin, plugin.text()).text());
+  const Message tensor = Message()
+                             .integer(kTensorType, 1)
+                             .bytes(kTensorShape, Message().bytes(kShapeDim, dim.text()).text());
+  const Message value =
+      Message()
+          .bytes(kValueTag, "_hparams_/session_start_info")
+          .bytes(kValueTensor, tensor.text())
+          .bytes(kValueMetadata, Message().bytes(kMetadataPlugin, plugin.text()).text());
   add_event(Message().integer(kEventStep, 0).bytes(kEventSummary, summary_of(value)).text());
 }
 

@@ -8,6 +8,7 @@
 #include "run/folders_above.h"
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/io/json_file.h"
 
@@ -30,10 +31,18 @@ std::string binding_in(const fs::path& run) {
 /// Why nothing of the run at `folder` may leave; "" if nothing speaks against it.
 std::string defect_of_run(const fs::path& folder) {
   if (!fs::exists(folder / "ledger.jsonl")) return {};
-  const LedgerSummary ledger = verify_ledger(folder / "ledger.jsonl");
-  if (ledger.plan.empty()) return {};
-  const MechanismPlan plan = MechanismPlan::from_json(nlohmann::json::parse(ledger.plan));
-  return selection_defect(folder, plan, ledger, binding_in(folder));
+  try {
+    const LedgerSummary ledger = verify_ledger(folder / "ledger.jsonl");
+    if (ledger.plan.empty()) return {};
+    const MechanismPlan plan = MechanismPlan::from_json(nlohmann::json::parse(ledger.plan));
+    return selection_defect(folder, plan, ledger, binding_in(folder));
+  } catch (const std::exception& error) {
+    // Others say what a ledger that cannot be read is worth; one that ever named a selection is
+    // refused, so that damage opens nothing.
+    if (read_file(folder / "ledger.jsonl").find("\"selection\":{") == std::string::npos) return {};
+    return fmt::format("'{}' is a run of a private selection whose ledger cannot be read ({})",
+                       folder.string(), error.what());
+  }
 }
 
 bool lies_in(const fs::path& path, const fs::path& folder) {
@@ -74,15 +83,16 @@ std::optional<SelectionMark> read_selection_mark(const fs::path& run) {
   const nlohmann::json json = read_json(file);
   try {
     if (json.at("kind") != kMarkKind || json.at("schema_version") != 1)
-      throw DataError(fmt::format("'{}' is no mark of a winner, or one of a newer version; put the "
-                                  "file back",
-                                  file.string()));
+      throw DataError(
+          fmt::format("'{}' is no mark of a winner, or one of a newer version; put the "
+                      "file back",
+                      file.string()));
     return SelectionMark{json.at("sweep").get<std::string>(), json.at("winner").get<std::string>(),
                          json.at("ledger_head").get<std::string>(),
                          json.at("runs_sha256").get<std::string>()};
   } catch (const nlohmann::json::exception& error) {
-    throw DataError(fmt::format("'{}' is damaged ({}); put the file back", file.string(),
-                                error.what()));
+    throw DataError(
+        fmt::format("'{}' is damaged ({}); put the file back", file.string(), error.what()));
   }
 }
 
@@ -90,9 +100,10 @@ std::string selection_defect(const fs::path& run, const MechanismPlan& plan,
                              const LedgerSummary& ledger, const std::string& binding) {
   if (!plan.selection) return {};
   const auto refuse = [&](const std::string& what) {
-    return fmt::format("'{}' is one run of a private selection, {}: its epsilon covers the best run "
-                       "alone, which `sfumato sweep run` marks when all have ended",
-                       run.string(), what);
+    return fmt::format(
+        "'{}' is one run of a private selection, {}: its epsilon covers the best run "
+        "alone, which `sfumato sweep run` marks when all have ended",
+        run.string(), what);
   };
   const std::optional<SelectionMark> mark = read_selection_mark(run);
   if (!mark) return refuse("not known as its winner");

@@ -153,9 +153,10 @@ SelectionUse parse_selection_use(const fs::path& file) {
   } catch (const nlohmann::json::exception&) {
     // Told below, as what is none.
   }
-  throw DataError(fmt::format("'{}' is no note of a selection, or was edited: what it spent is "
-                              "uncertain; put the file back",
-                              file.string()));
+  throw DataError(
+      fmt::format("'{}' is no note of a selection, or was edited: what it spent is "
+                  "uncertain; put the file back",
+                  file.string()));
 }
 
 }  // namespace

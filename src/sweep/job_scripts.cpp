@@ -65,9 +65,10 @@ std::string slurm_script(const SweepPlan& plan, const ClusterJob& job) {
       plan.name(), job.tasks - 1, job.ranks, (plan.private_folder() / "logs").string());
   for (const std::string& option : job.options) {
     if (!option.starts_with("--") || option.find('\n') != std::string::npos)
-      throw UsageError(fmt::format("--option {}: expected an option of sbatch, as "
-                                   "--option=--partition=gpu",
-                                   option));
+      throw UsageError(
+          fmt::format("--option {}: expected an option of sbatch, as "
+                      "--option=--partition=gpu",
+                      option));
     text += "#SBATCH " + option + "\n";
   }
   text += kSlurmBody;

@@ -33,8 +33,8 @@ document.querySelectorAll("table.runs th").forEach((head, column) => {
 )";
 
 std::string row_html(const SweepReport& report, const ReportRow& row) {
-  std::string cells = fmt::format("<td>{}</td><td>{}</td>", row.run->name(),
-                                  to_string(row.state.stage));
+  std::string cells =
+      fmt::format("<td>{}</td><td>{}</td>", row.run->name(), to_string(row.state.stage));
   for (const std::string& key : report.keys)
     cells += fmt::format("<td>{}</td>", html_escape(SweepReport::value(row, key)));
   cells += fmt::format("<td>{}</td><td>{}</td><td>{}</td>", row.state.charged_steps,
@@ -45,8 +45,7 @@ std::string row_html(const SweepReport& report, const ReportRow& row) {
 
 std::string table_html(const SweepReport& report) {
   std::string heads = "<th>run</th><th>state</th>";
-  for (const std::string& key : report.keys)
-    heads += fmt::format("<th>{}</th>", html_escape(key));
+  for (const std::string& key : report.keys) heads += fmt::format("<th>{}</th>", html_escape(key));
   heads += "<th>charged steps</th><th>epsilon</th><th>score</th>";
   std::string rows;
   for (const ReportRow& row : report.rows) rows += row_html(report, row);
@@ -66,16 +65,17 @@ std::string sheets_html(const SweepReport& report) {
     if (row.contact_sheet_png.empty()) continue;
     const auto* bytes = reinterpret_cast<const std::byte*>(row.contact_sheet_png.data());
     const std::vector<std::byte> png(bytes, bytes + row.contact_sheet_png.size());
-    const std::string caption =
-        html_escape(row.run->name() + " " + to_text(row.run->assignments));
-    figures += fmt::format("<figure><img alt=\"images of run {0}\" src=\"data:image/png;base64,{1}\">"
-                           "<figcaption>{2}</figcaption></figure>\n",
-                           row.run->name(), base64(png), caption);
+    const std::string caption = html_escape(row.run->name() + " " + to_text(row.run->assignments));
+    figures += fmt::format(
+        "<figure><img alt=\"images of run {0}\" src=\"data:image/png;base64,{1}\">"
+        "<figcaption>{2}</figcaption></figure>\n",
+        row.run->name(), base64(png), caption);
   }
   return figures.empty() ? figures
-                         : fmt::format("<section>\n<h2>Contact sheets</h2>\n<div class=\"sheets\">\n"
-                                       "{}</div>\n</section>\n",
-                                       figures);
+                         : fmt::format(
+                               "<section>\n<h2>Contact sheets</h2>\n<div class=\"sheets\">\n"
+                               "{}</div>\n</section>\n",
+                               figures);
 }
 
 std::string plot_html(const char* heading, const std::string& svg) {
@@ -88,7 +88,8 @@ std::string plot_html(const char* heading, const std::string& svg) {
 std::string claim_html(const SweepReport& report) {
   const SweepPlan& plan = *report.plan;
   if (plan.purpose() == SweepPurpose::kPublicTuning)
-    return "<div class=\"banner alarm\" role=\"alert\"><strong>PUBLIC DATA</strong><p>By the word of "
+    return "<div class=\"banner alarm\" role=\"alert\"><strong>PUBLIC DATA</strong><p>By the word "
+           "of "
            "sweep.store_is_public all images of the record store are public. This page holds exact "
            "numbers of them, learning curves among others.</p></div>\n";
   std::vector<PlannedCost> costs;

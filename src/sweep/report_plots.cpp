@@ -20,7 +20,8 @@ class PlotAxis {
   PlotAxis(std::string name, const std::vector<std::string>& texts) : name_(std::move(name)) {
     for (const std::string& text : texts)
       if (!text.empty() && std::ranges::find(words_, text) == words_.end()) words_.push_back(text);
-    numeric_ = std::ranges::all_of(words_, [](const auto& w) { return parse_double(w).has_value(); });
+    numeric_ =
+        std::ranges::all_of(words_, [](const auto& w) { return parse_double(w).has_value(); });
     if (!numeric_ || words_.empty()) return;
     low_ = std::numeric_limits<double>::infinity();
     high_ = -low_;
@@ -57,7 +58,8 @@ std::string label(double x, double y, const std::string& text, const char* ancho
                      html_escape(text));
 }
 
-/// Blue for the lowest, by way of green to yellow for the highest: told apart by brightness as well.
+/// Blue for the lowest, by way of green to yellow for the highest: told apart by brightness as
+/// well.
 std::string colour_at(double share) {
   return fmt::format("hsl({:.0f} 65% {:.0f}%)", 240 - 180 * share, 40 + 12 * share);
 }
@@ -75,9 +77,10 @@ std::string svg_of(const std::string& what, const std::string& content) {
 
 std::string polyline(const std::string& points, const std::string& colour,
                      const std::string& title) {
-  return fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.6\" "
-                     "stroke-opacity=\"0.8\"><title>{}</title></polyline>\n",
-                     points, colour, html_escape(title));
+  return fmt::format(
+      "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.6\" "
+      "stroke-opacity=\"0.8\"><title>{}</title></polyline>\n",
+      points, colour, html_escape(title));
 }
 
 std::vector<PlotAxis> axes_of(const SweepReport& report) {
@@ -104,10 +107,14 @@ std::string parallel_coordinates_svg(const SweepReport& report) {
   std::string content;
   for (std::size_t i = 0; i < axes.size(); ++i) {
     const double x = kMargin + gap * static_cast<double>(i);
-    content += fmt::format("<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"40\" y2=\"{1}\" "
-                           "stroke=\"currentColor\" stroke-opacity=\"0.4\"/>\n",
-                           x, kHeight - 40);
-    content += label(x, 14, axes[i].name(), "middle") + label(x, 32, axes[i].high(), "middle") +
+    content += fmt::format(
+        "<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"40\" y2=\"{1}\" "
+        "stroke=\"currentColor\" stroke-opacity=\"0.4\"/>\n",
+        x, kHeight - 40);
+    // Long names stay inside the picture.
+    const char* anchor = i == 0 ? "start" : i + 1 == axes.size() ? "end" : "middle";
+    const double edge = i == 0 ? 0 : i + 1 == axes.size() ? kWidth : x;
+    content += label(edge, 14, axes[i].name(), anchor) + label(x, 32, axes[i].high(), "middle") +
                label(x, kHeight - 22, axes[i].low(), "middle");
   }
   for (const ReportRow& row : report.rows) {
@@ -120,9 +127,9 @@ std::string parallel_coordinates_svg(const SweepReport& report) {
                             y_at(axes[i].at(text)));
     }
     const double share = report.has_scores ? axes.back().at(score_text(row)) : 0.3;
-    content += polyline(points, colour_at(share),
-                        fmt::format("{} {} {}", row.run->name(), to_text(row.run->assignments),
-                                    score_text(row)));
+    content += polyline(
+        points, colour_at(share),
+        fmt::format("{} {} {}", row.run->name(), to_text(row.run->assignments), score_text(row)));
   }
   return svg_of("runs as lines through the values of their settings", content);
 }
@@ -137,10 +144,11 @@ std::string learning_curves_svg(const SweepReport& report) {
     }
   if (!(last > 0)) return {};
   const double range = high > low ? high - low : 1;
-  std::string content = label(kMargin - 6, 44, fmt::format("{:.3g}", high), "end") +
-                        label(kMargin - 6, kHeight - 40, fmt::format("{:.3g}", low), "end") +
-                        label(kWidth - kMargin, kHeight - 22, fmt::format("step {:.0f}", last), "end") +
-                        label(kMargin, 24, "loss", "middle");
+  std::string content =
+      label(kMargin - 6, 44, fmt::format("{:.3g}", high), "end") +
+      label(kMargin - 6, kHeight - 40, fmt::format("{:.3g}", low), "end") +
+      label(kWidth - kMargin, kHeight - 22, fmt::format("step {:.0f}", last), "end") +
+      label(kMargin, 24, "loss", "middle");
   for (std::size_t i = 0; i < report.rows.size(); ++i) {
     const ReportRow& row = report.rows[i];
     std::string points;
@@ -148,11 +156,11 @@ std::string learning_curves_svg(const SweepReport& report) {
       points += fmt::format("{:.1f},{:.1f} ", kMargin + point.step / last * (kWidth - 2 * kMargin),
                             kHeight - 40 - (point.loss - low) / range * (kHeight - 80));
     if (points.empty()) continue;
-    const double share = report.rows.size() > 1 ? static_cast<double>(i) /
-                                                      static_cast<double>(report.rows.size() - 1)
-                                                : 0.3;
-    content += polyline(points, colour_at(share),
-                        row.run->name() + " " + to_text(row.run->assignments));
+    const double share = report.rows.size() > 1
+                             ? static_cast<double>(i) / static_cast<double>(report.rows.size() - 1)
+                             : 0.3;
+    content +=
+        polyline(points, colour_at(share), row.run->name() + " " + to_text(row.run->assignments));
   }
   return svg_of("losses by step, a line for each run", content);
 }

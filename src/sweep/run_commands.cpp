@@ -65,8 +65,8 @@ std::vector<RunCommand> commands_of(const SweepPlan& plan, const SweepRun& run,
   const fs::path release = chooses ? selection_candidate(places.run) : places.run / "release";
   const fs::path corpus = places.run / (chooses ? "private/corpus" : "corpus");
   if (const auto samples = plan.common.at("samples").get<std::int64_t>(); samples > 0) {
-    std::vector<std::string> sample{"sample", (chooses ? release : places.run).string(),
-                                    "--out",  corpus.string(),
+    std::vector<std::string> sample{"sample",  (chooses ? release : places.run).string(),
+                                    "--out",   corpus.string(),
                                     "--count", std::to_string(samples)};
     if (chooses) sample.insert(sample.end(), {"--config", places.config.string()});
     share_threads(run, options.jobs, sample);
@@ -76,8 +76,8 @@ std::vector<RunCommand> commands_of(const SweepPlan& plan, const SweepRun& run,
   if (score.empty()) return commands;
   RunCommand command{"the score's command", {}, places.log.string() + ".score", false};
   for (const std::string& word : score)
-    command.words.push_back(filled(
-        filled(filled(word, "{run}", places.run), "{release}", release), "{corpus}", corpus));
+    command.words.push_back(filled(filled(filled(word, "{run}", places.run), "{release}", release),
+                                   "{corpus}", corpus));
   commands.push_back(command);
   return commands;
 }

@@ -78,9 +78,10 @@ void draw_once(const SweepPlan& plan) {
 }
 
 [[noreturn]] void refuse_draw(const SweepPlan& plan, const std::string& defect) {
-  throw DataError(fmt::format("'{}' {}: how many runs there are was drawn once and for all; put the "
-                              "file back as it was",
-                              draw_file(plan).string(), defect));
+  throw DataError(
+      fmt::format("'{}' {}: how many runs there are was drawn once and for all; put the "
+                  "file back as it was",
+                  draw_file(plan).string(), defect));
 }
 
 /// All epsilons of its runs are that of the whole; the grid's points share one mechanism.
@@ -146,10 +147,10 @@ const SweepRun& choose(const SweepPlan& plan, const std::vector<SweepRun>& runs,
   for (const SweepRun& run : runs)
     heads.push_back(state_of(plan, run, options.stale_after).ledger_head);
   const SweepRun& winner = best_of(plan, runs, options.stale_after);
-  write_selection_mark(places_of(plan, winner).run,
-                       {plan.hash, binding_of(plan, winner),
-                        state_of(plan, winner, options.stale_after).ledger_head,
-                        runs_sha256(heads)});
+  write_selection_mark(
+      places_of(plan, winner).run,
+      {plan.hash, binding_of(plan, winner), state_of(plan, winner, options.stale_after).ledger_head,
+       runs_sha256(heads)});
   return winner;
 }
 

@@ -27,9 +27,9 @@ bool is_there(const fs::path& part, const nlohmann::json& origin) {
   (void)RecordStore::open(part);  // says what is wrong with one that is damaged
   if (read_json(part / "manifest.json").value("preparation", nlohmann::json()) == origin)
     return true;
-  throw DataError(fmt::format(
-      "'{}' is there, and is no part of this record store as it is now; move it away",
-      part.string()));
+  throw DataError(
+      fmt::format("'{}' is there, and is no part of this record store as it is now; move it away",
+                  part.string()));
 }
 
 void write_part(const RecordStore& store, double share, bool tuning, const fs::path& place,
@@ -56,11 +56,13 @@ StoreParts split_store(const fs::path& path, double share, Adjacency adjacency) 
   if (adjacency == Adjacency::kAddRemove)
     throw PrivacyError(
         "a record that is added or removed moves the others from one part of a split to the other; "
-        "set mechanism.adjacency to zero_out or replace_one, or take the purpose private_selection");
+        "set mechanism.adjacency to zero_out or replace_one, or take the purpose "
+        "private_selection");
   if (store.layout().has_users)
-    throw PrivacyError(fmt::format("the records of one user of '{}' would lie in both parts of a "
-                                   "split; take the purpose private_selection or ablation",
-                                   path.string()));
+    throw PrivacyError(
+        fmt::format("the records of one user of '{}' would lie in both parts of a "
+                    "split; take the purpose private_selection or ablation",
+                    path.string()));
   const auto part_of = [&](const char* part) {
     return fs::path(fmt::format("{}-{}-{}", path.string(), part, share));
   };

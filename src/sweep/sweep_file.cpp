@@ -36,7 +36,8 @@ void check_selection_settings(const SweepFile& file, const Add& add) {
     add(selection.mean_runs,
         "sweep.selection.mean_runs is missing: how many runs there are on average, at least 1");
   if (sweep.score().empty())
-    add(sweep.score, "sweep.score is missing: by what the best run of a private_selection is known");
+    add(sweep.score,
+        "sweep.score is missing: by what the best run of a private_selection is known");
   if (sweep.repeat() > 1)
     add(sweep.repeat,
         "sweep.repeat has no use in a private_selection, whose law says how many runs there are");
@@ -68,9 +69,10 @@ void check_sweep_settings(const SweepFile& file, std::vector<std::string>& mista
 void tell_selection(SweepFile& file, std::vector<std::string>& mistakes) {
   for (const auto& [key, value] : file.base)
     if (key.starts_with("mechanism.selection."))
-      mistakes.push_back(fmt::format("{}: {} is set by the sweep, for the purpose private_selection "
-                                     "(sweep.selection); leave it out of the base",
-                                     file.settings->sweep.base(), key));
+      mistakes.push_back(
+          fmt::format("{}: {} is set by the sweep, for the purpose private_selection "
+                      "(sweep.selection); leave it out of the base",
+                      file.settings->sweep.base(), key));
   if (file.purpose() != SweepPurpose::kPrivateSelection) return;
   const SweepSelectionSettings& selection = file.settings->selection;
   file.base["mechanism.selection.mean_runs"] = selection.mean_runs.value_yaml();

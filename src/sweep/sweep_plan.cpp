@@ -66,8 +66,7 @@ Json line_of(const SweepRun& run, const PlannedCost& cost) {
 /// Before anything is drawn: afterwards the number of runs is a secret, and fixed.
 void check_agreement(const SweepFile& file) {
   const SweepSelectionSettings& settings = file.settings->selection;
-  const SelectionLaw law(
-      make_selection(settings.law(), settings.eta(), settings.mean_runs()));
+  const SelectionLaw law(make_selection(settings.law(), settings.eta(), settings.mean_runs()));
   const std::int64_t almost_all = law.quantile(0.99);
   if (settings.agree_up_to() >= almost_all) return;
   throw UsageError(fmt::format(
@@ -176,8 +175,8 @@ fs::path sweep_folder(const std::string& name, const fs::path& root) { return ro
 
 SweepPlan plan_of(const SweepFile& written) {
   check_purpose(written);
-  const SweepFile file = written.purpose() == SweepPurpose::kDisjointSplit ? on_tuning_part(written)
-                                                                          : written;
+  const SweepFile file =
+      written.purpose() == SweepPurpose::kDisjointSplit ? on_tuning_part(written) : written;
   SweepPlan plan;
   plan.folder = sweep_folder(file.name());
   plan.runs = expand(file);

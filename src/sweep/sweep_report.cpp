@@ -100,8 +100,7 @@ std::string report_csv(const SweepReport& report) {
     text += row.run->name() + "," + to_string(row.state.stage);
     for (const std::string& key : report.keys)
       text += "," + csv_field(SweepReport::value(row, key));
-    text += fmt::format(",{},{},{},{}\r\n", row.state.charged_steps,
-                        number_text(row.state.epsilon),
+    text += fmt::format(",{},{},{},{}\r\n", row.state.charged_steps, number_text(row.state.epsilon),
                         row.state.epsilon ? fmt::format("{}", row.state.delta) : "",
                         number_text(row.state.score));
   }

@@ -28,8 +28,8 @@ struct ReleaseInputs {
   MechanismSession* session = nullptr;  ///< null for runs without privacy
 };
 
-/// What would be released of a run of a private selection, without card, where its score looks for it
-/// and nobody else: selection_candidate(). The record store remembers the weights before.
+/// What would be released of a run of a private selection, without card, where its score looks for
+/// it and nobody else: selection_candidate(). The record store remembers the weights before.
 void write_candidate(const ReleaseInputs& inputs);
 
 /// release/: what the generator saves, its README.md included, the privacy card (JSON, Markdown)

@@ -75,16 +75,19 @@ TrainResult RunRecord::release(int64_t steps, const Generator& generator,
                                TrainingMechanism& mechanism) {
   mechanism.check_trained(steps);
   const MechanismPlan plan = mechanism.known_weights().plan;
-  const ReleaseInputs inputs{config_,  plan, generator,
-                             store_,   run_, start_,
-                             [&](const NamedTensors& weights) {
-                               memory_->remember(mechanism.known_weights(), {weights});
-                             },
-                             mechanism.session()};
+  const ReleaseInputs inputs{
+      config_,
+      plan,
+      generator,
+      store_,
+      run_,
+      start_,
+      [&](const NamedTensors& weights) { memory_->remember(mechanism.known_weights(), {weights}); },
+      mechanism.session()};
   const bool may_leave =
-      !plan.selection || selection_defect(run_.path(), plan, verify_ledger(run_.ledger()),
-                                          config_.run.sweep())
-                             .empty();
+      !plan.selection ||
+      selection_defect(run_.path(), plan, verify_ledger(run_.ledger()), config_.run.sweep())
+          .empty();
   if (may_leave)
     write_release(inputs);
   else

@@ -48,11 +48,12 @@ TEST_F(JobScripts, TakeNoFurtherLines) {
 
 TEST_F(JobScripts, ForKubernetesAreIndexedJobs) {
   const SweepPlan plan = open_sweep("sweep.yaml", true);
-  EXPECT_THAT(kubernetes_job(plan, job),
-              AllOf(HasSubstr("name: sweep-s}"), HasSubstr("completions: 3\n"),
-                    HasSubstr("args: [sweep, run, \"it's a.yaml\", --task, $(JOB_COMPLETION_INDEX), "
-                              "--of, \"3\"]"),
-                    HasSubstr("claimName: sfumato-private")));
+  EXPECT_THAT(
+      kubernetes_job(plan, job),
+      AllOf(HasSubstr("name: sweep-s}"), HasSubstr("completions: 3\n"),
+            HasSubstr("args: [sweep, run, \"it's a.yaml\", --task, $(JOB_COMPLETION_INDEX), "
+                      "--of, \"3\"]"),
+            HasSubstr("claimName: sfumato-private")));
   job.ranks = 2;
   EXPECT_THAT(error_message<UsageError>([&] { kubernetes_job(plan, job); }),
               HasSubstr("a task on Kubernetes is one pod"));

@@ -20,7 +20,8 @@ constexpr std::chrono::seconds kStale{600};
 
 /// What another machine left.
 void write_foreign_lock(const fs::path& lock, std::chrono::seconds silent) {
-  std::ofstream(lock) << R"({"host":"elsewhere","pid":12,"start_ticks":"1","place":"x","taken":"t"})";
+  std::ofstream(lock)
+      << R"({"host":"elsewhere","pid":12,"start_ticks":"1","place":"x","taken":"t"})";
   const fs::path beat = lock.string() + ".heartbeat";
   std::ofstream(beat) << "";
   fs::last_write_time(beat, fs::file_time_type::clock::now() - silent);

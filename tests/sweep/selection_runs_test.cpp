@@ -5,8 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <set>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
@@ -39,7 +39,8 @@ class Selections : public ::testing::Test {
     write_file("3", "20");
     options.program = "sfumato";
     options.launch = {"./train"};
-    folder.write_program(0, "0", "mkdir -p $dir/release; echo '{}' >$dir/release/privacy_card.json");
+    folder.write_program(0, "0",
+                         "mkdir -p $dir/release; echo '{}' >$dir/release/privacy_card.json");
   }
   void write_file(const std::string& mean, const std::string& agreed) {
     folder.write("sweep.yaml",
@@ -109,7 +110,8 @@ TEST_F(Selections, AreDrawnOnceAndFromTheWholeLaw) {
 TEST_F(Selections, AnEditedDrawIsRefused) {
   const SweepPlan plan = open_sweep("sweep.yaml", true);
   drawn_runs(plan);
-  nlohmann::ordered_json draw = nlohmann::ordered_json::parse(read_file("sweeps/s/private/draw.json"));
+  nlohmann::ordered_json draw =
+      nlohmann::ordered_json::parse(read_file("sweeps/s/private/draw.json"));
   draw["runs"].push_back({{"point", 0}, {"seed", 1}});
   folder.write("sweeps/s/private/draw.json", draw.dump());
   EXPECT_THAT(error_message<DataError>([&] { drawn_runs(plan); }), HasSubstr("was edited"));
@@ -219,6 +221,13 @@ TEST_F(Selections, ARunMayLeaveOnlyAsTheWinner) {
   ASSERT_TRUE(choose_winner(plan, runs, options));
   EXPECT_NO_THROW(check_may_leave(winner, "corpus"));
   EXPECT_THROW(check_may_leave(loser, "corpus"), PrivacyError);
+  // A ledger that is damaged opens nothing either.
+  const std::string ledger = read_file(loser / "ledger.jsonl");
+  folder.write(loser / "ledger.jsonl", ledger + "rubbish\n");
+  EXPECT_THROW(check_may_leave(loser, "corpus"), PrivacyError);
+  folder.write(loser / "ledger.jsonl", ledger.substr(0, ledger.find('}')));
+  EXPECT_THROW(check_may_leave(loser, "corpus"), PrivacyError);
+  folder.write(loser / "ledger.jsonl", ledger);
   // The winner's mark beside another run.
   fs::copy(selection_mark_file(winner), selection_mark_file(loser));
   EXPECT_THAT(error_message<PrivacyError>([&] { check_may_leave(loser, "corpus"); }),

@@ -49,13 +49,13 @@ TEST_F(StoreSplits, APlaceDecidesAndNothingElse) {
 TEST_F(StoreSplits, AreMadeOnceAndRecognised) {
   const StoreParts parts = split_store("whole", 0.25, Adjacency::kZeroOut);
   const std::string hash = RecordStore::open(parts.tuning).manifest_hash();
-  EXPECT_EQ(RecordStore::open(split_store("whole", 0.25, Adjacency::kZeroOut).tuning).manifest_hash(),
-            hash);
+  EXPECT_EQ(
+      RecordStore::open(split_store("whole", 0.25, Adjacency::kZeroOut).tuning).manifest_hash(),
+      hash);
   fs::remove_all("whole");
   folder.write_store("whole", 201);
-  EXPECT_THAT(
-      error_message<DataError>([] { split_store("whole", 0.25, Adjacency::kZeroOut); }),
-      HasSubstr("no part of this record store"));
+  EXPECT_THAT(error_message<DataError>([] { split_store("whole", 0.25, Adjacency::kZeroOut); }),
+              HasSubstr("no part of this record store"));
 }
 
 TEST_F(StoreSplits, AreRefusedWherePartsWouldNotComposeInParallel) {

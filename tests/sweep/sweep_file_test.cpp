@@ -111,10 +111,9 @@ TEST_F(SweepFiles, TheMechanismVariesOnlyWhereRunsNeedNoCommonPromise) {
 }
 
 TEST_F(SweepFiles, ContradictionsOfARunAreNamed) {
-  EXPECT_THAT(
-      refusal("  vary: {diffusion.beta_start: [0.0001, 0.5]}\n"),
-      AllOf(HasSubstr("run 001-"), HasSubstr("(diffusion.beta_start=0.5)"),
-            HasSubstr("is greater than")));
+  EXPECT_THAT(refusal("  vary: {diffusion.beta_start: [0.0001, 0.5]}\n"),
+              AllOf(HasSubstr("run 001-"), HasSubstr("(diffusion.beta_start=0.5)"),
+                    HasSubstr("is greater than")));
   EXPECT_THAT(refusal("  vary: {optimizer.learning_rate: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],\n"
                       "    diffusion.draws: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}\n  repeat: 1000\n"),
               HasSubstr("more than 10000 runs"));

@@ -54,10 +54,10 @@ TEST_F(SweepPlans, AChangedBaseOrFileIsShown) {
 TEST_F(SweepPlans, AChangedListIsShown) {
   open_sweep("sweep.yaml", true);
   folder.write_sweep("  vary: {diffusion.draws: [1, 5, 6]}\n  samples: 3\n");
-  EXPECT_THAT(error_message<UsageError>([] { open_sweep("sweep.yaml", false); }),
-              AllOf(HasSubstr("samples: 0 in the plan, 3 now"),
-                    HasSubstr("runs: 2 in the plan, 3 now"),
-                    HasSubstr("run 1: diffusion.draws=4 in the plan, diffusion.draws=5 now")));
+  EXPECT_THAT(
+      error_message<UsageError>([] { open_sweep("sweep.yaml", false); }),
+      AllOf(HasSubstr("samples: 0 in the plan, 3 now"), HasSubstr("runs: 2 in the plan, 3 now"),
+            HasSubstr("run 1: diffusion.draws=4 in the plan, diffusion.draws=5 now")));
 }
 
 TEST_F(SweepPlans, AnEditIsNoticed) {

@@ -46,12 +46,14 @@ class SweepReports : public ::testing::Test {
 
 TEST_F(SweepReports, OfPublicTuningShowEverything) {
   run("  purpose: public_tuning\n  store_is_public: true\n");
-  EXPECT_THAT(csv, HasSubstr("run,state,diffusion.draws,model.trainable,charged_steps,epsilon,delta,"
-                             "score\r\n000-"));
+  EXPECT_THAT(csv,
+              HasSubstr("run,state,diffusion.draws,model.trainable,charged_steps,epsilon,delta,"
+                        "score\r\n000-"));
   EXPECT_THAT(csv, HasSubstr(",done,10,\"[\"\"a,<b>\"\"]\",0,,,10\r\n"));
-  EXPECT_THAT(page, AllOf(HasSubstr("PUBLIC DATA"), HasSubstr("Learning curves"),
-                          HasSubstr("Parallel coordinates"), HasSubstr("data:image/png;base64,cG5n"),
-                          HasSubstr("[&quot;a,&lt;b&gt;&quot;]"), Not(HasSubstr("<b>"))));
+  EXPECT_THAT(page,
+              AllOf(HasSubstr("PUBLIC DATA"), HasSubstr("Learning curves"),
+                    HasSubstr("Parallel coordinates"), HasSubstr("data:image/png;base64,cG5n"),
+                    HasSubstr("[&quot;a,&lt;b&gt;&quot;]"), Not(HasSubstr("<b>"))));
   EXPECT_THAT(page, AllOf(HasSubstr("script-src 'sha256-"), Not(HasSubstr("http://")),
                           Not(HasSubstr("https://"))));
   int events = 0;

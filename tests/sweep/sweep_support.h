@@ -43,9 +43,9 @@ class SweepFolder {
           "  store_is_public: true\n" +
               lines);
   }
-  /// Takes `steps` steps of a tenth of a second's `tenths` each, a line in the file `charged` of its
-  /// run for each, and goes on where it was ended. Two at a time in one run would leave the file
-  /// `clash`.
+  /// Takes `steps` steps of a tenth of a second's `tenths` each, a line in the file `charged` of
+  /// its run for each, and goes on where it was ended. Two at a time in one run would leave the
+  /// file `clash`.
   void write_program(int steps, const std::string& pause_s, const std::string& last = "") const {
     write("train",
           "#!/bin/sh\n"

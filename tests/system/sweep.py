@@ -69,6 +69,12 @@ def check_page(page: Path, work: Path) -> None:
     shown = subprocess.run([*command, "--dump-dom", clicked.as_uri()], capture_output=True, text=True, timeout=120)
     rows = re.findall(r"<tr><td>(\d+)-", shown.stdout)
     check(len(rows) == 4 and set(rows[:2]) == {"002", "003"}, f"rows after two clicks: {rows}")
+    # Under its own policy the page's script, and no other, is let in.
+    for policy, refused in ((text, False), (text.replace("'sha256-", "'sha256-A"), True)):
+        clicked.write_text(policy)
+        said = subprocess.run([*command, "--enable-logging=stderr", "--dump-dom", clicked.as_uri()], text=True,
+                              capture_output=True, timeout=120).stderr
+        check(("Content Security Policy" in said) == refused, f"the page's policy: {said[-500:]}")
     picture = work / "page.png"
     subprocess.run([*command, f"--screenshot={picture}", "--window-size=1200,1600", page.as_uri()],
                    capture_output=True, timeout=120)

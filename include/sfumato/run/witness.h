@@ -68,12 +68,12 @@ bool was_witnessed(const LedgerSummary& ledger);
 
 /// A private selection as its sweep notes it before the first run, in
 /// STORE/uses/selections/<sweep>.json: the whole of it counts from then on, whatever becomes of its
-/// runs, and those of its runs that the store knows do not count besides. So are sweeps on a part of a
-/// store in the whole of it, where they have no runs of their own (`runs` 0).
+/// runs, and those of its runs that the store knows do not count besides. So are sweeps on a part
+/// of a store in the whole of it, where they have no runs of their own (`runs` 0).
 struct SelectionUse {
-  std::string sweep;      ///< SHA-256 of the sweep's plan
-  std::string place;      ///< folder that its runs lie in
-  std::int64_t runs = 0;  ///< how many there are: as private as the store
+  std::string sweep;              ///< SHA-256 of the sweep's plan
+  std::string place;              ///< folder that its runs lie in
+  std::int64_t runs = 0;          ///< how many there are: as private as the store
   double epsilon = 0, delta = 0;  ///< of the whole
 };
 /// Once; DataError where the store takes no notes, or holds another of the same sweep.
@@ -94,8 +94,8 @@ struct StoreRun {
 struct StoreSummary {
   std::vector<StoreRun> runs;
   std::vector<SelectionUse> selections;
-  /// Of all of them together: basic composition, at the largest delta of single runs, to which those
-  /// of selections are added.
+  /// Of all of them together: basic composition, at the largest delta of single runs, to which
+  /// those of selections are added.
   std::optional<PrivacyStatement> together;
   std::string why_not;  ///< where `together` is empty
 };

@@ -85,11 +85,13 @@ std::string cost_text(const SweepPlan& plan, const PlannedCost& all) {
         upper_bound_text(all.epsilon), all.delta,
         quantiles_text(SelectionLaw(selection_from_json(nlohmann::json(law)))));
   }
-  std::string text = fmt::format("epsilon {} at delta {} for all runs together, each charged in full",
-                                 upper_bound_text(all.epsilon), all.delta);
+  std::string text =
+      fmt::format("epsilon {} at delta {} for all runs together, each charged in full",
+                  upper_bound_text(all.epsilon), all.delta);
   if (plan.purpose() == SweepPurpose::kDisjointSplit)
-    text += fmt::format("; train the final run on '{}' alone, and the epsilon of both is the larger",
-                        plan.common.at("final_store").get<std::string>());
+    text +=
+        fmt::format("; train the final run on '{}' alone, and the epsilon of both is the larger",
+                    plan.common.at("final_store").get<std::string>());
   return text;
 }
 
@@ -113,8 +115,8 @@ void run_plan(const SweepOptions& options) {
                    : "NOT PRIVATE",
                to_text(plan.runs[i].assignments));
   fmt::print("{} {} for {}; {}\nfrozen: {}\n", plan.runs.size(),
-             plan.purpose() == SweepPurpose::kPrivateSelection ? "points" : "runs", to_string(plan.purpose()),
-             cost_text(plan, all), plan.file().string());
+             plan.purpose() == SweepPurpose::kPrivateSelection ? "points" : "runs",
+             to_string(plan.purpose()), cost_text(plan, all), plan.file().string());
 }
 
 std::vector<std::string> words_of(const std::string& text) {
@@ -150,7 +152,8 @@ void run_selection(const SweepPlan& plan, const SweepOptions& options,
                             (plan.private_folder() / "failed").string()));
   const bool over = choose_winner(plan, runs, runner);
   if (options.json)
-    fmt::print("{}\n", Json{{"done", over}, {"release", over ? plan.release().string() : ""}}.dump(2));
+    fmt::print("{}\n",
+               Json{{"done", over}, {"release", over ? plan.release().string() : ""}}.dump(2));
   else if (over)
     fmt::print("the best run is released: {}\n", plan.release().string());
   else
@@ -164,7 +167,8 @@ void note_tuning(const SweepPlan& plan) {
   for (const SweepRun& run : plan.runs) costs.push_back(cost_of(plan, run));
   const PlannedCost all = together(costs);
   if (!all.is_private)
-    throw PrivacyError("runs without noise may not tune on private records; set privacy.enabled=true");
+    throw PrivacyError(
+        "runs without noise may not tune on private records; set privacy.enabled=true");
   note_selection(plan.common.at("whole_store").get<std::string>(),
                  {.sweep = plan.hash,
                   .place = std::filesystem::absolute(plan.folder).lexically_normal().string(),
@@ -177,7 +181,8 @@ void run_run(const SweepOptions& options) {
   const RunnerOptions runner = runner_options(options);
   const SweepPlan plan = open_sweep(options.file, /*may_freeze=*/true);
   install_stop_signals();
-  if (plan.purpose() == SweepPurpose::kPrivateSelection) return run_selection(plan, options, runner);
+  if (plan.purpose() == SweepPurpose::kPrivateSelection)
+    return run_selection(plan, options, runner);
   if (plan.purpose() == SweepPurpose::kDisjointSplit) note_tuning(plan);
   const RunnerResult result = run_sweep(plan, plan.runs, runner);
   if (options.json)
@@ -214,8 +219,8 @@ void run_status(const SweepOptions& options) {
   if (plan.purpose() == SweepPurpose::kPrivateSelection) {
     const bool over = std::filesystem::exists(plan.release());
     fmt::print("{}\n", options.json ? Json{{"plan", plan.file().string()}, {"done", over}}.dump(2)
-                      : over ? fmt::format("over: {}", plan.release().string())
-                             : "not over; nothing else of a private selection may be seen");
+                       : over       ? fmt::format("over: {}", plan.release().string())
+                                    : "not over; nothing else of a private selection may be seen");
     return;
   }
   Json runs = Json::array();
@@ -243,9 +248,9 @@ void run_report(const SweepOptions& options) {
       options.out.empty() ? plan.folder / "report" : std::filesystem::path(options.out);
   write_sweep_report(plan, folder, std::chrono::seconds(std::llround(options.stale_minutes * 60)));
   const std::string page = (folder / "report.html").string();
-  fmt::print("{}\n", options.json ? Json{{"report", page}, {"csv", (folder / "runs.csv").string()}}
-                                        .dump(2)
-                                  : "report: " + page);
+  fmt::print("{}\n", options.json
+                         ? Json{{"report", page}, {"csv", (folder / "runs.csv").string()}}.dump(2)
+                         : "report: " + page);
 }
 
 /// Freezes the plan as well: tasks that start at the same time find one.
@@ -326,8 +331,9 @@ void add_sweep(CLI::App& app) {
   add_cluster_options(*kubernetes, *options);
   kubernetes->add_option("--image", options->job.image, "the container's image")->required();
   kubernetes->callback([options] { run_kubernetes(*options); });
-  CLI::App* report = add_verb(*sub, *options, "report",
-                              "what may be seen of the runs: a page, a table, TensorBoard's HParams");
+  CLI::App* report =
+      add_verb(*sub, *options, "report",
+               "what may be seen of the runs: a page, a table, TensorBoard's HParams");
   report->add_option("--out", options->out, "folder for it (default: report/ of the sweep)");
   add_stale(*report, *options);
   report->callback([options] { run_report(*options); });
