@@ -33,7 +33,7 @@ std::string defect_of_run(const fs::path& folder) {
   if (!fs::exists(folder / "ledger.jsonl")) return {};
   try {
     const LedgerSummary ledger = verify_ledger(folder / "ledger.jsonl");
-    if (ledger.plan.empty()) return {};
+    if (ledger.plan.empty()) throw DataError("its first line holds no plan");
     const MechanismPlan plan = MechanismPlan::from_json(nlohmann::json::parse(ledger.plan));
     return selection_defect(folder, plan, ledger, binding_in(folder));
   } catch (const std::exception& error) {
