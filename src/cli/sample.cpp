@@ -27,6 +27,7 @@
 #include "sfumato/report/progress.h"
 #include "sfumato/run/card_alone.h"
 #include "sfumato/run/run_verification.h"
+#include "sfumato/run/selection_mark.h"
 
 namespace sfumato::cli {
 namespace {
@@ -187,6 +188,7 @@ void on_leader_or_end(Communicator& ranks, const std::function<void()>& work) {
 }
 
 void run(SampleArguments& arguments) {
+  check_may_leave(arguments.source, arguments.out);
   const ModelPlace place = find_model(arguments.source);
   if (arguments.config.file.empty()) arguments.config.file = place.config_file.string();
   const auto config = load(arguments.config);

@@ -15,6 +15,7 @@ void add_sample(CLI::App& app);
 void add_account(CLI::App& app);
 void add_calibrate(CLI::App& app);
 void add_ledger(CLI::App& app);
+void add_sweep(CLI::App& app);
 void add_probe(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_doctor(CLI::App& app);

@@ -51,7 +51,11 @@ void run(const TrainArguments& arguments) {
                upper_bound_text(result.epsilon), config->mechanism.delta());
   else
     fmt::print("trained {} steps, NOT PRIVATE\n", result.steps);
-  fmt::print("release: {}\n", result.release.string());
+  if (result.release.empty())
+    fmt::print(
+        "a run of a private selection: nothing leaves until sfumato sweep names the winner\n");
+  else
+    fmt::print("release: {}\n", result.release.string());
 }
 
 }  // namespace

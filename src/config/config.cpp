@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "sfumato/core/class_name.h"
@@ -175,6 +176,13 @@ std::vector<std::string> contradictions(const Config& config) {
   return mistakes;
 }
 
+/// What comes after reading; UsageError with the mistakes so far and those that are left.
+void complete(Config& config, std::vector<std::string> mistakes) {
+  append(mistakes, take_class_names(config));
+  append(mistakes, contradictions(config));
+  throw_if_any(mistakes);
+}
+
 }  // namespace
 
 std::unique_ptr<Config> load_config(const std::optional<std::filesystem::path>& file,
@@ -190,9 +198,13 @@ std::unique_ptr<Config> load_config(const std::optional<std::filesystem::path>& 
   }
   for (const std::string& text : overrides)
     if (const auto mistake = config->try_override(text)) mistakes.push_back(*mistake);
-  append(mistakes, take_class_names(*config));
-  append(mistakes, contradictions(*config));
-  throw_if_any(mistakes);
+  complete(*config, std::move(mistakes));
+  return config;
+}
+
+std::unique_ptr<Config> parse_config(std::string_view text, const std::string& file_name) {
+  auto config = std::make_unique<Config>();
+  complete(*config, config->read_yaml(text, file_name));
   return config;
 }
 

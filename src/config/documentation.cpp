@@ -130,6 +130,31 @@ std::string SettingsTree::resolved_yaml() const {
   return out;
 }
 
+SettingValues given_settings(const SettingsTree& tree) {
+  SettingValues values;
+  for (const Section* section : tree.sections())
+    for (const SettingBase* setting : section->settings())
+      if (!setting->is_default()) values[setting->key()] = setting->value_yaml();
+  return values;
+}
+
+std::string settings_yaml(const SettingsTree& tree, const SettingValues& values) {
+  std::string out;
+  SectionHeadings headings;
+  for (const Section* section : tree.sections()) {
+    std::string lines, indent;
+    for (const SettingBase* setting : section->settings()) {
+      const auto value = values.find(setting->key());
+      if (value == values.end()) continue;
+      if (lines.empty())
+        indent = headings.open(out, section->section_name(), [](const std::string&) { return ""; });
+      lines += fmt::format("{}{}: {}\n", indent, setting->name(), value->second);
+    }
+    out += lines;
+  }
+  return out;
+}
+
 std::string public_settings_yaml(const SettingsTree& tree) {
   std::string out;
   SectionHeadings headings;

@@ -42,6 +42,22 @@ std::string to_yaml(const std::vector<T>& values) {
   return fmt::format("[{}]", fmt::join(items, ", "));
 }
 
+/// In YAML's form for one line.
+std::string to_yaml(const GivenValue& value) {
+  Texts items;
+  switch (value.kind) {
+    case Kind::kNull: return "null";
+    case Kind::kText: return value.quoted ? yaml_quote(value.text) : value.text;
+    case Kind::kList:
+      for (const GivenValue& item : value.items) items.push_back(to_yaml(item));
+      return fmt::format("[{}]", fmt::join(items, ", "));
+    case Kind::kMap: break;
+  }
+  for (std::size_t i = 0; i + 1 < value.items.size(); i += 2)
+    items.push_back(to_yaml(value.items[i]) + ": " + to_yaml(value.items[i + 1]));
+  return fmt::format("{{{}}}", fmt::join(items, ", "));
+}
+
 std::string got(const GivenValue& given) {
   switch (given.kind) {
     case Kind::kNull: return "nothing";
@@ -232,6 +248,18 @@ template <typename T>
 std::optional<Mistake> Setting<T>::assign_text(std::string_view text,
                                                const std::string& provenance) {
   return assign(kIsList<T> ? split_list(text) : text_value(text, false), provenance);
+}
+
+std::string FreeSetting::value_yaml() const { return to_yaml(value_); }
+
+std::optional<Mistake> FreeSetting::assign(const GivenValue& given, const std::string& provenance) {
+  value_ = given;
+  provenance_ = provenance;
+  return std::nullopt;
+}
+
+std::optional<Mistake> FreeSetting::assign_text(std::string_view, const std::string&) {
+  return Mistake{0, 0, fmt::format("{} ({}) is written in a file", key(), form_)};
 }
 
 template class Setting<bool>;

@@ -169,18 +169,7 @@ std::optional<std::string> override_mistake(const SettingsTree& tree, std::strin
     const auto mistake = setting->assign_text(text.substr(equals + 1), "command line");
     return mistake ? std::optional(mistake->message) : std::nullopt;
   }
-  const std::size_t dot = key.rfind('.');
-  if (dot == std::string_view::npos) {
-    std::string hint = same_name_elsewhere(tree, key);
-    if (hint.empty()) hint = suggestion(key, tree.keys());
-    return fmt::format("expected section.setting=value{}", hint);
-  }
-  const std::string_view section_name = key.substr(0, dot);
-  if (tree.has_section_at(section_name))
-    return unknown_setting(tree, std::string(section_name), key.substr(dot + 1));
-  std::string hint = suggestion(key, tree.keys());
-  return fmt::format("unknown section '{}'{}", shown(section_name),
-                     hint.empty() ? suggestion(section_name, section_names(tree)) : hint);
+  return tree.key_mistake(key);
 }
 
 }  // namespace
@@ -224,6 +213,22 @@ std::vector<std::string> SettingsTree::keys() const {
   for (const Section* section : sections_)
     for (const SettingBase* setting : section->settings()) keys.push_back(setting->key());
   return keys;
+}
+
+std::optional<std::string> SettingsTree::key_mistake(std::string_view key) const {
+  if (find(key) != nullptr) return std::nullopt;
+  const std::size_t dot = key.rfind('.');
+  if (dot == std::string_view::npos) {
+    std::string hint = same_name_elsewhere(*this, key);
+    if (hint.empty()) hint = suggestion(key, keys());
+    return fmt::format("expected section.setting=value{}", hint);
+  }
+  const std::string_view section_name = key.substr(0, dot);
+  if (has_section_at(section_name))
+    return unknown_setting(*this, std::string(section_name), key.substr(dot + 1));
+  std::string hint = suggestion(key, keys());
+  return fmt::format("unknown section '{}'{}", shown(section_name),
+                     hint.empty() ? suggestion(section_name, section_names(*this)) : hint);
 }
 
 std::optional<std::string> SettingsTree::try_override(std::string_view text) {

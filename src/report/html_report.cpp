@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+
+#include "sfumato/core/sha256.h"
 #include "sfumato/core/text.h"
 #include "sfumato/core/version.h"
 #include "sfumato/report/base64.h"
@@ -16,8 +19,18 @@ constexpr std::string_view kHead = R"(<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 )";
+
+/// The one script's hash, as the policy names it.
+std::string script_source(std::string_view script) {
+  if (script.empty()) return {};
+  Sha256 hash;
+  hash.update(script);
+  const auto digest = hash.finish();
+  std::vector<std::byte> bytes(digest.size());
+  std::memcpy(bytes.data(), digest.data(), digest.size());
+  return fmt::format("; script-src 'sha256-{}'", base64(bytes));
+}
 
 constexpr std::string_view kStyle = R"(<style>
 :root { --ink: #1d2327; --soft: #5b666e; --paper: #fbfaf8; --card: #ffffff; --line: #dcd8d2;
@@ -110,14 +123,19 @@ std::string settings_of(const HtmlReport& report) {
 
 }  // namespace
 
-std::string html_page(std::string_view title, std::string_view body) {
+std::string html_page(std::string_view title, std::string_view body, std::string_view script) {
   const std::string escaped = html_escape(title);
   std::string page;
   page += kHead;
+  page += fmt::format(
+      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
+      "style-src 'unsafe-inline'{}\">\n",
+      script_source(script));
   page += fmt::format("<title>{}</title>\n", escaped);
   page += kStyle;
   page += fmt::format("</head>\n<body>\n<main>\n<h1>{}</h1>\n", escaped);
   page += body;
+  if (!script.empty()) page += fmt::format("<script>{}</script>\n", script);
   page += fmt::format("<footer>Written by sfumato {} ({}).</footer>\n</main>\n</body>\n</html>\n",
                       html_escape(version()), html_escape(git_commit()));
   return page;

@@ -15,6 +15,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
+#include "sfumato/core/text.h"
 #include "sfumato/report/crc32c.h"
 
 static_assert(std::endian::native == std::endian::little, "fixed-width fields are copied");
@@ -34,7 +35,14 @@ enum : std::uint32_t {
   kEventSession = 7
 };
 enum : std::uint32_t { kSummaryValue = 1 };
-enum : std::uint32_t { kValueTag = 1, kValueSimple = 2 };
+enum : std::uint32_t { kValueTag = 1, kValueSimple = 2, kValueTensor = 8, kValueMetadata = 9 };
+// Of SummaryMetadata, its PluginData, and of the plugin's own messages (tensorboard's
+// plugins/hparams/plugin_data.proto, google/protobuf/struct.proto).
+enum : std::uint32_t { kMetadataPlugin = 1, kPluginName = 1, kPluginContent = 2 };
+enum : std::uint32_t { kHparamsStart = 3, kStartHparams = 1, kMapKey = 1, kMapValue = 2 };
+enum : std::uint32_t { kStructNumber = 2, kStructString = 3 };
+// Of TensorProto: the plugin wants a value beside its metadata, and takes an empty one.
+enum : std::uint32_t { kTensorType = 1, kTensorShape = 2, kShapeDim = 2, kDimSize = 1 };
 enum : std::uint32_t { kSessionStatus = 1 };
 constexpr std::int64_t kSessionStart = 1;  // SessionLog.START
 
@@ -156,6 +164,31 @@ void TensorBoardWriter::add_scalar(std::string_view tag, std::int64_t step, doub
   const Message scalar =
       Message().bytes(kValueTag, tag).number(kValueSimple, static_cast<float>(value));
   add_event(Message().integer(kEventStep, step).bytes(kEventSummary, summary_of(scalar)).text());
+}
+
+void TensorBoardWriter::add_hparams(
+    const std::vector<std::pair<std::string, std::string>>& settings) {
+  Message start;
+  for (const auto& [name, text] : settings) {
+    const std::optional<double> number = parse_double(text);
+    const Message value =
+        number ? Message().number(kStructNumber, *number) : Message().bytes(kStructString, text);
+    start.bytes(kStartHparams,
+                Message().bytes(kMapKey, name).bytes(kMapValue, value.text()).text());
+  }
+  const Message content = Message().bytes(kHparamsStart, start.text());
+  const Message plugin =
+      Message().bytes(kPluginName, "hparams").bytes(kPluginContent, content.text());
+  const Message dim = Message().integer(kDimSize, 0);
+  const Message tensor = Message()
+                             .integer(kTensorType, 1)
+                             .bytes(kTensorShape, Message().bytes(kShapeDim, dim.text()).text());
+  const Message value =
+      Message()
+          .bytes(kValueTag, "_hparams_/session_start_info")
+          .bytes(kValueTensor, tensor.text())
+          .bytes(kValueMetadata, Message().bytes(kMetadataPlugin, plugin.text()).text());
+  add_event(Message().integer(kEventStep, 0).bytes(kEventSummary, summary_of(value)).text());
 }
 
 void TensorBoardWriter::add_event(std::string_view fields) {

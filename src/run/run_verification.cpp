@@ -19,6 +19,7 @@
 #include "sfumato/core/text.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/report/privacy_card.h"
+#include "sfumato/run/selection_mark.h"
 #include "sfumato/run/weights_hash.h"
 #include "sfumato/run/witness.h"
 
@@ -280,6 +281,21 @@ RunCheck check_checkpoints(const LedgerSummary& ledger, const fs::path& folder) 
                     problems);
 }
 
+/// Of a private selection only the winner leaves.
+RunCheck check_selection(const RunVerification& run, const Config* config, const fs::path& folder) {
+  const std::string name = "selection";
+  const bool released = fs::exists(folder / "release" / "privacy_card.json");
+  const bool marked = fs::exists(selection_mark_file(folder));
+  if (!marked && !released)
+    return not_checked(name, "not known as the winner of its selection, and nothing was released");
+  if (!fs::is_directory(folder / "private"))
+    return not_checked(name, "private/, which names the winner, is not here");
+  const std::string defect =
+      selection_defect(folder, *run.plan, run.ledger, config ? config->run.sweep() : "");
+  return outcome_of(name, "the winner of its selection",
+                    defect.empty() ? std::vector<std::string>{} : std::vector{defect});
+}
+
 RunCheck check_witness(const LedgerSummary& ledger, const fs::path& store) {
   if (!ledger.problems.empty()) return not_checked("witness", "the ledger itself is damaged");
   if (store.empty())
@@ -360,6 +376,8 @@ RunVerification verify_run(const RunVerificationOptions& options) {
   run.checks.push_back(check_configuration(run, config.get(), problem, places.run));
   run.checks.push_back(check_start(run.ledger, run.plan, config.get()));
   run.checks.push_back(check_checkpoints(run.ledger, places.run));
+  if (run.plan && run.plan->selection)
+    run.checks.push_back(check_selection(run, config.get(), places.run));
   run.checks.push_back(check_witness(run.ledger, store));
   return run;
 }

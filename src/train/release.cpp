@@ -12,6 +12,7 @@
 #include "sfumato/core/file.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/report/privacy_card.h"
+#include "sfumato/run/selection_mark.h"
 #include "sfumato/run/weights_hash.h"
 #include "sfumato/train/batch_loader.h"
 
@@ -88,6 +89,13 @@ void remove_temporaries(const std::filesystem::path& release) {
 }
 
 }  // namespace
+
+void write_candidate(const ReleaseInputs& inputs) {
+  const std::filesystem::path folder = selection_candidate(inputs.run.path());
+  inputs.remember(inputs.generator.released_weights());
+  make_folder(folder, 0700);
+  inputs.generator.save(folder, image_shape(inputs.store), inputs.config);
+}
 
 void write_release(const ReleaseInputs& inputs) {
   const std::filesystem::path folder = inputs.run.release();

@@ -28,6 +28,10 @@ struct ReleaseInputs {
   MechanismSession* session = nullptr;  ///< null for runs without privacy
 };
 
+/// What would be released of a run of a private selection, without card, where its score looks for
+/// it and nobody else: selection_candidate(). The record store remembers the weights before.
+void write_candidate(const ReleaseInputs& inputs);
+
 /// release/: what the generator saves, its README.md included, the privacy card (JSON, Markdown)
 /// and report.html. Replaces an earlier release. The record store remembers the weights before they
 /// are written, and the ledger notes what they, the other files and the public facts hash to before

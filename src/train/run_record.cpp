@@ -8,6 +8,7 @@
 #include "sfumato/core/file.h"
 #include "sfumato/generate/families.h"
 #include "sfumato/models/tensor_file.h"
+#include "sfumato/run/selection_mark.h"
 #include "train/release.h"
 
 namespace sfumato {
@@ -74,13 +75,26 @@ TrainResult RunRecord::release(int64_t steps, const Generator& generator,
                                TrainingMechanism& mechanism) {
   mechanism.check_trained(steps);
   const MechanismPlan plan = mechanism.known_weights().plan;
-  write_release({config_, plan, generator, store_, run_, start_,
-                 [&](const NamedTensors& weights) {
-                   memory_->remember(mechanism.known_weights(), {weights});
-                 },
-                 mechanism.session()});
+  const ReleaseInputs inputs{
+      config_,
+      plan,
+      generator,
+      store_,
+      run_,
+      start_,
+      [&](const NamedTensors& weights) { memory_->remember(mechanism.known_weights(), {weights}); },
+      mechanism.session()};
+  const bool may_leave =
+      !plan.selection ||
+      selection_defect(run_.path(), plan, verify_ledger(run_.ledger()), config_.run.sweep())
+          .empty();
+  if (may_leave)
+    write_release(inputs);
+  else
+    write_candidate(inputs);
   mechanism.remember(/*stopped=*/true);
-  return {steps, mechanism.charged(), mechanism.epsilon(), run_.release()};
+  return {steps, mechanism.charged(), mechanism.epsilon(),
+          may_leave ? run_.release() : std::filesystem::path()};
 }
 
 }  // namespace sfumato

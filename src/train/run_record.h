@@ -35,7 +35,8 @@ class RunRecord {
   /// DataError where weights are not finite.
   void save(int64_t step, const NamedGroups& groups, const Generator& generator,
             TrainingMechanism& mechanism);
-  /// Writes release/.
+  /// Writes release/, or, of a run of a private selection that is not known as its winner, what its
+  /// score looks at inside private/: TrainResult::release is then empty.
   TrainResult release(int64_t steps, const Generator& generator, TrainingMechanism& mechanism);
 
  private:

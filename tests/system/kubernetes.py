@@ -3,12 +3,14 @@
 key they do not know), overlays are merged as kustomize does, and the program takes the arguments.
 """
 import copy
+import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from rank_runs import bare_environment, free_port, small_run, verify
 from sfumato_cli import DATA, ROOT, check, ledger_charges, main, prepare_small_store
+from sweep_files import check_done, runs_of, write_sweep
 
 FOLDER = ROOT / "deploy/kubernetes"
 VERSIONS = ("1.31", "1.37")
@@ -137,6 +139,25 @@ def check_pods_find_each_other(sfumato, found: list[dict], work: Path) -> None:
     check(len(ledger_charges(run)) == 3, "each pod trained for itself")
 
 
+def check_sweep_job(sfumato, work: Path) -> None:
+    """What `sweep kubernetes` prints fits the schema and its pods are those of the folder; as many processes in
+    their environment share the runs."""
+    own = work / "sweep"
+    own.mkdir()
+    file = write_sweep(own, prepare_small_store(sfumato, own), "Pods_2", "  purpose: ablation\n  repeat: 3\n", 3)
+    text = subprocess.run([sfumato.binary, "sweep", "kubernetes", file, "--tasks", "2", "--image", "registry/a:b"],
+                          cwd=own, check=True, capture_output=True, text=True).stdout
+    (own / "job.yaml").write_text(text)
+    job, = documents(own / "job.yaml")
+    check_schema(job, "sweep kubernetes")
+    arguments = check_pod("sweep kubernetes", [job])
+    for index in range(job["spec"]["completions"]):
+        words = [word.replace("$(JOB_COMPLETION_INDEX)", str(index)) for word in arguments]
+        subprocess.run([sfumato.binary, *words], cwd=own, check=True, capture_output=True,
+                       env=bare_environment() | {"JOB_COMPLETION_INDEX": str(index)})
+    check_done(runs_of(own, "Pods_2"), 3, 3)
+
+
 def check_kubernetes(sfumato, work: Path, _):
     try:
         import kubeflow_trainer_api
@@ -157,6 +178,7 @@ def check_kubernetes(sfumato, work: Path, _):
         check_arguments(sfumato, arguments, work)
         if folder.name == "ranks":
             check_pods_find_each_other(sfumato, found, work)
+    check_sweep_job(sfumato, work)
 
 
 if __name__ == "__main__":

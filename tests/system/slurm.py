@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from sfumato_cli import (ROOT, check, ledger_charges, main, metric_lines, prepare_small_store,
                          smoke_arguments)
+from sweep_files import check_done, runs_of, write_sweep
 
 STEPS = 12
 LONG_STEPS = 60
@@ -183,6 +184,23 @@ def check_ranks(cluster: Cluster, sfumato, store: Path, work: Path) -> None:
     sfumato.run("ledger", "verify", run)
 
 
+def check_sweep(cluster: Cluster, sfumato, store: Path, work: Path) -> None:
+    """Two tasks of an array share the runs of a sweep; a run of two processes is started by srun."""
+    for name, options, jobs in (("array", ["--tasks", "2"], 2), ("wide", ["--tasks", "1", "--ranks", "2"], 1)):
+        file = write_sweep(work, store, name, f"  purpose: ablation\n  repeat: {jobs * 2}\n", STEPS)
+        command = [sfumato.binary, "sweep", "slurm", file, "--option=--cpus-per-task=1", *options]
+        script = work / f"{name}.sbatch"
+        script.write_text(subprocess.run(list(map(str, command)), cwd=work, check=True, capture_output=True,
+                                         text=True).stdout)
+        # The names of these two nodes are in no name service.
+        job = cluster.call("sbatch", "--parsable", f"--chdir={work}", "--export=ALL,MASTER_ADDR=127.0.0.1",
+                           script).strip().split(";")[0]
+        cluster.wait(job)
+        check_done(runs_of(work, name), jobs * 2, STEPS)
+        for run in runs_of(work, name):
+            sfumato.run("ledger", "verify", run)
+
+
 def variables_of(pid: int) -> dict[str, str]:
     try:
         words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -210,6 +228,7 @@ def check_slurm(sfumato, work: Path, _):
         cluster.start()
         check_nodes(cluster, sfumato)
         check_array(cluster, sfumato, store, work)
+        check_sweep(cluster, sfumato, store, work)
         check_requeue(cluster, sfumato, store, work)
         check_ranks(cluster, sfumato, store, work)
     finally:

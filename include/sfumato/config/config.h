@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "sfumato/config/sections.h"
 #include "sfumato/config/settings_tree.h"
@@ -41,6 +42,9 @@ struct Config : SettingsTree {
 /// "file:line:column: message; did you mean 'x'?" or "command line: 'a.b=c': message".
 std::unique_ptr<Config> load_config(const std::optional<std::filesystem::path>& file,
                                     std::span<const std::string> overrides);
+
+/// The same of a YAML document that is at hand; messages call it `file_name`.
+std::unique_ptr<Config> parse_config(std::string_view text, const std::string& file_name);
 
 /// Settings that are right each on its own but contradict each other: UsageError with all of them.
 void validate(const Config& config);

@@ -32,6 +32,8 @@ struct RunSettings : Section {
       "The newest n checkpoints are kept."};
   Setting<int64_t> keep_every{this, "keep_every", 0, at_least(0), "steps",
       "Checkpoints at multiples of this step are kept as well; 0 keeps only the newest."};
+  Setting<std::string> sweep{this, "sweep", "", any_value(), "",
+      "Set by sfumato sweep: the plan (SHA-256) and the place in it of a run that is one of many."};
 };
 
 struct DataSettings : Section {

@@ -127,4 +127,26 @@ class Setting<E> : public Setting<std::string> {
   }
 };
 
+/// Content that no type describes, such as values for settings that are named beside it: kept as it
+/// was written, with its places, for a reader that knows what it should be. Files only.
+class FreeSetting : public SettingBase {
+ public:
+  FreeSetting(Section* section, std::string name, std::string form, std::string help)
+      : SettingBase(section, std::move(name), any_value(), "", std::move(help)),
+        form_(std::move(form)) {}
+
+  /// Null where nothing was written.
+  const GivenValue& operator()() const { return value_; }
+
+  std::string type_name() const override { return form_; }
+  std::string value_yaml() const override;
+  std::string default_yaml() const override { return "null"; }
+  std::optional<Mistake> assign(const GivenValue& given, const std::string& provenance) override;
+  std::optional<Mistake> assign_text(std::string_view text, const std::string& provenance) override;
+
+ private:
+  std::string form_;
+  GivenValue value_;
+};
+
 }  // namespace sfumato

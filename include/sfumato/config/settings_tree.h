@@ -1,4 +1,5 @@
 #pragma once
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -53,6 +54,9 @@ class SettingsTree {
   /// Every "section.name", in the order of declaration.
   std::vector<std::string> keys() const;
 
+  /// Why `key` is no "section.name" of this tree, with what may be meant: "unknown section 'a'; did
+  /// you mean 'b'?". Nothing if it is one.
+  std::optional<std::string> key_mistake(std::string_view key) const;
   /// Takes one "section.name=value", or says what is wrong with it: "command line: 'a.b=c': ...".
   std::optional<std::string> try_override(std::string_view text);
   /// Reads a YAML document (at most 256 KiB, no anchors, tags or second document) and takes what
@@ -66,6 +70,14 @@ class SettingsTree {
   friend class Section;
   std::vector<Section*> sections_;
 };
+
+/// Settings as one line of YAML each, by key.
+using SettingValues = std::map<std::string, std::string>;
+/// Those that are not left at their defaults, as somebody gave them.
+SettingValues given_settings(const SettingsTree& tree);
+/// A document that sets these and leaves all others alone, in the order of `tree`. All keys are
+/// its.
+std::string settings_yaml(const SettingsTree& tree, const SettingValues& values);
 
 /// Every key with its value, and its help, type, unit, range and default as comments.
 std::string base_yaml(const SettingsTree& tree);

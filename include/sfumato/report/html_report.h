@@ -32,6 +32,7 @@ struct HtmlReport {
 std::string html_report(const HtmlReport& report);
 
 /// The same page around any other content. `body` is HTML: whoever makes it escapes what it holds.
-std::string html_page(std::string_view title, std::string_view body);
+/// `script`: one that the page runs, and the only one that a browser will, by its hash.
+std::string html_page(std::string_view title, std::string_view body, std::string_view script = "");
 
 }  // namespace sfumato

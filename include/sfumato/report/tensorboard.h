@@ -4,6 +4,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace sfumato {
 
@@ -24,6 +26,9 @@ class TensorBoardWriter {
   TensorBoardWriter& operator=(const TensorBoardWriter&) = delete;
 
   void add_scalar(std::string_view tag, std::int64_t step, double value);
+
+  /// The settings of a run, as TensorBoard's HParams tab lists them; numbers are told from words.
+  void add_hparams(const std::vector<std::pair<std::string, std::string>>& settings);
 
   /// Hands what was added to the operating system. Adding does so by itself every few seconds,
   /// the destructor at the end. DataError (disk full, ...) names the file.

@@ -64,6 +64,9 @@ struct RunVerificationOptions {
 ///   "initial weights"  those that config.yaml names are what the ledger says the run started from
 ///   "checkpoints"    every checkpoint saw a head of this chain, and steps and lines grow together,
 ///                    and its tensors are those that the ledger noted
+///   "selection"      a run of a private selection that released anything is marked as its winner,
+///   by
+///                    a mark of this run and of a line of its ledger
 ///   "witness"        the record store's witness of the run is there and not ahead of the ledger
 /// A part that is missing is not checked: a release that was shared has no private/. DataError if
 /// there is no ledger.

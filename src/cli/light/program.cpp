@@ -3,6 +3,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/subcommands.h"
@@ -24,6 +25,14 @@ std::string misspelt_subcommand(const CLI::App& app, int argc, char** argv) {
   return "unknown subcommand '" + std::string(argv[1]) + "'" + did_you_mean(argv[1], names);
 }
 
+/// "--section.setting=value" is the override without its dashes: agents of other programs write
+/// settings so, and no option of ours has a dot in its name.
+bool is_dashed_override(std::string_view word) {
+  const std::size_t equals = word.find('=');
+  return word.starts_with("--") && equals != std::string_view::npos &&
+         word.substr(0, equals).find('.') != std::string_view::npos;
+}
+
 }  // namespace
 
 std::span<const Subcommand> subcommands() {
@@ -39,6 +48,7 @@ std::span<const Subcommand> subcommands() {
       {"calibrate", "the noise, the steps or the sample rate that reach a target (epsilon, delta)",
        kLightProgram},
       {"ledger", "the record of every noisy step of a run", kLightProgram},
+      {"sweep", "many runs from one file: plan, run, compare, choose", kLightProgram},
       {"probe", "run a network once on given inputs; write outputs, losses and gradient norms",
        kLab},
       {"inspect", "what is in a checkpoint, run, record store, corpus, ledger or safetensors file",
@@ -69,8 +79,14 @@ std::unique_ptr<CLI::App> make_app() {
 int run(CLI::App& app, int argc, char** argv) {
   const std::string misspelt = misspelt_subcommand(app, argc, argv);
   if (!misspelt.empty()) throw UsageError(misspelt + "; see sfumato --help");
+  std::vector<char*> words(argv, argv + argc);
+  bool ended = false;  // by "--": what follows is taken as it is
+  for (char*& word : words) {
+    ended = ended || std::string_view(word) == "--";
+    if (!ended && is_dashed_override(word)) word += 2;
+  }
   try {
-    app.parse(argc, argv);
+    app.parse(argc, words.data());
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ErrorKind::kUsage);
   }

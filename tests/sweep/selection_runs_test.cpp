@@ -1,0 +1,238 @@
+// A private selection from its draw to the one release, with ledgers as training writes them.
+#include "sfumato/sweep/selection_runs.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "sfumato/core/error.h"
+#include "sfumato/core/log.h"
+#include "sfumato/io/json_file.h"
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/run/selection_mark.h"
+#include "sfumato/run/witness.h"
+#include "sfumato/sweep/planned_cost.h"
+#include "sfumato/sweep/sweep_report.h"
+#include "sfumato/sweep/sweep_state.h"
+#include "support/error_message.h"
+#include "sweep/sweep_support.h"
+
+namespace sfumato {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using namespace test;
+namespace fs = std::filesystem;
+
+class Selections : public ::testing::Test {
+ protected:
+  Selections() {
+    set_quiet(true);
+    folder.write("base.yaml",
+                 "data: {store: store, image_size: 4, channels: 1}\n"
+                 "mechanism: {steps: 5, noise_multiplier: 2, delta: 1.0e-5}\n");
+    write_file("3", "20");
+    options.program = "sfumato";
+    options.launch = {"./train"};
+    folder.write_program(0, "0",
+                         "mkdir -p $dir/release; echo '{}' >$dir/release/privacy_card.json");
+  }
+  void write_file(const std::string& mean, const std::string& agreed) {
+    folder.write("sweep.yaml",
+                 "sweep:\n  name: s\n  base: base.yaml\n  purpose: private_selection\n"
+                 "  vary: {diffusion.draws: [1, 2]}\n  score: [echo, '1']\n"
+                 "  selection: {mean_runs: " +
+                     mean + ", agree_up_to: " + agreed + "}\n");
+  }
+  /// What training leaves of a run, with this score.
+  void train(const SweepPlan& plan, const SweepRun& run, double score, double noise = 2) {
+    const fs::path place = places_of(plan, run).run;
+    fs::create_directories(place / "private");
+    const auto config = parse_config(run.settings, "run");
+    config->run.sweep.set(binding_of(plan, run));
+    write_file_atomic(place / "config.yaml", config->resolved_yaml());
+    MechanismPlan mechanism;
+    mechanism.sample_rate = config->mechanism.sample_rate();
+    mechanism.noise_multiplier = noise;
+    mechanism.steps = 5;
+    mechanism.selection = Selection{0, 3};
+    const SecureKey key = SecureKey::generate();
+    Ledger ledger = Ledger::create(place / "ledger.jsonl", mechanism.to_json(), 5, key);
+    for (int step = 0; step < 5; ++step) (void)ledger.charge(step, key);
+    mark_done(plan, run, score);
+  }
+  SweepFolder folder;
+  RunnerOptions options;
+};
+
+TEST_F(Selections, AreAgreedToBeforeAnythingIsDrawn) {
+  write_file("10", "80");
+  EXPECT_THAT(error_message<UsageError>([] { open_sweep("sweep.yaml", true); }),
+              AllOf(HasSubstr("99 % are at most 81"), HasSubstr("agree_up_to is 80"),
+                    HasSubstr("never cut")));
+  EXPECT_FALSE(fs::exists("sweeps"));
+  write_file("10", "81");
+  EXPECT_NO_THROW(open_sweep("sweep.yaml", true));
+}
+
+TEST_F(Selections, AreDrawnOnceAndFromTheWholeLaw) {
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  const std::vector<SweepRun> first = drawn_runs(plan), again = drawn_runs(plan);
+  ASSERT_EQ(again.size(), first.size());
+  for (std::size_t i = 0; i < first.size(); ++i) EXPECT_EQ(again[i].hash, first[i].hash);
+  EXPECT_EQ(fs::status("sweeps/s/private/draw.json").permissions() & fs::perms(0077),
+            fs::perms::none);
+  // P(K = 1) of the logarithmic law: (1 - gamma) / ln(1/gamma), gamma by bisection of the mean.
+  constexpr int kDraws = 60;
+  int ones = 0;
+  for (int i = 0; i < kDraws; ++i) {
+    fs::remove("sweeps/s/private/draw.json");
+    fs::remove_all("store/uses");
+    ones += drawn_runs(plan).size() == 1 ? 1 : 0;
+  }
+  const double gamma = [] {
+    double low = 1e-9, high = 1 - 1e-9;
+    for (int i = 0; i < 200; ++i) {
+      const double middle = (low + high) / 2;
+      ((1 / middle - 1) / std::log(1 / middle) > 3 ? low : high) = middle;
+    }
+    return low;
+  }();
+  const double p = (1 - gamma) / std::log(1 / gamma);
+  EXPECT_NEAR(ones, kDraws * p, 5 * std::sqrt(kDraws * p * (1 - p)));
+}
+
+TEST_F(Selections, AnEditedDrawIsRefused) {
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  drawn_runs(plan);
+  nlohmann::ordered_json draw =
+      nlohmann::ordered_json::parse(read_file("sweeps/s/private/draw.json"));
+  draw["runs"].push_back({{"point", 0}, {"seed", 1}});
+  folder.write("sweeps/s/private/draw.json", draw.dump());
+  EXPECT_THAT(error_message<DataError>([&] { drawn_runs(plan); }), HasSubstr("was edited"));
+  fs::remove("sweeps/s/private/draw.json");
+  // Another number of runs would be a second draw, unless it happens to be the same.
+  const std::int64_t noted = read_selections("store").at(0).runs;
+  for (int i = 0; i < 50; ++i) {
+    fs::remove("sweeps/s/private/draw.json");
+    try {
+      EXPECT_EQ(std::ssize(drawn_runs(plan)), noted);
+    } catch (const DataError& error) {
+      EXPECT_THAT(error.what(), HasSubstr("another draw"));
+      return;
+    }
+  }
+  ADD_FAILURE() << "fifty draws had the same number of runs";
+}
+
+TEST_F(Selections, TheStoreCountsTheWholeOnce) {
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  const std::vector<SweepRun> runs = drawn_runs(plan);
+  const std::vector<SelectionUse> uses = read_selections("store");
+  ASSERT_EQ(uses.size(), 1u);
+  EXPECT_EQ(uses[0].runs, std::ssize(runs));
+  const double whole = planned_cost(*parse_config(plan.runs[0].settings, "run"), 1).epsilon;
+  EXPECT_EQ(uses[0].epsilon, whole);
+  for (const SweepRun& run : runs) {
+    train(plan, run, 1);
+    const fs::path place = places_of(plan, run).run;
+    const SecureKey key = SecureKey::generate();
+    Ledger ledger = Ledger::open(place / "ledger.jsonl");
+    ledger.resume(key);
+    WitnessKeeper("store").write(ledger, place, true);
+  }
+  const StoreSummary summary = summarize_store("store");
+  ASSERT_TRUE(summary.together);
+  EXPECT_NEAR(summary.together->epsilon, whole, 1e-4 * whole);
+  EXPECT_NEAR(summary.together->delta, 1e-5, 1e-12);
+}
+
+TEST_F(Selections, TheBestIsMarkedAndReleasedAndNothingElse) {
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  std::vector<SweepRun> runs = drawn_runs(plan);
+  while (runs.size() < 3) runs.push_back(sweep_run(std::ssize(runs), {}, {}));  // as if drawn
+  for (std::size_t i = 0; i + 1 < runs.size(); ++i) train(plan, runs[i], i == 1 ? 5 : 1);
+  EXPECT_FALSE(choose_winner(plan, runs, options)) << "one is not done";
+  EXPECT_FALSE(read_selection_mark(places_of(plan, runs[1]).run));
+  train(plan, runs.back(), 2);
+  EXPECT_TRUE(choose_winner(plan, runs, options));
+  EXPECT_TRUE(fs::exists("sweeps/s/release/privacy_card.json"));
+  for (std::size_t i = 0; i < runs.size(); ++i)
+    EXPECT_EQ(read_selection_mark(places_of(plan, runs[i]).run).has_value(), i == 1);
+  std::set<std::string> seen;  // no name outside private/ tells how many there were
+  for (const auto& entry : fs::directory_iterator("sweeps/s"))
+    seen.insert(entry.path().filename().string());
+  EXPECT_EQ(seen, (std::set<std::string>{"plan.jsonl", "private", "release"}));
+}
+
+TEST_F(Selections, EqualScoresAreDecidedByACoin) {
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  const std::vector<SweepRun> runs{sweep_run(0, {}, {}), sweep_run(1, {}, {})};
+  for (const SweepRun& run : runs) train(plan, run, 1);
+  int first = 0;
+  for (int i = 0; i < 40; ++i) {
+    fs::remove_all("sweeps/s/release");
+    for (const SweepRun& run : runs) {
+      fs::remove(selection_mark_file(places_of(plan, run).run));
+      fs::remove_all(places_of(plan, run).run / "release");
+    }
+    ASSERT_TRUE(choose_winner(plan, runs, options));
+    first += read_selection_mark(places_of(plan, runs[0]).run) ? 1 : 0;
+  }
+  EXPECT_GT(first, 4);
+  EXPECT_LT(first, 36);
+}
+
+TEST_F(Selections, RunsOfDifferentMechanismsAreRefused) {
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  const std::vector<SweepRun> runs{sweep_run(0, {}, {}), sweep_run(1, {}, {})};
+  train(plan, runs[0], 1);
+  train(plan, runs[1], 2, 1.5);
+  EXPECT_THAT(error_message<PrivacyError>([&] { choose_winner(plan, runs, options); }),
+              AllOf(HasSubstr("different mechanisms"), HasSubstr("noise_multiplier")));
+  EXPECT_FALSE(fs::exists("sweeps/s/release"));
+}
+
+TEST_F(Selections, HaveNoReport) {
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  EXPECT_THAT(error_message<PrivacyError>(
+                  [&] { write_sweep_report(plan, "report", std::chrono::seconds(1)); }),
+              HasSubstr("no report of a private selection"));
+  EXPECT_FALSE(fs::exists("report"));
+}
+
+TEST_F(Selections, ARunMayLeaveOnlyAsTheWinner) {
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  const std::vector<SweepRun> runs{sweep_run(0, {}, {}), sweep_run(1, {}, {})};
+  train(plan, runs[0], 1);
+  train(plan, runs[1], 2);
+  const fs::path loser = places_of(plan, runs[0]).run, winner = places_of(plan, runs[1]).run;
+  for (const fs::path& run : {loser, winner})
+    EXPECT_THAT(error_message<PrivacyError>([&] { check_may_leave(run, "corpus"); }),
+                HasSubstr("not known as its winner"));
+  EXPECT_THROW(check_may_leave(loser / "private/candidate", "corpus"), PrivacyError);
+  EXPECT_THROW(check_may_leave(loser, loser / "corpus"), PrivacyError);
+  EXPECT_NO_THROW(check_may_leave(loser / "private/candidate", loser / "private/corpus"));
+  ASSERT_TRUE(choose_winner(plan, runs, options));
+  EXPECT_NO_THROW(check_may_leave(winner, "corpus"));
+  EXPECT_THROW(check_may_leave(loser, "corpus"), PrivacyError);
+  // A ledger that is damaged opens nothing either.
+  const std::string ledger = read_file(loser / "ledger.jsonl");
+  folder.write(loser / "ledger.jsonl", ledger + "rubbish\n");
+  EXPECT_THROW(check_may_leave(loser, "corpus"), PrivacyError);
+  folder.write(loser / "ledger.jsonl", ledger.substr(0, ledger.find('}')));
+  EXPECT_THROW(check_may_leave(loser, "corpus"), PrivacyError);
+  folder.write(loser / "ledger.jsonl", ledger);
+  // The winner's mark beside another run.
+  fs::copy(selection_mark_file(winner), selection_mark_file(loser));
+  EXPECT_THAT(error_message<PrivacyError>([&] { check_may_leave(loser, "corpus"); }),
+              HasSubstr("the mark beside it is of another run"));
+}
+
+}  // namespace
+}  // namespace sfumato
