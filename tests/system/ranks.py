@@ -105,8 +105,9 @@ def audits(sfumato, store: Path, work: Path) -> None:
 
 
 def kill_audit(sfumato, work: Path) -> None:
-    ranks = Ranks(sfumato, 3, [], work / "audit_killed.log", subcommand="audit conformance")
-    time.sleep(6)
+    ranks = Ranks(sfumato, 3, ["--phase", "0.2:1:100000"], work / "audit_killed.log",
+                  subcommand="audit canaries")
+    time.sleep(10)
     check(all(p.poll() is None for p in ranks.processes), "the audit ended before it was killed")
     ranks.processes[1].kill()
     begin = time.monotonic()
