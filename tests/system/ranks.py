@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains one run in several processes, as launchers start them, and kills some of them.
+"""Trains and audits one run in several processes, as launchers start them, and kills some of them.
 
 By torchrun, MPI and variables of the environment: a run of three processes is a run like any other
 (its ledger verifies, one charge a step, one session, nothing written by followers); a signal to one
