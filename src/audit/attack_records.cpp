@@ -1,6 +1,8 @@
 // Which records an attack looks at, their scores, and what the scores give away.
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstring>
@@ -13,6 +15,7 @@
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/batch.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/dist/together.h"
 #include "sfumato/generate/seeded_streams.h"
 
 namespace sfumato {
@@ -59,6 +62,14 @@ AttackResult evaluate(const std::vector<ScoreColumn>& columns, std::vector<int64
   return result;
 }
 
+/// What ranks must have in common to score together.
+std::string description(const std::vector<int64_t>& records, const MembershipScorer& scorer,
+                        int64_t batch) {
+  std::string text = fmt::format("batches of {}; records {};", batch, fmt::join(records, ","));
+  for (const ScoreColumn& column : scorer.columns()) text += " " + column.name();
+  return text;
+}
+
 }  // namespace
 
 std::vector<int64_t> choose_records(int64_t available, int64_t count, uint64_t seed,
@@ -93,22 +104,37 @@ std::vector<double> ScoredRecords::half(int64_t column, bool selection) const {
 
 ScoredRecords score_records(const RecordStore& store, std::vector<int64_t> records,
                             const MembershipScorer& scorer, bool with_labels, int64_t batch,
-                            const std::function<void(int64_t done)>& progress) {
+                            const std::function<void(int64_t done)>& progress,
+                            Communicator* given_ranks) {
   if (batch < 1) throw UsageError("--batch takes a number of images, 1 or more");
   const int64_t total = std::ssize(records), width = std::ssize(scorer.columns());
+  // Zeros for the scores of other ranks.
   ScoredRecords scored{.records = std::move(records),
-                       .scores = at::empty({total, width}, at::kDouble)};
-  for (int64_t begin = 0; begin < total; begin += batch) {
-    if (stop_requested())
-      throw Interrupted("stopped; an audit starts anew when it is called again");
-    const int64_t size = std::min(batch, total - begin);
-    const std::span<const int64_t> part(scored.records.data() + begin,
-                                        static_cast<std::size_t>(size));
-    scored.scores.narrow(0, begin, size)
-        .copy_(scorer.score(load_images(store, part),
-                            with_labels ? load_labels(store, part) : at::Tensor()));
-    if (progress) progress(begin + size);
+                       .scores = at::zeros({total, width}, at::kDouble)};
+  const std::shared_ptr<Communicator> alone = single_process();
+  Communicator& ranks = given_ranks != nullptr ? *given_ranks : *alone;
+  ranks.require_same("what is scored", description(scored.records, scorer, batch),
+                     "give all processes the same stores and options");
+  const Slice own = slice_of((total + batch - 1) / batch, ranks.rank(), ranks.size());
+  for (int64_t done = 0, round = 0; done < total; ++round) {
+    or_part(ranks, [&] {
+      everywhere(ranks, [&] {
+        if (stop_requested())
+          throw Interrupted("stopped; an audit starts anew when it is called again");
+        if (round >= own.size()) return;
+        const int64_t begin = (own.begin + round) * batch, size = std::min(batch, total - begin);
+        const std::span<const int64_t> part(scored.records.data() + begin,
+                                            static_cast<std::size_t>(size));
+        scored.scores.narrow(0, begin, size)
+            .copy_(scorer.score(load_images(store, part),
+                                with_labels ? load_labels(store, part) : at::Tensor()));
+      });
+    });
+    done = std::min(total, (round + 1) * batch * ranks.size());
+    if (progress) progress(done);
   }
+  // As integers: the sum with zeros has the bits that were filled in.
+  ranks.all_reduce_sum({scored.scores.view(at::kLong)});
   return scored;
 }
 

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "sfumato/core/error.h"
 #include "sfumato/mechanism/plan.h"
@@ -22,19 +23,21 @@ constexpr double kScale = 1000;
 constexpr int kThresholds = 64;
 constexpr int kProfilePoints = 48;
 
-void check_options(const CanaryOptions& options) {
-  if (options.canaries < 16 || options.canaries > 10'000'000)
-    throw UsageError(fmt::format("{} canaries are outside 16 ... 10000000", options.canaries));
-  if (!(options.confidence > 0 && options.confidence < 1))
-    throw UsageError(fmt::format("confidence {} is outside (0, 1)", options.confidence));
-  check_delta(options.delta);
-}
-
 std::vector<bool> toss_coins(int64_t count, std::optional<uint64_t> seed) {
   const SecureKey key = seed ? SecureKey::insecure_for_tests(*seed) : SecureKey::generate();
   ChaChaStream stream(key, StreamDomain::kSideStatistic, 0);
   std::vector<bool> coins;
   for (int64_t i = 0; i < count; ++i) coins.push_back((stream.next() & 1) != 0);
+  return coins;
+}
+
+/// Those of rank 0 on all ranks.
+std::vector<bool> same_coins(std::vector<bool> coins, const ParameterSlices* slices) {
+  if (slices == nullptr) return coins;
+  const std::string sides = slices->ranks().from_leader(std::accumulate(
+      coins.begin(), coins.end(), std::string(),
+      [](std::string all, bool coin) { return std::move(all) + (coin ? '1' : '0'); }));
+  for (std::size_t i = 0; i < coins.size(); ++i) coins[i] = sides[i] == '1';
   return coins;
 }
 
@@ -98,16 +101,27 @@ double best_threshold(const std::vector<double>& scores, const std::vector<bool>
 
 }  // namespace
 
+void check_options(const CanaryOptions& options) {
+  if (options.canaries < 16 || options.canaries > 10'000'000)
+    throw UsageError(fmt::format("{} canaries are outside 16 ... 10000000", options.canaries));
+  if (!(options.confidence > 0 && options.confidence < 1))
+    throw UsageError(fmt::format("confidence {} is outside (0, 1)", options.confidence));
+  check_delta(options.delta);
+}
+
 struct CanaryProbe::Network : Module {
-  Network(int64_t canaries, const ClipOptions& clip)
+  Network(int64_t canaries, const ClipOptions& clip, std::shared_ptr<Communicator> ranks)
       : table(canaries, 1),
-        step((add_child("canaries", table), name_parameters(), parameters()), clip) {}
+        step((add_child("canaries", table), name_parameters(), parameters()), clip,
+             std::move(ranks)) {}
   Embedding table;
   ProbeStep step;
 };
 
-CanaryProbe::CanaryProbe(int64_t canaries, const ClipOptions& clip)
-    : network_(std::make_unique<Network>(canaries, clip)), scale_(kScale * clip.clip_norm_l2) {}
+CanaryProbe::CanaryProbe(int64_t canaries, const ClipOptions& clip,
+                         std::shared_ptr<Communicator> ranks)
+    : network_(std::make_unique<Network>(canaries, clip, std::move(ranks))),
+      scale_(kScale * clip.clip_norm_l2) {}
 
 CanaryProbe::~CanaryProbe() = default;
 
@@ -121,6 +135,10 @@ ProbeBatch CanaryProbe::batch(std::span<const int64_t> canaries) {
   result.examples = count;
   result.losses = [this, indices](Tape* tape) {
     return network_->table.forward(indices, tape).squeeze(1).mul(scale_);
+  };
+  result.part = [this, all = std::vector<int64_t>(canaries.begin(), canaries.end())](int64_t first,
+                                                                                     int64_t size) {
+    return batch({all.data() + first, static_cast<size_t>(size)});
   };
   return result;
 }
@@ -157,7 +175,8 @@ CanaryReport audit_canaries(MechanismUnderTest& mechanism, CanaryProbe& network,
   report.claim = account_epsilon(Accountant::kPld, events, options.delta, Adjacency::kZeroOut);
   report.claimed_mu = gaussian_mu(report.claim.epsilon, options.delta);
 
-  const std::vector<bool> is_in = toss_coins(options.canaries, coin_seed);
+  const std::vector<bool> is_in =
+      same_coins(toss_coins(options.canaries, coin_seed), mechanism.slices());
   report.in = std::count(is_in.begin(), is_in.end(), true);
   const std::vector<double> scores = run(mechanism, network, plan, is_in);
 
@@ -177,11 +196,12 @@ CanaryReport audit_canaries(MechanismUnderTest& mechanism, CanaryProbe& network,
 }
 
 CanaryReport audit_canaries(const MechanismPlan& plan, const CanaryOptions& options,
-                            std::optional<uint64_t> test_seed) {
+                            std::optional<uint64_t> test_seed,
+                            std::shared_ptr<Communicator> ranks) {
   if (!plan.is_private)
     throw UsageError("canaries: the plan is not private; there is no claim to audit");
   check_options(options);
-  CanaryProbe network(options.canaries, clip_options(plan));
+  CanaryProbe network(options.canaries, clip_options(plan), std::move(ranks));
   ProductionMechanism mechanism(plan, network.source(), test_seed);
   return audit_canaries(mechanism, network, plan, options, test_seed);
 }

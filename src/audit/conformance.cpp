@@ -28,6 +28,7 @@ void check_all(ConformanceAudit& audit, MechanismUnderTest& mechanism, ProbeNetw
                const std::string& subject) {
   audit.check_gradients(mechanism, network, subject);
   audit.check_release(mechanism, network, subject);
+  audit.check_ranks(mechanism, network, subject);
 }
 
 std::string number(double value) {
@@ -46,6 +47,7 @@ ConformanceReport ConformanceAudit::report() const {
   ConformanceReport report;
   report.plan = plan_;
   report.checks = checks_;
+  report.ranks = ranks_;
   const auto statistical = std::count_if(
       checks_.begin(), checks_.end(), [](const auto& check) { return check.p_value.has_value(); });
   report.level = kFalseAlarm / static_cast<double>(std::max<int64_t>(statistical, 1));
@@ -88,21 +90,23 @@ ConformanceReport audit_conformance(MechanismUnderTest& mechanism, ProbeNetwork&
   return report;
 }
 
-ConformanceReport audit_conformance(const MechanismPlan& plan, std::optional<uint64_t> test_seed) {
-  LayerProbe network(clip_options(plan));
+ConformanceReport audit_conformance(const MechanismPlan& plan, std::optional<uint64_t> test_seed,
+                                    const std::shared_ptr<Communicator>& ranks) {
+  LayerProbe network(clip_options(plan), ranks);
   ProductionMechanism mechanism(plan, network.source(), test_seed);
   return audit_conformance(mechanism, network, plan);
 }
 
-ConformanceReport audit_conformance(const Config& config) {
+ConformanceReport audit_conformance(const Config& config,
+                                    const std::shared_ptr<Communicator>& ranks) {
   const Stopwatch watch;
   const MechanismPlan plan = make_plan(config, "one image", /*records_per_unit=*/1);
   ConformanceAudit audit(plan);
-  LayerProbe layers(clip_options(plan));
+  LayerProbe layers(clip_options(plan), ranks);
   ProductionMechanism on_layers(plan, layers.source());
   audit.check_sampling(on_layers);
   check_all(audit, on_layers, layers, "layers");
-  ConfiguredProbe configured(config, plan);
+  ConfiguredProbe configured(config, plan, ranks);
   ProductionMechanism on_network(plan, configured.source());
   check_all(audit, on_network, configured, "network");
   ConformanceReport report = audit.report();
@@ -113,10 +117,12 @@ ConformanceReport audit_conformance(const Config& config) {
 std::string to_text(const ConformanceReport& report) {
   const MechanismPlan& plan = report.plan;
   std::string text = fmt::format(
-      "Mechanism: sample rate {}, noise multiplier {}, clip norm {} ({}), expected batch {}\n\n"
+      "Mechanism: sample rate {}, noise multiplier {}, clip norm {} ({}), expected batch {}{}\n\n"
       "  {:<8} {:<10} {:<62} {:>12} {:>12}  verdict\n",
       plan.sample_rate, plan.noise_multiplier, plan.clip_norm_l2, to_string(plan.clipping),
-      plan.expected_batch_size, "subject", "group", "check", "statistic", "bound or p");
+      plan.expected_batch_size,
+      report.ranks > 1 ? fmt::format(", by {} processes", report.ranks) : "", "subject", "group",
+      "check", "statistic", "bound or p");
   for (const ConformanceCheck& check : report.checks)
     text += fmt::format("  {:<8} {:<10} {:<62} {:>12} {:>12}  {}\n", check.subject, check.group,
                         check.name, number(check.statistic),
@@ -158,6 +164,7 @@ nlohmann::ordered_json to_json(const ConformanceReport& report) {
           {"expected_batch_size", report.plan.expected_batch_size},
           {"false_alarm", kFalseAlarm},
           {"level", report.level},
+          {"ranks", report.ranks},
           {"seconds", report.seconds},
           {"checks", checks}};
 }

@@ -5,12 +5,15 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <numeric>
+#include <utility>
 
 #include "sfumato/audit/clipped_sum_inspector.h"
 #include "sfumato/core/error.h"
 #include "sfumato/grad/optimizer.h"
 #include "sfumato/privacy/secure_random.h"
 #include "sfumato/train/gradient_step.h"
+#include "sfumato/train/physical_batch.h"
 #include "sfumato/train/training_mechanism.h"
 
 namespace sfumato {
@@ -35,21 +38,27 @@ SecureKey make_key(std::optional<uint64_t> test_seed, uint64_t session) {
                    : SecureKey::generate();
 }
 
+StepOptions of_ranks(std::shared_ptr<Communicator> ranks) {
+  StepOptions options;
+  options.ranks = std::move(ranks);
+  return options;
+}
+
 }  // namespace
 
-GradientSource gradient_source(GradientStep& step) {
+GradientSource gradient_source(GradientStep& step, std::shared_ptr<Communicator> ranks) {
   return {[&step](const ProbeBatch& batch) {
             TrainingBatch images = batch.images.value();
             if (batch.mask.defined()) images.mask = batch.mask;
             step.accumulate_private(images);
           },
-          &step};
+          &step, std::move(ranks)};
 }
 
 /// Its losses are those of the batch at hand, of which a TrainingBatch holds nothing.
 struct ProbeStep::Parts : Objective {
-  Parts(std::vector<Parameter*> probed, const ClipOptions& clip)
-      : all(std::move(probed)), step(*this, clip, {}) {}
+  Parts(std::vector<Parameter*> probed, const ClipOptions& clip, std::shared_ptr<Communicator> with)
+      : all(std::move(probed)), ranks(std::move(with)), step(*this, clip, of_ranks(ranks)) {}
   ImageShape image_shape() const override { return {}; }
   int64_t draws() const override { return at_hand.draws; }
   std::vector<Parameter*> parameters() override { return all; }
@@ -60,12 +69,14 @@ struct ProbeStep::Parts : Objective {
   }
 
   std::vector<Parameter*> all;
+  std::shared_ptr<Communicator> ranks;
   ProbeBatch at_hand;
   GradientStep step;
 };
 
-ProbeStep::ProbeStep(std::vector<Parameter*> parameters, const ClipOptions& clip)
-    : parts_(std::make_unique<Parts>(std::move(parameters), clip)) {}
+ProbeStep::ProbeStep(std::vector<Parameter*> parameters, const ClipOptions& clip,
+                     std::shared_ptr<Communicator> ranks)
+    : parts_(std::make_unique<Parts>(std::move(parameters), clip, std::move(ranks))) {}
 
 ProbeStep::~ProbeStep() = default;
 
@@ -75,29 +86,39 @@ GradientSource ProbeStep::source() {
             const at::Tensor mask = batch.mask.defined() ? batch.mask : at::ones({batch.examples});
             parts->step.accumulate_private({{}, mask, batch.examples});
           },
-          &parts_->step};
+          &parts_->step, parts_->ranks};
 }
 
 struct ProductionMechanism::Session {
-  Session(const MechanismPlan& plan, std::optional<uint64_t> seed)
-      : test_seed(seed),
-        folder(make_folder()),
-        place{.ledger = folder / "ledger.jsonl", .run = folder, .most_steps = kMostReleases} {
+  Session(const MechanismPlan& plan, std::optional<uint64_t> seed,
+          std::shared_ptr<Communicator> with)
+      : ranks(with ? std::move(with) : single_process()), test_seed(seed) {
+    if (ranks->leads()) {
+      folder = make_folder();
+      place = {.ledger = folder / "ledger.jsonl", .run = folder, .most_steps = kMostReleases};
+    }
     begin(plan);
   }
   ~Session() {
     training.reset();
     std::error_code ignored;
-    std::filesystem::remove_all(folder, ignored);
+    if (ranks->leads()) std::filesystem::remove_all(folder, ignored);
   }
   /// The first session of the ledger or, where there is one, the next.
   void begin(const MechanismPlan& plan) {
     training.reset();
-    training = open_training_mechanism(/*seed=*/0, plan, place, /*checkpoint=*/nullptr,
-                                       /*has_trained=*/number > 0, make_key(test_seed, number));
+    if (ranks->leads()) {
+      training = open_training_mechanism(/*seed=*/0, plan, place, /*checkpoint=*/nullptr,
+                                         /*has_trained=*/number > 0, make_key(test_seed, number));
+      training->lead(ranks);
+    } else {
+      training =
+          follow_training(/*seed=*/0, plan, kMostReleases, make_key(test_seed, number), ranks);
+    }
     ++number;
   }
 
+  std::shared_ptr<Communicator> ranks;
   std::optional<uint64_t> test_seed;
   uint64_t number = 0;  ///< of sessions so far
   std::filesystem::path folder;
@@ -109,7 +130,7 @@ ProductionMechanism::ProductionMechanism(const MechanismPlan& plan, GradientSour
                                          std::optional<uint64_t> test_seed)
     : plan_(plan),
       source_(std::move(source)),
-      session_(std::make_unique<Session>(plan, test_seed)) {}
+      session_(std::make_unique<Session>(plan, test_seed, source_.ranks)) {}
 
 ProductionMechanism::~ProductionMechanism() = default;
 
@@ -117,11 +138,22 @@ std::vector<int64_t> ProductionMechanism::sample(int64_t step, int64_t records) 
   return session_->training->sample(step, records);
 }
 
-void ProductionMechanism::accumulate(const ProbeBatch& batch) { source_.accumulate(batch); }
+void ProductionMechanism::accumulate(const ProbeBatch& batch) {
+  if (session_->ranks->alone()) return source_.accumulate(batch);
+  std::vector<int64_t> examples(static_cast<std::size_t>(batch.examples));
+  std::iota(examples.begin(), examples.end(), int64_t{0});
+  const std::vector<int64_t> own = share(examples, 1);
+  if (own.empty()) return;
+  ProbeBatch part = batch.part(own.front(), std::ssize(own));
+  if (batch.mask.defined()) part.mask = batch.mask.narrow(0, own.front(), std::ssize(own));
+  source_.accumulate(part);
+}
 
 std::vector<at::Tensor> ProductionMechanism::take_clipped_sum() {
   const ClippedSum sum = source_.step->take_private();
-  return ClippedSumInspector::sums(sum);
+  const ParameterSlices* const several = slices();
+  return several ? several->gathered(ClippedSumInspector::sums(sum))
+                 : ClippedSumInspector::sums(sum);
 }
 
 std::vector<at::Tensor> ProductionMechanism::release(int64_t step) {
@@ -148,15 +180,29 @@ std::vector<at::Tensor> ProductionMechanism::moved_by(
   for (Parameter& weight : weights) addresses.push_back(&weight);
   OptimizerOptions options;
   options.kind = OptimizerKind::kSgd;
-  Optimizer optimizer(addresses, std::vector<double>(weights.size(), 1.0), options);
+  Optimizer optimizer(addresses, std::vector<double>(weights.size(), 1.0), options,
+                      source_.step->engine().slices());
   step(optimizer);
   std::vector<at::Tensor> moved;
   for (const Parameter& weight : weights) moved.push_back(weight.value.neg());
   return moved;
 }
 
-int64_t ProductionMechanism::charges() const { return session_->training->charged(); }
+int64_t ProductionMechanism::charges() const {
+  return session_->ranks->from_leader(session_->training->charged());
+}
 
 void ProductionMechanism::resume() { session_->begin(plan_); }
+
+const ParameterSlices* ProductionMechanism::slices() const {
+  return session_->ranks->alone() ? nullptr : source_.step->engine().slices().get();
+}
+
+std::vector<int64_t> ProductionMechanism::share(const std::vector<int64_t>& sample,
+                                                int64_t physical) const {
+  const auto own =
+      share_of_rank(sample, physical, session_->ranks->rank(), session_->ranks->size());
+  return {own.begin(), own.end()};
+}
 
 }  // namespace sfumato

@@ -41,6 +41,14 @@ at::Tensor scale_of(std::span<const ProbeExample> examples) {
   return scales;
 }
 
+std::function<ProbeBatch(int64_t, int64_t)> parts_of(ProbeNetwork& network,
+                                                     std::span<const ProbeExample> examples) {
+  return [&network, all = std::vector<ProbeExample>(examples.begin(), examples.end())](
+             int64_t first, int64_t count) {
+    return network.batch({all.data() + first, static_cast<size_t>(count)});
+  };
+}
+
 /// The definitions of each kind of clipping, in float64.
 double factor(double norm, double bound, const ClipOptions& clip) {
   if (clip.clipping == Clipping::kAutomatic) return bound / (norm + clip.automatic_gamma);
@@ -141,14 +149,17 @@ struct LayerProbe::Network : Module {
   }
 };
 
-LayerProbe::LayerProbe(const ClipOptions& clip)
-    : network_(std::make_unique<Network>()), step_(network_->parameters(), clip) {}
+LayerProbe::LayerProbe(const ClipOptions& clip, std::shared_ptr<Communicator> ranks)
+    : network_(std::make_unique<Network>()),
+      step_(network_->parameters(), clip, std::move(ranks)),
+      alone_(network_->parameters(), clip) {}
 
 LayerProbe::~LayerProbe() = default;
 
 const std::vector<Parameter*>& LayerProbe::trainable() { return network_->all; }
 
 GradientSource LayerProbe::source() { return step_.source(); }
+GradientSource LayerProbe::alone() { return alone_.source(); }
 
 ProbeBatch LayerProbe::batch(std::span<const ProbeExample> examples) {
   const auto count = static_cast<int64_t>(examples.size());
@@ -182,6 +193,7 @@ ProbeBatch LayerProbe::batch(std::span<const ProbeExample> examples) {
   result.losses = [draw_losses, count](Tape* tape) {
     return draw_losses(tape).reshape({count, kDraws}).mean({1});
   };
+  result.part = parts_of(*this, examples);
   return result;
 }
 
@@ -190,26 +202,31 @@ ProbeBatch LayerProbe::batch(std::span<const ProbeExample> examples) {
 namespace {
 
 /// The training step's classes and rules, on the CPU whatever performance.device is.
-StepOptions on_the_cpu(const Config& config) {
-  if (config.performance.device() != ComputeDevice::kCpu)
-    log_warning(
-        "audits compute on the CPU in fp32; performance.device is for training and sampling");
-  return {.policy = config.performance.layer_algorithm(), .tuner = nullptr};
+StepOptions on_the_cpu(const Config& config, std::shared_ptr<Communicator> ranks) {
+  return {
+      .policy = config.performance.layer_algorithm(), .tuner = nullptr, .ranks = std::move(ranks)};
 }
 
 }  // namespace
 
 struct ConfiguredProbe::Parts {
-  Parts(const Config& config, const MechanismPlan& plan)
-      : generator(make_generator(config, Placement{})),
-        step(generator->objective(), clip_options(plan), on_the_cpu(config)) {}
+  Parts(const Config& config, const MechanismPlan& plan, std::shared_ptr<Communicator> with)
+      : ranks(std::move(with)),
+        generator(make_generator(config, Placement{})),
+        step(generator->objective(), clip_options(plan), on_the_cpu(config, ranks)),
+        alone(generator->objective(), clip_options(plan), on_the_cpu(config, nullptr)) {}
 
+  std::shared_ptr<Communicator> ranks;
   std::unique_ptr<Generator> generator;
-  GradientStep step;
+  GradientStep step, alone;
 };
 
-ConfiguredProbe::ConfiguredProbe(const Config& config, const MechanismPlan& plan)
-    : parts_(std::make_unique<Parts>(config, plan)) {
+ConfiguredProbe::ConfiguredProbe(const Config& config, const MechanismPlan& plan,
+                                 std::shared_ptr<Communicator> ranks)
+    : parts_(std::make_unique<Parts>(config, plan, std::move(ranks))) {
+  if (config.performance.device() != ComputeDevice::kCpu)
+    log_warning(
+        "audits compute on the CPU in fp32; performance.device is for training and sampling");
   verify_before_training(*parts_->generator, parts_->step);
 }
 
@@ -219,7 +236,8 @@ const std::vector<Parameter*>& ConfiguredProbe::trainable() {
   return parts_->step.engine().trainable();
 }
 
-GradientSource ConfiguredProbe::source() { return gradient_source(parts_->step); }
+GradientSource ConfiguredProbe::source() { return gradient_source(parts_->step, parts_->ranks); }
+GradientSource ConfiguredProbe::alone() { return gradient_source(parts_->alone); }
 
 ProbeBatch ConfiguredProbe::batch(std::span<const ProbeExample> examples) {
   std::vector<uint64_t> keys;
@@ -235,6 +253,7 @@ ProbeBatch ConfiguredProbe::batch(std::span<const ProbeExample> examples) {
   result.losses = [&objective, drawn](Tape* tape) {
     return objective.losses(objective.place(drawn), tape);
   };
+  result.part = parts_of(*this, examples);
   return result;
 }
 

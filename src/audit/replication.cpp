@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <map>
 #include <utility>
 
@@ -15,6 +14,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/dist/together.h"
 #include "sfumato/features/corpus_images.h"
 
 namespace sfumato {
@@ -22,8 +22,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void check_stop() {
-  if (stop_requested()) throw Interrupted("stopped; an audit starts anew when it is called again");
+/// A signal to any rank stops all.
+void check_stop(Communicator& ranks) {
+  if (!ranks.any(stop_requested())) return;
+  ranks.leave();
+  throw Interrupted("stopped; an audit starts anew when it is called again");
 }
 
 NearestRecord summary(const std::vector<Neighbour>& nearest) {
@@ -34,42 +37,72 @@ NearestRecord summary(const std::vector<Neighbour>& nearest) {
   return {nearest.front().index, first, first > 0 ? std::min(first / mean, 1.0) : 0.0};
 }
 
-/// Calls visit(images) for blocks of the corpus, uint8 [n, H, W, C]; notes the names.
-void each_block(const fs::path& corpus, const RecordStore& store, int64_t count, int64_t block,
-                std::vector<std::string>& names, const std::function<void(at::Tensor)>& visit) {
-  CorpusImages images(corpus, count);
-  const int64_t record_bytes = store.height() * store.width() * store.channels();
-  at::Tensor held = at::empty({block, store.height(), store.width(), store.channels()}, at::kByte);
-  int64_t filled = 0;
-  names.clear();
-  while (images.next()) {
-    const Image image = to_channels(images.image(), store.channels());
-    if (image.height != store.height() || image.width != store.width())
+/// A corpus block by block.
+class CorpusBlocks {
+ public:
+  CorpusBlocks(const fs::path& corpus, const RecordStore& store, int64_t count, int64_t block)
+      : corpus_(corpus),
+        store_(store),
+        images_(corpus, count),
+        held_(at::empty({block, store.height(), store.width(), store.channels()}, at::kByte)) {}
+
+  /// The next images, uint8 [n, H, W, C], until the next call; none at the end.
+  at::Tensor next() {
+    const int64_t record_bytes = store_.height() * store_.width() * store_.channels();
+    int64_t filled = 0;
+    while (filled < held_.size(0) && images_.next()) {
+      const Image image = to_channels(images_.image(), store_.channels());
+      check_shape(image);
+      std::memcpy(held_.mutable_data_ptr<std::uint8_t>() + filled++ * record_bytes,
+                  image.pixels.data(), image.pixels.size());
+      names_.push_back(images_.name());
+    }
+    if (names_.empty()) throw DataError(fmt::format("the corpus '{}' is empty", corpus_.string()));
+    return held_.narrow(0, 0, filled);
+  }
+  const std::vector<std::string>& names() const { return names_; }
+
+ private:
+  void check_shape(const Image& image) const {
+    if (image.height != store_.height() || image.width != store_.width())
       throw UsageError(fmt::format(
           "{} is {}x{} pixels, the store's records are {}x{}; compare a corpus with the store that "
           "its network was trained on",
-          images.name(), image.width, image.height, store.width(), store.height()));
-    std::memcpy(held.mutable_data_ptr<std::uint8_t>() + filled * record_bytes, image.pixels.data(),
-                image.pixels.size());
-    names.push_back(images.name());
-    if (++filled < block) continue;
-    visit(held);
-    filled = 0;
+          images_.name(), image.width, image.height, store_.width(), store_.height()));
   }
-  if (filled > 0) visit(held.narrow(0, 0, filled));
-  if (names.empty()) throw DataError(fmt::format("the corpus '{}' is empty", corpus.string()));
+
+  fs::path corpus_;
+  const RecordStore& store_;
+  CorpusImages images_;
+  at::Tensor held_;
+  std::vector<std::string> names_;
+};
+
+std::string pixels_of(const at::Tensor& images) {
+  return {reinterpret_cast<const char*>(images.const_data_ptr<std::uint8_t>()), images.nbytes()};
+}
+
+/// What ranks must have in common.
+std::string description(const RecordStore& store, const RecordStore* holdout,
+                        const ReplicationOptions& options) {
+  std::string text =
+      fmt::format("{} {} {} {}", store.manifest_hash(), holdout ? holdout->manifest_hash() : "",
+                  options.count, options.seed);
+  for (const FeatureSpace space : options.spaces) text += fmt::format(" {}", to_string(space));
+  return text;
 }
 
 /// For each record among the nearest ones, how far it lies from its own nearest.
 std::map<int64_t, double> own_distances(const std::vector<NearestRecord>& a,
                                         const std::vector<NearestRecord>& b,
-                                        const RecordStore& store, const ImageFeatures& features) {
+                                        const RecordStore& store, const ImageFeatures& features,
+                                        Communicator& ranks) {
   std::map<int64_t, double> distances;
   for (const auto* nearest : {&a, &b})
     for (const NearestRecord& one : *nearest) distances.emplace(one.record, 0);
   std::vector<int64_t> records;
   for (const auto& [record, distance] : distances) records.push_back(record);
-  const auto found = nearest_records(store, records, store, features, true);
+  const auto found = nearest_records(store, records, store, features, true, &ranks);
   for (std::size_t i = 0; i < records.size(); ++i) distances[records[i]] = found[i].distance;
   return distances;
 }
@@ -89,27 +122,33 @@ std::vector<double> values(const std::vector<NearestRecord>& nearest,
 }
 
 std::vector<NearestRecord> null_of(const RecordStore& store, const RecordStore* holdout,
-                                   const ImageFeatures& features,
-                                   const ReplicationOptions& options) {
+                                   const ImageFeatures& features, const ReplicationOptions& options,
+                                   Communicator& ranks) {
   const RecordStore& real = holdout ? *holdout : store;
   const auto records = choose_records(real.count(), options.count, options.seed, "null");
-  return nearest_records(real, records, store, features, holdout == nullptr);
+  return nearest_records(real, records, store, features, holdout == nullptr, &ranks);
 }
 
 ReplicationResult examine(FeatureSpace space, const fs::path& corpus, const RecordStore& store,
                           const RecordStore* holdout, const ReplicationOptions& options,
-                          std::vector<std::string>& names) {
+                          Communicator& ranks, std::vector<std::string>& names) {
   const ImageFeatures features(
       space, {.channels = store.channels(), .height = store.height(), .width = store.width()});
   ReplicationResult result;
   result.space = space;
-  each_block(corpus, store, options.count, query_block(features.row_bytes()), names,
-             [&](const at::Tensor& images) {
-               check_stop();
-               for (const NearestRecord& one : nearest_records(images, store, features))
-                 result.synthetic.push_back(one);
-             });
-  result.null = null_of(store, holdout, features, options);
+  CorpusBlocks blocks(corpus, store, options.count, query_block(features.row_bytes()));
+  while (true) {
+    check_stop(ranks);
+    at::Tensor images;
+    or_part(ranks, [&] { everywhere(ranks, [&] { images = blocks.next(); }); });
+    if (!ranks.alone())
+      ranks.require_same("the corpus", pixels_of(images), "give all processes the same folder");
+    if (images.size(0) == 0) break;
+    for (const NearestRecord& one : nearest_records(images, store, features, {}, &ranks))
+      result.synthetic.push_back(one);
+  }
+  names = blocks.names();
+  result.null = null_of(store, holdout, features, options, ranks);
   // A real image that is in the store as well says nothing about how near strangers come.
   result.null_in_store =
       std::erase_if(result.null, [](const NearestRecord& one) { return one.distance == 0; });
@@ -121,7 +160,7 @@ ReplicationResult examine(FeatureSpace space, const fs::path& corpus, const Reco
                                          values(result.null, &NearestRecord::distance));
   result.by_ratio = compare_with_null(values(result.synthetic, &NearestRecord::ratio),
                                       values(result.null, &NearestRecord::ratio));
-  const auto own = own_distances(result.synthetic, result.null, store, features);
+  const auto own = own_distances(result.synthetic, result.null, store, features, ranks);
   result.authentic = authentic_share(result.synthetic, own);
   result.null_authentic = authentic_share(result.null, own);
   return result;
@@ -131,14 +170,14 @@ ReplicationResult examine(FeatureSpace space, const fs::path& corpus, const Reco
 
 std::vector<NearestRecord> nearest_records(const at::Tensor& images, const RecordStore& store,
                                            const ImageFeatures& features,
-                                           std::span<const int64_t> own) {
+                                           std::span<const int64_t> own, Communicator* ranks) {
   if (store.count() < 3)
     throw UsageError(
         fmt::format("'{}' holds too few records to compare images with", store.path().string()));
   const StoreFeatures references(store, features);
   std::vector<NearestRecord> found;
   for (const auto& nearest :
-       nearest_neighbours(features(images), references, 1 + kNextNeighbours, own))
+       nearest_neighbours(features(images), references, 1 + kNextNeighbours, own, ranks))
     found.push_back(summary(nearest));
   return found;
 }
@@ -146,15 +185,16 @@ std::vector<NearestRecord> nearest_records(const at::Tensor& images, const Recor
 std::vector<NearestRecord> nearest_records(const RecordStore& images,
                                            std::span<const int64_t> records,
                                            const RecordStore& store, const ImageFeatures& features,
-                                           bool of_store) {
+                                           bool of_store, Communicator* ranks) {
+  const std::shared_ptr<Communicator> alone = single_process();
   std::vector<NearestRecord> found;
   const auto block = static_cast<std::size_t>(query_block(features.row_bytes()));
   for (std::size_t begin = 0; begin < records.size(); begin += block) {
-    check_stop();
+    check_stop(ranks != nullptr ? *ranks : *alone);
     const auto part = records.subspan(begin, std::min(block, records.size() - begin));
     const auto own = of_store ? part : std::span<const int64_t>();
     for (const NearestRecord& one :
-         nearest_records(store_images(images, part), store, features, own))
+         nearest_records(store_images(images, part), store, features, own, ranks))
       found.push_back(one);
   }
   return found;
@@ -191,13 +231,18 @@ NullComparison compare_with_null(std::span<const double> synthetic, std::span<co
 }
 
 ReplicationAudit audit_replication(const fs::path& corpus, const RecordStore& store,
-                                   const RecordStore* holdout, const ReplicationOptions& options) {
+                                   const RecordStore* holdout, const ReplicationOptions& options,
+                                   Communicator* given_ranks) {
+  const std::shared_ptr<Communicator> alone = single_process();
+  Communicator& ranks = given_ranks != nullptr ? *given_ranks : *alone;
   if (holdout && (holdout->height() != store.height() || holdout->width() != store.width() ||
                   holdout->channels() != store.channels()))
     throw UsageError("--store and --holdout hold images of different shapes");
   if (holdout && holdout->manifest_hash() == store.manifest_hash())
     throw UsageError("--store and --holdout are the same store");
   if (options.spaces.empty()) throw UsageError("name at least one of --features");
+  ranks.require_same("what is compared", description(store, holdout, options),
+                     "give all processes the same stores and options");
   const fs::path named = fs::absolute(corpus).lexically_normal();
   ReplicationAudit audit{
       .corpus = (named.has_filename() ? named : named.parent_path()).filename().string(),
@@ -207,7 +252,7 @@ ReplicationAudit audit_replication(const fs::path& corpus, const RecordStore& st
       .results = {},
       .warnings = {}};
   for (const FeatureSpace space : options.spaces) {
-    audit.results.push_back(examine(space, corpus, store, holdout, options, audit.names));
+    audit.results.push_back(examine(space, corpus, store, holdout, options, ranks, audit.names));
     if (const int64_t left_out = audit.results.back().null_in_store; left_out > 0)
       audit.warnings.push_back(fmt::format(
           "{}: {} real images of the null equal a record of the store and were left out",

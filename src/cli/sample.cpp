@@ -177,14 +177,7 @@ std::unique_ptr<CorpusWriter> open_corpus(SampleArguments& arguments, const Conf
 
 /// Where rank 0 throws, all do, and part in order.
 void on_leader_or_end(Communicator& ranks, const std::function<void()>& work) {
-  try {
-    on_leader(ranks, work);
-  } catch (const LostRank&) {
-    throw;
-  } catch (...) {
-    ranks.leave();
-    throw;
-  }
+  or_part(ranks, [&] { on_leader(ranks, work); });
 }
 
 void run(SampleArguments& arguments) {

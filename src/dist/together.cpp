@@ -57,4 +57,15 @@ void everywhere(Communicator& ranks, const std::function<void()>& work) {
                   fmt::format("{} cannot go on, and says why", ranks.name_of(other)));
 }
 
+void or_part(Communicator& ranks, const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const LostRank&) {
+    throw;
+  } catch (...) {
+    ranks.leave();
+    throw;
+  }
+}
+
 }  // namespace sfumato

@@ -2,8 +2,10 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numeric>
 
@@ -13,7 +15,7 @@ namespace sfumato {
 namespace {
 
 constexpr int64_t kBlockBytes = int64_t{64} << 20;
-constexpr int64_t kMostQueries = 8192, kMostReferences = 2048;
+constexpr int64_t kMostQueries = 8192, kMostReferences = 1024;
 
 bool nearer(const Neighbour& a, const Neighbour& b) {
   return a.distance < b.distance || (a.distance == b.distance && a.index < b.index);
@@ -81,28 +83,88 @@ double exact_distance(const float* a, const float* b, int64_t dimension) {
   return std::sqrt(sum);
 }
 
+/// Parts 0 ... count - 1 of a search, of which every rank does its share. They meet after each, so
+/// that none waits for long.
+template <class Work>
+void share_out(int64_t count, Communicator* ranks, const Work& work) {
+  if (ranks == nullptr || ranks->alone()) {
+    for (int64_t i = 0; i < count; ++i) work(i);
+    return;
+  }
+  const Slice own = slice_of(count, ranks->rank(), ranks->size());
+  for (int64_t i = 0; i < (count + ranks->size() - 1) / ranks->size(); ++i) {
+    if (i < own.size()) work(own.begin + i);
+    ranks->barrier();
+  }
+}
+
+/// Zeros for the numbers of all ranks, which each fills in its own places. As integers: their sum
+/// has the bits that were filled in.
+at::Tensor to_be_shared(at::IntArrayRef sizes) { return at::zeros(sizes, at::kLong); }
+
+/// The k nearest of what all ranks have found.
+std::vector<std::vector<Neighbour>> merged(std::vector<std::vector<Neighbour>> found, int64_t k,
+                                           Communicator* ranks) {
+  if (ranks == nullptr || ranks->alone()) return found;
+  const auto n = std::ssize(found);
+  const at::Tensor all = to_be_shared({ranks->size(), n, k, 2});
+  int64_t* const numbers = all.mutable_data_ptr<int64_t>();
+  int64_t* own = numbers + ranks->rank() * n * k * 2;
+  for (const auto& nearest : found)
+    for (std::size_t j = 0; j < static_cast<std::size_t>(k); ++j) {
+      const Neighbour one = j < nearest.size() ? nearest[j] : Neighbour{INFINITY, -1};
+      *own++ = std::bit_cast<int64_t>(one.distance);
+      *own++ = one.index;
+    }
+  ranks->all_reduce_sum({all});
+  for (int64_t i = 0; i < n; ++i) {
+    std::vector<Neighbour>& nearest = found[static_cast<std::size_t>(i)];
+    nearest.clear();
+    for (int64_t rank = 0; rank < ranks->size(); ++rank) {
+      const int64_t* one = numbers + (rank * n + i) * k * 2;
+      for (int64_t j = 0; j < k; ++j, one += 2)
+        if (one[1] >= 0) nearest.push_back({std::bit_cast<double>(one[0]), one[1]});
+    }
+    std::sort(nearest.begin(), nearest.end(), nearer);
+    nearest.resize(std::min(nearest.size(), static_cast<std::size_t>(k)));
+  }
+  return found;
+}
+
+std::size_t refined_of(const std::vector<Neighbour>& nearest) {
+  return std::min<std::size_t>(nearest.size(), kRefined);
+}
+
 /// Distances of the first few anew, from the rows themselves; the order among these may change.
 /// `rows` references are made at once.
 void refine(const at::Tensor& queries, const FeatureRows& references, int64_t rows,
-            std::vector<std::vector<Neighbour>>& found) {
-  const int64_t dimension = queries.size(1);
-  const auto group = static_cast<std::size_t>(std::max<int64_t>(rows / kRefined, 1));
-  for (std::size_t begin = 0; begin < found.size(); begin += group) {
-    const std::size_t end = std::min(begin + group, found.size());
+            Communicator* ranks, std::vector<std::vector<Neighbour>>& found) {
+  const int64_t dimension = queries.size(1), n = std::ssize(found);
+  const int64_t group = std::max<int64_t>(rows / kRefined, 1);
+  const at::Tensor bits = to_be_shared({n, kRefined});
+  int64_t* const distances = bits.mutable_data_ptr<int64_t>();
+  share_out((n + group - 1) / group, ranks, [&](int64_t part) {
+    const int64_t begin = part * group, end = std::min(begin + group, n);
     std::vector<int64_t> indices;
-    for (std::size_t i = begin; i < end; ++i)
-      for (std::size_t j = 0; j < std::min<std::size_t>(found[i].size(), kRefined); ++j)
-        indices.push_back(found[i][j].index);
+    for (int64_t i = begin; i < end; ++i)
+      for (std::size_t j = 0; j < refined_of(found[static_cast<std::size_t>(i)]); ++j)
+        indices.push_back(found[static_cast<std::size_t>(i)][j].index);
     const at::Tensor made = references.rows(indices).contiguous();
     const float* row = made.const_data_ptr<float>();
-    for (std::size_t i = begin; i < end; ++i) {
-      const float* query = queries.const_data_ptr<float>() + static_cast<int64_t>(i) * dimension;
-      for (std::size_t j = 0; j < std::min<std::size_t>(found[i].size(), kRefined); ++j) {
-        found[i][j].distance = exact_distance(query, row, dimension);
-        row += dimension;
-      }
-      std::sort(found[i].begin(), found[i].end(), nearer);
+    for (int64_t i = begin; i < end; ++i) {
+      const float* query = queries.const_data_ptr<float>() + i * dimension;
+      const auto count = static_cast<int64_t>(refined_of(found[static_cast<std::size_t>(i)]));
+      for (int64_t j = 0; j < count; ++j, row += dimension)
+        distances[i * kRefined + j] = std::bit_cast<int64_t>(exact_distance(query, row, dimension));
     }
+  });
+  if (ranks != nullptr) ranks->all_reduce_sum({bits});
+  const int64_t* distance = distances;
+  for (std::vector<Neighbour>& nearest : found) {
+    for (std::size_t j = 0; j < refined_of(nearest); ++j)
+      nearest[j].distance = std::bit_cast<double>(distance[j]);
+    distance += kRefined;
+    std::sort(nearest.begin(), nearest.end(), nearer);
   }
 }
 
@@ -110,7 +172,8 @@ void refine(const at::Tensor& queries, const FeatureRows& references, int64_t ro
 
 std::vector<std::vector<Neighbour>> nearest_neighbours(const at::Tensor& queries,
                                                        const FeatureRows& references, int64_t k,
-                                                       std::span<const int64_t> own, int64_t tile) {
+                                                       std::span<const int64_t> own,
+                                                       Communicator* ranks, int64_t tile) {
   if (tile == 0)
     tile = std::clamp<int64_t>(kBlockBytes / references.row_bytes(), 1, kMostReferences);
   const int64_t n = queries.size(0), total = references.count();
@@ -121,24 +184,25 @@ std::vector<std::vector<Neighbour>> nearest_neighbours(const at::Tensor& queries
     throw UsageError("a search for nearest neighbours needs references to find");
   const at::Tensor q = queries.contiguous();
   const at::Tensor query_norms = q.square().sum(1);
+  const int64_t kept = std::min(k, available);
   std::vector<Nearest> nearest(static_cast<std::size_t>(n),
-                               Nearest(static_cast<std::size_t>(std::min(k, available))));
-  std::vector<int64_t> indices;
-  for (int64_t first = 0; first < total; first += tile) {
-    indices.resize(static_cast<std::size_t>(std::min(tile, total - first)));
+                               Nearest(static_cast<std::size_t>(kept)));
+  share_out((total + tile - 1) / tile, ranks, [&](int64_t part) {
+    const int64_t first = part * tile;
+    std::vector<int64_t> indices(static_cast<std::size_t>(std::min(tile, total - first)));
     std::iota(indices.begin(), indices.end(), first);
     const at::Tensor rows = references.rows(indices);
     offer_tile(at::matmul(q, rows.t()), query_norms, rows.square().sum(1).contiguous(), first, own,
                nearest);
-  }
+  });
   std::vector<std::vector<Neighbour>> found;
   found.reserve(nearest.size());
-  for (Nearest& best : nearest) {
-    found.push_back(best.sorted());
-    for (Neighbour& neighbour : found.back())
+  for (Nearest& best : nearest) found.push_back(best.sorted());
+  found = merged(std::move(found), kept, ranks);
+  for (std::vector<Neighbour>& one : found)
+    for (Neighbour& neighbour : one)
       neighbour.distance = std::sqrt(std::max(neighbour.distance, 0.0));
-  }
-  refine(q, references, tile, found);
+  refine(q, references, tile, ranks, found);
   return found;
 }
 

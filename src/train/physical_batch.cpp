@@ -12,6 +12,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 #include "sfumato/device/gpu.h"
+#include "sfumato/dist/communicator.h"
 #include "sfumato/grad/memory_meter.h"
 
 namespace sfumato {
@@ -125,6 +126,15 @@ int64_t physical_batch_for(const LogicalBatch& batch, int64_t budget_bytes, c10:
       choose_physical_batch(budget_bytes, most_useful_examples(batch, device), peak_bytes,
                             batch.draws_setting),
       pass_overhead(batch, device));
+}
+
+std::span<const int64_t> share_of_rank(std::span<const int64_t> records, int64_t physical,
+                                       int64_t rank, int64_t ranks) {
+  const int64_t count = std::ssize(records);
+  const Slice batches = slice_of((count + physical - 1) / physical, rank, ranks);
+  const int64_t begin = std::min(count, batches.begin * physical);
+  const int64_t end = std::min(count, batches.end * physical);
+  return records.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
 }
 
 int64_t smaller_physical_batch(int64_t examples) { return (examples + 1) / 2; }

@@ -1,33 +1,11 @@
 #include "train/shared_inputs.h"
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
-#include <utility>
 
 #include "sfumato/mechanism/plan.h"
 
 namespace sfumato {
-
-RecordStore open_shared_store(const Config& config, TrainRanks& ranks) {
-  std::optional<RecordStore> store;
-  ranks.everywhere([&] { store.emplace(RecordStore::open(config.data.store())); });
-  ranks.require_same("the record store", store->manifest_hash(),
-                     "copy the store of the first rank to all, or share its folder");
-  // The manifest says what the files should hold. One process of each machine reads those that are
-  // not the file of rank 0.
-  Communicator& all = *ranks.communicator();
-  const std::string path = std::filesystem::absolute(store->path()).lexically_normal().string();
-  const bool elsewhere = path != all.from_leader(path);
-  const bool several = all.any(elsewhere || all.local_size() < all.size());
-  ranks.everywhere([&] {
-    if (!several || (!elsewhere && all.local_rank() != 0)) return;
-    const RankHold hold(all);
-    store->verify_checksums();
-  });
-  return std::move(*store);
-}
 
 MechanismPlan make_shared_plan(const Config& config, const RecordStore& store, TrainRanks& ranks) {
   MechanismPlan plan;

@@ -6,11 +6,7 @@
 
 namespace sfumato {
 
-// What all ranks of a training start from. Collective.
-
-/// data.store, of which every rank has the same, whatever it is called there: UsageError names
-/// those that have another. Errors as RecordStore::open.
-RecordStore open_shared_store(const Config& config, TrainRanks& ranks);
+// What all ranks of a training start from, besides the record store (shared_store). Collective.
 
 /// As rank 0 calibrates it: others may differ in last digits, and would train another mechanism
 /// than the ledger freezes. Errors as make_plan, on all.

@@ -35,16 +35,6 @@ int64_t physical_size(const Config& config, const MechanismPlan& plan, GradientS
   return physical;
 }
 
-/// The share of a rank: whole physical batches of `size`, one after the other.
-std::span<const int64_t> share_of(const std::vector<int64_t>& records, int64_t size,
-                                  const Communicator& ranks) {
-  const int64_t count = std::ssize(records);
-  const Slice batches = slice_of((count + size - 1) / size, ranks.rank(), ranks.size());
-  const int64_t begin = std::min(count, batches.begin * size);
-  const int64_t end = std::min(count, batches.end * size);
-  return std::span(records).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
-}
-
 }  // namespace
 
 StepBatches::StepBatches(const Config& config, const RecordStore& store, const MechanismPlan& plan,
@@ -66,7 +56,8 @@ const StepBatches::Sample& StepBatches::sample(const TrainingMechanism& mechanis
     const std::vector<int64_t> all = mechanism.sample(step, store_.count());
     // By the size that all have agreed on, whatever became of it here: else a record could be on
     // two ranks, or on none.
-    const std::span<const int64_t> own = share_of(all, shared_size_, ranks_);
+    const std::span<const int64_t> own =
+        share_of_rank(all, shared_size_, ranks_.rank(), ranks_.size());
     sampled_ = {{own.begin(), own.end()}, std::ssize(all)};
     sampled_step_ = step;
   }

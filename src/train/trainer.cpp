@@ -14,6 +14,7 @@
 #include "sfumato/run/checkpoint.h"
 #include "sfumato/train/batch_loader.h"
 #include "sfumato/train/setup.h"
+#include "sfumato/train/shared_store.h"
 #include "sfumato/train/training_mechanism.h"
 #include "sfumato/train/warm_up.h"
 #include "train/run_record.h"
@@ -61,7 +62,7 @@ class Training {
 Training::Training(const Config& config, bool resume, TrainRanks& ranks, SecureKey noise_key)
     : config_(config),
       ranks_(ranks),
-      store_(open_shared_store(config, ranks)),
+      store_(open_shared_store(config.data.store(), *ranks.communicator())),
       plan_(make_shared_plan(config, store_, ranks)),
       state_(config, plan_, ranks) {
   Generator& generator = state_.generator();

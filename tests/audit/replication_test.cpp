@@ -20,6 +20,7 @@
 #include "support/count_of.h"
 #include "support/error_message.h"
 #include "support/temp_folder.h"
+#include "support/thread_ranks.h"
 
 namespace sfumato {
 namespace {
@@ -105,6 +106,40 @@ TEST_F(ReplicationTest, PlantedCopiesAreFoundExactAndNoised) {
       EXPECT_GT(result.by_ratio.copies.lower, result.by_ratio.expected_share);
       EXPECT_THAT(nearest_images(result, 3), ElementsAre(0, 1, 2));
     }
+  }
+}
+
+TEST_F(ReplicationTest, SeveralRanksFindWhatOneProcessFinds) {
+  // So many that ranks have tiles to share.
+  const RecordStore many =
+      test::write_store(folder_ / "many", random_images(2300, 4, kSide), kSide);
+  const auto page = [&](int64_t size, bool with_holdout) {
+    std::vector<std::string> pages(static_cast<std::size_t>(size));
+    test::ThreadRanks(size).run_well([&](const std::shared_ptr<Communicator>& ranks) {
+      at::set_num_threads(1);
+      const auto audit = audit_replication(folder_ / "copied", many,
+                                           with_holdout ? &holdout_ : nullptr, {}, ranks.get());
+      pages[static_cast<std::size_t>(ranks->rank())] =
+          to_json(audit).dump() + replication_csv(audit) + replication_html(audit, {});
+    });
+    for (const std::string& one : pages) EXPECT_EQ(one, pages.front());
+    return pages.front();
+  };
+  for (const bool with_holdout : {true, false}) {
+    const std::string alone = page(1, with_holdout);
+    for (const int64_t size : {2, 3}) EXPECT_EQ(page(size, with_holdout), alone) << size;
+  }
+}
+
+TEST_F(ReplicationTest, SeveralRanksRefuseUnlikeCorpora) {
+  for (const std::exception_ptr& error :
+       test::ThreadRanks(2).run([&](const std::shared_ptr<Communicator>& ranks) {
+         (void)audit_replication(folder_ / (ranks->leads() ? "clean" : "copied"), store_, &holdout_,
+                                 {}, ranks.get());
+       })) {
+    ASSERT_TRUE(error);
+    EXPECT_THAT(error_message<UsageError>([&] { std::rethrow_exception(error); }),
+                HasSubstr("the corpus of rank 1"));
   }
 }
 

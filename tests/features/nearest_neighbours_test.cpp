@@ -1,5 +1,6 @@
 #include "sfumato/features/nearest_neighbours.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
@@ -10,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <set>
 
@@ -18,6 +20,7 @@
 #include "sfumato/features/image_features.h"
 #include "support/every_name.h"
 #include "support/temp_folder.h"
+#include "support/thread_ranks.h"
 
 namespace sfumato {
 namespace {
@@ -37,6 +40,17 @@ class Rows : public FeatureRows {
 };
 
 /// Every distance, in double precision, sorted.
+/// Counts the rows that it was asked for.
+class CountedRows : public Rows {
+ public:
+  using Rows::Rows;
+  at::Tensor rows(std::span<const int64_t> indices) const override {
+    made += std::ssize(indices);
+    return Rows::rows(indices);
+  }
+  mutable int64_t made = 0;
+};
+
 std::vector<Neighbour> all_neighbours(const at::Tensor& query, const at::Tensor& references,
                                       int64_t own) {
   const at::Tensor distances =
@@ -56,7 +70,7 @@ TEST(NearestNeighbours, AreThoseOfTheWholeDistanceMatrix) {
       std::vector<int64_t> own;
       for (int64_t i = 0; i < 40; ++i) own.push_back(3 * i);
       const auto found = nearest_neighbours(queries, Rows(references), 12,
-                                            with_own ? own : std::vector<int64_t>(), tile);
+                                            with_own ? own : std::vector<int64_t>(), nullptr, tile);
       ASSERT_EQ(found.size(), 40u);
       for (std::size_t i = 0; i < found.size(); ++i) {
         const auto wanted =
@@ -68,6 +82,37 @@ TEST(NearestNeighbours, AreThoseOfTheWholeDistanceMatrix) {
         }
       }
     }
+}
+
+TEST(NearestNeighbours, HaveTheSameBitsForEveryNumberOfRanks) {
+  at::set_num_threads(1);
+  const at::Tensor references = at::randn({150, 7});
+  const at::Tensor queries = at::cat({references.narrow(0, 5, 20), at::randn({20, 7})});
+  const std::vector<int64_t> own(40, 9);
+  for (const int64_t tile : {7, 40, 200}) {
+    const auto alone = nearest_neighbours(queries, Rows(references), 12, own, nullptr, tile);
+    for (const int64_t size : {1, 2, 3, 5}) {
+      test::ThreadRanks(size).run_well([&](const std::shared_ptr<Communicator>& ranks) {
+        at::set_num_threads(1);
+        const CountedRows rows(references);
+        const auto found = nearest_neighbours(queries, rows, 12, own, ranks.get(), tile);
+        ASSERT_EQ(found.size(), alone.size());
+        for (std::size_t i = 0; i < found.size(); ++i) {
+          ASSERT_EQ(found[i].size(), 12u);
+          for (std::size_t j = 0; j < 12; ++j) {
+            EXPECT_EQ(found[i][j].index, alone[i][j].index) << size;
+            EXPECT_EQ(std::bit_cast<int64_t>(found[i][j].distance),
+                      std::bit_cast<int64_t>(alone[i][j].distance))
+                << size;
+          }
+        }
+        // Of 150 references, and 40 queries by 4 that are looked at again, by whole tiles.
+        if (tile == 7) {
+          EXPECT_LE(rows.made, (150 + 160) / size + 2 * 7) << "no rank does it all";
+        }
+      });
+    }
+  }
 }
 
 TEST(NearestNeighbours, ACopyIsAtDistanceZeroAndANearCopyIsMeasuredWell) {

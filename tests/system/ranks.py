@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains one run in several processes, as launchers start them, and kills some of them.
+"""Trains and audits one run in several processes, as launchers start them, and kills some of them.
 
 By torchrun, MPI and variables of the environment: a run of three processes is a run like any other
 (its ledger verifies, one charge a step, one session, nothing written by followers); a signal to one
@@ -39,8 +39,13 @@ def whole_run(sfumato, arguments, work: Path) -> None:
     check([line["step"] for line in metric_lines(run)] == list(range(1, STEPS + 1)), "metrics")
     looking = Ranks(sfumato, 2, [run], work / "inspect.log", subcommand="inspect")
     looking.expect(0)
-    check("steps" in looking.output(0) and "first process alone" in looking.output(1),
+    check("steps" in looking.output(0) and not looking.output(1),
           f"inspect by two: {looking.output(0)}\n--\n{looking.output(1)}")
+    planned = Ranks(sfumato, 2, ["--phase", "0.01:1.1:100", "--delta", "1e-5", "--accountant", "rdp"],
+                    work / "account.log", subcommand="account")
+    planned.expect(0)
+    check("0.90749" in planned.output(0), planned.output(0))
+    check(not planned.output(1), f"account by two prints twice: {planned.output(1)}")
     card = json.loads((run / "release/privacy_card.json").read_text())
     check(card["status"] == "private", f"the card says {card['status']}")
 
@@ -57,6 +62,58 @@ def sample(sfumato, work: Path) -> None:
         check((alone / name).read_bytes() == (shared / name).read_bytes(), f"{name} differs")
     Ranks(sfumato, 2, [run, "--out", shared, *options], work / "again.log",
           subcommand="sample").expect(USAGE)  # it is there
+
+
+def audits(sfumato, store: Path, work: Path) -> None:
+    """What several processes share out says what one process says, byte by byte."""
+    other = work / "other"
+    other.mkdir()
+    strangers = prepare_small_store(sfumato, other, per_class=41)
+    one_thread = "performance.threads=1"
+    membership = [work / "three", "--members", store, "--non-members", strangers, "--count", "60",
+                  "--batch", "7", one_thread]
+    replication = [work / "corpus_of_one", "--store", store, "--count", "40"]
+    for name, arguments in (("membership", membership), ("replication", replication)):
+        reports = []
+        for size in (1, 2, 3):
+            folder = work / f"{name}_by_{size}"
+            os.environ["OMP_NUM_THREADS"] = "1"
+            ranks = Ranks(sfumato, size, [*arguments, "--out", folder], work / f"{name}{size}.log",
+                          subcommand=f"audit {name}")
+            del os.environ["OMP_NUM_THREADS"]
+            found = ranks.statuses()
+            check(found == [found[0]] * size and found[0] in (0, 4), f"{name} by {size}: {found}")
+            check("report, for the data holder" in ranks.output(0), ranks.output(0))
+            for rank in range(1, size):
+                check("report, for" not in ranks.output(rank), ranks.output(rank))
+            reports.append({file.name: file.read_bytes().replace(str(folder).encode(), b"")
+                            for file in sorted(folder.iterdir())})
+        check(len(reports[0]) == 3 and reports[0] == reports[1] == reports[2],
+              f"{name}: reports of 1, 2 and 3 processes differ: "
+              f"{[n for n in reports[0] if not reports[0][n] == reports[1][n] == reports[2][n]]}")
+    for name, arguments in (("conformance", []), ("canaries", ["--phase", "0.2:1:20"])):
+        ranks = Ranks(sfumato, 2, [*arguments, "--json"], work / f"{name}.log",
+                      subcommand=f"audit {name}")
+        ranks.expect(0)
+        said = json.loads(ranks.output(0))
+        check(said["verdict"].startswith(("consistent", "no contradiction")), f"{name}: {said}")
+        check(not ranks.output(1), f"{name}: rank 1 says {ranks.output(1)}")
+        if name == "conformance":
+            groups = {one["group"] for one in said["checks"]}
+            check(said["ranks"] == 2 and "ranks" in groups, f"by {said['ranks']}, {groups}")
+
+
+def kill_audit(sfumato, work: Path) -> None:
+    ranks = Ranks(sfumato, 3, ["--phase", "0.2:1:100000"], work / "audit_killed.log",
+                  subcommand="audit canaries")
+    time.sleep(10)
+    check(all(p.poll() is None for p in ranks.processes), "the audit ended before it was killed")
+    ranks.processes[1].kill()
+    begin = time.monotonic()
+    found = ranks.statuses(timeout=90, but=1)
+    check(found == [DEVICE] * 2, f"an audit lost rank 1, the others ended with {found}")
+    check("rank 1 on" in ranks.output(0) + ranks.output(2), "nobody says that rank 1 was lost")
+    print(f"audit, rank 1 lost by SIGKILL: the others ended after {time.monotonic() - begin:.1f} s")
 
 
 def stop(sfumato, arguments, work: Path) -> None:
@@ -176,6 +233,8 @@ def ranks_check(sfumato, work: Path, arguments):
 
     whole_run(sfumato, of, work)
     sample(sfumato, work)
+    audits(sfumato, store, work)
+    kill_audit(sfumato, work)
     stop(sfumato, of, work)
     for victim, how in ((1, signal.SIGKILL), (0, signal.SIGKILL), (2, signal.SIGSTOP)):
         kill(sfumato, of, work, draw, victim, how)

@@ -20,11 +20,15 @@ struct CanaryOptions {
   double confidence = 0.95;
 };
 
+/// UsageError for options that no audit can have.
+void check_options(const CanaryOptions& options);
+
 /// A table of one weight per canary: canary j's gradient is far above the clip norm and touches
 /// weight j alone (a Dirac canary; Nasr et al. 2023), so that canaries do not disturb each other.
 class CanaryProbe {
  public:
-  CanaryProbe(int64_t canaries, const ClipOptions& clip);
+  CanaryProbe(int64_t canaries, const ClipOptions& clip,
+              std::shared_ptr<Communicator> ranks = nullptr);
   ~CanaryProbe();
   /// The canaries of a step as a physical batch.
   ProbeBatch batch(std::span<const int64_t> canaries);
@@ -79,9 +83,10 @@ inline constexpr double kProfileAlpha = 1e-6;
 CanaryReport audit_canaries(MechanismUnderTest& mechanism, CanaryProbe& network,
                             const MechanismPlan& plan, const CanaryOptions& options,
                             std::optional<uint64_t> coin_seed = std::nullopt);
-/// Production.
+/// Production, on several ranks where there are some: a collective call.
 CanaryReport audit_canaries(const MechanismPlan& plan, const CanaryOptions& options,
-                            std::optional<uint64_t> test_seed = std::nullopt);
+                            std::optional<uint64_t> test_seed = std::nullopt,
+                            std::shared_ptr<Communicator> ranks = nullptr);
 
 std::string to_text(const CanaryReport& report);
 nlohmann::ordered_json to_json(const CanaryReport& report);

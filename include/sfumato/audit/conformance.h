@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -14,7 +15,7 @@ namespace sfumato {
 /// One property of a mechanism, as it was found.
 struct ConformanceCheck {
   std::string subject;  ///< which network: "layers" or "network"
-  std::string group;    ///< "noise", "sampling", "bound", "divisor", "draws", "neighbours"
+  std::string group;    ///< "noise", "sampling", "bound", "divisor", "draws", "neighbours", "ranks"
   std::string name;
   double statistic = 0;
   std::optional<double> bound;    ///< the statistic may not exceed it (checks without chance)
@@ -29,6 +30,7 @@ struct ConformanceReport {
   /// together with probability below kFalseAlarm.
   double level = 0;
   double seconds = 0;
+  int64_t ranks = 1;  ///< that took the steps
 
   bool conforms() const;
   /// "noise: variance of all coordinates (layers)", ...
@@ -64,6 +66,11 @@ class ConformanceAudit {
   void check_release(MechanismUnderTest& mechanism, ProbeNetwork& network,
                      const std::string& subject);
 
+  /// Group 7, where several ranks take the steps: one sample that they share out, the sum of one
+  /// process, the same weights everywhere, noise of each rank's own. Collective.
+  void check_ranks(MechanismUnderTest& mechanism, ProbeNetwork& network,
+                   const std::string& subject);
+
   /// Decides: every statistical check at kFalseAlarm over their number.
   ConformanceReport report() const;
 
@@ -72,17 +79,22 @@ class ConformanceAudit {
   MechanismPlan plan_;
   ConformanceOptions options_;
   std::vector<ConformanceCheck> checks_;
+  int64_t ranks_ = 1;
 };
 
 /// All groups for `mechanism` on the layers of src/nn.
 ConformanceReport audit_conformance(MechanismUnderTest& mechanism, ProbeNetwork& network,
                                     const MechanismPlan& plan,
                                     const ConformanceOptions& options = {});
-/// Production on the layers of src/nn. `test_seed` as for ProductionMechanism.
+/// Production on the layers of src/nn. `test_seed` as for ProductionMechanism. `ranks` (null: this
+/// process alone) take every step together, as in training: a collective call, whose report is the
+/// same on all.
 ConformanceReport audit_conformance(const MechanismPlan& plan,
-                                    std::optional<uint64_t> test_seed = std::nullopt);
+                                    std::optional<uint64_t> test_seed = std::nullopt,
+                                    const std::shared_ptr<Communicator>& ranks = nullptr);
 /// Production with the plan, the network and the loss of a configuration besides.
-ConformanceReport audit_conformance(const Config& config);
+ConformanceReport audit_conformance(const Config& config,
+                                    const std::shared_ptr<Communicator>& ranks = nullptr);
 
 /// What is audited without a configuration: sample rate 0.05, noise multiplier 1, clip norm 1,
 /// expected batch 20.

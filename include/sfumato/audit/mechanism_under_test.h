@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "sfumato/dist/communicator.h"
 #include "sfumato/generate/objective.h"
 #include "sfumato/grad/clipped_sum.h"
 #include "sfumato/grad/gradient_engine.h"
@@ -30,6 +31,9 @@ struct ProbeBatch {
   std::function<at::Tensor(Tape*)> draw_losses;
   /// Whose losses they are, where a GradientStep computes them; `mask` goes for its own.
   std::optional<TrainingBatch> images;
+  /// The same batch of `count` examples alone, from `first` on; without a mask. Only where several
+  /// ranks share it.
+  std::function<ProbeBatch(int64_t first, int64_t count)> part = {};
 };
 
 /// A training mechanism as an audit drives it, step by step. Production is ProductionMechanism;
@@ -51,20 +55,32 @@ class MechanismUnderTest {
   virtual int64_t charges() const = 0;
   /// Ends the session and starts the next one on the same ledger, as a resumed run does.
   virtual void resume() = 0;
+
+  /// Which ranks take the steps, and which part of the weights each owns; null: one process. All
+  /// calls but share() are then collective, return the same on every rank, and take the same
+  /// batches there, of which each adds its share.
+  virtual const ParameterSlices* slices() const { return nullptr; }
+  /// Of a step's sample what this rank takes, cut into physical batches of `physical`.
+  virtual std::vector<int64_t> share(const std::vector<int64_t>& sample, int64_t physical) const {
+    (void)physical;
+    return sample;
+  }
 };
 
 /// Training's GradientStep, which is borrowed, and how it comes by a probe's batches.
 struct GradientSource {
   std::function<void(const ProbeBatch&)> accumulate;
   GradientStep* step = nullptr;
+  std::shared_ptr<Communicator> ranks = nullptr;  ///< of the step; null: this process alone
 };
-/// Its batches must hold `images`.
-GradientSource gradient_source(GradientStep& step);
+/// Its batches must hold `images`. `ranks`: those of the step.
+GradientSource gradient_source(GradientStep& step, std::shared_ptr<Communicator> ranks = nullptr);
 
 /// A GradientStep over batches that say themselves how their losses arise.
 class ProbeStep {
  public:
-  ProbeStep(std::vector<Parameter*> parameters, const ClipOptions& clip);
+  ProbeStep(std::vector<Parameter*> parameters, const ClipOptions& clip,
+            std::shared_ptr<Communicator> ranks = nullptr);
   ~ProbeStep();
   GradientSource source();
 
@@ -74,11 +90,14 @@ class ProbeStep {
 };
 
 /// The TrainingMechanism that a trainer drives, between a source of gradients and an Optimizer,
-/// with keys and a ledger of its own (in a temporary folder, in memory where there is one).
+/// with keys and a ledger of its own (in a temporary folder, in memory where there is one). Where
+/// the source has ranks, each has one of these: the first leads and holds the ledger, the others
+/// follow, as in training.
 class ProductionMechanism : public MechanismUnderTest {
  public:
   /// `source`: clips as `plan` has it, else release() throws a PrivacyError, as in training.
-  /// `test_seed`: keys for tests; without one they come from the operating system, as in training.
+  /// `test_seed`: keys for tests, on all ranks the same; without one they come from the operating
+  /// system, as in training.
   ProductionMechanism(const MechanismPlan& plan, GradientSource source,
                       std::optional<uint64_t> test_seed = std::nullopt);
   ~ProductionMechanism() override;
@@ -89,6 +108,8 @@ class ProductionMechanism : public MechanismUnderTest {
   std::vector<at::Tensor> release(int64_t step) override;
   int64_t charges() const override;
   void resume() override;
+  const ParameterSlices* slices() const override;
+  std::vector<int64_t> share(const std::vector<int64_t>& sample, int64_t physical) const override;
 
  protected:
   /// What plain SGD of rate 1 makes of a gradient, starting at weights of zero.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "sfumato/audit/roc.h"
+#include "sfumato/dist/communicator.h"
 #include "sfumato/generate/generator.h"
 #include "sfumato/generate/membership_scores.h"
 
@@ -43,9 +44,13 @@ struct ScoredRecords {
   std::vector<double> half(int64_t column, bool selection) const;
 };
 /// `progress` (may be empty) hears how many records are done. Interrupted if a stop signal came.
+/// `ranks` (null: this process alone) share out whole batches, so that all get the scores, to the
+/// bit, that one process gets (with as many threads): a collective call, after whose errors they
+/// have left. UsageError unless all have the same records, scores and batch.
 ScoredRecords score_records(const RecordStore& store, std::vector<int64_t> records,
                             const MembershipScorer& scorer, bool with_labels, int64_t batch,
-                            const std::function<void(int64_t done)>& progress = {});
+                            const std::function<void(int64_t done)>& progress = {},
+                            Communicator* ranks = nullptr);
 
 /// Records of `others` whose pixels are those of a record of `members`: they are members too.
 /// Both stores hold images of one shape.

@@ -26,6 +26,8 @@ class ProbeNetwork {
   virtual ProbeBatch batch(std::span<const ProbeExample> examples) = 0;
   /// The gradient engine of training on this network.
   virtual GradientSource source() = 0;
+  /// The same engine in this process alone, where several ranks share that of source().
+  virtual GradientSource alone() = 0;
   /// Whether `scale` multiplies the gradient, so that any norm can be made.
   virtual bool scales_gradients() const = 0;
 
@@ -43,10 +45,11 @@ class ProbeNetwork {
 /// Every kind of layer of src/nn in a network of some 5000 parameters, four draws an example.
 class LayerProbe : public ProbeNetwork {
  public:
-  explicit LayerProbe(const ClipOptions& clip);
+  explicit LayerProbe(const ClipOptions& clip, std::shared_ptr<Communicator> ranks = nullptr);
   ~LayerProbe() override;
   ProbeBatch batch(std::span<const ProbeExample> examples) override;
   GradientSource source() override;
+  GradientSource alone() override;
   bool scales_gradients() const override { return true; }
 
  protected:
@@ -55,16 +58,18 @@ class LayerProbe : public ProbeNetwork {
  private:
   struct Network;
   std::unique_ptr<Network> network_;
-  ProbeStep step_;
+  ProbeStep step_, alone_;
 };
 
 /// The network, loss and GradientStep of a configuration on synthetic images, clipped by `plan`.
 class ConfiguredProbe : public ProbeNetwork {
  public:
-  ConfiguredProbe(const Config& config, const MechanismPlan& plan);
+  ConfiguredProbe(const Config& config, const MechanismPlan& plan,
+                  std::shared_ptr<Communicator> ranks = nullptr);
   ~ConfiguredProbe() override;
   ProbeBatch batch(std::span<const ProbeExample> examples) override;
   GradientSource source() override;
+  GradientSource alone() override;
   bool scales_gradients() const override { return false; }
 
  protected:

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sfumato/audit/roc.h"
+#include "sfumato/dist/communicator.h"
 #include "sfumato/features/image_features.h"
 
 namespace sfumato {
@@ -24,17 +25,18 @@ struct NearestRecord {
 };
 inline constexpr int64_t kNextNeighbours = 50;
 
-/// For each image, uint8 [n, H, W, C]. `own` as in nearest_neighbours. UsageError: fewer than three
-/// records.
+/// For each image, uint8 [n, H, W, C]. `own` and `ranks` as in nearest_neighbours. UsageError:
+/// fewer than three records.
 std::vector<NearestRecord> nearest_records(const at::Tensor& images, const RecordStore& store,
                                            const ImageFeatures& features,
-                                           std::span<const int64_t> own = {});
+                                           std::span<const int64_t> own = {},
+                                           Communicator* ranks = nullptr);
 /// The same for records of a store, block by block. `of_store`: they are records of `store`
 /// itself, each compared with the others. Interrupted if a stop signal came.
 std::vector<NearestRecord> nearest_records(const RecordStore& images,
                                            std::span<const int64_t> records,
                                            const RecordStore& store, const ImageFeatures& features,
-                                           bool of_store);
+                                           bool of_store, Communicator* ranks = nullptr);
 
 /// Whether synthetic images lie nearer to the records than real images that are not among them.
 struct NullComparison {
@@ -84,7 +86,11 @@ struct ReplicationAudit {
 /// Compares a corpus with the private `store`. `holdout`: real images of the same population that
 /// the network has not seen; may be null. Time is that of count x store.count() distances for each
 /// space, twice or thrice; memory does not depend on the store. UsageError where shapes differ.
+/// `ranks` (null: this process alone) share the private records out, and all find what one process
+/// finds: a collective call, after whose errors they have left. All read corpus and stores, which
+/// must be the same (UsageError).
 ReplicationAudit audit_replication(const std::filesystem::path& corpus, const RecordStore& store,
-                                   const RecordStore* holdout, const ReplicationOptions& options);
+                                   const RecordStore* holdout, const ReplicationOptions& options,
+                                   Communicator* ranks = nullptr);
 
 }  // namespace sfumato

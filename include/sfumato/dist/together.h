@@ -18,4 +18,8 @@ void on_leader(Communicator& ranks, const std::function<void()>& work);
 /// it.
 void everywhere(Communicator& ranks, const std::function<void()>& work);
 
+/// `work` is made of the two above, so that it throws on all ranks or on none: where it throws,
+/// they part in order first.
+void or_part(Communicator& ranks, const std::function<void()>& work);
+
 }  // namespace sfumato

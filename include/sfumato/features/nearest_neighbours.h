@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "sfumato/dist/communicator.h"
+
 namespace sfumato {
 
 /// Rows of a feature matrix that may be larger than memory: computed when asked for.
@@ -32,9 +34,14 @@ struct Neighbour {
 /// matrix product and a heap per query. Among near copies that difference cancels, so that the
 /// distances of the nearest kRefined are computed again from the rows themselves, in double
 /// precision.
+///
+/// `ranks` (null: this process alone) have the same queries and references and share the tiles out,
+/// since making the references takes as long as comparing them: a collective call. All get the
+/// result, with the bits that one process finds (with as many threads): tiles are the same.
 std::vector<std::vector<Neighbour>> nearest_neighbours(const at::Tensor& queries,
                                                        const FeatureRows& references, int64_t k,
                                                        std::span<const int64_t> own = {},
+                                                       Communicator* ranks = nullptr,
                                                        int64_t tile = 0);
 inline constexpr int64_t kRefined = 4;
 

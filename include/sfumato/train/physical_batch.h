@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 
 namespace sfumato {
@@ -45,6 +46,12 @@ int64_t physical_batch_for(const LogicalBatch& batch, int64_t budget_bytes, c10:
 
 /// performance.memory_budget_gib in bytes, or 70 % of what the system can give (80 % of the GPU's).
 int64_t memory_budget_bytes(double memory_budget_gib, c10::Device device = c10::kCPU);
+
+/// The share of a rank in the records of a step, which are cut into physical batches of `physical`:
+/// whole ones, one after the other, so that every record is on one rank. The only place of that
+/// rule.
+std::span<const int64_t> share_of_rank(std::span<const int64_t> records, int64_t physical,
+                                       int64_t rank, int64_t ranks);
 
 /// What to go on with where `examples` (at least 2) did not fit after all: half, rounded up.
 int64_t smaller_physical_batch(int64_t examples);

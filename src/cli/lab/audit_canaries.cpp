@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "cli/lab/audit_ranks.h"
 #include "cli/lab/audit_report.h"
 #include "cli/lab/audit_subcommands.h"
 #include "cli/subcommands.h"
@@ -11,9 +12,8 @@
 #include "sfumato/audit/conformance.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
-#include "sfumato/device/threads.h"
-#include "sfumato/generate/families.h"
-#include "sfumato/train/setup.h"
+#include "sfumato/dist/together.h"
+#include "sfumato/mechanism/plan.h"
 
 namespace sfumato::cli {
 namespace {
@@ -39,29 +39,45 @@ MechanismPlan plan_of_phase(const std::string& text) {
   return plan;
 }
 
-MechanismPlan plan_of(const Arguments& arguments) {
+MechanismPlan plan_of(const Arguments& arguments, const Communicator& ranks) {
   const bool configured = !arguments.config.file.empty() || !arguments.config.overrides.empty();
   if (configured == !arguments.phase.empty())
     throw UsageError("audit canaries: give either --config or --phase q:sigma:steps");
   if (!configured) return plan_of_phase(arguments.phase);
-  const auto config = load(arguments.config);
-  adopt_pretrained_settings(*config);
-  validate(*config);
-  set_threads(config->performance.threads());
+  const auto config = load_for_audit(arguments.config, ranks);
   return make_plan(*config, "one image", /*records_per_unit=*/1);
+}
+
+void audit_on(const std::shared_ptr<Communicator>& ranks, const Arguments& arguments) {
+  MechanismPlan plan;
+  CanaryOptions options = arguments.options;
+  or_part(*ranks, [&] {
+    everywhere(*ranks, [&] {
+      plan = plan_of(arguments, *ranks);
+      options.delta =
+          arguments.delta.value_or(arguments.phase.empty() ? plan.delta : options.delta);
+      check_options(options);
+    });
+  });
+  ranks->require_same("what is audited",
+                      fmt::format("{} {} {} {}", plan.to_json().dump(), options.canaries,
+                                  options.delta, options.confidence),
+                      "give all processes the same configuration and options");
+  const CanaryReport report = audit_canaries(plan, options, std::nullopt, ranks);
+  or_part(*ranks, [&] {
+    on_leader(*ranks, [&] {
+      print_report(arguments.report, to_text(report), to_json(report));
+      if (report.contradicts())
+        throw PrivacyError(
+            "the canaries contradict the claimed epsilon: do not release anything that this "
+            "mechanism made; run sfumato audit conformance to find out what is wrong");
+    });
+  });
 }
 
 void run(const Arguments& arguments) {
   if (arguments.report.json) set_quiet(true);
-  const MechanismPlan plan = plan_of(arguments);
-  CanaryOptions options = arguments.options;
-  options.delta = arguments.delta.value_or(arguments.phase.empty() ? plan.delta : options.delta);
-  const CanaryReport report = audit_canaries(plan, options);
-  print_report(arguments.report, to_text(report), to_json(report));
-  if (report.contradicts())
-    throw PrivacyError(
-        "the canaries contradict the claimed epsilon: do not release anything that this mechanism "
-        "made; run sfumato audit conformance to find out what is wrong");
+  with_ranks([&](const std::shared_ptr<Communicator>& ranks) { audit_on(ranks, arguments); });
 }
 
 }  // namespace

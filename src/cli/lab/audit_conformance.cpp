@@ -2,16 +2,18 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
 
+#include "cli/lab/audit_ranks.h"
 #include "cli/lab/audit_report.h"
 #include "cli/lab/audit_subcommands.h"
 #include "cli/subcommands.h"
 #include "sfumato/audit/conformance.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
-#include "sfumato/device/threads.h"
-#include "sfumato/generate/families.h"
-#include "sfumato/train/setup.h"
+#include "sfumato/dist/together.h"
+#include "sfumato/mechanism/plan.h"
 
 namespace sfumato::cli {
 namespace {
@@ -21,24 +23,35 @@ struct Arguments {
   ReportOptions report;
 };
 
+void audit_on(const std::shared_ptr<Communicator>& ranks, const Arguments& arguments) {
+  const bool configured = !arguments.config.file.empty() || !arguments.config.overrides.empty();
+  std::unique_ptr<Config> config;
+  std::string claim = "the default";
+  or_part(*ranks, [&] {
+    everywhere(*ranks, [&] {
+      if (!configured) return;
+      config = load_for_audit(arguments.config, *ranks);
+      claim = make_plan(*config, "one image", /*records_per_unit=*/1).to_json().dump();
+    });
+  });
+  ranks->require_same("the mechanism", claim, "give all processes the same configuration");
+  const ConformanceReport report =
+      configured ? audit_conformance(*config, ranks)
+                 : audit_conformance(default_audit_plan(), std::nullopt, ranks);
+  or_part(*ranks, [&] {
+    on_leader(*ranks, [&] {
+      print_report(arguments.report, to_text(report), to_json(report));
+      if (report.conforms()) return;
+      std::string failures;
+      for (const std::string& failure : report.failures()) failures += "\n  " + failure;
+      throw PrivacyError("the mechanism contradicts its claim:" + failures);
+    });
+  });
+}
+
 void run(const Arguments& arguments) {
   if (arguments.report.json) set_quiet(true);
-  const bool configured = !arguments.config.file.empty() || !arguments.config.overrides.empty();
-  ConformanceReport report;
-  if (configured) {
-    const auto config = load(arguments.config);
-    adopt_pretrained_settings(*config);
-    validate(*config);
-    set_threads(config->performance.threads());
-    report = audit_conformance(*config);
-  } else {
-    report = audit_conformance(default_audit_plan());
-  }
-  print_report(arguments.report, to_text(report), to_json(report));
-  if (report.conforms()) return;
-  std::string failures;
-  for (const std::string& failure : report.failures()) failures += "\n  " + failure;
-  throw PrivacyError("the mechanism contradicts its claim:" + failures);
+  with_ranks([&](const std::shared_ptr<Communicator>& ranks) { audit_on(ranks, arguments); });
 }
 
 }  // namespace

@@ -6,21 +6,26 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "cli/lab/audit_ranks.h"
 #include "cli/lab/audit_subcommands.h"
 #include "cli/subcommands.h"
 #include "sfumato/audit/membership_report.h"
 #include "sfumato/audit/report_folder.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
+#include "sfumato/core/sha256.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/corpus/sampling_model.h"
 #include "sfumato/data/record_store.h"
-#include "sfumato/device/threads.h"
+#include "sfumato/dist/join_ranks.h"
+#include "sfumato/dist/together.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/report/progress.h"
+#include "sfumato/train/shared_store.h"
 
 namespace sfumato::cli {
 namespace {
@@ -55,23 +60,26 @@ void check_store(const RecordStore& store, const SamplingModel& model, const cha
 
 /// Scores of one store with a progress line.
 ScoredRecords attack(const RecordStore& store, const MembershipArguments& arguments,
-                     const MembershipScorer& scorer, bool with_labels, const char* purpose) {
+                     const MembershipScorer& scorer, bool with_labels, const char* purpose,
+                     Communicator& ranks) {
   const auto records =
       choose_records(store.count(), arguments.count, arguments.options.seed, purpose);
   const auto total = std::ssize(records);
   Progress progress(std::cerr, isatty(STDERR_FILENO) != 0, 10);
   const auto start = std::chrono::steady_clock::now();
+  const bool shown = !arguments.json && ranks.leads();
+  const auto show = [&](int64_t done) {
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    ProgressState state;
+    state.step = done;
+    state.total = total;
+    state.items_per_s = static_cast<double>(done) / elapsed.count();
+    state.seconds_left = static_cast<double>(total - done) / state.items_per_s;
+    if (shown) progress.update(state);
+  };
   ScoredRecords scored =
-      score_records(store, records, scorer, with_labels, arguments.batch, [&](int64_t done) {
-        const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-        ProgressState state;
-        state.step = done;
-        state.total = total;
-        state.items_per_s = static_cast<double>(done) / elapsed.count();
-        state.seconds_left = static_cast<double>(total - done) / state.items_per_s;
-        if (!arguments.json) progress.update(state);
-      });
-  if (!arguments.json) progress.finish();
+      score_records(store, records, scorer, with_labels, arguments.batch, show, &ranks);
+  if (shown) progress.finish();
   return scored;
 }
 
@@ -112,46 +120,88 @@ void print_result(const MembershipArguments& arguments, const MembershipAudit& a
   }
 }
 
-void run(MembershipArguments& arguments) {
-  if (arguments.json) set_quiet(true);
-  const ModelPlace place = find_model(arguments.model);
-  if (arguments.config.file.empty()) arguments.config.file = place.config_file.string();
-  const auto config = load(arguments.config);
-  set_threads(config->performance.threads());
-  const SamplingModel model = open_sampling_model(place, *config);
-  const RecordStore members = RecordStore::open(arguments.members);
-  const RecordStore others = RecordStore::open(arguments.non_members);
-  check_store(members, model, "--members");
-  check_store(others, model, "--non-members");
-  if (members.manifest_hash() == others.manifest_hash())
-    throw UsageError("--members and --non-members are the same store");
-  const ReportFolder folder(arguments.out.empty()
-                                ? ReportFolder::usual(place.run, arguments.members)
-                                : fs::path(arguments.out));
-  for (const std::string& name : arguments.scores)
-    arguments.options.scores.push_back(parse_enum<MembershipScore>(name));
-  std::unique_ptr<Generator> whole;  // where a release leaves out what the attack asks
-  if (!place.run.empty() && !model.generator->attack_obstacle().empty())
-    whole = trained_generator(place.run, *config);
-  const std::unique_ptr<MembershipScorer> scorer =
-      membership_scorer(whole ? *whole : *model.generator, *config, arguments.options);
+std::string sha256_of(const at::Tensor& tensor) {
+  const at::Tensor flat = tensor.detach().cpu().contiguous();
+  return sha256_hex({static_cast<const char*>(flat.const_data_ptr()), flat.nbytes()});
+}
 
+/// What is attacked, as every rank opens it for itself.
+struct Attacked {
+  Attacked(MembershipArguments& arguments, Communicator& ranks)
+      : place(find_model(arguments.model)) {
+    if (arguments.config.file.empty()) arguments.config.file = place.config_file.string();
+    config = load(arguments.config);
+    set_threads_of_rank(config->performance.threads(), ranks);
+    model = open_sampling_model(place, *config);
+    for (const std::string& name : arguments.scores)
+      arguments.options.scores.push_back(parse_enum<MembershipScore>(name));
+    if (!place.run.empty() && !model.generator->attack_obstacle().empty())
+      whole = trained_generator(place.run, *config);
+    scorer = membership_scorer(whole ? *whole : *model.generator, *config, arguments.options);
+  }
+  /// Of the network and of what decides the scores besides their columns.
+  std::string description(const MembershipOptions& options) const {
+    std::string text = fmt::format("{} {} {} {}", model.weights_sha256, model.config_sha256,
+                                   options.draws, options.seed);
+    if (!whole) return text;
+    for (const auto& [group, tensors] : whole->state())
+      for (const auto& [name, tensor] : tensors) text += sha256_of(tensor);
+    return text;
+  }
+
+  ModelPlace place;
+  std::unique_ptr<Config> config;
+  SamplingModel model;
+  std::unique_ptr<Generator> whole;  ///< where a release leaves out what the attack asks
+  std::unique_ptr<MembershipScorer> scorer;
+};
+
+void audit_on(Communicator& ranks, MembershipArguments& arguments) {
+  std::optional<Attacked> attacked;
+  or_part(ranks, [&] { everywhere(ranks, [&] { attacked.emplace(arguments, ranks); }); });
+  const SamplingModel& model = attacked->model;
+  ranks.require_same("what is attacked", attacked->description(arguments.options),
+                     "give all processes the same model and options");
+  const RecordStore members = open_shared_store(arguments.members, ranks);
+  const RecordStore others = open_shared_store(arguments.non_members, ranks);
+  std::optional<ReportFolder> folder;
+  or_part(ranks, [&] {
+    on_leader(ranks, [&] {
+      check_store(members, model, "--members");
+      check_store(others, model, "--non-members");
+      if (members.manifest_hash() == others.manifest_hash())
+        throw UsageError("--members and --non-members are the same store");
+      folder.emplace(arguments.out.empty()
+                         ? ReportFolder::usual(attacked->place.run, arguments.members)
+                         : fs::path(arguments.out));
+    });
+  });
   MembershipAudit audit;
   audit.model = model.origin.front().get<std::string>();
-  audit.columns = scorer->columns();
+  audit.columns = attacked->scorer->columns();
   audit.claim = ClaimedBound::from_card(model.card);
   if (!audit.claim) audit.no_claim = card_banner(model.card).headline;
   install_stop_signals();
-  log_info(fmt::format("{} queries of the network for each image", scorer->queries()));
+  log_info(fmt::format("{} queries of the network for each image", attacked->scorer->queries()));
   const bool with_labels = model.num_classes > 0;
-  audit.members = attack(members, arguments, *scorer, with_labels, "members");
-  audit.non_members = attack(others, arguments, *scorer, with_labels, "non-members");
-  audit.results = evaluate_attacks(audit.columns, audit.members, audit.non_members);
-  audit.warnings = doubts(members, others, model, audit);
-  print_result(arguments, audit, folder);
-  if (verdict_of(audit) == Verdict::kContradicts)
-    throw PrivacyError("the attack contradicts the claim on the privacy card; see " +
-                       (folder.path() / "membership.html").string());
+  audit.members = attack(members, arguments, *attacked->scorer, with_labels, "members", ranks);
+  audit.non_members =
+      attack(others, arguments, *attacked->scorer, with_labels, "non-members", ranks);
+  or_part(ranks, [&] {
+    on_leader(ranks, [&] {
+      audit.results = evaluate_attacks(audit.columns, audit.members, audit.non_members);
+      audit.warnings = doubts(members, others, model, audit);
+      print_result(arguments, audit, *folder);
+      if (verdict_of(audit) == Verdict::kContradicts)
+        throw PrivacyError("the attack contradicts the claim on the privacy card; see " +
+                           (folder->path() / "membership.html").string());
+    });
+  });
+}
+
+void run(MembershipArguments& arguments) {
+  if (arguments.json) set_quiet(true);
+  with_ranks([&](const std::shared_ptr<Communicator>& ranks) { audit_on(*ranks, arguments); });
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/lab/audit_ranks.h"
 #include "cli/lab/audit_subcommands.h"
 #include "sfumato/audit/replication_report.h"
 #include "sfumato/audit/report_folder.h"
@@ -16,7 +17,9 @@
 #include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/dist/together.h"
 #include "sfumato/features/corpus_images.h"
+#include "sfumato/train/shared_store.h"
 
 namespace sfumato::cli {
 namespace {
@@ -54,22 +57,35 @@ void write_report(const ReplicationArguments& arguments, const ReplicationAudit&
              page.string());
 }
 
+void audit_on(Communicator& ranks, ReplicationArguments& arguments) {
+  if (!ranks.alone()) set_threads_of_rank(0, ranks);
+  const RecordStore store = open_shared_store(arguments.store, ranks);
+  std::optional<RecordStore> holdout;
+  if (!arguments.holdout.empty()) holdout = open_shared_store(arguments.holdout, ranks);
+  std::optional<ReportFolder> folder;
+  or_part(ranks, [&] {
+    everywhere(ranks, [&] {
+      (void)CorpusImages(arguments.corpus);  // refuses what is no corpus before a folder is made
+      for (const std::string& name : arguments.features) {
+        if (&name == &arguments.features.front()) arguments.options.spaces.clear();
+        arguments.options.spaces.push_back(parse_enum<FeatureSpace>(name));
+      }
+    });
+    on_leader(ranks, [&] {
+      folder.emplace(arguments.out.empty() ? ReportFolder::usual({}, arguments.store)
+                                           : fs::path(arguments.out));
+    });
+  });
+  install_stop_signals();
+  const ReplicationAudit audit = audit_replication(
+      arguments.corpus, store, holdout ? &*holdout : nullptr, arguments.options, &ranks);
+  or_part(ranks,
+          [&] { on_leader(ranks, [&] { write_report(arguments, audit, store, *folder); }); });
+}
+
 void run(ReplicationArguments& arguments) {
   if (arguments.json) set_quiet(true);
-  const RecordStore store = RecordStore::open(arguments.store);
-  std::optional<RecordStore> holdout;
-  if (!arguments.holdout.empty()) holdout = RecordStore::open(arguments.holdout);
-  (void)CorpusImages(arguments.corpus);  // refuses what is no corpus before a folder is made
-  const ReportFolder folder(arguments.out.empty() ? ReportFolder::usual({}, arguments.store)
-                                                  : fs::path(arguments.out));
-  for (const std::string& name : arguments.features) {
-    if (&name == &arguments.features.front()) arguments.options.spaces.clear();
-    arguments.options.spaces.push_back(parse_enum<FeatureSpace>(name));
-  }
-  install_stop_signals();
-  const ReplicationAudit audit =
-      audit_replication(arguments.corpus, store, holdout ? &*holdout : nullptr, arguments.options);
-  write_report(arguments, audit, store, folder);
+  with_ranks([&](const std::shared_ptr<Communicator>& ranks) { audit_on(*ranks, arguments); });
 }
 
 }  // namespace

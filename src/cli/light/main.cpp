@@ -60,6 +60,7 @@ std::string_view program_for(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   return exit_status_of([&] {
+    if (is_for_the_first_alone(argc, argv)) return 0;
     const std::string_view program = program_for(argc, argv);
     if (program != kLightProgram) become(program, argv);
     const auto app = make_app();

@@ -11,6 +11,7 @@
 #include "sfumato/core/log.h"
 #include "sfumato/core/text.h"
 #include "sfumato/core/version.h"
+#include "sfumato/dist/rank_identity.h"
 
 namespace sfumato::cli {
 namespace {
@@ -42,8 +43,8 @@ std::span<const Subcommand> subcommands() {
       {"prepare",
        "Private images (folder, tar, zip, WebDataset, .npz, IDX, CIFAR binary) to a record store.",
        kTorch},
-      {"train", "train a generator on a record store", kTorch},
-      {"sample", "draw a synthetic corpus with a privacy card", kTorch},
+      {"train", "train a generator on a record store", kTorch, true},
+      {"sample", "draw a synthetic corpus with a privacy card", kTorch, true},
       {"account", "epsilon or delta of planned or executed training", kLightProgram},
       {"calibrate", "the noise, the steps or the sample rate that reach a target (epsilon, delta)",
        kLightProgram},
@@ -55,8 +56,21 @@ std::span<const Subcommand> subcommands() {
        kLab},
       {"doctor", "whether this machine is ready, and what a configuration would take", kLab},
       {"bench", "how fast this machine is at what training needs", kLab},
-      {"audit", "attacks on the mechanism, on trained networks and on a corpus", kLab}};
+      {"audit", "attacks on the mechanism, on trained networks and on a corpus", kLab, true}};
   return kTable;
+}
+
+bool is_for_the_first_alone(int argc, char** argv) {
+  using std::literals::operator""sv;
+  if (argc > 1)
+    for (const Subcommand& row : subcommands())
+      if (argv[1] == std::string_view(row.name) && row.is_shared) return false;
+  if (argc > 2 && argv[1] == "bench"sv && argv[2] == "ranks"sv) return false;
+  try {
+    return identity_of_environment().rank > 0;
+  } catch (const UsageError&) {  // an environment that says nothing clear matters to ranks alone
+    return false;
+  }
 }
 
 CLI::App* add_subcommand(CLI::App& app, const std::string& name) {

@@ -13,10 +13,16 @@ namespace sfumato::cli {
 /// A subcommand and the program that serves it.
 struct Subcommand {
   const char *name, *description, *program;
+  /// Processes that a launcher starts do it together; what is not shared out the first one does,
+  /// and the others end at once, silently.
+  bool is_shared = false;
 };
 /// The table of subcommands, in the order of --help.
 std::span<const Subcommand> subcommands();
 inline constexpr const char* kLightProgram = "sfumato";
+
+/// Whether this process leaves what the command line asks for to the first of several.
+bool is_for_the_first_alone(int argc, char** argv);
 
 /// Adds a subcommand of the table to `app`.
 CLI::App* add_subcommand(CLI::App& app, const std::string& name);
