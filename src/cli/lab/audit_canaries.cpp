@@ -48,7 +48,7 @@ MechanismPlan plan_of(const Arguments& arguments) {
   adopt_pretrained_settings(*config);
   validate(*config);
   set_threads(config->performance.threads());
-  return make_plan(*config, "one image", /*records_per_unit=*/1);
+  return make_plan(*config);
 }
 
 void run(const Arguments& arguments) {
