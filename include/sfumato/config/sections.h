@@ -32,6 +32,11 @@ struct RunSettings : Section {
       "The newest n checkpoints are kept."};
   Setting<int64_t> keep_every{this, "keep_every", 0, at_least(0), "steps",
       "Checkpoints at multiples of this step are kept as well; 0 keeps only the newest."};
+  Setting<bool> private_warnings{this, "private_warnings", false, any_value(), "",
+      "Shows at the terminal too what warnings tell of the private images, such as that "
+      "mechanism.expected_batch_size does not fit how many there are. They are written to "
+      "private/warnings.txt in any case, and never released: for a terminal that nobody else reads "
+      "or records."};
 };
 
 struct DataSettings : Section {
