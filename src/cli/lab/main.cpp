@@ -29,5 +29,6 @@ int main(int argc, char** argv) {
     sfumato::log_info("this is done by the first process alone");
     return 0;
   }
-  return run_with_torch(argc, argv, {add_probe, add_inspect, add_doctor, add_bench, add_audit});
+  return run_with_torch(argc, argv,
+                        {add_plan, add_probe, add_inspect, add_doctor, add_bench, add_audit});
 }
