@@ -54,26 +54,15 @@ class TimedSteps {
         gradients_(gradients),
         optimizer_(gradients.engine().trainable(), generator.rate_scales(config),
                    optimizer_options(config), gradients.engine().slices()),
-        plan_(for_timing(mechanism)) {
-    if (plan_.is_private)
-      session_.emplace(MechanismSession::create(
-          plan_, {.ledger = folder_.path() / "ledger.jsonl", .run = folder_.path()},
-          SecureKey::insecure_for_tests(1)));
-  }
+        plan_(for_timing(mechanism)),
+        session_(MechanismSession::create(
+            plan_, {.ledger = folder_.path() / "ledger.jsonl", .run = folder_.path()},
+            SecureKey::insecure_for_tests(1))) {}
 
-  void add(const TrainingBatch& batch) {
-    if (plan_.is_private)
-      (void)gradients_.accumulate_private(batch);
-    else
-      (void)gradients_.accumulate_plain(batch);
-  }
+  void add(const TrainingBatch& batch) { (void)gradients_.accumulate_private(batch); }
   void update() {
-    if (session_)
-      optimizer_.step(session_->release(gradients_.take_private(), step_), kSmallRate,
-                      generator_.average());
-    else
-      optimizer_.step(PublicGradient(gradients_.take_plain(), plan_.expected_batch_size),
-                      kSmallRate, generator_.average());
+    optimizer_.step(session_.release(gradients_.take_private(), step_), kSmallRate,
+                    generator_.average());
     ++step_;
   }
   /// Seconds of a GAN's public steps for one private step: they come once in several.
@@ -93,7 +82,7 @@ class TimedSteps {
   Optimizer optimizer_;
   MechanismPlan plan_;
   TemporaryFolder folder_;
-  std::optional<MechanismSession> session_;
+  MechanismSession session_;
   std::int64_t step_ = 0;
 };
 
