@@ -207,14 +207,6 @@ void say_no_claim(const std::string& file, const Json& card, bool json) {
   }
 }
 
-std::string card_defect(const std::string& file, const Json& card) {
-  try {
-    return defect(recompute(file, card), card);
-  } catch (const Error& error) {
-    return error.what();
-  }
-}
-
 /// The card that a folder holds: of a release, a corpus or a run.
 std::string card_in(const std::string& place) {
   std::error_code ignored;
@@ -230,6 +222,14 @@ std::string card_in(const std::string& place) {
 }
 
 }  // namespace
+
+std::string card_defect(const std::string& file, const Json& card) {
+  try {
+    return defect(recompute(file, card), card);
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
 
 void account_card(const std::string& place, bool json) {
   const std::string file = card_in(place);
