@@ -80,7 +80,8 @@ TEST(FamiliarNames, NobodyIsSentIntoAStage) {
   EXPECT_THAT(mistakes_of("", {"mechanism.stages.label_histogram.epsilonn=1"}),
               ElementsAre(HasSubstr("epsilon")));
   const auto config =
-      load_text("", {"mechanism.stages.label_histogram.epsilon=0.1", "mechanism.target_epsilon=5"});
+      load_text("", {"data.num_classes=2", "mechanism.stages.label_histogram.epsilon=0.1",
+                     "mechanism.target_epsilon=5"});
   EXPECT_EQ(config->label_histogram.epsilon(), 0.1) << "a stage's own";
 }
 
