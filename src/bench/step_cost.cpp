@@ -24,7 +24,7 @@ namespace sfumato {
 namespace {
 
 constexpr double kEnoughSeconds = 1;
-constexpr std::int64_t kMostBatches = 20;
+constexpr std::int64_t kLeastBatches = 3, kMostBatches = 20;
 constexpr double kSmallRate = 1e-9;  ///< leaves weights as they are
 
 double seconds_now() {
@@ -123,7 +123,8 @@ void measure(const Config& config, Generator& generator, GradientStep& gradients
   wait_for(gradients.device());
   const double start = seconds_now();
   double now = start;
-  while (cost.batches < kMostBatches && now - start < kEnoughSeconds) {
+  while (cost.batches < kLeastBatches ||
+         (cost.batches < kMostBatches && now - start < kEnoughSeconds)) {
     steps.add(batch);
     wait_for(gradients.device());
     ++cost.batches;

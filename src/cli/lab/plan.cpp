@@ -116,9 +116,9 @@ void print_verdict(const RunPlan& plan) {
   if (outlook == Outlook::kNoise)
     log_warning(fmt::format(
         "the pictures will be noise: {:.3g} over all steps, and public runs below 10 drew nothing "
-        "that could be recognised. What helps, most first: more images in a step (a larger batch, "
-        "and for that more images), fewer parameters (a smaller network, or model.trainable on a "
-        "pretrained one), more steps, a larger epsilon",
+        "that could be recognised. What helps, most first: more images in all (a batch is then a "
+        "smaller share of them, which needs less noise), fewer parameters (a smaller network, or "
+        "model.trainable on a pretrained one), a larger epsilon",
         own->total_signal));
   if (outlook == Outlook::kUnknown)
     log_warning(fmt::format(
