@@ -61,7 +61,7 @@ TEST_F(RunPlans, EstimatesAreNearWhatOthersWouldBe) {
                        fmt::format("mechanism.sample_rate={}", row.sample_rate),
                        fmt::format("mechanism.expected_batch_size={}", row.batch)});
     const double exact = make_plan(*other).noise_multiplier;
-    EXPECT_NEAR(row.noise_multiplier.value() / exact, 1, 0.03)
+    EXPECT_NEAR(row.noise_multiplier.value() / exact, 1, 0.05)
         << row.steps << " x " << row.batch << " at " << row.epsilon;
     ++checked;
   }
