@@ -28,10 +28,10 @@ struct ProgressState {
   std::int64_t step = 0;
   std::int64_t total = 0;
   double items_per_s = 0;         ///< images per second; left out if 0
-  bool nominal = false;           ///< these are the images of planned batches, not of real ones
   std::optional<double> epsilon;  ///< spent so far; left out for runs without privacy
   double seconds_left = 0;        ///< left out if negative or not finite
   std::string warning = {};       ///< in a few words; left out if empty
+  bool nominal = false;           ///< the images are those of planned batches, not of real ones
 };
 
 /// "step 120/2000 · nominal 350 images/s · ε 3.21 · 4 min 5 s left · warning: fakes all alike"
