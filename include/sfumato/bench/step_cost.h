@@ -28,7 +28,8 @@ enum class CostBy { kMeasuring, kNothing };
 
 /// Runs the network of a configuration on made-up images, with noise from a test key: a few
 /// physical batches, for about a second. No private data is touched. `by` kNothing only counts.
-/// `mechanism` is private. Errors as make_generator; DeviceError if one example does not fit the memory.
+/// `mechanism` is private. Errors as make_generator; DeviceError if one example does not fit the
+/// memory.
 StepCost measure_step(const Config& config, const MechanismPlan& mechanism, CostBy by);
 
 /// The same on a GPU that is not here, in bf16, by project_step(): PROJECTED. UsageError for a
