@@ -100,7 +100,7 @@ ConformanceReport audit_conformance(const MechanismPlan& plan, std::optional<uin
 ConformanceReport audit_conformance(const Config& config,
                                     const std::shared_ptr<Communicator>& ranks) {
   const Stopwatch watch;
-  const MechanismPlan plan = make_plan(config, "one image", /*records_per_unit=*/1);
+  const MechanismPlan plan = make_plan(config);
   ConformanceAudit audit(plan);
   LayerProbe layers(clip_options(plan), ranks);
   ProductionMechanism on_layers(plan, layers.source());

@@ -34,7 +34,7 @@ void report_memory(const Config& config, GradientStep& step, NetworkReport& repo
 void report_plan(const Config& config, NetworkReport& report) {
   const MechanismSettings& m = config.mechanism;
   if (config.privacy.enabled() && !m.noise_multiplier() && !m.target_epsilon()) return;
-  report.plan = make_plan(config, "one image", /*records_per_unit=*/1);
+  report.plan = make_plan(config);
   report.epsilon = report.plan->epsilon_after(report.plan->steps);
 }
 

@@ -1,13 +1,12 @@
 #include "sfumato/bench/step_benchmark.h"
 
-#include <stdlib.h>
-
 #include <chrono>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <variant>
 
+#include "bench/temporary_folder.h"
 #include "sfumato/bench/bench_network.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
@@ -26,28 +25,6 @@ namespace {
 constexpr uint64_t kStepSeed = 1;
 constexpr int64_t kMaxCharges = 1'000'000'000;  ///< nothing is protected: the key is a test key
 constexpr double kLearningRate = 1e-5;          ///< small, so that the weights stay sane
-
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "sfumato-bench-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr)
-      throw DeviceError("cannot make a temporary folder " + name +
-                        "; set TMPDIR to a folder that "
-                        "can be written");
-    path_ = name;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 MechanismPlan plan_of(const StepCase& step_case, const StepShare& share) {
   if (step_case.examples < 1 || step_case.draws < 1 || share.batches < 1)

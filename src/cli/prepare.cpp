@@ -6,6 +6,7 @@
 
 #include "cli/light/program.h"
 #include "cli/subcommands.h"
+#include "sfumato/config/paths.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/core/text.h"
@@ -88,6 +89,8 @@ void add_prepare(CLI::App& app) {
   command->add_flag("--json", arguments->json, "Print the report as JSON (private counts).");
   command->callback([arguments] {
     const auto config = load(arguments->config);
+    require_paths(
+        {&config->data.source, &config->data.labels, &config->data.users, &config->model.init});
     adopt_pretrained_image_settings(*config);
     if (arguments->json) set_quiet(true);
     install_stop_signals();

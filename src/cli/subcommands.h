@@ -9,6 +9,8 @@ namespace sfumato::cli {
 
 // One file per subcommand; each adds itself to `app` with a callback that does the work and throws
 // sfumato::Error. light/program.cpp turns errors into exit statuses.
+void add_init(CLI::App& app);
+void add_plan(CLI::App& app);
 void add_prepare(CLI::App& app);
 void add_train(CLI::App& app);
 void add_sample(CLI::App& app);

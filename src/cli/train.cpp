@@ -6,7 +6,9 @@
 
 #include "cli/light/program.h"
 #include "cli/subcommands.h"
+#include "sfumato/config/paths.h"
 #include "sfumato/core/bound_text.h"
+#include "sfumato/core/plural.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/dist/join_ranks.h"
 #include "sfumato/generate/families.h"
@@ -27,6 +29,8 @@ struct TrainArguments {
 void run(const TrainArguments& arguments) {
   const auto config = load(arguments.config);
   (void)family_of(*config);  // says what is wrong with model.family before any file is opened
+  require_paths({&config->data.store, &config->model.init, &config->model.config,
+                 &config->gan.generator_config, &config->gan.discriminator_config});
   adopt_class_names(*config);
   install_stop_signals();
   TrainOptions options;
@@ -47,10 +51,10 @@ void run(const TrainArguments& arguments) {
     return;
   }
   if (is_private)
-    fmt::print("trained {} steps under ({}, {})-differential privacy\n", result.steps,
+    fmt::print("trained {} under ({}, {})-differential privacy\n", counted(result.steps, "step"),
                upper_bound_text(result.epsilon), config->mechanism.delta());
   else
-    fmt::print("trained {} steps, NOT PRIVATE\n", result.steps);
+    fmt::print("trained {}, NOT PRIVATE\n", counted(result.steps, "step"));
   if (result.release.empty())
     fmt::print(
         "a run of a private selection: nothing leaves until sfumato sweep names the winner\n");

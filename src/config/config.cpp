@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "sfumato/config/paths.h"
 #include "sfumato/core/class_name.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
@@ -111,6 +112,7 @@ std::vector<std::string> take_class_names(Config& config) {
                                    place(data.class_names), place(data.class_names_file)));
   } else if (!data.class_names_file().empty()) {
     try {
+      require_paths({&data.class_names_file});
       // The setting's name as origin, not the file's: resolved settings are part of a release. And
       // they are read again, perhaps where the file is not.
       data.class_names.set(read_class_names(data.class_names_file()), data.class_names_file.key());
@@ -198,6 +200,7 @@ std::unique_ptr<Config> load_config(const std::optional<std::filesystem::path>& 
   }
   for (const std::string& text : overrides)
     if (const auto mistake = config->try_override(text)) mistakes.push_back(*mistake);
+  find_beside_configuration(*config);
   complete(*config, std::move(mistakes));
   return config;
 }

@@ -9,6 +9,7 @@
 
 #include "sfumato/config/config.h"
 #include "sfumato/config/public_settings.h"
+#include "sfumato/config/settings_help.h"
 #include "yaml_text.h"
 
 namespace sfumato {
@@ -79,11 +80,24 @@ class SectionHeadings {
   std::vector<std::string> open_;
 };
 
-/// The first sentence without its full stop; a long one is cut at its first colon or semicolon.
+/// Where a sentence may end early: at a colon or semicolon outside of brackets, after enough words.
+std::size_t early_end(const std::string& sentence) {
+  constexpr std::size_t kLeast = 25;
+  int brackets = 0;
+  for (std::size_t i = 0; i < sentence.size(); ++i) {
+    if (sentence[i] == '(') ++brackets;
+    if (sentence[i] == ')') --brackets;
+    const bool stops = sentence[i] == ':' || sentence[i] == ';';
+    if (stops && brackets == 0 && i >= kLeast) return i;
+  }
+  return sentence.npos;
+}
+
+/// The first sentence without its full stop; a long one ends early.
 std::string first_sentence(const std::string& help) {
   constexpr std::size_t kLong = 90;
   std::string sentence = help.substr(0, help.find(". "));
-  if (columns(sentence) > kLong) sentence = sentence.substr(0, sentence.find_first_of(":;"));
+  if (columns(sentence) > kLong) sentence = sentence.substr(0, early_end(sentence));
   if (sentence.ends_with('.')) sentence.pop_back();
   return sentence;
 }
@@ -199,11 +213,34 @@ std::string base_yaml(const SettingsTree& tree) {
 
 std::string documented_yaml() { return base_yaml(Config{}); }
 
-std::string settings_help() {
+std::string settings_help() { return settings_help_of({}); }
+
+std::span<const std::string_view> sections_read_by(std::string_view subcommand) {
+  static constexpr std::string_view kPrepare[] = {"data", "model", "performance"};
+  static constexpr std::string_view kSample[] = {"sample", "performance"};
+  static constexpr std::string_view kTrain[] = {"run",       "data",       "model",     "privacy",
+                                                "mechanism", "gan",        "diffusion", "optimizer",
+                                                "warmup",    "performance"};
+  if (subcommand == "prepare") return kPrepare;
+  if (subcommand == "sample") return kSample;
+  if (subcommand == "train" || subcommand == "plan" || subcommand == "doctor") return kTrain;
+  return {};
+}
+
+std::string settings_help_of(std::span<const std::string_view> sections) {
   constexpr std::size_t kKeyColumns = 44;
   const Config config;
   std::string out = "Settings (section.setting=default); configs/base.yaml says more about each:\n";
+  std::string others;
   for (const Section* section : config.sections()) {
+    const std::string& name = section->section_name();
+    const bool read = sections.empty() || std::ranges::any_of(sections, [&](std::string_view each) {
+                        return name == each || (name.starts_with(each) && name[each.size()] == '.');
+                      });
+    if (!read) {
+      others += (others.empty() ? "" : ", ") + name;
+      continue;
+    }
     out +=
         fmt::format("\n{}: {}\n", section->section_name(), first_sentence(section->section_help()));
     for (const SettingBase* setting : section->settings()) {
@@ -215,6 +252,7 @@ std::string settings_help() {
       out += '\n';
     }
   }
+  if (!others.empty()) out += fmt::format("\nFor other subcommands (--help-all): {}\n", others);
   return out;
 }
 

@@ -5,6 +5,7 @@
 #include <map>
 #include <utility>
 
+#include "sfumato/config/familiar_names.h"
 #include "sfumato/core/text.h"
 #include "yaml_text.h"
 
@@ -22,13 +23,40 @@ std::vector<std::string> section_names(const SettingsTree& tree) {
   return names;
 }
 
+/// Whether a section is that of a stage, which repeats names of others: nobody is sent there who
+/// did not ask for it.
+bool is_of_a_stage(std::string_view section) { return section.starts_with("mechanism.stages."); }
+
 /// The keys of other sections whose last part is `name`: somebody knows the setting but not where
 /// it lives.
 std::string same_name_elsewhere(const SettingsTree& tree, std::string_view name) {
   for (const Section* section : tree.sections())
     if (const SettingBase* setting = section->find_setting(name))
-      return fmt::format("; did you mean '{}'?", setting->key());
+      if (!is_of_a_stage(section->section_name()))
+        return fmt::format("; did you mean '{}'?", setting->key());
   return {};
+}
+
+/// The setting that `name` is an alias of in the section `path`; nullptr for none. In one of a
+/// stage names mean what they mean there.
+SettingBase* find_alias(const SettingsTree& tree, std::string_view path, std::string_view name) {
+  const FamiliarName* familiar = find_familiar_name(name);
+  if (familiar == nullptr || !familiar->is_alias() || is_of_a_stage(path)) return nullptr;
+  SettingBase* setting = tree.find(familiar->setting);
+  const std::string_view key = familiar->setting;
+  return key.substr(0, key.rfind('.')) == path ? setting : nullptr;
+}
+
+/// "; 'epochs': ..." for a name that people bring from elsewhere, else "".
+std::string familiar_hint(std::string_view name) {
+  const FamiliarName* familiar = find_familiar_name(name);
+  return familiar != nullptr ? "; " + explanation_of(*familiar) : std::string();
+}
+
+std::vector<std::string> keys_outside_stages(const SettingsTree& tree) {
+  std::vector<std::string> keys = tree.keys();
+  std::erase_if(keys, [](const std::string& key) { return is_of_a_stage(key); });
+  return keys;
 }
 
 /// did_you_mean for a word of any length (edit distance is quadratic).
@@ -37,7 +65,8 @@ std::string suggestion(std::string_view word, std::span<const std::string> candi
 }
 
 std::string unknown_section(const SettingsTree& tree, std::string_view name) {
-  std::string hint = suggestion(name, section_names(tree));
+  std::string hint = familiar_hint(name);
+  if (hint.empty()) hint = suggestion(name, section_names(tree));
   if (hint.empty()) hint = same_name_elsewhere(tree, name);
   return fmt::format("unknown section '{}'{}", shown(name), hint);
 }
@@ -52,7 +81,8 @@ std::string unknown_setting(const SettingsTree& tree, const std::string& path,
     if (other.starts_with(path + "."))
       names.push_back(
           other.substr(path.size() + 1, other.find('.', path.size() + 1) - (path.size() + 1)));
-  std::string hint = suggestion(name, names);
+  std::string hint = familiar_hint(name);
+  if (hint.empty()) hint = suggestion(name, names);
   if (hint.empty()) hint = same_name_elsewhere(tree, name);
   return fmt::format("unknown key '{}' in section '{}'{}", shown(name), path, hint);
 }
@@ -143,6 +173,13 @@ class FileReader {
   void read_setting(const std::string& path, const GivenValue& name, const GivenValue& given) {
     const Section* section = tree_.find_section(path);
     SettingBase* setting = section != nullptr ? section->find_setting(name.text) : nullptr;
+    if (setting == nullptr) setting = find_alias(tree_, path, name.text);
+    if (setting != nullptr && setting->name() != name.text &&
+        setting->provenance().starts_with(file_name_ + ":")) {
+      add_at(name, fmt::format("'{}' is {} here, which {} sets as well; remove one of the two",
+                               shown(name.text), setting->key(), setting->provenance()));
+      return;
+    }
     if (setting == nullptr) {
       add_at(name, unknown_setting(tree_, path, name.text));
       return;
@@ -165,7 +202,10 @@ std::optional<std::string> override_mistake(const SettingsTree& tree, std::strin
   const std::size_t equals = text.find('=');
   if (equals == std::string_view::npos) return "expected section.setting=value";
   const std::string_view key = text.substr(0, equals);
-  if (SettingBase* setting = tree.find(key)) {
+  SettingBase* setting = tree.find(key);
+  if (setting == nullptr && key.find('.') != key.npos)
+    setting = find_alias(tree, key.substr(0, key.rfind('.')), key.substr(key.rfind('.') + 1));
+  if (setting != nullptr) {
     const auto mistake = setting->assign_text(text.substr(equals + 1), "command line");
     return mistake ? std::optional(mistake->message) : std::nullopt;
   }
@@ -219,14 +259,17 @@ std::optional<std::string> SettingsTree::key_mistake(std::string_view key) const
   if (find(key) != nullptr) return std::nullopt;
   const std::size_t dot = key.rfind('.');
   if (dot == std::string_view::npos) {
-    std::string hint = same_name_elsewhere(*this, key);
-    if (hint.empty()) hint = suggestion(key, keys());
+    std::string hint = familiar_hint(key);
+    if (hint.empty()) hint = same_name_elsewhere(*this, key);
+    if (hint.empty()) hint = suggestion(key, keys_outside_stages(*this));
     return fmt::format("expected section.setting=value{}", hint);
   }
   const std::string_view section_name = key.substr(0, dot);
   if (has_section_at(section_name))
     return unknown_setting(*this, std::string(section_name), key.substr(dot + 1));
-  std::string hint = suggestion(key, keys());
+  std::string hint = familiar_hint(key.substr(dot + 1));
+  if (hint.empty())
+    hint = suggestion(key, is_of_a_stage(key) ? keys() : keys_outside_stages(*this));
   return fmt::format("unknown section '{}'{}", shown(section_name),
                      hint.empty() ? suggestion(section_name, section_names(*this)) : hint);
 }

@@ -12,6 +12,23 @@
 
 namespace sfumato {
 
+namespace {
+
+/// A value of the manifest for people: no quotes, no brackets; "no" for nothing set.
+std::string plain_text(const nlohmann::json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
+  if (value.is_null()) return "none";
+  if (!value.is_structured()) return value.dump();
+  std::string text;
+  for (const auto& [key, each] : value.items())
+    text += fmt::format("{}{}{}", text.empty() ? "" : ", ",
+                        value.is_object() ? key + " " : std::string(), plain_text(each));
+  return text.empty() ? "none" : text;
+}
+
+}  // namespace
+
 std::string describe_store(const std::filesystem::path& path) {
   const RecordStore store = RecordStore::open(path);
   store.verify_checksums();
@@ -37,11 +54,11 @@ std::string describe_store(const std::filesystem::path& path) {
   text += fmt::format("  prepared by      {}\n", manifest.value("program", std::string("?")));
   text += "  preparation\n";
   for (const auto& [key, value] : manifest.at("preparation").items())
-    if (!value.is_object()) text += fmt::format("    {:<16} {}\n", key, value.dump());
+    if (!value.is_object()) text += fmt::format("    {:<16} {}\n", key, plain_text(value));
   const auto& preparation = manifest.at("preparation");
   if (preparation.contains("counts"))
     for (const auto& [key, value] : preparation.at("counts").items())
-      text += fmt::format("    {:<16} {}\n", key, value.dump());
+      text += fmt::format("    {:<16} {}\n", key, plain_text(value));
   return text;
 }
 

@@ -32,10 +32,11 @@ nlohmann::ordered_json to_json(const LabelHistogram& histogram) {
 
 LabelHistogram release_label_histogram(const RecordStore& store, const StagePlan& stage,
                                        MechanismSession& session) {
-  const Phase& phase = executed_phase(stage);
+  const Phase phase = executed_phase(stage);
   if (phase.sample_rate != 1 || phase.steps != 1 || stage.clip_norm_l2 != 1)
     throw PrivacyError("a label histogram is one release that counts every record once");
-  StatisticSum counts(std::max<std::int64_t>(store.num_classes(), 1), 1, stage.clip_norm_l2);
+  StatisticSum counts(std::max<std::int64_t>(store.num_classes(), 1), 1, stage.clip_norm_l2,
+                      Contributions::kNonNegative);
   const float one = 1;
   for (std::int64_t i = 0; i < store.count(); ++i) counts.add(store.label(i), {&one, 1});
   return make_label_histogram(session.release(std::move(counts), stage),
@@ -46,6 +47,7 @@ Stage label_histogram_stage() {
   return {
       .name = "label_histogram",
       .clip_norm_l2 = [](const Config&) { return 1.0; },
+      .contributions = Contributions::kNonNegative,
       .run =
           [](const StageRun& run, const std::filesystem::path& file) {
             write_json_atomic(file,

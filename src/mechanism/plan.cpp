@@ -26,14 +26,16 @@ double calibrated_noise(const MechanismPlan& plan) {
 
 }  // namespace
 
-MechanismPlan make_plan(const Config& config, const RecordStore& store) {
-  MechanismPlan plan = make_plan(config, store.unit(), store.records_per_unit());
+MechanismPlan make_plan(const Config& config, const RecordStore& store,
+                        const MechanismPlan* frozen) {
+  MechanismPlan plan =
+      make_plan(config, store.unit(), store.records_per_unit(), stage_table(), frozen);
   if (plan.is_private) check_batch_bound(store.count(), plan.sample_rate, plan.expected_batch_size);
   return plan;
 }
 
 MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t records_per_unit,
-                        std::span<const Stage> table) {
+                        std::span<const Stage> table, const MechanismPlan* frozen) {
   const MechanismSettings& m = config.mechanism;
   MechanismPlan plan;
   plan.is_private = config.privacy.enabled();
@@ -52,12 +54,18 @@ MechanismPlan make_plan(const Config& config, const std::string& unit, int64_t r
   if (plan.is_private) {
     plan.candidates = m.candidates();
     plan.selection = planned_selection(config);
-    plan.stages = plan_stages(config, plan, table);
+    plan.stages = plan_stages(config, plan, table, frozen);
     plan.noise_multiplier =
         m.target_epsilon() ? calibrated_noise(plan) : m.noise_multiplier().value();
   }
   plan.validate();
   return plan;
+}
+
+MechanismPlan make_plan(const Config& config) {
+  const bool has_users = !config.data.users().empty();
+  const int64_t records = has_users ? config.data.records_per_user() : 1;
+  return make_plan(config, unit_of_privacy(has_users, records), records);
 }
 
 ClipOptions clip_options(const MechanismPlan& plan) {

@@ -25,8 +25,9 @@ double norm_from_above(std::span<const float> values) {
 
 }  // namespace
 
-StatisticSum::StatisticSum(std::int64_t rows, std::int64_t columns, double clip_norm_l2)
-    : columns_(columns), clip_norm_l2_(clip_norm_l2) {
+StatisticSum::StatisticSum(std::int64_t rows, std::int64_t columns, double clip_norm_l2,
+                           Contributions contributions)
+    : columns_(columns), clip_norm_l2_(clip_norm_l2), contributions_(contributions) {
   if (!(clip_norm_l2 > 0) || !std::isfinite(clip_norm_l2))
     throw UsageError(fmt::format("a clip norm of {} bounds nothing", clip_norm_l2));
   int exponent = 0;
@@ -44,9 +45,10 @@ void StatisticSum::add(std::int64_t row, std::span<const float> values) {
   const double norm = norm_from_above(values);
   if (!std::isfinite(norm)) return;
   const double scale = (norm <= clip_norm_l2_ ? 1.0 : clip_norm_l2_ / norm) / unit_;
+  const std::int64_t least = contributions_ == Contributions::kNonNegative ? 0 : INT64_MIN;
   for (std::int64_t i = 0; i < columns_; ++i)
     sums_[static_cast<std::size_t>(row * columns_ + i)] +=
-        static_cast<std::int64_t>(values[static_cast<std::size_t>(i)] * scale);
+        std::max(least, static_cast<std::int64_t>(values[static_cast<std::size_t>(i)] * scale));
 }
 
 std::vector<double> release_statistic(StatisticSum&& sum, double noise_multiplier,

@@ -70,13 +70,24 @@ NoisyGradient noised(ClippedSum&& sum, const MechanismPlan& plan, const SecureKe
 
 /// The stage as the plan has it, which decides noise and sampling. PrivacyError if `stage` is
 /// another.
-const Phase& planned(const MechanismPlan& plan, const StagePlan& stage) {
+Phase planned(const MechanismPlan& plan, const StagePlan& stage) {
   for (const StagePlan& each : plan.stages)
     if (each.name == stage.name && !each.declared && !stage.declared &&
         each.clip_norm_l2 == stage.clip_norm_l2 && to_json(each.event) == to_json(stage.event))
-      if (const auto* phase = std::get_if<Phase>(&each.event)) return *phase;
+      if (const std::optional<Phase> phase = each.executed()) return *phase;
   throw PrivacyError(
       fmt::format("the mechanism plans no stage '{}' of this noise, rate and bound", stage.name));
+}
+
+/// PrivacyError if replacing a record may move `sum` by more than its stage counts.
+void check_sensitivity(const StatisticSum& sum, const StagePlan& stage, Adjacency adjacency) {
+  const auto* release = std::get_if<GaussianRelease>(&stage.event);
+  const double moved =
+      stage.clip_norm_l2 * sensitivity_in_clip_norms(adjacency, sum.contributions());
+  if (release != nullptr && release->sensitivity_l2 < moved)
+    throw PrivacyError(
+        fmt::format("a sum that one record moves by {} is none of the stage '{}', which counts {}",
+                    moved, stage.name, release->sensitivity_l2));
 }
 
 }  // namespace
@@ -151,11 +162,12 @@ NoisyGradient MechanismSession::release(ClippedSum&& sum, std::int64_t step) {
 }
 
 std::vector<double> MechanismSession::release(StatisticSum&& sum, const StagePlan& stage) {
-  const Phase& phase = planned(state_->plan, stage);
+  const Phase phase = planned(state_->plan, stage);
   if (sum.clip_norm_l2() != stage.clip_norm_l2)
     throw PrivacyError(
         fmt::format("a sum clipped to {} is none of the stage '{}', whose bound is {}",
                     sum.clip_norm_l2(), stage.name, stage.clip_norm_l2));
+  check_sensitivity(sum, stage, state_->plan.adjacency);
   // On disk before the noise exists, as above.
   ChargedStep charge = state_->ledger->charge_stage(stage.name, state_->key);
   return release_statistic(std::move(sum), phase.noise_multiplier, state_->key, std::move(charge));

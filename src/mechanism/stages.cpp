@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "sfumato/core/error.h"
 #include "sfumato/mechanism/stage.h"
@@ -25,9 +26,9 @@ const Stage& find_stage(std::span<const Stage> table, std::string_view name) {
   return *found;
 }
 
-const Phase& executed_phase(const StagePlan& stage) {
-  const Phase* phase = std::get_if<Phase>(&stage.event);
-  if (phase == nullptr || stage.declared)
+Phase executed_phase(const StagePlan& stage) {
+  const std::optional<Phase> phase = stage.executed();
+  if (!phase)
     throw PrivacyError(fmt::format("the stage '{}' is not one that a run executes", stage.name));
   return *phase;
 }

@@ -9,8 +9,9 @@ RecordShift record_shift(Adjacency adjacency) {
   return {1.0, 0.0};
 }
 
-double sensitivity_in_clip_norms(Adjacency adjacency) {
+double sensitivity_in_clip_norms(Adjacency adjacency, Contributions contributions) {
   const RecordShift shift = record_shift(adjacency);
+  if (contributions == Contributions::kNonNegative) return std::hypot(shift.first, shift.second);
   return std::fabs(shift.first - shift.second);
 }
 

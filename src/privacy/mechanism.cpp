@@ -46,7 +46,24 @@ std::string message_of(const Check& check) {
   return {};
 }
 
-std::string stage_errors(const std::vector<StagePlan>& stages, Adjacency adjacency) {
+/// A Gaussian release that a run makes may count no less than the least that any statistic moves
+/// by.
+std::string sensitivity_mistake(const StagePlan& stage, Adjacency adjacency,
+                                std::int64_t records_per_unit) {
+  const auto* release = std::get_if<GaussianRelease>(&stage.event);
+  if (release == nullptr) return {};
+  if (records_per_unit > 1)
+    return fmt::format("\n  stage '{}': a release counted by its sensitivity is that of one record",
+                       stage.name);
+  const double least =
+      stage.clip_norm_l2 * sensitivity_in_clip_norms(adjacency, Contributions::kNonNegative);
+  if (release->sensitivity_l2 >= least) return {};
+  return fmt::format("\n  stage '{}': sensitivity {} is below {}, by which one record moves it",
+                     stage.name, release->sensitivity_l2, least);
+}
+
+std::string stage_errors(const std::vector<StagePlan>& stages, Adjacency adjacency,
+                         std::int64_t records_per_unit) {
   std::string errors;
   for (std::size_t i = 0; i < stages.size(); ++i) {
     const StagePlan& stage = stages[i];
@@ -56,15 +73,24 @@ std::string stage_errors(const std::vector<StagePlan>& stages, Adjacency adjacen
         errors += fmt::format("\n  two stages are named '{}'", stage.name);
     errors += positive(fmt::format("stage '{}': clip_norm_l2", stage.name), stage.clip_norm_l2);
     errors += message_of([&] { check_event(stage.event, adjacency); });
-    const auto* phase = std::get_if<Phase>(&stage.event);
-    if (stage.declared || phase == nullptr) continue;
+    const std::optional<Phase> phase = stage.executed();
+    if (!phase) continue;
     const std::string mistake = noise_range_mistake(stage.clip_norm_l2, phase->noise_multiplier);
     if (!mistake.empty()) errors += fmt::format("\n  stage '{}': {}", stage.name, mistake);
+    errors += sensitivity_mistake(stage, adjacency, records_per_unit);
   }
   return errors;
 }
 
 }  // namespace
+
+std::optional<Phase> StagePlan::executed() const {
+  if (declared) return std::nullopt;
+  if (const auto* phase = std::get_if<Phase>(&event)) return *phase;
+  const auto* release = std::get_if<GaussianRelease>(&event);
+  if (release == nullptr) return std::nullopt;
+  return Phase{1, release->noise_stddev / clip_norm_l2, release->count};
+}
 
 void MechanismPlan::validate() const {
   std::string errors = positive("expected_batch_size", expected_batch_size);
@@ -96,7 +122,7 @@ void MechanismPlan::validate() const {
           "mechanism.candidates=1, or mechanism.selection.mean_runs=0 to charge every run in full",
           candidates);
     if (errors.empty()) errors += message_of([&] { check_phase(phase(steps), adjacency); });
-    errors += stage_errors(stages, adjacency);
+    errors += stage_errors(stages, adjacency, records_per_unit);
   }
   if (!errors.empty()) throw UsageError("mechanism plan:" + errors);
 }

@@ -35,7 +35,8 @@ double RateMeter::items_per_s() const { return seconds_ > 0 ? items_ / seconds_ 
 std::string progress_text(const ProgressState& state) {
   std::string text = fmt::format("step {}/{}", state.step, state.total);
   if (state.items_per_s > 0)
-    text += fmt::format(" · {:.{}f} images/s", state.items_per_s, state.items_per_s < 10 ? 1 : 0);
+    text += fmt::format(" · {}{:.{}f} images/s", state.nominal ? "nominal " : "", state.items_per_s,
+                        state.items_per_s < 10 ? 1 : 0);
   if (state.epsilon) text += fmt::format(" · ε {}", upper_bound_fixed(*state.epsilon, 2));
   if (std::isfinite(state.seconds_left) && state.seconds_left >= 0)
     text += fmt::format(" · {} left", human_duration(state.seconds_left));

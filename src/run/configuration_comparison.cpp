@@ -9,10 +9,10 @@ namespace sfumato {
 namespace {
 
 /// The stage of this name that a run makes itself, if there is one.
-const Phase* executed_stage(const MechanismPlan& plan, const std::string& name) {
+std::optional<Phase> executed_stage(const MechanismPlan& plan, const std::string& name) {
   for (const StagePlan& stage : plan.stages)
-    if (!stage.declared && stage.name == name) return std::get_if<Phase>(&stage.event);
-  return nullptr;
+    if (!stage.declared && stage.name == name) return stage.executed();
+  return std::nullopt;
 }
 
 template <typename Compare>
@@ -20,9 +20,9 @@ void compare_stage_settings(const Config& config, const MechanismPlan& plan,
                             const Compare& compare) {
   for (const StageSettings* settings : stage_settings(config)) {
     const std::string& key = settings->section_name();
-    const Phase* frozen = executed_stage(plan, settings->stage.name);
-    compare(key + " (on)", settings->on(), frozen != nullptr);
-    if (!settings->on() || frozen == nullptr) continue;
+    const std::optional<Phase> frozen = executed_stage(plan, settings->stage.name);
+    compare(key + " (on)", settings->on(), frozen.has_value());
+    if (!settings->on() || !frozen) continue;
     if (settings->noise_multiplier())
       compare(key + ".noise_multiplier", *settings->noise_multiplier(), frozen->noise_multiplier);
     const auto [sample_rate, releases] = settings->sampling();

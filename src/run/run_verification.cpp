@@ -15,6 +15,7 @@
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/plural.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/core/text.h"
 #include "sfumato/io/json_file.h"
@@ -55,8 +56,9 @@ RunCheck check_ledger(const RunVerification& run) {
     problems.push_back(fmt::format("'{}', {}; put the file back from a copy that verifies",
                                    ledger.path.string(), problem));
   return outcome_of("ledger",
-                    fmt::format("{} lines, {} charged steps, {} sessions", ledger.lines,
-                                ledger.charged_steps, ledger.sessions.size()),
+                    fmt::format("{}, {}, {}", counted(ledger.lines, "line"),
+                                counted(ledger.charged_steps, "charged step"),
+                                counted(std::ssize(ledger.sessions), "session")),
                     problems);
 }
 

@@ -1,11 +1,16 @@
 #include "sfumato/train/setup.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 
+#include "report/private_file.h"
 #include "run/checkpoint_binding.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/log.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/models/tensor_file.h"
@@ -58,6 +63,43 @@ void adopt_class_names(Config& config) {
       store.num_classes() == 0)
     return;
   data.class_names.set(store.class_names(), "the record store");
+}
+
+std::string batch_misfit(int64_t records, const MechanismPlan& plan) {
+  constexpr double kFewest = 8, kMostOff = 2;
+  const double mean = plan.sample_rate * static_cast<double>(records);
+  std::string text;
+  if (mean < kFewest)
+    text += fmt::format(
+        "\n  {:.3g} of them join a step on average, too few to be heard through its noise: raise "
+        "mechanism.sample_rate (a public literal; it changes the noise that epsilon needs)",
+        mean);
+  const double off = plan.expected_batch_size / std::max(mean, 1e-9);
+  if (off > kMostOff || off < 1 / kMostOff)
+    text += fmt::format(
+        "\n  mechanism.expected_batch_size is {}, and steps hold {:.3g} on average: the gradient "
+        "comes out {:.3g} times as {} as its mean; set the divisor to sample_rate times a public "
+        "estimate of the number of images",
+        plan.expected_batch_size, mean, std::max(off, 1 / off), off > 1 ? "small" : "large");
+  if (text.empty()) return text;
+  return fmt::format("private: the record store holds {} images, and at sample rate {}{}", records,
+                     plan.sample_rate, text);
+}
+
+void tell_holder(const std::string& warning, const Config& config,
+                 const std::filesystem::path& private_folder) {
+  const std::filesystem::path file = private_folder / "warnings.txt";
+  std::filesystem::remove(file);
+  if (warning.empty()) return;
+  const int fd = private_file::open(file, O_WRONLY);
+  try {
+    private_file::append(fd, warning + '\n', file);
+  } catch (...) {
+    ::close(fd);
+    throw;
+  }
+  ::close(fd);
+  if (config.run.private_warnings()) log_warning(warning);
 }
 
 void verify_before_training(Generator& generator, GradientStep& gradients) {

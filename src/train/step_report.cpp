@@ -61,8 +61,10 @@ void StepReport::report(const StepFacts& facts) {
                                 ? static_cast<double>(upper_bound_float(metric.value))
                                 : metric.value);
   const auto left = static_cast<double>(facts.end - facts.step);
+  // How many images a private step really had is secret.
+  const bool nominal = facts.epsilon.has_value();
   progress_.update({facts.step, facts.end, images_rate_.items_per_s(), facts.epsilon,
-                    left / std::max(step_rate_.items_per_s(), 1e-9), facts.warning});
+                    left / std::max(step_rate_.items_per_s(), 1e-9), facts.warning, nominal});
 }
 
 }  // namespace sfumato

@@ -90,6 +90,7 @@ void Training::open_run(bool resume, SecureKey noise_key) {
                                          checkpoint || std::filesystem::exists(metrics),
                                          std::move(noise_key));
     record_->accept();
+    tell_holder(plan_.is_private ? batch_misfit(store_.count(), plan_) : "", config_, folder);
     if (resume) log_info(fmt::format("resuming at step {}", step_));
     report_.emplace(metrics, folder / "tensorboard", step_ + 1);
     end_ = mechanism_->end(step_);

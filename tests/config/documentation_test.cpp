@@ -11,6 +11,7 @@
 
 #include "load_helpers.h"
 #include "sfumato/config/public_settings.h"
+#include "sfumato/config/settings_help.h"
 #include "sfumato/core/file.h"
 #include "support/shared_folder.h"
 
@@ -230,6 +231,23 @@ TEST(Help, NamesEverySetting) {
   const std::string help = settings_help();
   for (const std::string& key : Config{}.keys()) EXPECT_THAT(help, HasSubstr("  " + key + "="));
   EXPECT_THAT(help, HasSubstr("(one of ddpm, ddim)"));
+  EXPECT_THAT(help, HasSubstr("learns from it (model.family: gan)\n")) << "not cut in brackets";
+}
+
+TEST(Documentation, HelpOfASubcommandIsOfTheSettingsThatItReads) {
+  const std::string sample = settings_help_of(sections_read_by("sample"));
+  EXPECT_THAT(sample, AllOf(HasSubstr("  sample.guidance="), HasSubstr("  performance.threads="),
+                            Not(HasSubstr("  optimizer.learning_rate=")),
+                            HasSubstr("(--help-all): run, data, ")));
+  const std::string train = settings_help_of(sections_read_by("train"));
+  EXPECT_THAT(train, AllOf(HasSubstr("  mechanism.stages.label_histogram.share="),
+                           Not(HasSubstr("  sample.guidance="))));
+  EXPECT_EQ(settings_help_of(sections_read_by("bench")), settings_help());
+  // Every section that is named there is one.
+  const Config config;
+  for (const char* subcommand : {"prepare", "train", "sample"})
+    for (const std::string_view name : sections_read_by(subcommand))
+      EXPECT_NE(config.find_section(name), nullptr) << name;
 }
 
 }  // namespace

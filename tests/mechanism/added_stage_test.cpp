@@ -115,7 +115,7 @@ TEST_F(AddedStage, SharesTheBudget) {
   ASSERT_EQ(p.stages.size(), 2u);
   EXPECT_EQ(p.stages[1].name, "brightness");
   EXPECT_EQ(p.stages[1].clip_norm_l2, 1);
-  const Phase& phase = executed_phase(p.stages[1]);
+  const Phase phase = executed_phase(p.stages[1]);
   EXPECT_EQ(phase.sample_rate, 0.5);
   EXPECT_EQ(phase.steps, 2);
   const double meant = gaussian_epsilon(std::sqrt(0.05) * gaussian_mu(4, p.delta), p.delta);

@@ -3,11 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "mechanism/stage_session.h"
 #include "sfumato/core/error.h"
 #include "sfumato/data/record_store_writer.h"
+#include "sfumato/mechanism/private_statistics.h"
 
 namespace sfumato {
 namespace {
@@ -77,6 +79,24 @@ TEST_F(ManyClasses, AHistogramIsOneReleaseOfAllRecords) {
   stage = histogram_stage(4);
   stage.declared = true;
   EXPECT_THROW(release_label_histogram(store, stage, session.mechanism), PrivacyError);
+}
+
+// Under replace_one the stage counts sqrt 2; a sum that may move by 2 is none of it.
+TEST_F(ManyClasses, ReplacedRecordsAreCountedByTheirSensitivity) {
+  const RecordStore store = RecordStore::open(folder / "store");
+  StagePlan stage = histogram_stage(4);
+  stage.event = GaussianRelease{std::sqrt(2.0), 4, 1};
+  Session session({stage}, 1, Adjacency::kReplaceOne);
+  StatisticSum signed_sum(kClasses, 1, 1);
+  EXPECT_THROW((void)session.mechanism.release(std::move(signed_sum), stage), PrivacyError);
+  EXPECT_EQ(session.mechanism.ledger().charged_releases("label_histogram"), 0);
+  const LabelHistogram histogram = release_label_histogram(store, stage, session.mechanism);
+  EXPECT_EQ(session.mechanism.ledger().charged_releases("label_histogram"), 1);
+  EXPECT_EQ(histogram.noise_stddev, 4);
+  std::vector<double> noise;
+  for (int c = 0; c < kClasses; ++c)
+    noise.push_back(histogram.noisy_counts[static_cast<size_t>(c)] - c % 7);
+  expect_noise(noise, 4);
 }
 
 TEST(LabelHistogram, ProportionsComeFromTheNoisyCountsAlone) {

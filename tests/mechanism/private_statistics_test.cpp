@@ -71,6 +71,26 @@ TEST(StatisticSum, OneRecordMovesItByAtMostTheClipNorm) {
       }
 }
 
+TEST(StatisticSum, AReplacedRecordWithoutNegativeNumbersMovesItByAtMostSqrtTwo) {
+  std::mt19937 random(7);
+  for (const double clip : {1.0, 0.3, 28.0})
+    for (int trial = 0; trial < 200; ++trial) {
+      StatisticSum one(2, 3, clip, Contributions::kNonNegative),
+          other(2, 3, clip, Contributions::kNonNegative);
+      // Of both signs: what is below 0 must not count.
+      one.add(trial % 2, random_vector(random, 3, clip * (1 + trial % 3)));
+      other.add(trial / 2 % 2, random_vector(random, 3, clip * (1 + trial % 3)));
+      EXPECT_LE(distance(one, other), std::sqrt(2.0L) * clip) << trial;
+    }
+  StatisticSum one(2, 1, 1, Contributions::kNonNegative),
+      other(2, 1, 1, Contributions::kNonNegative);
+  const float count = 1;
+  one.add(0, {&count, 1});
+  other.add(1, {&count, 1});
+  EXPECT_LE(distance(one, other), std::sqrt(2.0L));
+  EXPECT_GT(distance(one, other), std::sqrt(2.0L) - 1e-8) << "two classes reach it";
+}
+
 TEST(StatisticSum, ExtremesOfAnImageStayWithinTheBound) {
   for (const int64_t side : {8, 28, 32, 63}) {
     const std::vector<float> black(static_cast<size_t>(3 * side * side), -1.0F);

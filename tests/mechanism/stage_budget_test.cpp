@@ -11,6 +11,7 @@
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/privacy/gaussian_mechanism.h"
 #include "sfumato/train/setup.h"
+#include "src/train/shared_inputs.h"
 #include "support/error_message.h"
 #include "train/tiny_run.h"
 
@@ -36,9 +37,7 @@ class StageBudget : public TinyRun {
   static double together(const MechanismPlan& plan, const std::vector<PrivacyEvent>& events) {
     return account_epsilon(plan.accountant, events, plan.delta, plan.adjacency).epsilon;
   }
-  static double noise(const StagePlan& stage) {
-    return std::get<Phase>(stage.event).noise_multiplier;
-  }
+  static double noise(const StagePlan& stage) { return executed_phase(stage).noise_multiplier; }
 };
 
 TEST_F(StageBudget, StagesAreInThePlanAndComposed) {
@@ -126,7 +125,7 @@ TEST_F(StageBudget, SharesHoldForAllCandidatesTogether) {
   EXPECT_LE(p.epsilon_after(300), 6);
 }
 
-// The factor 2 of replace-one is the accountant's: the stage stays as it is, its price does not.
+// What replacing a record costs is the accountant's: the noise stays as it is, its price does not.
 TEST_F(StageBudget, AdjacencyAndUnitReachTheStages) {
   const std::vector<std::string> stage = {kHistogramSetting + "noise_multiplier=20",
                                           "mechanism.noise_multiplier=3"};
@@ -134,10 +133,57 @@ TEST_F(StageBudget, AdjacencyAndUnitReachTheStages) {
   replace.push_back("mechanism.adjacency=replace_one");
   const MechanismPlan zero = plan(stage), one = plan(replace), user = plan(stage, 3);
   EXPECT_EQ(noise(zero.stages[0]), noise(one.stages[0]));
-  const PrivacyEvent doubled = Phase{1, 10, 1};
-  EXPECT_NEAR(alone(one, one.stages[0].event), alone(zero, doubled), 1e-6);
+  // One count down and one up: the distance of (1, 0) and (0, 1), not twice that of a removal.
+  const double closed = gaussian_epsilon(std::hypot(1, 1) / 20, 1e-5);
+  EXPECT_NEAR(alone(one, one.stages[0].event), closed, 1e-6);
+  EXPECT_LT(closed, 0.75 * gaussian_epsilon(2.0 / 20, 1e-5));
   EXPECT_EQ(std::get<Phase>(user.stages[0].event).records_per_unit, 3);
   EXPECT_GT(alone(user, user.stages[0].event), 2.5 * alone(zero, zero.stages[0].event));
+}
+
+TEST_F(StageBudget, ReplacedCountsNeedLessNoiseAndOthersDoNot) {
+  const auto under = [&](const std::string& adjacency) {
+    return plan({"mechanism.noise_multiplier=3", kHistogramSetting + "epsilon=0.1",
+                 kCentral + "noise_multiplier=9", "mechanism.adjacency=" + adjacency});
+  };
+  const MechanismPlan one = under("replace_one"), zero = under("zero_out");
+  EXPECT_NEAR(noise(one.stages[0]) / noise(zero.stages[0]), std::sqrt(2.0), 1e-3);
+  EXPECT_LE(alone(one, one.stages[0].event), 0.1);
+  EXPECT_GT(alone(one, one.stages[0].event), 0.099);
+  // Images reach from -1 to 1 and may pull opposite ways; they are sampled besides.
+  EXPECT_TRUE(std::holds_alternative<Phase>(one.stages[1].event));
+  const MechanismPlan shared =
+      plan({"mechanism.target_epsilon=4", "mechanism.adjacency=replace_one",
+            "mechanism.candidates=3", kHistogramSetting + "share=0.04"});
+  const double meant = gaussian_epsilon(0.2 * gaussian_mu(4, 1e-5), 1e-5);
+  EXPECT_LE(alone(shared, repeated(shared.stages[0].event, 3)), meant);
+  EXPECT_GT(alone(shared, repeated(shared.stages[0].event, 3)), 0.99 * meant);
+  EXPECT_LE(shared.epsilon_after(300), 4);
+}
+
+// A run that was begun when every stage was a sampled Gaussian goes on with its plan.
+TEST_F(StageBudget, FrozenStagesKeepTheirEvent) {
+  const std::vector<std::string> settings = {
+      "mechanism.target_epsilon=4", "mechanism.adjacency=replace_one",
+      "mechanism.sample_rate=0.04", "mechanism.steps=300",
+      "mechanism.delta=1e-5",       kHistogramSetting + "share=0.02"};
+  const auto run = config("run", settings);
+  const RecordStore store = RecordStore::open(folder / "store");
+  const MechanismPlan now = make_plan(*run, store);
+  ASSERT_TRUE(std::holds_alternative<GaussianRelease>(now.stages[0].event));
+  MechanismPlan older = now;
+  older.stages[0].event = Phase{1, 1, 1};
+  const MechanismPlan as_before = make_plan(*run, store, &older);
+  ASSERT_TRUE(std::holds_alternative<Phase>(as_before.stages[0].event));
+  EXPECT_NEAR(noise(as_before.stages[0]) / noise(now.stages[0]), std::sqrt(2.0), 1e-3);
+  EXPECT_LE(as_before.epsilon_after(300), 4);
+  EXPECT_EQ(make_plan(*run, store, &now).hash(), now.hash());
+  // Which it is, the ledger in run.dir says.
+  EXPECT_EQ(plan_of_run(*run, store).hash(), now.hash());
+  std::filesystem::create_directories(folder / "run");
+  const SecureKey key = SecureKey::insecure_for_tests(1);
+  (void)Ledger::create(folder / "run" / "ledger.jsonl", as_before.to_json(), 300, key);
+  EXPECT_EQ(plan_of_run(*run, store).hash(), as_before.hash());
 }
 
 TEST_F(StageBudget, WhatCannotBePaidIsRefused) {

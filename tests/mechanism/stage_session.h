@@ -28,8 +28,10 @@ inline StagePlan central_stage(double sample_rate, double noise_multiplier, int6
           .clip_norm_l2 = clip_norm_l2};
 }
 
-inline MechanismPlan plan_of(const std::vector<StagePlan>& stages) {
+inline MechanismPlan plan_of(const std::vector<StagePlan>& stages,
+                             Adjacency adjacency = Adjacency::kZeroOut) {
   MechanismPlan plan;
+  plan.adjacency = adjacency;
   plan.sample_rate = 0.5;
   plan.noise_multiplier = 1;
   plan.steps = 1;
@@ -39,9 +41,10 @@ inline MechanismPlan plan_of(const std::vector<StagePlan>& stages) {
 
 /// A session that may release these stages, with a reproducible key.
 struct Session {
-  explicit Session(const std::vector<StagePlan>& stages, uint64_t seed = 1)
+  explicit Session(const std::vector<StagePlan>& stages, uint64_t seed = 1,
+                   Adjacency adjacency = Adjacency::kZeroOut)
       : mechanism(MechanismSession::create(
-            plan_of(stages), {.ledger = folder / "ledger.jsonl", .run = folder.path()},
+            plan_of(stages, adjacency), {.ledger = folder / "ledger.jsonl", .run = folder.path()},
             SecureKey::insecure_for_tests(seed))) {}
   TempFolder folder;
   MechanismSession mechanism;

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "sfumato/core/error.h"
 #include "sfumato/privacy/accountant.h"
 
@@ -28,6 +31,26 @@ TEST(Adjacency, OnlyReplaceOneDoublesTheSensitivity) {
   EXPECT_EQ(sensitivity_in_clip_norms(Adjacency::kAddRemove), 1);
   EXPECT_EQ(sensitivity_in_clip_norms(Adjacency::kZeroOut), 1);
   EXPECT_EQ(sensitivity_in_clip_norms(Adjacency::kReplaceOne), 2);
+}
+
+// Brute force over contributions without negative numbers, one of them removed or replaced.
+TEST(Adjacency, ContributionsWithoutNegativeNumbersAreAtMostAtRightAngles) {
+  double farthest = 0;
+  for (int a = 0; a <= 90; ++a)
+    for (int b = 0; b <= 90; ++b)
+      for (const double norm : {0.0, 0.4, 1.0}) {
+        const double x = std::cos(a * std::acos(-1.0) / 180),
+                     y = std::sin(a * std::acos(-1.0) / 180),
+                     u = norm * std::cos(b * std::acos(-1.0) / 180),
+                     v = norm * std::sin(b * std::acos(-1.0) / 180);
+        farthest = std::max(farthest, std::hypot(x - u, y - v));
+      }
+  const double bound =
+      sensitivity_in_clip_norms(Adjacency::kReplaceOne, Contributions::kNonNegative);
+  EXPECT_LE(farthest, bound);
+  EXPECT_NEAR(farthest, bound, 1e-12);
+  for (const Adjacency adjacency : {Adjacency::kAddRemove, Adjacency::kZeroOut})
+    EXPECT_EQ(sensitivity_in_clip_norms(adjacency, Contributions::kNonNegative), 1);
 }
 
 TEST(Accountant, NamesBothAndHelpsWithTypos) {

@@ -241,6 +241,32 @@ TEST(MechanismPlan, BadStagesAreRefused) {
   EXPECT_THROW(plan.validate(), UsageError);
 }
 
+// A release that a run makes may count the sensitivity of its statistic, and no less than any has.
+TEST(MechanismPlan, AStageCountsAtLeastWhatOneRecordMoves) {
+  MechanismPlan plan = example();
+  plan.records_per_unit = 1;
+  plan.adjacency = Adjacency::kReplaceOne;
+  const auto refused = [&](double sensitivity, double clip) {
+    plan.stages = {{"a", GaussianRelease{sensitivity, 50, 1}, clip, false}};
+    try {
+      plan.validate();
+      return false;
+    } catch (const UsageError&) {
+      return true;
+    }
+  };
+  EXPECT_FALSE(refused(std::sqrt(2.0), 1));
+  EXPECT_TRUE(refused(1.4, 1));
+  EXPECT_TRUE(refused(std::sqrt(2.0), 1.1));
+  plan.stages[0].declared = true;
+  EXPECT_NO_THROW(plan.validate()) << "made elsewhere: its sensitivity is its own";
+  plan.adjacency = Adjacency::kZeroOut;
+  EXPECT_FALSE(refused(1, 1));
+  EXPECT_TRUE(refused(0.99, 1));
+  plan.records_per_unit = 3;
+  EXPECT_TRUE(refused(3, 1)) << "that of one record, and a user has three";
+}
+
 TEST(EpsilonMeter, NeverBelowTheTruthAndExactAtTheEnd) {
   MechanismPlan plan = example();
   plan.records_per_unit = 1;

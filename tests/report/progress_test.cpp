@@ -16,6 +16,8 @@ ProgressState at(std::int64_t step) {
 TEST(ProgressText, SaysWhatIsKnown) {
   EXPECT_EQ(progress_text({120, 2000, 349.6, 3.21, 245}),
             "step 120/2000 · 350 images/s · ε 3.21 · 4 min 5 s left");
+  EXPECT_EQ(progress_text({120, 2000, 349.6, 3.21, 245, "", true}),
+            "step 120/2000 · nominal 350 images/s · ε 3.21 · 4 min 5 s left");
   EXPECT_EQ(progress_text({1, 2, 1.25, {}, 0}), "step 1/2 · 1.2 images/s · 0.0 s left");
   EXPECT_EQ(progress_text({1, 2, 0, 0.0, std::numeric_limits<double>::infinity()}),
             "step 1/2 · ε 0.00");

@@ -31,8 +31,8 @@ def check_alone(sfumato, work: Path) -> None:
     said = alone.run("ledger", "verify", work / "none", expect=DATA).stderr
     check("does not exist" in said, said)
     said = alone.run("--help").stdout
-    served = {"sfumato-torch": ("prepare", "train", "sample"),
-              "sfumato-lab": ("probe", "inspect", "doctor", "bench", "audit")}
+    served = {"sfumato-torch": ("init", "prepare", "train", "sample"),
+              "sfumato-lab": ("plan", "probe", "inspect", "doctor", "bench", "audit")}
     for program, names in served.items():
         for name in names:
             check(f"\n  {name} " in said, said)

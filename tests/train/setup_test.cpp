@@ -16,6 +16,8 @@ namespace {
 using namespace test;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
 
 using RunSetup = TinyRun;
 
@@ -151,6 +153,59 @@ TEST_F(RunSetup, ThePlanDoesNotDependOnTheNumberOfRecords) {
   const auto settings = config("run", {"mechanism.target_epsilon=8"});
   EXPECT_EQ(make_plan(*settings, RecordStore::open(folder / "store")).hash(),
             make_plan(*settings, RecordStore::open(folder / "smaller")).hash());
+}
+
+// Without a store too the plan is for the unit that prepare would write (doctor, plan, audits).
+TEST_F(RunSetup, ThePlanOfAConfigurationIsThatOfItsStore) {
+  const std::vector<std::string> changes = {"data.users=users.csv", "data.records_per_user=4",
+                                            "mechanism.target_epsilon=8", "mechanism.steps=200",
+                                            "mechanism.delta=1e-5"};
+  RecordStoreWriter writer(folder / "users", {8, 8, 1, 2, {"across", "down"}, true, 4});
+  for (int i = 0; i < 8; ++i) writer.append(tiny_image(i), i % 2, i / 4);
+  writer.finish({});
+  const auto settings = config("run", changes);
+  const MechanismPlan plan = make_plan(*settings);
+  EXPECT_EQ(plan.hash(), make_plan(*settings, RecordStore::open(folder / "users")).hash());
+  EXPECT_EQ(plan.records_per_unit, 4);
+  const auto images = config("run", {"data.records_per_user=4", "mechanism.target_epsilon=8",
+                                     "mechanism.steps=200", "mechanism.delta=1e-5"});
+  EXPECT_EQ(make_plan(*images).records_per_unit, 1) << "without data.users it does not matter";
+  EXPECT_GT(plan.noise_multiplier, 2 * make_plan(*images).noise_multiplier);
+}
+
+TEST_F(RunSetup, BatchesThatDoNotFitTheStoreAreSaidPrivately) {
+  MechanismPlan plan;
+  plan.sample_rate = 0.05;
+  plan.expected_batch_size = 21;
+  EXPECT_EQ(batch_misfit(420, plan), "");
+  EXPECT_EQ(batch_misfit(800, plan), "") << "an estimate need not be exact";
+  plan.expected_batch_size = 500;
+  const std::string divisor = batch_misfit(420, plan);
+  EXPECT_THAT(divisor, AllOf(HasSubstr("420 images"), HasSubstr("hold 21 on average"),
+                             HasSubstr("23.8 times as small"), StartsWith("private: ")));
+  plan.expected_batch_size = 1;
+  EXPECT_THAT(batch_misfit(40, plan),
+              AllOf(HasSubstr("2 of them join a step on average"), Not(HasSubstr("divisor"))));
+}
+
+TEST_F(RunSetup, PrivateWarningsStayInThePrivatePartOfARun) {
+  const auto settings = config("told", {"mechanism.expected_batch_size=500"});
+  ::testing::internal::CaptureStderr();
+  train(*settings, false);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), Not(HasSubstr("40 images")))
+      << "nobody asked for it at the terminal";
+  const std::filesystem::path file = folder / "told/private/warnings.txt";
+  EXPECT_THAT(read_file(file), HasSubstr("40 images"));
+  EXPECT_EQ(std::filesystem::status(file).permissions() & std::filesystem::perms::all,
+            std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder / "told"))
+    if (entry.is_regular_file() && entry.path().string().find("/private/") == std::string::npos) {
+      EXPECT_THAT(read_file(entry.path()), Not(HasSubstr("40 images"))) << entry.path();
+    }
+  ::testing::internal::CaptureStderr();
+  train(*config("shown", {"mechanism.expected_batch_size=500", "run.private_warnings=true"}),
+        false);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("40 images"));
 }
 
 TEST_F(RunSetup, OptimizerOptionsAndRateScales) {

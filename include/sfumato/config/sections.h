@@ -34,6 +34,11 @@ struct RunSettings : Section {
       "Checkpoints at multiples of this step are kept as well; 0 keeps only the newest."};
   Setting<std::string> sweep{this, "sweep", "", any_value(), "",
       "Set by sfumato sweep: the plan (SHA-256) and the place in it of a run that is one of many."};
+  Setting<bool> private_warnings{this, "private_warnings", false, any_value(), "",
+      "Shows at the terminal too what warnings tell of the private images, such as that "
+      "mechanism.expected_batch_size does not fit how many there are. They are written to "
+      "private/warnings.txt in any case, and never released: for a terminal that nobody else reads "
+      "or records."};
 };
 
 struct DataSettings : Section {

@@ -19,8 +19,9 @@ LabelHistogram make_label_histogram(std::vector<double> noisy_counts, double noi
 /// {"schema_version", "noise_stddev", "noisy_counts", "proportions"}
 nlohmann::ordered_json to_json(const LabelHistogram& histogram);
 
-/// Runs the stage: one release over all records (sensitivity 1: a record counts once). PrivacyError
-/// if the stage is not one release of every record.
+/// Runs the stage: one release over all records. Sensitivity 1, a record counts once; sqrt 2 where
+/// it is replaced, which moves one count down and another up (Contributions::kNonNegative).
+/// PrivacyError if the stage is not one release of every record.
 LabelHistogram release_label_histogram(const RecordStore& store, const StagePlan& stage,
                                        MechanismSession& session);
 

@@ -3,6 +3,7 @@
 #include <span>
 #include <vector>
 
+#include "sfumato/privacy/adjacency.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/secure_random.h"
 
@@ -14,19 +15,23 @@ namespace sfumato {
 /// Sensitivity. A record changes one row only, by a vector v with ||v|| <= clip_norm_l2 = C, so the
 /// whole array moves by at most C in L2 when the record is added, removed or blanked out, whatever
 /// the others are. (Replaced by another, which may lie in another row: by at most 2C, the factor
-/// that the adjacency accounts for.) This holds for the numbers in memory and not only for the real
-/// ones: vectors are truncated towards zero to whole multiples of a fixed power of two, and summed
-/// as integers, without rounding and in any order.
+/// that the adjacency accounts for; by sqrt(2) C where negative numbers are kept out.) This holds
+/// for the numbers in memory and not only for the real ones: vectors are truncated towards zero to
+/// whole multiples of a fixed power of two, and summed as integers, without rounding and in any
+/// order.
 class StatisticSum {
  public:
   /// UsageError unless clip_norm_l2 is positive and finite.
-  StatisticSum(std::int64_t rows, std::int64_t columns, double clip_norm_l2);
+  StatisticSum(std::int64_t rows, std::int64_t columns, double clip_norm_l2,
+               Contributions contributions = Contributions::kAny);
 
-  /// Adds `values` min(1, C / ||values||) to `row`; a vector whose norm is not finite adds nothing.
+  /// Adds `values` min(1, C / ||values||) to `row`; a vector whose norm is not finite adds nothing,
+  /// and where contributions are kNonNegative a number below 0 counts as 0.
   /// UsageError for a row or a length that does not fit, or more than 2^30 records.
   void add(std::int64_t row, std::span<const float> values);
 
   double clip_norm_l2() const { return clip_norm_l2_; }
+  Contributions contributions() const { return contributions_; }
 
  private:
   friend std::vector<double> release_statistic(StatisticSum&& sum, double noise_multiplier,
@@ -34,6 +39,7 @@ class StatisticSum {
   friend class StatisticSumInspector;  // of tests
   std::int64_t columns_;
   double clip_norm_l2_;
+  Contributions contributions_;
   double unit_;  ///< what 1 stands for in sums_: a power of two, C 2^-32 or up to twice that
   std::int64_t records_ = 0;
   std::vector<std::int64_t> sums_;

@@ -28,6 +28,9 @@ struct Stage {
   std::string_view name;
   /// The L2 norm by which one record moves a release at most, from public settings.
   double (*clip_norm_l2)(const Config& config);
+  /// kNonNegative where every sum of the stage is one of such contributions (StatisticSum sees to
+  /// it): replacing a record then moves it by less.
+  Contributions contributions = Contributions::kAny;
   /// Makes the planned releases, each through MechanismSession::release, and writes what follows
   /// from them to `file`, whole or not at all.
   void (*run)(const StageRun& run, const std::filesystem::path& file);
@@ -39,8 +42,8 @@ std::span<const Stage> stage_table();
 /// The row of this name. PrivacyError if there is none.
 const Stage& find_stage(std::span<const Stage> table, std::string_view name);
 
-/// What a run executes as this stage: a sampled Gaussian. PrivacyError if it is something else or
-/// only declared.
-const Phase& executed_phase(const StagePlan& stage);
+/// What a run executes as this stage: a sampled Gaussian (StagePlan::executed). PrivacyError if it
+/// is something else or only declared.
+Phase executed_phase(const StagePlan& stage);
 
 }  // namespace sfumato

@@ -16,7 +16,12 @@ namespace sfumato {
 /// currency in which shares are counted. An epsilon becomes the noise at which one run's stage
 /// alone costs it. UsageError: a share too small to buy anything, a declared use that cannot be
 /// read. PrivacyError: an epsilon that no noise reaches, a stage that `table` does not have.
+///
+/// Under replace_one a stage of non-negative contributions that samples nothing is a
+/// GaussianRelease of its own sensitivity, sqrt(2) clip norms, where a sampled Gaussian would count
+/// 2; not so where `frozen`, the plan of a run that goes on, has it as a sampled Gaussian.
 std::vector<StagePlan> plan_stages(const Config& config, const MechanismPlan& plan,
-                                   std::span<const Stage> table = stage_table());
+                                   std::span<const Stage> table = stage_table(),
+                                   const MechanismPlan* frozen = nullptr);
 
 }  // namespace sfumato

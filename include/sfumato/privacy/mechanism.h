@@ -22,6 +22,10 @@ struct StagePlan {
   PrivacyEvent event;
   double clip_norm_l2 = 1;  ///< bound of one record's contribution to a release, L2
   bool declared = false;    ///< made elsewhere: counted, never executed here
+
+  /// What a run executes: the sampled Gaussian that the event is, or of a GaussianRelease the one
+  /// of every record whose noise it counts. Empty for what is declared, or is no Gaussian.
+  std::optional<Phase> executed() const;
 };
 
 /// Everything that decides epsilon, and nothing else: two runs with equal plans make the same

@@ -31,9 +31,10 @@ struct ProgressState {
   std::optional<double> epsilon;  ///< spent so far; left out for runs without privacy
   double seconds_left = 0;        ///< left out if negative or not finite
   std::string warning = {};       ///< in a few words; left out if empty
+  bool nominal = false;           ///< the images are those of planned batches, not of real ones
 };
 
-/// "step 120/2000 · 350 images/s · ε 3.21 · 4 min 5 s left · warning: fakes all alike"
+/// "step 120/2000 · nominal 350 images/s · ε 3.21 · 4 min 5 s left · warning: fakes all alike"
 std::string progress_text(const ProgressState& state);
 
 /// Shows progress: on a terminal one line that is rewritten (at most ten times a second), elsewhere

@@ -1,4 +1,6 @@
 #pragma once
+#include <cstdint>
+#include <filesystem>
 #include <string>
 
 #include "sfumato/config/config.h"
@@ -24,6 +26,16 @@ void adopt_image_size(Config& config);
 /// whose data.image_size and data.channels count where somebody has set them.
 /// `misfit`: what Generator::misfit says of the images.
 void check_store_fits(const RecordStore& store, const std::string& misfit, const Config& config);
+
+/// What is wrong with the batches that `plan` draws from `records` records, in a sentence; "" if
+/// nothing is: fewer than 8 on average, or a divisor more than twice off the average. It tells how
+/// many records there are: for the holder alone.
+std::string batch_misfit(int64_t records, const MechanismPlan& plan);
+
+/// Writes `warning` to private/warnings.txt of the run, or removes the file of an earlier session
+/// where there is none, and shows it where run.private_warnings says so. Nothing of it may leave.
+void tell_holder(const std::string& warning, const Config& config,
+                 const std::filesystem::path& private_folder);
 
 /// GradientStep::verify; and that a batch alone leaves no trace in what the generator keeps and
 /// releases, as running statistics would: PrivacyError.

@@ -45,7 +45,7 @@ MechanismPlan plan_of(const Arguments& arguments, const Communicator& ranks) {
     throw UsageError("audit canaries: give either --config or --phase q:sigma:steps");
   if (!configured) return plan_of_phase(arguments.phase);
   const auto config = load_for_audit(arguments.config, ranks);
-  return make_plan(*config, "one image", /*records_per_unit=*/1);
+  return make_plan(*config);
 }
 
 void audit_on(const std::shared_ptr<Communicator>& ranks, const Arguments& arguments) {

@@ -9,6 +9,7 @@
 #include "cli/subcommands.h"
 #include "sfumato/bench/machine.h"
 #include "sfumato/bench/network_report.h"
+#include "sfumato/config/paths.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/text.h"
@@ -82,6 +83,8 @@ void run(const ConfigOptions& options, bool json) {
   if (!json) print(machine, checks);
   // Without a configuration there is no network to look at.
   if (!options.file.empty() || !options.overrides.empty()) {
+    require_paths({&config->model.init, &config->model.config, &config->gan.generator_config,
+                   &config->gan.discriminator_config});
     adopt_pretrained_settings(*config);
     validate(*config);
     const NetworkReport report = report_network(*config);

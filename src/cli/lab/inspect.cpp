@@ -13,6 +13,7 @@
 #include "cli/subcommands.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
+#include "sfumato/core/plural.h"
 #include "sfumato/core/text.h"
 #include "sfumato/data/inspect_store.h"
 #include "sfumato/data/record_store.h"
@@ -183,11 +184,10 @@ Finding describe_ledger(const fs::path& path) {
                {"insecure", ledger.insecure()},
                {"problems", ledger.problems}},
               ""};
-  out.text = fmt::format(
-      "ledger '{}': run {}, created {}\n  charged     {} of {} steps in {} "
-      "session(s)\n",
-      path.string(), ledger.run_id, ledger.created, ledger.charged_steps, ledger.max_charged_steps,
-      ledger.sessions.size());
+  out.text = fmt::format("ledger '{}': run {}, created {}\n  charged     {} of {} in {}\n",
+                         path.string(), ledger.run_id, ledger.created, ledger.charged_steps,
+                         counted(ledger.max_charged_steps, "step"),
+                         counted(std::ssize(ledger.sessions), "session"));
   if (ledger.problems.empty()) {
     const auto plan = MechanismPlan::from_json(nlohmann::json::parse(ledger.plan));
     const double epsilon = plan.epsilon_after(ledger.charged_steps);

@@ -70,11 +70,15 @@ void add_account(CLI::App& app) {
       "--phase", options->phases,
       "sample_rate:noise_multiplier:steps[:records:max_batch] of the Poisson-subsampled Gaussian "
       "(the last two: truncated Poisson batches), gaussian:sensitivity:stddev[:count] or "
-      "approximate:epsilon:delta[:count]; repeatable");
-  sub->add_option(
-      "--card", options->card,
-      "privacy_card.json whose epsilon is recomputed from its stages; exit code 4 if it "
-      "claims less than they cost");
+      "approximate:epsilon:delta[:count]; repeatable. Noise of the first is in clip norms, and "
+      "what "
+      "the adjacency makes of one is added here: 1:1:1 costs more under replace_one. The "
+      "sensitivity "
+      "of gaussian:1:1 is that under the adjacency already, and its cost the same under each");
+  sub->add_option("--card", options->card,
+                  "privacy_card.json, or a release, run or corpus that holds one, whose epsilon is "
+                  "recomputed from its stages; exit code 4 if it "
+                  "claims less than they cost");
   sub->add_option("--delta", options->delta, "gives the epsilon that holds with this delta");
   sub->add_option("--epsilon", options->epsilon, "gives the delta that holds with this epsilon");
   add_accounting_options(*sub, *options);

@@ -12,6 +12,7 @@
 #include "run/run_card.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/printable.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/run/card_alone.h"
@@ -215,6 +216,20 @@ void say_no_claim(const std::string& file, const Json& card, bool json) {
   }
 }
 
+/// The card that a folder holds: of a release, a corpus or a run.
+std::string card_in(const std::string& place) {
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(place, ignored)) return place;
+  for (const char* inside : {"privacy_card.json", "release/privacy_card.json"})
+    if (const auto file = std::filesystem::path(place) / inside;
+        std::filesystem::is_regular_file(file, ignored))
+      return file.string();
+  throw DataError(fmt::format(
+      "'{}' holds no privacy_card.json, nor does its release/; name a release, a run, a corpus or "
+      "the file",
+      printable(place)));
+}
+
 }  // namespace
 
 std::string card_defect(const std::string& file, const Json& card) {
@@ -225,7 +240,8 @@ std::string card_defect(const std::string& file, const Json& card) {
   }
 }
 
-void account_card(const std::string& file, bool json) {
+void account_card(const std::string& place, bool json) {
+  const std::string file = card_in(place);
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(file, ignored))
     throw DataError(fmt::format("'{}' is no file; name a privacy_card.json", file));

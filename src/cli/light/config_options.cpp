@@ -1,7 +1,10 @@
 #include <cstdio>
 #include <optional>
 
+#include "cli/light/program.h"
 #include "cli/subcommands.h"
+#include "sfumato/config/settings_help.h"
+#include "sfumato/core/error.h"
 
 namespace sfumato::cli {
 
@@ -22,13 +25,30 @@ void add_config_options(CLI::App& subcommand, ConfigOptions& options) {
           },
           "print every setting with its documentation as YAML, and exit")
       ->trigger_on_parse();
-  subcommand.footer(settings_help);
+  subcommand
+      .add_flag_callback(
+          "--help-all",
+          [&subcommand] {
+            subcommand.footer(settings_help);
+            const std::string text = subcommand.help();
+            std::fwrite(text.data(), 1, text.size(), stdout);
+            throw CLI::Success();
+          },
+          "this help with the settings of all subcommands, and exit")
+      ->trigger_on_parse();
+  const std::string name = subcommand.get_name();
+  subcommand.footer([name] { return settings_help_of(sections_read_by(name)); });
 }
 
 std::unique_ptr<Config> load(const ConfigOptions& options) {
   std::optional<std::filesystem::path> file;
   if (!options.file.empty()) file = options.file;
-  return load_config(file, options.overrides);
+  try {
+    return load_config(file, options.overrides);
+  } catch (const UsageError&) {
+    if (another_process_says_it()) throw UsageError("");
+    throw;
+  }
 }
 
 }  // namespace sfumato::cli

@@ -12,6 +12,7 @@
 #include "cli/subcommands.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/plural.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/run/run_verification.h"
 #include "sfumato/run/witness.h"
@@ -148,12 +149,13 @@ std::string to_text(const RunVerification& run) {
         privacy_lines(run), ledger.charged_steps, ledger.max_charged_steps,
         ledger.last_optimizer_step);
   for (const LedgerSession& session : ledger.sessions)
-    text += fmt::format("  session {:<3} started {}, key {}, {} steps{}\n", session.number,
-                        session.started, session.noise_key_id, session.charged_steps,
-                        session.witnessed ? "" : ", without a witness");
+    text +=
+        fmt::format("  session {:<3} started {}, key {}, {}{}\n", session.number, session.started,
+                    session.noise_key_id, counted(session.charged_steps, "step"),
+                    session.witnessed ? "" : ", without a witness");
   if (ledger.recoveries > 0)
-    text += fmt::format("  recovered   {} torn line(s) after a crash, each counted as a step\n",
-                        ledger.recoveries);
+    text += fmt::format("  recovered   {} after a crash, each counted as a step\n",
+                        counted(ledger.recoveries, "torn line"));
   if (ledger.torn_bytes > 0)
     text += fmt::format("  torn        {} bytes of an unfinished last line; a resume cuts them\n",
                         ledger.torn_bytes);
@@ -240,7 +242,26 @@ void show(const LedgerOptions& options) {
   fmt::print("{}", options.json ? dumped(run_json(run)) : to_text(printable_texts(run)));
 }
 
+/// A release is verified with the run that it lies in.
+void refuse_release(const std::string& place) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  if (fs::exists(fs::path(place) / "ledger.jsonl", ignored) ||
+      !fs::exists(fs::path(place) / "privacy_card.json", ignored))
+    return;
+  const fs::path parent = (fs::absolute(place, ignored) / "").parent_path().parent_path();
+  if (fs::exists(parent / "ledger.jsonl", ignored))
+    throw UsageError(fmt::format(
+        "'{}' is the release of a run, whose ledger lies above it: `sfumato ledger verify {}`",
+        printable(place), printable(parent.string())));
+  throw UsageError(fmt::format(
+      "'{}' holds a privacy card and no ledger: `sfumato account --card {}` recomputes its claim; "
+      "the ledger is in the run that made it",
+      printable(place), printable(place)));
+}
+
 void verify(const LedgerOptions& options) {
+  refuse_release(options.run);
   const RunVerification run =
       verify_run({options.run, options.head, options.store, /*ledger_only=*/false});
   fmt::print("{}", options.json ? dumped(run_json(run)) : check_table(printable_texts(run)));

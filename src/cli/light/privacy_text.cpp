@@ -8,6 +8,7 @@
 #include "run/run_card.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/plural.h"
 
 namespace sfumato::cli {
 
@@ -17,7 +18,8 @@ namespace {
 std::string describe(const PrivacyEvent& event) {
   if (const auto* phase = std::get_if<Phase>(&event))
     return fmt::format(
-        "q {}, sigma {}, {} steps{}", phase->sample_rate, phase->noise_multiplier, phase->steps,
+        "q {}, sigma {}, {}{}", phase->sample_rate, phase->noise_multiplier,
+        counted(phase->steps, "step"),
         phase->truncation ? fmt::format(", at most {} a batch", phase->truncation->max_batch) : "");
   if (const auto* gaussian = std::get_if<GaussianRelease>(&event))
     return fmt::format("Gaussian, sensitivity {}, stddev {}, {} times", gaussian->sensitivity_l2,

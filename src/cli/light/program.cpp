@@ -1,5 +1,6 @@
 #include "cli/light/program.h"
 
+#include <cstdlib>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -34,12 +35,34 @@ bool is_dashed_override(std::string_view word) {
          word.substr(0, equals).find('.') != std::string_view::npos;
 }
 
+/// What CLI11 found, as other errors are worded: "--json: unknown option; see sfumato train
+/// --help".
+std::string in_our_words(const CLI::App& app, const CLI::ParseError& error) {
+  std::string command = "sfumato";
+  for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
+    at = at->get_subcommands().front();
+    command += " " + at->get_name();
+  }
+  std::string text = error.what();
+  while (text.ends_with('\n') || text.ends_with('.')) text.pop_back();
+  constexpr std::string_view kLeft = "The following argument";
+  if (text.starts_with(kLeft)) {
+    const std::size_t colon = text.find(": ");
+    text = "not understood: " + (colon == text.npos ? text : text.substr(colon + 2));
+  } else if (text.size() > 1 && text[0] >= 'A' && text[0] <= 'Z' && text[1] >= 'a') {
+    text[0] = static_cast<char>(text[0] - 'A' + 'a');
+  }
+  return text + "; see " + command + " --help";
+}
+
 }  // namespace
 
 std::span<const Subcommand> subcommands() {
   // In "sfumato-torch" is what makes a corpus, in "sfumato-lab" what looks at one and at machines.
   static constexpr const char *kTorch = "sfumato-torch", *kLab = "sfumato-lab";
   static constexpr Subcommand kTable[] = {
+      {"init", "a configuration from a look at images and from what you say may be public", kTorch},
+      {"plan", "what training will spend and take, before anything private is touched", kLab},
       {"prepare",
        "Private images (folder, tar, zip, WebDataset, .npz, IDX, CIFAR binary) to a record store.",
        kTorch},
@@ -102,16 +125,23 @@ int run(CLI::App& app, int argc, char** argv) {
   try {
     app.parse(argc, words.data());
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ErrorKind::kUsage);
+    if (error.get_exit_code() == 0) return app.exit(error);
+    throw UsageError(another_process_says_it() ? std::string() : in_our_words(app, error));
   }
   return 0;
+}
+
+bool another_process_says_it() {
+  for (const char* name : {"LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK"})
+    if (const char* value = std::getenv(name)) return parse_int64(value).value_or(0) > 0;
+  return false;
 }
 
 int exit_status_of(const std::function<int()>& program) {
   try {
     return program();
   } catch (const Error& error) {
-    log_error(error.what());
+    if (error.what()[0] != '\0') log_error(error.what());
     return error.exit_code();
   } catch (const std::bad_alloc&) {
     log_error(

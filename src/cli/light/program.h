@@ -39,6 +39,11 @@ std::unique_ptr<CLI::App> make_app();
 /// command line, which are printed.
 int run(CLI::App& app, int argc, char** argv);
 
+/// Whether a launcher started several processes here and this is not the first of them: it reads
+/// the same command line and the same files, and what is wrong with them is said once. An error
+/// without a text is not printed.
+bool another_process_says_it();
+
 /// Runs `program`, prints what it throws and turns it into an exit status.
 int exit_status_of(const std::function<int()>& program);
 
