@@ -3,5 +3,5 @@
 
 int main(int argc, char** argv) {
   using namespace sfumato::cli;
-  return run_with_torch(argc, argv, {add_prepare, add_train, add_sample});
+  return run_with_torch(argc, argv, {add_prepare, add_train, add_sample, add_release});
 }

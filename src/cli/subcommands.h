@@ -12,6 +12,8 @@ namespace sfumato::cli {
 void add_prepare(CLI::App& app);
 void add_train(CLI::App& app);
 void add_sample(CLI::App& app);
+void add_release(CLI::App& app);
+void add_compare(CLI::App& app);
 void add_account(CLI::App& app);
 void add_calibrate(CLI::App& app);
 void add_ledger(CLI::App& app);

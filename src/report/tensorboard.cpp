@@ -25,7 +25,7 @@ namespace {
 constexpr std::size_t kFlushBytes = 1 << 16;
 constexpr double kFlushInterval_s = 5;  // how far a viewer may be behind
 
-// Field numbers of tensorflow.Event, Summary, Summary.Value and SessionLog.
+// Field numbers of tensorflow.Event, Summary, Summary.Value, Summary.Image and SessionLog.
 enum : std::uint32_t {
   kEventWallTime = 1,
   kEventStep = 2,
@@ -34,7 +34,9 @@ enum : std::uint32_t {
   kEventSession = 7
 };
 enum : std::uint32_t { kSummaryValue = 1 };
-enum : std::uint32_t { kValueTag = 1, kValueSimple = 2 };
+enum : std::uint32_t { kValueTag = 1, kValueSimple = 2, kValueImage = 4 };
+enum : std::uint32_t { kImageHeight = 1, kImageWidth = 2, kImageColours = 3, kImageEncoded = 4 };
+constexpr std::int64_t kColours = 3;  // RGB, which viewers take from the PNG anyway
 enum : std::uint32_t { kSessionStatus = 1 };
 constexpr std::int64_t kSessionStart = 1;  // SessionLog.START
 
@@ -156,6 +158,17 @@ void TensorBoardWriter::add_scalar(std::string_view tag, std::int64_t step, doub
   const Message scalar =
       Message().bytes(kValueTag, tag).number(kValueSimple, static_cast<float>(value));
   add_event(Message().integer(kEventStep, step).bytes(kEventSummary, summary_of(scalar)).text());
+}
+
+void TensorBoardWriter::add_image(std::string_view tag, std::int64_t step, std::string_view png,
+                                  std::int64_t height, std::int64_t width) {
+  const Message image = Message()
+                            .integer(kImageHeight, height)
+                            .integer(kImageWidth, width)
+                            .integer(kImageColours, kColours)
+                            .bytes(kImageEncoded, png);
+  const Message value = Message().bytes(kValueTag, tag).bytes(kValueImage, image.text());
+  add_event(Message().integer(kEventStep, step).bytes(kEventSummary, summary_of(value)).text());
 }
 
 void TensorBoardWriter::add_event(std::string_view fields) {

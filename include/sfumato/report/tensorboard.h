@@ -24,6 +24,9 @@ class TensorBoardWriter {
   TensorBoardWriter& operator=(const TensorBoardWriter&) = delete;
 
   void add_scalar(std::string_view tag, std::int64_t step, double value);
+  /// A picture, as the bytes of a PNG of this size.
+  void add_image(std::string_view tag, std::int64_t step, std::string_view png, std::int64_t height,
+                 std::int64_t width);
 
   /// Hands what was added to the operating system. Adding does so by itself every few seconds,
   /// the destructor at the end. DataError (disk full, ...) names the file.

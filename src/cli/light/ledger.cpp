@@ -97,6 +97,7 @@ Json run_json(const RunVerification& run) {
           {"accountant", run.plan ? Json(to_string(run.plan->accountant)) : Json()},
           {"sessions", sessions},
           {"recoveries", ledger.recoveries},
+          {"forgotten_steps", ledger.forgotten_steps},
           {"torn_bytes", ledger.torn_bytes},
           {"head", ledger.head_hash},
           {"checks", checks},
@@ -149,6 +150,10 @@ std::string to_text(const RunVerification& run) {
   if (ledger.recoveries > 0)
     text += fmt::format("  recovered   {} torn line(s) after a crash, each counted as a step\n",
                         ledger.recoveries);
+  if (!ledger.settled_heads.empty())
+    text += fmt::format(
+        "  older copy  went on {} time(s); {} steps that it had forgotten, or may have, are charged\n",
+        ledger.settled_heads.size(), ledger.forgotten_steps);
   if (ledger.torn_bytes > 0)
     text += fmt::format("  torn        {} bytes of an unfinished last line; a resume cuts them\n",
                         ledger.torn_bytes);
