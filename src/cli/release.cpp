@@ -24,10 +24,10 @@ struct ReleaseArguments {
 
 void run(const ReleaseArguments& arguments) {
   namespace fs = std::filesystem;
-  const fs::path folder = arguments.out.empty()
-                              ? fs::path(arguments.run) /
-                                    fmt::format("release_step_{:06}", arguments.step)
-                              : fs::path(arguments.out);
+  const fs::path folder =
+      arguments.out.empty()
+          ? fs::path(arguments.run) / fmt::format("release_step_{:06}", arguments.step)
+          : fs::path(arguments.out);
   if (fs::exists(folder) && !fs::exists(folder / "privacy_card.json") && !fs::is_empty(folder))
     throw UsageError(fmt::format(
         "'{}' exists and holds no release that could be written again; choose another --out",

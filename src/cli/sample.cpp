@@ -106,7 +106,8 @@ void print_result(const SampleArguments& arguments, const CorpusWriter& writer,
   if (banner.banner == ReportBanner::kNotPrivate) log_warning("NOT PRIVATE: " + banner.headline);
   if (banner.banner == ReportBanner::kVoid && says_no_card(card))
     log_info(
-        "nothing is claimed about privacy: no privacy card lies beside the weights, as is usual for "
+        "nothing is claimed about privacy: no privacy card lies beside the weights, as is usual "
+        "for "
         "public ones");
   else if (banner.banner == ReportBanner::kVoid)
     log_warning("VOID: " + banner.headline);
@@ -206,22 +207,19 @@ void release_for_sampling(const std::filesystem::path& run, std::int64_t step,
 
 void run(SampleArguments& arguments) {
   const auto at = run_at_step(arguments.source);
-  const ModelPlace place =
-      at ? place_of_step(at->first, at->second) : find_model(arguments.source);
+  const ModelPlace place = at ? place_of_step(at->first, at->second) : find_model(arguments.source);
   if (arguments.config.file.empty()) arguments.config.file = place.config_file.string();
   const auto config = load(arguments.config);
   const std::shared_ptr<Communicator> ranks = join_ranks();
   if (at)
-    on_leader_or_leave(*ranks,
-                       [&] { release_for_sampling(at->first, at->second, place.model); });
+    on_leader_or_leave(*ranks, [&] { release_for_sampling(at->first, at->second, place.model); });
   show_gpu_of_rank(*ranks);
   set_threads(
       threads_of_rank(config->performance.threads(), std::thread::hardware_concurrency(), *ranks));
   SamplingModel model = open_sampling_model(place, *config);
   // Now, because a GPU takes seconds to open: what cannot be drawn from is refused at once.
   model.generator->move_to(open_placement(config->performance));
-  if (ranks->leads())
-    log_info(fmt::format("drawing {}", device_text(config->performance)));
+  if (ranks->leads()) log_info(fmt::format("drawing {}", device_text(config->performance)));
   const std::unique_ptr<ImageSampler> sampler = sampler_of(model, *config);
   ranks->require_same("what is drawn", pixel_settings(*config, model, *sampler).dump(),
                       "give all processes the same model and sample.*");
@@ -244,8 +242,10 @@ void run(SampleArguments& arguments) {
 void add_sample(CLI::App& app) {
   CLI::App* sub = add_subcommand(app, "sample");
   auto arguments = std::make_shared<SampleArguments>();
-  sub->add_option("source", arguments->source, "run directory, RUN@STEP for the weights of one of its checkpoints, or folder with a "
-                  "diffusers model")
+  sub->add_option(
+         "source", arguments->source,
+         "run directory, RUN@STEP for the weights of one of its checkpoints, or folder with a "
+         "diffusers model")
       ->required()
       ->type_name("RUN_OR_MODEL");
   sub->add_option("--out", arguments->out, "folder for the corpus; an unfinished one is continued")

@@ -58,8 +58,7 @@ Course find_course(const Config& config) {
 TrainResult result_of_finished(const std::string& run) {
   const RunDirectory directory = RunDirectory::look_at(run);
   const RunProgress progress = run_progress(run);
-  const nlohmann::ordered_json card =
-      read_privacy_card(directory.release() / "privacy_card.json");
+  const nlohmann::ordered_json card = read_privacy_card(directory.release() / "privacy_card.json");
   TrainResult result;
   result.steps = progress.checkpoints.back();
   result.charged = progress.charged_steps;
@@ -81,8 +80,8 @@ TrainResult train_or_find(const TrainArguments& arguments, Config& config,
   if (course != Course::kFinished) return train(config, course == Course::kResume, options);
   options.ranks->leave();
   if (!options.ranks->leads()) return {};
-  log_info(fmt::format("the run in '{}' is finished: there is nothing left to do",
-                       config.run.dir()));
+  log_info(
+      fmt::format("the run in '{}' is finished: there is nothing left to do", config.run.dir()));
   return result_of_finished(config.run.dir());
 }
 

@@ -25,10 +25,10 @@ Placement open_placement(ComputeDevice where, Precision precision) {
   const c10::Device device = open_device(where);
   if (device.is_cpu()) {
     if (precision != Precision::kFp32)
-      throw UsageError(
-          fmt::format("performance.precision = {} needs a GPU; set performance.device=cuda (which says "
-                      "why there is none) or performance.precision=fp32",
-                      to_string(precision)));
+      throw UsageError(fmt::format(
+          "performance.precision = {} needs a GPU; set performance.device=cuda (which says "
+          "why there is none) or performance.precision=fp32",
+          to_string(precision)));
     return {};
   }
   at::Context& context = at::globalContext();

@@ -208,11 +208,11 @@ void Ledger::charge_forgotten(const ForgottenCharges& forgotten) {
   if (in_session_) throw PrivacyError("what was forgotten is charged before a session, not in one");
   const auto limits = stage_limits(json::parse(state_->plan));
   const auto refuse = [&](const std::string& what) {
-    throw PrivacyError(
-        fmt::format("the ledger '{}' is an older copy, and with what it has forgotten {}: copies of "
-                    "this run went on separately. Start a new run, whose budget comes on top of "
-                    "what all of them have spent",
-                    state_->path.string(), what));
+    throw PrivacyError(fmt::format(
+        "the ledger '{}' is an older copy, and with what it has forgotten {}: copies of "
+        "this run went on separately. Start a new run, whose budget comes on top of "
+        "what all of them have spent",
+        state_->path.string(), what));
   };
   const std::int64_t steps = state_->charged_steps + forgotten.steps;
   if (steps > state_->max_charged_steps)

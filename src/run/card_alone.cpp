@@ -258,7 +258,8 @@ std::vector<std::string> unfounded_fields(const Json& card, const std::vector<St
   // Whoever chose among checkpoints saw more than the steps before this one.
   if (card.contains("checkpoint_step"))
     for (const Json& stage : card["stages"])
-      if (field(stage, "name") == "train" && count_in(stage, "charged") < count_in(stage, "planned"))
+      if (field(stage, "name") == "train" &&
+          count_in(stage, "charged") < count_in(stage, "planned"))
         clauses.emplace_back(
             "checkpoint_step names a checkpoint, which is claimed at every planned step, and the "
             "card counts fewer");

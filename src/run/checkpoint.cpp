@@ -120,14 +120,13 @@ std::string steps_text(const std::vector<int64_t>& steps) {
 std::filesystem::path checkpoint_of_step(const std::filesystem::path& folder, int64_t step) {
   const auto found = complete_checkpoints(folder);
   if (const auto at = found.find(step); at != found.end()) return at->second;
-  throw UsageError(
-      fmt::format("there is no checkpoint of step {} in '{}'; {} one: name one of them (the newest "
-                  "run.keep_last are kept, and those at multiples of run.keep_every)",
-                  step, folder.string(),
-                  found.size() == 1 ? fmt::format("step {} has", found.begin()->first)
-                  : found.empty()   ? std::string("no step has")
-                                    : fmt::format("steps {} have",
-                                                  steps_text(checkpoint_steps(folder)))));
+  throw UsageError(fmt::format(
+      "there is no checkpoint of step {} in '{}'; {} one: name one of them (the newest "
+      "run.keep_last are kept, and those at multiples of run.keep_every)",
+      step, folder.string(),
+      found.size() == 1 ? fmt::format("step {} has", found.begin()->first)
+      : found.empty()   ? std::string("no step has")
+                        : fmt::format("steps {} have", steps_text(checkpoint_steps(folder)))));
 }
 
 Checkpoint read_checkpoint(const std::filesystem::path& path) {

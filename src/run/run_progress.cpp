@@ -33,7 +33,8 @@ RunProgress run_progress(const std::filesystem::path& run) {
 std::optional<MechanismPlan> plan_of_run(const std::filesystem::path& run) {
   const std::filesystem::path ledger = RunDirectory::look_at(run).ledger();
   if (!std::filesystem::exists(ledger)) return std::nullopt;
-  return MechanismPlan::from_json(parse_json(verify_ledger(ledger).plan, "the plan in '" + ledger.string() + "'"));
+  return MechanismPlan::from_json(
+      parse_json(verify_ledger(ledger).plan, "the plan in '" + ledger.string() + "'"));
 }
 
 }  // namespace sfumato

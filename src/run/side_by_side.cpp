@@ -26,7 +26,8 @@ using Json = nlohmann::ordered_json;
 
 /// A choice among them looks at all: what that costs is said wherever they are shown together.
 constexpr const char* kChoice =
-    "A choice among runs on the same images is covered by ε only where mechanism.candidates counted "
+    "A choice among runs on the same images is covered by ε only where mechanism.candidates "
+    "counted "
     "them all, and never where losses or other private numbers decide.";
 
 std::string state_of(const RunProgress& progress) {
@@ -83,10 +84,10 @@ std::map<std::string, double> last_metrics(const fs::path& folder) {
 }
 
 std::string epsilon_cell(const ShownRun& run) {
-  return run.epsilon ? fmt::format("{} of {} planned, delta {}", upper_bound_text(*run.epsilon),
-                                   upper_bound_text(run.epsilon_planned.value_or(*run.epsilon)),
-                                   run.delta)
-                     : std::string("no claim");
+  return run.epsilon
+             ? fmt::format("{} of {} planned, delta {}", upper_bound_text(*run.epsilon),
+                           upper_bound_text(run.epsilon_planned.value_or(*run.epsilon)), run.delta)
+             : std::string("no claim");
 }
 
 /// Every fact with its value in each run.
@@ -165,16 +166,17 @@ std::string text_of(const SideBySide& all) {
 Json to_json(const SideBySide& all) {
   Json runs = Json::array();
   for (const ShownRun& run : all.runs) {
-    Json json = {{"run", run.folder.string()},
-                 {"state", run.state},
-                 {"privacy", run.privacy},
-                 {"charged_steps", run.charged_steps},
-                 {"epsilon", run.epsilon && std::isfinite(*run.epsilon) ? Json(*run.epsilon) : Json()},
-                 {"epsilon_planned", run.epsilon_planned && std::isfinite(*run.epsilon_planned)
-                                         ? Json(*run.epsilon_planned)
-                                         : Json()},
-                 {"delta", run.epsilon ? Json(run.delta) : Json()},
-                 {"preview", run.picture.empty() ? Json() : Json(run.picture.string())}};
+    Json json = {
+        {"run", run.folder.string()},
+        {"state", run.state},
+        {"privacy", run.privacy},
+        {"charged_steps", run.charged_steps},
+        {"epsilon", run.epsilon && std::isfinite(*run.epsilon) ? Json(*run.epsilon) : Json()},
+        {"epsilon_planned", run.epsilon_planned && std::isfinite(*run.epsilon_planned)
+                                ? Json(*run.epsilon_planned)
+                                : Json()},
+        {"delta", run.epsilon ? Json(run.delta) : Json()},
+        {"preview", run.picture.empty() ? Json() : Json(run.picture.string())}};
     if (all.with_private) json["private_metrics"] = run.metrics;
     runs.push_back(std::move(json));
   }
@@ -192,8 +194,7 @@ std::string page_of(const SideBySide& all) {
   body += "<section>\n<table>\n<tbody>\n";
   for (const auto& [name, values] : rows_of(all)) {
     body += fmt::format("<tr><th scope=\"row\">{}</th>", html_escape(name));
-    for (const std::string& value : values)
-      body += fmt::format("<td>{}</td>", html_escape(value));
+    for (const std::string& value : values) body += fmt::format("<td>{}</td>", html_escape(value));
     body += "</tr>\n";
   }
   body += fmt::format("</tbody>\n</table>\n<p>{}</p>\n</section>\n", html_escape(kChoice));

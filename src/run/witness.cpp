@@ -55,8 +55,7 @@ Witness parse_witness(const fs::path& path) {
     if (content.contains("trail"))
       for (const nlohmann::json& point : content["trail"])
         witness.trail.push_back({point.at(0).get<std::int64_t>(), point.at(1).get<std::string>(),
-                                 point.at(2).get<std::int64_t>(),
-                                 point.at(3).get<std::int64_t>()});
+                                 point.at(2).get<std::int64_t>(), point.at(3).get<std::int64_t>()});
     witness.stopped = content.at("state").get<std::string>() == "stopped";
     witness.insecure = content.at("insecure").get<bool>();
     if (content.at("plan_hash") != witness.plan.hash())
@@ -202,8 +201,8 @@ std::map<std::string, std::int64_t> planned_releases(const MechanismPlan& plan) 
   return planned;
 }
 
-/// Those of the witness's points that are lines of the ledger as well. PrivacyError where they count
-/// other charges.
+/// Those of the witness's points that are lines of the ledger as well. PrivacyError where they
+/// count other charges.
 std::vector<WitnessPoint> shared_trail(const Witness& witness, const LedgerSummary& ledger) {
   std::vector<WitnessPoint> shared;
   for (const WitnessPoint& point : witness.trail) {
@@ -211,10 +210,10 @@ std::vector<WitnessPoint> shared_trail(const Witness& witness, const LedgerSumma
     const LedgerPoint& here = ledger.history.at(static_cast<std::size_t>(point.lines - 1));
     if (here.hash != point.head) break;
     if (here.charged_steps != point.charged_steps || here.stage_releases != point.stage_releases)
-      throw PrivacyError(
-          fmt::format("'{}' counts other charges at line {} than the ledger '{}': it was edited; put "
-                      "it back as it was",
-                      witness.file.string(), point.lines, ledger.path.string()));
+      throw PrivacyError(fmt::format(
+          "'{}' counts other charges at line {} than the ledger '{}': it was edited; put "
+          "it back as it was",
+          witness.file.string(), point.lines, ledger.path.string()));
     shared.push_back(point);
   }
   return shared;
@@ -241,10 +240,11 @@ std::optional<ForgottenCharges> forgotten_charges(const Witness& witness,
     return std::nullopt;
   const std::string known = contradiction(witness, ledger);
   if (!witness.stopped && !witness.reserved_steps)
-    throw PrivacyError(fmt::format(
-        "{}. That cannot be done here: the run was still training when an older version wrote '{}', "
-        "and may have charged anything since",
-        known, witness.file.string()));
+    throw PrivacyError(
+        fmt::format("{}. That cannot be done here: the run was still training when an older "
+                    "version wrote '{}', "
+                    "and may have charged anything since",
+                    known, witness.file.string()));
   // What the copy charged after the last line that both are known to have nobody else may know.
   const std::vector<WitnessPoint> shared = shared_trail(witness, ledger);
   const WitnessPoint common = shared.empty() ? WitnessPoint() : shared.back();

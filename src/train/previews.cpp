@@ -43,8 +43,8 @@ std::vector<std::int64_t> steps_in(const fs::path& folder) {
 std::string picture_of(std::int64_t step) { return fmt::format("step_{:06}.png", step); }
 
 Image tile_of(const at::Tensor& image) {
-  Image tile{.height = image.size(0), .width = image.size(1), .channels = image.size(2),
-             .pixels = {}};
+  Image tile{
+      .height = image.size(0), .width = image.size(1), .channels = image.size(2), .pixels = {}};
   const auto* bytes = image.const_data_ptr<std::uint8_t>();
   tile.pixels.assign(bytes, bytes + image.numel());
   return tile;
@@ -56,8 +56,7 @@ ReleasedWeightsInPlace::ReleasedWeightsInPlace(const Generator& generator) {
   const at::NoGradGuard no_grad;
   std::map<std::string, at::Tensor> drawn_from;
   const NamedGroups state = generator.state();
-  for (const auto& [name, value] : group_of(state, kReleasedGroup))
-    drawn_from.emplace(name, value);
+  for (const auto& [name, value] : group_of(state, kReleasedGroup)) drawn_from.emplace(name, value);
   for (const auto& [name, value] : generator.released_weights()) {
     const auto found = drawn_from.find(name);
     if (found == drawn_from.end() || found->second.is_same(value)) continue;
@@ -152,8 +151,8 @@ void Previews::draw_sheet(std::int64_t step, std::int64_t end, std::optional<dou
   std::vector<Image> images;
   const auto batch = static_cast<std::size_t>(config_.sample.batch());
   for (std::size_t first = 0; first < ids.size(); first += batch) {
-    const at::Tensor drawn = sampler_->draw(
-        std::span(ids).subspan(first, std::min(batch, ids.size() - first)));
+    const at::Tensor drawn =
+        sampler_->draw(std::span(ids).subspan(first, std::min(batch, ids.size() - first)));
     for (std::int64_t i = 0; i < drawn.size(0); ++i) images.push_back(tile_of(drawn.select(0, i)));
   }
   std::vector<std::vector<Image>> tiles;
@@ -177,7 +176,8 @@ void Previews::write_page(std::int64_t step, std::int64_t end,
   page.step = step;
   page.end = end;
   if (epsilon) page.epsilon = upper_bound_text(*epsilon);
-  for (const std::int64_t each : steps_in(folder_)) page.pictures.emplace_back(each, picture_of(each));
+  for (const std::int64_t each : steps_in(folder_))
+    page.pictures.emplace_back(each, picture_of(each));
   std::ranges::reverse(page.pictures);
   write_file_atomic(folder_ / "index.html", preview_page(page), 0600);
 }

@@ -31,7 +31,8 @@ struct ReleaseInputs {
   MechanismSession* session = nullptr;  ///< null for runs without privacy
 };
 
-/// Writes the generator below `folder`, which may hold an earlier release; what a ledger notes of it.
+/// Writes the generator below `folder`, which may hold an earlier release; what a ledger notes of
+/// it.
 ReleasedFiles save_release(const Generator& generator, const std::filesystem::path& folder,
                            const RecordStore& store, const Config& config);
 /// Puts what a release says of its files and of the data on its card, then writes the card and the

@@ -3,6 +3,7 @@
 
 #include "run/verified_run.h"
 #include "sfumato/core/error.h"
+#include "sfumato/run/witness.h"
 #include "support/error_message.h"
 
 namespace sfumato {

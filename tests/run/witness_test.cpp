@@ -130,8 +130,7 @@ TEST_F(WitnessOfARun, AnOlderCopyChargesAllThatAnyCopyMayHaveCharged) {
   run.charge(13, 30);
   run.keeper.write(run.ledger, run.folder, false);
   const auto forgotten = [&](const char* copy) {
-    return forgotten_charges(*read_witness(folder / "store", run.ledger.run_id()),
-                             ledger(copy));
+    return forgotten_charges(*read_witness(folder / "store", run.ledger.run_id()), ledger(copy));
   };
   // Still running: it may have gone on as far as it had reserved.
   const std::int64_t reserved =
@@ -194,9 +193,9 @@ TEST_F(WitnessOfARun, ARunningOneOfAnOlderVersionPermitsNoOlderCopy) {
               HasSubstr("may have charged anything since"));
   older["state"] = "stopped";
   write_json_atomic(file, older);
-  EXPECT_EQ(forgotten_charges(*read_witness(folder / "store", run.ledger.run_id()), ledger("b"))
-                ->steps,
-            10);
+  EXPECT_EQ(
+      forgotten_charges(*read_witness(folder / "store", run.ledger.run_id()), ledger("b"))->steps,
+      10);
 }
 
 TEST_F(WitnessOfARun, ACopyThatKnowsMoreThanTheStoreKeepsItsCharges) {

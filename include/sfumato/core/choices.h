@@ -188,9 +188,8 @@ enum class DeviceChoice {
 template <>
 struct EnumNames<DeviceChoice> {
   static constexpr std::string_view kWhat = "device";
-  static constexpr EnumName<DeviceChoice> kTable[] = {{DeviceChoice::kAuto, "auto"},
-                                                      {DeviceChoice::kCpu, "cpu"},
-                                                      {DeviceChoice::kCuda, "cuda"}};
+  static constexpr EnumName<DeviceChoice> kTable[] = {
+      {DeviceChoice::kAuto, "auto"}, {DeviceChoice::kCpu, "cpu"}, {DeviceChoice::kCuda, "cuda"}};
 };
 
 /// What layers compute in on a GPU; weights, norms, sums and noise stay float32 or better.

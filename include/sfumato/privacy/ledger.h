@@ -144,7 +144,7 @@ struct LedgerSummary {
   std::int64_t last_optimizer_step = -1;
   std::string last_event;  ///< kind of the last line: "stop" or "release" after an orderly end
   std::vector<LedgerSession> sessions;
-  std::int64_t forgotten_steps = 0;   ///< that older copies of the run were made to charge
+  std::int64_t forgotten_steps = 0;        ///< that older copies of the run were made to charge
   std::vector<std::string> settled_heads;  ///< witness_head of each time that happened
   std::int64_t recoveries = 0;        ///< torn lines cut after a crash, each counted as a charge
   std::int64_t torn_bytes = 0;        ///< an unfinished last line, which the next resume will cut

@@ -38,8 +38,10 @@ inline constexpr const char* kNamesFromSource =
 
 /// On cards of checkpoints.
 inline constexpr const char* kChosenCheckpoint =
-    "These are the weights of one checkpoint. A choice by previews, or by anything else that follows "
-    "from the weights, is covered, since every planned step is counted; a choice by losses or other "
+    "These are the weights of one checkpoint. A choice by previews, or by anything else that "
+    "follows "
+    "from the weights, is covered, since every planned step is counted; a choice by losses or "
+    "other "
     "numbers under private/ is not.";
 
 /// What may be said about a release, and on what grounds: the content of privacy_card.json. Start

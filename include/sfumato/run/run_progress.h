@@ -12,7 +12,7 @@ namespace sfumato {
 struct RunProgress {
   bool is_private = false;
   std::int64_t planned_steps = 0;
-  std::int64_t charged_steps = 0;  ///< of a private run, those lost in crashes included
+  std::int64_t charged_steps = 0;         ///< of a private run, those lost in crashes included
   std::vector<std::int64_t> checkpoints;  ///< their steps, in order
   /// All that it may do is done and released: no step is left to charge, or all are taken.
   bool finished = false;

@@ -39,8 +39,8 @@ struct Witness {
   std::optional<std::int64_t> reserved_steps;
   std::map<std::string, std::int64_t> stage_charges;  ///< releases of side stages, by name
   std::vector<WitnessPoint> trail;  ///< earlier witnesses of the run, in order, and this one
-  bool stopped = false;   ///< in good order; else the run may have charged more since
-  bool insecure = false;  ///< it drew noise from a test key
+  bool stopped = false;             ///< in good order; else the run may have charged more since
+  bool insecure = false;            ///< it drew noise from a test key
 };
 
 /// Of all runs, by file name. Empty if there are none; DataError for one that is damaged.
@@ -52,10 +52,10 @@ std::optional<Witness> read_witness(const std::filesystem::path& store, const st
 /// an older copy of the run was put back, or two copies of it went on separately.
 std::string contradiction(const Witness& witness, const LedgerSummary& ledger);
 
-/// What an older copy of a run must charge before it goes on, so that all that any copy ever charged
-/// is counted: what the witness knows (of a run that did not stop in order: all that it may have
-/// charged since) beyond the last line that both are known to have. Empty where the ledger is no
-/// older copy. PrivacyError where that cannot be known.
+/// What an older copy of a run must charge before it goes on, so that all that any copy ever
+/// charged is counted: what the witness knows (of a run that did not stop in order: all that it may
+/// have charged since) beyond the last line that both are known to have. Empty where the ledger is
+/// no older copy. PrivacyError where that cannot be known.
 std::optional<ForgottenCharges> forgotten_charges(const Witness& witness,
                                                   const LedgerSummary& ledger);
 
@@ -83,11 +83,11 @@ class WitnessKeeper {
  private:
   std::filesystem::path store_;
   bool writable_ = false;
-  std::string last_head_;  ///< of the witness that this object wrote last, or may replace
+  std::string last_head_;           ///< of the witness that this object wrote last, or may replace
   std::int64_t last_charged_ = -1;  ///< in it; -1: none was written
   std::int64_t reserved_ = -1;
   std::vector<WitnessPoint> trail_;  ///< of the witnesses before
-  std::size_t last_stages_ = 0;  ///< how many stages had begun
+  std::size_t last_stages_ = 0;      ///< how many stages had begun
   std::chrono::steady_clock::time_point last_time_{};
 };
 

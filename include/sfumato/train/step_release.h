@@ -9,10 +9,10 @@
 namespace sfumato {
 
 /// Releases the weights of the run's checkpoint of `step`, whether the run is finished or not, into
-/// `folder`, which holds nothing else: what the run's own release would hold, and a card that claims
-/// the epsilon of the whole plan. Which checkpoint is released may then have been chosen by previews
-/// or anything else that follows from weights of the run, which is post-processing of all its steps.
-/// Returns the card.
+/// `folder`, which holds nothing else: what the run's own release would hold, and a card that
+/// claims the epsilon of the whole plan. Which checkpoint is released may then have been chosen by
+/// previews or anything else that follows from weights of the run, which is post-processing of all
+/// its steps. Returns the card.
 ///
 /// UsageError where the step has no checkpoint (it lists those that have) or is 0. PrivacyError
 /// where the ledger is unsound, is not there though the run is private, or does not note this

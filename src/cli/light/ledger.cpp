@@ -152,7 +152,8 @@ std::string to_text(const RunVerification& run) {
                         ledger.recoveries);
   if (!ledger.settled_heads.empty())
     text += fmt::format(
-        "  older copy  went on {} time(s); {} steps that it had forgotten, or may have, are charged\n",
+        "  older copy  went on {} time(s); {} steps that it had forgotten, or may have, are "
+        "charged\n",
         ledger.settled_heads.size(), ledger.forgotten_steps);
   if (ledger.torn_bytes > 0)
     text += fmt::format("  torn        {} bytes of an unfinished last line; a resume cuts them\n",

@@ -63,8 +63,10 @@ int main(int argc, char** argv) {
     const std::string_view program = program_for(argc, argv);
     if (program != kLightProgram) become(program, argv);
     const auto app = make_app();
-    const std::map<std::string_view, void (*)(CLI::App&)> served = {
-        {"account", add_account}, {"calibrate", add_calibrate}, {"ledger", add_ledger}, {"compare", add_compare}};
+    const std::map<std::string_view, void (*)(CLI::App&)> served = {{"account", add_account},
+                                                                    {"calibrate", add_calibrate},
+                                                                    {"ledger", add_ledger},
+                                                                    {"compare", add_compare}};
     for (const Subcommand& row : subcommands())
       if (std::string_view(row.program) == kLightProgram)
         served.at(row.name)(*app);
