@@ -281,17 +281,14 @@ class Reader {
 
   /// What a copy was told that others charged: taken as said, and never less than is counted.
   void forgotten(const json& object) {
-    const std::string head = text(object, "witness");
-    if (!is_sha256(head)) problem("does not say up to which line charges were forgotten");
-    found_.settled_heads.push_back(head);
+    found_.settled_heads.push_back(text(object, "witness"));
+    if (!is_sha256(found_.settled_heads.back())) problem("does not say what was forgotten");
     const std::int64_t said = integer(object, "charged"), before = found_.charged_steps;
     count(said, std::max(said, before));
     found_.forgotten_steps += found_.charged_steps - before;
-    const auto stages = object.find("stages");
-    if (stages == object.end() || !stages->is_object())
-      return problem("does not say which releases of stages were forgotten");
-    for (const auto& [name, value] : stages->items()) {
-      const std::int64_t releases = integer(*stages, name.c_str());
+    const json stages = object.value("stages", json::object());
+    for (const auto& [name, value] : stages.items()) {
+      const std::int64_t releases = integer(stages, name.c_str());
       count_stage(name, releases, std::max(releases, found_.stage_charges[name]));
     }
   }

@@ -7,8 +7,8 @@
 #include "sfumato/core/error.h"
 #include "sfumato/corpus/sampling_model.h"
 #include "sfumato/io/json_file.h"
-#include "sfumato/run/card_alone.h"
 #include "sfumato/report/privacy_card.h"
+#include "sfumato/run/card_alone.h"
 #include "support/error_message.h"
 #include "train/tiny_run.h"
 
@@ -74,9 +74,8 @@ TEST_F(StepRelease, OfAnUnfinishedRunClaimsWhatIsYetToCome) {
 
 TEST_F(StepRelease, AStepWithoutACheckpointIsToldThoseThatHaveOne) {
   start("run");
-  EXPECT_THAT(
-      error_message<UsageError>([&] { release_step(folder / "run", 3, folder / "out"); }),
-      AllOf(HasSubstr("no checkpoint of step 3"), HasSubstr("steps 2, 4 and 6 have")));
+  EXPECT_THAT(error_message<UsageError>([&] { release_step(folder / "run", 3, folder / "out"); }),
+              AllOf(HasSubstr("no checkpoint of step 3"), HasSubstr("steps 2, 4 and 6 have")));
   EXPECT_THROW(release_step(folder / "run", 0, folder / "out"), UsageError);
   EXPECT_THROW(release_step(folder / "nowhere", 2, folder / "out"), UsageError);
   EXPECT_FALSE(fs::exists(folder / "out/unet"));
