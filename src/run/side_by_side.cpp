@@ -26,7 +26,8 @@ using Json = nlohmann::ordered_json;
 
 /// A choice among them looks at all: what that costs is said wherever they are shown together.
 constexpr const char* kChoice =
-    "A choice among runs on the same images is covered by ε only where mechanism.candidates counted "
+    "A choice among runs on the same images is covered by ε only where mechanism.candidates "
+    "counted "
     "them all, and never where numbers under private/ decide.";
 
 std::string state_of(const RunProgress& progress) {
