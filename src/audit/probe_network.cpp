@@ -203,6 +203,9 @@ namespace {
 
 /// The training step's classes and rules, on the CPU whatever performance.device is.
 StepOptions on_the_cpu(const Config& config, std::shared_ptr<Communicator> ranks) {
+  if (config.performance.device() == DeviceChoice::kCuda)
+    log_warning(
+        "audits compute on the CPU in fp32; performance.device is for training and sampling");
   return {
       .policy = config.performance.layer_algorithm(), .tuner = nullptr, .ranks = std::move(ranks)};
 }

@@ -1,5 +1,6 @@
 #include "sfumato/bench/network_report.h"
 
+#include "sfumato/device/gpu.h"
 #include "sfumato/generate/families.h"
 #include "sfumato/train/gradient_step.h"
 #include "sfumato/train/physical_batch.h"
@@ -56,7 +57,7 @@ NetworkReport report_network(const Config& config) {
   NetworkReport report;
   const Placement placement = open_placement(config.performance);
   const std::unique_ptr<Generator> generator = make_generator(config, placement);
-  report.device = config.performance.device();
+  report.device = chosen_device(config.performance.device());
   report.held_element_bytes = config.performance.precision() == Precision::kBf16 ? 2 : 4;
   report_plan(config, report);
   // What a step takes does not depend on how it clips.

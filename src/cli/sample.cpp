@@ -28,6 +28,7 @@
 #include "sfumato/run/card_alone.h"
 #include "sfumato/run/run_verification.h"
 #include "sfumato/run/selection_mark.h"
+#include "sfumato/train/step_release.h"
 
 namespace sfumato::cli {
 namespace {
@@ -77,6 +78,12 @@ double draw(Communicator& ranks, CorpusWriter* writer, const CorpusSource& sourc
   return rate;
 }
 
+/// Weights that came without any card, whose images claim nothing: no claim was made void.
+bool says_no_card(const nlohmann::ordered_json& card) {
+  return card.value("reasons", nlohmann::ordered_json()) ==
+         nlohmann::ordered_json::array({kNoCardReason});
+}
+
 void print_result(const SampleArguments& arguments, const CorpusWriter& writer,
                   const nlohmann::ordered_json& card, double images_per_s) {
   const std::filesystem::path folder = writer.spec().folder;
@@ -98,7 +105,13 @@ void print_result(const SampleArguments& arguments, const CorpusWriter& writer,
     return;
   }
   if (banner.banner == ReportBanner::kNotPrivate) log_warning("NOT PRIVATE: " + banner.headline);
-  if (banner.banner == ReportBanner::kVoid) log_warning("VOID: " + banner.headline);
+  if (banner.banner == ReportBanner::kVoid && says_no_card(card))
+    log_info(
+        "nothing is claimed about privacy: no privacy card lies beside the weights, as is usual "
+        "for "
+        "public ones");
+  else if (banner.banner == ReportBanner::kVoid)
+    log_warning("VOID: " + banner.headline);
   if (banner.banner == ReportBanner::kPrivate) fmt::print("{}\n", banner.headline);
   fmt::print("corpus: {} ({} images)\ncontact sheet: {}\nreport: {}\n", folder.string(),
              writer.total(), (folder / kContactSheet).string(), (folder / "report.html").string());
@@ -180,29 +193,51 @@ void on_leader_or_end(Communicator& ranks, const std::function<void()>& work) {
   or_part(ranks, [&] { on_leader(ranks, work); });
 }
 
+/// Of RUN@STEP: where the checkpoint is released to for this.
+ModelPlace place_of_step(const std::filesystem::path& run, std::int64_t step) {
+  ModelPlace place;
+  place.model = run / "private" / "sampled" / fmt::format("step_{:06}", step);
+  place.config_file = run / "config.yaml";
+  return place;
+}
+
+void release_for_sampling(const std::filesystem::path& run, std::int64_t step,
+                          const std::filesystem::path& folder) {
+  if (release_step(run, step, folder)["status"] == "private")
+    log_info(
+        fmt::format("the weights after step {} are claimed at the epsilon of the whole plan: that "
+                    "covers a choice of the step by pictures, and none by losses or other private "
+                    "numbers",
+                    step));
+}
+
 void run(SampleArguments& arguments) {
   check_may_leave(arguments.source, arguments.out);
-  const ModelPlace place = find_model(arguments.source);
+  const auto at = run_at_step(arguments.source);
+  const ModelPlace place = at ? place_of_step(at->first, at->second) : find_model(arguments.source);
   if (arguments.config.file.empty()) arguments.config.file = place.config_file.string();
   const auto config = load(arguments.config);
   const std::shared_ptr<Communicator> ranks = join_ranks();
+  if (at)
+    on_leader_or_leave(*ranks, [&] { release_for_sampling(at->first, at->second, place.model); });
   show_gpu_of_rank(*ranks);
   set_threads(
       threads_of_rank(config->performance.threads(), std::thread::hardware_concurrency(), *ranks));
   SamplingModel model = open_sampling_model(place, *config);
   // Now, because a GPU takes seconds to open: what cannot be drawn from is refused at once.
   model.generator->move_to(open_placement(config->performance));
+  if (ranks->leads()) log_info(fmt::format("drawing {}", device_text(config->performance)));
   const std::unique_ptr<ImageSampler> sampler = sampler_of(model, *config);
   ranks->require_same("what is drawn", pixel_settings(*config, model, *sampler).dump(),
                       "give all processes the same model and sample.*");
   std::unique_ptr<CorpusWriter> writer;
-  on_leader_or_end(*ranks,
-                   [&] { writer = open_corpus(arguments, *config, place, model, *sampler); });
+  on_leader_or_leave(*ranks,
+                     [&] { writer = open_corpus(arguments, *config, place, model, *sampler); });
 
   const CorpusSource source{sampler.get(), config->sample.batch()};
   install_stop_signals();
   const double images_per_s = draw(*ranks, writer.get(), source, model.shape, arguments.json);
-  on_leader_or_end(*ranks, [&] {
+  on_leader_or_leave(*ranks, [&] {
     writer->finish(model.card, model.origin);
     print_result(arguments, *writer, model.card, images_per_s);
   });
@@ -214,7 +249,10 @@ void run(SampleArguments& arguments) {
 void add_sample(CLI::App& app) {
   CLI::App* sub = add_subcommand(app, "sample");
   auto arguments = std::make_shared<SampleArguments>();
-  sub->add_option("source", arguments->source, "run directory, or folder with a diffusers model")
+  sub->add_option(
+         "source", arguments->source,
+         "run directory, RUN@STEP for the weights of one of its checkpoints, or folder with a "
+         "diffusers model")
       ->required()
       ->type_name("RUN_OR_MODEL");
   sub->add_option("--out", arguments->out, "folder for the corpus; an unfinished one is continued")

@@ -14,6 +14,8 @@ void add_plan(CLI::App& app);
 void add_prepare(CLI::App& app);
 void add_train(CLI::App& app);
 void add_sample(CLI::App& app);
+void add_release(CLI::App& app);
+void add_compare(CLI::App& app);
 void add_account(CLI::App& app);
 void add_calibrate(CLI::App& app);
 void add_ledger(CLI::App& app);

@@ -77,6 +77,12 @@ PerformanceSettings::PerformanceSettings(SettingsTree* tree)
     : Section(tree, "performance",
               "Speed and memory. Changes neither ε nor the clipped sum, beyond rounding.") {}
 
+PreviewSettings::PreviewSettings(SettingsTree* tree)
+    : Section(
+          tree, "preview",
+          "Pictures of a run while it trains, from the average that would be released. Does not "
+          "decide ε: they are post-processing, and stay in private/ all the same.") {}
+
 SampleSettings::SampleSettings(SettingsTree* tree)
     : Section(tree, "sample",
               "Drawing the synthetic corpus. Does not decide ε: any number of images is "

@@ -16,6 +16,7 @@
 #include "sfumato/io/json_file.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/run/card_alone.h"
+#include "sfumato/run/checkpoint.h"
 #include "sfumato/run/weights_hash.h"
 
 namespace sfumato {
@@ -198,6 +199,20 @@ fs::path run_of_release(const fs::path& folder) {
   return {};
 }
 
+/// What there is instead of a release of the whole run.
+std::string nothing_released(const fs::path& run) {
+  const std::vector<int64_t> steps = checkpoint_steps(run / "private" / "checkpoints");
+  const std::string finish = fmt::format(
+      "the run '{}' is not finished and has released nothing yet: go on with it (sfumato train "
+      "--resume=auto)",
+      run.string());
+  if (steps.empty() || steps.back() == 0) return finish + "; it has no checkpoint to draw from";
+  return fmt::format(
+      "{}, or draw from a checkpoint with {}@{} (there are those of {} {}). Its images are claimed "
+      "at the epsilon of the whole plan, so that they may be looked at to choose one",
+      finish, run.string(), steps.back(), steps.size() == 1 ? "step" : "steps", steps_text(steps));
+}
+
 }  // namespace
 
 ModelPlace find_model(const fs::path& path) {
@@ -213,11 +228,7 @@ ModelPlace find_model(const fs::path& path) {
   const bool is_run = fs::exists(path / "ledger.jsonl") || fs::exists(path / "private") ||
                       holds_model(path / "release");
   if (is_run) {
-    if (!holds_model(path / "release"))
-      throw UsageError(
-          fmt::format("the run '{}' has released nothing yet that a family of generators knows "
-                      "({}); finish it first: sfumato train --resume",
-                      path.string(), known_layouts()));
+    if (!holds_model(path / "release")) throw UsageError(nothing_released(path));
     place.run = path;
     place.model = path / "release";
     if (fs::exists(path / "config.yaml")) place.config_file = path / "config.yaml";

@@ -82,6 +82,12 @@ void* find_in_gpu_library(const char* name) {
   return find_gpu_backend() == nullptr ? nullptr : ::dlsym(found().library, name);
 }
 
+ComputeDevice chosen_device(DeviceChoice choice) {
+  if (choice == DeviceChoice::kAuto)
+    return find_gpu_backend() != nullptr ? ComputeDevice::kCuda : ComputeDevice::kCpu;
+  return choice == DeviceChoice::kCuda ? ComputeDevice::kCuda : ComputeDevice::kCpu;
+}
+
 c10::Device open_device(ComputeDevice device) {
   if (device == ComputeDevice::kCpu) return c10::Device(c10::kCPU);
   const GpuBackend* backend = find_gpu_backend();

@@ -32,6 +32,17 @@ void on_leader(Communicator& ranks, const std::function<void()>& work) {
               fmt::format("{}: {}", ranks.name_of(0), word.substr(space + 1)));
 }
 
+void on_leader_or_leave(Communicator& ranks, const std::function<void()>& work) {
+  try {
+    on_leader(ranks, work);
+  } catch (const LostRank&) {
+    throw;
+  } catch (...) {
+    ranks.leave();
+    throw;
+  }
+}
+
 void everywhere(Communicator& ranks, const std::function<void()>& work) {
   if (ranks.alone()) return work();
   std::exception_ptr thrown;

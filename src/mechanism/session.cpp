@@ -9,6 +9,7 @@
 #include "mechanism/told_by_leader.h"
 #include "run/checkpoint_binding.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/log.h"
 #include "sfumato/mechanism/following_session.h"
 #include "sfumato/mechanism/initial_weights.h"
 #include "sfumato/privacy/poisson_sampler.h"
@@ -116,7 +117,8 @@ MechanismSession MechanismSession::resume(const MechanismPlan& plan, const Sessi
                                           SecureKey key, const Checkpoint* checkpoint) {
   auto state = std::make_unique<State>(plan, place, std::move(key));
   const LedgerSummary found = verify_ledger(place.ledger);
-  if (state->witness) state->witness->check(found);
+  std::optional<ForgottenCharges> forgotten;
+  if (state->witness) forgotten = state->witness->check(found);
   // The head that the checkpoint saw must still be in the chain: no lines were cut from the end.
   state->ledger.emplace(Ledger::open(
       place.ledger, checkpoint ? checkpoint->state.value("ledger_head", "") : std::string{}));
@@ -128,6 +130,13 @@ MechanismSession MechanismSession::resume(const MechanismPlan& plan, const Sessi
                        difference);
   check_same_start(found.initial_weights, place.initial, place.ledger.string());
   if (checkpoint) check_checkpoint(*checkpoint, found, place.ledger);
+  if (forgotten) {
+    state->ledger->charge_forgotten(*forgotten);
+    log_warning(fmt::format(
+        "this copy of the run is older than what the record store remembers: {} steps that it has "
+        "forgotten, or may have, are charged now",
+        forgotten->steps));
+  }
   state->ledger->resume(state->key, state->witnessed());
   return MechanismSession(std::move(state));
 }

@@ -101,8 +101,8 @@ class Reader {
     }
     found_.head_hash = sha256_hex(bytes);
     if (found_.head_hash == expected_head_) head_seen_ = true;
-    found_.history.push_back(
-        {found_.head_hash, found_.charged_steps, checkpoint_step_, checkpoint_});
+    found_.history.push_back({found_.head_hash, found_.charged_steps, checkpoint_step_, checkpoint_,
+                              found_.charged_releases() - found_.charged_steps});
   }
 
   void content(const json& object) {
@@ -119,8 +119,9 @@ class Reader {
     if (kind == "checkpoint") checkpoint(object);
     if (kind == "release") release(object);
     if (kind == "recovered") recovered(object);
-    const std::string_view known[] = {"create",    "resume", "charge",     "stage",  "result",
-                                      "recovered", "stop",   "checkpoint", "release"};
+    if (kind == "forgotten") forgotten(object);
+    const std::string_view known[] = {"create",    "resume",    "charge", "stage",      "result",
+                                      "recovered", "forgotten", "stop",   "checkpoint", "release"};
     if (std::find(std::begin(known), std::end(known), kind) == std::end(known))
       problem(fmt::format("is of the unknown kind '{}'; was a newer version used?", kind));
     found_.last_event = kind;
@@ -276,6 +277,20 @@ class Reader {
     const json said = stages != object.end() && stages->is_object() ? *stages : json::object();
     for (const auto& [name, charged] : after.stages)
       count_stage(name, said.contains(name) ? integer(said, name.c_str()) : 0, charged);
+  }
+
+  /// What a copy was told that others charged: taken as said, and never less than is counted.
+  void forgotten(const json& object) {
+    found_.settled_heads.push_back(text(object, "witness"));
+    if (!is_sha256(found_.settled_heads.back())) problem("does not say what was forgotten");
+    const std::int64_t said = integer(object, "charged"), before = found_.charged_steps;
+    count(said, std::max(said, before));
+    found_.forgotten_steps += found_.charged_steps - before;
+    const json stages = object.value("stages", json::object());
+    for (const auto& [name, value] : stages.items()) {
+      const std::int64_t releases = integer(stages, name.c_str());
+      count_stage(name, releases, std::max(releases, found_.stage_charges[name]));
+    }
   }
 
   /// Where the line and we disagree, the larger count is kept: never under-count.

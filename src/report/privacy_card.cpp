@@ -149,6 +149,7 @@ Json to_json(const PrivacyCard& given) {
   const bool claim = card.status == PrivacyCard::Status::kPrivate;
   std::vector<std::string> not_covered = kNeverCovered;
   not_covered.insert(not_covered.end(), card.not_covered.begin(), card.not_covered.end());
+  if (claim && card.checkpoint_step) not_covered.emplace_back(kChosenCheckpoint);
   if (card.class_names_from == "source") not_covered.push_back(kNamesFromSource);
   const bool selects = !card.selection_law.is_null();
   Json json = {{"schema_version", selects ? kSelectionSchemaVersion : kSchemaVersion},
@@ -190,6 +191,7 @@ Json to_json(const PrivacyCard& given) {
     json["public_facts"]["classes_that_may_be_empty"] = card.classes_that_may_be_empty;
   }
   if (selects) json["selection_law"] = card.selection_law;
+  if (claim && card.checkpoint_step) json["checkpoint_step"] = *card.checkpoint_step;
   // Cards of one network, and those of older versions, have no such field.
   if (const Json networks = networks_json(card); !networks.is_null()) json["networks"] = networks;
   for (const PrivacyStage& stage : card.stages) json["stages"].push_back(stage_json(stage));

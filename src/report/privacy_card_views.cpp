@@ -184,6 +184,8 @@ Rows card_rows(const Json& card) {
   if (card.contains("stages") && card["stages"].is_array())
     for (const Json& stage : card["stages"])
       add(fmt::format("Stage '{}'", text_of(stage, "name")), stage_text(stage));
+  if (const std::string step = text_of(card, "checkpoint_step"); !step.empty())
+    add("Checkpoint", fmt::format("after step {}; ε counts every planned step", step));
   add("Selection", text_of(card, "selection"));
   if (is_private(card)) {
     add("ε at other δ", curve_text(card));

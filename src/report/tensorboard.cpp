@@ -26,7 +26,7 @@ namespace {
 constexpr std::size_t kFlushBytes = 1 << 16;
 constexpr double kFlushInterval_s = 5;  // how far a viewer may be behind
 
-// Field numbers of tensorflow.Event, Summary, Summary.Value and SessionLog.
+// Field numbers of tensorflow.Event, Summary, Summary.Value, Summary.Image and SessionLog.
 enum : std::uint32_t {
   kEventWallTime = 1,
   kEventStep = 2,
@@ -35,7 +35,13 @@ enum : std::uint32_t {
   kEventSession = 7
 };
 enum : std::uint32_t { kSummaryValue = 1 };
-enum : std::uint32_t { kValueTag = 1, kValueSimple = 2, kValueTensor = 8, kValueMetadata = 9 };
+enum : std::uint32_t {
+  kValueTag = 1,
+  kValueSimple = 2,
+  kValueImage = 4,
+  kValueTensor = 8,
+  kValueMetadata = 9
+};
 // Of SummaryMetadata, its PluginData, and of the plugin's own messages (tensorboard's
 // plugins/hparams/plugin_data.proto, google/protobuf/struct.proto).
 enum : std::uint32_t { kMetadataPlugin = 1, kPluginName = 1, kPluginContent = 2 };
@@ -43,6 +49,8 @@ enum : std::uint32_t { kHparamsStart = 3, kStartHparams = 1, kMapKey = 1, kMapVa
 enum : std::uint32_t { kStructNumber = 2, kStructString = 3 };
 // Of TensorProto: the plugin wants a value beside its metadata, and takes an empty one.
 enum : std::uint32_t { kTensorType = 1, kTensorShape = 2, kShapeDim = 2, kDimSize = 1 };
+enum : std::uint32_t { kImageHeight = 1, kImageWidth = 2, kImageColours = 3, kImageEncoded = 4 };
+constexpr std::int64_t kColours = 3;  // RGB, which viewers take from the PNG anyway
 enum : std::uint32_t { kSessionStatus = 1 };
 constexpr std::int64_t kSessionStart = 1;  // SessionLog.START
 
@@ -189,6 +197,17 @@ void TensorBoardWriter::add_hparams(
           .bytes(kValueTensor, tensor.text())
           .bytes(kValueMetadata, Message().bytes(kMetadataPlugin, plugin.text()).text());
   add_event(Message().integer(kEventStep, 0).bytes(kEventSummary, summary_of(value)).text());
+}
+
+void TensorBoardWriter::add_image(std::string_view tag, std::int64_t step, std::string_view png,
+                                  std::int64_t height, std::int64_t width) {
+  const Message image = Message()
+                            .integer(kImageHeight, height)
+                            .integer(kImageWidth, width)
+                            .integer(kImageColours, kColours)
+                            .bytes(kImageEncoded, png);
+  const Message value = Message().bytes(kValueTag, tag).bytes(kValueImage, image.text());
+  add_event(Message().integer(kEventStep, step).bytes(kEventSummary, summary_of(value)).text());
 }
 
 void TensorBoardWriter::add_event(std::string_view fields) {

@@ -165,6 +165,8 @@ PrivacyCard rebuilt(const Json& card, const std::vector<PrivacyEvent>& events,
   copy.candidates = card_candidates("the card", card);
   if (const auto selection = card_selection("the card", card))
     copy.selection_law = to_json(*selection);
+  if (field(card, "checkpoint_step").is_number_integer())
+    copy.checkpoint_step = count_in(card, "checkpoint_step");
   for (const Json& stage : card.at("stages")) copy.stages.push_back(stage_of(stage, stages));
   for (const PrivacyStage& stage : copy.stages)
     if (stage.name == "train") describe_rounding(stage.expected_batch_size, copy);
@@ -255,6 +257,14 @@ std::vector<std::string> unfounded_fields(const Json& card, const std::vector<St
   for (const auto& [key, value] : expected.items())
     if (!alike(field(card, key), value))
       clauses.push_back(fmt::format("{} does not follow from what the card counts", key));
+  // Whoever chose among checkpoints saw more than the steps before this one.
+  if (card.contains("checkpoint_step"))
+    for (const Json& stage : card["stages"])
+      if (field(stage, "name") == "train" &&
+          count_in(stage, "charged") < count_in(stage, "planned"))
+        clauses.emplace_back(
+            "checkpoint_step names a checkpoint, which is claimed at every planned step, and the "
+            "card counts fewer");
   for (const auto& [key, value] : card.items())
     if (!expected.contains(key))
       clauses.push_back(fmt::format("{} is no field of a privacy card", key));

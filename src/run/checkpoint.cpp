@@ -1,6 +1,7 @@
 #include "sfumato/run/checkpoint.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <iterator>
@@ -101,6 +102,31 @@ std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::pa
   const auto found = complete_checkpoints(folder);
   if (found.empty()) return std::nullopt;
   return found.rbegin()->second;
+}
+
+std::vector<int64_t> checkpoint_steps(const std::filesystem::path& folder) {
+  std::vector<int64_t> steps;
+  for (const auto& [step, path] : complete_checkpoints(folder)) steps.push_back(step);
+  return steps;
+}
+
+std::string steps_text(const std::vector<int64_t>& steps) {
+  if (steps.empty()) return "no step";
+  const std::string last = fmt::format("{}", steps.back());
+  if (steps.size() == 1) return last;
+  return fmt::format("{} and {}", fmt::join(steps.begin(), steps.end() - 1, ", "), last);
+}
+
+std::filesystem::path checkpoint_of_step(const std::filesystem::path& folder, int64_t step) {
+  const auto found = complete_checkpoints(folder);
+  if (const auto at = found.find(step); at != found.end()) return at->second;
+  throw UsageError(fmt::format(
+      "there is no checkpoint of step {} in '{}'; {} one: name one of them (the newest "
+      "run.keep_last are kept, and those at multiples of run.keep_every)",
+      step, folder.string(),
+      found.size() == 1 ? fmt::format("step {} has", found.begin()->first)
+      : found.empty()   ? std::string("no step has")
+                        : fmt::format("steps {} have", steps_text(checkpoint_steps(folder)))));
 }
 
 Checkpoint read_checkpoint(const std::filesystem::path& path) {

@@ -24,7 +24,7 @@ RunDirectory RunDirectory::create(const std::filesystem::path& path) {
   if (!is_unused(path))
     throw UsageError(fmt::format(
         "run directory '{}' {} run.dir", path.string(),
-        holds_run(path) ? "exists; continue it with --resume, or choose another"
+        holds_run(path) ? "exists; continue it with --resume (or --resume=auto), or choose another"
                         : "exists and holds no run that --resume could continue; choose "
                           "another"));
   RunDirectory run(path);
@@ -38,11 +38,20 @@ bool RunDirectory::holds_run(const std::filesystem::path& path) {
   return std::filesystem::exists(RunDirectory(path).config());
 }
 
+RunDirectory RunDirectory::look_at(const std::filesystem::path& path) {
+  if (!holds_run(path))
+    throw UsageError(
+        fmt::format("'{}' is no run directory (config.yaml is missing); name the run.dir of a run",
+                    path.string()));
+  return RunDirectory(path);
+}
+
 RunDirectory RunDirectory::open(const std::filesystem::path& path) {
   RunDirectory run(path);
   if (!holds_run(path))
     throw UsageError(fmt::format(
-        "there is no run to resume in '{}' (config.yaml is missing); start it without --resume",
+        "there is no run to resume in '{}' (config.yaml is missing); start it without --resume, or "
+        "with --resume=auto",
         path.string()));
   make_folder(run.private_folder(), 0700);
   make_folder(run.checkpoints(), 0700);

@@ -49,6 +49,13 @@ Witness parse_witness(const fs::path& path) {
     witness.lines = content.at("lines").get<std::int64_t>();
     witness.head = content.at("head").get<std::string>();
     witness.charged_steps = content.at("charged_steps").get<std::int64_t>();
+    if (content.contains("reserved_steps"))
+      witness.reserved_steps = content["reserved_steps"].get<std::int64_t>();
+    if (content.contains("stages")) content["stages"].get_to(witness.stage_charges);
+    if (content.contains("trail"))
+      for (const nlohmann::json& point : content["trail"])
+        witness.trail.push_back({point.at(0).get<std::int64_t>(), point.at(1).get<std::string>(),
+                                 point.at(2).get<std::int64_t>(), point.at(3).get<std::int64_t>()});
     witness.stopped = content.at("state").get<std::string>() == "stopped";
     witness.insecure = content.at("insecure").get<bool>();
     if (content.at("plan_hash") != witness.plan.hash())
@@ -57,7 +64,14 @@ Witness parse_witness(const fs::path& path) {
     refuse(fmt::format("is damaged ({})", error.what()));
   }
   if (witness.run_id != path.stem().string()) refuse("is the witness of another run");
-  if (witness.lines < 1 || witness.charged_steps < 0) refuse("was edited (impossible counts)");
+  const bool possible =
+      witness.lines >= 1 && witness.charged_steps >= 0 &&
+      witness.reserved_steps.value_or(witness.charged_steps) >= witness.charged_steps &&
+      std::ranges::all_of(witness.trail, [&](const WitnessPoint& point) {
+        return point.lines >= 1 && point.lines <= witness.lines && point.charged_steps >= 0 &&
+               point.charged_steps <= witness.charged_steps;
+      });
+  if (!possible) refuse("was edited (impossible counts)");
   return witness;
 }
 
@@ -185,6 +199,12 @@ std::string contradiction(const Witness& witness, const LedgerSummary& ledger) {
   constexpr const char* kRemedy =
       "put the newest copy of the run back, or start a new run, whose budget comes on top of what "
       "was spent";
+  constexpr const char* kRemedyOfOlder =
+      "put the newest copy of the run back, or go on with this one: sfumato train --resume charges "
+      "what it has forgotten first";
+  // The ledger has charged all that this witness knows, but a crash came before the next one.
+  if (std::ranges::find(ledger.settled_heads, witness.head) != ledger.settled_heads.end())
+    return {};
   if (witness.plan.hash() != ledger.plan_hash)
     return fmt::format("{}, under another mechanism than the ledger '{}' holds; {}", known,
                        ledger.path.string(), kRemedy);
@@ -193,7 +213,7 @@ std::string contradiction(const Witness& witness, const LedgerSummary& ledger) {
         "{}, but the ledger '{}' holds only {} in {} lines: it is an older copy, which has "
         "forgotten {} charged steps; {}",
         known, ledger.path.string(), ledger.charged_steps, ledger.lines,
-        std::max<std::int64_t>(witness.charged_steps - ledger.charged_steps, 0), kRemedy);
+        std::max<std::int64_t>(witness.charged_steps - ledger.charged_steps, 0), kRemedyOfOlder);
   const LedgerPoint& point = ledger.history.at(static_cast<std::size_t>(witness.lines - 1));
   if (point.hash != witness.head)
     return fmt::format(
@@ -210,6 +230,83 @@ std::string contradiction(const Witness& witness, const LedgerSummary& ledger) {
   return {};
 }
 
+namespace {
+
+/// Of the stages that a run makes itself, by name.
+std::map<std::string, std::int64_t> planned_releases(const MechanismPlan& plan) {
+  std::map<std::string, std::int64_t> planned;
+  for (const StagePlan& stage : plan.stages)
+    if (const auto* phase = std::get_if<Phase>(&stage.event); phase != nullptr && !stage.declared)
+      planned[stage.name] = phase->steps;
+  return planned;
+}
+
+/// Those of the witness's points that are lines of the ledger as well. PrivacyError where they
+/// count other charges.
+std::vector<WitnessPoint> shared_trail(const Witness& witness, const LedgerSummary& ledger) {
+  std::vector<WitnessPoint> shared;
+  for (const WitnessPoint& point : witness.trail) {
+    if (point.lines > ledger.lines) break;
+    const LedgerPoint& here = ledger.history.at(static_cast<std::size_t>(point.lines - 1));
+    if (here.hash != point.head) break;
+    if (here.charged_steps != point.charged_steps || here.stage_releases != point.stage_releases)
+      throw PrivacyError(fmt::format(
+          "'{}' counts other charges at line {} than the ledger '{}': it was edited; put "
+          "it back as it was",
+          witness.file.string(), point.lines, ledger.path.string()));
+    shared.push_back(point);
+  }
+  return shared;
+}
+
+/// Enough to find where a copy left the run; of the older ones every second goes first.
+void add_to_trail(std::vector<WitnessPoint>& trail, WitnessPoint point) {
+  constexpr std::size_t kMostPoints = 128;
+  if (trail.empty() || trail.back().lines < point.lines) trail.push_back(std::move(point));
+  if (trail.size() <= kMostPoints) return;
+  std::vector<WitnessPoint> thinned;
+  for (std::size_t i = 0; i < trail.size(); ++i)
+    if (i % 2 == 0 || i > trail.size() / 2) thinned.push_back(std::move(trail[i]));
+  trail = std::move(thinned);
+}
+
+}  // namespace
+
+std::optional<ForgottenCharges> forgotten_charges(const Witness& witness,
+                                                  const LedgerSummary& ledger) {
+  const bool settled =
+      std::ranges::find(ledger.settled_heads, witness.head) != ledger.settled_heads.end();
+  if (settled || witness.lines <= ledger.lines || witness.plan.hash() != ledger.plan_hash)
+    return std::nullopt;
+  const std::string known = contradiction(witness, ledger);
+  if (!witness.stopped && !witness.reserved_steps)
+    throw PrivacyError(
+        fmt::format("{}. That cannot be done here: the run was still training when an older "
+                    "version wrote '{}', "
+                    "and may have charged anything since",
+                    known, witness.file.string()));
+  // What the copy charged after the last line that both are known to have nobody else may know.
+  const std::vector<WitnessPoint> shared = shared_trail(witness, ledger);
+  const WitnessPoint common = shared.empty() ? WitnessPoint() : shared.back();
+  ForgottenCharges forgotten;
+  forgotten.witness_head = witness.head;
+  const std::int64_t known_steps =
+      witness.stopped ? witness.charged_steps : *witness.reserved_steps;
+  forgotten.steps = known_steps - common.charged_steps;
+  const bool same_stages = ledger.history.back().stage_releases == common.stage_releases;
+  const auto limits = planned_releases(witness.plan);
+  for (const auto& [name, charged] : witness.stage_charges) {
+    // One that had begun may have gone on to its end.
+    const auto limit = limits.find(name);
+    const std::int64_t most =
+        witness.stopped || limit == limits.end() ? charged : std::max(charged, limit->second);
+    const auto own = ledger.stage_charges.find(name);
+    const std::int64_t counted = same_stages && own != ledger.stage_charges.end() ? own->second : 0;
+    if (most > counted) forgotten.stages[name] = most - counted;
+  }
+  return forgotten;
+}
+
 WitnessKeeper::WitnessKeeper(fs::path store) : store_(std::move(store)) {
   try {
     check_witness_folder(store_);
@@ -222,8 +319,8 @@ WitnessKeeper::WitnessKeeper(fs::path store) : store_(std::move(store)) {
   }
 }
 
-void WitnessKeeper::check(const LedgerSummary& ledger) const {
-  if (!ledger.problems.empty()) return;  // opening it says what is wrong
+std::optional<ForgottenCharges> WitnessKeeper::check(const LedgerSummary& ledger) {
+  if (!ledger.problems.empty()) return std::nullopt;  // opening it says what is wrong
   const auto witness = read_witness(store_, ledger.run_id);
   if (!witness && was_witnessed(ledger))
     log_warning(fmt::format(
@@ -231,9 +328,13 @@ void WitnessKeeper::check(const LedgerSummary& ledger) const {
         "removed, or the store is a copy. Whether this ledger is an older copy that has forgotten "
         "charges can no longer be told; go on only if you know that it is the newest",
         store_.string(), ledger.run_id));
-  if (!witness) return;
-  if (const std::string found = contradiction(*witness, ledger); !found.empty())
-    throw PrivacyError(found);
+  if (!witness) return std::nullopt;
+  const std::string found = contradiction(*witness, ledger);
+  std::optional<ForgottenCharges> forgotten = forgotten_charges(*witness, ledger);
+  if (!found.empty() && !forgotten) throw PrivacyError(found);
+  last_head_ = witness->head;
+  trail_ = shared_trail(*witness, ledger);
+  return forgotten;
 }
 
 void WitnessKeeper::write(const Ledger& ledger, const fs::path& run_folder, bool stopped) {
@@ -250,6 +351,24 @@ void WitnessKeeper::write(const Ledger& ledger, const fs::path& run_folder, bool
         fmt::format("the record store keeps the witness of this run no longer: {}", error.what()));
     return;
   }
+  const auto now = std::chrono::steady_clock::now();
+  const std::int64_t charged = ledger.charged_steps();
+  reserved_ = charged;
+  if (!stopped && last_charged_ >= 0) {
+    // As many as it will charge in the time until the next one, so that fast steps need not wait
+    // for a witness each.
+    const std::chrono::duration<double> since = now - last_time_;
+    const std::chrono::duration<double> interval = kWriteInterval;
+    const double ahead = static_cast<double>(charged - last_charged_) *
+                         (interval / std::max(since, interval / 1000));
+    reserved_ = std::min(ledger.max_charged_steps(), charged + static_cast<std::int64_t>(ahead));
+  }
+  std::int64_t stage_releases = 0;
+  for (const auto& [name, releases] : ledger.stage_charges()) stage_releases += releases;
+  add_to_trail(trail_, {ledger.lines(), ledger.head_hash(), charged, stage_releases});
+  nlohmann::ordered_json points = nlohmann::ordered_json::array();
+  for (const WitnessPoint& point : trail_)
+    points.push_back({point.lines, point.head, point.charged_steps, point.stage_releases});
   const nlohmann::ordered_json content = {
       {"kind", kKind},
       {"schema_version", kSchemaVersion},
@@ -259,14 +378,19 @@ void WitnessKeeper::write(const Ledger& ledger, const fs::path& run_folder, bool
       {"state", stopped ? "stopped" : "running"},
       {"lines", ledger.lines()},
       {"head", ledger.head_hash()},
-      {"charged_steps", ledger.charged_steps()},
+      {"charged_steps", charged},
+      {"reserved_steps", reserved_},
+      {"stages", ledger.stage_charges()},
+      {"trail", points},
       {"insecure", ledger.insecure()},
       {"plan_hash", ledger.plan_hash()},
       {"plan", nlohmann::ordered_json::parse(ledger.plan())}};
   try {
-    write_json_atomic(witness_path(store_, ledger.run_id()), content, 2, 0600);
+    write_json_atomic(witness_path(store_, ledger.run_id()), content, -1, 0600);
     last_head_ = ledger.head_hash();
-    last_time_ = std::chrono::steady_clock::now();
+    last_charged_ = charged;
+    last_stages_ = ledger.stage_charges().size();
+    last_time_ = now;
   } catch (const DataError& error) {
     writable_ = false;
     log_warning(
@@ -275,7 +399,9 @@ void WitnessKeeper::write(const Ledger& ledger, const fs::path& run_folder, bool
 }
 
 void WitnessKeeper::write_if_due(const Ledger& ledger, const fs::path& run_folder) {
-  if (std::chrono::steady_clock::now() - last_time_ >= kWriteInterval)
+  const bool covered =
+      ledger.charged_steps() <= reserved_ && ledger.stage_charges().size() <= last_stages_;
+  if (!covered || std::chrono::steady_clock::now() - last_time_ >= kWriteInterval)
     write(ledger, run_folder, /*stopped=*/false);
 }
 

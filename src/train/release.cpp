@@ -21,17 +21,7 @@ namespace {
 
 PrivacyCard mechanism_card(const ReleaseInputs& inputs) {
   const MechanismPlan& plan = inputs.plan;
-  PrivacyCard card;
-  if (inputs.session == nullptr) {
-    card.status = PrivacyCard::Status::kNotPrivate;
-    card.reasons.emplace_back(kPlainReason);
-    card.unit = plan.unit;
-    card.adjacency = to_string(plan.adjacency);
-    card.sampler = plan.sampler;
-    card.accountant = to_string(plan.accountant);
-    card.plan_hash = plan.hash();
-    return card;
-  }
+  if (inputs.session == nullptr) return plain_card(plan);
   const Ledger& ledger = inputs.session->ledger();
   ChargedReleases charged{ledger.charged_steps(), {}, {}};
   for (const StagePlan& stage : plan.stages) {
@@ -39,22 +29,12 @@ PrivacyCard mechanism_card(const ReleaseInputs& inputs) {
     if (const std::string result = ledger.result_of(stage.name); !result.empty())
       charged.results[stage.name] = result;
   }
-  card = claim_card(plan, charged);
+  PrivacyCard card = claim_card(plan, charged);
   card.ledger_head_hash = ledger.head_hash();
   if (ledger.insecure()) {
     card.status = PrivacyCard::Status::kVoid;
     card.reasons.emplace_back(kTestKeyReason);
   }
-  return card;
-}
-
-PrivacyCard make_card(const ReleaseInputs& inputs, const ReleasedFiles& released) {
-  PrivacyCard card = mechanism_card(inputs);
-  card.weights_sha256 = released.weights;
-  describe_networks(released, card);
-  describe_data(inputs.store, card);
-  // A ledger of an older version does not say what the run started from, whatever is there now.
-  describe_start(inputs.session ? inputs.session->ledger().initial_weights() : inputs.start, card);
   return card;
 }
 
@@ -97,22 +77,52 @@ void write_candidate(const ReleaseInputs& inputs) {
   inputs.generator.save(folder, image_shape(inputs.store), inputs.config);
 }
 
+PrivacyCard plain_card(const MechanismPlan& plan) {
+  PrivacyCard card;
+  card.status = PrivacyCard::Status::kNotPrivate;
+  card.reasons.emplace_back(kPlainReason);
+  card.unit = plan.unit;
+  card.adjacency = to_string(plan.adjacency);
+  card.sampler = plan.sampler;
+  card.accountant = to_string(plan.accountant);
+  card.plan_hash = plan.hash();
+  return card;
+}
+
+ReleasedFiles save_release(const Generator& generator, const std::filesystem::path& folder,
+                           const RecordStore& store, const Config& config) {
+  remove_temporaries(folder);
+  const SavedGenerator saved = generator.save(folder, image_shape(store), config);
+  return released_files(folder, saved, weights_sha256(folder / saved.folder), store);
+}
+
+nlohmann::ordered_json write_card(const std::filesystem::path& folder, PrivacyCard card,
+                                  const ReleasedFiles& released, const RecordStore& store,
+                                  const std::optional<InitialWeights>& start,
+                                  const Config& config) {
+  card.weights_sha256 = released.weights;
+  describe_networks(released, card);
+  describe_data(store, card);
+  describe_start(start, card);
+  nlohmann::ordered_json json = to_json(card);
+  write_file_atomic(folder / "privacy_card.md", card_markdown(json));
+  write_file_atomic(folder / "report.html", release_page(json, public_settings_yaml(config)));
+  // Last: its presence says that the release is whole.
+  write_file_atomic(folder / "privacy_card.json", json.dump(2) + "\n");
+  return json;
+}
+
 void write_release(const ReleaseInputs& inputs) {
   const std::filesystem::path folder = inputs.run.release();
   // First: what has left is never unknown to the store.
   inputs.remember(inputs.generator.released_weights());
-  remove_temporaries(folder);
-  const SavedGenerator saved =
-      inputs.generator.save(folder, image_shape(inputs.store), inputs.config);
   const ReleasedFiles released =
-      released_files(folder, saved, weights_sha256(folder / saved.folder), inputs.store);
+      save_release(inputs.generator, folder, inputs.store, inputs.config);
   if (inputs.session != nullptr) inputs.session->record_release(released);
-  const nlohmann::ordered_json card = to_json(make_card(inputs, released));
-  write_file_atomic(folder / "privacy_card.md", card_markdown(card));
-  write_file_atomic(folder / "report.html",
-                    release_page(card, public_settings_yaml(inputs.config)));
-  // Last: its presence says that the release is whole.
-  write_file_atomic(folder / "privacy_card.json", card.dump(2) + "\n");
+  // A ledger of an older version does not say what the run started from, whatever is there now.
+  const std::optional<InitialWeights> start =
+      inputs.session ? inputs.session->ledger().initial_weights() : inputs.start;
+  write_card(folder, mechanism_card(inputs), released, inputs.store, start, inputs.config);
 }
 
 }  // namespace sfumato

@@ -1,6 +1,8 @@
 #pragma once
+#include <filesystem>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +12,7 @@
 #include "sfumato/mechanism/initial_weights.h"
 #include "sfumato/mechanism/session.h"
 #include "sfumato/privacy/mechanism.h"
+#include "sfumato/report/privacy_card.h"
 #include "sfumato/run/run_directory.h"
 
 namespace sfumato {
@@ -31,6 +34,17 @@ struct ReleaseInputs {
 /// What would be released of a run of a private selection, without card, where its score looks for
 /// it and nobody else: selection_candidate(). The record store remembers the weights before.
 void write_candidate(const ReleaseInputs& inputs);
+/// Writes the generator below `folder`, which may hold an earlier release; what a ledger notes of
+/// it.
+ReleasedFiles save_release(const Generator& generator, const std::filesystem::path& folder,
+                           const RecordStore& store, const Config& config);
+/// Puts what a release says of its files and of the data on its card, then writes the card and the
+/// pages that show it; the JSON that was written.
+nlohmann::ordered_json write_card(const std::filesystem::path& folder, PrivacyCard card,
+                                  const ReleasedFiles& released, const RecordStore& store,
+                                  const std::optional<InitialWeights>& start, const Config& config);
+/// The card of a run without privacy, but for what write_card adds.
+PrivacyCard plain_card(const MechanismPlan& plan);
 
 /// release/: what the generator saves, its README.md included, the privacy card (JSON, Markdown)
 /// and report.html. Replaces an earlier release. The record store remembers the weights before they

@@ -10,6 +10,7 @@
 #include "sfumato/models/tensor_file.h"
 #include "sfumato/run/selection_mark.h"
 #include "train/release.h"
+#include "train/settings_history.h"
 
 namespace sfumato {
 
@@ -41,8 +42,10 @@ std::optional<Checkpoint> RunRecord::begin() const {
   return checkpoint;
 }
 
-void RunRecord::accept() const {
-  if (resumes_) write_file_atomic(run_.config(), config_.resolved_yaml());
+void RunRecord::accept(int64_t step) const {
+  if (!resumes_) return;
+  note_changed_settings(run_, config_, step);
+  write_file_atomic(run_.config(), config_.resolved_yaml());
 }
 
 void RunRecord::save(int64_t step, const NamedGroups& groups, const Generator& generator,

@@ -28,8 +28,9 @@ class RunRecord {
   std::optional<Checkpoint> begin() const;
   /// Where a session of this run keeps its ledger.
   SessionPlace place() const { return {run_.ledger(), run_.path(), store_.path(), start_}; }
-  /// Once nothing refuses the resumed run; before, the run's own configuration stays.
-  void accept() const;
+  /// Once nothing refuses the run that goes on after `step`; before, its own configuration stays.
+  /// What changes in it is said and kept: RunDirectory::settings_history.
+  void accept(int64_t step) const;
 
   /// Writes what training came to after `step` steps; the store and the ledger know of it first.
   /// DataError where weights are not finite.

@@ -13,6 +13,7 @@
 #include "sfumato/core/log.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/device/gpu.h"
 #include "sfumato/models/tensor_file.h"
 #include "sfumato/train/batch_loader.h"
 
@@ -128,7 +129,7 @@ void verify_before_training(Generator& generator, GradientStep& gradients) {
 StepOptions step_options(const Config& config) {
   return {config.performance.layer_algorithm(),
           // Not on the CPU: asking for a GPU loads CUDA.
-          std::make_shared<Tuner>(config.performance.device() == ComputeDevice::kCuda
+          std::make_shared<Tuner>(chosen_device(config.performance.device()) == ComputeDevice::kCuda
                                       ? Tuner::default_memory()
                                       : std::filesystem::path{}),
           config.performance.cuda_graph()};

@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "sfumato/grad/gradient_engine.h"
@@ -40,6 +41,10 @@ class StepReport {
   void took(double images, double seconds);
   /// The steps that are reported.
   void report(const StepFacts& facts);
+  /// A PNG of this size, beside the curves.
+  void preview(int64_t step, std::string_view png, int64_t height, int64_t width) {
+    tensorboard_.add_image("preview", step, png, height, width);
+  }
   /// Hands what was reported to the operating system.
   void flush() { tensorboard_.flush(); }
   void finish() { progress_.finish(); }

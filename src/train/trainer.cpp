@@ -10,6 +10,7 @@
 #include "sfumato/core/log.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/generate/families.h"
+#include "sfumato/generate/placement.h"
 #include "sfumato/mechanism/central_images.h"
 #include "sfumato/run/checkpoint.h"
 #include "sfumato/train/batch_loader.h"
@@ -17,6 +18,7 @@
 #include "sfumato/train/shared_store.h"
 #include "sfumato/train/training_mechanism.h"
 #include "sfumato/train/warm_up.h"
+#include "train/previews.h"
 #include "train/run_record.h"
 #include "train/shared_inputs.h"
 #include "train/step_batches.h"
@@ -40,6 +42,8 @@ class Training {
   void one_step();
   void stop_if_requested();
   void save_checkpoint();
+  bool checkpoint_is_due();
+  void preview();
   void public_steps(const std::function<void()>& steps);
   void catch_up();
   void end_session(const std::string& reason);
@@ -52,11 +56,13 @@ class Training {
   TrainingState state_;
   std::optional<RunRecord> record_;   ///< of rank 0
   std::optional<StepReport> report_;  ///< of rank 0
+  std::optional<Previews> previews_;  ///< of rank 0
   std::unique_ptr<TrainingMechanism> mechanism_;
   std::optional<StepBatches> batches_;
   int64_t step_ = 0;
   int64_t end_ = 0;  ///< step_ when the run will end; less than planned where a crash lost charges
   int64_t saved_step_ = -1;
+  std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
 };
 
 Training::Training(const Config& config, bool resume, TrainRanks& ranks, SecureKey noise_key)
@@ -89,10 +95,13 @@ void Training::open_run(bool resume, SecureKey noise_key) {
                                          record_->place(), checkpoint ? &*checkpoint : nullptr,
                                          checkpoint || std::filesystem::exists(metrics),
                                          std::move(noise_key));
-    record_->accept();
+    record_->accept(step_);
     tell_holder(plan_.is_private ? batch_misfit(store_.count(), plan_) : "", config_, folder);
+    log_info(fmt::format("computing {}", device_text(config_.performance)));
     if (resume) log_info(fmt::format("resuming at step {}", step_));
     report_.emplace(metrics, folder / "tensorboard", step_ + 1);
+    previews_.emplace(config_, state_.generator(), image_shape(store_),
+                      record_->directory().previews(), *report_, step_);
     end_ = mechanism_->end(step_);
     if (end_ < plan_.steps)
       log_info(fmt::format("{} steps are charged and lost: the run ends at step {} of {}",
@@ -135,6 +144,23 @@ void Training::save_checkpoint() {
     report_->flush();
   });
   saved_step_ = step_;
+  saved_at_ = std::chrono::steady_clock::now();
+}
+
+/// By step or by the time since the last, which is rank 0's.
+bool Training::checkpoint_is_due() {
+  if (step_ % config_.run.checkpoint_every() == 0) return true;
+  const std::chrono::duration<double, std::ratio<60>> minutes(config_.run.checkpoint_minutes());
+  if (minutes.count() <= 0) return false;
+  return ranks_.from_leader(std::chrono::steady_clock::now() - saved_at_ >= minutes ? 1 : 0) != 0;
+}
+
+/// All ranks know when one is due; whether it is paid for rank 0 says, by its clock.
+void Training::preview() {
+  if (!Previews::is_due(config_, step_)) return;
+  if (ranks_.from_leader(previews_ && previews_->is_paid_for() ? 1 : 0) == 0) return;
+  if (Ema* average = state_.generator().average()) average->gather(state_.slices());
+  ranks_.on_leader([&] { previews_->draw(step_, end_, mechanism_->epsilon_so_far()); });
 }
 
 void Training::end_session(const std::string& reason) {
@@ -220,9 +246,11 @@ TrainResult Training::run() {
     stop_if_requested();
     one_step();
     if (step_ == end_) catch_up();
-    if (step_ % config_.run.checkpoint_every() == 0) save_checkpoint();
+    if (checkpoint_is_due()) save_checkpoint();
+    preview();
   }
   if (report_) report_->finish();
+  if (previews_ && !previews_->summary().empty()) log_info(previews_->summary());
   save_checkpoint();
   end_session("finished");
   return release();

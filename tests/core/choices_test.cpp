@@ -21,8 +21,8 @@ TEST(Choices, EveryEnumeratorHasItsOwnName) {
   // Those of reports are named in tests/features and tests/audit.
   test::expect_all_named<SourceFormat, DamagedPictures, DepthRule, Clipping, Adjacency, Accountant,
                          Prediction, BetaSchedule, OptimizerKind, RateDecay, AlgorithmPolicy,
-                         ComputeDevice, Precision, Sampler, TimestepSpacing, DdpmVariance,
-                         CorpusFormat, GanLoss>();
+                         ComputeDevice, DeviceChoice, Precision, Sampler, TimestepSpacing,
+                         DdpmVariance, CorpusFormat, GanLoss>();
 }
 
 TEST(EnumNames, NothingElseIsTaken) {

@@ -154,6 +154,27 @@ TEST(TensorBoardWriter, RecordsDecode) {
   EXPECT_EQ(only(events[3], 2, 0).number, ~std::uint64_t{0});
 }
 
+// Summary.Value.image (4): height, width, colorspace and encoded_image_string, as in summary.proto.
+TEST(TensorBoardWriter, APictureKeepsItsSizeAndBytes) {
+  TempFolder folder;
+  const std::string png("\x89PNG\0\xff bytes", 13);
+  std::filesystem::path path;
+  {
+    TensorBoardWriter writer(folder / "tb");
+    path = writer.path();
+    writer.add_image("preview", 7, png, 58, 932);
+  }
+  const std::vector<Fields> events = read_events(path);
+  ASSERT_EQ(events.size(), 2u);
+  EXPECT_EQ(only(events[1], 2, 0).number, 7u);
+  EXPECT_EQ(only(value_of(events[1]), 1, 2).bytes, "preview");
+  const Fields image = decode(only(value_of(events[1]), 4, 2).bytes);
+  EXPECT_EQ(only(image, 1, 0).number, 58u);
+  EXPECT_EQ(only(image, 2, 0).number, 932u);
+  EXPECT_EQ(only(image, 3, 0).number, 3u);
+  EXPECT_EQ(only(image, 4, 2).bytes, png);
+}
+
 // Event.session_log (7) with status (1) START (1), as in tensorflow's event.proto.
 TEST(TensorBoardWriter, AResumedSessionSaysWhereItStarts) {
   TempFolder folder;

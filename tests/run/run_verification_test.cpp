@@ -3,6 +3,7 @@
 
 #include "run/verified_run.h"
 #include "sfumato/core/error.h"
+#include "sfumato/run/witness.h"
 #include "support/error_message.h"
 
 namespace sfumato {
@@ -236,10 +237,36 @@ TEST_F(Verification, ARollbackOfTheWholeRunIsCaughtByTheStoresWitness) {
               ElementsAre(testing::AllOf(HasSubstr("remembers 6 charged steps"),
                                          HasSubstr("forgotten 2 charged steps"),
                                          HasSubstr("put the newest copy"))));
-  EXPECT_THAT(error_message<PrivacyError>([&] { resume("old", kChanges); }),
-              HasSubstr("forgotten 2 charged steps"));
   EXPECT_EQ(read_file(folder / "old/ledger.jsonl"), before);
   EXPECT_EQ(resume("run", kChanges).charged, 6) << "the newest copy goes on";
+}
+
+TEST_F(Verification, AnOlderCopyGoesOnOnceItHasChargedWhatItForgot) {
+  start("run", kChanges);
+  older_copy("old", 4);
+  const double spent = verify("run").statement->epsilon;
+  const TrainResult result = resume("old", kChanges);
+  EXPECT_EQ(result.steps, 4) << "two of six are charged and lost";
+  EXPECT_EQ(result.charged, 6);
+  EXPECT_EQ(result.epsilon, spent) << "what was spent is spent";
+  const LedgerSummary old = ledger("old");
+  EXPECT_EQ(old.forgotten_steps, 2);
+  EXPECT_EQ(old.settled_heads, std::vector{ledger("run").head_hash});
+  EXPECT_EQ(verify("old").verdict(), "sound");
+  // The copy that was newer is now another history.
+  EXPECT_NE(verify("run").verdict(), "sound");
+  EXPECT_THROW(resume("run", kChanges), PrivacyError);
+}
+
+TEST_F(Verification, ACrashAfterTheForgottenWereChargedChargesThemOnce) {
+  start("run", kChanges);
+  older_copy("old", 4);
+  const std::string witness = read_file(read_witnesses(folder / "store").at(0).file);
+  resume("old", kChanges);
+  // The witness as it was before the line that settles it.
+  write_file_atomic(read_witnesses(folder / "store").at(0).file, witness);
+  EXPECT_EQ(resume("old", kChanges).charged, 6);
+  EXPECT_EQ(ledger("old").forgotten_steps, 2);
 }
 
 TEST_F(Verification, TwoCopiesThatGoOnDrawOtherNoiseAndAreTold) {

@@ -72,26 +72,143 @@ TEST_F(WitnessOfARun, IsWrittenAtEveryCheckpoint) {
   EXPECT_NO_THROW(witness.check(ledger("run"))) << "the ledger may know more than the witness";
 }
 
-TEST_F(WitnessOfARun, KnowsEveryChargeButThoseOfTheLastSecond) {
-  start("run");
-  const SecureKey key = SecureKey::generate();
-  const auto plan = nlohmann::ordered_json::parse(ledger("run").plan);
-  fs::create_directories(folder / "other");
-  Ledger own = Ledger::create(folder / "other/ledger.jsonl", plan, 6, key);
-  WitnessKeeper witness(folder / "store");
-  own.on_charge([&] { witness.write_if_due(own, folder / "other"); });
-  const auto noted = [&] { return read_witness(folder / "store", own.run_id())->charged_steps; };
-  const auto begin = std::chrono::steady_clock::now();
-  (void)own.charge(0, key);
-  EXPECT_EQ(noted(), 1) << "there was no witness yet";
-  (void)own.charge(1, key);
-  const std::int64_t after_two = noted();
-  if (std::chrono::steady_clock::now() - begin < WitnessKeeper::kWriteInterval) {
-    EXPECT_EQ(after_two, 1) << "a second has not passed";
+/// A ledger of its own with this many steps, and its witness.
+struct Charging {
+  Charging(const fs::path& run, const fs::path& store, std::int64_t steps,
+           const nlohmann::ordered_json& like)
+      : folder(run), keeper(store), key(SecureKey::generate()), ledger(make(steps, like)) {
+    ledger.on_charge([this] { keeper.write_if_due(ledger, folder); });
+    keeper.write(ledger, folder, false);
   }
-  std::this_thread::sleep_for(WitnessKeeper::kWriteInterval);
-  (void)own.charge(2, key);
-  EXPECT_EQ(noted(), 3);
+  void charge(std::int64_t from, std::int64_t to) {
+    for (std::int64_t step = from; step < to; ++step) (void)ledger.charge(step, key);
+  }
+  Ledger make(std::int64_t steps, nlohmann::ordered_json plan) const {
+    fs::create_directories(folder);
+    plan["steps"] = steps;
+    return Ledger::create(folder / "ledger.jsonl", plan, steps, key);
+  }
+
+  fs::path folder;
+  WitnessKeeper keeper;
+  SecureKey key;
+  Ledger ledger;
+};
+
+TEST_F(WitnessOfARun, CoversEveryChargeBeforeItsNoise) {
+  start("run");
+  Charging run(folder / "fast", folder / "store", 400,
+               nlohmann::ordered_json::parse(ledger("run").plan));
+  const fs::path file = read_witness(folder / "store", run.ledger.run_id())->file;
+  int written = 0;
+  std::string before;
+  for (int step = 0; step < 300; ++step) {
+    run.charge(step, step + 1);
+    // Read by itself: nothing is charged that the file does not allow for.
+    const nlohmann::json there = read_json(file);
+    EXPECT_GE(there.at("reserved_steps").get<int>(), step + 1);
+    EXPECT_LE(there.at("charged_steps").get<int>(), step + 1);
+    EXPECT_LE(there.at("reserved_steps").get<int>(), 400) << "no more than planned";
+    const std::string head = there.at("head");
+    written += head != before ? 1 : 0;
+    before = head;
+  }
+  EXPECT_LT(written, 100) << "fast steps do not wait for a witness each";
+  run.keeper.write(run.ledger, run.folder, /*stopped=*/true);
+  EXPECT_EQ(read_json(file).at("reserved_steps"), 300) << "a run that stopped charges no more";
+}
+
+TEST_F(WitnessOfARun, AnOlderCopyChargesAllThatAnyCopyMayHaveCharged) {
+  start("run");
+  const auto plan = nlohmann::ordered_json::parse(ledger("run").plan);
+  Charging run(folder / "a", folder / "store", 100, plan);
+  run.charge(0, 10);
+  run.keeper.write(run.ledger, run.folder, false);
+  fs::copy(folder / "a", folder / "exact", fs::copy_options::recursive);
+  run.charge(10, 13);  // of which no witness may tell which they were
+  fs::copy(folder / "a", folder / "apart", fs::copy_options::recursive);
+  run.charge(13, 30);
+  run.keeper.write(run.ledger, run.folder, false);
+  const auto forgotten = [&](const char* copy) {
+    return forgotten_charges(*read_witness(folder / "store", run.ledger.run_id()), ledger(copy));
+  };
+  // Still running: it may have gone on as far as it had reserved.
+  const std::int64_t reserved =
+      read_witness(folder / "store", run.ledger.run_id())->reserved_steps.value();
+  EXPECT_GE(reserved, 30);
+  EXPECT_EQ(forgotten("exact")->steps, reserved - 10);
+  run.keeper.write(run.ledger, run.folder, true);
+  EXPECT_EQ(forgotten("exact")->steps, 20);
+  // Charges after the last line that both know count in full unless the store knows that line.
+  EXPECT_GE(forgotten("apart")->steps, 17);
+  EXPECT_FALSE(forgotten("a")) << "it has forgotten nothing";
+}
+
+TEST_F(WitnessOfARun, WhatCopiesChargedApartAddsUp) {
+  start("run");
+  Charging run(folder / "a", folder / "store", 100,
+               nlohmann::ordered_json::parse(ledger("run").plan));
+  run.charge(0, 10);
+  run.keeper.write(run.ledger, run.folder, true);
+  fs::copy(folder / "a", folder / "b", fs::copy_options::recursive);
+  fs::copy(folder / "store", folder / "elsewhere", fs::copy_options::recursive);
+  run.charge(10, 40);
+  run.keeper.write(run.ledger, run.folder, true);
+  // The copy goes on where nobody tells this store.
+  const SecureKey key = SecureKey::generate();
+  {
+    Ledger apart = Ledger::open(folder / "b/ledger.jsonl");
+    apart.resume(key);
+    for (int step = 10; step < 15; ++step) (void)apart.charge(step, key);
+  }
+  const Witness witness = *read_witness(folder / "store", run.ledger.run_id());
+  const auto forgotten = forgotten_charges(witness, ledger("b"));
+  ASSERT_TRUE(forgotten);
+  Ledger again = Ledger::open(folder / "b/ledger.jsonl");
+  again.charge_forgotten(*forgotten);
+  EXPECT_EQ(again.charged_steps(), 10 + 30 + 5);
+  EXPECT_THAT(verify_ledger(folder / "b/ledger.jsonl").problems, testing::IsEmpty());
+  // Together more than planned: no copy goes on.
+  ForgottenCharges more = *forgotten;
+  more.steps = 56;
+  EXPECT_THAT(error_message<PrivacyError>([&] { again.charge_forgotten(more); }),
+              HasSubstr("101 steps are charged, of 100 planned"));
+}
+
+TEST_F(WitnessOfARun, ARunningOneOfAnOlderVersionPermitsNoOlderCopy) {
+  start("run");
+  Charging run(folder / "a", folder / "store", 100,
+               nlohmann::ordered_json::parse(ledger("run").plan));
+  fs::copy(folder / "a", folder / "b", fs::copy_options::recursive);
+  run.charge(0, 10);
+  run.keeper.write(run.ledger, run.folder, false);
+  const fs::path file = read_witness(folder / "store", run.ledger.run_id())->file;
+  nlohmann::json older = read_json(file);
+  for (const char* key : {"reserved_steps", "trail", "stages"}) older.erase(key);
+  write_json_atomic(file, older);
+  EXPECT_THAT(error_message<PrivacyError>([&] {
+                forgotten_charges(*read_witness(folder / "store", run.ledger.run_id()),
+                                  ledger("b"));
+              }),
+              HasSubstr("may have charged anything since"));
+  older["state"] = "stopped";
+  write_json_atomic(file, older);
+  EXPECT_EQ(
+      forgotten_charges(*read_witness(folder / "store", run.ledger.run_id()), ledger("b"))->steps,
+      10);
+}
+
+TEST_F(WitnessOfARun, ACopyThatKnowsMoreThanTheStoreKeepsItsCharges) {
+  set_stop_requested(true);
+  EXPECT_THROW(start("run"), Interrupted);
+  set_stop_requested(false);
+  const fs::path file = read_witnesses(folder / "store").at(0).file;
+  const std::string before = read_file(file);  // of no step
+  resume("run");
+  write_file_atomic(file, before);
+  EXPECT_EQ(resume("run").charged, 6);
+  EXPECT_EQ(read_witnesses(folder / "store").at(0).charged_steps, 6) << "the store knows it again";
+  EXPECT_EQ(ledger("run").forgotten_steps, 0);
 }
 
 TEST_F(WitnessOfARun, RefusesToForgetWhatAnotherCopyNoted) {
@@ -168,6 +285,7 @@ TEST_F(WitnessOfARun, ADamagedOneIsAnErrorThatNamesIt) {
   // One that claims a higher count at a line that the ledger has.
   nlohmann::json edited = whole;
   edited["charged_steps"] = 5;
+  edited.erase("trail");
   write_file_atomic(file, edited.dump());
   EXPECT_THAT(error_message<PrivacyError>([&] { resume("run"); }), HasSubstr("was edited"));
 }
@@ -207,6 +325,7 @@ TEST_F(WitnessOfARun, ARunThatIsGoneCountsWhatItMayHaveCharged) {
   nlohmann::json edited = read_json(run.witness.file);
   edited["state"] = "running";
   edited["charged_steps"] = 2;
+  edited.erase("trail");
   write_json_atomic(run.witness.file, edited);
   run = summarize_store(folder / "store").runs.at(0);
   EXPECT_EQ(run.counted_from, "plan");

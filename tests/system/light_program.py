@@ -30,8 +30,10 @@ def check_alone(sfumato, work: Path) -> None:
         check(alone.run(*arguments).stdout == sfumato.run(*arguments).stdout, f"{arguments}")
     said = alone.run("ledger", "verify", work / "none", expect=DATA).stderr
     check("does not exist" in said, said)
+    said = alone.run("compare", work / "none", expect=USAGE).stderr
+    check("is no run directory" in said, said)
     said = alone.run("--help").stdout
-    served = {"sfumato-torch": ("init", "prepare", "train", "sample"),
+    served = {"sfumato-torch": ("init", "prepare", "train", "sample", "release"),
               "sfumato-lab": ("plan", "probe", "inspect", "doctor", "bench", "audit")}
     for program, names in served.items():
         for name in names:

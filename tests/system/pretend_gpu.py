@@ -206,9 +206,10 @@ def sampling(bench: Bench) -> None:
     """Black pictures; "are all values finite?" has to be answered by a device without values."""
     run, _ = bench.train(3, "bf16")
     corpus = bench.work / "corpus"
-    bench.gpu.run("sample", run, "--out", corpus, "--count", "20", "sample.steps=4",
-                  "performance.device=cuda", "performance.precision=bf16",
-                  settings={"PRETEND_GPU_TRUTHS": 1})
+    done = bench.gpu.run("sample", run, "--out", corpus, "--count", "20", "sample.steps=4",
+                         "performance.device=auto", "performance.precision=bf16",
+                         settings={"PRETEND_GPU_TRUTHS": 1})
+    check("drawing on the GPU" in done.stderr, f"auto takes no GPU, or does not say so: {done.stderr}")
     check(len(list((corpus / "images").rglob("*.png"))) == 20, f"no 20 images in {corpus}")
     check(bench.gpu.total("launches") > 100, f"{bench.gpu.report}")
 

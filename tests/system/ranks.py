@@ -27,9 +27,18 @@ STEPS = 40
 
 def whole_run(sfumato, arguments, work: Path) -> None:
     run, followers = work / "three", work / "followers"
-    ranks = Ranks(sfumato, 3, arguments(run), work / "three.log",
+    one_command = [*arguments(run), "--resume=auto", "preview.every=10", "preview.images=4",
+                   "preview.steps=2", "preview.share=1", "run.checkpoint_minutes=0.0001"]
+    ranks = Ranks(sfumato, 3, one_command, work / "three.log",
                   lambda rank: [] if rank == 0 else [f"run.dir={followers}"])
     ranks.expect(0)
+    shown = sorted(path.name for path in (run / "private/previews").glob("*.png"))
+    check(shown == [f"step_{step:06}.png" for step in range(10, STEPS + 1, 10)],
+          f"previews of three processes: {shown}")
+    again = Ranks(sfumato, 2, one_command, work / "finished.log",
+                  lambda rank: [] if rank == 0 else [f"run.dir={followers}"])
+    again.expect(0)
+    check("nothing left to do" in again.output(0), f"a finished run: {again.output(0)}")
     verify(sfumato, run, STEPS)
     check(len(ledger_charges(run)) == STEPS, f"{len(ledger_charges(run))} charges")
     check(not followers.exists(), "a follower wrote a run directory")
@@ -62,6 +71,14 @@ def sample(sfumato, work: Path) -> None:
         check((alone / name).read_bytes() == (shared / name).read_bytes(), f"{name} differs")
     Ranks(sfumato, 2, [run, "--out", shared, *options], work / "again.log",
           subcommand="sample").expect(USAGE)  # it is there
+    of_step = work / "corpus_of_step"
+    Ranks(sfumato, 2, [f"{run}@{STEPS}", "--out", of_step, *options], work / "step.log",
+          subcommand="sample").expect(0)
+    weights = [json.loads((corpus / "privacy_card.json").read_text())["weights_sha256"]
+               for corpus in (alone, of_step)]
+    check(weights[0] == weights[1], f"the last step has other weights than the release: {weights}")
+    Ranks(sfumato, 2, [f"{run}@{STEPS + 1}", "--out", work / "none", *options], work / "none.log",
+          subcommand="sample").expect(USAGE)
 
 
 def audits(sfumato, store: Path, work: Path) -> None:

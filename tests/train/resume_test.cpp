@@ -342,6 +342,47 @@ TEST_F(Resume, NothingToResumeIsAUsageError) {
               AllOf(HasSubstr("never"), HasSubstr("without --resume")));
 }
 
+TEST_F(Resume, ACheckpointByTimeBoundsWhatACrashLoses) {
+  // A step takes longer than a ten-millionth of a minute: every step is due.
+  start("often", {"run.checkpoint_every=1000", "run.checkpoint_minutes=1e-7"});
+  EXPECT_EQ(checkpoint_steps(folder / "often/private/checkpoints"),
+            (std::vector<std::int64_t>{1, 2, 3, 4, 5, 6}));
+  start("never", {"run.checkpoint_every=1000", "run.checkpoint_minutes=0"});
+  EXPECT_EQ(checkpoint_steps(folder / "never/private/checkpoints"), std::vector<std::int64_t>{6});
+  start("seldom", {"run.checkpoint_every=1000", "run.checkpoint_minutes=1000"});
+  EXPECT_EQ(checkpoint_steps(folder / "seldom/private/checkpoints"), std::vector<std::int64_t>{6});
+}
+
+TEST_F(Resume, SettingsThatChangedAreKeptWithTheirStep) {
+  start("run");
+  copy_run("run", "again", 2);
+  const fs::path history = folder / "again/settings_history.jsonl";
+  EXPECT_FALSE(fs::exists(folder / "run/settings_history.jsonl"));
+  resume("again", {"optimizer.learning_rate=0.5", "performance.physical_batch=3"});
+  // run.dir differs too: the run was moved.
+  const std::vector<std::string> lines = lines_of(history);
+  ASSERT_EQ(lines.size(), 1u);
+  const nlohmann::json first = nlohmann::json::parse(lines[0]);
+  EXPECT_EQ(first.at("step"), 2);
+  EXPECT_EQ(first.at("changed").at("optimizer.learning_rate"),
+            (nlohmann::json{{"from", "0.001"}, {"to", "0.5"}}));
+  EXPECT_EQ(first.at("changed").at("performance.physical_batch"),
+            (nlohmann::json{{"from", "4"}, {"to", "3"}}));
+  EXPECT_FALSE(first.at("changed").contains("mechanism.steps"));
+  // The same again adds nothing, another adds a line; what was refused adds none.
+  resume("again", {"optimizer.learning_rate=0.5", "performance.physical_batch=3"});
+  EXPECT_EQ(lines_of(history).size(), 1u);
+  EXPECT_THROW(resume("again", {"mechanism.clip_norm_l2=2"}), PrivacyError);
+  EXPECT_EQ(lines_of(history).size(), 1u);
+  resume("again", {"optimizer.learning_rate=0.25", "performance.physical_batch=3"});
+  ASSERT_EQ(lines_of(history).size(), 2u);
+  EXPECT_EQ(nlohmann::json::parse(lines_of(history)[1])
+                .at("changed")
+                .at("optimizer.learning_rate")
+                .at("from"),
+            "0.5");
+}
+
 TEST_F(Resume, AFinishedRunStaysAsItIs) {
   const TrainResult first = start("run");
   const TrainResult again = resume("run");

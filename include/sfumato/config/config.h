@@ -34,6 +34,7 @@ struct Config : SettingsTree {
   OptimizerSettings optimizer{this};
   WarmupSettings warmup{this};
   PerformanceSettings performance{this};
+  PreviewSettings preview{this};
   SampleSettings sample{this};
 };
 

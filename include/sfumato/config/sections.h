@@ -28,6 +28,9 @@ struct RunSettings : Section {
   Setting<int64_t> checkpoint_every{this, "checkpoint_every", 50, at_least(1), "steps",
       "A checkpoint every n-th step, and one at the end or when interrupted. Steps lost in a "
       "crash stay charged to the budget."};
+  Setting<double> checkpoint_minutes{this, "checkpoint_minutes", 5.0, at_least(0), "minutes",
+      "A checkpoint as well where the last one is older than this, so that a crash loses no more; 0 "
+      "counts steps alone."};
   Setting<int64_t> keep_last{this, "keep_last", 2, at_least(1), "checkpoints",
       "The newest n checkpoints are kept."};
   Setting<int64_t> keep_every{this, "keep_every", 0, at_least(0), "steps",
@@ -426,14 +429,31 @@ struct PerformanceSettings : Section {
       "How per-example norms are computed. keep forms each example's weight gradient, gram the "
       "norm without it, direct (GPU) forms it twice and keeps nothing; auto takes the cheapest in "
       "each layer: by cost on the CPU, by measurement on a GPU."};
-  Setting<ComputeDevice> device{this, "device", ComputeDevice::kCpu,
-      "Where the network is computed. cuda: the first GPU that CUDA_VISIBLE_DEVICES shows."};
+  Setting<DeviceChoice> device{this, "device", DeviceChoice::kAuto,
+      "Where the network is computed. auto: on a GPU where there is one, and the log says which; cuda: "
+      "the first GPU that CUDA_VISIBLE_DEVICES shows, and an error where there is none."};
   Setting<Precision> precision{this, "precision", Precision::kFp32,
       "What layers compute in on a GPU. bf16 is the fastest; tf32 keeps float32's range. Weights, "
       "norms, sums and noise are float32 or better in all three; the CPU knows fp32 alone."};
   Setting<bool> cuda_graph{this, "cuda_graph", true, any_value(), "",
       "On a GPU, run a physical batch of training as one recorded graph instead of thousands of "
       "launches."};
+};
+
+struct PreviewSettings : Section {
+  explicit PreviewSettings(SettingsTree* tree);
+
+  Setting<int64_t> every{this, "every", 100, at_least(1), "steps",
+      "Pictures every n-th step, in private/previews/index.html and TensorBoard. To have none set "
+      "images to 0."};
+  Setting<int64_t> images{this, "images", 64, between(0, 4096), "images",
+      "Pictures in a preview, spread over the classes; 0 turns previews off."};
+  Setting<int64_t> steps{this, "steps", 20, at_least(1), "steps",
+      "Denoising steps of a preview, at most diffusion.num_train_timesteps; otherwise it is drawn as "
+      "the section sample says. Networks that draw in one pass take none."};
+  Setting<double> share{this, "share", 0.05, above_up_to(0, 1), "",
+      "Previews may take this share of the run's time. One that would take more is left out, and the "
+      "log says so once."};
 };
 
 struct SampleSettings : Section {

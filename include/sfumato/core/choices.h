@@ -194,6 +194,19 @@ struct EnumNames<ComputeDevice> {
                                                        {ComputeDevice::kCuda, "cuda"}};
 };
 
+/// What a configuration asks for.
+enum class DeviceChoice {
+  kAuto,  ///< a GPU where there is one
+  kCpu,
+  kCuda
+};
+template <>
+struct EnumNames<DeviceChoice> {
+  static constexpr std::string_view kWhat = "device";
+  static constexpr EnumName<DeviceChoice> kTable[] = {
+      {DeviceChoice::kAuto, "auto"}, {DeviceChoice::kCpu, "cpu"}, {DeviceChoice::kCuda, "cuda"}};
+};
+
 /// What layers compute in on a GPU; weights, norms, sums and noise stay float32 or better.
 enum class Precision { kFp32, kTf32, kBf16 };
 template <>

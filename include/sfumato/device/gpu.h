@@ -73,6 +73,9 @@ std::string why_no_gpu();
 /// is no backend or it was built without.
 void* find_in_gpu_library(const char* name);
 
+/// What a choice comes to on this machine: where it is left to the machine, a GPU if there is one.
+ComputeDevice chosen_device(DeviceChoice choice);
+
 /// As a device that is ready for work. DeviceError, with the remedy, where there is no GPU.
 c10::Device open_device(ComputeDevice device);
 

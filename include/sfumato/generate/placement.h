@@ -2,6 +2,8 @@
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
 
+#include <string>
+
 #include "sfumato/core/choices.h"
 
 namespace sfumato {
@@ -19,5 +21,9 @@ struct Placement {
 /// for a precision that the device does not know.
 Placement open_placement(const PerformanceSettings& settings);
 Placement open_placement(ComputeDevice device, Precision precision);
+
+/// For a log: "on the GPU (NVIDIA H200), in fp32", or "on the CPU" and, where that was left open,
+/// why there is no GPU.
+std::string device_text(const PerformanceSettings& settings);
 
 }  // namespace sfumato

@@ -39,7 +39,8 @@ class MechanismSession {
                                  SecureKey key);
   /// The next session of a ledger. PrivacyError, before anything is written, unless the ledger is
   /// sound, holds an equal plan and the same initial weights, continues what the record store
-  /// remembers, and `checkpoint` (null: none was saved yet) is one that it notes.
+  /// remembers (an older copy charges what it has forgotten first), and `checkpoint` (null: none
+  /// was saved yet) is one that it notes.
   static MechanismSession resume(const MechanismPlan& plan, const SessionPlace& place,
                                  SecureKey key, const Checkpoint* checkpoint = nullptr);
   ~MechanismSession();

@@ -102,6 +102,14 @@ struct LedgerPoint {
   std::int64_t charged_steps = 0;
   std::int64_t checkpoint_step = -1;  ///< of a "checkpoint" line, else -1
   std::string checkpoint;             ///< of such a line: SHA-256 of the tensors that were saved
+  std::int64_t stage_releases = 0;    ///< charged so far, of all side stages together
+};
+
+/// Charges of a run that this copy of its ledger does not hold, beside those that it does.
+struct ForgottenCharges {
+  std::string witness_head;  ///< SHA-256 of the line up to which they are known
+  std::int64_t steps = 0;
+  std::map<std::string, std::int64_t> stages;  ///< releases, by name
 };
 
 /// One process's work on a run: its own noise key, never shared with another session.
@@ -136,6 +144,8 @@ struct LedgerSummary {
   std::int64_t last_optimizer_step = -1;
   std::string last_event;  ///< kind of the last line: "stop" or "release" after an orderly end
   std::vector<LedgerSession> sessions;
+  std::int64_t forgotten_steps = 0;        ///< that older copies of the run were made to charge
+  std::vector<std::string> settled_heads;  ///< witness_head of each time that happened
   std::int64_t recoveries = 0;        ///< torn lines cut after a crash, each counted as a charge
   std::int64_t torn_bytes = 0;        ///< an unfinished last line, which the next resume will cut
   std::string head_hash;              ///< SHA-256 of the last line
@@ -182,6 +192,10 @@ class Ledger {
   /// Starts the next session. PrivacyError if an earlier session used this key.
   void resume(const SecureKey& noise_key, bool witnessed = true);
 
+  /// Charges what this copy of the ledger has forgotten; between open() and resume(). PrivacyError
+  /// where all together is more than the plan allows: copies of the run went on separately.
+  void charge_forgotten(const ForgottenCharges& forgotten);
+
   /// Pays for the noisy release of `optimizer_step`; durable when it returns. PrivacyError if the
   /// plan's steps are used up, if `noise_key` is not this session's, if the step is not above the
   /// session's last, in a forked child, or if the file was changed by somebody else. DataError
@@ -197,6 +211,9 @@ class Ledger {
   [[nodiscard]] ChargedStep charge_stage(const std::string& stage, const SecureKey& noise_key);
   /// Releases of `stage` charged so far, those lost with a torn line included.
   std::int64_t charged_releases(const std::string& stage) const;
+
+  /// Of all stages that were charged, by name.
+  const std::map<std::string, std::int64_t>& stage_charges() const { return state_->stage_charges; }
 
   /// Notes the SHA-256 of the file that `stage` released, which ties the two together for whoever
   /// reads the file later. PrivacyError unless all releases of the stage are charged, for a second

@@ -36,6 +36,14 @@ inline constexpr const char* kNamesFromSource =
     "the names of the classes, their number and their order: they were found in the private source "
     "and its holder declared them public";
 
+/// On cards of checkpoints.
+inline constexpr const char* kChosenCheckpoint =
+    "These are the weights of one checkpoint. A choice by previews, or by anything else that "
+    "follows "
+    "from the weights, is covered, since every planned step is counted; a choice by losses or "
+    "other "
+    "numbers under private/ is not.";
+
 /// What may be said about a release, and on what grounds: the content of privacy_card.json. Start
 /// from `kVoid` and earn the rest.
 struct PrivacyCard {
@@ -68,6 +76,9 @@ struct PrivacyCard {
   std::string noise;               ///< generator, in words
   /// What training started from: {"origin", "sha256", "on_word"}, null where it is not known.
   nlohmann::ordered_json initial_weights = nullptr;
+  /// Of weights that are those of a checkpoint, whichever its holder chose; the claim must then
+  /// count every planned step. Empty for those of the end.
+  std::optional<int64_t> checkpoint_step;
   std::vector<std::string> public_data;  ///< what public data went in, such as pretrained weights
   /// Beyond the standing list, and what class_names_from asks for.
   std::vector<std::string> not_covered;

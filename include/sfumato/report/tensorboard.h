@@ -26,6 +26,9 @@ class TensorBoardWriter {
   TensorBoardWriter& operator=(const TensorBoardWriter&) = delete;
 
   void add_scalar(std::string_view tag, std::int64_t step, double value);
+  /// A picture, as the bytes of a PNG of this size.
+  void add_image(std::string_view tag, std::int64_t step, std::string_view png, std::int64_t height,
+                 std::int64_t width);
 
   /// The settings of a run, as TensorBoard's HParams tab lists them; numbers are told from words.
   void add_hparams(const std::vector<std::pair<std::string, std::string>>& settings);

@@ -31,6 +31,15 @@ void write_checkpoint(const std::filesystem::path& folder, const Checkpoint& che
 /// The complete checkpoint with the highest step, if any.
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& folder);
 
+/// Steps of the complete checkpoints, in their order.
+std::vector<int64_t> checkpoint_steps(const std::filesystem::path& folder);
+
+/// The complete checkpoint of a step. UsageError, which lists the steps that have one, if there is
+/// none.
+std::filesystem::path checkpoint_of_step(const std::filesystem::path& folder, int64_t step);
+/// For messages: "50, 100 and 150", or "no step".
+std::string steps_text(const std::vector<int64_t>& steps);
+
 /// DataError for an incomplete or damaged one.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
 

@@ -16,6 +16,8 @@ class RunDirectory {
   static RunDirectory create(const std::filesystem::path& path);
   /// An existing run, to resume. UsageError if there is none.
   static RunDirectory open(const std::filesystem::path& path);
+  /// An existing run, only to be read. UsageError if there is none.
+  static RunDirectory look_at(const std::filesystem::path& path);
   /// Whether there is one: open() takes the folder, and create() does not.
   static bool holds_run(const std::filesystem::path& path);
 
@@ -24,6 +26,9 @@ class RunDirectory {
   std::filesystem::path ledger() const { return path_ / "ledger.jsonl"; }
   std::filesystem::path private_folder() const { return path_ / "private"; }
   std::filesystem::path checkpoints() const { return private_folder() / "checkpoints"; }
+  std::filesystem::path previews() const { return private_folder() / "previews"; }
+  /// Which settings changed when the run was resumed: a line of JSON each time.
+  std::filesystem::path settings_history() const { return path_ / "settings_history.jsonl"; }
   std::filesystem::path release() const { return path_ / "release"; }
 
  private:

@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,6 +11,14 @@
 #include "sfumato/privacy/mechanism.h"
 
 namespace sfumato {
+
+/// Where the ledger of a run stood when a witness was written.
+struct WitnessPoint {
+  std::int64_t lines = 0;
+  std::string head;
+  std::int64_t charged_steps = 0;
+  std::int64_t stage_releases = 0;  ///< of all side stages together
+};
 
 /// The witness of a run: what the record store that it trained on remembers of it, in
 /// STORE/uses/<run id>.json.
@@ -25,8 +34,13 @@ struct Witness {
   std::int64_t lines = 0;  ///< of the ledger
   std::string head;        ///< SHA-256 of the last of them
   std::int64_t charged_steps = 0;
-  bool stopped = false;   ///< in good order; else the run may have charged more since
-  bool insecure = false;  ///< it drew noise from a test key
+  /// The run charges no more than this before it writes the next witness; empty where an older
+  /// version wrote it, which may have charged anything since.
+  std::optional<std::int64_t> reserved_steps;
+  std::map<std::string, std::int64_t> stage_charges;  ///< releases of side stages, by name
+  std::vector<WitnessPoint> trail;  ///< earlier witnesses of the run, in order, and this one
+  bool stopped = false;             ///< in good order; else the run may have charged more since
+  bool insecure = false;            ///< it drew noise from a test key
 };
 
 /// Of all runs, by file name. Empty if there are none; DataError for one that is damaged.
@@ -38,6 +52,13 @@ std::optional<Witness> read_witness(const std::filesystem::path& store, const st
 /// an older copy of the run was put back, or two copies of it went on separately.
 std::string contradiction(const Witness& witness, const LedgerSummary& ledger);
 
+/// What an older copy of a run must charge before it goes on, so that all that any copy ever
+/// charged is counted: what the witness knows (of a run that did not stop in order: all that it may
+/// have charged since) beyond the last line that both are known to have. Empty where the ledger is
+/// no older copy. PrivacyError where that cannot be known.
+std::optional<ForgottenCharges> forgotten_charges(const Witness& witness,
+                                                  const LedgerSummary& ledger);
+
 /// Keeps the witness of one run while it trains.
 class WitnessKeeper {
  public:
@@ -45,21 +66,28 @@ class WitnessKeeper {
   explicit WitnessKeeper(std::filesystem::path store);
   /// For the session's line in the ledger.
   bool writable() const { return writable_; }
-  /// Before a run is resumed. PrivacyError if its witness contradicts the ledger. One that
-  /// should be there and is not is warned of.
-  void check(const LedgerSummary& ledger) const;
+  /// Before a run is resumed. What its ledger, an older copy, must charge first, if anything; then
+  /// this object may replace the witness. PrivacyError if the witness contradicts the ledger
+  /// otherwise. One that should be there and is not is warned of.
+  std::optional<ForgottenCharges> check(const LedgerSummary& ledger);
   /// Replaces the witness; DataError never: a store that has become read-only is warned of.
   /// PrivacyError if the one there knows a line that this ledger lacks: another copy of the run
   /// goes on as well.
   void write(const Ledger& ledger, const std::filesystem::path& run_folder, bool stopped);
-  /// write() where the last is kWriteInterval old: to be called at every charge.
+  /// write() where the last is kWriteInterval old, or does not cover what is charged now: to be
+  /// called at every charge, before its noise is drawn, so that no release is ever unknown to the
+  /// store.
   void write_if_due(const Ledger& ledger, const std::filesystem::path& run_folder);
   static constexpr std::chrono::milliseconds kWriteInterval{1000};
 
  private:
   std::filesystem::path store_;
   bool writable_ = false;
-  std::string last_head_;  ///< of the witness that this object wrote last
+  std::string last_head_;           ///< of the witness that this object wrote last, or may replace
+  std::int64_t last_charged_ = -1;  ///< in it; -1: none was written
+  std::int64_t reserved_ = -1;
+  std::vector<WitnessPoint> trail_;  ///< of the witnesses before
+  std::size_t last_stages_ = 0;      ///< how many stages had begun
   std::chrono::steady_clock::time_point last_time_{};
 };
 

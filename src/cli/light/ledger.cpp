@@ -98,6 +98,7 @@ Json run_json(const RunVerification& run) {
           {"accountant", run.plan ? Json(to_string(run.plan->accountant)) : Json()},
           {"sessions", sessions},
           {"recoveries", ledger.recoveries},
+          {"forgotten_steps", ledger.forgotten_steps},
           {"torn_bytes", ledger.torn_bytes},
           {"head", ledger.head_hash},
           {"checks", checks},
@@ -156,6 +157,11 @@ std::string to_text(const RunVerification& run) {
   if (ledger.recoveries > 0)
     text += fmt::format("  recovered   {} after a crash, each counted as a step\n",
                         counted(ledger.recoveries, "torn line"));
+  if (!ledger.settled_heads.empty())
+    text += fmt::format(
+        "  older copy  went on {}; {} that it had forgotten, or may have, charged\n",
+        counted(static_cast<std::int64_t>(ledger.settled_heads.size()), "time"),
+        counted(ledger.forgotten_steps, "step"));
   if (ledger.torn_bytes > 0)
     text += fmt::format("  torn        {} bytes of an unfinished last line; a resume cuts them\n",
                         ledger.torn_bytes);

@@ -67,7 +67,8 @@ int main(int argc, char** argv) {
     const std::map<std::string_view, void (*)(CLI::App&)> served = {{"account", add_account},
                                                                     {"calibrate", add_calibrate},
                                                                     {"ledger", add_ledger},
-                                                                    {"sweep", add_sweep}};
+                                                                    {"sweep", add_sweep},
+                                                                    {"compare", add_compare}};
     for (const Subcommand& row : subcommands())
       if (std::string_view(row.program) == kLightProgram)
         served.at(row.name)(*app);

@@ -68,6 +68,8 @@ std::span<const Subcommand> subcommands() {
        kTorch},
       {"train", "train a generator on a record store", kTorch, true},
       {"sample", "draw a synthetic corpus with a privacy card", kTorch, true},
+      {"release", "the weights of one checkpoint of a run, with a privacy card", kTorch},
+      {"compare", "runs side by side: settings that differ, cards, pictures", kLightProgram},
       {"account", "epsilon or delta of planned or executed training", kLightProgram},
       {"calibrate", "the noise, the steps or the sample rate that reach a target (epsilon, delta)",
        kLightProgram},
@@ -141,7 +143,9 @@ int exit_status_of(const std::function<int()>& program) {
   try {
     return program();
   } catch (const Error& error) {
-    if (error.what()[0] != '\0') log_error(error.what());
+    // A stop that was asked for is no error.
+    if (error.what()[0] != '\0')
+      (error.kind() == ErrorKind::kInterrupted ? log_info : log_error)(error.what());
     return error.exit_code();
   } catch (const std::bad_alloc&) {
     log_error(

@@ -140,8 +140,8 @@ Family gan_family() {
           .knows_network = knows_network,
           .describe_network = describe_network,
           .random = random_networks,
-          // New rows start as the network's "initialization" says.
-          .without_effect = {"model.class_embedding_std"}};
+          // New rows start as the network's "initialization" says; images are drawn in one pass.
+          .without_effect = {"model.class_embedding_std", "preview.steps"}};
 }
 
 }  // namespace sfumato
