@@ -65,6 +65,7 @@ inline void make_older(const std::filesystem::path& run, const std::filesystem::
   Json note = Json::parse(read_file(note_path));
   note["lines"] = lines;
   note["head"] = previous;
+  for (const char* newer : {"reserved_steps", "stages", "trail"}) note.erase(newer);
   write_json_atomic(note_path, note);
 }
 
