@@ -203,9 +203,6 @@ namespace {
 
 /// The training step's classes and rules, on the CPU whatever performance.device is.
 StepOptions on_the_cpu(const Config& config, std::shared_ptr<Communicator> ranks) {
-  if (config.performance.device() == DeviceChoice::kCuda)
-    log_warning(
-        "audits compute on the CPU in fp32; performance.device is for training and sampling");
   return {
       .policy = config.performance.layer_algorithm(), .tuner = nullptr, .ranks = std::move(ranks)};
 }
@@ -227,7 +224,7 @@ struct ConfiguredProbe::Parts {
 ConfiguredProbe::ConfiguredProbe(const Config& config, const MechanismPlan& plan,
                                  std::shared_ptr<Communicator> ranks)
     : parts_(std::make_unique<Parts>(config, plan, std::move(ranks))) {
-  if (config.performance.device() != ComputeDevice::kCpu)
+  if (config.performance.device() == DeviceChoice::kCuda)
     log_warning(
         "audits compute on the CPU in fp32; performance.device is for training and sampling");
   verify_before_training(*parts_->generator, parts_->step);
