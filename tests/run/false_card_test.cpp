@@ -7,6 +7,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/models/tensor_file.h"
+#include "sfumato/run/selection_mark.h"
 
 namespace sfumato {
 namespace {
@@ -109,8 +110,12 @@ TEST_F(FalseCard, EveryFieldIsComparedAndNoOtherIsAllowed) {
 
 TEST_F(FalseCard, ASelectionIsNeitherTakenOffNorMadeSmaller) {
   std::vector<std::string> changes = kChanges;
-  changes.emplace_back("mechanism.selection.mean_runs=10");
+  changes.insert(changes.end(), {"mechanism.selection.mean_runs=10", "run.sweep=aa/3"});
   start("run", changes);
+  EXPECT_FALSE(fs::exists(folder / "run/release/privacy_card.json")) << "nobody's winner yet";
+  const std::string head = ledger("run").head_hash;
+  write_selection_mark(folder / "run", {"aa", "aa/3", head, runs_sha256({head})});
+  resume("run", changes);
   ASSERT_EQ(verify("run").verdict(), "sound");
   const Json card = Json::parse(read_file(folder / "run/release/privacy_card.json"));
   EXPECT_EQ(card["schema_version"], 3);
