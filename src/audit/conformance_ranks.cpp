@@ -84,7 +84,7 @@ void RankChecks::samples(CheckWriter& write) {
     for (const int64_t record : mechanism_.share(sample, /*physical=*/1 + step % 4))
       ++taken.mutable_data_ptr<int64_t>()[record];
     at::Tensor of_first = drawn.clone();
-    ranks_.broadcast(std::vector<at::Tensor>{of_first});
+    ranks_.broadcast({of_first}, /*from=*/0);
     unlike += at::ne(drawn, of_first).sum().item<int64_t>();
     ranks_.all_reduce_sum({taken});
     misplaced += at::ne(taken, of_first).sum().item<int64_t>();
@@ -131,7 +131,7 @@ int64_t RankChecks::unlike_the_first(const Gradient& released) {
   Gradient of_first;
   for (const at::Tensor& tensor : released) {
     of_first.push_back(tensor.detach().clone(at::MemoryFormat::Contiguous));
-    ranks_.broadcast(std::vector<at::Tensor>{of_first.back()});
+    ranks_.broadcast({of_first.back()}, /*from=*/0);
   }
   return other_bits(released, of_first);
 }
