@@ -50,7 +50,8 @@ WALLS = {
     r"\brelease_statistic\(": [
         "include/sfumato/mechanism/private_statistics.h", "src/mechanism/private_statistics.cpp",
         "src/mechanism/session.cpp"],
-    r"\bClippedSumInspector::": ["src/audit/mechanism_under_test.cpp", "src/cli/lab/probe.cpp"],
+    r"\bClippedSumInspector::": ["src/audit/conformance_ranks.cpp", "src/audit/mechanism_under_test.cpp",
+                                 "src/cli/lab/probe.cpp"],
 }
 
 
