@@ -9,6 +9,7 @@
 #include "sfumato/core/file.h"
 #include "sfumato/core/text.h"
 #include "sfumato/report/tensorboard.h"
+#include "sfumato/run/corpus_places.h"
 #include "sweep/report_rows.h"
 
 namespace sfumato {
@@ -83,7 +84,7 @@ SweepReport read_report(const SweepPlan& plan, std::chrono::seconds stale_after)
     ReportRow row{&run, state_of(plan, run, stale_after), {}, {}};
     const fs::path folder = places_of(plan, run).run;
     if (all_may_be_seen) row.curve = read_curve(folder / "private" / "metrics.jsonl");
-    if (const fs::path sheet = folder / "corpus" / "contact_sheet.png";
+    if (const fs::path sheet = folder / "corpus" / kContactSheet;
         row.state.stage == RunState::Stage::kDone && fs::exists(sheet))
       row.contact_sheet_png = read_file(sheet);
     report.has_scores = report.has_scores || row.state.score.has_value();

@@ -27,10 +27,10 @@ class SweepReports : public ::testing::Test {
                      "  vary: {diffusion.draws: [1, 2, 10], model.trainable: [[\"a,<b>\"]]}\n"
                      "  score: [sh, -c, 'grep draws {run}/config.yaml']\n");
     folder.write_program(2, "0",
-                         "mkdir -p $dir/private $dir/corpus\n"
+                         "mkdir -p $dir/private $dir/corpus/__preview__\n"
                          "echo '{\"step\": 1, \"loss\": 0.5}' >$dir/private/metrics.jsonl\n"
                          "echo '{\"step\": 2, \"loss\": 0.125}' >>$dir/private/metrics.jsonl\n"
-                         "printf pngbytes >$dir/corpus/contact_sheet.png");
+                         "printf pngbytes >$dir/corpus/__preview__/contact_sheet.png");
     const SweepPlan plan = open_sweep("sweep.yaml", true);
     RunnerOptions options;
     options.program = "sfumato";

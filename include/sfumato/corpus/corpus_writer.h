@@ -11,12 +11,9 @@
 #include "sfumato/generate/image_id.h"
 #include "sfumato/io/image_codec.h"
 #include "sfumato/models/image_shape.h"
+#include "sfumato/run/corpus_places.h"
 
 namespace sfumato {
-
-/// Relative to the corpus. `datasets` passes over folders that begin with two underscores;
-/// elsewhere its imagefolder takes the sheet for one of the images.
-inline constexpr const char* kContactSheet = "__preview__/contact_sheet.png";
 
 /// What a corpus is to be. `settings` holds everything that decides the pixels (network, sampler,
 /// seed): an unfinished corpus is continued only if they are the same.
