@@ -188,11 +188,6 @@ std::unique_ptr<CorpusWriter> open_corpus(SampleArguments& arguments, const Conf
   return writer;
 }
 
-/// Where rank 0 throws, all do, and part in order.
-void on_leader_or_end(Communicator& ranks, const std::function<void()>& work) {
-  or_part(ranks, [&] { on_leader(ranks, work); });
-}
-
 /// Of RUN@STEP: where the checkpoint is released to for this.
 ModelPlace place_of_step(const std::filesystem::path& run, std::int64_t step) {
   ModelPlace place;

@@ -33,14 +33,7 @@ void on_leader(Communicator& ranks, const std::function<void()>& work) {
 }
 
 void on_leader_or_leave(Communicator& ranks, const std::function<void()>& work) {
-  try {
-    on_leader(ranks, work);
-  } catch (const LostRank&) {
-    throw;
-  } catch (...) {
-    ranks.leave();
-    throw;
-  }
+  or_part(ranks, [&] { on_leader(ranks, work); });
 }
 
 void everywhere(Communicator& ranks, const std::function<void()>& work) {

@@ -14,9 +14,6 @@ namespace sfumato {
 /// itself the same, the others an Error of that kind which says that rank 0 did.
 void on_leader(Communicator& ranks, const std::function<void()>& work);
 
-/// on_leader; where it throws all have parted in order, for it was the last thing that they did.
-void on_leader_or_leave(Communicator& ranks, const std::function<void()>& work);
-
 /// All work; where one throws, all do: those that did not, an Error of the same kind, which names
 /// it.
 void everywhere(Communicator& ranks, const std::function<void()>& work);
@@ -24,5 +21,8 @@ void everywhere(Communicator& ranks, const std::function<void()>& work);
 /// `work` is made of the two above, so that it throws on all ranks or on none: where it throws,
 /// they part in order first.
 void or_part(Communicator& ranks, const std::function<void()>& work);
+
+/// on_leader, after whose failure they part.
+void on_leader_or_leave(Communicator& ranks, const std::function<void()>& work);
 
 }  // namespace sfumato
