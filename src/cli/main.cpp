@@ -3,6 +3,5 @@
 
 int main(int argc, char** argv) {
   using namespace sfumato::cli;
-  return run_with_torch(argc, argv,
-                        {add_init, add_prepare, add_train, add_sample, add_release});
+  return run_with_torch(argc, argv, {add_init, add_prepare, add_train, add_sample, add_release});
 }

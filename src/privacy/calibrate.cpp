@@ -75,9 +75,8 @@ class Budget {
     std::vector<PrivacyEvent> events = target_.spent;
     events.insert(events.end(), more.begin(), more.end());
     return statements_
-        .emplace(std::move(key),
-                 account_epsilon(target_.accountant, events, target_.delta, target_.adjacency,
-                                  target_.selection))
+        .emplace(std::move(key), account_epsilon(target_.accountant, events, target_.delta,
+                                                 target_.adjacency, target_.selection))
         .first->second;
   }
   /// What the target's accountant says, or nearly that, and quickly.

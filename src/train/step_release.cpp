@@ -36,7 +36,8 @@ PrivacyCard card_of_plan(const LedgerSummary& ledger, const Checkpoint& checkpoi
   const auto plan = MechanismPlan::from_json(nlohmann::json::parse(ledger.plan));
   if (plan.selection)
     throw PrivacyError(
-        "a run of a private selection: nothing leaves but what sfumato sweep releases of the winner");
+        "a run of a private selection: nothing leaves but what sfumato sweep releases of the "
+        "winner");
   // Also of an unfinished run: whoever chooses may have seen what all its steps released, and may
   // yet see the rest.
   ChargedReleases whole{std::max(ledger.charged_steps, ledger.max_charged_steps),

@@ -56,9 +56,8 @@ TEST_F(StepRelease, OfAFinishedRunHoldsTheAverageOfItsStep) {
 
 TEST_F(StepRelease, OfARunOfAPrivateSelectionDoesNotLeave) {
   start("run", {"mechanism.selection.mean_runs=10"});
-  EXPECT_THAT(
-      error_message<PrivacyError>([&] { release_step(folder / "run", 2, folder / "out"); }),
-      HasSubstr("nothing leaves but what sfumato sweep releases"));
+  EXPECT_THAT(error_message<PrivacyError>([&] { release_step(folder / "run", 2, folder / "out"); }),
+              HasSubstr("nothing leaves but what sfumato sweep releases"));
   EXPECT_FALSE(fs::exists(folder / "out"));
 }
 

@@ -158,10 +158,10 @@ std::string to_text(const RunVerification& run) {
     text += fmt::format("  recovered   {} after a crash, each counted as a step\n",
                         counted(ledger.recoveries, "torn line"));
   if (!ledger.settled_heads.empty())
-    text += fmt::format(
-        "  older copy  went on {}; {} that it had forgotten, or may have, charged\n",
-        counted(static_cast<std::int64_t>(ledger.settled_heads.size()), "time"),
-        counted(ledger.forgotten_steps, "step"));
+    text +=
+        fmt::format("  older copy  went on {}; {} that it had forgotten, or may have, charged\n",
+                    counted(static_cast<std::int64_t>(ledger.settled_heads.size()), "time"),
+                    counted(ledger.forgotten_steps, "step"));
   if (ledger.torn_bytes > 0)
     text += fmt::format("  torn        {} bytes of an unfinished last line; a resume cuts them\n",
                         ledger.torn_bytes);
