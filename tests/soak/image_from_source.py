@@ -9,6 +9,7 @@ are lent. Takes half an hour on two cores and 40 GB of disk.
 """
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,8 +18,19 @@ sys.path += [str(TESTS / "support"), str(TESTS / "system")]
 from container import LIMITS_MB, Buildah, make_system, megabytes, reason_to_skip
 from sfumato_cli import ROOT, check, main
 
-LENT = ("/etc/pip.conf", "/etc/ssl/certs", "/etc/apt/apt.conf.d", "/etc/apt/sources.list.d")
+LENT = ("/etc/pip.conf", "/etc/ssl/certs", "/usr/local/share/ca-certificates", "/etc/apt/apt.conf.d", "/etc/apt/sources.list.d")
 VARIABLES = ("PIP_", "SSL_CERT", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+
+
+def copied(path: Path, work: Path) -> Path:
+    """A copy to lend: packages that are installed write there, as that of certificates does."""
+    copy = work / "lent" / path.relative_to("/")
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.copytree(path, copy)
+    else:
+        shutil.copy(path, copy)
+    return copy
 
 
 def build(sfumato, work: Path, arguments):
@@ -30,7 +42,8 @@ def build(sfumato, work: Path, arguments):
         return system
     buildah = Buildah(work, timeout_s=5400)
     buildah.image_of(system, "/", "system")
-    lent = [word for path in LENT if Path(path).exists() for word in ("--volume", f"{path}:{path}:ro")]
+    lent = [word for path in LENT if Path(path).exists()
+            for word in ("--volume", f"{copied(Path(path), work)}:{path}")]
     variables = [word for name, value in os.environ.items() if name.startswith(VARIABLES)
                  for word in ("--env", f"{name}={value}")]
     # Not skipped: buildah 1.28 takes a stage that `FROM ${ARG}` alone names for one that nothing uses.
