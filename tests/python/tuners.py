@@ -42,12 +42,12 @@ def check_optuna(python: Path, sfumato, base: Path, work: Path) -> None:
 def check_hydra(python: Path, sfumato, base: Path, work: Path) -> None:
     call(python, ROOT / "examples/hydra/train.py", "--multirun", "optimizer.learning_rate=1e-3,2e-3",
          f"program={sfumato.binary}", f"base={base}", f"hydra.sweep.dir={work / 'hydra'}", work=work)
+    import yaml
     rates = set()
     for run in sorted((work / "hydra").glob("*/run")):
         check(len(metric_lines(run)) == STEPS, f"{run}")
-        line, = [line for line in (run / "config.yaml").read_text().splitlines() if " learning_rate:" in line]
-        rates.add(line.split()[1])
-    check(rates == {"0.001", "0.002"}, f"rates {rates}")
+        rates.add(float(yaml.safe_load((run / "config.yaml").read_text())["optimizer"]["learning_rate"]))
+    check(rates == {1e-3, 2e-3}, f"rates {rates}")
 
 
 def check_agent(sfumato, base: Path, work: Path) -> None:
