@@ -162,8 +162,8 @@ SelectionUse parse_selection_use(const fs::path& file) {
     if (json.at("kind") == kSelectionKind && json.at("schema_version") == kSchemaVersion &&
         json.at("sweep") == file.stem().string())
       return {json.at("sweep").get<std::string>(), json.at("place").get<std::string>(),
-              json.at("runs").get<std::int64_t>(), json.at("epsilon").get<double>(),
-              json.at("delta").get<double>()};
+              json.at("runs").get<std::int64_t>(), json.at("draw").get<std::string>(),
+              json.at("epsilon").get<double>(),    json.at("delta").get<double>()};
   } catch (const nlohmann::json::exception&) {
     // Told below, as what is none.
   }
@@ -414,7 +414,7 @@ void note_selection(const fs::path& store, const SelectionUse& use) {
   const fs::path file = selections_folder(store) / (use.sweep + ".json");
   if (fs::exists(file)) {
     const SelectionUse there = parse_selection_use(file);
-    if (there.runs == use.runs && there.place == use.place) return;
+    if (there.runs == use.runs && there.place == use.place && there.draw == use.draw) return;
     throw DataError(fmt::format(
         "'{}' notes this selection with another draw or place ('{}'): it was drawn or moved twice. "
         "Go on where it was begun, or plan a sweep of another name, which counts besides",
@@ -428,6 +428,7 @@ void note_selection(const fs::path& store, const SelectionUse& use) {
                                            {"sweep", use.sweep},
                                            {"place", use.place},
                                            {"runs", use.runs},
+                                           {"draw", use.draw},
                                            {"epsilon", use.epsilon},
                                            {"delta", use.delta},
                                            {"noted", utc_now()}},

@@ -85,13 +85,14 @@ void draw_once(const SweepPlan& plan) {
 }
 
 /// All epsilons of its runs are that of the whole; the grid's points share one mechanism.
-SelectionUse use_of(const SweepPlan& plan, std::int64_t runs) {
+SelectionUse use_of(const SweepPlan& plan, std::int64_t runs, const std::string& draw) {
   const PlannedCost cost =
       planned_cost(*parse_config(plan.runs.front().settings, "run " + plan.runs.front().name()),
                    plan.common.at("records_per_unit").get<std::int64_t>());
   return {.sweep = plan.hash,
           .place = fs::absolute(plan.private_folder() / "runs").lexically_normal().string(),
           .runs = runs,
+          .draw = draw,
           .epsilon = cost.epsilon,
           .delta = cost.delta};
 }
@@ -194,7 +195,7 @@ std::vector<SweepRun> drawn_runs(const SweepPlan& plan) {
   } catch (const nlohmann::json::exception& error) {
     refuse_draw(plan, fmt::format("is damaged ({})", error.what()));
   }
-  note_selection(plan.store(), use_of(plan, std::ssize(runs)));
+  note_selection(plan.store(), use_of(plan, std::ssize(runs), sha256_hex(draw.dump())));
   return runs;
 }
 

@@ -102,6 +102,7 @@ struct SelectionUse {
   std::string sweep;              ///< SHA-256 of the sweep's plan
   std::string place;              ///< folder that its runs lie in
   std::int64_t runs = 0;          ///< how many there are: as private as the store
+  std::string draw;               ///< SHA-256 of what was drawn; "" where nothing was
   double epsilon = 0, delta = 0;  ///< of the whole
 };
 /// Once; DataError where the store takes no notes, or holds another of the same sweep.

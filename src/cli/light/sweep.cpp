@@ -173,6 +173,7 @@ void note_tuning(const SweepPlan& plan) {
                  {.sweep = plan.hash,
                   .place = std::filesystem::absolute(plan.folder).lexically_normal().string(),
                   .runs = 0,
+                  .draw = "",
                   .epsilon = all.epsilon,
                   .delta = all.delta});
 }
