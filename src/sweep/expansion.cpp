@@ -67,6 +67,8 @@ void check_run(const SweepRun& run, std::vector<std::string>& mistakes) {
 
 std::string SweepRun::name() const { return fmt::format("{:03}-{}", index, hash.substr(0, 8)); }
 
+std::unique_ptr<Config> SweepRun::config() const { return parse_config(settings, "run " + name()); }
+
 SweepRun sweep_run(std::int64_t index, const SettingValues& base,
                    std::vector<Assignment> assignments) {
   SettingValues values = base;

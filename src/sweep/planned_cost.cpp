@@ -1,6 +1,7 @@
 #include "sfumato/sweep/planned_cost.h"
 
 #include <algorithm>
+#include <map>
 
 #include "run/configuration_comparison.h"
 #include "sfumato/core/error.h"
@@ -42,15 +43,18 @@ PlannedCost planned_cost(const Config& config, std::int64_t records_per_unit) {
     CalibrationTarget target{*m.target_epsilon(), m.delta(), m.adjacency(), records_per_unit};
     target.accountant = m.accountant();
     target.selection = selection;
-    phase.noise_multiplier =
-        calibrate_noise_multiplier(target, m.sample_rate(), m.steps()).phase.noise_multiplier;
+    const Calibration found = calibrate_noise_multiplier(target, m.sample_rate(), m.steps());
+    phase = found.phase;
+    cost.epsilon = found.statement.epsilon;
   } else {
     phase.noise_multiplier = m.noise_multiplier().value();
+    const PrivacyEvent event = phase;
+    cost.epsilon =
+        account_epsilon(cost.accountant, {&event, 1}, cost.delta, cost.adjacency, selection)
+            .epsilon;
   }
   cost.noise_multiplier = phase.noise_multiplier;
   cost.events = {phase};
-  cost.epsilon =
-      account_epsilon(cost.accountant, cost.events, cost.delta, cost.adjacency, selection).epsilon;
   return cost;
 }
 
@@ -74,6 +78,28 @@ PlannedCost together(std::span<const PlannedCost> runs) {
   all.adjacency = runs.front().adjacency;
   all.epsilon = account_epsilon(Accountant::kPld, all.events, all.delta, all.adjacency).epsilon;
   return all;
+}
+
+std::vector<PlannedCost> run_costs(const SweepPlan& plan) {
+  // Runs that differ in nothing that the guarantee looks at have one cost.
+  std::map<std::string, PlannedCost> known;
+  std::vector<PlannedCost> costs;
+  for (const SweepRun& run : plan.runs) {
+    const auto config = run.config();
+    std::string key;
+    for (const auto& [name, value] : given_settings(*config))
+      if (name.starts_with("mechanism.") || name.starts_with("privacy."))
+        key += name + value + "\n";
+    auto found = known.find(key);
+    if (found == known.end())
+      found = known.emplace(key, planned_cost(*config, plan.records_per_unit())).first;
+    costs.push_back(found->second);
+  }
+  return costs;
+}
+
+PlannedCost whole_cost(const SweepPlan& plan, std::span<const PlannedCost> runs) {
+  return plan.purpose() == SweepPurpose::kPrivateSelection ? runs.front() : together(runs);
 }
 
 }  // namespace sfumato

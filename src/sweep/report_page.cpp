@@ -92,11 +92,7 @@ std::string claim_html(const SweepReport& report) {
            "of "
            "sweep.store_is_public all images of the record store are public. This page holds exact "
            "numbers of them, learning curves among others.</p></div>\n";
-  std::vector<PlannedCost> costs;
-  for (const SweepRun& run : plan.runs)
-    costs.push_back(planned_cost(*parse_config(run.settings, "run " + run.name()),
-                                 plan.common.at("records_per_unit").get<std::int64_t>()));
-  const PlannedCost all = together(costs);
+  const PlannedCost all = whole_cost(plan, run_costs(plan));
   if (!all.is_private)
     return "<div class=\"banner alarm\" role=\"alert\"><strong>NOT PRIVATE</strong><p>Runs trained "
            "without noise.</p></div>\n";

@@ -22,7 +22,7 @@ constexpr std::string_view kSpaces = " \t\r\n";
 
 /// The run's settings, its folder and its place in the plan.
 std::string training_config(const SweepPlan& plan, const SweepRun& run, const fs::path& folder) {
-  const auto config = parse_config(run.settings, "run " + run.name());
+  const auto config = run.config();
   config->run.dir.set(folder.string());
   config->run.sweep.set(binding_of(plan, run));
   return settings_yaml(*config, given_settings(*config));
@@ -30,7 +30,7 @@ std::string training_config(const SweepPlan& plan, const SweepRun& run, const fs
 
 /// Several at a time share the cores, where the configuration leaves that open.
 void share_threads(const SweepRun& run, std::int64_t jobs, std::vector<std::string>& words) {
-  const auto config = parse_config(run.settings, "run " + run.name());
+  const auto config = run.config();
   const std::int64_t cores = std::max<std::int64_t>(std::thread::hardware_concurrency(), 1);
   if (jobs > 1 && config->performance.threads.is_default())
     words.push_back(fmt::format("performance.threads={}", std::max<std::int64_t>(cores / jobs, 1)));

@@ -43,16 +43,10 @@ std::uint64_t uniform(ChaChaStream& random, std::uint64_t below) {
   return word % below;
 }
 
-Selection law_of(const SweepPlan& plan) {
-  Json json = plan.common.at("selection");
-  json.erase("agree_up_to");
-  return selection_from_json(nlohmann::json(json));
-}
-
 Json new_draw(const SweepPlan& plan) {
   const SecureKey key = SecureKey::generate();
   ChaChaStream random(key, StreamDomain::kSideStatistic, 0);
-  const std::int64_t number = draw_runs(SelectionLaw(law_of(plan)), random);
+  const std::int64_t number = draw_runs(SelectionLaw(plan.selection()), random);
   Json runs = Json::array();
   for (std::int64_t i = 0; i < number; ++i)
     runs.push_back({{"point", uniform(random, plan.runs.size())},
@@ -86,9 +80,7 @@ void draw_once(const SweepPlan& plan) {
 
 /// All epsilons of its runs are that of the whole; the grid's points share one mechanism.
 SelectionUse use_of(const SweepPlan& plan, std::int64_t runs, const std::string& draw) {
-  const PlannedCost cost =
-      planned_cost(*parse_config(plan.runs.front().settings, "run " + plan.runs.front().name()),
-                   plan.common.at("records_per_unit").get<std::int64_t>());
+  const PlannedCost cost = planned_cost(*plan.runs.front().config(), plan.records_per_unit());
   return {.sweep = plan.hash,
           .place = fs::absolute(plan.private_folder() / "runs").lexically_normal().string(),
           .runs = runs,

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <map>
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
@@ -29,28 +28,6 @@ Json to_json(const std::vector<Assignment>& assignments) {
   for (const auto& [key, value] : assignments) json[key] = value;
   return json;
 }
-
-/// Of runs that differ in nothing that the guarantee looks at there is one cost.
-class Costs {
- public:
-  explicit Costs(std::int64_t records_per_unit) : records_per_unit_(records_per_unit) {}
-
-  const PlannedCost& of(const SweepRun& run) {
-    const auto config = parse_config(run.settings, "run " + run.name());
-    std::string key;
-    for (const auto& [name, value] : given_settings(*config))
-      if (name.starts_with("mechanism.") || name.starts_with("privacy."))
-        key += name + value + "\n";
-    const auto found = known_.find(key);
-    return found != known_.end()
-               ? found->second
-               : known_.emplace(key, planned_cost(*config, records_per_unit_)).first->second;
-  }
-
- private:
-  std::int64_t records_per_unit_;
-  std::map<std::string, PlannedCost> known_;
-};
 
 Json line_of(const SweepRun& run, const PlannedCost& cost) {
   Json line{{"index", run.index},
@@ -116,9 +93,9 @@ std::string body_of(const SweepPlan& plan, const std::vector<Json>& lines) {
 
 /// The lines of runs, which say what each costs.
 std::vector<Json> lines_of(const SweepPlan& plan) {
-  Costs costs(plan.common.at("records_per_unit").get<std::int64_t>());
+  const std::vector<PlannedCost> costs = run_costs(plan);
   std::vector<Json> lines;
-  for (const SweepRun& run : plan.runs) lines.push_back(line_of(run, costs.of(run)));
+  for (std::size_t i = 0; i < costs.size(); ++i) lines.push_back(line_of(plan.runs[i], costs[i]));
   return lines;
 }
 
@@ -169,6 +146,12 @@ void compare_maps(const std::string& what, const Json& frozen, const Json& now,
 
 SweepPurpose SweepPlan::purpose() const {
   return parse_enum<SweepPurpose>(common.at("purpose").get<std::string>());
+}
+
+Selection SweepPlan::selection() const {
+  nlohmann::json law = common.at("selection");
+  law.erase("agree_up_to");
+  return selection_from_json(law);
 }
 
 fs::path sweep_folder(const std::string& name, const fs::path& root) { return root / name; }

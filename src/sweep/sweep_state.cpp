@@ -99,7 +99,7 @@ void check_run_folder(const SweepPlan& plan, const SweepRun& run) {
 
 RunState state_of(const SweepPlan& plan, const SweepRun& run, std::chrono::seconds stale_after) {
   const RunPlaces places = places_of(plan, run);
-  const auto config = parse_config(run.settings, "run " + run.name());
+  const auto config = run.config();
   RunState state;
   state.steps = config->mechanism.steps();
   state.delta = config->mechanism.delta();
@@ -128,7 +128,7 @@ void mark_done(const SweepPlan& plan, const SweepRun& run, std::optional<double>
   Json done{{"run", binding_of(plan, run)}, {"charged_steps", 0}, {"ledger_head", ""},
             {"epsilon", nullptr},           {"delta", nullptr},   {"score", nullptr}};
   if (score) done["score"] = *score;
-  if (parse_config(run.settings, "run " + run.name())->privacy.enabled()) {
+  if (run.config()->privacy.enabled()) {
     RunVerificationOptions options;
     options.run = places.run;
     options.ledger_only = true;

@@ -1,8 +1,10 @@
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "sfumato/config/config.h"
 #include "sfumato/sweep/sweep_file.h"
 
 namespace sfumato {
@@ -15,6 +17,8 @@ struct SweepRun {
   std::string hash;                     ///< SHA-256 of `settings`
   /// "003-1a2b3c4d": index and the beginning of the hash, which name the run's folder.
   std::string name() const;
+  /// Of `settings`.
+  std::unique_ptr<Config> config() const;
 };
 
 /// A run with these assignments on top of `base`.

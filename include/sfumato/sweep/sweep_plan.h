@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "sfumato/privacy/selection.h"
 #include "sfumato/sweep/expansion.h"
 
 namespace sfumato {
@@ -20,6 +21,11 @@ struct SweepPlan {
 
   SweepPurpose purpose() const;
   std::string name() const { return common.at("name").get<std::string>(); }
+  std::int64_t records_per_unit() const {
+    return common.at("records_per_unit").get<std::int64_t>();
+  }
+  /// The law of a private selection, which others do not have.
+  Selection selection() const;
   /// The record store of the runs, all of which have the same.
   std::filesystem::path store() const { return common.at("store").get<std::string>(); }
 

@@ -34,6 +34,9 @@ struct SweepOptions {
   std::string out;
   ClusterJob job;
   double stale_minutes = 10;
+  std::chrono::seconds stale_after() const {
+    return std::chrono::seconds(std::llround(stale_minutes * 60));
+  }
 };
 
 /// The program that this command line called, so that its runs are of the same build.
@@ -42,11 +45,6 @@ std::filesystem::path this_program() {
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) throw DeviceError("where this program lies is not known: " + error.message());
   return self;
-}
-
-PlannedCost cost_of(const SweepPlan& plan, const SweepRun& run) {
-  return planned_cost(*parse_config(run.settings, "run " + run.name()),
-                      plan.common.at("records_per_unit").get<std::int64_t>());
 }
 
 Json number_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(); }
@@ -76,15 +74,11 @@ std::string cost_text(const SweepPlan& plan, const PlannedCost& all) {
         "sweep.store_is_public",
         plan.store().string());
   if (!all.is_private) return "NOT PRIVATE: runs train without noise";
-  if (plan.purpose() == SweepPurpose::kPrivateSelection) {
-    Json law = plan.common.at("selection");
-    law.erase("agree_up_to");
+  if (plan.purpose() == SweepPurpose::kPrivateSelection)
     return fmt::format(
         "epsilon {} at delta {} for the whole selection, of which the best run alone leaves; its "
         "runs are drawn from the lines above, as many as the law says: {}",
-        upper_bound_text(all.epsilon), all.delta,
-        quantiles_text(SelectionLaw(selection_from_json(nlohmann::json(law)))));
-  }
+        upper_bound_text(all.epsilon), all.delta, quantiles_text(SelectionLaw(plan.selection())));
   std::string text =
       fmt::format("epsilon {} at delta {} for all runs together, each charged in full",
                   upper_bound_text(all.epsilon), all.delta);
@@ -97,13 +91,8 @@ std::string cost_text(const SweepPlan& plan, const PlannedCost& all) {
 
 void run_plan(const SweepOptions& options) {
   const SweepPlan plan = open_sweep(options.file, /*may_freeze=*/true);
-  std::vector<PlannedCost> costs;
-  for (const SweepRun& run : plan.runs) costs.push_back(cost_of(plan, run));
-  PlannedCost all = together(costs);
-  if (plan.purpose() == SweepPurpose::kPrivateSelection) {  // of which each cost is the whole's
-    all.epsilon = costs.front().epsilon;
-    all.delta = costs.front().delta;
-  }
+  const std::vector<PlannedCost> costs = run_costs(plan);
+  const PlannedCost all = whole_cost(plan, costs);
   if (options.json) return print_plan_json(plan, costs, all);
   for (std::size_t i = 0; i < plan.runs.size(); ++i)
     fmt::print("{}  {}  {}\n", plan.runs[i].name(),
@@ -133,7 +122,7 @@ RunnerOptions runner_options(const SweepOptions& options) {
   RunnerOptions runner = options.runner;
   runner.program = this_program();
   runner.launch = words_of(options.launch);
-  runner.stale_after = std::chrono::seconds(std::llround(options.stale_minutes * 60));
+  runner.stale_after = options.stale_after();
   if (runner.task < 0 || runner.of < 1 || runner.task >= runner.of)
     throw UsageError(fmt::format("--task {} --of {}: tasks are numbered from 0 to one below --of",
                                  runner.task, runner.of));
@@ -163,9 +152,7 @@ void run_selection(const SweepPlan& plan, const SweepOptions& options,
 /// The part knows its runs; the store that was split is told of them as well, in case that anything
 /// is ever trained on the whole of it.
 void note_tuning(const SweepPlan& plan) {
-  std::vector<PlannedCost> costs;
-  for (const SweepRun& run : plan.runs) costs.push_back(cost_of(plan, run));
-  const PlannedCost all = together(costs);
+  const PlannedCost all = whole_cost(plan, run_costs(plan));
   if (!all.is_private)
     throw PrivacyError(
         "runs without noise may not tune on private records; set privacy.enabled=true");
@@ -216,7 +203,6 @@ Json state_json(const SweepRun& run, const RunState& state) {
 
 void run_status(const SweepOptions& options) {
   const SweepPlan plan = open_sweep(options.file, /*may_freeze=*/false);
-  const auto stale = std::chrono::seconds(std::llround(options.stale_minutes * 60));
   if (plan.purpose() == SweepPurpose::kPrivateSelection) {
     const bool over = std::filesystem::exists(plan.release());
     fmt::print("{}\n", options.json ? Json{{"plan", plan.file().string()}, {"done", over}}.dump(2)
@@ -227,7 +213,7 @@ void run_status(const SweepOptions& options) {
   Json runs = Json::array();
   std::map<std::string, int> counts;
   for (const SweepRun& run : plan.runs) {
-    const RunState state = state_of(plan, run, stale);
+    const RunState state = state_of(plan, run, options.stale_after());
     ++counts[to_string(state.stage)];
     runs.push_back(state_json(run, state));
     if (!options.json)
@@ -247,7 +233,7 @@ void run_report(const SweepOptions& options) {
   const SweepPlan plan = open_sweep(options.file, /*may_freeze=*/false);
   const std::filesystem::path folder =
       options.out.empty() ? plan.folder / "report" : std::filesystem::path(options.out);
-  write_sweep_report(plan, folder, std::chrono::seconds(std::llround(options.stale_minutes * 60)));
+  write_sweep_report(plan, folder, options.stale_after());
   const std::string page = (folder / "report.html").string();
   fmt::print("{}\n", options.json
                          ? Json{{"report", page}, {"csv", (folder / "runs.csv").string()}}.dump(2)
