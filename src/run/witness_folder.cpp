@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "sfumato/core/file.h"
 #include "sfumato/privacy/secure_random.h"
 
@@ -14,6 +16,15 @@ void check_witness_folder(const std::filesystem::path& store) {
   write_file_atomic(probe, "", 0600);
   std::error_code ignored;
   std::filesystem::remove(probe, ignored);
+}
+
+std::vector<std::filesystem::path> json_files_in(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> files;
+  if (std::filesystem::is_directory(folder))
+    for (const auto& entry : std::filesystem::directory_iterator(folder))
+      if (entry.path().extension() == ".json") files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  return files;
 }
 
 }  // namespace sfumato

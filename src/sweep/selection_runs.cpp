@@ -18,7 +18,7 @@
 #include "sfumato/privacy/secure_random.h"
 #include "sfumato/privacy/selection.h"
 #include "sfumato/run/selection_mark.h"
-#include "sfumato/run/witness.h"
+#include "sfumato/run/store_uses.h"
 #include "sfumato/sweep/planned_cost.h"
 #include "sfumato/sweep/run_lock.h"
 #include "sfumato/sweep/sweep_state.h"

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/printable.h"

@@ -10,6 +10,7 @@
 #include "sfumato/data/record_store.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/run/run_verification.h"
+#include "sfumato/run/store_uses.h"
 #include "support/error_message.h"
 #include "train/tiny_run.h"
 

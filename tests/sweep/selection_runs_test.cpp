@@ -13,7 +13,7 @@
 #include "sfumato/io/json_file.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/run/selection_mark.h"
-#include "sfumato/run/witness.h"
+#include "sfumato/run/store_uses.h"
 #include "sfumato/sweep/planned_cost.h"
 #include "sfumato/sweep/sweep_report.h"
 #include "sfumato/sweep/sweep_state.h"

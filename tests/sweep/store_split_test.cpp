@@ -7,7 +7,6 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/data/record_store.h"
-#include "sfumato/run/witness.h"
 #include "sfumato/sweep/sweep_plan.h"
 #include "support/error_message.h"
 #include "sweep/sweep_support.h"

@@ -15,7 +15,7 @@
 #include "sfumato/core/plural.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/run/run_verification.h"
-#include "sfumato/run/witness.h"
+#include "sfumato/run/store_uses.h"
 
 namespace sfumato::cli {
 namespace {

@@ -13,7 +13,7 @@
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/core/text.h"
 #include "sfumato/privacy/selection.h"
-#include "sfumato/run/witness.h"
+#include "sfumato/run/store_uses.h"
 #include "sfumato/sweep/job_scripts.h"
 #include "sfumato/sweep/planned_cost.h"
 #include "sfumato/sweep/selection_runs.h"
