@@ -19,7 +19,12 @@ if(NOT SFUMATO_CUDA STREQUAL "OFF")
     set(CMAKE_CUDA_STANDARD 20)
     set(CMAKE_CUDA_STANDARD_REQUIRED ON)
     set(CMAKE_CUDA_EXTENSIONS OFF)
+    # For a project that asks for 3.25, the module of CMake 3.25.1 (Debian 12) deprecates nvToolsExt
+    # without looking whether it is there; CUDA 13 has none.
+    set(sfumato_cmake_version ${CMAKE_MINIMUM_REQUIRED_VERSION})
+    set(CMAKE_MINIMUM_REQUIRED_VERSION 3.24)
     find_package(CUDAToolkit 12.8 REQUIRED)
+    set(CMAKE_MINIMUM_REQUIRED_VERSION ${sfumato_cmake_version})
     set(SFUMATO_HAVE_CUDA ON)
   endif()
 endif()
