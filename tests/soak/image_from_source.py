@@ -47,7 +47,7 @@ def build(sfumato, work: Path, arguments):
     variables = [word for name, value in os.environ.items() if name.startswith(VARIABLES)
                  for word in ("--env", f"{name}={value}")]
     # Not skipped: buildah 1.28 takes a stage that `FROM ${ARG}` alone names for one that nothing uses.
-    buildah("bud", "--quiet", "--format", "docker", "--layers=false", "--skip-unused-stages=false", *lent, *variables,
+    buildah("bud", "--format", "docker", "--layers=false", "--skip-unused-stages=false", *lent, *variables,
             "--file", ROOT / "docker/Dockerfile", "--target", arguments.target, "--build-arg", "SYSTEM=localhost/system",
             "--tag", f"sfumato:{arguments.target}", ROOT)
     container = buildah("from", f"sfumato:{arguments.target}")
