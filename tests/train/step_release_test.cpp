@@ -6,7 +6,9 @@
 #include "run/run_card.h"
 #include "sfumato/core/error.h"
 #include "sfumato/corpus/sampling_model.h"
+#include "sfumato/generate/families.h"
 #include "sfumato/io/json_file.h"
+#include "sfumato/mechanism/released_weights.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/run/card_alone.h"
 #include "support/error_message.h"
@@ -52,6 +54,32 @@ TEST_F(StepRelease, OfAFinishedRunHoldsTheAverageOfItsStep) {
   EXPECT_THAT(read_file(folder / "out/privacy_card.md"),
               AllOf(HasSubstr("after step 2"), HasSubstr("a choice by losses")));
   EXPECT_EQ(ledger("run").lines, verify_ledger(folder / "run/ledger.jsonl").lines);
+}
+
+TEST_F(StepRelease, IsRememberedAtTheStepsOfTheWholePlan) {
+  start("run");
+  copy_run("run", "half", 4);  // the store knows no weights any more
+  release_step(folder / "half", 4, folder / "out");
+  const SafetensorsFile file(folder / "out/unet/diffusion_pytorch_model.safetensors");
+  NamedTensors released;
+  for (const std::string& name : file.names())
+    released.emplace_back(name, to_tensor(file.info(name)));
+  const std::vector<KnownWeights> known = find_known_weights(folder / "store", released);
+  ASSERT_EQ(known.size(), 1u);
+  EXPECT_EQ(known[0].run_id, ledger("run").run_id);
+  EXPECT_TRUE(known[0].is_private);
+  EXPECT_EQ(known[0].charged_steps, 6);
+  // Those of the start alone, which every run of this seed has, are no released ones.
+  const auto fresh = make_generator(*config("other"), Placement{});
+  EXPECT_THAT(find_known_weights(folder / "store", joined(fresh->state())), testing::IsEmpty());
+}
+
+TEST_F(StepRelease, WhatTheStoreCannotRememberDoesNotLeave) {
+  start("run");
+  forget_uses();
+  fs::create_directories(folder / "store/uses/released_weights.jsonl");  // in the way
+  EXPECT_THROW(release_step(folder / "run", 4, folder / "out"), DataError);
+  EXPECT_FALSE(fs::exists(folder / "out/unet"));
 }
 
 TEST_F(StepRelease, OfARunOfAPrivateSelectionDoesNotLeave) {
