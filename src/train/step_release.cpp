@@ -24,6 +24,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// Also of an unfinished run: whoever chooses may have seen what all its steps released, and may yet
+/// see the rest.
+std::int64_t steps_of_plan(const LedgerSummary& ledger) {
+  return std::max(ledger.charged_steps, ledger.max_charged_steps);
+}
+
 /// What the ledger proves of a checkpoint, and the claim of all that its plan allows.
 PrivacyCard card_of_plan(const LedgerSummary& ledger, const Checkpoint& checkpoint,
                          std::int64_t step) {
@@ -39,10 +45,7 @@ PrivacyCard card_of_plan(const LedgerSummary& ledger, const Checkpoint& checkpoi
     throw PrivacyError(
         "a run of a private selection: nothing leaves but what sfumato sweep releases of the "
         "winner");
-  // Also of an unfinished run: whoever chooses may have seen what all its steps released, and may
-  // yet see the rest.
-  ChargedReleases whole{std::max(ledger.charged_steps, ledger.max_charged_steps),
-                        ledger.stage_charges, ledger.stage_results};
+  ChargedReleases whole{steps_of_plan(ledger), ledger.stage_charges, ledger.stage_results};
   PrivacyCard card = claim_card(plan, whole);
   card.ledger_head_hash = ledger.head_hash;
   card.checkpoint_step = step;
@@ -67,7 +70,7 @@ KnownWeights known_weights(const LedgerSummary& ledger) {
   known.plan = MechanismPlan::from_json(nlohmann::json::parse(ledger.plan));
   known.run_id = ledger.run_id;
   known.is_private = !ledger.insecure();
-  known.charged_steps = std::max(ledger.charged_steps, ledger.max_charged_steps);
+  known.charged_steps = steps_of_plan(ledger);
   return known;
 }
 

@@ -23,7 +23,18 @@ using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-using StepRelease = TinyRun;
+class StepRelease : public TinyRun {
+ protected:
+  /// The run "half": what "run" was after its checkpoint of step 4.
+  void copy_half() const {
+    copy_run("run", "half", 4);
+    std::vector<std::string> lines = lines_of(folder / "run/ledger.jsonl");
+    while (nlohmann::json::parse(lines.back()).value("step", 0) != 4 ||
+           nlohmann::json::parse(lines.back())["kind"] != "checkpoint")
+      lines.pop_back();
+    write_lines(folder / "half/ledger.jsonl", lines);
+  }
+};
 
 void expect_claims_whole_plan(const Json& card, const MechanismPlan& plan, int step) {
   EXPECT_EQ(card["status"], "private");
@@ -74,6 +85,16 @@ TEST_F(StepRelease, IsRememberedAtTheStepsOfTheWholePlan) {
   EXPECT_THAT(find_known_weights(folder / "store", joined(fresh->state())), testing::IsEmpty());
 }
 
+TEST_F(StepRelease, AnUnfinishedRunsWeightsCostTheWholePlan) {
+  start("run");
+  copy_half();
+  ASSERT_EQ(ledger("half").charged_steps, 4);
+  release_step(folder / "half", 4, folder / "out");
+  const auto known = find_known_weights(folder / "store", checkpoint("half", 4).ema);
+  ASSERT_EQ(known.size(), 1u);
+  EXPECT_EQ(known[0].charged_steps, 6);
+}
+
 TEST_F(StepRelease, WhatTheStoreCannotRememberDoesNotLeave) {
   start("run");
   forget_uses();
@@ -91,14 +112,7 @@ TEST_F(StepRelease, OfARunOfAPrivateSelectionDoesNotLeave) {
 
 TEST_F(StepRelease, OfAnUnfinishedRunClaimsWhatIsYetToCome) {
   start("run");
-  copy_run("run", "half", 4);
-  write_lines(folder / "half/ledger.jsonl", [&] {
-    std::vector<std::string> lines = lines_of(folder / "run/ledger.jsonl");
-    while (nlohmann::json::parse(lines.back()).value("step", 0) != 4 ||
-           nlohmann::json::parse(lines.back())["kind"] != "checkpoint")
-      lines.pop_back();
-    return lines;
-  }());
+  copy_half();
   const Json card = release_step(folder / "half", 4, folder / "out");
   const auto plan = MechanismPlan::from_json(nlohmann::json::parse(ledger("half").plan));
   EXPECT_EQ(ledger("half").charged_steps, 4);
