@@ -133,8 +133,10 @@ MechanismSession MechanismSession::resume(const MechanismPlan& plan, const Sessi
   if (forgotten) {
     state->ledger->charge_forgotten(*forgotten);
     log_warning(fmt::format(
-        "this copy of the run is older than what the record store remembers: {} steps that it has "
-        "forgotten, or may have, are charged now",
+        "this copy of the run is older than what the record store remembers, or lies elsewhere "
+        "than "
+        "the run that it last heard of: {} steps that it has forgotten, or may have, are charged "
+        "now",
         forgotten->steps));
   }
   state->ledger->resume(state->key, state->witnessed());

@@ -102,7 +102,10 @@ class Reader {
     found_.head_hash = sha256_hex(bytes);
     if (found_.head_hash == expected_head_) head_seen_ = true;
     found_.history.push_back({found_.head_hash, found_.charged_steps, checkpoint_step_, checkpoint_,
-                              found_.charged_releases() - found_.charged_steps});
+                              found_.charged_releases() - found_.charged_steps,
+                              found_.last_event == "forgotten" || found_.sessions.empty()
+                                  ? 0
+                                  : found_.sessions.back().number});
   }
 
   void content(const json& object) {

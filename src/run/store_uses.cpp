@@ -3,20 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
-#include "run/witness_folder.h"
 #include "sfumato/core/error.h"
-#include "sfumato/core/file.h"
-#include "sfumato/core/text.h"
-#include "sfumato/io/json_file.h"
 
 namespace sfumato {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr int kSchemaVersion = 1;
 
 /// The ledger of a run that is still where its witness says, if it is whole.
 std::optional<LedgerSummary> ledger_at(const Witness& witness) {
@@ -35,7 +28,10 @@ std::optional<LedgerSummary> ledger_at(const Witness& witness) {
 }
 
 StoreRun count(const Witness& witness) {
-  StoreRun run{witness, witness.charged_steps, "witness", 0};
+  StoreRun run{.witness = witness,
+               .charged_steps = witness.charged_steps,
+               .counted_from = "witness",
+               .part = {}};
   if (const auto ledger = ledger_at(witness)) {
     run.charged_steps = ledger->charged_steps;
     run.counted_from = "ledger";
@@ -48,115 +44,162 @@ StoreRun count(const Witness& witness) {
   return run;
 }
 
-/// Takes one of the runs of a selection, if the run at `place` is one; no more than there are: what
-/// somebody trains beside them counts by itself.
-bool is_counted(const std::string& place, std::vector<SelectionUse>& left) {
+/// Takes one of the runs of a sweep, if the run is one; no more than there are: what somebody
+/// trains beside them counts by itself.
+bool is_counted(const Witness& run, std::vector<SelectionUse>& left) {
   for (SelectionUse& use : left)
-    if (use.runs > 0 && fs::path(place).parent_path() == fs::path(use.place)) {
+    if (use.runs > 0 && (use.parts || run.plan.selection) &&
+        fs::path(run.place).parent_path() == fs::path(use.place)) {
       --use.runs;
       return true;
     }
   return false;
 }
 
-void compose(StoreSummary& summary) {
-  if (summary.runs.empty()) {
-    summary.why_not = "no run has used this store";
-    return;
-  }
-  const MechanismPlan& first = summary.runs.front().witness.plan;
-  std::vector<SelectionUse> left = summary.selections;
+/// What one record may have paid.
+struct Bill {
   std::vector<PrivacyEvent> events;
-  double delta = 0;
-  for (const StoreRun& run : summary.runs) {
-    MechanismPlan plan = run.witness.plan;
-    if (plan.adjacency != first.adjacency || plan.unit != first.unit ||
-        plan.records_per_unit != first.records_per_unit) {
-      summary.why_not = "the runs differ in adjacency or unit of privacy";
-      return;
-    }
-    if (run.witness.insecure) {
-      summary.why_not = fmt::format("run {} drew its noise from a test key", run.witness.run_id);
-      return;
-    }
-    if (plan.selection && is_counted(run.witness.place, left)) continue;
+  double run_delta = 0;   ///< the largest of single runs
+  double note_delta = 0;  ///< of notes, added up
+
+  double delta() const { return run_delta + note_delta; }
+  void add(const Bill& other) {
+    events.insert(events.end(), other.events.begin(), other.events.end());
+    run_delta = std::max(run_delta, other.run_delta);
+    note_delta += other.note_delta;
+  }
+  void add(const SelectionUse& use) {
+    events.push_back(ApproximateRelease{use.epsilon, use.delta});
+    note_delta += use.delta * (1 + 1e-9);  // the sum must not be short of what is composed
+  }
+  void add(const StoreRun& run) {
     // Each run is listed by itself, so that none is counted as another's candidate or among those
     // of a selection as well.
+    MechanismPlan plan = run.witness.plan;
     plan.candidates = 1;
     plan.selection.reset();
     const auto more = plan.events(run.charged_steps);
     events.insert(events.end(), more.begin(), more.end());
-    delta = std::max(delta, plan.delta);
+    run_delta = std::max(run_delta, plan.delta);
   }
-  for (const SelectionUse& use : summary.selections) {
-    events.push_back(ApproximateRelease{use.epsilon, use.delta});
-    delta += use.delta * (1 + 1e-9);  // the sum must not be short of what is composed
+};
+
+/// The uses of a store and, where sweeps have split it, of its parts.
+class UsesOfStore {
+ public:
+  explicit UsesOfStore(StoreSummary& summary) : summary_(summary) {}
+
+  /// `above`: sweeps of which the whole store says that they trained on this part. A record of the
+  /// store pays one of these bills: where the store was split it is in one of the parts.
+  std::vector<Bill> bills(const fs::path& store, const fs::path& part,
+                          const std::vector<SelectionUse>& above) {
+    std::vector<SelectionUse> notes = above, of_parts;
+    for (const SelectionUse& use : read_selections(store)) {
+      check_same(use.adjacency, use.unit, use.records_per_unit);
+      summary_.selections.push_back(use);
+      (use.parts ? of_parts : notes).push_back(use);
+    }
+    Bill own;
+    std::vector<SelectionUse> left = notes;
+    for (const Witness& witness : read_witnesses(store)) {
+      StoreRun run = count(witness);
+      run.part = part;
+      run.in_a_sweep = is_counted(witness, left);
+      check(run);
+      if (!run.in_a_sweep) own.add(run);
+      summary_.runs.push_back(std::move(run));
+    }
+    for (const SelectionUse& use : notes) own.add(use);
+    std::vector<Bill> all = {own};
+    while (!of_parts.empty()) all = combined(all, bills_of_split(store, of_parts));
+    return all;
   }
-  summary.together = account_epsilon(Accountant::kPld, events, delta, first.adjacency);
-}
+  /// Of all of them, where there are any and they agree.
+  Adjacency adjacency() const { return adjacency_.value(); }
 
-constexpr const char* kSelectionKind = "sfumato selection on a record store";
-
-fs::path selections_folder(const fs::path& store) { return witness_folder(store) / "selections"; }
-
-SelectionUse parse_selection_use(const fs::path& file) {
-  const nlohmann::json json = read_json(file);
-  try {
-    if (json.at("kind") == kSelectionKind && json.at("schema_version") == kSchemaVersion &&
-        json.at("sweep") == file.stem().string())
-      return {json.at("sweep").get<std::string>(), json.at("place").get<std::string>(),
-              json.at("runs").get<std::int64_t>(), json.at("draw").get<std::string>(),
-              json.at("epsilon").get<double>(),    json.at("delta").get<double>()};
-  } catch (const nlohmann::json::exception&) {
-    // Told below, as what is none.
+ private:
+  /// Those of the first of the splits that sweeps have noted, which are taken.
+  std::vector<Bill> bills_of_split(const fs::path& store, std::vector<SelectionUse>& notes) {
+    const PartsUse parts = *notes.front().parts;
+    std::vector<SelectionUse> of_this;
+    std::erase_if(notes, [&](const SelectionUse& use) {
+      if (use.parts->tuning_share != parts.tuning_share) return false;
+      of_this.push_back(use);
+      return true;
+    });
+    std::vector<Bill> either;
+    for (const bool is_tuning : {true, false}) {
+      const auto part = find_part(store, parts, is_tuning);
+      if (!part) {
+        refuse(
+            fmt::format("'{}', a part of this store, is gone, and with it what it was used for; "
+                        "put it back beside the store",
+                        (is_tuning ? parts.tuning : parts.final_run).string()));
+        continue;
+      }
+      for (Bill& bill : bills(*part, *part, is_tuning ? of_this : std::vector<SelectionUse>()))
+        if (!bill.events.empty()) either.push_back(std::move(bill));
+    }
+    return either;
   }
-  throw DataError(
-      fmt::format("'{}' is no note of a selection, or was edited: what it spent is "
-                  "uncertain; put the file back",
-                  file.string()));
-}
+
+  /// Every bill with every one of a split. Of one split they are as many as its parts; of several,
+  /// which overlap, all that can meet in one record.
+  static std::vector<Bill> combined(const std::vector<Bill>& all, const std::vector<Bill>& parts) {
+    if (parts.empty()) return all;
+    std::vector<Bill> sums;
+    for (const Bill& bill : all)
+      for (const Bill& part : parts) {
+        sums.push_back(bill);
+        sums.back().add(part);
+      }
+    return sums;
+  }
+
+  void check(const StoreRun& run) {
+    const MechanismPlan& plan = run.witness.plan;
+    check_same(plan.adjacency, plan.unit, plan.records_per_unit);
+    if (run.witness.insecure)
+      refuse(fmt::format("run {} drew its noise from a test key", run.witness.run_id));
+  }
+
+  void check_same(Adjacency adjacency, const std::string& unit, std::int64_t records_per_unit) {
+    if (!adjacency_) {
+      adjacency_ = adjacency;
+      summary_.unit = unit;
+      records_per_unit_ = records_per_unit;
+    }
+    if (adjacency != *adjacency_ || unit != summary_.unit || records_per_unit != records_per_unit_)
+      refuse("the runs and sweeps differ in adjacency or unit of privacy");
+  }
+
+  void refuse(const std::string& why) {
+    if (summary_.why_not.empty()) summary_.why_not = why;
+  }
+
+  StoreSummary& summary_;
+  std::optional<Adjacency> adjacency_;  ///< of the first use, as the others must have it
+  std::int64_t records_per_unit_ = 1;
+};
 
 }  // namespace
-
-void note_selection(const fs::path& store, const SelectionUse& use) {
-  const fs::path file = selections_folder(store) / (use.sweep + ".json");
-  if (fs::exists(file)) {
-    const SelectionUse there = parse_selection_use(file);
-    if (there.runs == use.runs && there.place == use.place && there.draw == use.draw) return;
-    throw DataError(fmt::format(
-        "'{}' notes this selection with another draw or place ('{}'): it was drawn or moved twice. "
-        "Go on where it was begun, or plan a sweep of another name, which counts besides",
-        file.string(), there.place));
-  }
-  make_folder(witness_folder(store), 0700);
-  make_folder(selections_folder(store), 0700);
-  write_json_atomic(file,
-                    nlohmann::ordered_json{{"kind", kSelectionKind},
-                                           {"schema_version", kSchemaVersion},
-                                           {"sweep", use.sweep},
-                                           {"place", use.place},
-                                           {"runs", use.runs},
-                                           {"draw", use.draw},
-                                           {"epsilon", use.epsilon},
-                                           {"delta", use.delta},
-                                           {"noted", utc_now()}},
-                    2, 0600);
-}
-
-std::vector<SelectionUse> read_selections(const fs::path& store) {
-  std::vector<SelectionUse> uses;
-  for (const fs::path& file : json_files_in(selections_folder(store)))
-    uses.push_back(parse_selection_use(file));
-  return uses;
-}
 
 StoreSummary summarize_store(const fs::path& store) {
   if (!fs::is_directory(store))
     throw DataError(fmt::format("'{}' is not a folder", store.string()));
   StoreSummary summary;
-  for (const Witness& witness : read_witnesses(store)) summary.runs.push_back(count(witness));
-  summary.selections = read_selections(store);
-  compose(summary);
+  UsesOfStore uses(summary);
+  const std::vector<Bill> bills = uses.bills(store, {}, {});
+  if (summary.runs.empty() && summary.selections.empty() && summary.why_not.empty())
+    summary.why_not = "no run has used this store";
+  if (!summary.why_not.empty()) return summary;
+  double delta = 0;
+  for (const Bill& bill : bills) delta = std::max(delta, bill.delta());
+  for (const Bill& bill : bills) {
+    PrivacyStatement sum = account_epsilon(Accountant::kPld, bill.events, delta, uses.adjacency());
+    if (!summary.together || sum.epsilon > summary.together->epsilon)
+      summary.together = std::move(sum);
+  }
   return summary;
 }
 

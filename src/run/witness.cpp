@@ -134,8 +134,7 @@ namespace {
 std::map<std::string, std::int64_t> planned_releases(const MechanismPlan& plan) {
   std::map<std::string, std::int64_t> planned;
   for (const StagePlan& stage : plan.stages)
-    if (const auto* phase = std::get_if<Phase>(&stage.event); phase != nullptr && !stage.declared)
-      planned[stage.name] = phase->steps;
+    if (const std::optional<Phase> phase = stage.executed()) planned[stage.name] = phase->steps;
   return planned;
 }
 
@@ -157,6 +156,45 @@ std::vector<WitnessPoint> shared_trail(const Witness& witness, const LedgerSumma
   return shared;
 }
 
+/// Whether the ledger lies where the witness saw the run.
+bool is_in_place(const Witness& witness, const LedgerSummary& ledger) {
+  const fs::path here = fs::absolute(ledger.path).lexically_normal().parent_path();
+  const fs::path there = (fs::path(witness.place) / "").lexically_normal().parent_path();
+  std::error_code ignored;
+  return here == there || fs::equivalent(here, there, ignored);  // through links
+}
+
+/// What a run that was last heard of running at another place may have charged there and this
+/// ledger, which holds all that the witness knows, does not: the rest of what was reserved. What
+/// the same session charged after the witness is in both, since no copy charges in a session that
+/// is not its own.
+std::optional<ForgottenCharges> charged_elsewhere(const Witness& witness,
+                                                  const LedgerSummary& ledger) {
+  const std::int64_t session =
+      ledger.history.at(static_cast<std::size_t>(witness.lines - 1)).session;
+  std::int64_t charged = witness.charged_steps;
+  bool is_last = true;
+  for (std::size_t i = static_cast<std::size_t>(witness.lines); i < ledger.history.size(); ++i) {
+    is_last = ledger.history[i].session == session;
+    if (!is_last) break;
+    charged = ledger.history[i].charged_steps;
+  }
+  if (is_last) charged = ledger.charged_steps;  // with a torn line
+  ForgottenCharges forgotten;
+  forgotten.witness_head = witness.head;
+  forgotten.steps = std::max<std::int64_t>(*witness.reserved_steps - charged, 0);
+  const auto limits = planned_releases(witness.plan);
+  for (const auto& [name, noted] : witness.stage_charges) {
+    const auto limit = limits.find(name);
+    const auto own = ledger.stage_charges.find(name);
+    const std::int64_t known = is_last && own != ledger.stage_charges.end() ? own->second : noted;
+    if (limit != limits.end() && limit->second > known)
+      forgotten.stages[name] = limit->second - known;
+  }
+  if (forgotten.steps == 0 && forgotten.stages.empty()) return std::nullopt;
+  return forgotten;
+}
+
 /// Enough to find where a copy left the run; of the older ones every second goes first.
 void add_to_trail(std::vector<WitnessPoint>& trail, WitnessPoint point) {
   constexpr std::size_t kMostPoints = 128;
@@ -174,15 +212,20 @@ std::optional<ForgottenCharges> forgotten_charges(const Witness& witness,
                                                   const LedgerSummary& ledger) {
   const bool settled =
       std::ranges::find(ledger.settled_heads, witness.head) != ledger.settled_heads.end();
-  if (settled || witness.lines <= ledger.lines || witness.plan.hash() != ledger.plan_hash)
-    return std::nullopt;
+  if (settled || witness.plan.hash() != ledger.plan_hash) return std::nullopt;
   const std::string known = contradiction(witness, ledger);
+  const bool is_ahead = witness.lines <= ledger.lines;
+  if (is_ahead && (!known.empty() || witness.stopped || is_in_place(witness, ledger)))
+    return std::nullopt;
   if (!witness.stopped && !witness.reserved_steps)
-    throw PrivacyError(
-        fmt::format("{}. That cannot be done here: the run was still training when an older "
-                    "version wrote '{}', "
-                    "and may have charged anything since",
-                    known, witness.file.string()));
+    throw PrivacyError(fmt::format(
+        "{}. That cannot be done here: the run was still training when an older "
+        "version wrote '{}', and may have charged anything since",
+        is_ahead ? fmt::format("'{}' was last heard of running in '{}'; put it back there to go on",
+                               ledger.path.string(), witness.place)
+                 : known,
+        witness.file.string()));
+  if (is_ahead) return charged_elsewhere(witness, ledger);
   // What the copy charged after the last line that both are known to have nobody else may know.
   const std::vector<WitnessPoint> shared = shared_trail(witness, ledger);
   const WitnessPoint common = shared.empty() ? WitnessPoint() : shared.back();

@@ -18,7 +18,7 @@
 #include "sfumato/privacy/secure_random.h"
 #include "sfumato/privacy/selection.h"
 #include "sfumato/run/selection_mark.h"
-#include "sfumato/run/store_uses.h"
+#include "sfumato/run/store_notes.h"
 #include "sfumato/sweep/planned_cost.h"
 #include "sfumato/sweep/run_lock.h"
 #include "sfumato/sweep/sweep_state.h"
@@ -86,7 +86,11 @@ SelectionUse use_of(const SweepPlan& plan, std::int64_t runs, const std::string&
           .runs = runs,
           .draw = draw,
           .epsilon = cost.epsilon,
-          .delta = cost.delta};
+          .delta = cost.delta,
+          .adjacency = cost.adjacency,
+          .unit = plan.unit(),
+          .records_per_unit = plan.records_per_unit(),
+          .parts = std::nullopt};
 }
 
 LedgerSummary ledger_of(const SweepPlan& plan, const SweepRun& run) {

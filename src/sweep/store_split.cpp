@@ -11,15 +11,14 @@
 #include "sfumato/data/record_store.h"
 #include "sfumato/data/record_store_writer.h"
 #include "sfumato/io/json_file.h"
+#include "sfumato/run/store_notes.h"
+#include "sfumato/sweep/planned_cost.h"
+#include "sfumato/sweep/sweep_plan.h"
 
 namespace sfumato {
 namespace {
 
 namespace fs = std::filesystem;
-
-nlohmann::json origin_of(const RecordStore& store, double share, const char* part) {
-  return {{"split_of", store.manifest_hash()}, {"tuning_share", share}, {"part", part}};
-}
 
 /// True for a part that is there; DataError for anything else of this name.
 bool is_there(const fs::path& part, const nlohmann::json& origin) {
@@ -30,6 +29,16 @@ bool is_there(const fs::path& part, const nlohmann::json& origin) {
   throw DataError(
       fmt::format("'{}' is there, and is no part of this record store as it is now; move it away",
                   part.string()));
+}
+
+/// Of parts that were used and are gone the uses are gone as well.
+void check_never_noted(const fs::path& store, double share, const fs::path& part) {
+  for (const SelectionUse& use : read_selections(store))
+    if (use.parts && use.parts->tuning_share == share)
+      throw PrivacyError(fmt::format(
+          "'{}' is gone, and with it what it was used for, which the sweep in '{}' may have added "
+          "to; put it back with its uses/, or take another record store",
+          part.string(), use.place));
 }
 
 void write_part(const RecordStore& store, double share, bool tuning, const fs::path& place,
@@ -69,10 +78,38 @@ StoreParts split_store(const fs::path& path, double share, Adjacency adjacency) 
   const StoreParts parts{part_of("tuning"), part_of("final")};
   for (const bool tuning : {true, false}) {
     const fs::path& place = tuning ? parts.tuning : parts.final_run;
-    const nlohmann::json origin = origin_of(store, share, tuning ? "tuning" : "final");
-    if (!is_there(place, origin)) write_part(store, share, tuning, place, origin);
+    const nlohmann::json origin = part_origin(path, share, tuning);
+    if (is_there(place, origin)) continue;
+    check_parts(path, share);
+    check_never_noted(path, share, place);
+    write_part(store, share, tuning, place, origin);
   }
   return parts;
+}
+
+void note_tuning(const SweepPlan& plan) {
+  const std::vector<PlannedCost> costs = run_costs(plan);
+  const PlannedCost all = whole_cost(plan, costs);
+  if (!all.is_private)
+    throw PrivacyError(
+        "runs without noise may not tune on private records; set privacy.enabled=true");
+  const auto place_of = [](const std::string& path) {
+    return (fs::absolute(path) / "").lexically_normal().parent_path();
+  };
+  const double share =
+      read_json(plan.store() / "manifest.json").at("preparation").at("tuning_share").get<double>();
+  note_selection(plan.common.at("whole_store").get<std::string>(),
+                 {.sweep = plan.hash,
+                  .place = place_of(plan.folder).string(),
+                  .runs = std::ssize(plan.runs),
+                  .draw = "",
+                  .epsilon = all.epsilon,
+                  .delta = all.delta,
+                  .adjacency = costs.front().adjacency,  // which cannot vary
+                  .unit = plan.unit(),
+                  .records_per_unit = plan.records_per_unit(),
+                  .parts = PartsUse{share, place_of(plan.store()),
+                                    place_of(plan.common.at("final_store").get<std::string>())}});
 }
 
 }  // namespace sfumato

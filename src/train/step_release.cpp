@@ -14,6 +14,7 @@
 #include "sfumato/io/json_file.h"
 #include "sfumato/mechanism/initial_weights.h"
 #include "sfumato/mechanism/plan.h"
+#include "sfumato/mechanism/released_weights.h"
 #include "sfumato/models/tensor_file.h"
 #include "sfumato/run/checkpoint.h"
 #include "train/release.h"
@@ -22,6 +23,12 @@ namespace sfumato {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// Also of an unfinished run: whoever chooses may have seen what all its steps released, and may yet
+/// see the rest.
+std::int64_t steps_of_plan(const LedgerSummary& ledger) {
+  return std::max(ledger.charged_steps, ledger.max_charged_steps);
+}
 
 /// What the ledger proves of a checkpoint, and the claim of all that its plan allows.
 PrivacyCard card_of_plan(const LedgerSummary& ledger, const Checkpoint& checkpoint,
@@ -38,10 +45,7 @@ PrivacyCard card_of_plan(const LedgerSummary& ledger, const Checkpoint& checkpoi
     throw PrivacyError(
         "a run of a private selection: nothing leaves but what sfumato sweep releases of the "
         "winner");
-  // Also of an unfinished run: whoever chooses may have seen what all its steps released, and may
-  // yet see the rest.
-  ChargedReleases whole{std::max(ledger.charged_steps, ledger.max_charged_steps),
-                        ledger.stage_charges, ledger.stage_results};
+  ChargedReleases whole{steps_of_plan(ledger), ledger.stage_charges, ledger.stage_results};
   PrivacyCard card = claim_card(plan, whole);
   card.ledger_head_hash = ledger.head_hash;
   card.checkpoint_step = step;
@@ -52,14 +56,22 @@ PrivacyCard card_of_plan(const LedgerSummary& ledger, const Checkpoint& checkpoi
   return card;
 }
 
-/// The generator as the checkpoint has it, on the CPU.
-std::unique_ptr<Generator> generator_of(const Config& config, const Checkpoint& checkpoint) {
-  std::unique_ptr<Generator> generator = make_generator(config, Placement{});
+/// Takes the generator, on the CPU, from its start to what the checkpoint has.
+void load(Generator& generator, const Checkpoint& checkpoint) {
   NamedGroups groups;
   for (const TensorGroup& group : checkpoint.groups)
     if (group.name != kOptimizerGroup) groups.emplace_back(group.name, to_tensors(group));
-  generator->load_state(groups);
-  return generator;
+  generator.load_state(groups);
+}
+
+/// As the card counts them: whoever starts from the weights pays for every step of the plan.
+KnownWeights known_weights(const LedgerSummary& ledger) {
+  KnownWeights known;
+  known.plan = MechanismPlan::from_json(nlohmann::json::parse(ledger.plan));
+  known.run_id = ledger.run_id;
+  known.is_private = !ledger.insecure();
+  known.charged_steps = steps_of_plan(ledger);
+  return known;
 }
 
 }  // namespace
@@ -79,21 +91,29 @@ nlohmann::ordered_json release_step(const fs::path& run, std::int64_t step,
                     "says of the data comes from there; put it back",
                     store.path().string()));
   PrivacyCard card;
+  KnownWeights known;
   std::optional<InitialWeights> start;
   if (fs::exists(directory.ledger())) {
     const LedgerSummary ledger = verify_ledger(directory.ledger());
     card = card_of_plan(ledger, checkpoint, step);
+    known = known_weights(ledger);
     start = ledger.initial_weights;
   } else if (config->privacy.enabled()) {
     throw PrivacyError(fmt::format(
         "the ledger '{}' is missing: what this run has spent is no longer known; put the file back",
         directory.ledger().string()));
   } else {
-    const MechanismPlan plan = make_plan(*config, store);
-    card = plain_card(plan);
-    start = find_initial_weights(*config, store, plan, family_of(*config).load_weights);
+    known.plan = make_plan(*config, store);
+    card = plain_card(known.plan);
+    start = find_initial_weights(*config, store, known.plan, family_of(*config).load_weights);
   }
-  const std::unique_ptr<Generator> generator = generator_of(*config, checkpoint);
+  const std::unique_ptr<Generator> generator = make_generator(*config, Placement{});
+  const bool start_is_public = start && (start->origin == "scratch" || start->origin == "public");
+  WeightsMemory memory(store.path(), joined(generator->state()), start_is_public);
+  load(*generator, checkpoint);
+  // First: what has left is never unknown to the store.
+  const NamedTensors weights = generator->released_weights();
+  memory.remember(known, {weights});
   make_folder(folder);
   fs::remove(folder / "privacy_card.json");  // until what it speaks of is whole
   const ReleasedFiles released = save_release(*generator, folder, store, *config);

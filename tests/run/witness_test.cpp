@@ -145,6 +145,73 @@ TEST_F(WitnessOfARun, AnOlderCopyChargesAllThatAnyCopyMayHaveCharged) {
   EXPECT_FALSE(forgotten("a")) << "it has forgotten nothing";
 }
 
+TEST_F(WitnessOfARun, AMovedRunChargesWhatItMayHaveChargedInItsOldPlace) {
+  start("run");
+  Charging run(folder / "a", folder / "store", 100,
+               nlohmann::ordered_json::parse(ledger("run").plan));
+  run.charge(0, 10);
+  run.keeper.write(run.ledger, run.folder, false);
+  const fs::path file = read_witness(folder / "store", run.ledger.run_id())->file;
+  nlohmann::json reserving = read_json(file);
+  reserving["reserved_steps"] = 20;
+  write_json_atomic(file, reserving);
+  fs::copy(folder / "a", folder / "exact", fs::copy_options::recursive);
+  run.ledger.on_charge([] {});
+  run.charge(10, 13);
+  fs::copy(folder / "a", folder / "moved", fs::copy_options::recursive);
+  const Witness running = *read_witness(folder / "store", run.ledger.run_id());
+  EXPECT_FALSE(forgotten_charges(running, ledger("a"))) << "a crash in its place is free";
+  fs::create_directory_symlink(folder / "a", folder / "link");
+  EXPECT_FALSE(forgotten_charges(running, verify_ledger(folder / "link/ledger.jsonl")));
+  ASSERT_TRUE(forgotten_charges(running, ledger("exact")));
+  EXPECT_EQ(forgotten_charges(running, ledger("exact"))->steps, 10);
+  // Those three steps are the first one's own, whose session alone can have charged them.
+  ASSERT_TRUE(forgotten_charges(running, ledger("moved")));
+  EXPECT_EQ(forgotten_charges(running, ledger("moved"))->steps, 7);
+
+  // What the copy charges in a session of its own does not lessen what the first may have charged.
+  const SecureKey key = SecureKey::generate();
+  {
+    Ledger apart = Ledger::open(folder / "moved/ledger.jsonl");
+    apart.resume(key);
+    for (int step = 13; step < 18; ++step) (void)apart.charge(step, key);
+  }
+  const auto forgotten = forgotten_charges(running, ledger("moved"));
+  ASSERT_TRUE(forgotten);
+  EXPECT_EQ(forgotten->steps, 7);
+  Ledger again = Ledger::open(folder / "moved/ledger.jsonl");
+  again.charge_forgotten(*forgotten);
+  EXPECT_EQ(again.charged_steps(), 13 + 5 + 7);
+  EXPECT_FALSE(forgotten_charges(running, ledger("moved"))) << "once";
+
+  reserving.erase("reserved_steps");  // by an older version, which may have charged anything
+  write_json_atomic(file, reserving);
+  EXPECT_THAT(error_message<PrivacyError>([&] {
+                forgotten_charges(*read_witness(folder / "store", run.ledger.run_id()),
+                                  ledger("exact"));
+              }),
+              HasSubstr("put it back there"));
+  reserving["state"] = "stopped";
+  write_json_atomic(file, reserving);
+  EXPECT_FALSE(
+      forgotten_charges(*read_witness(folder / "store", run.ledger.run_id()), ledger("exact")))
+      << "what stopped in order charged no more";
+}
+
+TEST_F(WitnessOfARun, AStageThatHadBegunMayHaveGoneOnWhateverItsKind) {
+  start("run");
+  auto plan = MechanismPlan::from_json(nlohmann::json::parse(ledger("run").plan));
+  plan.stages.push_back({"label_histogram", GaussianRelease{1, 2, 5}, 1, /*declared=*/false});
+  Charging run(folder / "a", folder / "store", 100, plan.to_json());
+  fs::copy(folder / "a", folder / "older", fs::copy_options::recursive);
+  (void)run.ledger.charge_stage("label_histogram", run.key);
+  run.keeper.write(run.ledger, run.folder, false);
+  const auto forgotten =
+      forgotten_charges(*read_witness(folder / "store", run.ledger.run_id()), ledger("older"));
+  ASSERT_TRUE(forgotten);
+  EXPECT_EQ(forgotten->stages.at("label_histogram"), 5);
+}
+
 TEST_F(WitnessOfARun, WhatCopiesChargedApartAddsUp) {
   start("run");
   Charging run(folder / "a", folder / "store", 100,

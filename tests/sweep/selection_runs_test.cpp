@@ -152,6 +152,55 @@ TEST_F(Selections, TheStoreCountsTheWholeOnce) {
   EXPECT_NEAR(summary.together->delta, 1e-5, 1e-12);
 }
 
+TEST_F(Selections, AreCountedWithoutAnyRunAndForWhomTheyAre) {
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  drawn_runs(plan);
+  const SelectionUse use = read_selections("store").at(0);
+  StoreSummary summary = summarize_store("store");
+  ASSERT_TRUE(summary.together) << summary.why_not;
+  EXPECT_NEAR(summary.together->epsilon, use.epsilon, 1e-4 * use.epsilon);
+  EXPECT_EQ(summary.unit, "one image");
+  // Another selection, of another adjacency, unit or bound.
+  SelectionUse other = use;
+  other.sweep = "other";
+  for (int i = 0; i < 3; ++i) {
+    other.adjacency = i == 0 ? Adjacency::kReplaceOne : use.adjacency;
+    other.unit = i == 1 ? "one user" : use.unit;
+    other.records_per_unit = i == 2 ? 2 : 1;
+    fs::remove("store/uses/selections/other.json");
+    note_selection("store", other);
+    summary = summarize_store("store");
+    EXPECT_FALSE(summary.together);
+    EXPECT_THAT(summary.why_not, HasSubstr("differ in adjacency or unit"));
+  }
+  other.records_per_unit = 1;
+  fs::remove("store/uses/selections/other.json");
+  note_selection("store", other);
+  EXPECT_NEAR(summarize_store("store").together->epsilon, 2 * use.epsilon, 1e-3);
+}
+
+TEST_F(Selections, NotesThatSayTooLittleAreRefused) {
+  drawn_runs(open_sweep("sweep.yaml", true));
+  const fs::path file =
+      fs::path("store/uses/selections") / (read_selections("store").at(0).sweep + ".json");
+  const nlohmann::json whole = read_json(file);
+  const auto refused = [&](const nlohmann::json& note) {
+    write_json_atomic(file, note);
+    return error_message<DataError>([] { summarize_store("store"); });
+  };
+  for (const char* field : {"adjacency", "unit", "records_per_unit", "parts", "epsilon"}) {
+    nlohmann::json note = whole;
+    note.erase(field);
+    EXPECT_THAT(refused(note), HasSubstr("is no note of a selection")) << field;
+  }
+  nlohmann::json note = whole;
+  note["adjacency"] = "none";
+  EXPECT_THAT(refused(note), HasSubstr("is no note of a selection"));
+  note = whole;
+  note["schema_version"] = 1;
+  EXPECT_THAT(refused(note), HasSubstr("by an older version"));
+}
+
 TEST_F(Selections, TheBestIsMarkedAndReleasedAndNothingElse) {
   const SweepPlan plan = open_sweep("sweep.yaml", true);
   std::vector<SweepRun> runs = drawn_runs(plan);

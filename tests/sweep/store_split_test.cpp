@@ -6,8 +6,13 @@
 #include <set>
 
 #include "sfumato/core/error.h"
+#include "sfumato/core/log.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/run/store_uses.h"
+#include "sfumato/sweep/planned_cost.h"
 #include "sfumato/sweep/sweep_plan.h"
+#include "sfumato/sweep/sweep_state.h"
 #include "support/error_message.h"
 #include "sweep/sweep_support.h"
 
@@ -77,6 +82,147 @@ TEST_F(StoreSplits, SweepsSeeTheTuningPartAlone) {
   EXPECT_EQ(plan.store(), "whole-tuning-0.25");
   EXPECT_THAT(plan.runs[0].settings, HasSubstr("store: whole-tuning-0.25"));
   EXPECT_EQ(open_sweep("sweep.yaml", false).hash, plan.hash);
+}
+
+/// Sweeps on parts of `whole`, and runs as training leaves them.
+class UsesOfParts : public StoreSplits {
+ protected:
+  UsesOfParts() {
+    set_quiet(true);
+    folder.write("base.yaml",
+                 "data: {store: whole, image_size: 4, channels: 1}\n"
+                 "mechanism: {steps: 5, noise_multiplier: 0.8, delta: 1.0e-5}\n");
+  }
+  ~UsesOfParts() override { set_quiet(false); }
+  SweepPlan sweep(const std::string& name, const std::string& share) const {
+    folder.write(name + ".yaml", "sweep: {name: " + name +
+                                     ", base: base.yaml, purpose: disjoint_split, tuning_share: " +
+                                     share + ", repeat: 2}\n");
+    return open_sweep(name + ".yaml", true);
+  }
+  static MechanismPlan mechanism() {
+    MechanismPlan plan;
+    plan.sample_rate = parse_config("data: {store: whole}\n", "test")->mechanism.sample_rate();
+    plan.noise_multiplier = 0.8;
+    plan.steps = 5;
+    plan.delta = 1e-5;
+    return plan;
+  }
+  /// A run of five steps on `store`, of which it keeps a witness.
+  static void train(const fs::path& place, const fs::path& store,
+                    const MechanismPlan& plan = mechanism()) {
+    fs::create_directories(place);
+    const SecureKey key = SecureKey::generate();
+    Ledger ledger = Ledger::create(place / "ledger.jsonl", plan.to_json(), 5, key);
+    for (int step = 0; step < 5; ++step) (void)ledger.charge(step, key);
+    WitnessKeeper(store).write(ledger, place, true);
+  }
+  /// Of so many such runs on the same records.
+  static double epsilon_of(int runs) {
+    MechanismPlan plan = mechanism();
+    plan.steps = 5 * runs;
+    return plan.epsilon_after(plan.steps);
+  }
+  /// Of so many such runs after a sweep of two, which is one approximate release.
+  static double epsilon_of_sweep_and(int runs) {
+    const PrivacyEvent events[] = {ApproximateRelease{epsilon_of(2), 1e-5},
+                                   mechanism().phase(5 * runs)};
+    return account_epsilon(Accountant::kPld, events, 2.00000001e-5, Adjacency::kZeroOut).epsilon;
+  }
+  static double epsilon_of_whole() {
+    const StoreSummary summary = summarize_store("whole");
+    EXPECT_EQ(summary.why_not, "");
+    return summary.together ? summary.together->epsilon : -1;
+  }
+  static std::string why_not() {
+    const StoreSummary summary = summarize_store("whole");
+    EXPECT_FALSE(summary.together);
+    return summary.why_not;
+  }
+};
+
+TEST_F(UsesOfParts, TheWholeKnowsBothAndCountsTheLarger) {
+  const SweepPlan plan = sweep("s", "0.25");
+  const fs::path tuning = "whole-tuning-0.25", final_run = "whole-final-0.25";
+  EXPECT_THAT(why_not(), HasSubstr("no run has used"));
+  note_tuning(plan);
+  // Before any run, and when its own have left their witnesses: once.
+  EXPECT_NEAR(epsilon_of_whole(), epsilon_of(2), 1e-3);
+  for (const SweepRun& run : plan.runs) train(places_of(plan, run).run, tuning);
+  EXPECT_NEAR(epsilon_of_whole(), epsilon_of(2), 1e-3);
+  ASSERT_EQ(summarize_store("whole").runs.size(), 2u);
+  EXPECT_TRUE(summarize_store("whole").runs[0].in_a_sweep);
+  // The part that has paid less.
+  train("final", final_run);
+  EXPECT_NEAR(epsilon_of_whole(), epsilon_of(2), 1e-3);
+  const StoreRun last = summarize_store("whole").runs.back();
+  EXPECT_EQ(last.part.filename(), final_run);
+  EXPECT_FALSE(last.in_a_sweep);
+  // And more.
+  train("final2", final_run);
+  train("final3", final_run);
+  EXPECT_NEAR(epsilon_of_whole(), epsilon_of(3), 1e-3);
+  // What is trained beside the sweep on its part counts beside it, and so does the whole for both.
+  train("beside", tuning);
+  train("beside2", tuning);
+  EXPECT_NEAR(epsilon_of_whole(), epsilon_of_sweep_and(2), 1e-3);
+  train("all", "whole");
+  EXPECT_NEAR(epsilon_of_whole(), epsilon_of_sweep_and(3), 1e-3);
+  EXPECT_GT(epsilon_of_sweep_and(3), epsilon_of_sweep_and(2) + 0.01) << "or nothing is shown";
+  EXPECT_GT(epsilon_of(3), epsilon_of(2) + 0.01);
+}
+
+TEST_F(UsesOfParts, ASecondSweepOnOnePartAddsUp) {
+  note_tuning(sweep("a", "0.25"));
+  note_tuning(sweep("b", "0.25"));
+  EXPECT_NEAR(epsilon_of_whole(), 2 * epsilon_of(2), 1e-2) << "two approximate releases";
+  EXPECT_GT(epsilon_of_whole(), epsilon_of(3));
+}
+
+TEST_F(UsesOfParts, AnotherShareIsRefusedOnceTheFirstWasUsed) {
+  const SweepPlan first = sweep("a", "0.25"), planned = sweep("b", "0.5");
+  note_tuning(first);
+  note_tuning(planned);  // nothing was trained yet
+  train("final", "whole-final-0.25");
+  EXPECT_THAT(error_message<PrivacyError>([&] { note_tuning(planned); }),
+              ::testing::AllOf(HasSubstr("by tuning_share 0.25"), HasSubstr("adds up")));
+  EXPECT_NO_THROW(note_tuning(first));
+  EXPECT_THAT(error_message<PrivacyError>([&] { sweep("c", "0.75"); }),
+              HasSubstr("another record store"));
+  EXPECT_FALSE(fs::exists("whole-tuning-0.75"));
+  // Were both used all the same, what of them can meet in one record adds up.
+  train("other", "whole-final-0.5");
+  EXPECT_NEAR(epsilon_of_whole(), 2 * epsilon_of(2), 1e-2);
+  train("other2", "whole-final-0.5");
+  train("other3", "whole-final-0.5");
+  EXPECT_GT(epsilon_of_whole(), epsilon_of(4));
+}
+
+TEST_F(UsesOfParts, OneThatIsGoneTakesTheSumAlong) {
+  note_tuning(sweep("s", "0.25"));
+  fs::rename("whole-final-0.25", "away");
+  EXPECT_THAT(why_not(), HasSubstr("is gone"));
+  EXPECT_THAT(error_message<PrivacyError>([] { split_store("whole", 0.25, Adjacency::kZeroOut); }),
+              HasSubstr("put it back"));
+  // Another folder of its name is none.
+  folder.write_store("whole-final-0.25", 5);
+  EXPECT_THAT(why_not(), HasSubstr("is gone"));
+  fs::remove_all("whole-final-0.25");
+  fs::rename("away", "whole-final-0.25");
+  EXPECT_GT(epsilon_of_whole(), 0);
+  // All three elsewhere, under other absolute paths.
+  fs::create_directory("moved");
+  for (const char* store : {"whole", "whole-tuning-0.25", "whole-final-0.25"})
+    fs::rename(store, fs::path("moved") / store);
+  EXPECT_TRUE(summarize_store("moved/whole").together);
+}
+
+TEST_F(UsesOfParts, ThatDifferHaveNoSum) {
+  note_tuning(sweep("s", "0.25"));
+  MechanismPlan other = mechanism();
+  other.adjacency = Adjacency::kReplaceOne;
+  train("final", "whole-final-0.25", other);
+  EXPECT_THAT(why_not(), HasSubstr("adjacency"));
 }
 
 }  // namespace

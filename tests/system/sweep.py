@@ -99,6 +99,14 @@ def check_selection(sfumato, store: Path, work: Path) -> None:
             check(not (run / "release/privacy_card.json").exists(), f"{run} released")
             sfumato.run("sample", run, "--out", work / "leak", "--count", "1", expect=PRIVACY)
             sfumato.run("sample", run / "private/candidate", "--out", work / "leak", "--count", "1", expect=PRIVACY)
+    # Neither how many runs there were nor which, but what they cost: beside the one run of check_sweep.
+    used = sfumato.json("ledger", "show", store)
+    check(len(used["runs"]) == 1 and [each["kind"] for each in used["sweeps"]] == ["private selection"],
+          f"the store lists {used}")
+    shown = sfumato.run("ledger", "show", store).stdout
+    check("1 private run and 1 sweep" in shown and "private selection" in shown and
+          not any(run.name in shown for run in runs), f"the store says {shown}")
+    check(used["together"]["epsilon"] >= used["sweeps"][0]["epsilon"], f"together {used['together']}")
     sweep(sfumato, work, "report", file, expect=PRIVACY)
     check("nothing else of a private selection" in sweep(sfumato, work, "status", file) or
           "over" in sweep(sfumato, work, "status", file), "status of a selection")

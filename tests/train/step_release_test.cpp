@@ -6,7 +6,9 @@
 #include "run/run_card.h"
 #include "sfumato/core/error.h"
 #include "sfumato/corpus/sampling_model.h"
+#include "sfumato/generate/families.h"
 #include "sfumato/io/json_file.h"
+#include "sfumato/mechanism/released_weights.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/run/card_alone.h"
 #include "support/error_message.h"
@@ -21,7 +23,18 @@ using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-using StepRelease = TinyRun;
+class StepRelease : public TinyRun {
+ protected:
+  /// The run "half": what "run" was after its checkpoint of step 4.
+  void copy_half() const {
+    copy_run("run", "half", 4);
+    std::vector<std::string> lines = lines_of(folder / "run/ledger.jsonl");
+    while (nlohmann::json::parse(lines.back()).value("step", 0) != 4 ||
+           nlohmann::json::parse(lines.back())["kind"] != "checkpoint")
+      lines.pop_back();
+    write_lines(folder / "half/ledger.jsonl", lines);
+  }
+};
 
 void expect_claims_whole_plan(const Json& card, const MechanismPlan& plan, int step) {
   EXPECT_EQ(card["status"], "private");
@@ -54,6 +67,42 @@ TEST_F(StepRelease, OfAFinishedRunHoldsTheAverageOfItsStep) {
   EXPECT_EQ(ledger("run").lines, verify_ledger(folder / "run/ledger.jsonl").lines);
 }
 
+TEST_F(StepRelease, IsRememberedAtTheStepsOfTheWholePlan) {
+  start("run");
+  copy_run("run", "half", 4);  // the store knows no weights any more
+  release_step(folder / "half", 4, folder / "out");
+  const SafetensorsFile file(folder / "out/unet/diffusion_pytorch_model.safetensors");
+  NamedTensors released;
+  for (const std::string& name : file.names())
+    released.emplace_back(name, to_tensor(file.info(name)));
+  const std::vector<KnownWeights> known = find_known_weights(folder / "store", released);
+  ASSERT_EQ(known.size(), 1u);
+  EXPECT_EQ(known[0].run_id, ledger("run").run_id);
+  EXPECT_TRUE(known[0].is_private);
+  EXPECT_EQ(known[0].charged_steps, 6);
+  // Those of the start alone, which every run of this seed has, are no released ones.
+  const auto fresh = make_generator(*config("other"), Placement{});
+  EXPECT_THAT(find_known_weights(folder / "store", joined(fresh->state())), testing::IsEmpty());
+}
+
+TEST_F(StepRelease, AnUnfinishedRunsWeightsCostTheWholePlan) {
+  start("run");
+  copy_half();
+  ASSERT_EQ(ledger("half").charged_steps, 4);
+  release_step(folder / "half", 4, folder / "out");
+  const auto known = find_known_weights(folder / "store", checkpoint("half", 4).ema);
+  ASSERT_EQ(known.size(), 1u);
+  EXPECT_EQ(known[0].charged_steps, 6);
+}
+
+TEST_F(StepRelease, WhatTheStoreCannotRememberDoesNotLeave) {
+  start("run");
+  forget_uses();
+  fs::create_directories(folder / "store/uses/released_weights.jsonl");  // in the way
+  EXPECT_THROW(release_step(folder / "run", 4, folder / "out"), DataError);
+  EXPECT_FALSE(fs::exists(folder / "out/unet"));
+}
+
 TEST_F(StepRelease, OfARunOfAPrivateSelectionDoesNotLeave) {
   start("run", {"mechanism.selection.mean_runs=10"});
   EXPECT_THAT(error_message<PrivacyError>([&] { release_step(folder / "run", 2, folder / "out"); }),
@@ -63,14 +112,7 @@ TEST_F(StepRelease, OfARunOfAPrivateSelectionDoesNotLeave) {
 
 TEST_F(StepRelease, OfAnUnfinishedRunClaimsWhatIsYetToCome) {
   start("run");
-  copy_run("run", "half", 4);
-  write_lines(folder / "half/ledger.jsonl", [&] {
-    std::vector<std::string> lines = lines_of(folder / "run/ledger.jsonl");
-    while (nlohmann::json::parse(lines.back()).value("step", 0) != 4 ||
-           nlohmann::json::parse(lines.back())["kind"] != "checkpoint")
-      lines.pop_back();
-    return lines;
-  }());
+  copy_half();
   const Json card = release_step(folder / "half", 4, folder / "out");
   const auto plan = MechanismPlan::from_json(nlohmann::json::parse(ledger("half").plan));
   EXPECT_EQ(ledger("half").charged_steps, 4);

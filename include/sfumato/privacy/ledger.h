@@ -103,6 +103,7 @@ struct LedgerPoint {
   std::int64_t checkpoint_step = -1;  ///< of a "checkpoint" line, else -1
   std::string checkpoint;             ///< of such a line: SHA-256 of the tensors that were saved
   std::int64_t stage_releases = 0;    ///< charged so far, of all side stages together
+  std::int64_t session = 0;           ///< that wrote it; 0 of a "forgotten" line, which none did
 };
 
 /// Charges of a run that this copy of its ledger does not hold, beside those that it does.

@@ -6,25 +6,10 @@
 #include <vector>
 
 #include "sfumato/privacy/accountant.h"
+#include "sfumato/run/store_notes.h"
 #include "sfumato/run/witness.h"
 
 namespace sfumato {
-
-/// A private selection as its sweep notes it before the first run, in
-/// STORE/uses/selections/<sweep>.json: the whole of it counts from then on, whatever becomes of its
-/// runs, and those of its runs that the store knows do not count besides. So are sweeps on a part
-/// of a store in the whole of it, where they have no runs of their own (`runs` 0).
-struct SelectionUse {
-  std::string sweep;              ///< SHA-256 of the sweep's plan
-  std::string place;              ///< folder that its runs lie in
-  std::int64_t runs = 0;          ///< how many there are: as private as the store
-  std::string draw;               ///< SHA-256 of what was drawn; "" where nothing was
-  double epsilon = 0, delta = 0;  ///< of the whole
-};
-/// Once; DataError where the store takes no notes, or holds another of the same sweep.
-void note_selection(const std::filesystem::path& store, const SelectionUse& use);
-/// In the order of their names. DataError for one that is damaged.
-std::vector<SelectionUse> read_selections(const std::filesystem::path& store);
 
 /// A run as `ledger show STORE` lists it.
 struct StoreRun {
@@ -33,18 +18,25 @@ struct StoreRun {
   /// "ledger", "witness", or "plan" where what it charged is unknown.
   std::string counted_from;
   double epsilon = 0;  ///< of the run alone, at its own delta
+  /// The part of the store that it trained on; "" for the whole.
+  std::filesystem::path part;
+  /// Counted within one of the notes: of a private selection neither it nor how many there are may
+  /// be told.
+  bool in_a_sweep = false;
 };
 
-/// What all runs on a store amount to.
+/// What all runs on a store, and on its parts, amount to.
 struct StoreSummary {
   std::vector<StoreRun> runs;
   std::vector<SelectionUse> selections;
+  std::string unit;  ///< of all of them; "" where there are none
   /// Of all of them together: basic composition, at the largest delta of single runs, to which
-  /// those of selections are added.
+  /// those of selections are added. Of the two parts of a store the larger sum counts, since a
+  /// record is in one of them.
   std::optional<PrivacyStatement> together;
   std::string why_not;  ///< where `together` is empty
 };
-/// DataError if `store` is no folder, or holds a damaged witness.
+/// DataError if `store` is no folder, or holds a damaged witness or note.
 StoreSummary summarize_store(const std::filesystem::path& store);
 
 }  // namespace sfumato

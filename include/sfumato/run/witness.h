@@ -52,10 +52,12 @@ std::optional<Witness> read_witness(const std::filesystem::path& store, const st
 /// an older copy of the run was put back, or two copies of it went on separately.
 std::string contradiction(const Witness& witness, const LedgerSummary& ledger);
 
-/// What an older copy of a run must charge before it goes on, so that all that any copy ever
-/// charged is counted: what the witness knows (of a run that did not stop in order: all that it may
-/// have charged since) beyond the last line that both are known to have. Empty where the ledger is
-/// no older copy. PrivacyError where that cannot be known.
+/// What a copy of a run must charge before it goes on, so that all that any copy ever charged is
+/// counted. Of an older copy: what the witness knows (of a run that did not stop in order: all that
+/// it may have charged since) beyond the last line that both are known to have. Of one that lies
+/// elsewhere than the run that was last heard of running: what that one had reserved and this
+/// ledger does not hold. Empty where the ledger is no copy: a run that crashed and goes on in its
+/// place owes nothing. PrivacyError where that cannot be known.
 std::optional<ForgottenCharges> forgotten_charges(const Witness& witness,
                                                   const LedgerSummary& ledger);
 

@@ -24,6 +24,8 @@ struct SweepPlan {
   std::int64_t records_per_unit() const {
     return common.at("records_per_unit").get<std::int64_t>();
   }
+  /// Whom the statements of its runs protect, in words.
+  std::string unit() const { return common.at("unit").get<std::string>(); }
   /// The law of a private selection, which others do not have.
   Selection selection() const;
   /// The record store of the runs, all of which have the same.

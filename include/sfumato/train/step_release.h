@@ -12,11 +12,12 @@ namespace sfumato {
 /// `folder`, which holds nothing else: what the run's own release would hold, and a card that
 /// claims the epsilon of the whole plan. Which checkpoint is released may then have been chosen by
 /// previews or anything else that follows from weights of the run, which is post-processing of all
-/// its steps. Returns the card.
+/// its steps. The record store remembers the weights before they are written. Returns the card.
 ///
 /// UsageError where the step has no checkpoint (it lists those that have) or is 0. PrivacyError
 /// where the ledger is unsound, is not there though the run is private, or does not note this
-/// checkpoint. DataError where the record store is not at hand or is another one.
+/// checkpoint. DataError where the record store is not at hand or is another one, or keeps
+/// witnesses and cannot keep this one.
 nlohmann::ordered_json release_step(const std::filesystem::path& run, std::int64_t step,
                                     const std::filesystem::path& folder);
 

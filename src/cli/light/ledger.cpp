@@ -194,11 +194,25 @@ bool is_store(const std::filesystem::path& path) {
          !std::filesystem::exists(path / "ledger.jsonl");
 }
 
-Json store_json(const StoreSummary& summary) {
-  Json runs = Json::array();
+/// Runs that are counted within a sweep are in its row: how many a private selection has made is as
+/// private as the store, and pages like this one get into reports.
+std::vector<StoreRun> listed_runs(const StoreSummary& summary) {
+  std::vector<StoreRun> runs;
   for (const StoreRun& run : summary.runs)
+    if (!run.in_a_sweep) runs.push_back(run);
+  return runs;
+}
+
+const char* kind_of(const SelectionUse& use) {
+  return use.parts ? "tuning on a part" : "private selection";
+}
+
+Json store_json(const StoreSummary& summary) {
+  Json runs = Json::array(), sweeps = Json::array();
+  for (const StoreRun& run : listed_runs(summary))
     runs.push_back({{"run", run.witness.run_id},
                     {"place", run.witness.place},
+                    {"part", run.part.empty() ? Json() : Json(run.part.string())},
                     {"updated", run.witness.updated},
                     {"stopped", run.witness.stopped},
                     {"insecure", run.witness.insecure},
@@ -207,32 +221,48 @@ Json store_json(const StoreSummary& summary) {
                     {"plan_hash", run.witness.plan.hash()},
                     {"epsilon", finite(run.epsilon)},
                     {"delta", run.witness.plan.delta}});
+  for (const SelectionUse& use : summary.selections)
+    sweeps.push_back({{"sweep", use.sweep},
+                      {"kind", kind_of(use)},
+                      {"place", use.place},
+                      {"epsilon", finite(use.epsilon)},
+                      {"delta", use.delta}});
   return {{"runs", runs},
+          {"sweeps", sweeps},
           {"together", summary.together ? to_json(*summary.together) : Json()},
           {"why_not_together", summary.why_not.empty() ? Json() : Json(summary.why_not)}};
 }
 
+std::string row_of(const StoreRun& run) {
+  const std::string counted = run.counted_from == "plan"
+                                  ? "all planned steps counted: it was last heard of running"
+                                  : fmt::format("by its {}", run.counted_from);
+  return fmt::format(
+      "  {}  epsilon {} at delta {}{}; {} steps ({}), {}{}\n", printable(run.witness.run_id),
+      upper_bound_text(run.epsilon), run.witness.plan.delta, run.witness.insecure ? " VOID" : "",
+      run.charged_steps, counted, printable(run.witness.place),
+      run.part.empty() ? "" : fmt::format(", on the part {}", printable(run.part.string())));
+}
+
 std::string to_text(const StoreSummary& summary, const std::string& store) {
-  std::string text = fmt::format("Record store {}: used by {} private run(s)\n", printable(store),
-                                 summary.runs.size());
-  for (const StoreRun& run : summary.runs) {
-    const std::string counted = run.counted_from == "plan"
-                                    ? "all planned steps counted: it was last heard of running"
-                                    : fmt::format("by its {}", run.counted_from);
-    text += fmt::format("  {}  epsilon {} at delta {}{}; {} steps ({}), {}\n",
-                        printable(run.witness.run_id), upper_bound_text(run.epsilon),
-                        run.witness.plan.delta, run.witness.insecure ? " VOID" : "",
-                        run.charged_steps, counted, printable(run.witness.place));
-  }
-  if (summary.runs.empty()) return text;
+  const std::vector<StoreRun> runs = listed_runs(summary);
+  const auto n = std::ssize(summary.selections);
+  std::string text = fmt::format(
+      "Record store {}: used by {}{}\n", printable(store), counted(std::ssize(runs), "private run"),
+      n > 0 ? fmt::format(" and {}, whose runs are not listed", counted(n, "sweep")) : "");
+  for (const StoreRun& run : runs) text += row_of(run);
+  for (const SelectionUse& use : summary.selections)
+    text +=
+        fmt::format("  {}  epsilon {} at delta {}; {}, {}\n", printable(use.sweep.substr(0, 16)),
+                    upper_bound_text(use.epsilon), use.delta, kind_of(use), printable(use.place));
+  if (summary.runs.empty() && n == 0) return text;
   text +=
       "What several runs on one store release adds up, for whoever sees all of it, or if one of "
       "them\nis chosen. ";
   if (summary.together)
-    text += fmt::format("All runs together: epsilon {} at delta {} ({} adjacency, {}).\n",
+    text += fmt::format("All of it together: epsilon {} at delta {} ({} adjacency, {}).\n",
                         upper_bound_text(summary.together->epsilon), summary.together->delta,
-                        to_string(summary.together->adjacency),
-                        printable(summary.runs.front().witness.plan.unit));
+                        to_string(summary.together->adjacency), printable(summary.unit));
   else
     text += fmt::format("A sum cannot be given: {}.\n", printable(summary.why_not));
   return text + "Runs without privacy leave no witness here.\n";

@@ -13,10 +13,10 @@
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/core/text.h"
 #include "sfumato/privacy/selection.h"
-#include "sfumato/run/store_uses.h"
 #include "sfumato/sweep/job_scripts.h"
 #include "sfumato/sweep/planned_cost.h"
 #include "sfumato/sweep/selection_runs.h"
+#include "sfumato/sweep/store_split.h"
 #include "sfumato/sweep/sweep_report.h"
 #include "sfumato/sweep/sweep_runner.h"
 #include "sfumato/sweep/sweep_state.h"
@@ -147,22 +147,6 @@ void run_selection(const SweepPlan& plan, const SweepOptions& options,
     fmt::print("the best run is released: {}\n", plan.release().string());
   else
     fmt::print("the selection goes on elsewhere, or with the next sweep run\n");
-}
-
-/// The part knows its runs; the store that was split is told of them as well, in case that anything
-/// is ever trained on the whole of it.
-void note_tuning(const SweepPlan& plan) {
-  const PlannedCost all = whole_cost(plan, run_costs(plan));
-  if (!all.is_private)
-    throw PrivacyError(
-        "runs without noise may not tune on private records; set privacy.enabled=true");
-  note_selection(plan.common.at("whole_store").get<std::string>(),
-                 {.sweep = plan.hash,
-                  .place = std::filesystem::absolute(plan.folder).lexically_normal().string(),
-                  .runs = 0,
-                  .draw = "",
-                  .epsilon = all.epsilon,
-                  .delta = all.delta});
 }
 
 void run_run(const SweepOptions& options) {
