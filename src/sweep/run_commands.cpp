@@ -20,11 +20,13 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kSpaces = " \t\r\n";
 
-/// The run's settings, its folder and its place in the plan.
+/// The run's settings, its folder and its place in the plan. Of a selection's run there are no
+/// previews: nobody looks at one run of many.
 std::string training_config(const SweepPlan& plan, const SweepRun& run, const fs::path& folder) {
   const auto config = run.config();
   config->run.dir.set(folder.string());
   config->run.sweep.set(binding_of(plan, run));
+  if (plan.purpose() == SweepPurpose::kPrivateSelection) config->preview.images.set(0);
   return settings_yaml(*config, given_settings(*config));
 }
 

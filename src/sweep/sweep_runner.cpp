@@ -16,10 +16,12 @@
 #include "sfumato/core/text.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/io/json_file.h"
+#include "sfumato/privacy/ledger.h"
 #include "sfumato/sweep/run_lock.h"
 #include "sfumato/sweep/sweep_state.h"
 #include "sweep/child_process.h"
 #include "sweep/run_commands.h"
+#include "sweep/selection_silence.h"
 
 namespace sfumato {
 namespace {
@@ -28,6 +30,7 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kLook{50};  // how often children are looked at
+constexpr int kDataStatus = static_cast<int>(ErrorKind::kData);
 
 /// A run that this launcher works on.
 struct Work {
@@ -36,6 +39,7 @@ struct Work {
   std::vector<RunCommand> commands;
   std::size_t at = 0;
   ChildProcess process;
+  bool again = false;  ///< it failed before
 };
 
 class SweepRunner {
@@ -101,10 +105,10 @@ class SweepRunner {
     }
     check_store();
     std::error_code ignored;
-    fs::remove(failed, ignored);
+    const bool again = fs::remove(failed, ignored);
     std::vector<RunCommand> commands = commands_of(plan_, run, options_);
     ChildProcess process = start_command(run, commands.front(), lock->descriptor());
-    work_.push_back({&run, std::move(*lock), std::move(commands), 0, std::move(process)});
+    work_.push_back({&run, std::move(*lock), std::move(commands), 0, std::move(process), again});
     say(fmt::format("{} started: {}", run.name(), to_text(run.assignments)));
     return true;
   }
@@ -138,7 +142,7 @@ class SweepRunner {
       if (*status == 0)
         finish(*work);
       else
-        note_end(*work->run, work->commands[work->at], *status);
+        note_end(*work, *status);
       work = work_.erase(work);
     }
   }
@@ -152,26 +156,51 @@ class SweepRunner {
 
   void finish(const Work& work) {
     if (work.at + 1 < work.commands.size()) return;  // stopped between two commands
+    std::optional<double> score;
     try {
-      mark_done(plan_, *work.run, score_of(work.commands));
+      score = score_of(work.commands);
     } catch (const DataError& error) {
-      return note_failure(*work.run, static_cast<int>(ErrorKind::kData), error.what());
+      if (!selects()) return note_failure(*work.run, kDataStatus, error.what());
+      // The worst there is: to be drawn, and bad, is no reason for another draw.
     }
-    ++result_.done;
-    say(fmt::format("{} done", work.run->name()));
+    end_as_done(*work.run, score);
   }
 
-  void note_end(const SweepRun& run, const RunCommand& command, int status) {
+  /// A selection's run without a score is the worst.
+  void end_as_done(const SweepRun& run, std::optional<double> score) {
+    try {
+      mark_done(plan_, run, score);
+    } catch (const DataError& error) {
+      return note_failure(run, kDataStatus, error.what());
+    }
+    ++result_.done;
+    say(fmt::format("{} done", run.name()));
+  }
+
+  /// Whether a selection's run that failed is over all the same, since nothing of it can be trained
+  /// any more: weights that are not finite, say. What is said of it gets a second chance.
+  bool is_over(const Work& work) const {
+    if (!selects() || (work.at > 0 && !work.again)) return false;
+    const fs::path ledger = places_of(plan_, *work.run).run / "ledger.jsonl";
+    if (!fs::exists(ledger)) return false;
+    const LedgerSummary found = verify_ledger(ledger);
+    return found.charged_steps >= found.max_charged_steps;
+  }
+
+  void note_end(const Work& work, int status) {
+    const SweepRun& run = *work.run;
+    const RunCommand& command = work.commands[work.at];
     if (status == static_cast<int>(ErrorKind::kInterrupted)) {
       ++result_.open;
       return;
     }
     if (status < 0) {  // nobody here sent it: memory ran out, say
       ++result_.open;
-      log_warning(fmt::format("{}: {} was ended by signal {}; sweep run goes on with it",
-                              run.name(), command.what, -status));
+      warn(fmt::format("{}: {} was ended by signal {}; sweep run goes on with it", run.name(),
+                       command.what, -status));
       return;
     }
+    if (is_over(work)) return end_as_done(run, std::nullopt);
     note_failure(run, status,
                  fmt::format("{} ended with status {}: {}", command.what, status,
                              last_line(places_of(plan_, run).log)));
@@ -195,10 +224,10 @@ class SweepRunner {
     for (Work& work : work_)
       if (!work.lock.beat()) {
         work.process.signal(SIGKILL);  // its ledger is another's by now
-        log_warning(
-            fmt::format("{}: another launcher has taken it over, having heard nothing for {} s; it "
-                        "is ended here",
-                        work.run->name(), options_.stale_after.count()));
+        warn(fmt::format(
+            "{}: another launcher has taken it over, having heard nothing for {} s; it is ended "
+            "here",
+            work.run->name(), options_.stale_after.count()));
       }
   }
 
@@ -218,9 +247,14 @@ class SweepRunner {
       while (!work.process.ended()) std::this_thread::sleep_for(kLook);
   }
 
+  bool selects() const { return plan_.purpose() == SweepPurpose::kPrivateSelection; }
+
   /// Of a selection nothing is said that would tell how many runs there are.
   void say(const std::string& message) const {
-    if (plan_.purpose() != SweepPurpose::kPrivateSelection) log_info(message);
+    if (!selects()) log_info(message);
+  }
+  void warn(const std::string& message) const {
+    if (!selects()) log_warning(message);
   }
 
   const SweepPlan& plan_;
@@ -236,7 +270,7 @@ class SweepRunner {
 
 RunnerResult run_sweep(const SweepPlan& plan, std::span<const SweepRun> runs,
                        const RunnerOptions& options) {
-  return SweepRunner(plan, runs, options).run();
+  return naming_no_run(plan, runs, [&] { return SweepRunner(plan, runs, options).run(); });
 }
 
 }  // namespace sfumato
