@@ -184,7 +184,7 @@ const SweepRun& choose(const SweepPlan& plan, const std::vector<SweepRun>& runs,
 void write_winners_release(const SweepPlan& plan, const SweepRun& winner, const RunLock& lock,
                            const RunnerOptions& options) {
   const fs::path log = places_of(plan, winner).log;
-  ChildProcess training(commands_of(plan, winner, options).front().words, log, log,
+  ChildProcess training(commands_of(plan, winner, std::nullopt, options).front().words, log, log,
                         lock.descriptor());
   std::optional<int> status;
   while (!(status = training.ended())) std::this_thread::sleep_for(std::chrono::milliseconds(20));

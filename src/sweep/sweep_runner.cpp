@@ -17,6 +17,7 @@
 #include "sfumato/data/record_store.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/privacy/ledger.h"
+#include "sfumato/sweep/planned_cost.h"
 #include "sfumato/sweep/run_lock.h"
 #include "sfumato/sweep/sweep_state.h"
 #include "sweep/child_process.h"
@@ -106,11 +107,17 @@ class SweepRunner {
     check_store();
     std::error_code ignored;
     const bool again = fs::remove(failed, ignored);
-    std::vector<RunCommand> commands = commands_of(plan_, run, options_);
+    std::vector<RunCommand> commands = commands_of(plan_, run, total(), options_);
     ChildProcess process = start_command(run, commands.front(), lock->descriptor());
     work_.push_back({&run, std::move(*lock), std::move(commands), 0, std::move(process), again});
     say(fmt::format("{} started: {}", run.name(), to_text(run.assignments)));
     return true;
+  }
+
+  /// Found once, since many runs take a while to account for.
+  const std::optional<SweepTotal>& total() {
+    if (!total_) total_ = sweep_total(plan_, run_costs(plan_));
+    return *total_;
   }
 
   ChildProcess start_command(const SweepRun& run, const RunCommand& command, int lock) {
@@ -261,6 +268,7 @@ class SweepRunner {
   const RunnerOptions& options_;
   std::list<const SweepRun*> waiting_;
   std::list<Work> work_;
+  std::optional<std::optional<SweepTotal>> total_;
   RunnerResult result_;
   Clock::time_point last_beat_{};
   bool told_ = false;
