@@ -97,7 +97,8 @@ std::string selection_of(const PrivacyCard& card) {
   if (card.sweep)
     return fmt::format(
         "The claim is about this run alone, which is one of {} of a sweep on the same data, each "
-        "charged by itself. All of them together amount to ε = {} at δ = {}: that is what holds for "
+        "charged by itself. All of them together amount to ε = {} at δ = {}: that is what holds "
+        "for "
         "whoever sees more of them than this one, or chose it by what they released. No run or "
         "checkpoint may have been chosen by a look at private numbers.",
         card.sweep->runs, epsilon_text(card.sweep->epsilon), card.sweep->delta);
@@ -199,9 +200,8 @@ Json to_json(const PrivacyCard& given) {
   }
   if (selects) json["selection_law"] = card.selection_law;
   if (claim && card.sweep)
-    json["sweep"] = {{"runs", card.sweep->runs},
-                     {"epsilon", card.sweep->epsilon},
-                     {"delta", card.sweep->delta}};
+    json["sweep"] = {
+        {"runs", card.sweep->runs}, {"epsilon", card.sweep->epsilon}, {"delta", card.sweep->delta}};
   if (claim && card.checkpoint_step) json["checkpoint_step"] = *card.checkpoint_step;
   // Cards of one network, and those of older versions, have no such field.
   if (const Json networks = networks_json(card); !networks.is_null()) json["networks"] = networks;

@@ -13,8 +13,8 @@ namespace {
 constexpr std::string_view kOf = " of ", kEpsilon = " runs, epsilon ", kDelta = ", delta ";
 
 bool is_total(const SweepTotal& total) {
-  return total.runs >= 2 && std::isfinite(total.epsilon) && total.epsilon >= 0 &&
-         total.delta > 0 && total.delta < 1;
+  return total.runs >= 2 && std::isfinite(total.epsilon) && total.epsilon >= 0 && total.delta > 0 &&
+         total.delta < 1;
 }
 
 }  // namespace
@@ -50,8 +50,7 @@ std::optional<SweepTotal> sweep_total_in(const nlohmann::ordered_json& card) {
   const SweepTotal total{said["runs"].get<std::int64_t>(), said["epsilon"].get<double>(),
                          said["delta"].get<double>()};
   const auto& own = field(card, "epsilon");
-  const bool covers =
-      own.is_number() && total.epsilon >= own.get<double>() * (1 - kCardTolerance);
+  const bool covers = own.is_number() && total.epsilon >= own.get<double>() * (1 - kCardTolerance);
   return is_total(total) && covers ? std::optional(total) : std::nullopt;
 }
 

@@ -72,7 +72,8 @@ void check_score(const SweepFile& file, std::vector<std::string>& mistakes) {
   if (file.purpose() != SweepPurpose::kPrivateSelection || sweep.score().empty()) return;
   if (!sweep.score_is_public())
     mistakes.push_back(fmt::format(
-        "{}: sweep.score_is_public is missing: the best run of a private_selection is covered where "
+        "{}: sweep.score_is_public is missing: the best run of a private_selection is covered "
+        "where "
         "the score's command looks at {{release}} and {{corpus}} and at public data alone, which "
         "nothing here can check. Set it to true if that is so",
         sweep.score.provenance()));

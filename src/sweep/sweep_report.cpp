@@ -105,9 +105,10 @@ std::string report_csv(const SweepReport& report) {
     text += row.run->name() + "," + to_string(row.state.stage);
     for (const std::string& key : report.keys)
       text += "," + csv_field(SweepReport::value(row, key));
-    text += fmt::format(",{},{},{},{}{}\r\n", row.state.charged_steps, number_text(row.state.epsilon),
-                        row.state.epsilon ? fmt::format("{}", row.state.delta) : "",
-                        number_text(row.state.score), together);
+    text +=
+        fmt::format(",{},{},{},{}{}\r\n", row.state.charged_steps, number_text(row.state.epsilon),
+                    row.state.epsilon ? fmt::format("{}", row.state.delta) : "",
+                    number_text(row.state.score), together);
   }
   return text;
 }

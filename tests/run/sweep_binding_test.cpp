@@ -36,8 +36,8 @@ const Json& card_of_sweep() {
 }
 
 TEST(SweepBinding, IsReadAsItIsWritten) {
-  const SweepBinding read = parse_sweep_binding(to_text(
-      SweepBinding{std::string(64, 'a') + "/3", SweepTotal{12, 3.2100000000000004, 1e-5}}));
+  const SweepBinding read = parse_sweep_binding(
+      to_text(SweepBinding{std::string(64, 'a') + "/3", SweepTotal{12, 3.2100000000000004, 1e-5}}));
   EXPECT_EQ(read.place, std::string(64, 'a') + "/3");
   ASSERT_TRUE(read.total);
   EXPECT_EQ(read.total->runs, 12);
@@ -67,8 +67,7 @@ TEST(SweepBinding, CardsSayWhatAllRunsAmountTo) {
 }
 
 TEST(SweepBinding, CardsThatSayLessOfItAreFound) {
-  for (const auto& [what, edit] :
-       std::initializer_list<std::pair<const char*, void (*)(Json&)>>{
+  for (const auto& [what, edit] : std::initializer_list<std::pair<const char*, void (*)(Json&)>>{
            {"another number of runs", [](Json& card) { card["sweep"]["runs"] = 2; }},
            {"less than one run", [](Json& card) { card["sweep"]["epsilon"] = 0.01; }},
            {"the sentence of a run alone",

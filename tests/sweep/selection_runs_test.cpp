@@ -46,9 +46,11 @@ class Selections : public ::testing::Test {
                   const std::string& score = "1") {
     folder.write("sweep.yaml",
                  "sweep:\n  name: s\n  base: base.yaml\n  purpose: private_selection\n"
-                 "  vary: {diffusion.draws: [1, 2]}\n  score: [echo, '" + score + "']\n"
-                 "  score_is_public: true\n"
-                 "  selection: {mean_runs: " +
+                 "  vary: {diffusion.draws: [1, 2]}\n  score: [echo, '" +
+                     score +
+                     "']\n"
+                     "  score_is_public: true\n"
+                     "  selection: {mean_runs: " +
                      mean + ", agree_up_to: " + agreed + "}\n");
   }
   /// What training leaves of a run, with this score.
@@ -231,7 +233,8 @@ TEST_F(Selections, ARunThatWasTakenAwayIsNotDrawnAgain) {
 
 TEST_F(Selections, ARunWithoutAScoreIsTheWorst) {
   const SweepPlan plan = open_sweep("sweep.yaml", true);
-  const std::vector<SweepRun> runs{sweep_run(0, {}, {}), sweep_run(1, {}, {}), sweep_run(2, {}, {})};
+  const std::vector<SweepRun> runs{sweep_run(0, {}, {}), sweep_run(1, {}, {}),
+                                   sweep_run(2, {}, {})};
   train(plan, runs[0], std::nullopt);
   train(plan, runs[1], -1e300);
   train(plan, runs[2], std::nullopt);
@@ -328,7 +331,8 @@ TEST_F(Selections, HaveNoReport) {
 
 TEST_F(Selections, ARunMayLeaveOnlyAsTheWinner) {
   const SweepPlan plan = open_sweep("sweep.yaml", true);
-  const std::vector<SweepRun> runs{sweep_run(0, {}, {}), sweep_run(1, {}, {})};
+  const auto base = plan.common.at("base").get<SettingValues>();
+  const std::vector<SweepRun> runs{sweep_run(0, base, {}), sweep_run(1, base, {})};
   train(plan, runs[0], 1);
   train(plan, runs[1], 2);
   const fs::path loser = places_of(plan, runs[0]).run, winner = places_of(plan, runs[1]).run;
