@@ -43,6 +43,17 @@ struct Work {
   bool again = false;  ///< it failed before
 };
 
+/// To be drawn, and bad, is no reason for another draw: nothing, which is the worst, for what is no
+/// number. By itself, since g++ 12 may write the result of a call that throws into what the result
+/// is assigned to.
+std::optional<double> score_or_worst(const std::vector<RunCommand>& commands) {
+  try {
+    return score_of(commands);
+  } catch (const DataError&) {
+    return std::nullopt;
+  }
+}
+
 class SweepRunner {
  public:
   SweepRunner(const SweepPlan& plan, std::span<const SweepRun> runs, const RunnerOptions& options)
@@ -163,14 +174,12 @@ class SweepRunner {
 
   void finish(const Work& work) {
     if (work.at + 1 < work.commands.size()) return;  // stopped between two commands
-    std::optional<double> score;
+    if (selects()) return end_as_done(*work.run, score_or_worst(work.commands));
     try {
-      score = score_of(work.commands);
+      end_as_done(*work.run, score_of(work.commands));
     } catch (const DataError& error) {
-      if (!selects()) return note_failure(*work.run, kDataStatus, error.what());
-      // The worst there is: to be drawn, and bad, is no reason for another draw.
+      note_failure(*work.run, kDataStatus, error.what());
     }
-    end_as_done(*work.run, score);
   }
 
   /// A selection's run without a score is the worst.

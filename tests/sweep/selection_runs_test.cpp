@@ -266,7 +266,7 @@ TEST_F(Selections, AScoreThatIsNoNumberEndsTheRun) {
   EXPECT_TRUE(run_sweep(plan, runs, options).failed.empty());
   const RunState state = state_of(plan, runs[0], options.stale_after);
   EXPECT_EQ(state.stage, RunState::Stage::kDone);
-  EXPECT_FALSE(state.score);
+  EXPECT_EQ(state.score, std::nullopt);
 }
 
 TEST_F(Selections, TrainingThatFailsIsOverOnceAllIsCharged) {
