@@ -10,6 +10,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/report/privacy_card.h"
+#include "sfumato/run/selection_mark.h"
 #include "sfumato/train/step_release.h"
 
 namespace sfumato::cli {
@@ -32,6 +33,7 @@ void run(const ReleaseArguments& arguments) {
     throw UsageError(fmt::format(
         "'{}' exists and holds no release that could be written again; choose another --out",
         folder.string()));
+  check_may_leave(arguments.run, folder);
   const nlohmann::ordered_json card = release_step(arguments.run, arguments.step, folder);
   if (arguments.json) {
     const nlohmann::ordered_json out{{"release", folder.string()},

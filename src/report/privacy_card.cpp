@@ -94,6 +94,14 @@ std::string selection_of(const PrivacyCard& card) {
         "even their number. Stages are those of one run.",
         card.selection_law.at("law").get<std::string>(), card.selection_law.at("eta").get<double>(),
         card.selection_law.at("mean_runs").get<double>());
+  if (card.sweep)
+    return fmt::format(
+        "The claim is about this run alone, which is one of {} of a sweep on the same data, each "
+        "charged by itself. All of them together amount to ε = {} at δ = {}: that is what holds "
+        "for "
+        "whoever sees more of them than this one, or chose it by what they released. No run or "
+        "checkpoint may have been chosen by a look at private numbers.",
+        card.sweep->runs, epsilon_text(card.sweep->epsilon), card.sweep->delta);
   if (candidates == 1)
     return "The claim is about this run alone: other runs on the same data add to it. No run or "
            "checkpoint may have been chosen by a look at private numbers.";
@@ -191,6 +199,9 @@ Json to_json(const PrivacyCard& given) {
     json["public_facts"]["classes_that_may_be_empty"] = card.classes_that_may_be_empty;
   }
   if (selects) json["selection_law"] = card.selection_law;
+  if (claim && card.sweep)
+    json["sweep"] = {
+        {"runs", card.sweep->runs}, {"epsilon", card.sweep->epsilon}, {"delta", card.sweep->delta}};
   if (claim && card.checkpoint_step) json["checkpoint_step"] = *card.checkpoint_step;
   // Cards of one network, and those of older versions, have no such field.
   if (const Json networks = networks_json(card); !networks.is_null()) json["networks"] = networks;
@@ -220,6 +231,7 @@ Json voided(Json card, const std::string& reason) {
                             "epsilon_at_delta", "largest_true_positive_rate", "recompute"})
     if (card.contains(claim)) card[claim] = card[claim].is_array() ? Json::array() : Json();
   card.erase("networks");  // speaks of noise that protects
+  card.erase("sweep");
   return card;
 }
 

@@ -15,6 +15,7 @@
 #include "sfumato/data/record_store.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/run/card_events.h"
+#include "sfumato/run/sweep_binding.h"
 
 namespace sfumato {
 namespace {
@@ -165,6 +166,7 @@ PrivacyCard rebuilt(const Json& card, const std::vector<PrivacyEvent>& events,
   copy.candidates = card_candidates("the card", card);
   if (const auto selection = card_selection("the card", card))
     copy.selection_law = to_json(*selection);
+  copy.sweep = sweep_total_in(card);
   if (field(card, "checkpoint_step").is_number_integer())
     copy.checkpoint_step = count_in(card, "checkpoint_step");
   for (const Json& stage : card.at("stages")) copy.stages.push_back(stage_of(stage, stages));

@@ -6,6 +6,7 @@
 
 #include "run/json_alike.h"
 #include "run/run_card.h"
+#include "sfumato/run/sweep_binding.h"
 
 namespace sfumato {
 namespace {
@@ -76,6 +77,7 @@ Json earned_card(const RunVerification& run, const Json& said) {
     if (claimed.is_number() && alike(claimed, card.epsilon)) card.epsilon = claimed.get<double>();
     if (run.ledger.insecure()) card.status = PrivacyCard::Status::kVoid;
   }
+  card.sweep = run.binding ? parse_sweep_binding(*run.binding).total : sweep_total_in(said);
   describe_start(run.ledger.initial_weights, card);
   describe_networks(run.ledger.released, card);
   if (run.ledger.insecure()) card.reasons.push_back(kTestKeyReason);

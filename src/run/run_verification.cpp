@@ -372,6 +372,7 @@ RunVerification verify_run(const RunVerificationOptions& options) {
   const auto config = options.release_only ? nullptr : read_configuration(places.run, problem);
   fs::path store = options.store;
   if (store.empty() && config) store = config->data.store();
+  if (config) run.binding = config->run.sweep();
   check_release(run, places.run, fs::is_directory(store) ? store : fs::path(), options.stages);
   run.checks.push_back(check_results(run, places.run, options.stages));
   if (options.release_only) return run;

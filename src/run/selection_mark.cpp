@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "run/configuration_comparison.h"
 #include "run/folders_above.h"
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
@@ -28,9 +29,22 @@ std::string binding_in(const fs::path& run) {
   }
 }
 
+/// Of a folder without a ledger, by the settings that are there.
+std::string defect_by_settings(const fs::path& folder) {
+  std::error_code ignored;
+  if (!fs::is_regular_file(folder / "config.yaml", ignored)) return {};
+  try {
+    if (!planned_selection(*load_config(folder / "config.yaml", {}))) return {};
+  } catch (const Error&) {
+    return {};  // settings of something else
+  }
+  return fmt::format("'{}' is a run of a private selection without its ledger; put it back",
+                     folder.string());
+}
+
 /// Why nothing of the run at `folder` may leave; "" if nothing speaks against it.
 std::string defect_of_run(const fs::path& folder) {
-  if (!fs::exists(folder / "ledger.jsonl")) return {};
+  if (!fs::exists(folder / "ledger.jsonl")) return defect_by_settings(folder);
   try {
     const LedgerSummary ledger = verify_ledger(folder / "ledger.jsonl");
     if (ledger.plan.empty()) throw DataError("its first line holds no plan");

@@ -102,4 +102,17 @@ PlannedCost whole_cost(const SweepPlan& plan, std::span<const PlannedCost> runs)
   return plan.purpose() == SweepPurpose::kPrivateSelection ? runs.front() : together(runs);
 }
 
+std::optional<SweepTotal> sweep_total(const SweepPlan& plan, std::span<const PlannedCost> runs) {
+  const SweepPurpose purpose = plan.purpose();
+  if (purpose == SweepPurpose::kPublicTuning || purpose == SweepPurpose::kPrivateSelection ||
+      runs.size() < 2)
+    return std::nullopt;
+  const PlannedCost all = whole_cost(plan, runs);
+  if (!all.is_private) return std::nullopt;
+  SweepTotal total{std::ssize(runs), all.epsilon, all.delta};
+  // Another accountant may have found more for one run alone.
+  for (const PlannedCost& run : runs) total.epsilon = std::max(total.epsilon, run.epsilon);
+  return total;
+}
+
 }  // namespace sfumato

@@ -11,6 +11,7 @@
 #include "sfumato/core/printable.h"
 #include "sfumato/core/text.h"
 #include "sfumato/run/selection_mark.h"
+#include "sfumato/run/sweep_binding.h"
 #include "sfumato/sweep/sweep_state.h"
 
 namespace sfumato {
@@ -20,11 +21,14 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kSpaces = " \t\r\n";
 
-/// The run's settings, its folder and its place in the plan.
-std::string training_config(const SweepPlan& plan, const SweepRun& run, const fs::path& folder) {
+/// The run's settings, its folder and its place in the plan. Of a selection's run there are no
+/// previews: nobody looks at one run of many.
+std::string training_config(const SweepPlan& plan, const SweepRun& run,
+                            const std::optional<SweepTotal>& total, const fs::path& folder) {
   const auto config = run.config();
   config->run.dir.set(folder.string());
-  config->run.sweep.set(binding_of(plan, run));
+  config->run.sweep.set(to_text(SweepBinding{binding_of(plan, run), total}));
+  if (plan.purpose() == SweepPurpose::kPrivateSelection) config->preview.images.set(0);
   return settings_yaml(*config, given_settings(*config));
 }
 
@@ -54,9 +58,10 @@ std::vector<std::string> launched(const RunnerOptions& options,
 }  // namespace
 
 std::vector<RunCommand> commands_of(const SweepPlan& plan, const SweepRun& run,
+                                    const std::optional<SweepTotal>& total,
                                     const RunnerOptions& options) {
   const RunPlaces places = places_of(plan, run);
-  write_file_atomic(places.config, training_config(plan, run, places.run), 0600);
+  write_file_atomic(places.config, training_config(plan, run, total, places.run), 0600);
   std::vector<std::string> train{"train", "--resume-or-start", "--config", places.config.string()};
   share_threads(run, options.jobs, train);
   std::vector<RunCommand> commands{{"training", launched(options, train), {}, true}};

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "sfumato/report/privacy_card.h"
 #include "sfumato/sweep/sweep_runner.h"
 
 namespace sfumato {
@@ -16,8 +17,10 @@ struct RunCommand {
   bool is_ours = true;           ///< it knows SIGUSR1
 };
 
-/// Training, then what the plan asks for of each run. Writes the configuration that training takes.
+/// Training, then what the plan asks for of each run. Writes the configuration that training takes;
+/// `total`: what the run's card says of the sweep.
 std::vector<RunCommand> commands_of(const SweepPlan& plan, const SweepRun& run,
+                                    const std::optional<SweepTotal>& total,
                                     const RunnerOptions& options);
 
 /// The number that the command of the score printed; nothing without such a command. DataError

@@ -7,10 +7,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/infinity.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/core/text.h"
 #include "sfumato/io/json_file.h"
@@ -19,11 +21,13 @@
 #include "sfumato/privacy/selection.h"
 #include "sfumato/run/selection_mark.h"
 #include "sfumato/run/store_notes.h"
+#include "sfumato/run/witness.h"
 #include "sfumato/sweep/planned_cost.h"
 #include "sfumato/sweep/run_lock.h"
 #include "sfumato/sweep/sweep_state.h"
 #include "sweep/child_process.h"
 #include "sweep/run_commands.h"
+#include "sweep/selection_silence.h"
 
 namespace sfumato {
 namespace {
@@ -97,6 +101,34 @@ LedgerSummary ledger_of(const SweepPlan& plan, const SweepRun& run) {
   return verify_ledger(places_of(plan, run).run / "ledger.jsonl");
 }
 
+bool same_place(const fs::path& one, const fs::path& other) {
+  std::error_code ignored;
+  return fs::weakly_canonical(one, ignored) == fs::weakly_canonical(other, ignored);
+}
+
+/// Every run that ever used the store under this selection's place is one of those that were drawn:
+/// one that was taken away and trained again would be a draw more than the law counts.
+void check_none_drawn_twice(const SweepPlan& plan, const std::vector<SweepRun>& runs) {
+  // Witnesses first: each is written after its ledger, also by launchers that work just now.
+  std::vector<Witness> known = read_witnesses(plan.store());
+  std::erase_if(known, [&](const Witness& witness) {
+    return !same_place(fs::path(witness.place).parent_path(), plan.private_folder() / "runs");
+  });
+  if (known.empty()) return;
+  std::set<std::string> drawn;
+  for (const SweepRun& run : runs)
+    if (fs::exists(places_of(plan, run).run / "ledger.jsonl"))
+      drawn.insert(ledger_of(plan, run).run_id);
+  for (const Witness& witness : known)
+    if (!drawn.contains(witness.run_id))
+      throw PrivacyError(fmt::format(
+          "'{}' remembers run {} of this selection, and no run of it has that ledger: a run was "
+          "taken away or trained a second time, which is a draw more than the law counts. Put the "
+          "run back as it was; else nothing of this selection may leave: plan a sweep of another "
+          "name, which counts besides",
+          witness.file.string(), witness.run_id));
+}
+
 /// The accounting is of runs that all have one plan.
 void check_alike(const SweepPlan& plan, const std::vector<SweepRun>& runs) {
   const auto plan_in = [&](const SweepRun& run) {
@@ -118,7 +150,7 @@ const SweepRun& best_of(const SweepPlan& plan, const std::vector<SweepRun>& runs
   double best_score = 0;
   std::uint64_t equal = 0;
   for (const SweepRun& run : runs) {
-    const double score = state_of(plan, run, stale).score.value();
+    const double score = state_of(plan, run, stale).score.value_or(-kInfinity);
     if (best == nullptr || score > best_score) {
       best = &run;
       best_score = score;
@@ -140,6 +172,7 @@ const SweepRun& choose(const SweepPlan& plan, const std::vector<SweepRun>& runs,
                        const RunnerOptions& options) {
   if (const SweepRun* winner = marked_of(plan, runs)) return *winner;
   check_alike(plan, runs);
+  check_none_drawn_twice(plan, runs);
   std::vector<std::string> heads;
   for (const SweepRun& run : runs)
     heads.push_back(state_of(plan, run, options.stale_after).ledger_head);
@@ -155,7 +188,7 @@ const SweepRun& choose(const SweepPlan& plan, const std::vector<SweepRun>& runs,
 void write_winners_release(const SweepPlan& plan, const SweepRun& winner, const RunLock& lock,
                            const RunnerOptions& options) {
   const fs::path log = places_of(plan, winner).log;
-  ChildProcess training(commands_of(plan, winner, options).front().words, log, log,
+  ChildProcess training(commands_of(plan, winner, std::nullopt, options).front().words, log, log,
                         lock.descriptor());
   std::optional<int> status;
   while (!(status = training.ended())) std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -192,18 +225,21 @@ std::vector<SweepRun> drawn_runs(const SweepPlan& plan) {
     refuse_draw(plan, fmt::format("is damaged ({})", error.what()));
   }
   note_selection(plan.store(), use_of(plan, std::ssize(runs), sha256_hex(draw.dump())));
+  naming_no_run(plan, runs, [&] { check_none_drawn_twice(plan, runs); });
   return runs;
 }
 
 bool choose_winner(const SweepPlan& plan, const std::vector<SweepRun>& runs,
                    const RunnerOptions& options) {
   if (fs::exists(plan.release())) return true;
-  for (const SweepRun& run : runs)
-    if (state_of(plan, run, options.stale_after).stage != RunState::Stage::kDone) return false;
-  const auto lock = RunLock::take(locks_folder(plan), kChoice, options.stale_after);
-  if (!lock || fs::exists(plan.release())) return fs::exists(plan.release());
-  write_winners_release(plan, choose(plan, runs, options), *lock, options);
-  return true;
+  return naming_no_run(plan, runs, [&] {
+    for (const SweepRun& run : runs)
+      if (state_of(plan, run, options.stale_after).stage != RunState::Stage::kDone) return false;
+    const auto lock = RunLock::take(locks_folder(plan), kChoice, options.stale_after);
+    if (!lock || fs::exists(plan.release())) return fs::exists(plan.release());
+    write_winners_release(plan, choose(plan, runs, options), *lock, options);
+    return true;
+  });
 }
 
 }  // namespace sfumato

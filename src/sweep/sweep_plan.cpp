@@ -180,6 +180,8 @@ SweepPlan plan_of(const SweepFile& written) {
                  {"whole_store", file.whole_store},
                  {"final_store", file.final_store},
                  {"base", file.base}};
+  if (file.purpose() == SweepPurpose::kPrivateSelection)
+    plan.common["score_is_public"] = sweep.score_is_public();
   return plan;
 }
 

@@ -10,6 +10,7 @@
 #include "sfumato/core/text.h"
 #include "sfumato/report/tensorboard.h"
 #include "sfumato/run/corpus_places.h"
+#include "sfumato/sweep/planned_cost.h"
 #include "sweep/report_rows.h"
 
 namespace sfumato {
@@ -96,14 +97,18 @@ SweepReport read_report(const SweepPlan& plan, std::chrono::seconds stale_after)
 std::string report_csv(const SweepReport& report) {
   std::string text = "run,state";
   for (const std::string& key : report.keys) text += "," + csv_field(key);
-  text += ",charged_steps,epsilon,delta,score\r\n";
+  text += ",charged_steps,epsilon,delta,score,runs_together,epsilon_together,delta_together\r\n";
+  std::string together = ",,,";
+  if (const auto total = sweep_total(*report.plan, run_costs(*report.plan)))
+    together = fmt::format(",{},{},{}", total->runs, total->epsilon, total->delta);
   for (const ReportRow& row : report.rows) {
     text += row.run->name() + "," + to_string(row.state.stage);
     for (const std::string& key : report.keys)
       text += "," + csv_field(SweepReport::value(row, key));
-    text += fmt::format(",{},{},{},{}\r\n", row.state.charged_steps, number_text(row.state.epsilon),
-                        row.state.epsilon ? fmt::format("{}", row.state.delta) : "",
-                        number_text(row.state.score));
+    text +=
+        fmt::format(",{},{},{},{}{}\r\n", row.state.charged_steps, number_text(row.state.epsilon),
+                    row.state.epsilon ? fmt::format("{}", row.state.delta) : "",
+                    number_text(row.state.score), together);
   }
   return text;
 }

@@ -16,10 +16,13 @@
 #include "sfumato/core/text.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/io/json_file.h"
+#include "sfumato/privacy/ledger.h"
+#include "sfumato/sweep/planned_cost.h"
 #include "sfumato/sweep/run_lock.h"
 #include "sfumato/sweep/sweep_state.h"
 #include "sweep/child_process.h"
 #include "sweep/run_commands.h"
+#include "sweep/selection_silence.h"
 
 namespace sfumato {
 namespace {
@@ -28,6 +31,7 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kLook{50};  // how often children are looked at
+constexpr int kDataStatus = static_cast<int>(ErrorKind::kData);
 
 /// A run that this launcher works on.
 struct Work {
@@ -36,7 +40,19 @@ struct Work {
   std::vector<RunCommand> commands;
   std::size_t at = 0;
   ChildProcess process;
+  bool again = false;  ///< it failed before
 };
+
+/// To be drawn, and bad, is no reason for another draw: nothing, which is the worst, for what is no
+/// number. By itself, since g++ 12 may write the result of a call that throws into what the result
+/// is assigned to.
+std::optional<double> score_or_worst(const std::vector<RunCommand>& commands) {
+  try {
+    return score_of(commands);
+  } catch (const DataError&) {
+    return std::nullopt;
+  }
+}
 
 class SweepRunner {
  public:
@@ -101,12 +117,18 @@ class SweepRunner {
     }
     check_store();
     std::error_code ignored;
-    fs::remove(failed, ignored);
-    std::vector<RunCommand> commands = commands_of(plan_, run, options_);
+    const bool again = fs::remove(failed, ignored);
+    std::vector<RunCommand> commands = commands_of(plan_, run, total(), options_);
     ChildProcess process = start_command(run, commands.front(), lock->descriptor());
-    work_.push_back({&run, std::move(*lock), std::move(commands), 0, std::move(process)});
+    work_.push_back({&run, std::move(*lock), std::move(commands), 0, std::move(process), again});
     say(fmt::format("{} started: {}", run.name(), to_text(run.assignments)));
     return true;
+  }
+
+  /// Found once, since many runs take a while to account for.
+  const std::optional<SweepTotal>& total() {
+    if (!total_) total_ = sweep_total(plan_, run_costs(plan_));
+    return *total_;
   }
 
   ChildProcess start_command(const SweepRun& run, const RunCommand& command, int lock) {
@@ -138,7 +160,7 @@ class SweepRunner {
       if (*status == 0)
         finish(*work);
       else
-        note_end(*work->run, work->commands[work->at], *status);
+        note_end(*work, *status);
       work = work_.erase(work);
     }
   }
@@ -152,26 +174,49 @@ class SweepRunner {
 
   void finish(const Work& work) {
     if (work.at + 1 < work.commands.size()) return;  // stopped between two commands
+    if (selects()) return end_as_done(*work.run, score_or_worst(work.commands));
     try {
-      mark_done(plan_, *work.run, score_of(work.commands));
+      end_as_done(*work.run, score_of(work.commands));
     } catch (const DataError& error) {
-      return note_failure(*work.run, static_cast<int>(ErrorKind::kData), error.what());
+      note_failure(*work.run, kDataStatus, error.what());
     }
-    ++result_.done;
-    say(fmt::format("{} done", work.run->name()));
   }
 
-  void note_end(const SweepRun& run, const RunCommand& command, int status) {
+  /// A selection's run without a score is the worst.
+  void end_as_done(const SweepRun& run, std::optional<double> score) {
+    try {
+      mark_done(plan_, run, score);
+    } catch (const DataError& error) {
+      return note_failure(run, kDataStatus, error.what());
+    }
+    ++result_.done;
+    say(fmt::format("{} done", run.name()));
+  }
+
+  /// Whether a selection's run that failed is over all the same, since nothing of it can be trained
+  /// any more: weights that are not finite, say. What is said of it gets a second chance.
+  bool is_over(const Work& work) const {
+    if (!selects() || (work.at > 0 && !work.again)) return false;
+    const fs::path ledger = places_of(plan_, *work.run).run / "ledger.jsonl";
+    if (!fs::exists(ledger)) return false;
+    const LedgerSummary found = verify_ledger(ledger);
+    return found.charged_steps >= found.max_charged_steps;
+  }
+
+  void note_end(const Work& work, int status) {
+    const SweepRun& run = *work.run;
+    const RunCommand& command = work.commands[work.at];
     if (status == static_cast<int>(ErrorKind::kInterrupted)) {
       ++result_.open;
       return;
     }
     if (status < 0) {  // nobody here sent it: memory ran out, say
       ++result_.open;
-      log_warning(fmt::format("{}: {} was ended by signal {}; sweep run goes on with it",
-                              run.name(), command.what, -status));
+      warn(fmt::format("{}: {} was ended by signal {}; sweep run goes on with it", run.name(),
+                       command.what, -status));
       return;
     }
+    if (is_over(work)) return end_as_done(run, std::nullopt);
     note_failure(run, status,
                  fmt::format("{} ended with status {}: {}", command.what, status,
                              last_line(places_of(plan_, run).log)));
@@ -195,10 +240,10 @@ class SweepRunner {
     for (Work& work : work_)
       if (!work.lock.beat()) {
         work.process.signal(SIGKILL);  // its ledger is another's by now
-        log_warning(
-            fmt::format("{}: another launcher has taken it over, having heard nothing for {} s; it "
-                        "is ended here",
-                        work.run->name(), options_.stale_after.count()));
+        warn(fmt::format(
+            "{}: another launcher has taken it over, having heard nothing for {} s; it is ended "
+            "here",
+            work.run->name(), options_.stale_after.count()));
       }
   }
 
@@ -218,15 +263,21 @@ class SweepRunner {
       while (!work.process.ended()) std::this_thread::sleep_for(kLook);
   }
 
+  bool selects() const { return plan_.purpose() == SweepPurpose::kPrivateSelection; }
+
   /// Of a selection nothing is said that would tell how many runs there are.
   void say(const std::string& message) const {
-    if (plan_.purpose() != SweepPurpose::kPrivateSelection) log_info(message);
+    if (!selects()) log_info(message);
+  }
+  void warn(const std::string& message) const {
+    if (!selects()) log_warning(message);
   }
 
   const SweepPlan& plan_;
   const RunnerOptions& options_;
   std::list<const SweepRun*> waiting_;
   std::list<Work> work_;
+  std::optional<std::optional<SweepTotal>> total_;
   RunnerResult result_;
   Clock::time_point last_beat_{};
   bool told_ = false;
@@ -236,7 +287,7 @@ class SweepRunner {
 
 RunnerResult run_sweep(const SweepPlan& plan, std::span<const SweepRun> runs,
                        const RunnerOptions& options) {
-  return SweepRunner(plan, runs, options).run();
+  return naming_no_run(plan, runs, [&] { return SweepRunner(plan, runs, options).run(); });
 }
 
 }  // namespace sfumato

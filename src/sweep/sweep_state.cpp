@@ -14,6 +14,7 @@
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/run/run_directory.h"
 #include "sfumato/run/run_verification.h"
+#include "sfumato/run/sweep_binding.h"
 #include "sfumato/sweep/run_lock.h"
 
 namespace sfumato {
@@ -87,7 +88,7 @@ void check_run_folder(const SweepPlan& plan, const SweepRun& run) {
   if (!RunDirectory::holds_run(folder)) return;
   std::string found;
   try {
-    found = load_config(folder / "config.yaml", {})->run.sweep();
+    found = parse_sweep_binding(load_config(folder / "config.yaml", {})->run.sweep()).place;
   } catch (const UsageError& error) {
     refuse_folder(folder, fmt::format("holds a run that cannot be read: {}", error.what()));
   }

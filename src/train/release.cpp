@@ -13,6 +13,7 @@
 #include "sfumato/core/sha256.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/run/selection_mark.h"
+#include "sfumato/run/sweep_binding.h"
 #include "sfumato/run/weights_hash.h"
 #include "sfumato/train/batch_loader.h"
 
@@ -101,6 +102,7 @@ nlohmann::ordered_json write_card(const std::filesystem::path& folder, PrivacyCa
                                   const std::optional<InitialWeights>& start,
                                   const Config& config) {
   card.weights_sha256 = released.weights;
+  card.sweep = parse_sweep_binding(config.run.sweep()).total;
   describe_networks(released, card);
   describe_data(store, card);
   describe_start(start, card);

@@ -42,15 +42,20 @@ class Selections : public ::testing::Test {
     folder.write_program(0, "0",
                          "mkdir -p $dir/release; echo '{}' >$dir/release/privacy_card.json");
   }
-  void write_file(const std::string& mean, const std::string& agreed) {
+  void write_file(const std::string& mean, const std::string& agreed,
+                  const std::string& score = "1") {
     folder.write("sweep.yaml",
                  "sweep:\n  name: s\n  base: base.yaml\n  purpose: private_selection\n"
-                 "  vary: {diffusion.draws: [1, 2]}\n  score: [echo, '1']\n"
-                 "  selection: {mean_runs: " +
+                 "  vary: {diffusion.draws: [1, 2]}\n  score: [echo, '" +
+                     score +
+                     "']\n"
+                     "  score_is_public: true\n"
+                     "  selection: {mean_runs: " +
                      mean + ", agree_up_to: " + agreed + "}\n");
   }
   /// What training leaves of a run, with this score.
-  void train(const SweepPlan& plan, const SweepRun& run, double score, double noise = 2) {
+  void train(const SweepPlan& plan, const SweepRun& run, std::optional<double> score,
+             double noise = 2, int steps = 5) {
     const fs::path place = places_of(plan, run).run;
     fs::create_directories(place / "private");
     const auto config = parse_config(run.settings, "run");
@@ -63,8 +68,15 @@ class Selections : public ::testing::Test {
     mechanism.selection = Selection{0, 3};
     const SecureKey key = SecureKey::generate();
     Ledger ledger = Ledger::create(place / "ledger.jsonl", mechanism.to_json(), 5, key);
-    for (int step = 0; step < 5; ++step) (void)ledger.charge(step, key);
+    for (int step = 0; step < steps; ++step) (void)ledger.charge(step, key);
     mark_done(plan, run, score);
+  }
+  void note_witness(const SweepPlan& plan, const SweepRun& run) {
+    const fs::path place = places_of(plan, run).run;
+    const SecureKey key = SecureKey::generate();
+    Ledger ledger = Ledger::open(place / "ledger.jsonl");
+    ledger.resume(key);
+    WitnessKeeper("store").write(ledger, place, true);
   }
   SweepFolder folder;
   RunnerOptions options;
@@ -140,11 +152,7 @@ TEST_F(Selections, TheStoreCountsTheWholeOnce) {
   EXPECT_EQ(uses[0].epsilon, whole);
   for (const SweepRun& run : runs) {
     train(plan, run, 1);
-    const fs::path place = places_of(plan, run).run;
-    const SecureKey key = SecureKey::generate();
-    Ledger ledger = Ledger::open(place / "ledger.jsonl");
-    ledger.resume(key);
-    WitnessKeeper("store").write(ledger, place, true);
+    note_witness(plan, run);
   }
   const StoreSummary summary = summarize_store("store");
   ASSERT_TRUE(summary.together);
@@ -247,6 +255,121 @@ TEST_F(Selections, RunsOfDifferentMechanismsAreRefused) {
   EXPECT_FALSE(fs::exists("sweeps/s/release"));
 }
 
+TEST_F(Selections, ARunThatWasTakenAwayIsNotDrawnAgain) {
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  const std::vector<SweepRun> runs = drawn_runs(plan);
+  for (const SweepRun& run : runs) {
+    train(plan, run, 1);
+    note_witness(plan, run);
+  }
+  EXPECT_NO_THROW(drawn_runs(plan));
+  const fs::path run = places_of(plan, runs[0]).run;
+  fs::rename(run, "elsewhere");
+  const std::string before = error_message<PrivacyError>([&] { drawn_runs(plan); });
+  EXPECT_THAT(before, AllOf(HasSubstr("more than the law counts"), HasSubstr("Put the run back"),
+                            Not(HasSubstr(runs[0].name()))));
+  // Trained anew by a launcher that was on its way already.
+  train(plan, runs[0], 2);
+  note_witness(plan, runs[0]);
+  EXPECT_EQ(error_message<PrivacyError>([&] { choose_winner(plan, runs, options); }), before);
+  EXPECT_FALSE(fs::exists("sweeps/s/release"));
+  fs::remove_all(run);
+  fs::rename("elsewhere", run);
+  EXPECT_THAT(error_message<PrivacyError>([&] { choose_winner(plan, runs, options); }),
+              HasSubstr("more than the law counts"))
+      << "the second draw was seen";
+}
+
+TEST_F(Selections, ARunWithoutAScoreIsTheWorst) {
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  const std::vector<SweepRun> runs{sweep_run(0, {}, {}), sweep_run(1, {}, {}),
+                                   sweep_run(2, {}, {})};
+  train(plan, runs[0], std::nullopt);
+  train(plan, runs[1], -1e300);
+  train(plan, runs[2], std::nullopt);
+  ASSERT_TRUE(choose_winner(plan, runs, options));
+  EXPECT_TRUE(read_selection_mark(places_of(plan, runs[1]).run));
+}
+
+TEST_F(Selections, WhereNoneHasAScoreACoinDecides) {
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  const std::vector<SweepRun> runs{sweep_run(0, {}, {}), sweep_run(1, {}, {})};
+  for (const SweepRun& run : runs) train(plan, run, std::nullopt);
+  std::set<std::size_t> winners;
+  for (int i = 0; i < 40; ++i) {
+    ASSERT_TRUE(choose_winner(plan, runs, options));
+    fs::remove_all("sweeps/s/release");
+    for (std::size_t k = 0; k < runs.size(); ++k)
+      if (fs::remove(selection_mark_file(places_of(plan, runs[k]).run))) winners.insert(k);
+  }
+  EXPECT_EQ(winners.size(), 2u);
+}
+
+TEST_F(Selections, AScoreThatIsNoNumberEndsTheRun) {
+  write_file("3", "20", "nan");
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  const std::vector<SweepRun> runs{sweep_run(0, {}, {})};
+  train(plan, runs[0], 1);
+  fs::remove(places_of(plan, runs[0]).done);
+  folder.write("train", "#!/bin/sh\n");
+  EXPECT_TRUE(run_sweep(plan, runs, options).failed.empty());
+  const RunState state = state_of(plan, runs[0], options.stale_after);
+  EXPECT_EQ(state.stage, RunState::Stage::kDone);
+  EXPECT_EQ(state.score, std::nullopt);
+}
+
+TEST_F(Selections, TrainingThatFailsIsOverOnceAllIsCharged) {
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  const std::vector<SweepRun> runs{sweep_run(0, {}, {}), sweep_run(1, {}, {})};
+  train(plan, runs[0], 1);
+  train(plan, runs[1], 1, 2, /*steps=*/4);
+  for (const SweepRun& run : runs) fs::remove(places_of(plan, run).done);
+  folder.write("train", "#!/bin/sh\nexit 3\n");
+  EXPECT_EQ(run_sweep(plan, runs, options).failed.size(), 1u);
+  EXPECT_EQ(state_of(plan, runs[0], options.stale_after).stage, RunState::Stage::kDone);
+  EXPECT_EQ(state_of(plan, runs[1], options.stale_after).stage, RunState::Stage::kFailed);
+}
+
+TEST_F(Selections, AFailingScoreHasASecondChance) {
+  write_file_atomic("sweep.yaml", [] {
+    std::string text = read_file("sweep.yaml");
+    return text.replace(text.find("[echo, '1']"), 11, "['false']");
+  }());
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  const std::vector<SweepRun> runs{sweep_run(0, {}, {})};
+  train(plan, runs[0], 1);
+  fs::remove(places_of(plan, runs[0]).done);
+  folder.write("train", "#!/bin/sh\n");
+  EXPECT_EQ(run_sweep(plan, runs, options).failed.size(), 1u);
+  options.again = true;
+  EXPECT_EQ(run_sweep(plan, runs, options).done, 1);
+}
+
+TEST_F(Selections, NothingSaidNamesARun) {
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  const std::vector<SweepRun> runs{sweep_run(0, {}, {}), sweep_run(1, {}, {})};
+  set_quiet(false);
+  ::testing::internal::CaptureStderr();
+  folder.write("train", "#!/bin/sh\nkill -9 $$\n");
+  EXPECT_EQ(run_sweep(plan, runs, options).open, 2);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), Not(HasSubstr("-")));
+  set_quiet(true);
+  train(plan, runs[1], 1);
+  write_file_atomic(places_of(plan, runs[1]).run / "config.yaml", "run: {sweep: other}\n");
+  const std::string told = error_message<Error>([&] { run_sweep(plan, runs, options); });
+  EXPECT_THAT(told, AllOf(HasSubstr("holds a run of another sweep"), HasSubstr("trouble.txt"),
+                          Not(HasSubstr(runs[1].name()))));
+  EXPECT_THAT(read_file("sweeps/s/private/trouble.txt"), HasSubstr(runs[1].name()));
+}
+
+TEST_F(Selections, RunsDrawNoPreviews) {
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  const std::vector<SweepRun> runs{sweep_run(0, {}, {})};
+  folder.write("train", "#!/bin/sh\nexit 2\n");
+  run_sweep(plan, runs, options);
+  EXPECT_EQ(load_config(places_of(plan, runs[0]).config, {})->preview.images(), 0);
+}
+
 TEST_F(Selections, HaveNoReport) {
   const SweepPlan plan = open_sweep("sweep.yaml", true);
   EXPECT_THAT(error_message<PrivacyError>(
@@ -257,7 +380,8 @@ TEST_F(Selections, HaveNoReport) {
 
 TEST_F(Selections, ARunMayLeaveOnlyAsTheWinner) {
   const SweepPlan plan = open_sweep("sweep.yaml", true);
-  const std::vector<SweepRun> runs{sweep_run(0, {}, {}), sweep_run(1, {}, {})};
+  const auto base = plan.common.at("base").get<SettingValues>();
+  const std::vector<SweepRun> runs{sweep_run(0, base, {}), sweep_run(1, base, {})};
   train(plan, runs[0], 1);
   train(plan, runs[1], 2);
   const fs::path loser = places_of(plan, runs[0]).run, winner = places_of(plan, runs[1]).run;
@@ -276,6 +400,11 @@ TEST_F(Selections, ARunMayLeaveOnlyAsTheWinner) {
   EXPECT_THROW(check_may_leave(loser, "corpus"), PrivacyError);
   folder.write(loser / "ledger.jsonl", ledger.substr(0, ledger.find('}')));
   EXPECT_THROW(check_may_leave(loser, "corpus"), PrivacyError);
+  folder.write(loser / "ledger.jsonl", ledger);
+  // Nor does one that is gone, as long as the settings tell.
+  fs::remove(loser / "ledger.jsonl");
+  EXPECT_THAT(error_message<PrivacyError>([&] { check_may_leave(loser, "corpus"); }),
+              HasSubstr("without its ledger"));
   folder.write(loser / "ledger.jsonl", ledger);
   // The winner's mark beside another run.
   fs::copy(selection_mark_file(winner), selection_mark_file(loser));

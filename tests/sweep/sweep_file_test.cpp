@@ -110,6 +110,35 @@ TEST_F(SweepFiles, TheMechanismVariesOnlyWhereRunsNeedNoCommonPromise) {
   }
 }
 
+TEST_F(SweepFiles, AScoreOfASelectionLooksAtNothingPrivate) {
+  folder.write("base.yaml",
+               "data: {store: store, source: photos.zip/train, image_size: 4, channels: 1}\n"
+               "mechanism: {steps: 5, noise_multiplier: 2}\n");
+  const auto write = [&](const std::string& score, const std::string& word) {
+    folder.write("sweep.yaml",
+                 "sweep:\n  name: s\n  base: base.yaml\n  purpose: private_selection\n"
+                 "  selection: {mean_runs: 2, agree_up_to: 20}\n  score: " +
+                     score + "\n  score_is_public: " + word + "\n");
+  };
+  const auto refused = [&](const std::string& score, const std::string& word = "true") {
+    write(score, word);
+    return error_message<UsageError>([] { read_sweep_file("sweep.yaml"); });
+  };
+  write("[python3, score.py, '{release}/unet', '--of={corpus}', public/store]", "true");
+  EXPECT_NO_THROW(read_sweep_file("sweep.yaml"));
+  EXPECT_THAT(refused("[echo, '1']", "false"),
+              AllOf(HasSubstr("sweep.yaml:6"), HasSubstr("sweep.score_is_public is missing")));
+  EXPECT_THAT(refused("[cat, '{run}/DONE']"), HasSubstr("names {run}, which holds"));
+  EXPECT_THAT(refused("[cat, '{release}/../metrics.jsonl']"), HasSubstr("above what it is given"));
+  EXPECT_THAT(refused("[sh, -c, 'cat ./public/../store/manifest.json']"),
+              HasSubstr("inside data.store"));
+  EXPECT_THAT(refused("[score, --reference=photos.zip/train/a.png]"),
+              HasSubstr("inside data.source"));
+  EXPECT_THAT(refused("[cat, runs/a/private/metrics.jsonl]"), HasSubstr("inside a private/"));
+  std::filesystem::create_symlink("store", "link");
+  EXPECT_THAT(refused("[cat, link/manifest.json]"), HasSubstr("inside data.store"));
+}
+
 TEST_F(SweepFiles, ContradictionsOfARunAreNamed) {
   EXPECT_THAT(refusal("  vary: {diffusion.beta_start: [0.0001, 0.5]}\n"),
               AllOf(HasSubstr("run 001-"), HasSubstr("(diffusion.beta_start=0.5)"),

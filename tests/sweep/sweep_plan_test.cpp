@@ -4,8 +4,12 @@
 #include <gtest/gtest.h>
 
 #include "sfumato/core/error.h"
+#include "sfumato/core/log.h"
 #include "sfumato/privacy/accountant.h"
+#include "sfumato/run/sweep_binding.h"
 #include "sfumato/sweep/planned_cost.h"
+#include "sfumato/sweep/sweep_runner.h"
+#include "sfumato/sweep/sweep_state.h"
 #include "support/error_message.h"
 #include "sweep/sweep_support.h"
 
@@ -99,6 +103,35 @@ TEST_F(SweepPlans, CostsAreComposed) {
   config.privacy.enabled.set(false);
   const PlannedCost mixed[] = {one, planned_cost(config, 1)};
   EXPECT_FALSE(together(mixed).is_private);
+}
+
+TEST_F(SweepPlans, RunsAreToldWhatAllOfThemAmountTo) {
+  folder.write("base.yaml",
+               "data: {store: store, image_size: 4, channels: 1}\n"
+               "mechanism: {sample_rate: 0.01, steps: 100, noise_multiplier: 1}\n");
+  const std::string file =
+      "sweep:\n  name: s\n  base: base.yaml\n  purpose: ablation\n"
+      "  vary: {diffusion.draws: [1, 2, 3]}\n";
+  folder.write("sweep.yaml", file);
+  folder.write("train", "#!/bin/sh\nexit 1\n");
+  ::chmod("train", 0755);
+  RunnerOptions options;
+  options.launch = {"./train"};
+  options.program = "sfumato";
+  set_quiet(true);
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  run_sweep(plan, plan.runs, options);
+  const std::vector<PrivacyEvent> events{Phase{0.01, 1.0, 300, 1}};
+  for (const SweepRun& run : plan.runs) {
+    const SweepBinding binding =
+        parse_sweep_binding(load_config(places_of(plan, run).config, {})->run.sweep());
+    EXPECT_EQ(binding.place, binding_of(plan, run));
+    ASSERT_TRUE(binding.total);
+    EXPECT_EQ(binding.total->runs, 3);
+    EXPECT_EQ(binding.total->delta, 1e-5);
+    EXPECT_NEAR(binding.total->epsilon,
+                account_epsilon(Accountant::kPld, events, 1e-5, Adjacency::kZeroOut).epsilon, 1e-6);
+  }
 }
 
 TEST_F(SweepPlans, ATargetIsCalibratedBeforehand) {

@@ -48,8 +48,8 @@ TEST_F(SweepReports, OfPublicTuningShowEverything) {
   run("  purpose: public_tuning\n  store_is_public: true\n");
   EXPECT_THAT(csv,
               HasSubstr("run,state,diffusion.draws,model.trainable,charged_steps,epsilon,delta,"
-                        "score\r\n000-"));
-  EXPECT_THAT(csv, HasSubstr(",done,10,\"[\"\"a,<b>\"\"]\",0,,,10\r\n"));
+                        "score,runs_together,epsilon_together,delta_together\r\n000-"));
+  EXPECT_THAT(csv, HasSubstr(",done,10,\"[\"\"a,<b>\"\"]\",0,,,10,,,\r\n"));
   EXPECT_THAT(page,
               AllOf(HasSubstr("PUBLIC DATA"), HasSubstr("Learning curves"),
                     HasSubstr("Parallel coordinates"), HasSubstr("data:image/png;base64,cG5n"),

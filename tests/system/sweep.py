@@ -18,6 +18,7 @@ SELECTION = """\
   purpose: private_selection
   vary: {optimizer.learning_rate: [1.0e-3, 2.0e-3]}
   score: [sh, -c, 'ls {release} >/dev/null && echo 1']
+  score_is_public: true
   selection: {mean_runs: 1.5, agree_up_to: 20}
 """
 
@@ -45,6 +46,15 @@ def check_tuning(sfumato, store: Path, work: Path) -> None:
     for run in runs:
         sfumato.run("ledger", "verify", run)
         sfumato.run("ledger", "show", run)
+        for place in ("release", "corpus"):
+            said = json.loads((run / place / "privacy_card.json").read_text()).get("sweep")
+            check(said is not None and said["runs"] == 4 and abs(said["epsilon"] - planned["epsilon"]) < 1e-6,
+                  f"the card in {run / place} says {said} of its sweep, planned {planned['epsilon']}")
+    card = runs[0] / "release/privacy_card.json"
+    text = card.read_text()
+    card.write_text(text.replace('"runs": 4', '"runs": 3'))
+    sfumato.run("ledger", "verify", runs[0], expect=PRIVACY)
+    card.write_text(text)
     check(sweep(sfumato, work, "status", file).rstrip().endswith("4 done, 0 running, 0 failed, 0 open"), "status")
     together = sfumato.json("ledger", "show", store)
     check(abs(together["together"]["epsilon"] - planned["epsilon"]) < 1e-3 * planned["epsilon"],
@@ -99,6 +109,10 @@ def check_selection(sfumato, store: Path, work: Path) -> None:
             check(not (run / "release/privacy_card.json").exists(), f"{run} released")
             sfumato.run("sample", run, "--out", work / "leak", "--count", "1", expect=PRIVACY)
             sfumato.run("sample", run / "private/candidate", "--out", work / "leak", "--count", "1", expect=PRIVACY)
+            sfumato.run("release", run, "--step", str(STEPS), "--out", work / "leak", expect=PRIVACY)
+            sfumato.run("probe", run / "private/candidate", "--inputs", run / "ledger.jsonl", "--out", work / "leak",
+                        expect=PRIVACY)
+            check(not list((run / "private").glob("previews/*")), f"{run} drew previews")
     # Neither how many runs there were nor which, but what they cost: beside the one run of check_sweep.
     used = sfumato.json("ledger", "show", store)
     check(len(used["runs"]) == 1 and [each["kind"] for each in used["sweeps"]] == ["private selection"],

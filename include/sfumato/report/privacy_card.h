@@ -44,6 +44,12 @@ inline constexpr const char* kChosenCheckpoint =
     "other "
     "numbers under private/ is not.";
 
+/// What all runs of a sweep amount to, on the card of one of them.
+struct SweepTotal {
+  int64_t runs = 0;
+  double epsilon = 0, delta = 0;  ///< of all of them together
+};
+
 /// What may be said about a release, and on what grounds: the content of privacy_card.json. Start
 /// from `kVoid` and earn the rest.
 struct PrivacyCard {
@@ -68,6 +74,7 @@ struct PrivacyCard {
   /// {"law", "eta", "mean_runs"} where ε is that of a private selection of such runs; null: of this
   /// run. A card with it has another schema version, so that no program takes its ε for a run's.
   nlohmann::ordered_json selection_law = nullptr;
+  std::optional<SweepTotal> sweep;  ///< of a run that is one of several, each charged by itself
   std::vector<PrivacyStage> stages;
   std::vector<std::pair<double, double>> epsilon_at_delta;  ///< (δ, ε) of the same events
   /// (false positive rate, largest true positive rate) of any test for one unit's presence.

@@ -28,6 +28,7 @@ struct RunVerification {
   std::optional<MechanismPlan> plan;          ///< frozen in the ledger; empty if it is no plan
   std::optional<PrivacyStatement> statement;  ///< of what is charged; empty without privacy
   double epsilon_planned = 0;                 ///< once all steps are taken
+  std::optional<std::string> binding;         ///< run.sweep, where there is a configuration
   std::vector<RunCheck> checks;
   std::vector<std::string> problems() const;
   /// "DAMAGED" with a problem; else "NOT PRIVATE", "VOID" (noise from a test key) or "sound".

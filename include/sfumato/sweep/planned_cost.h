@@ -8,6 +8,7 @@
 #include "sfumato/config/config.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/privacy/event.h"
+#include "sfumato/report/privacy_card.h"
 #include "sfumato/sweep/sweep_plan.h"
 
 namespace sfumato {
@@ -38,5 +39,8 @@ std::vector<PlannedCost> run_costs(const SweepPlan& plan);
 /// Of the whole plan, whose runs cost that: together, but of a private selection each cost is the
 /// whole's already.
 PlannedCost whole_cost(const SweepPlan& plan, std::span<const PlannedCost> runs);
+/// What the card of each run says of all: nothing of public images, of runs without noise, of a
+/// single run, and of a private selection, whose cards are those of the whole.
+std::optional<SweepTotal> sweep_total(const SweepPlan& plan, std::span<const PlannedCost> runs);
 
 }  // namespace sfumato

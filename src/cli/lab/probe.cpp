@@ -13,6 +13,7 @@
 #include "sfumato/generate/diffusion/denoiser_probe.h"
 #include "sfumato/grad/gradient_engine.h"
 #include "sfumato/models/tensor_file.h"
+#include "sfumato/run/selection_mark.h"
 
 namespace sfumato::cli {
 namespace {
@@ -28,6 +29,7 @@ struct ProbeOptions {
 };
 
 void run_probe(const ProbeOptions& options) {
+  check_may_leave(options.model, options.out);
   set_threads(options.threads);
   const AlgorithmPolicy policy = parse_enum<AlgorithmPolicy>(options.layer_algorithm);
   DenoiserProbe probe(options.model, options.inputs);

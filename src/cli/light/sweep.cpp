@@ -106,6 +106,13 @@ void run_plan(const SweepOptions& options) {
   fmt::print("{} {} for {}; {}\nfrozen: {}\n", plan.runs.size(),
              plan.purpose() == SweepPurpose::kPrivateSelection ? "points" : "runs",
              to_string(plan.purpose()), cost_text(plan, all), plan.file().string());
+  fmt::print(
+      "time: unknown until a step is measured; for one run: sfumato plan --config {}\n"
+      "  (all runs: {} such times, shared by --jobs and machines)\n",
+      read_sweep_file(options.file).settings->sweep.base(),
+      plan.purpose() == SweepPurpose::kPrivateSelection
+          ? fmt::format("on average {}", plan.common.at("selection").at("mean_runs").dump())
+          : std::to_string(plan.runs.size()));
 }
 
 std::vector<std::string> words_of(const std::string& text) {
