@@ -7,6 +7,7 @@
 #include "cli/light/program.h"
 #include "cli/subcommands.h"
 #include "sfumato/config/paths.h"
+#include "sfumato/config/settings_help.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/core/text.h"
@@ -63,6 +64,9 @@ void print_summary(const PrepareReport& report, const std::string& store) {
        "records that differ from another in what 8 bits cut off only");
   line(report.over_user_bound, "images over the bound of their user dropped");
   line(report.users, "users");
+  if (!report.kept_by_bound.empty())
+    fmt::print("  {:>9}  records_per_user: {}; before duplicates\n", "",
+               kept_by_bound_text(report.kept_by_bound));
   line(report.users_alike, "groups of user ids that differ in spaces or case alone (see above)");
   line(report.other_files,
        ("other files not looked at: " + unread_files_text(report.unread_files)).c_str());
@@ -71,6 +75,15 @@ void print_summary(const PrepareReport& report, const std::string& store) {
        "as an image of its own");
   fmt::print("unit of privacy: {}\n", report.unit);
 }
+
+constexpr const char* kUsersExample =
+    "whose each image is (data.users), a CSV with these columns, others beside them, in any "
+    "order:\n"
+    "  file,user\n"
+    "  cat/1.jpg,anna\n"
+    "  cat/2.jpg,anna\n"
+    "  dog/1.jpg,\"Ben, the elder\"\n"
+    "The files are named as from data.source; every image has a line, and every line an image.\n\n";
 
 }  // namespace
 
@@ -83,6 +96,7 @@ void add_prepare(CLI::App& app) {
   auto* command = add_subcommand(app, "prepare");
   auto arguments = std::make_shared<Arguments>();
   add_config_options(*command, arguments->config);
+  command->footer([] { return kUsersExample + settings_help_of(sections_read_by("prepare")); });
   command->add_flag(
       "--accept-class-names", arguments->accept_class_names,
       "Take the class names found in the source as public; the privacy card says so.");

@@ -29,7 +29,7 @@ std::string data_lines(const StarterFacts& facts, const Config& c) {
     return text +
            "  # One image is protected, and not one person: where somebody may have several, name "
            "a\n"
-           "  # CSV of 'file,user' lines in users, and how many of each are kept in "
+           "  # CSV with columns 'file,user' in users, and how many of each are kept in "
            "records_per_user.\n";
   return text + line(c.data.users, "whose each image is: 'file,user'") +
          line(c.data.records_per_user, "this many of each person are kept");

@@ -197,6 +197,8 @@ class Preparation {
     const auto names = make_source(options_, format_, SourcePass::kNames);
     for (SourceItem item; names->next(item);) bound_->admit_candidate(item.name);
     bound_->close();
+    bound_->check_complete();
+    report_.kept_by_bound = bound_->kept_by_bound();
     report_.users_alike = bound_->users_alike();
   }
 
@@ -326,6 +328,18 @@ class Preparation {
 
 }  // namespace
 
+std::string kept_by_bound_text(const std::vector<KeptByBound>& rows) {
+  std::string text;
+  for (const KeptByBound& row : rows) {
+    const std::int64_t all = rows.back().images;
+    text += fmt::format("{}{}{} {}{}{}", text.empty() ? "" : ", ", row.records_per_user,
+                        text.empty() ? " keeps" : ":", row.images,
+                        text.empty() ? fmt::format(" of {}", all) : "",
+                        row.images < all ? fmt::format(" ({} dropped)", all - row.images) : "");
+  }
+  return text;
+}
+
 PrepareReport prepare(const PrepareOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   PrepareReport report = Preparation(options).run();
@@ -334,6 +348,9 @@ PrepareReport prepare(const PrepareOptions& options) {
 }
 
 nlohmann::json to_json(const PrepareReport& report) {
+  nlohmann::json bounds = nlohmann::json::array();
+  for (const KeptByBound& row : report.kept_by_bound)
+    bounds.push_back({{"records_per_user", row.records_per_user}, {"images", row.images}});
   return {{"found", report.found},
           {"kept", report.kept},
           {"duplicates", report.duplicates},
@@ -347,6 +364,7 @@ nlohmann::json to_json(const PrepareReport& report) {
           {"unread_files", report.unread_files},
           {"users", report.users},
           {"users_alike", report.users_alike},
+          {"kept_by_bound", bounds},
           {"format", report.format},
           {"class_names", report.class_names},
           {"class_names_from", report.class_names_from},

@@ -11,6 +11,7 @@
 #include "sfumato/core/file.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/io/image_codec.h"
+#include "user_bound.h"
 
 namespace sfumato {
 namespace {
@@ -98,6 +99,16 @@ SourceLook look_at_source(const std::filesystem::path& source) {
                     "names the first that is not",
                     printable(source.string())));
   return look;
+}
+
+std::vector<KeptByBound> look_at_users(const std::filesystem::path& source,
+                                       const std::filesystem::path& users) {
+  const PrepareOptions options = options_for(source, 0);
+  UserBound bound(users, 1, "");  // nothing is chosen by the key
+  const auto names = make_source(options, detect_format(options), SourcePass::kNames);
+  for (SourceItem item; names->next(item); item = {}) bound.admit_candidate(item.name);
+  bound.check_complete();
+  return bound.kept_by_bound();
 }
 
 }  // namespace sfumato

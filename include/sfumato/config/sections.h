@@ -59,8 +59,9 @@ struct DataSettings : Section {
       "Column of metadata.csv or metadata.jsonl (or member of the JSON in a WebDataset) that holds "
       "the class of an image."};
   Setting<std::string> users{this, "users", "", any_value(), "",
-      "CSV file with lines 'file,user' that says whose each image is. With it the unit of "
-      "privacy is a user's records_per_user images; without it, one image."};
+      "CSV file that says whose each image is, with the columns file and user, others beside them: a "
+      "first line 'file,user', then lines as 'cat/1.jpg,anna', paths within the source. With it the "
+      "unit of privacy is a user's records_per_user images; without it, one image."};
   Setting<SourceFormat> format{this, "format", SourceFormat::kAuto,
       "Layout of the source; auto recognises it."};
   Setting<std::string> store{this, "store", "stores/default", not_empty(), "",

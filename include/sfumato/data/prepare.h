@@ -22,7 +22,9 @@ struct PrepareOptions {
   std::filesystem::path labels;
   /// Column of metadata.csv or metadata.jsonl, or member of a WebDataset's JSON, with the class.
   std::string label_column = "label";
-  std::filesystem::path users;  ///< CSV `file,user`; empty: the unit of privacy is one image
+  /// CSV with the columns `file` (or `file_name`) and `user`, or with lines `file,user`; empty: the
+  /// unit of privacy is one image.
+  std::filesystem::path users;
   SourceFormat format = SourceFormat::kAuto;
   std::filesystem::path store;   ///< the record store to write
   std::int64_t image_size = 0;   ///< side of the square records, pixels
@@ -57,6 +59,12 @@ struct DepthReport {
   std::int64_t equal_at_8_bits = 0;
 };
 
+/// How many images a bound on a user's images keeps.
+struct KeptByBound {
+  std::int64_t records_per_user = 0;
+  std::int64_t images = 0;
+};
+
 /// What was done. All counts are of private data: for the data holder's eyes, not for publication.
 struct PrepareReport {
   std::int64_t found = 0;            ///< images in the source
@@ -71,6 +79,8 @@ struct PrepareReport {
   std::int64_t other_files = 0;      ///< no images by name, or hidden: not looked at
   std::map<std::string, std::int64_t> unread_files;  ///< these by extension
   std::int64_t users = 0;                            ///< users with at least one record
+  /// With users: what other bounds would have kept of all images of the source, the last one all.
+  std::vector<KeptByBound> kept_by_bound;
   std::int64_t users_alike = 0;  ///< groups of ids that differ in spaces or case alone
   std::string format;            ///< what the source was read as
   std::vector<std::string> class_names;
@@ -145,10 +155,15 @@ struct PrepareReport {
 /// class_names is empty (the message proposes a list). DataError: no images, an unreadable image
 /// (unless skip_unreadable), a label outside 0..num_classes-1, a class that is not in class_names
 /// or has no record (unless in allow_empty_classes) or a name that is not UTF-8, an image that the
-/// CSV does not name, a damaged archive. Interrupted: a stop signal; nothing is left behind.
+/// CSV does not name, a file in it that is no image of the source, a damaged archive. Interrupted:
+/// a stop signal; nothing is left behind.
 PrepareReport prepare(const PrepareOptions& options);
 
 nlohmann::json to_json(const PrepareReport& report);
+
+/// PrepareReport::kept_by_bound in words: "1 keeps 60 of 600 (540 dropped), 2: 118 (482 dropped)".
+/// Private, as every count.
+std::string kept_by_bound_text(const std::vector<KeptByBound>& rows);
 
 /// PrepareReport::unread_files in words: "3 .webp, 1 (hidden)".
 std::string unread_files_text(const std::map<std::string, std::int64_t>& by_extension);
