@@ -212,6 +212,8 @@ void run_init(const InitArguments& given) {
       given.source, look.format, look.images, look.smallest_side,
       look.unread_files > 0 ? fmt::format(", {} other files", look.unread_files) : "");
   ask(open);
+  facts.merge_folders = facts.num_classes == 0 && facts.class_names.empty() &&
+                        (look.class_names.size() > 1 || look.numbered_classes > 1);
   if (facts.init.empty()) facts.network = network.filename().string();
   const std::string text = starter_configuration(facts);
   if (facts.init.empty()) write_file_atomic(network, starter_network(facts));

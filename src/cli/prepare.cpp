@@ -30,6 +30,7 @@ PrepareOptions options_of(const Config& config) {
   options.channels = data.channels();
   options.num_classes = data.num_classes();
   options.class_names = data.class_names();
+  options.merge_folders = data.merge_folders();
   options.allow_empty_classes = data.allow_empty_classes();
   options.records_per_user = data.records_per_user();
   options.skip_unreadable = data.skip_unreadable();

@@ -116,6 +116,11 @@ void check_options(const PrepareOptions& options) {
     throw UsageError(fmt::format("data.channels is {}; it is 1 or 3", options.channels));
   if (options.num_classes < 0)
     throw UsageError(fmt::format("data.num_classes is {}", options.num_classes));
+  if (options.merge_folders && options.num_classes > 1)
+    throw UsageError(
+        fmt::format("data.merge_folders takes all folders as one set, and data.num_classes is {}; "
+                    "leave one of them out",
+                    options.num_classes));
   if (options.records_per_user < 1)
     throw UsageError(
         fmt::format("data.records_per_user is {}; it is at least 1", options.records_per_user));

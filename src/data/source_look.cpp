@@ -24,6 +24,7 @@ PrepareOptions options_for(const std::filesystem::path& source, std::int64_t cla
   options.image_size = 32;
   options.channels = 3;
   options.num_classes = classes;
+  options.merge_folders = classes == 0;
   return options;
 }
 

@@ -112,6 +112,7 @@ TEST_F(PrepareFolder, ExactDuplicatesAreDroppedAndLabelConflictsCounted) {
   std::filesystem::remove_all(options.store);
   options.deduplicate = true;
   options.class_names.clear();  // without labels there is no conflict
+  options.merge_folders = true;
   EXPECT_EQ(prepare(options).duplicates, 4);
 }
 

@@ -81,6 +81,10 @@ struct DataSettings : Section {
   Setting<std::string> class_names_file{this, "class_names_file", "", any_value(), "",
       "A file with the class names, one a line, instead of class_names; read when the program "
       "starts."};
+  Setting<bool> merge_folders{this, "merge_folders", false, any_value(), "",
+      "Takes the images of all sub-folders as one set without classes. Where data.num_classes is 0 or "
+      "1 and the source has sub-folders that may be classes, prepare asks for this word or for the "
+      "classes, because classes that are forgotten are lost without a trace."};
   Setting<std::vector<std::string>> allow_empty_classes{this, "allow_empty_classes", {},
       any_value(), "",
       "Classes that may have no image, by name: a public list, and sample draws none of them unless "

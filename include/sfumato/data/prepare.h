@@ -33,6 +33,8 @@ struct PrepareOptions {
   /// Public names of the classes, label by label; sets num_classes where that is 0. Empty: a source
   /// that names its classes is refused, in others a class is called by its number.
   std::vector<std::string> class_names;
+  /// With num_classes 0 or 1: folders are no classes. Without it a source of several is refused.
+  bool merge_folders = false;
   bool accept_class_names = false;  ///< takes the names found in the source as public ones
   /// Names of classes that are publicly known to be without images perhaps; "*" for any class.
   std::vector<std::string> allow_empty_classes;
@@ -93,9 +95,10 @@ struct PrepareReport {
 /// Turns private images into a record store. Sources:
 ///
 /// - folder: a tree with one folder per class (named as the class, images at any depth below), or,
-///   with num_classes 0 or 1, any tree. Pictures (see decode_image) by file name. With a
-///   metadata.csv or metadata.jsonl (in it or below) that has the column `label_column`, the
-///   classes are those of its rows, and every image must have one.
+///   with num_classes 0 or 1, any tree; if all its images lie in several folders, with
+///   merge_folders. Pictures (see decode_image) by file name. With a metadata.csv or metadata.jsonl
+///   (in it or below) that has the column `label_column`, the classes are those of its rows, and
+///   every image must have one.
 /// - tar, zip: archives of such a tree. They may be several: a folder of them, or a pattern
 ///   ("shards/{000..003}.tar", "shards/*.tar").
 /// - WebDataset, packed or not: the class of KEY.png in KEY.cls, or in the member `label_column` of
@@ -151,12 +154,13 @@ struct PrepareReport {
 /// is not. A class without a record is an error for the holder, before anything is released; both
 /// must stay with the holder, because they tell of single images.
 ///
-/// UsageError: impossible options, the store exists, or the source names its classes and
-/// class_names is empty (the message proposes a list). DataError: no images, an unreadable image
-/// (unless skip_unreadable), a label outside 0..num_classes-1, a class that is not in class_names
-/// or has no record (unless in allow_empty_classes) or a name that is not UTF-8, an image that the
-/// CSV does not name, a file in it that is no image of the source, a damaged archive. Interrupted:
-/// a stop signal; nothing is left behind.
+/// UsageError: impossible options, the store exists, the source has several folders, which may be
+/// classes, and neither num_classes nor merge_folders says what they are, or the source names its
+/// classes and class_names is empty (the message proposes a list). DataError: no images, an
+/// unreadable image (unless skip_unreadable), a label outside 0..num_classes-1, a class that is not
+/// in class_names or has no record (unless in allow_empty_classes) or a name that is not UTF-8, an
+/// image that the CSV does not name, a file in it that is no image of the source, a damaged
+/// archive. Interrupted: a stop signal; nothing is left behind.
 PrepareReport prepare(const PrepareOptions& options);
 
 nlohmann::json to_json(const PrepareReport& report);
