@@ -11,6 +11,7 @@
 #include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/core/text.h"
+#include "sfumato/data/holdout.h"
 #include "sfumato/data/prepare.h"
 #include "sfumato/generate/families.h"
 
@@ -33,6 +34,8 @@ PrepareOptions options_of(const Config& config) {
   options.merge_folders = data.merge_folders();
   options.allow_empty_classes = data.allow_empty_classes();
   options.records_per_user = data.records_per_user();
+  options.holdout = data.holdout();
+  options.adjacency = config.mechanism.adjacency();
   options.skip_unreadable = data.skip_unreadable();
   options.keep_damaged = data.damaged() == DamagedPictures::kKeep;
   if (data.depth() == DepthRule::kMinMax)
@@ -53,6 +56,10 @@ void print_summary(const PrepareReport& report, const std::string& store) {
       store, human_duration(report.seconds));
   line(report.found, "images found");
   line(report.kept, "records kept");
+  line(report.held_out, fmt::format("records held out from training, in '{}': private too, and "
+                                    "nothing protects numbers computed from them",
+                                    holdout_store(store).string())
+                            .c_str());
   line(report.duplicates, "exact duplicates dropped");
   line(report.unreadable, "unreadable images skipped");
   line(report.damaged_skipped, "of these damaged");
@@ -65,6 +72,7 @@ void print_summary(const PrepareReport& report, const std::string& store) {
        "records that differ from another in what 8 bits cut off only");
   line(report.over_user_bound, "images over the bound of their user dropped");
   line(report.users, "users");
+  line(report.users_held_out, "users held out");
   if (!report.kept_by_bound.empty())
     fmt::print("  {:>9}  records_per_user: {}; before duplicates\n", "",
                kept_by_bound_text(report.kept_by_bound));

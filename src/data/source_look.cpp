@@ -96,7 +96,7 @@ SourceLook look_at_source(const std::filesystem::path& source) {
   decode_first(options, format, look);
   if (look.smallest_side == 0)
     throw DataError(
-        fmt::format("none of the first images in '{}' is readable; `sfumato prepare` "
+        fmt::format("none of the first images in '{}' is readable; `sfumato prepare --config FILE` "
                     "names the first that is not",
                     printable(source.string())));
   return look;

@@ -18,6 +18,7 @@
 #include "sfumato/core/log.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/core/sha256.h"
+#include "sfumato/data/holdout.h"
 
 namespace sfumato {
 namespace {
@@ -133,6 +134,7 @@ void UserBound::read_csv() {
         entries_[i - 1].user != entries_[i].user)
       throw_two_users(entries_[i - 1], entries_[i]);
   users_.resize(ids_.size());
+  for (const auto& [id, number] : ids_) users_[number].place = holdout_place(id);
   report_alike(ids_);
   ids_ = {};
 }
@@ -287,6 +289,15 @@ std::vector<KeptByBound> UserBound::kept_by_bound() const {
 
 std::int64_t UserBound::users_kept() const {
   return std::ranges::count_if(users_, [](const User& user) { return user.kept > 0; });
+}
+
+bool UserBound::is_held_out(const std::string& image, double share) const {
+  return users_[user(image)].place < share;
+}
+
+std::int64_t UserBound::users_kept_held_out(double share) const {
+  return std::ranges::count_if(
+      users_, [&](const User& user) { return user.kept > 0 && user.place < share; });
 }
 
 }  // namespace sfumato

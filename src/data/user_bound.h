@@ -41,8 +41,11 @@ class UserBound {
   /// What bounds of 1, 2, 4, ... images and the one that is set would keep of the images that were
   /// admitted, smallest bound first; the last keeps all.
   std::vector<KeptByBound> kept_by_bound() const;
-  /// Users of whom at least one image was kept.
+  /// Whether the image's user is held out, by is_held_out() of the id.
+  bool is_held_out(const std::string& image, double share) const;
+  /// Users of whom at least one image was kept, held out or not.
   std::int64_t users_kept() const;
+  std::int64_t users_kept_held_out(double share) const;
 
  private:
   struct Entry {
@@ -55,6 +58,7 @@ class UserBound {
     std::vector<std::uint64_t> smallest;  ///< max-heap of at most m keyed hashes
     std::uint64_t threshold = 0;
     std::int64_t images = 0;  ///< admitted
+    double place = 0;         ///< as holdout_place() of the id
     std::int64_t kept = 0;
   };
 

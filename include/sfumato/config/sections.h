@@ -93,6 +93,11 @@ struct DataSettings : Section {
   Setting<int64_t> records_per_user{this, "records_per_user", 1, at_least(1), "images",
       "At most this many images of each user are kept; it matters only with data.users and is "
       "then part of the unit of privacy."};
+  Setting<double> holdout{this, "holdout", 0.0, between(0, 0.5), "",
+      "Share of the users, or without data.users of the images, that prepare puts into STORE-holdout "
+      "instead, which training never reads: for evaluations and audits. Which ones, a public hash "
+      "of each one's own name says. They are private, and numbers computed from them have no "
+      "guarantee. What mechanism says of how many records there are is about the others."};
   Setting<bool> skip_unreadable{this, "skip_unreadable", false, any_value(), "",
       "Skips and counts images that cannot be read, instead of stopping at the first."};
   Setting<DamagedPictures> damaged{this, "damaged", DamagedPictures::kRefuse,

@@ -39,6 +39,9 @@ struct PrepareOptions {
   /// Names of classes that are publicly known to be without images perhaps; "*" for any class.
   std::vector<std::string> allow_empty_classes;
   std::int64_t records_per_user = 1;
+  double holdout = 0;  ///< share of the units that go to holdout_store(store) instead; 0 to 0.5
+  /// What the holdout must not contradict.
+  Adjacency adjacency = Adjacency::kZeroOut;
   bool skip_unreadable = false;
   bool keep_damaged = false;  ///< take pictures that the decoder had to mend
   /// The 16-bit samples that become 0 and 255, public literals; nothing: the upper 8 bits are kept.
@@ -71,6 +74,7 @@ struct KeptByBound {
 struct PrepareReport {
   std::int64_t found = 0;            ///< images in the source
   std::int64_t kept = 0;             ///< records in the store
+  std::int64_t held_out = 0;         ///< records in holdout_store()
   std::int64_t duplicates = 0;       ///< dropped: same pixels, label and user as an earlier one
   std::int64_t label_conflicts = 0;  ///< kept, though the same pixels have another label as well
   std::int64_t unreadable = 0;       ///< skipped
@@ -80,7 +84,8 @@ struct PrepareReport {
   std::int64_t over_user_bound = 0;  ///< dropped by the bound on a user's records
   std::int64_t other_files = 0;      ///< no images by name, or hidden: not looked at
   std::map<std::string, std::int64_t> unread_files;  ///< these by extension
-  std::int64_t users = 0;                            ///< users with at least one record
+  std::int64_t users = 0;           ///< users with at least one record in the store
+  std::int64_t users_held_out = 0;  ///< in holdout_store()
   /// With users: what other bounds would have kept of all images of the source, the last one all.
   std::vector<KeptByBound> kept_by_bound;
   std::int64_t users_alike = 0;  ///< groups of ids that differ in spaces or case alone
@@ -147,6 +152,12 @@ struct PrepareReport {
 /// their name under a secret key, so the choice depends neither on order nor on other users. The
 /// CSV names files relative to the source, of several tar archives as "ARCHIVE.tar/MEMBER"; IDX and
 /// numpy images are "0", "1", ..., CIFAR's "FILE.bin:0", ...
+///
+/// With holdout, users (without users: images, by name) that is_held_out() picks go to a second
+/// store, holdout_store(), of the same layout. Each side is de-duplicated by itself, so that no
+/// held-out image changes what training reads. Images that are called by their place (IDX, numpy,
+/// CIFAR) would change sides where one is added or removed before them: PrivacyError for that
+/// adjacency, unless users decide.
 ///
 /// Labels are positions in `class_names`, a public list, and nothing else: what the source holds
 /// decides no label, so that no image, not even the only one of a class, changes that of another. A
