@@ -149,6 +149,7 @@ Json to_json(const MembershipAudit& audit) {
            {"claim", nullptr},
            {"members", audit.members.records.size()},
            {"non_members", audit.non_members.records.size()},
+           {"non_members_held_out", audit.held_out},
            {"attacks", Json::array()}};
   if (audit.claim)
     out["claim"] = {{"epsilon", audit.claim->epsilon()}, {"delta", audit.claim->delta()}};

@@ -37,6 +37,7 @@ struct Question {
   std::string flag;      ///< "--image-size 32"
   bool answered = false;
   std::function<void(const std::string& answer)> take = {};
+  std::function<bool()> is_open = [] { return true; };  ///< by what was answered before
 };
 
 std::int64_t whole(const std::string& answer, std::int64_t least) {
@@ -82,9 +83,15 @@ Question about_classes(const InitArguments& given, const SourceLook& look, Start
   return q;
 }
 
+/// What bounds keep of whose images: for the eyes of the holder, who chooses one.
+void show_bounds(const std::string& source, const std::string& users) {
+  std::cerr << fmt::format("records_per_user: {}. For your eyes alone.\n",
+                           kept_by_bound_text(look_at_users(source, users)));
+}
+
 Question about_unit(const InitArguments& given, StarterFacts& facts) {
   Question q{
-      "Can somebody have several images? The CSV of 'file,user' lines that says whose each "
+      "Can somebody have several images? The CSV with columns 'file,user' that says whose each "
       "is; '-' if every image counts by itself",
       "-",
       "--one-image, or --users FILE --records-per-user N",
@@ -97,7 +104,20 @@ Question about_unit(const InitArguments& given, StarterFacts& facts) {
       throw UsageError(fmt::format("there is no file '{}'", answer));
     facts.users = fs::absolute(answer).lexically_normal().string();
     facts.records_per_user = 4;
+    show_bounds(facts.source, facts.users);
   };
+  return q;
+}
+
+/// After about_unit(): only where there are users.
+Question about_bound(const InitArguments& given, StarterFacts& facts) {
+  Question q{"Images kept of each person; more images, and more noise for the same epsilon",
+             "4",
+             "",
+             given.one_image || !given.users.empty(),
+             {}};
+  q.is_open = [&facts] { return !facts.users.empty(); };
+  q.take = [&facts](const std::string& answer) { facts.records_per_user = whole(answer, 1); };
   return q;
 }
 
@@ -120,13 +140,14 @@ std::vector<Question> questions(const InitArguments& given, const SourceLook& lo
        "--records " + records, given.records.has_value(),
        [&facts](const std::string& answer) { facts.records = whole(answer, 1); }},
       about_unit(given, facts),
+      about_bound(given, facts),
   };
 }
 
 /// One after the other at the terminal; an answer that is wrong is asked for again.
 void ask(std::vector<Question>& open) {
   for (Question& question : open) {
-    if (question.answered) continue;
+    if (question.answered || !question.is_open()) continue;
     while (!question.answered) {
       std::cerr << question.text << " [" << question.proposal << "]: " << std::flush;
       std::string answer;
@@ -144,7 +165,8 @@ void ask(std::vector<Question>& open) {
 void refuse(const std::vector<Question>& open) {
   std::string list;
   for (const Question& question : open)
-    if (!question.answered) list += fmt::format("\n  {:<46} {}", question.flag, question.text);
+    if (!question.answered && question.is_open())
+      list += fmt::format("\n  {:<46} {}", question.flag, question.text);
   if (list.empty()) return;
   throw UsageError(
       "init: what a configuration says of the images becomes public, so somebody must say that it "
@@ -180,6 +202,7 @@ void run_init(const InitArguments& given) {
     throw UsageError(fmt::format("--users: there is no file '{}'", given.users));
   const SourceLook look = look_at_source(given.source);
   StarterFacts facts = facts_of(given, out);
+  if (!given.users.empty()) show_bounds(given.source, given.users);
   std::vector<Question> open = questions(given, look, facts);
   const bool terminal = isatty(STDIN_FILENO) != 0;
   if (!terminal) refuse(open);
@@ -189,6 +212,8 @@ void run_init(const InitArguments& given) {
       given.source, look.format, look.images, look.smallest_side,
       look.unread_files > 0 ? fmt::format(", {} other files", look.unread_files) : "");
   ask(open);
+  facts.merge_folders = facts.num_classes == 0 && facts.class_names.empty() &&
+                        (look.class_names.size() > 1 || look.numbered_classes > 1);
   if (facts.init.empty()) facts.network = network.filename().string();
   const std::string text = starter_configuration(facts);
   if (facts.init.empty()) write_file_atomic(network, starter_network(facts));
@@ -224,7 +249,7 @@ void add_init(CLI::App& app) {
                   "about how many images there are: PUBLIC, rounded")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000'000'000}));
   auto* users = sub->add_option("--users", arguments->users,
-                                "CSV of 'file,user' lines: the unit of privacy is a person");
+                                "CSV with columns 'file,user': the unit of privacy is a person");
   sub->add_option("--records-per-user", arguments->records_per_user, "images kept of each person")
       ->needs(users)
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{100'000}));

@@ -7,9 +7,11 @@
 #include "cli/light/program.h"
 #include "cli/subcommands.h"
 #include "sfumato/config/paths.h"
+#include "sfumato/config/settings_help.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/core/text.h"
+#include "sfumato/data/holdout.h"
 #include "sfumato/data/prepare.h"
 #include "sfumato/generate/families.h"
 
@@ -29,8 +31,11 @@ PrepareOptions options_of(const Config& config) {
   options.channels = data.channels();
   options.num_classes = data.num_classes();
   options.class_names = data.class_names();
+  options.merge_folders = data.merge_folders();
   options.allow_empty_classes = data.allow_empty_classes();
   options.records_per_user = data.records_per_user();
+  options.holdout = data.holdout();
+  options.adjacency = config.mechanism.adjacency();
   options.skip_unreadable = data.skip_unreadable();
   options.keep_damaged = data.damaged() == DamagedPictures::kKeep;
   if (data.depth() == DepthRule::kMinMax)
@@ -51,6 +56,10 @@ void print_summary(const PrepareReport& report, const std::string& store) {
       store, human_duration(report.seconds));
   line(report.found, "images found");
   line(report.kept, "records kept");
+  line(report.held_out, fmt::format("records held out from training, in '{}': private too, and "
+                                    "nothing protects numbers computed from them",
+                                    holdout_store(store).string())
+                            .c_str());
   line(report.duplicates, "exact duplicates dropped");
   line(report.unreadable, "unreadable images skipped");
   line(report.damaged_skipped, "of these damaged");
@@ -63,6 +72,10 @@ void print_summary(const PrepareReport& report, const std::string& store) {
        "records that differ from another in what 8 bits cut off only");
   line(report.over_user_bound, "images over the bound of their user dropped");
   line(report.users, "users");
+  line(report.users_held_out, "users held out");
+  if (!report.kept_by_bound.empty())
+    fmt::print("  {:>9}  records_per_user: {}; before duplicates\n", "",
+               kept_by_bound_text(report.kept_by_bound));
   line(report.users_alike, "groups of user ids that differ in spaces or case alone (see above)");
   line(report.other_files,
        ("other files not looked at: " + unread_files_text(report.unread_files)).c_str());
@@ -71,6 +84,15 @@ void print_summary(const PrepareReport& report, const std::string& store) {
        "as an image of its own");
   fmt::print("unit of privacy: {}\n", report.unit);
 }
+
+constexpr const char* kUsersExample =
+    "whose each image is (data.users), a CSV with these columns, others beside them, in any "
+    "order:\n"
+    "  file,user\n"
+    "  cat/1.jpg,anna\n"
+    "  cat/2.jpg,anna\n"
+    "  dog/1.jpg,\"Ben, the elder\"\n"
+    "The files are named as from data.source; every image has a line, and every line an image.\n\n";
 
 }  // namespace
 
@@ -83,6 +105,7 @@ void add_prepare(CLI::App& app) {
   auto* command = add_subcommand(app, "prepare");
   auto arguments = std::make_shared<Arguments>();
   add_config_options(*command, arguments->config);
+  command->footer([] { return kUsersExample + settings_help_of(sections_read_by("prepare")); });
   command->add_flag(
       "--accept-class-names", arguments->accept_class_names,
       "Take the class names found in the source as public; the privacy card says so.");

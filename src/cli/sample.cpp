@@ -78,12 +78,6 @@ double draw(Communicator& ranks, CorpusWriter* writer, const CorpusSource& sourc
   return rate;
 }
 
-/// Weights that came without any card, whose images claim nothing: no claim was made void.
-bool says_no_card(const nlohmann::ordered_json& card) {
-  return card.value("reasons", nlohmann::ordered_json()) ==
-         nlohmann::ordered_json::array({kNoCardReason});
-}
-
 void print_result(const SampleArguments& arguments, const CorpusWriter& writer,
                   const nlohmann::ordered_json& card, double images_per_s) {
   const std::filesystem::path folder = writer.spec().folder;
@@ -105,13 +99,8 @@ void print_result(const SampleArguments& arguments, const CorpusWriter& writer,
     return;
   }
   if (banner.banner == ReportBanner::kNotPrivate) log_warning("NOT PRIVATE: " + banner.headline);
-  if (banner.banner == ReportBanner::kVoid && says_no_card(card))
-    log_info(
-        "nothing is claimed about privacy: no privacy card lies beside the weights, as is usual "
-        "for "
-        "public ones");
-  else if (banner.banner == ReportBanner::kVoid)
-    log_warning("VOID: " + banner.headline);
+  if (banner.banner == ReportBanner::kNoClaim) log_info(banner.headline);
+  if (banner.banner == ReportBanner::kVoid) log_warning("VOID: " + banner.headline);
   if (banner.banner == ReportBanner::kPrivate) fmt::print("{}\n", banner.headline);
   fmt::print("corpus: {} ({} images)\ncontact sheet: {}\nreport: {}\n", folder.string(),
              writer.total(), (folder / kContactSheet).string(), (folder / "report.html").string());

@@ -86,6 +86,11 @@ void check_depth(const DataSettings& data, std::vector<std::string>& mistakes) {
 std::vector<std::string> class_mistakes(const Config& config) {
   std::vector<std::string> mistakes;
   std::vector<std::string> names = config.data.class_names();
+  if (config.data.merge_folders() && config.data.num_classes() > 1)
+    mistakes.push_back(fmt::format(
+        "{} takes all folders as one set without classes, but {} is {}; leave one of them out",
+        place(config.data.merge_folders), place(config.data.num_classes),
+        config.data.num_classes()));
   if (names.empty()) return mistakes;
   for (const std::string& name : names)
     if (const std::string defect = class_name_defect(name); !defect.empty())

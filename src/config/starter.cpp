@@ -25,11 +25,12 @@ std::string data_lines(const StarterFacts& facts, const Config& c) {
     text += line(c.data.class_names, "public: also classes of which no image is here");
   else
     text += line(c.data.num_classes, facts.num_classes > 0 ? "public" : "0: without classes");
+  if (facts.merge_folders) text += line(c.data.merge_folders, "folders are no classes");
   if (facts.users.empty())
     return text +
            "  # One image is protected, and not one person: where somebody may have several, name "
            "a\n"
-           "  # CSV of 'file,user' lines in users, and how many of each are kept in "
+           "  # CSV with columns 'file,user' in users, and how many of each are kept in "
            "records_per_user.\n";
   return text + line(c.data.users, "whose each image is: 'file,user'") +
          line(c.data.records_per_user, "this many of each person are kept");
@@ -71,6 +72,7 @@ std::string starter_configuration(const StarterFacts& facts) {
   c.data.channels.set(facts.channels);
   c.data.class_names.set(facts.class_names);
   c.data.num_classes.set(facts.num_classes);
+  c.data.merge_folders.set(facts.merge_folders);
   c.data.users.set(facts.users);
   c.data.records_per_user.set(facts.records_per_user);
   c.model.init.set(facts.init);

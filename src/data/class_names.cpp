@@ -93,7 +93,8 @@ std::string yaml_line(const Names& names) { return "class_names: " + yaml_list(n
       "of the configuration (the first is label 0):\n\n  {}\n{}\n"
       "A list becomes public with the results. Before you add it: a name that only the private "
       "data knows must not be in it, and classes that the public knows must be, with images or "
-      "without. If the names above are such a list, `sfumato prepare --accept-class-names` takes "
+      "without. If the names above are such a list, `sfumato prepare --config FILE "
+      "--accept-class-names` takes "
       "them as they are, and the privacy card will say so.",
       printable(options.source.string()), yaml_line(found), count));
 }

@@ -1,5 +1,7 @@
 #pragma once
+#include <nlohmann/json_fwd.hpp>
 #include "duplicate_table.h"
+
 #include "sfumato/data/prepare.h"
 #include "sfumato/io/image_codec.h"
 
@@ -20,5 +22,7 @@ class DepthWatch {
   DepthReport report_;
   DuplicateTable stored_;
 };
+
+nlohmann::json depth_json(const DepthReport& depth);
 
 }  // namespace sfumato

@@ -184,7 +184,7 @@ ArchivePath split_archive_path(const std::filesystem::path& source) {
 
 bool check_class_folders(const std::vector<std::string>& folders, const std::string& outside,
                          const PrepareOptions& options) {
-  if (options.num_classes == 0) return false;
+  if (options.num_classes == 0 || options.merge_folders) return false;
   const std::string source = options.source.string();
   if (!outside.empty() && options.num_classes == 1) return false;
   if (!outside.empty())

@@ -9,10 +9,10 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
+#include "csv_reader.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/io/json_file.h"
-#include "user_bound.h"
 
 namespace sfumato {
 namespace {
@@ -20,12 +20,6 @@ namespace {
 constexpr std::string_view kFileColumn = "file_name";
 /// Beside the numbers of kDefaultLabelColumn, as in corpora of this program.
 constexpr const char* kNameColumn = "class_name";
-
-std::string without_spaces_around(const std::string& text) {
-  const std::size_t first = text.find_first_not_of(" \t");
-  return first == std::string::npos ? ""
-                                    : text.substr(first, text.find_last_not_of(" \t") - first + 1);
-}
 
 /// "file_name, label" with a ";" or in UTF-16: what spreadsheets make of it.
 std::string hint_of(std::string_view text) {
@@ -88,26 +82,20 @@ void LabelTable::add(const std::string& folder, const std::string& place, std::s
 
 void LabelTable::add_csv(std::string_view text) {
   CsvReader reader(text, files_.back().place);
-  std::vector<std::string> header;
-  if (!reader.next(header)) fail(1, "the file is empty");
-  std::ranges::transform(header, header.begin(), without_spaces_around);
-  const auto column_of = [&](std::string_view name) {
-    if (std::ranges::count(header, name) > 1)
-      fail(reader.line(), fmt::format("there are two columns '{}'", name));
-    return static_cast<std::size_t>(std::ranges::find(header, name) - header.begin());
-  };
-  const std::size_t file_column = column_of(kFileColumn);
-  const std::size_t label_column = column_of(column_);
-  if (file_column == header.size())
-    fail(reader.line(),
-         fmt::format("no column '{}' that names the images; the columns are {}", kFileColumn,
-                     printable(fmt::format("{}", fmt::join(header, ", ")))));
-  const std::size_t name_column =
-      column_ == kDefaultLabelColumn ? column_of(kNameColumn) : header.size();
-  files_.back().has_labels = label_column < header.size();
-  for (const std::string& name : header)
-    if (name != kFileColumn) other_columns_.insert(name);
   std::vector<std::string> fields;
+  if (!reader.next(fields)) fail(1, "the file is empty");
+  const CsvHeader header(fields);
+  const std::string place = fmt::format("{}:{}", files_.back().place, reader.line());
+  const std::size_t file_column = header.position(kFileColumn, place);
+  const std::size_t label_column = header.position(column_, place);
+  if (file_column == header.size())
+    fail(reader.line(), fmt::format("no column '{}' that names the images; the columns are {}",
+                                    kFileColumn, header.text()));
+  const std::size_t name_column =
+      column_ == kDefaultLabelColumn ? header.position(kNameColumn, place) : header.size();
+  files_.back().has_labels = label_column < header.size();
+  for (const std::string& name : header.names())
+    if (name != kFileColumn) other_columns_.insert(name);
   while (files_.back().has_labels && reader.next(fields)) {
     if (fields.size() != header.size())
       fail(reader.line(), fmt::format("{} fields, and the first line names {} columns",

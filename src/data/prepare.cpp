@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -12,6 +13,7 @@
 #include "class_names.h"
 #include "depth_watch.h"
 #include "duplicate_table.h"
+#include "holdout_pair.h"
 #include "image_source.h"
 #include "ordered_workers.h"
 #include "sfumato/core/error.h"
@@ -20,6 +22,7 @@
 #include "sfumato/core/printable.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/core/stop_signal.h"
+#include "sfumato/data/holdout.h"
 #include "sfumato/data/record_store_writer.h"
 #include "user_bound.h"
 
@@ -41,6 +44,7 @@ struct Decoded {
   PixelDigest stored_digest{};  ///< of `deep`: without what was cut off
   std::int32_t label = 0;
   std::int32_t user = -1;
+  bool held_out = false;
   std::int64_t input_bytes = 0;
 };
 
@@ -48,6 +52,7 @@ struct Job {
   SourceItem item;
   std::int32_t user = -1;
   std::int32_t label = 0;
+  bool held_out = false;
 };
 
 std::string read_image_file(const std::filesystem::path& file) {
@@ -87,6 +92,7 @@ Decoded decode_job(Job&& job, const PrepareOptions& options) {
   result.place = item.place;
   result.label = job.label;
   result.user = job.user;
+  result.held_out = job.held_out;
   result.input_bytes = std::ssize(item.encoded) + std::ssize(item.raw.pixels);
   try {
     DecodedImage decoded = decode_item(item, options);
@@ -116,9 +122,16 @@ void check_options(const PrepareOptions& options) {
     throw UsageError(fmt::format("data.channels is {}; it is 1 or 3", options.channels));
   if (options.num_classes < 0)
     throw UsageError(fmt::format("data.num_classes is {}", options.num_classes));
+  if (options.merge_folders && options.num_classes > 1)
+    throw UsageError(
+        fmt::format("data.merge_folders takes all folders as one set, and data.num_classes is {}; "
+                    "leave one of them out",
+                    options.num_classes));
   if (options.records_per_user < 1)
     throw UsageError(
         fmt::format("data.records_per_user is {}; it is at least 1", options.records_per_user));
+  if (!(options.holdout >= 0 && options.holdout <= 0.5))
+    throw UsageError(fmt::format("data.holdout is {}; it is 0 to 0.5", options.holdout));
   if (options.depth_range &&
       (options.depth_range->first < 0 || options.depth_range->second > 65535 ||
        options.depth_range->first >= options.depth_range->second))
@@ -130,14 +143,6 @@ void check_options(const PrepareOptions& options) {
     throw UsageError(
         fmt::format("data.max_megapixels is {}; it is 1 to 1000", options.max_megapixels));
   if (options.store.empty()) throw UsageError("data.store is empty; name the folder to write");
-}
-
-nlohmann::json depth_json(const DepthReport& depth) {
-  return {{"images", depth.images},
-          {"min", depth.min},
-          {"max", depth.max},
-          {"dark", depth.dark},
-          {"equal_at_8_bits", depth.equal_at_8_bits}};
 }
 
 class Preparation {
@@ -163,6 +168,7 @@ class Preparation {
     report_.class_names_from = layout.class_names_from;
     report_.unit = unit_of_privacy(layout.has_users, layout.records_per_user);
     writer_.emplace(options_.store, layout, options_.key);
+    if (options_.holdout > 0) open_holdout(layout);
     if (layout.has_users) select_of_users();
   }
 
@@ -177,19 +183,61 @@ class Preparation {
                       "pictures, a tar or zip of one, an .npz, an IDX or a CIFAR file",
                       options_.source.string(), report_.other_files,
                       report_.other_files > 0 ? ": " : "", unread.text()));
+    if (holdout_) check_both_sides();
     if (report_.kept == 0)
       throw DataError(fmt::format("none of the {} images in '{}' is readable", report_.found,
                                   options_.source.string()));
     check_no_class_is_empty(classes_, records_of_class_, *source_, passed_over());
-    if (bound_) report_.users = bound_->users_kept();
+    if (bound_) report_.users_held_out = bound_->users_kept_held_out(options_.holdout);
+    if (bound_) report_.users = bound_->users_kept() - report_.users_held_out;
     report_.depth = depth_.report();
     const std::string warning = depth_.warning(options_);
     if (!warning.empty()) log_warning(warning);
-    report_.manifest_hash = writer_->finish(manifest_entry());
+    finish();
     return report_;
   }
 
  private:
+  void open_holdout(const StoreLayout& layout) {
+    held_by_ = holdout_rule(format_, layout.has_users);
+    check_holdout_rule(held_by_, options_.adjacency);
+    std::string key;  // its own
+    if (!options_.key.empty()) key = hmac_sha256_hex(options_.key, "held out").substr(0, 32);
+    holdout_.emplace(holdout_store(options_.store), layout, key);
+  }
+
+  void check_both_sides() const {
+    if ((report_.held_out == 0) == (report_.kept == 0)) return;  // both, or nothing was readable
+    throw DataError(
+        fmt::format("data.holdout={} holds out {} of {} images; choose {}", options_.holdout,
+                    report_.held_out == 0 ? "none" : "all", report_.held_out + report_.kept,
+                    report_.held_out == 0 ? "a larger share, or 0" : "a smaller share"));
+  }
+
+  /// Both stores or none, but for a crash between them: the first one then is in the way, and no
+  /// store goes with it.
+  void finish() {
+    nlohmann::json entry = manifest_entry();
+    if (!holdout_) {
+      report_.manifest_hash = writer_->finish(entry);
+      return;
+    }
+    const nlohmann::json pair = {{"share", options_.holdout},
+                                 {"by", held_by_},
+                                 {"pair", hmac_sha256_hex(writer_->key(), "holdout pair")}};
+    nlohmann::json other = entry;
+    other[kHeldOutOf] = pair;
+    holdout_->finish(other);
+    try {
+      entry[kHoldout] = pair;
+      report_.manifest_hash = writer_->finish(entry);
+    } catch (...) {
+      std::error_code ignored;
+      std::filesystem::remove_all(holdout_store(options_.store), ignored);
+      throw;
+    }
+  }
+
   void select_of_users() {
     // The selection must not be told from the manifest's published hash: a key of its own.
     bound_.emplace(options_.users, options_.records_per_user,
@@ -197,6 +245,8 @@ class Preparation {
     const auto names = make_source(options_, format_, SourcePass::kNames);
     for (SourceItem item; names->next(item);) bound_->admit_candidate(item.name);
     bound_->close();
+    bound_->check_complete();
+    report_.kept_by_bound = bound_->kept_by_bound();
     report_.users_alike = bound_->users_alike();
   }
 
@@ -218,6 +268,8 @@ class Preparation {
         }
         job.user = bound_->user(job.item.name);
       }
+      job.held_out = holdout_ && (bound_ ? bound_->is_held_out(job.item.name, options_.holdout)
+                                         : is_held_out(job.item.name, options_.holdout));
       bytes_in_flight_ += std::ssize(job.item.encoded) + std::ssize(job.item.raw.pixels);
       workers.push(std::move(job));
       while (workers.full() || (bytes_in_flight_ > kMaxBytesInFlight && !workers.empty()))
@@ -251,12 +303,17 @@ class Preparation {
     }
     if (image.deep) depth_.note(*image.deep);
     if (options_.deduplicate) {
-      const auto seen = duplicates_.insert(image.digest, image.label);
+      const auto seen = duplicates_[image.held_out].insert(image.digest, image.label);
       if (seen == DuplicateTable::Seen::kOtherLabel) ++report_.label_conflicts;
       if (seen == DuplicateTable::Seen::kDuplicate) {
         ++report_.duplicates;
         return;
       }
+    }
+    if (image.held_out) {
+      holdout_->append(image.pixels, image.label, image.user);
+      ++report_.held_out;
+      return;
     }
     writer_->append(image.pixels, image.label, image.user);
     if (image.deep) depth_.note_record(image.stored_digest, image.label);
@@ -298,6 +355,7 @@ class Preparation {
             {"counts",
              {{"found", report_.found},
               {"kept", report_.kept},
+              {"held_out", report_.held_out},
               {"duplicates", report_.duplicates},
               {"label_conflicts", report_.label_conflicts},
               {"unreadable", report_.unreadable},
@@ -314,10 +372,12 @@ class Preparation {
   FoundFormat format_;
   std::unique_ptr<ImageSource> source_;
   std::optional<RecordStoreWriter> writer_;
+  std::optional<RecordStoreWriter> holdout_;
+  std::string held_by_;  ///< as holdout_rule()
   std::optional<UserBound> bound_;
   ClassPlan classes_;
   std::vector<std::int64_t> records_of_class_;
-  DuplicateTable duplicates_;
+  std::array<DuplicateTable, 2> duplicates_;  ///< of training, of the holdout
   DepthWatch depth_;
   PrepareReport report_;
   std::int64_t bytes_in_flight_ = 0;
@@ -331,28 +391,6 @@ PrepareReport prepare(const PrepareOptions& options) {
   PrepareReport report = Preparation(options).run();
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;
-}
-
-nlohmann::json to_json(const PrepareReport& report) {
-  return {{"found", report.found},
-          {"kept", report.kept},
-          {"duplicates", report.duplicates},
-          {"label_conflicts", report.label_conflicts},
-          {"unreadable", report.unreadable},
-          {"damaged_skipped", report.damaged_skipped},
-          {"damaged_kept", report.damaged_kept},
-          {"depth", depth_json(report.depth)},
-          {"over_user_bound", report.over_user_bound},
-          {"other_files", report.other_files},
-          {"unread_files", report.unread_files},
-          {"users", report.users},
-          {"users_alike", report.users_alike},
-          {"format", report.format},
-          {"class_names", report.class_names},
-          {"class_names_from", report.class_names_from},
-          {"unit", report.unit},
-          {"manifest_hash", report.manifest_hash},
-          {"seconds", report.seconds}};
 }
 
 }  // namespace sfumato

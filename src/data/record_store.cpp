@@ -24,7 +24,7 @@ nlohmann::json read_manifest(const std::filesystem::path& path) {
   if (!std::filesystem::exists(file, error))
     throw DataError(
         fmt::format("'{}' is not a record store (it has no {}); make one with "
-                    "`sfumato prepare`, or set data.store",
+                    "`sfumato prepare --config FILE`, or set data.store",
                     path.string(), store_format::kManifest));
   nlohmann::json manifest = read_json(file);
   if (!manifest.is_object() || manifest.value("kind", nlohmann::json()) != store_format::kKind)

@@ -11,6 +11,7 @@
 #include "sfumato/core/file.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/io/image_codec.h"
+#include "user_bound.h"
 
 namespace sfumato {
 namespace {
@@ -23,6 +24,7 @@ PrepareOptions options_for(const std::filesystem::path& source, std::int64_t cla
   options.image_size = 32;
   options.channels = 3;
   options.num_classes = classes;
+  options.merge_folders = classes == 0;
   return options;
 }
 
@@ -94,10 +96,20 @@ SourceLook look_at_source(const std::filesystem::path& source) {
   decode_first(options, format, look);
   if (look.smallest_side == 0)
     throw DataError(
-        fmt::format("none of the first images in '{}' is readable; `sfumato prepare` "
+        fmt::format("none of the first images in '{}' is readable; `sfumato prepare --config FILE` "
                     "names the first that is not",
                     printable(source.string())));
   return look;
+}
+
+std::vector<KeptByBound> look_at_users(const std::filesystem::path& source,
+                                       const std::filesystem::path& users) {
+  const PrepareOptions options = options_for(source, 0);
+  UserBound bound(users, 1, "");  // nothing is chosen by the key
+  const auto names = make_source(options, detect_format(options), SourcePass::kNames);
+  for (SourceItem item; names->next(item); item = {}) bound.admit_candidate(item.name);
+  bound.check_complete();
+  return bound.kept_by_bound();
 }
 
 }  // namespace sfumato

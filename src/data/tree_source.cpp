@@ -85,6 +85,7 @@ class TreeSource : public ImageSource {
       }
       // Without a first pass, splits show when the first image of the second one comes.
       if (!survey_ && guard_.add(member.name)) refuse_splits(guard_, options_, false);
+      if (!survey_) folders_.add(member.name);
       item = {};
       item.name = member.origin + member.name;
       item.place = walk_->place();
@@ -95,6 +96,8 @@ class TreeSource : public ImageSource {
         item.encoded = walk_->content(kMaxImageBytes);
       return true;
     }
+    // Nor is it known before the end that no image lies outside of folders.
+    if (!survey_) folders_.refuse_forgotten_classes(options_);
     if (!std::exchange(remarks_shown_, true) && traits_.pass == SourcePass::kImages)
       for (const std::string& remark : walk_->remarks()) log_warning(remark);
     return false;
@@ -227,6 +230,7 @@ class TreeSource : public ImageSource {
   std::unique_ptr<MemberWalk> walk_;
   Labels labels_ = Labels::kNone;
   SplitGuard guard_;
+  ImageFolders folders_;
   UnreadFiles unread_;
   std::map<std::string, UnreadFiles> unread_of_class_;
   bool remarks_shown_ = false;
@@ -248,6 +252,7 @@ std::unique_ptr<ImageSource> make_tree_source(const PrepareOptions& options, Wal
     refuse_splits(survey->splits, options, true);
     if (survey->labels_in_files || survey->labels_in_json)
       return make_webdataset_source(options, walks(), traits.pass, std::move(*survey));
+    if (options.num_classes == 0) survey->image_folders.refuse_forgotten_classes(options);
   }
   return std::make_unique<TreeSource>(options, walks, traits, std::move(survey));
 }

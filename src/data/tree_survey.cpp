@@ -1,11 +1,20 @@
 #include "tree_survey.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
 #include "sample_survey.h"
+#include "sfumato/core/error.h"
+#include "sfumato/core/printable.h"
 #include "sfumato/io/clutter.h"
 
 namespace sfumato {
 namespace {
 
+constexpr std::size_t kFoldersShown = 5;
+constexpr std::size_t kMaxFolders = 100000;  // more are no classes that anybody would list
 constexpr std::int64_t kMaxMetadataBytes = std::int64_t{256} << 20;
 
 std::string folder_of(const std::string& name) {
@@ -42,6 +51,39 @@ std::string top_folder(const Member& member) {
   return slash == std::string::npos ? "" : member.name.substr(0, slash);
 }
 
+void ImageFolders::add(const std::string& image) {
+  const std::string folder = folder_of(image);
+  if (folder == last_ && !folders_.empty()) return;
+  last_ = folder;
+  if (folders_.size() < kMaxFolders) folders_.insert(folder);
+}
+
+void ImageFolders::refuse_forgotten_classes(const PrepareOptions& options) const {
+  if (options.num_classes > 1 || options.merge_folders || folders_.size() < 2) return;
+  std::string parent = *folders_.begin();  // of all; "a/b" sorts before "a/c/d"
+  while (!parent.empty() && !std::ranges::all_of(folders_, [&](const std::string& folder) {
+    return folder == parent || folder.starts_with(parent + "/");
+  }))
+    parent = folder_of(parent);
+  if (folders_.contains(parent)) return;  // images beside the folders
+  std::set<std::string> names;
+  const std::size_t begin = parent.empty() ? 0 : parent.size() + 1;
+  for (const std::string& folder : folders_)
+    names.insert(folder.substr(begin, folder.find('/', begin) - begin));
+  std::vector<std::string> shown;
+  for (const std::string& name : names)
+    if (shown.size() < kFoldersShown) shown.push_back(fmt::format("'{}'", printable(name)));
+  const std::filesystem::path place = parent.empty() ? options.source : options.source / parent;
+  throw UsageError(fmt::format(
+      "the images of '{}' lie in {} folders ({}{}), and data.num_classes is {}: nobody has said "
+      "whether the folders are classes. If they are, set data.num_classes={} and list them in "
+      "data.class_names{}; if not, data.merge_folders=true takes all images as one set without "
+      "classes (where each is one person's, name them in data.users)",
+      printable(place.string()), names.size(), fmt::join(shown, ", "),
+      names.size() > shown.size() ? ", ..." : "", options.num_classes, names.size(),
+      parent.empty() ? "" : fmt::format(", and data.source={}", printable(place.string()))));
+}
+
 TreeSurvey survey_tree(MemberWalk& walk, const PrepareOptions& options, const TreeTraits& traits) {
   TreeSurvey survey(options);
   SampleSurvey samples(walk, options, traits, survey);
@@ -53,6 +95,7 @@ TreeSurvey survey_tree(MemberWalk& walk, const PrepareOptions& options, const Tr
       survey.folders.insert(top.empty() ? member.name : top);
     if (use == MemberUse::kImage) {
       survey.splits.add(member.name);
+      survey.image_folders.add(member.name);
       if (!top.empty()) survey.folders.insert(top);
       if (top.empty() && survey.outside.empty()) survey.outside = member.name;
     }

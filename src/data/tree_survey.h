@@ -29,13 +29,28 @@ bool split_sample_name(const std::string& name, std::string& key, std::string& e
 std::string label_in_json(const nlohmann::json& value, const std::string& column,
                           const std::string& place);
 
+/// In which folders images lie, to find out whether these may be classes that were forgotten.
+class ImageFolders {
+ public:
+  /// The name of an image.
+  void add(const std::string& image);
+  /// UsageError where all images lie in folders, of which there are several beside each other, and
+  /// nobody has said whether these are classes.
+  void refuse_forgotten_classes(const PrepareOptions& options) const;
+
+ private:
+  std::string last_;
+  std::set<std::string> folders_;
+};
+
 /// What a first pass over the names finds.
 struct TreeSurvey {
   explicit TreeSurvey(const PrepareOptions& options)
       : table(options.label_column, options.class_names), sample_labels(options.class_names) {}
   std::set<std::string> folders;  ///< at the top; also those without an image
   std::string outside;            ///< an image in none of them, "" for none
-  bool is_corpus = false;         ///< of this program: its images are in images/, others are views
+  ImageFolders image_folders;
+  bool is_corpus = false;  ///< of this program: its images are in images/, others are views
   SplitGuard splits;
   LabelTable table;
   bool labels_in_files = false;  ///< KEY.cls beside KEY.png

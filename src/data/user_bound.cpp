@@ -1,7 +1,7 @@
 #include "user_bound.h"
 
 #include <fmt/format.h>
-
+#include <fmt/ranges.h>
 #include <locale.h>
 
 #include <algorithm>
@@ -10,12 +10,15 @@
 #include <cwctype>
 #include <limits>
 #include <map>
+#include <set>
+#include <tuple>
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/core/sha256.h"
+#include "sfumato/data/holdout.h"
 
 namespace sfumato {
 namespace {
@@ -47,62 +50,35 @@ std::string folded(const std::string& id) {
   return out;
 }
 
-std::string without_dot(std::string name) {
-  while (name.starts_with("./")) name.erase(0, 2);
-  return name;
+constexpr std::int64_t kNamesShown = 5;
+
+/// Where the file and its user stand in a record.
+struct UserColumns {
+  std::size_t file = 0, user = 1, count = 2;
+  bool named = false;  ///< by the first record
+};
+
+/// Nothing names columns where the first record is of an image already.
+UserColumns columns_of(const std::vector<std::string>& first, const std::string& place) {
+  const CsvHeader header(first);
+  const std::size_t none = header.size();
+  const std::size_t file = header.position("file", place),
+                    file_name = header.position("file_name", place),
+                    user = header.position("user", place);
+  const bool names_files = file < none || file_name < none;
+  // Of two fields the second may be a user of that name.
+  if (!names_files && (user == none || none == 2)) return {};
+  if (file < none && file_name < none)
+    throw DataError(place + ": the columns 'file' and 'file_name' both name images; remove one");
+  if (!names_files || user == none)
+    throw DataError(fmt::format("{}: no column {}; the columns are {}", place,
+                                names_files ? "'user' that says whose an image is"
+                                            : "'file' or 'file_name' that names the images",
+                                header.text()));
+  return {std::min(file, file_name), user, none, true};
 }
 
 }  // namespace
-
-std::string CsvReader::field() {
-  std::string value;
-  if (at_ >= text_.size() || text_[at_] != '"') {
-    const std::size_t end = std::min(text_.find_first_of(",\n", at_), text_.size());
-    value = text_.substr(at_, end - at_);
-    at_ = end;
-    if (value.ends_with('\r')) value.pop_back();
-    return value;
-  }
-  for (++at_;; ++at_) {
-    if (at_ >= text_.size())
-      throw DataError(fmt::format("{}:{}: the quote is never closed", name_, record_line_));
-    if (text_[at_] == '\n') ++line_;
-    if (text_[at_] != '"') {
-      value.push_back(text_[at_]);
-    } else if (at_ + 1 < text_.size() && text_[at_ + 1] == '"') {
-      value.push_back('"');
-      ++at_;
-    } else {
-      break;
-    }
-  }
-  ++at_;
-  if (at_ < text_.size() && text_[at_] == '\r') ++at_;
-  if (at_ < text_.size() && text_[at_] != ',' && text_[at_] != '\n')
-    throw DataError(fmt::format("{}:{}: text after a closing quote", name_, line_));
-  return value;
-}
-
-bool CsvReader::next(std::vector<std::string>& fields) {
-  while (at_ < text_.size()) {
-    fields.clear();
-    record_line_ = line_;
-    while (true) {
-      fields.push_back(field());
-      if (at_ < text_.size() && text_[at_] == ',') {
-        ++at_;
-        continue;
-      }
-      break;
-    }
-    if (at_ < text_.size()) {  // at a line feed
-      ++at_;
-      ++line_;
-    }
-    if (fields.size() > 1 || !fields[0].empty()) return true;
-  }
-  return false;
-}
 
 UserBound::UserBound(const std::filesystem::path& csv, std::int64_t records_per_user,
                      std::string key)
@@ -110,32 +86,57 @@ UserBound::UserBound(const std::filesystem::path& csv, std::int64_t records_per_
   read_csv();
 }
 
+void UserBound::fail(std::int64_t line, const std::string& what) const {
+  throw DataError(fmt::format("{}:{}: {}", csv_.string(), line, what));
+}
+
+void UserBound::add_entry(const std::string& file, const std::string& user, std::int64_t line) {
+  const std::filesystem::path name(file);
+  const std::string path = name.lexically_normal().generic_string();
+  if (name.is_absolute() || path == ".." || path.starts_with("../"))
+    fail(line, fmt::format("'{}' is no path below data.source, as files are named here",
+                           printable(file)));
+  if (line > std::numeric_limits<std::uint32_t>::max()) fail(line, "the file has too many lines");
+  const auto number = static_cast<std::int32_t>(ids_.size());
+  entries_.push_back({hash_of_name(path), ids_.try_emplace(user, number).first->second,
+                      static_cast<std::uint32_t>(line), false});
+}
+
 void UserBound::read_csv() {
   const MappedFile file(csv_);
   std::string_view text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   CsvReader reader(text, csv_.string());
-  std::unordered_map<std::string, std::int32_t> ids;
+  UserColumns columns;
   std::vector<std::string> fields;
   for (bool first = true; reader.next(fields); first = false) {
-    if (fields.size() != 2 || fields[0].empty() || fields[1].empty())
-      throw DataError(fmt::format("{}:{}: expected 'file,user', found {} field{}", csv_.string(),
-                                  reader.line(), fields.size(),
-                                  fields.size() == 2 ? "s, one of them empty" : "(s)"));
-    if (first && (fields[0] == "file" || fields[0] == "file_name") && fields[1] == "user") continue;
-    Entry entry{};
-    entry.name_hash = hash_of_name(without_dot(fields[0]));
-    entry.user = ids.try_emplace(fields[1], static_cast<std::int32_t>(ids.size())).first->second;
-    entries_.push_back(entry);
+    if (first) {
+      columns = columns_of(fields, fmt::format("{}:{}", csv_.string(), reader.line()));
+      if (columns.named) continue;
+    }
+    if (fields.size() != columns.count && columns.named)
+      fail(reader.line(), fmt::format("{} field(s), and the first line names {} columns",
+                                      fields.size(), columns.count));
+    if (fields.size() != columns.count)
+      fail(reader.line(), fmt::format("expected 'file,user', found {} field(s); name the columns "
+                                      "'file' and 'user' in the first line if there are others",
+                                      fields.size()));
+    if (fields[columns.file].empty() || fields[columns.user].empty())
+      fail(reader.line(),
+           fmt::format("the {} is empty", fields[columns.file].empty() ? "file" : "user"));
+    add_entry(fields[columns.file], fields[columns.user], reader.line());
   }
-  const auto by_name = [](const Entry& a, const Entry& b) { return a.name_hash < b.name_hash; };
-  std::ranges::sort(entries_, by_name);
+  std::ranges::sort(entries_, [](const Entry& a, const Entry& b) {
+    return std::tie(a.name_hash, a.line) < std::tie(b.name_hash, b.line);
+  });
   for (std::size_t i = 1; i < entries_.size(); ++i)
     if (entries_[i - 1].name_hash == entries_[i].name_hash &&
         entries_[i - 1].user != entries_[i].user)
-      throw_two_users(entries_[i]);
-  users_.resize(ids.size());
-  report_alike(ids);
+      throw_two_users(entries_[i - 1], entries_[i]);
+  users_.resize(ids_.size());
+  for (const auto& [id, number] : ids_) users_[number].place = holdout_place(id);
+  report_alike(ids_);
+  ids_ = {};
 }
 
 /// Whether two spellings are one person cannot be known, so it is asked: with one person under two
@@ -162,32 +163,70 @@ void UserBound::report_alike(const std::unordered_map<std::string, std::int32_t>
       users_alike_ > kShown ? fmt::format("; and {} more", users_alike_ - kShown) : ""));
 }
 
-/// Second pass for the message: names are not kept.
-void UserBound::throw_two_users(const Entry& entry) const {
+std::string UserBound::file_at(std::int64_t line) const {
   const std::string text = read_file(csv_);
-  CsvReader reader(text, csv_.string());
+  CsvReader reader(std::string_view(text).substr(text.starts_with("\xEF\xBB\xBF") ? 3 : 0),
+                   csv_.string());
+  UserColumns columns;
   std::vector<std::string> fields;
-  std::string name;
-  std::int64_t line = 0;
-  while (reader.next(fields)) {
-    if (hash_of_name(without_dot(fields[0])) != entry.name_hash) continue;
-    name = fields[0];
-    line = reader.line();
+  for (bool first = true; reader.next(fields); first = false) {
+    if (first) columns = columns_of(fields, csv_.string());
+    if (reader.line() == line && columns.file < fields.size()) return fields[columns.file];
   }
-  throw DataError(fmt::format("{}:{}: file '{}' is given to two users", csv_.string(), line, name));
+  return "";
+}
+
+void UserBound::throw_two_users(const Entry& first, const Entry& second) const {
+  fail(second.line, fmt::format("file '{}' is given to two users; line {} names the other",
+                                printable(file_at(second.line)), first.line));
+}
+
+std::size_t UserBound::position(const std::string& image) const {
+  const NameHash wanted = hash_of_name(image);
+  const auto at = std::ranges::lower_bound(entries_, wanted, {}, &Entry::name_hash);
+  if (at == entries_.end() || at->name_hash != wanted) return entries_.size();
+  return static_cast<std::size_t>(at - entries_.begin());
 }
 
 std::int32_t UserBound::user(const std::string& image) const {
-  Entry wanted{};
-  wanted.name_hash = hash_of_name(image);
-  const auto at = std::ranges::lower_bound(
-      entries_, wanted, [](const Entry& a, const Entry& b) { return a.name_hash < b.name_hash; });
-  if (at == entries_.end() || at->name_hash != wanted.name_hash)
-    throw DataError(
-        fmt::format("'{}' does not say whose image '{}' is; add the line, or take the "
-                    "image out of data.source",
-                    csv_.string(), image));
-  return at->user;
+  if (const std::size_t at = position(image); at < entries_.size()) return entries_[at].user;
+  throw DataError(
+      fmt::format("'{}' does not say whose image '{}' is; add the line, or take the image out of "
+                  "data.source",
+                  csv_.string(), printable(image)));
+}
+
+void UserBound::check_complete() const {
+  if (without_user_ > 0)
+    throw DataError(fmt::format(
+        "'{}' does not say whose {} image{} of data.source {}: {}{}; add the line{}, or take the "
+        "image{} out of data.source",
+        csv_.string(), without_user_, without_user_ == 1 ? "" : "s",
+        without_user_ == 1 ? "is" : "are", fmt::join(without_user_names_, ", "),
+        without_user_ > std::ssize(without_user_names_) ? ", ..." : "",
+        without_user_ == 1 ? "" : "s", without_user_ == 1 ? "" : "s"));
+  if (!std::ranges::all_of(entries_, &Entry::found)) throw_not_in_source();
+}
+
+/// A file that is listed and not there is a name spelt otherwise, or images that are missing: both
+/// change whose the others are, or what is learnt.
+void UserBound::throw_not_in_source() const {
+  std::vector<std::uint32_t> lines;
+  for (const Entry& entry : entries_)
+    if (!entry.found) lines.push_back(entry.line);
+  std::ranges::sort(lines);
+  std::vector<std::string> files;
+  for (std::size_t i = 0; i < lines.size() && std::ssize(files) < kNamesShown; ++i)
+    files.push_back(
+        fmt::format("{}:{}: '{}'", csv_.string(), lines[i], printable(file_at(lines[i]))));
+  throw DataError(fmt::format(
+      "{}{}; {} listed there and no image{} of data.source, from whose folder they are named. "
+      "Correct the name{}, or take the line{} out{}",
+      fmt::join(files, ", "), lines.size() > files.size() ? ", ..." : "",
+      lines.size() == 1 ? "1 file is" : fmt::format("{} files are", lines.size()),
+      lines.size() == 1 ? "" : "s", lines.size() == 1 ? "" : "s", lines.size() == 1 ? "" : "s",
+      lines.front() == 1 ? "; if the first line names columns, they are called 'file' and 'user'"
+                         : ""));
 }
 
 std::uint64_t UserBound::keyed_hash(const std::string& image) const {
@@ -198,7 +237,18 @@ std::uint64_t UserBound::keyed_hash(const std::string& image) const {
 }
 
 void UserBound::admit_candidate(const std::string& image) {
-  auto& heap = users_[user(image)].smallest;
+  const std::size_t first = position(image);
+  if (first == entries_.size()) {
+    if (++without_user_ <= kNamesShown)
+      without_user_names_.push_back(fmt::format("'{}'", printable(image)));
+    return;
+  }
+  for (std::size_t at = first;
+       at < entries_.size() && entries_[at].name_hash == entries_[first].name_hash; ++at)
+    entries_[at].found = true;
+  User& owner = users_[entries_[first].user];
+  ++owner.images;
+  auto& heap = owner.smallest;
   heap.push_back(keyed_hash(image));
   std::ranges::push_heap(heap);
   if (std::ssize(heap) <= records_per_user_) return;
@@ -221,8 +271,33 @@ bool UserBound::keep(const std::string& image) {
   return true;
 }
 
+std::vector<KeptByBound> UserBound::kept_by_bound() const {
+  std::int64_t most = records_per_user_;
+  for (const User& user : users_) most = std::max(most, user.images);
+  std::set<std::int64_t> bounds{records_per_user_};
+  for (std::int64_t bound = 1;; bound *= 2) {
+    bounds.insert(bound);
+    if (bound >= most) break;
+  }
+  std::vector<KeptByBound> rows;
+  for (const std::int64_t bound : bounds) {
+    rows.push_back({bound, 0});
+    for (const User& user : users_) rows.back().images += std::min(bound, user.images);
+  }
+  return rows;
+}
+
 std::int64_t UserBound::users_kept() const {
   return std::ranges::count_if(users_, [](const User& user) { return user.kept > 0; });
+}
+
+bool UserBound::is_held_out(const std::string& image, double share) const {
+  return users_[user(image)].place < share;
+}
+
+std::int64_t UserBound::users_kept_held_out(double share) const {
+  return std::ranges::count_if(
+      users_, [&](const User& user) { return user.kept > 0 && user.place < share; });
 }
 
 }  // namespace sfumato

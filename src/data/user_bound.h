@@ -2,79 +2,86 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
-#include <string_view>
 #include <unordered_map>
 #include <vector>
 
+#include "csv_reader.h"
 #include "name_hash.h"
+#include "sfumato/data/prepare.h"
 
 namespace sfumato {
 
-/// Parses RFC 4180 CSV, one record after another. DataError as "name:line".
-class CsvReader {
- public:
-  CsvReader(std::string_view text, std::string name) : text_(text), name_(std::move(name)) {}
-  /// The next record with at least one non-empty field; false at the end.
-  bool next(std::vector<std::string>& fields);
-  /// Line on which the last record began, from 1.
-  std::int64_t line() const { return record_line_; }
-
- private:
-  std::string field();
-  std::string_view text_;
-  std::string name_;
-  std::size_t at_ = 0;
-  std::int64_t line_ = 1;
-  std::int64_t record_line_ = 1;
-};
-
 /// Which user each image belongs to, and which m images of each user are kept.
 ///
-/// Call admit_candidate() for every image of the source, then close(), then keep() for every image
-/// again: the m of each user with the smallest HMAC of their name under the secret key are kept.
+/// Call admit_candidate() for every image of the source, then close() and check_complete(), then
+/// keep() for every image again: the m of each user with the smallest HMAC of their name under the
+/// secret key are kept.
 /// The choice for one user depends on that user's images alone, which is what makes "one user" a
 /// unit of privacy.
 class UserBound {
  public:
-  /// Reads a CSV with lines `file,user` (RFC 4180 quotes; an optional header `file,user` or
-  /// `file_name,user`; blank lines ignored). DataError as file:line for anything else, or for a
-  /// file that is given to two users.
+  /// Reads a CSV (RFC 4180 quotes; blank lines ignored) whose first line names a column `file` or
+  /// `file_name`, a path in the source, and a column `user`, in any order and beside others; or,
+  /// without such a line, lines `file,user`. DataError as file:line for anything else, for a path
+  /// that leaves the source, or for a file that is given to two users.
   UserBound(const std::filesystem::path& csv, std::int64_t records_per_user, std::string key);
 
-  /// DataError if the CSV does not name the image.
   void admit_candidate(const std::string& image);
   void close();
+  /// DataError unless the CSV names every image that was admitted and no file besides: counts them
+  /// and names the first.
+  void check_complete() const;
   /// True if the image is one of its user's m. Never true more than m times per user.
   bool keep(const std::string& image);
 
-  /// 0, 1, ... in order of first mention in the CSV.
+  /// 0, 1, ... in order of first mention in the CSV. DataError if it does not name the image.
   std::int32_t user(const std::string& image) const;
   /// Groups of ids that differ in white space or case alone; a warning named them.
   std::int64_t users_alike() const { return users_alike_; }
-  /// Users of whom at least one image was kept.
+  /// What bounds of 1, 2, 4, ... images and the one that is set would keep of the images that were
+  /// admitted, smallest bound first; the last keeps all.
+  std::vector<KeptByBound> kept_by_bound() const;
+  /// Whether the image's user is held out, by is_held_out() of the id.
+  bool is_held_out(const std::string& image, double share) const;
+  /// Users of whom at least one image was kept, held out or not.
   std::int64_t users_kept() const;
+  std::int64_t users_kept_held_out(double share) const;
 
  private:
   struct Entry {
     NameHash name_hash;
     std::int32_t user;
+    std::uint32_t line;
+    bool found;  ///< the source has it
   };
   struct User {
     std::vector<std::uint64_t> smallest;  ///< max-heap of at most m keyed hashes
     std::uint64_t threshold = 0;
+    std::int64_t images = 0;  ///< admitted
+    double place = 0;         ///< as holdout_place() of the id
     std::int64_t kept = 0;
   };
 
   void read_csv();
-  [[noreturn]] void throw_two_users(const Entry& entry) const;
+  void add_entry(const std::string& file, const std::string& user, std::int64_t line);
+  [[noreturn]] void fail(std::int64_t line, const std::string& what) const;
+  [[noreturn]] void throw_two_users(const Entry& first, const Entry& second) const;
+  [[noreturn]] void throw_not_in_source() const;
+  /// The first of entries_ that is of the image; their number if none is.
+  std::size_t position(const std::string& image) const;
+  /// What the CSV calls the file of a line: names are not kept.
+  std::string file_at(std::int64_t line) const;
   void report_alike(const std::unordered_map<std::string, std::int32_t>& ids);
   std::uint64_t keyed_hash(const std::string& image) const;
 
   std::filesystem::path csv_;
   std::int64_t records_per_user_;
   std::string key_;
-  std::vector<Entry> entries_;  ///< sorted by name_hash
+  std::vector<Entry> entries_;                         ///< sorted by name_hash, then line
+  std::unordered_map<std::string, std::int32_t> ids_;  ///< while the CSV is read
   std::vector<User> users_;
+  std::int64_t without_user_ = 0;                ///< images that the CSV does not name
+  std::vector<std::string> without_user_names_;  ///< the first of them
   std::int64_t users_alike_ = 0;
 };
 

@@ -80,6 +80,9 @@ std::string banner_of(const HtmlReport& report) {
   const std::string headline = html_escape(report.headline);
   if (report.banner == ReportBanner::kPrivate)
     return fmt::format("<div class=\"banner private\"><p>{}</p></div>\n", headline);
+  if (report.banner == ReportBanner::kNoClaim)
+    return fmt::format("<div class=\"banner\"><strong>NO CLAIM</strong><p>{}</p></div>\n",
+                       headline);
   const char* word = report.banner == ReportBanner::kNotPrivate ? "NOT PRIVATE" : "VOID";
   return fmt::format(
       "<div class=\"banner alarm\" role=\"alert\"><strong>{}</strong><p>{}</p></div>\n", word,

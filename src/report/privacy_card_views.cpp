@@ -150,12 +150,26 @@ void add_classes(const Json& card, Rows& rows) {
                       empty.front() == "*" ? "any" : fmt::format("{}", fmt::join(empty, ", ")));
 }
 
+constexpr const char* kNoClaim =
+    "Nothing is claimed about privacy: no privacy card found beside the weights, as is usual for "
+    "public ones, which were trained without private images. Of weights that were trained on "
+    "private "
+    "images this says that nothing protects them.";
+
 }  // namespace
+
+bool says_no_card(const Json& card) {
+  const auto stages = card.find("stages");
+  const bool counted = stages != card.end() && !stages->empty();
+  return !counted && text_of(card, "plan_hash").empty() && text_of(card, "status") == "void" &&
+         list_of(card, "reasons") == std::vector<std::string>{kNoCardReason};
+}
 
 CardBanner card_banner(const Json& card) {
   std::string headline = text_of(card, "statement");
   const auto reasons = list_of(card, "reasons");
   if (is_private(card)) return {ReportBanner::kPrivate, headline};
+  if (says_no_card(card)) return {ReportBanner::kNoClaim, kNoClaim};
   if (!reasons.empty()) headline += fmt::format(" Why: {}.", fmt::join(reasons, "; "));
   return {
       text_of(card, "status") == "not_private" ? ReportBanner::kNotPrivate : ReportBanner::kVoid,
@@ -166,6 +180,7 @@ Rows card_rows(const Json& card) {
   const std::string status = text_of(card, "status");
   Rows rows = {{"Status", status == "private"       ? "private"
                           : status == "not_private" ? "NOT PRIVATE"
+                          : says_no_card(card)      ? "no claim"
                                                     : "VOID"}};
   const auto add = [&rows](const std::string& name, const std::string& value) {
     if (!value.empty()) rows.emplace_back(name, value);
@@ -231,6 +246,7 @@ std::string card_markdown(const Json& card) {
   const CardBanner banner = card_banner(card);
   std::string out = "## Privacy card\n\n";
   if (banner.banner == ReportBanner::kNotPrivate) out += "> # ⚠ NOT PRIVATE\n>\n> ";
+  if (banner.banner == ReportBanner::kNoClaim) out += "> # NO CLAIM\n>\n> ";
   if (banner.banner == ReportBanner::kVoid) out += "> # ⚠ VOID\n>\n> ";
   out += plain(banner.headline) + "\n\n| | |\n|---|---|\n";
   for (const auto& [name, value] : card_rows(card))

@@ -12,6 +12,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/printable.h"
+#include "sfumato/data/holdout.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/device/gpu.h"
 #include "sfumato/models/tensor_file.h"
@@ -26,6 +27,12 @@ void check_store_fits(const RecordStore& store, const std::string& misfit, const
                     "data.* settings or choose another network",
                     store.path().string(), what));
   };
+  if (is_holdout(store))
+    throw UsageError(fmt::format(
+        "record store '{}' holds what was held out from training (data.holdout), and training "
+        "never reads it; set data.store to the store beside it",
+        store.path().string()));
+  if (config.privacy.enabled()) check_holdout_adjacency(store, config.mechanism.adjacency());
   if (!misfit.empty()) refuse(misfit);
   if (store.num_classes() != config.data.num_classes())
     refuse(fmt::format("it holds {} classes, data.num_classes is {}", store.num_classes(),
@@ -85,6 +92,18 @@ std::string batch_misfit(int64_t records, const MechanismPlan& plan) {
   if (text.empty()) return text;
   return fmt::format("private: the record store holds {} images, and at sample rate {}{}", records,
                      plan.sample_rate, text);
+}
+
+std::string unit_misfit(const RecordStore& store, const DataSettings& data) {
+  const bool wants_users = !data.users().empty(), has_users = store.layout().has_users;
+  const bool differs = wants_users != has_users ||
+                       (has_users && store.records_per_unit() != data.records_per_user());
+  if (!differs) return "";
+  return fmt::format(
+      "private: the record store was prepared for the unit '{}', which is what the run claims, and "
+      "the configuration now says '{}' (data.users, data.records_per_user): prepare the images "
+      "again if that is meant",
+      store.unit(), unit_of_privacy(wants_users, wants_users ? data.records_per_user() : 1));
 }
 
 void tell_holder(const std::string& warning, const Config& config,

@@ -65,6 +65,15 @@ class Training {
   std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
 };
 
+/// For the holder of the images alone; "" for none.
+static std::string private_warnings(const RecordStore& store, const MechanismPlan& plan,
+                                    const Config& config) {
+  if (!plan.is_private) return "";
+  const std::string batch = batch_misfit(store.count(), plan),
+                    unit = unit_misfit(store, config.data);
+  return batch + (batch.empty() || unit.empty() ? "" : "\n") + unit;
+}
+
 Training::Training(const Config& config, bool resume, TrainRanks& ranks, SecureKey noise_key)
     : config_(config),
       ranks_(ranks),
@@ -96,7 +105,7 @@ void Training::open_run(bool resume, SecureKey noise_key) {
                                          checkpoint || std::filesystem::exists(metrics),
                                          std::move(noise_key));
     record_->accept(step_);
-    tell_holder(plan_.is_private ? batch_misfit(store_.count(), plan_) : "", config_, folder);
+    tell_holder(private_warnings(store_, plan_, config_), config_, folder);
     log_info(fmt::format("computing {}", device_text(config_.performance)));
     if (resume) log_info(fmt::format("resuming at step {}", step_));
     report_.emplace(metrics, folder / "tensorboard", step_ + 1);

@@ -289,6 +289,12 @@ TEST(Contradictions, TrainingNeedsOneOfNoiseAndTarget) {
   EXPECT_THROW(validate(config), UsageError);
 }
 
+TEST(Contradictions, MergedFoldersAndClasses) {
+  EXPECT_THAT(mistakes_of("data: {merge_folders: true, num_classes: 1}"), IsEmpty());
+  EXPECT_THAT(mistakes_of("data: {merge_folders: true, class_names: [a, b]}"),
+              ElementsAre(HasSubstr("is 2; leave one of them out")));
+}
+
 TEST(Contradictions, DepthAndItsRange) {
   EXPECT_THAT(mistakes_of("", {"data.depth=min_max", "data.depth_range=0,4095"}), IsEmpty());
   EXPECT_THAT(mistakes_of("data: {depth: min_max}"),

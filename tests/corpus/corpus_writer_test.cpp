@@ -133,9 +133,9 @@ TEST(CorpusWriter, ReadmeCarriesHeaderCardAndBanner) {
   CorpusWriter other(spec_in(temp / "void"));
   while (other.done() < other.total()) add_some(other, 9);
   other.finish(void_card("no privacy card found beside the weights"), {});
-  EXPECT_THAT(read_file(temp / "void/README.md"), HasSubstr("VOID"));
+  EXPECT_THAT(read_file(temp / "void/README.md"), HasSubstr("NO CLAIM"));
   EXPECT_THAT(read_file(temp / "void/README.md"), Not(HasSubstr("differential-privacy")));
-  EXPECT_THAT(read_file(temp / "void/report.html"), HasSubstr("VOID"));
+  EXPECT_THAT(read_file(temp / "void/report.html"), HasSubstr("NO CLAIM"));
 }
 
 TEST(CorpusWriter, ReadmeSaysWhereTheClassCountsComeFrom) {

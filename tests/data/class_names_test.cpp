@@ -171,6 +171,7 @@ TEST_F(ClassNames, NamesThatAreNoTextAreRefusedByName) {
     EXPECT_THAT(data_error(), HasSubstr("\\x"));
   }
   options.num_classes = 0;  // without classes a name is only a name
+  options.merge_folders = true;
   options.class_names.clear();
   put_image("f\xfc.png", flat_png(4));
   EXPECT_EQ(prepare(options).kept, 2);

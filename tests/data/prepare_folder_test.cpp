@@ -2,6 +2,7 @@
 #include <cstdlib>
 
 #include "data/prepare_fixture.h"
+#include "sfumato/core/file.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/io/tar.h"
 
@@ -111,6 +112,7 @@ TEST_F(PrepareFolder, ExactDuplicatesAreDroppedAndLabelConflictsCounted) {
   std::filesystem::remove_all(options.store);
   options.deduplicate = true;
   options.class_names.clear();  // without labels there is no conflict
+  options.merge_folders = true;
   EXPECT_EQ(prepare(options).duplicates, 4);
 }
 
@@ -239,6 +241,10 @@ TEST_F(PrepareFolder, UsersAreBounded) {
   EXPECT_EQ(report.kept, 8);
   EXPECT_EQ(report.over_user_bound, 4);
   EXPECT_EQ(report.users, 3);
+  EXPECT_EQ(
+      kept_by_bound_text(report.kept_by_bound),
+      "1 keeps 3 of 12 (9 dropped), 2: 6 (6 dropped), 3: 8 (4 dropped), 4: 10 (2 dropped), 8: 12");
+  EXPECT_EQ(read_file(options.store / "manifest.json").find("kept_by_bound"), std::string::npos);
   EXPECT_EQ(report.unit, "one user, at most 3 images");
   const RecordStore store = RecordStore::open(options.store);
   EXPECT_EQ(store.records_per_unit(), 3);
@@ -269,6 +275,13 @@ TEST_F(PrepareFolder, FileMissingInTheCsvIsAnError) {
   put(folder / "users.csv", "a.png,Ann\n");
   options.users = folder / "users.csv";
   EXPECT_THAT(data_error(), HasSubstr("'b.png'"));
+}
+
+TEST_F(PrepareFolder, FileInTheCsvThatIsNotThereIsAnError) {
+  put_image("a.png", flat_png(1));
+  put(folder / "users.csv", "user,file\nAnn,a.png\nAnn,b.png\n");
+  options.users = folder / "users.csv";
+  EXPECT_THAT(data_error(), HasSubstr("users.csv:3: 'b.png'; 1 file is listed"));
 }
 
 class PrepareTar : public PrepareFolder {

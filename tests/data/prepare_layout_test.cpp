@@ -22,6 +22,7 @@ class PrepareLayout : public Prepare {
   void set_classes(std::int64_t count) {
     options.num_classes = count;
     options.accept_class_names = count > 0;
+    options.merge_folders = count == 0;
     options.allow_empty_classes.clear();
     if (count > 0) options.allow_empty_classes = {"*"};
   }
@@ -191,6 +192,47 @@ TEST(Splits, AreFoundInAnyFolder) {
   // A set with more folders than names are kept of, as one for each of many people.
   for (int i = 0; i < 1000; ++i) below.add("w/v/train-" + std::to_string(i) + "/1.png");
   EXPECT_LE(below.found().at(0).splits.size(), 12u);
+}
+
+/// Classes that nobody has asked for are not lost without a word.
+TEST_F(PrepareLayout, FoldersThatMayBeClassesAreAskedAbout) {
+  const auto answer = [&](const std::vector<std::pair<std::string, std::string>>& files) {
+    options.source = folder / "source";
+    std::filesystem::remove_all(options.source);
+    for (const auto& [name, bytes] : files) put_image(name, bytes);
+    std::vector<std::filesystem::path> sources = packed();
+    sources.push_back(folder / "source");
+    std::set<std::string> answers;
+    for (const auto& source : sources) {
+      options.source = source;
+      std::filesystem::remove_all(options.store);
+      std::string text = message_of<UsageError>([&] { prepare(options); });
+      EXPECT_EQ(std::filesystem::exists(options.store), text == "no error");
+      for (std::size_t at; (at = text.find(source.string())) != std::string::npos;)
+        text.replace(at, source.string().size(), "SOURCE");
+      answers.insert(text);
+    }
+    EXPECT_EQ(answers.size(), 1U) << "containers differ";
+    return *answers.begin();
+  };
+  const std::string png = flat_png(1);
+  set_classes(0);
+  options.merge_folders = false;
+  const auto asked = AllOf(HasSubstr("'SOURCE' lie in 3 folders ('ant', 'bee', 'cat')"),
+                           HasSubstr("data.num_classes=3"), HasSubstr("data.merge_folders=true"));
+  EXPECT_THAT(answer({{"ant/1.png", png}, {"bee/deep/1.png", png}, {"cat/1.png", png}}), asked);
+  EXPECT_THAT(
+      answer({{"all/x/1.png", png}, {"all/y/1.png", png}}),
+      AllOf(HasSubstr("'SOURCE/all' lie in 2 folders"), HasSubstr("data.source=SOURCE/all")));
+  EXPECT_EQ(answer({{"ant/1.png", png}, {"bee/1.png", png}, {"top.png", png}}), "no error");
+  EXPECT_EQ(answer({{"ant/1.png", png}, {"notes/1.txt", "x"}}), "no error");
+  EXPECT_EQ(answer({{"train/1.png", png}, {"train/2.png", png}}), "no error");
+  options.merge_folders = true;
+  EXPECT_EQ(answer({{"ant/1.png", png}, {"bee/1.png", png}}), "no error");
+  options.num_classes = 1;
+  EXPECT_EQ(answer({{"ant/1.png", png}, {"bee/1.png", png}}), "no error");
+  options.num_classes = 2;
+  EXPECT_THAT(answer({{"ant/1.png", png}, {"bee/1.png", png}}), HasSubstr("leave one of them out"));
 }
 
 TEST_F(PrepareLayout, UnreadFilesAreListedByExtension) {

@@ -52,6 +52,19 @@ TEST(SourceLook, AFlatFolderHasNoClasses) {
   EXPECT_EQ(look.channels, 1) << "stored in colours, and grey";
 }
 
+TEST(SourceLook, SaysWhatBoundsOfUsersKeep) {
+  const TempFolder folder;
+  for (const char* name : {"a.png", "x/b.png", "c.png"})
+    write_picture(folder / "set" / name, 20, 20, false);
+  write_file_atomic(folder / "u.csv", "user,file\nAnn,a.png\nAnn,x/b.png\nBob,c.png\n");
+  EXPECT_EQ(kept_by_bound_text(look_at_users(folder / "set", folder / "u.csv")),
+            "1 keeps 2 of 3 (1 dropped), 2: 3");
+  write_file_atomic(folder / "u.csv", "user,file\nAnn,a.png\nAnn,b.png\nBob,c.png\n");
+  EXPECT_THAT(
+      error_message<DataError>([&] { (void)look_at_users(folder / "set", folder / "u.csv"); }),
+      HasSubstr("'x/b.png'"));
+}
+
 TEST(SourceLook, NothingToSeeIsAnError) {
   const TempFolder folder;
   std::filesystem::create_directories(folder / "set");

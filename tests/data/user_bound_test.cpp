@@ -65,6 +65,78 @@ TEST_F(Users, ReadsFilesAndUsers) {
   }
 }
 
+TEST_F(Users, ColumnsHaveNames) {
+  for (const char* text : {"user,date,file\nAnn,2020,cat/a.png\nBob,,\"b,c.png\"\n",
+                           "id, file_name ,user\r\n7,./cat/a.png,Ann\r\n8,x/../b,Ann\r\n"
+                           "9,\"b,c.png\",\"Bob\"\r\n"}) {
+    const UserBound bound(csv(text), 1, kUserKey);
+    EXPECT_EQ(bound.user("cat/a.png"), 0) << text;
+    EXPECT_EQ(bound.user("b,c.png"), 1) << text;
+  }
+  // A user may be called so: without a name for the files the first line is of an image.
+  const UserBound bound(csv("a.png,user\nb.png,Bob\n"), 1, kUserKey);
+  EXPECT_EQ(bound.user("a.png"), 0);
+}
+
+TEST_F(Users, MistakesInTheHeaderAreNamed) {
+  EXPECT_THAT(
+      error("file,patient\na,x\n"),
+      HasSubstr("users.csv:1: no column 'user' that says whose an image is; the columns are "
+                "file, patient"));
+  EXPECT_THAT(error("path,user,date\na,x,1\n"),
+              HasSubstr("users.csv:1: no column 'file' or 'file_name' that names the images"));
+  EXPECT_THAT(error("file,user,user\n"), HasSubstr("users.csv:1: there are two columns 'user'"));
+  EXPECT_THAT(error("file,file_name,user\n"), HasSubstr("both name images"));
+  EXPECT_THAT(error("file,user,x\na,b,c\nd,e\n"),
+              HasSubstr("users.csv:3: 2 field(s), and the first line names 3 columns"));
+  EXPECT_THAT(error("user,file\nAnn,\n"), HasSubstr("users.csv:2: the file is empty"));
+  EXPECT_THAT(error("user,file\n,a\n"), HasSubstr("users.csv:2: the user is empty"));
+  EXPECT_THAT(error("file,user\n/tmp/a.png,x\n"),
+              HasSubstr("users.csv:2: '/tmp/a.png' is no path"));
+  EXPECT_THAT(error("file,user\ncat/../../a.png,x\n"), HasSubstr("is no path below data.source"));
+  EXPECT_THAT(error("user,x,file\nAnn,1,a\nBob,1,./a\n"),
+              HasSubstr("users.csv:3: file './a' is given to two users; line 2 names the other"));
+}
+
+TEST_F(Users, FilesAndImagesMustBeTheSame) {
+  const auto incomplete = [&](const std::string& text, const std::vector<std::string>& images) {
+    UserBound bound(csv(text), 1, kUserKey);
+    for (const std::string& image : images) bound.admit_candidate(image);
+    bound.close();
+    return message_of<DataError>([&] { bound.check_complete(); });
+  };
+  EXPECT_EQ(incomplete("file,user\na,x\nb,y\nb,y\n", {"b", "a"}), "no error");
+  EXPECT_THAT(
+      incomplete("file,user\na,x\nb,y\nc,y\n", {"b"}),
+      ::testing::AllOf(HasSubstr("users.csv:2: 'a', "), HasSubstr("users.csv:4: 'c'; 2 files"),
+                       ::testing::Not(HasSubstr("first line"))));
+  EXPECT_THAT(
+      incomplete("picture,user\na,x\n", {"a"}),
+      HasSubstr("users.csv:1: 'picture'; 1 file is listed there and no image of data.source"));
+  EXPECT_THAT(incomplete("picture,user\na,x\n", {"a"}), HasSubstr("called 'file' and 'user'"));
+  std::vector<std::string> many{"a"};
+  for (int i = 0; i < 9; ++i) many.push_back("n" + std::to_string(i));
+  EXPECT_THAT(
+      incomplete("a,x\n", many),
+      HasSubstr(
+          "does not say whose 9 images of data.source are: 'n0', 'n1', 'n2', 'n3', 'n4', ...;"));
+}
+
+TEST_F(Users, SaysWhatBoundsKeep) {
+  std::string text;
+  std::vector<std::string> images;
+  for (const auto& [user, count] : {std::pair{"a", 1}, {"b", 3}, {"c", 5}})
+    for (int i = 0; i < count; ++i) {
+      images.push_back(user + std::to_string(i));
+      text += images.back() + "," + user + "\n";
+    }
+  UserBound bound(csv(text), 3, kUserKey);
+  for (const std::string& image : images) bound.admit_candidate(image);
+  EXPECT_EQ(
+      kept_by_bound_text(bound.kept_by_bound()),
+      "1 keeps 3 of 9 (6 dropped), 2: 5 (4 dropped), 3: 7 (2 dropped), 4: 8 (1 dropped), 8: 9");
+}
+
 /// Spaces and case are all that these differ in, also beyond ASCII; others have more.
 TEST_F(Users, IdsThatDifferInSpacesOrCaseAloneAreReported) {
   const auto alike = [&](const std::vector<std::string>& ids) {
@@ -83,7 +155,7 @@ TEST_F(Users, IdsThatDifferInSpacesOrCaseAloneAreReported) {
 TEST_F(Users, MistakesNameTheLine) {
   EXPECT_THAT(error("a,b\nc\n"), HasSubstr("users.csv:2: expected 'file,user', found 1 field"));
   EXPECT_THAT(error("a,b\n\nc,d,e\n"), HasSubstr("users.csv:3"));
-  EXPECT_THAT(error("a,\n"), HasSubstr("one of them empty"));
+  EXPECT_THAT(error("a,\n"), HasSubstr("users.csv:1: the user is empty"));
   EXPECT_THAT(error("a,x\nb,x\na,y\n"), HasSubstr("users.csv:3: file 'a' is given to two users"));
   EXPECT_EQ(error("a,x\na,x\n"), "no error");
 }

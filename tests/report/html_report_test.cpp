@@ -102,6 +102,8 @@ TEST(HtmlReport, SaysWhenThereIsNoClaim) {
   report.banner = ReportBanner::kNotPrivate;
   EXPECT_THAT(html_report(report), HasSubstr("class=\"banner alarm\" role=\"alert\"><strong>NOT "
                                              "PRIVATE</strong>"));
+  report.banner = ReportBanner::kNoClaim;
+  EXPECT_THAT(html_report(report), HasSubstr("<strong>NO CLAIM</strong>"));
   report.banner = ReportBanner::kVoid;
   EXPECT_THAT(html_report(report), HasSubstr("<strong>VOID</strong>"));
   EXPECT_THAT(html_report(HtmlReport{}), HasSubstr("<strong>VOID</strong>"));

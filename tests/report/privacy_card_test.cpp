@@ -182,6 +182,13 @@ TEST(PrivacyCard, ReadsBackWhatWasWritten) {
   const auto missing = read_privacy_card(folder / "nothing.json");
   EXPECT_EQ(missing["status"], "void");
   EXPECT_THAT(card_markdown(missing), HasSubstr("no privacy card found beside the weights"));
+  // As public weights have none: nothing was claimed, and so nothing made void.
+  EXPECT_EQ(card_banner(missing).banner, ReportBanner::kNoClaim);
+  EXPECT_THAT(card_markdown(missing),
+              ::testing::AllOf(HasSubstr("NO CLAIM"), Not(HasSubstr("VOID"))));
+  EXPECT_EQ(card_banner(voided(missing, "edited")).banner, ReportBanner::kVoid);
+  EXPECT_EQ(card_banner(voided(to_json(private_card()), kNoCardReason)).banner, ReportBanner::kVoid)
+      << "that card claimed something";
 }
 
 TEST(PrivacyCard, ForeignFilesAreRefused) {

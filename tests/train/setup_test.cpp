@@ -3,7 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "sfumato/core/error.h"
+#include "sfumato/data/record_store.h"
+#include "sfumato/data/record_store_writer.h"
 #include "sfumato/generate/diffusion/network.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/train/batch_loader.h"
@@ -20,6 +24,36 @@ using ::testing::Not;
 using ::testing::StartsWith;
 
 using RunSetup = TinyRun;
+
+/// A copy of the store, with a note of its preparation.
+RecordStore copy_of(const RecordStore& store, const std::filesystem::path& place,
+                    const nlohmann::json& preparation) {
+  RecordStoreWriter writer(place, store.layout());
+  for (int64_t i = 0; i < store.count(); ++i) writer.append(store.pixels(i), store.label(i));
+  writer.finish(preparation);
+  return RecordStore::open(place);
+}
+
+TEST_F(RunSetup, WhatWasHeldOutIsNeverTrainedOn) {
+  const auto settings = config("run");
+  const RecordStore store = RecordStore::open(settings->data.store());
+  const RecordStore plain = copy_of(store, folder / "plain", {{"holdout", {{"pair", "a"}}}});
+  EXPECT_NO_THROW(check_store_fits(plain, "", *settings));
+  const RecordStore held = copy_of(store, folder / "held", {{"held_out_of", {{"pair", "a"}}}});
+  EXPECT_THAT(error_message<UsageError>([&] { check_store_fits(held, "", *settings); }),
+              HasSubstr("training never reads it"));
+}
+
+TEST_F(RunSetup, TheHolderHearsOfAnotherUnit) {
+  const auto settings = config("run");
+  const RecordStore store = RecordStore::open(settings->data.store());
+  EXPECT_EQ(unit_misfit(store, settings->data), "");
+  settings->data.records_per_user.set(4);
+  EXPECT_EQ(unit_misfit(store, settings->data), "") << "without users it means nothing";
+  settings->data.users.set("users.csv");
+  EXPECT_THAT(unit_misfit(store, settings->data),
+              AllOf(HasSubstr("'one image'"), HasSubstr("'one user, at most 4 images'")));
+}
 
 TEST_F(RunSetup, PatternsDecideWhatTrains) {
   const auto settings = config("run", {"model.trainable=[\"*.bias\", \"conv_in.*\"]"});

@@ -15,6 +15,7 @@ struct MembershipAudit {
   std::string model;  ///< name
   std::vector<ScoreColumn> columns;
   ScoredRecords members, non_members;
+  bool held_out = false;  ///< the non-members are what prepare held out from the members' set
   std::vector<AttackResult> results;
   std::optional<ClaimedBound> claim;  ///< empty: nothing is claimed
   std::string no_claim;               ///< why not, where it is empty

@@ -59,8 +59,9 @@ struct DataSettings : Section {
       "Column of metadata.csv or metadata.jsonl (or member of the JSON in a WebDataset) that holds "
       "the class of an image."};
   Setting<std::string> users{this, "users", "", any_value(), "",
-      "CSV file with lines 'file,user' that says whose each image is. With it the unit of "
-      "privacy is a user's records_per_user images; without it, one image."};
+      "CSV file that says whose each image is, with the columns file and user, others beside them: a "
+      "first line 'file,user', then lines as 'cat/1.jpg,anna', paths within the source. With it the "
+      "unit of privacy is a user's records_per_user images; without it, one image."};
   Setting<SourceFormat> format{this, "format", SourceFormat::kAuto,
       "Layout of the source; auto recognises it."};
   Setting<std::string> store{this, "store", "stores/default", not_empty(), "",
@@ -80,6 +81,10 @@ struct DataSettings : Section {
   Setting<std::string> class_names_file{this, "class_names_file", "", any_value(), "",
       "A file with the class names, one a line, instead of class_names; read when the program "
       "starts."};
+  Setting<bool> merge_folders{this, "merge_folders", false, any_value(), "",
+      "Takes the images of all sub-folders as one set without classes. Where data.num_classes is 0 or "
+      "1 and the source has sub-folders that may be classes, prepare asks for this word or for the "
+      "classes, because classes that are forgotten are lost without a trace."};
   Setting<std::vector<std::string>> allow_empty_classes{this, "allow_empty_classes", {},
       any_value(), "",
       "Classes that may have no image, by name: a public list, and sample draws none of them unless "
@@ -88,6 +93,11 @@ struct DataSettings : Section {
   Setting<int64_t> records_per_user{this, "records_per_user", 1, at_least(1), "images",
       "At most this many images of each user are kept; it matters only with data.users and is "
       "then part of the unit of privacy."};
+  Setting<double> holdout{this, "holdout", 0.0, between(0, 0.5), "",
+      "Share of the users, or without data.users of the images, that prepare puts into STORE-holdout "
+      "instead, which training never reads: for evaluations and audits. Which ones, a public hash "
+      "of each one's own name says. They are private, and numbers computed from them have no "
+      "guarantee. What mechanism says of how many records there are is about the others."};
   Setting<bool> skip_unreadable{this, "skip_unreadable", false, any_value(), "",
       "Skips and counts images that cannot be read, instead of stopping at the first."};
   Setting<DamagedPictures> damaged{this, "damaged", DamagedPictures::kRefuse,

@@ -13,6 +13,7 @@ struct StarterFacts {
   std::int64_t image_size = 32, channels = 3;
   std::vector<std::string> class_names;  ///< empty: none
   std::int64_t num_classes = 0;          ///< without names
+  bool merge_folders = false;            ///< the source's folders are no classes
   std::int64_t records = 0;              ///< about how many images, rounded
   std::string users;                     ///< a file; empty: the unit is one image
   std::int64_t records_per_user = 1;

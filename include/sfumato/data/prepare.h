@@ -22,7 +22,9 @@ struct PrepareOptions {
   std::filesystem::path labels;
   /// Column of metadata.csv or metadata.jsonl, or member of a WebDataset's JSON, with the class.
   std::string label_column = "label";
-  std::filesystem::path users;  ///< CSV `file,user`; empty: the unit of privacy is one image
+  /// CSV with the columns `file` (or `file_name`) and `user`, or with lines `file,user`; empty: the
+  /// unit of privacy is one image.
+  std::filesystem::path users;
   SourceFormat format = SourceFormat::kAuto;
   std::filesystem::path store;   ///< the record store to write
   std::int64_t image_size = 0;   ///< side of the square records, pixels
@@ -31,10 +33,15 @@ struct PrepareOptions {
   /// Public names of the classes, label by label; sets num_classes where that is 0. Empty: a source
   /// that names its classes is refused, in others a class is called by its number.
   std::vector<std::string> class_names;
+  /// With num_classes 0 or 1: folders are no classes. Without it a source of several is refused.
+  bool merge_folders = false;
   bool accept_class_names = false;  ///< takes the names found in the source as public ones
   /// Names of classes that are publicly known to be without images perhaps; "*" for any class.
   std::vector<std::string> allow_empty_classes;
   std::int64_t records_per_user = 1;
+  double holdout = 0;  ///< share of the units that go to holdout_store(store) instead; 0 to 0.5
+  /// What the holdout must not contradict.
+  Adjacency adjacency = Adjacency::kZeroOut;
   bool skip_unreadable = false;
   bool keep_damaged = false;  ///< take pictures that the decoder had to mend
   /// The 16-bit samples that become 0 and 255, public literals; nothing: the upper 8 bits are kept.
@@ -57,10 +64,17 @@ struct DepthReport {
   std::int64_t equal_at_8_bits = 0;
 };
 
+/// How many images a bound on a user's images keeps.
+struct KeptByBound {
+  std::int64_t records_per_user = 0;
+  std::int64_t images = 0;
+};
+
 /// What was done. All counts are of private data: for the data holder's eyes, not for publication.
 struct PrepareReport {
   std::int64_t found = 0;            ///< images in the source
   std::int64_t kept = 0;             ///< records in the store
+  std::int64_t held_out = 0;         ///< records in holdout_store()
   std::int64_t duplicates = 0;       ///< dropped: same pixels, label and user as an earlier one
   std::int64_t label_conflicts = 0;  ///< kept, though the same pixels have another label as well
   std::int64_t unreadable = 0;       ///< skipped
@@ -70,7 +84,10 @@ struct PrepareReport {
   std::int64_t over_user_bound = 0;  ///< dropped by the bound on a user's records
   std::int64_t other_files = 0;      ///< no images by name, or hidden: not looked at
   std::map<std::string, std::int64_t> unread_files;  ///< these by extension
-  std::int64_t users = 0;                            ///< users with at least one record
+  std::int64_t users = 0;           ///< users with at least one record in the store
+  std::int64_t users_held_out = 0;  ///< in holdout_store()
+  /// With users: what other bounds would have kept of all images of the source, the last one all.
+  std::vector<KeptByBound> kept_by_bound;
   std::int64_t users_alike = 0;  ///< groups of ids that differ in spaces or case alone
   std::string format;            ///< what the source was read as
   std::vector<std::string> class_names;
@@ -83,9 +100,10 @@ struct PrepareReport {
 /// Turns private images into a record store. Sources:
 ///
 /// - folder: a tree with one folder per class (named as the class, images at any depth below), or,
-///   with num_classes 0 or 1, any tree. Pictures (see decode_image) by file name. With a
-///   metadata.csv or metadata.jsonl (in it or below) that has the column `label_column`, the
-///   classes are those of its rows, and every image must have one.
+///   with num_classes 0 or 1, any tree; if all its images lie in several folders, with
+///   merge_folders. Pictures (see decode_image) by file name. With a metadata.csv or metadata.jsonl
+///   (in it or below) that has the column `label_column`, the classes are those of its rows, and
+///   every image must have one.
 /// - tar, zip: archives of such a tree. They may be several: a folder of them, or a pattern
 ///   ("shards/{000..003}.tar", "shards/*.tar").
 /// - WebDataset, packed or not: the class of KEY.png in KEY.cls, or in the member `label_column` of
@@ -135,20 +153,32 @@ struct PrepareReport {
 /// CSV names files relative to the source, of several tar archives as "ARCHIVE.tar/MEMBER"; IDX and
 /// numpy images are "0", "1", ..., CIFAR's "FILE.bin:0", ...
 ///
+/// With holdout, users (without users: images, by name) that is_held_out() picks go to a second
+/// store, holdout_store(), of the same layout. Each side is de-duplicated by itself, so that no
+/// held-out image changes what training reads. Images that are called by their place (IDX, numpy,
+/// CIFAR) would change sides where one is added or removed before them: PrivacyError for that
+/// adjacency, unless users decide.
+///
 /// Labels are positions in `class_names`, a public list, and nothing else: what the source holds
 /// decides no label, so that no image, not even the only one of a class, changes that of another. A
 /// class of the source that is not in the list is an error; one of the list that the source lacks
 /// is not. A class without a record is an error for the holder, before anything is released; both
 /// must stay with the holder, because they tell of single images.
 ///
-/// UsageError: impossible options, the store exists, or the source names its classes and
-/// class_names is empty (the message proposes a list). DataError: no images, an unreadable image
-/// (unless skip_unreadable), a label outside 0..num_classes-1, a class that is not in class_names
-/// or has no record (unless in allow_empty_classes) or a name that is not UTF-8, an image that the
-/// CSV does not name, a damaged archive. Interrupted: a stop signal; nothing is left behind.
+/// UsageError: impossible options, the store exists, the source has several folders, which may be
+/// classes, and neither num_classes nor merge_folders says what they are, or the source names its
+/// classes and class_names is empty (the message proposes a list). DataError: no images, an
+/// unreadable image (unless skip_unreadable), a label outside 0..num_classes-1, a class that is not
+/// in class_names or has no record (unless in allow_empty_classes) or a name that is not UTF-8, an
+/// image that the CSV does not name, a file in it that is no image of the source, a damaged
+/// archive. Interrupted: a stop signal; nothing is left behind.
 PrepareReport prepare(const PrepareOptions& options);
 
 nlohmann::json to_json(const PrepareReport& report);
+
+/// PrepareReport::kept_by_bound in words: "1 keeps 60 of 600 (540 dropped), 2: 118 (482 dropped)".
+/// Private, as every count.
+std::string kept_by_bound_text(const std::vector<KeptByBound>& rows);
 
 /// PrepareReport::unread_files in words: "3 .webp, 1 (hidden)".
 std::string unread_files_text(const std::map<std::string, std::int64_t>& by_extension);

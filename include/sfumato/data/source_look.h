@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "sfumato/data/prepare.h"
+
 namespace sfumato {
 
 /// What private images look like, for their holder, who decides what of it is public.
@@ -20,5 +22,10 @@ struct SourceLook {
 /// Goes through the names of `source`, as `prepare` reads it, and decodes its first 32 images.
 /// DataError as prepare, also where there is no image.
 SourceLook look_at_source(const std::filesystem::path& source);
+
+/// PrepareReport::kept_by_bound of a source and its users' file, by names alone. DataError as
+/// prepare, also where the file and the source do not name the same images.
+std::vector<KeptByBound> look_at_users(const std::filesystem::path& source,
+                                       const std::filesystem::path& users);
 
 }  // namespace sfumato

@@ -11,6 +11,7 @@ namespace sfumato {
 enum class ReportBanner {
   kPrivate,     ///< the headline stands
   kNotPrivate,  ///< red "NOT PRIVATE": trained without noise
+  kNoClaim,     ///< plain "NO CLAIM": nothing was claimed of the weights, as of public ones
   kVoid,        ///< red "VOID": a condition of the claim was waived
 };
 

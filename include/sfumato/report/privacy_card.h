@@ -129,6 +129,10 @@ nlohmann::ordered_json read_privacy_card(const std::filesystem::path& path);
 
 // The three views below take any card that read_privacy_card or to_json returned.
 
+/// Whether all that is wrong with a card is that there was none beside the weights, as with public
+/// ones: no claim was made void. Whether the weights are public nobody has checked.
+bool says_no_card(const nlohmann::ordered_json& card);
+
 /// Status and one sentence, for a page's head.
 struct CardBanner {
   ReportBanner banner = ReportBanner::kVoid;

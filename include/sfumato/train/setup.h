@@ -23,14 +23,19 @@ void adopt_class_names(Config& config);
 void adopt_image_size(Config& config);
 
 /// DataError unless the store's images, labels and class names fit generator and configuration,
-/// whose data.image_size and data.channels count where somebody has set them.
-/// `misfit`: what Generator::misfit says of the images.
+/// whose data.image_size and data.channels count where somebody has set them. UsageError for a
+/// store of held-out images; PrivacyError as check_holdout_adjacency. `misfit`: what
+/// Generator::misfit says of the images.
 void check_store_fits(const RecordStore& store, const std::string& misfit, const Config& config);
 
 /// What is wrong with the batches that `plan` draws from `records` records, in a sentence; "" if
 /// nothing is: fewer than 8 on average, or a divisor more than twice off the average. It tells how
 /// many records there are: for the holder alone.
 std::string batch_misfit(int64_t records, const MechanismPlan& plan);
+
+/// Whether the store was prepared for another unit of privacy (users, records of each) than the
+/// configuration says, in a sentence; "" if not. The unit of the run is the store's.
+std::string unit_misfit(const RecordStore& store, const DataSettings& data);
 
 /// Writes `warning` to private/warnings.txt of the run, or removes the file of an earlier session
 /// where there is none, and shows it where run.private_warnings says so. Nothing of it may leave.

@@ -20,6 +20,7 @@
 #include "sfumato/core/sha256.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/corpus/sampling_model.h"
+#include "sfumato/data/holdout.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/dist/join_ranks.h"
 #include "sfumato/dist/together.h"
@@ -56,6 +57,16 @@ void check_store(const RecordStore& store, const SamplingModel& model, const cha
         fmt::format("{}: the store has {} classes, the network {}; prepare the images "
                     "with their labels, or set data.num_classes",
                     option, store.num_classes(), model.num_classes));
+}
+
+/// The non-members where nobody names others.
+std::string held_out_of(const std::string& members) {
+  const fs::path place = holdout_store(members);
+  if (fs::exists(place)) return place.string();
+  throw UsageError(fmt::format(
+      "audit membership needs images that the network has not seen: name their record store with "
+      "--non-members, or prepare with data.holdout=0.1, which holds some out in '{}'",
+      place.string()));
 }
 
 /// Scores of one store with a progress line.
@@ -163,10 +174,20 @@ void audit_on(Communicator& ranks, MembershipArguments& arguments) {
   ranks.require_same("what is attacked", attacked->description(arguments.options),
                      "give all processes the same model and options");
   const RecordStore members = open_shared_store(arguments.members, ranks);
+  const bool held_out = arguments.non_members.empty();
+  or_part(ranks, [&] {
+    everywhere(ranks, [&] {
+      if (held_out) arguments.non_members = held_out_of(arguments.members);
+    });
+  });
   const RecordStore others = open_shared_store(arguments.non_members, ranks);
+  if (held_out && ranks.leads())
+    log_info(fmt::format("non-members: '{}', what prepare held out from training",
+                         arguments.non_members));
   std::optional<ReportFolder> folder;
   or_part(ranks, [&] {
     on_leader(ranks, [&] {
+      if (held_out) check_holdout_of(members, others);
       check_store(members, model, "--members");
       check_store(others, model, "--non-members");
       if (members.manifest_hash() == others.manifest_hash())
@@ -178,6 +199,7 @@ void audit_on(Communicator& ranks, MembershipArguments& arguments) {
   });
   MembershipAudit audit;
   audit.model = model.origin.front().get<std::string>();
+  audit.held_out = held_out;
   audit.columns = attacked->scorer->columns();
   audit.claim = ClaimedBound::from_card(model.card);
   if (!audit.claim) audit.no_claim = card_banner(model.card).headline;
@@ -216,9 +238,10 @@ void add_audit_membership(CLI::App& audit) {
   sub->add_option("--members", arguments->members, "record store that it was trained on")
       ->required()
       ->type_name("STORE");
-  sub->add_option("--non-members", arguments->non_members,
-                  "record store of the same population that it has not seen")
-      ->required()
+  sub->add_option(
+         "--non-members", arguments->non_members,
+         "record store of the same population that it has not seen (default: what prepare held "
+         "out, MEMBERS-holdout)")
       ->type_name("STORE");
   sub->add_option("--count", arguments->count, "records of each store, at random; 0: all")
       ->capture_default_str()
