@@ -146,6 +146,7 @@ class LabelledSource::Reader {
 
   const std::string& place() const { return item_.place; }
   bool rounded() const { return rounded_; }
+  bool classes_are_counted() const { return options_.num_classes > 0 && !plan_; }
 
   std::vector<std::string> class_names() const {
     if (options_.num_classes == 0) return {};
@@ -170,6 +171,7 @@ LabelledSource::~LabelledSource() = default;
 bool LabelledSource::next(Image& image, int64_t& label) { return reader_->next(image, label); }
 const std::string& LabelledSource::place() const { return reader_->place(); }
 std::vector<std::string> LabelledSource::class_names() const { return reader_->class_names(); }
+bool LabelledSource::classes_are_counted() const { return reader_->classes_are_counted(); }
 bool LabelledSource::rounded() const { return reader_->rounded(); }
 
 }  // namespace sfumato

@@ -35,6 +35,8 @@ class LabelledSource {
   /// Label by label; of a source that numbers its classes and is given no names, the numbers seen
   /// so far. Empty without classes.
   std::vector<std::string> class_names() const;
+  /// They are numbers that were seen, and there may be more.
+  bool classes_are_counted() const;
   /// Values were floats, which came to 8 bits.
   bool rounded() const;
 
