@@ -93,6 +93,18 @@ class FloatArrays : public ImageSource {
   bool channels_first_ = false;
 };
 
+/// A corpus says which classes there are, with images or without: fewer than are asked for are
+/// others.
+void require_all_classes(const SourceRequest& request, const ClassesFound& found) {
+  if (!found.is_public || request.class_names.empty() ||
+      found.names.size() >= request.class_names.size())
+    return;
+  throw UsageError(
+      fmt::format("'{}' has {} classes ({}), and the images that it is held against have {} ({})",
+                  request.source.string(), found.names.size(), fmt::join(found.names, ", "),
+                  request.class_names.size(), fmt::join(request.class_names, ", ")));
+}
+
 PrepareOptions options_of(const SourceRequest& request) {
   PrepareOptions options;
   options.source = request.source;
@@ -120,6 +132,7 @@ class LabelledSource::Reader {
     if (!source_) source_ = make_source(options_, format, SourcePass::kImages);
     if (!request.with_classes) return;
     const ClassesFound found = source_->classes_found();
+    require_all_classes(request, found);
     if (options_.class_names.empty()) {
       if (found.names.empty()) return;  // numbers
       options_.num_classes = std::ssize(found.names);

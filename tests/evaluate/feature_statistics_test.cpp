@@ -18,6 +18,7 @@
 #include <cstring>
 #include <limits>
 
+#include "evaluate/feature_sets.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/evaluate/frechet_distance.h"
@@ -31,14 +32,8 @@ namespace sfumato {
 namespace {
 
 using test::error_message;
+using test::set_of;
 using ::testing::HasSubstr;
-
-FeatureSet set_of(at::Tensor features, at::Tensor logits = {}) {
-  FeatureFacts facts;
-  facts.network = "test";
-  facts.dimension = features.size(1);
-  return {facts, features.to(at::kFloat), std::move(logits)};
-}
 
 double distance(const at::Tensor& a, const at::Tensor& b) {
   return frechet_distance(frechet_statistics(set_of(a), "a"), frechet_statistics(set_of(b), "b"));

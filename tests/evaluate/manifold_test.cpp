@@ -10,18 +10,14 @@
 
 #include <algorithm>
 
+#include "evaluate/feature_sets.h"
 #include "sfumato/core/error.h"
 #include "support/error_message.h"
 
 namespace sfumato {
 namespace {
 
-FeatureSet set_of(const at::Tensor& features) {
-  FeatureFacts facts;
-  facts.network = "test";
-  return {facts, features.to(at::kFloat), {}};
-}
-
+using test::set_of;
 using Rows = std::vector<std::vector<double>>;
 
 Rows rows_of(const at::Tensor& features) {
