@@ -108,7 +108,6 @@ FeatureSet read_features(const fs::path& file) {
   }
   set.facts.distance = "FD of given features";
   set.facts.dimension = set.features.dim() == 2 ? set.features.size(1) : 0;
-  set.facts.num_logits = set.logits.defined() && set.logits.dim() == 2 ? set.logits.size(1) : 0;
   return set;
 }
 
