@@ -42,7 +42,7 @@ class FeatureScores {
       if (std::min(corpus_.count(), reference_.count()) <= corpus_.dimension())
         one.detail = "fewer images than dimensions: biased upwards, compare at equal N alone";
     }
-    if (asked(options_, Metric::kKernelDistance)) kernel();
+    if (asked(options_, Metric::kKid)) kernel();
     if (asked(options_, Metric::kInceptionScore)) inception();
     if (asked(options_, Metric::kPrecisionRecall)) manifold();
   }

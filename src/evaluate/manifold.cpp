@@ -174,6 +174,19 @@ double share(const std::vector<char>& flags) {
   return static_cast<double>(std::ranges::count(flags, 1)) / static_cast<double>(flags.size());
 }
 
+/// Anew from the rows: between near copies the difference of large numbers says nothing.
+double exact_distance_of(const Rows& a, int64_t i, const Rows& b, int64_t j) {
+  const int64_t d = a.values.size(1);
+  const float* const x = a.values.const_data_ptr<float>() + i * d;
+  const float* const y = b.values.const_data_ptr<float>() + j * d;
+  double sum = 0;
+  for (int64_t at = 0; at < d; ++at) {
+    const double difference = static_cast<double>(x[at]) - static_cast<double>(y[at]);
+    sum += difference * difference;
+  }
+  return std::sqrt(sum);
+}
+
 ManifoldScores scores_of(const Hits& hits, const ManifoldOptions& options) {
   ManifoldScores scores;
   scores.precision_k = options.precision_k;
@@ -186,8 +199,6 @@ ManifoldScores scores_of(const Hits& hits, const ManifoldOptions& options) {
   scores.density =
       static_cast<double>(balls) / static_cast<double>(options.density_k * std::ssize(hits.balls));
   scores.nearest = hits.nearest;
-  for (const float squared : hits.nearest_distance)
-    scores.nearest_distance.push_back(std::sqrt(static_cast<double>(squared)));
   return scores;
 }
 
@@ -221,7 +232,11 @@ ManifoldScores manifold_scores(const FeatureSet& corpus, const FeatureSet& refer
       look_along_rows(block, top, left, radii, hits);
       look_along_columns(block, top, left, radii, hits);
     }
-  return scores_of(hits, options);
+  ManifoldScores scores = scores_of(hits, options);
+  for (std::size_t i = 0; i < scores.nearest.size(); ++i)
+    scores.nearest_distance.push_back(
+        exact_distance_of(fake, static_cast<int64_t>(i), real, scores.nearest[i]));
+  return scores;
 }
 
 }  // namespace sfumato

@@ -95,7 +95,7 @@ TEST(ManifoldScores, FindTheNearestOfTheReference) {
   for (int64_t i = 0; i < 300; ++i) {
     ASSERT_EQ(found.nearest[static_cast<std::size_t>(i)], 299 - i);
     const double distance = (fake[i] - real[299 - i]).norm().item<double>();
-    ASSERT_NEAR(found.nearest_distance[static_cast<std::size_t>(i)], distance, 1e-3);
+    ASSERT_NEAR(found.nearest_distance[static_cast<std::size_t>(i)], distance, 1e-6);
   }
   EXPECT_EQ(found.precision, 1);
   EXPECT_EQ(found.coverage, 1);

@@ -16,7 +16,7 @@ namespace sfumato {
 /// What is measured; the names are those of --metrics.
 enum class Metric {
   kFrechetDistance,
-  kKernelDistance,
+  kKid,
   kInceptionScore,
   kPrecisionRecall,  ///< with density and coverage
   kClassFrechetDistance,
@@ -27,7 +27,7 @@ struct EnumNames<Metric> {
   static constexpr std::string_view kWhat = "metric";
   static constexpr EnumName<Metric> kTable[] = {
       {Metric::kFrechetDistance, "frechet_distance"},
-      {Metric::kKernelDistance, "kid"},
+      {Metric::kKid, "kid"},
       {Metric::kInceptionScore, "inception_score"},
       {Metric::kPrecisionRecall, "precision_recall"},
       {Metric::kClassFrechetDistance, "class_frechet_distance"},
