@@ -52,7 +52,8 @@ def by_torch_fidelity(x, y, logits) -> dict:
     from torch_fidelity.metric_prc import prc_features_to_metric
     a, b = torch.from_numpy(x), torch.from_numpy(y)
     fid = fid_statistics_to_metric(fid_features_to_statistics(a), fid_features_to_statistics(b), False)
-    kid = kid_features_to_metric(a, b, verbose=False)
+    # In double: sums of a million kernels in float32 move the spread by a hundredth where it is small.
+    kid = kid_features_to_metric(a.double(), b.double(), verbose=False)
     prc = prc_features_to_metric(a, b, verbose=False)
     return {"frechet_distance": fid["frechet_inception_distance"],
             "kid_mean": kid["kernel_inception_distance_mean"],
@@ -73,7 +74,7 @@ def by_pytorch_fid(x, y, _) -> dict:
 
 def by_clean_fid(x, y, _) -> dict:
     from cleanfid.fid import frechet_distance, kernel_distance
-    numpy.random.seed(0)  # its subsets are others: a thousandth
+    numpy.random.seed(0)  # its subsets are others
     return {"frechet_distance": frechet_distance(*moments(x), *moments(y)),
             "kid_mean~": kernel_distance(x, y)}
 
@@ -96,16 +97,19 @@ PEERS = {"torch-fidelity": by_torch_fidelity, "pytorch-fid": by_pytorch_fid, "cl
          "torchmetrics": by_torchmetrics, "prdc": by_prdc}
 
 
-def agrees(key: str, mine: float, theirs: float, images: int) -> bool:
+def agrees(key: str, mine: dict, theirs: float, images: int) -> bool:
+    value = mine[key.rstrip("~")]
     if key in ("precision", "recall", "coverage", "density"):
-        return abs(mine - theirs) <= 1.5 / images
-    return abs(mine - theirs) <= (.02 if key.endswith("~") else TOLERANCE) * abs(theirs)
+        return abs(value - theirs) <= 1.5 / images
+    if key.endswith("~"):  # a mean over 100 other subsets
+        return abs(value - theirs) <= 5 * mine["kid_std"] / 10
+    return abs(value - theirs) <= TOLERANCE * abs(theirs)
 
 
 def compare(program: Path, folder: Path) -> bool:
     fine = True
     # More rows than dimensions; fewer; one side of each.
-    for n, m, d, shift in ((3000, 2500, 256, .05), (1200, 1100, 1500, .02), (1000, 2600, 1400, .1)):
+    for n, m, d, shift in ((3000, 2500, 256, .01), (1200, 1100, 1500, .001), (1000, 2600, 1400, .01)):
         x, y = features(n, d, 1, shift), features(m, d, 2, 0)
         logits = (numpy.random.RandomState(3).randn(n, 20) * 2).astype(numpy.float32)
         from_file = folder / "x.safetensors"
@@ -123,7 +127,7 @@ def compare(program: Path, folder: Path) -> bool:
                 print(f"{name}: left out ({error})")
                 continue
             for key, value in theirs.items():
-                same = agrees(key, mine[key.rstrip("~")], value, min(n, m))
+                same = agrees(key, mine, value, min(n, m))
                 fine &= same
                 print(f"{n} and {m} x {d}  {name:<15} {key:<21} {value:.9g}  ours "
                       f"{mine[key.rstrip('~')]:.9g}  {'agrees' if same else 'DIFFERS'}")
