@@ -18,6 +18,7 @@ namespace {
 
 constexpr float kFar = std::numeric_limits<float>::infinity();
 constexpr int64_t kGrain = 64;
+constexpr int64_t kChunk = 64;  // distances that are looked at together
 
 /// Rows around a common centre, with their squared norms.
 struct Rows {
@@ -53,17 +54,26 @@ class Block {
     const float* const of_row = a.norms.const_data_ptr<float>() + row;
     const float* const of_column = b.norms.const_data_ptr<float>() + column;
     at::parallel_for(0, rows, kGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
+      for (int64_t i = begin; i < end; ++i) {
+        float* const squared_of = distance + i * columns;
+        const float own = of_row[i];
+#pragma omp simd
         for (int64_t j = 0; j < columns; ++j) {
-          float& value = distance[i * columns + j];
-          value = std::max(of_row[i] + of_column[j] - 2 * value, 0.0F);
+          const float squared = own + of_column[j] - 2 * squared_of[j];
+          squared_of[j] = squared > 0 ? squared : 0;
         }
+      }
     });
     rows_ = rows, columns_ = columns;
   }
   int64_t rows() const { return rows_; }
   int64_t columns() const { return columns_; }
   const float* row(int64_t i) const { return buffer_.const_data_ptr<float>() + i * columns_; }
+  /// Nothing is its own neighbour.
+  void forget_diagonal() {
+    float* const distance = buffer_.mutable_data_ptr<float>();
+    for (int64_t i = 0; i < std::min(rows_, columns_); ++i) distance[i * columns_ + i] = kFar;
+  }
 
  private:
   at::Tensor buffer_;
@@ -74,14 +84,33 @@ class Block {
 class Smallest {
  public:
   Smallest(int64_t points, int64_t k)
-      : k_(k), values_(static_cast<std::size_t>(points * k), kFar) {}
+      : k_(k),
+        values_(static_cast<std::size_t>(points * k), kFar),
+        farthest_(static_cast<std::size_t>(points), kFar) {}
 
-  void offer(int64_t point, float distance) {
-    float* const best = values_.data() + point * k_;
-    if (distance >= best[k_ - 1]) return;
-    int64_t at = k_ - 1;
-    for (; at > 0 && best[at - 1] > distance; --at) best[at] = best[at - 1];
-    best[at] = distance;
+  /// The distances of one point, `values` in number.
+  void offer(int64_t point, const float* distances, int64_t values) {
+    for (int64_t begin = 0; begin < values; begin += kChunk) {
+      const int64_t end = std::min(begin + kChunk, values);
+      const float limit = farthest_[static_cast<std::size_t>(point)];
+      int nearer = 0;
+#pragma omp simd reduction(| : nearer)
+      for (int64_t j = begin; j < end; ++j) nearer |= distances[j] < limit;
+      if (nearer == 0) continue;
+      for (int64_t j = begin; j < end; ++j) insert(point, distances[j]);
+    }
+  }
+  /// One distance of each point from `first` on.
+  void offer_to_each(int64_t first, const float* distances, int64_t values) {
+    const float* const limits = farthest_.data() + first;
+    for (int64_t begin = 0; begin < values; begin += kChunk) {
+      const int64_t end = std::min(begin + kChunk, values);
+      int nearer = 0;
+#pragma omp simd reduction(| : nearer)
+      for (int64_t j = begin; j < end; ++j) nearer |= distances[j] < limits[j];
+      if (nearer == 0) continue;
+      for (int64_t j = begin; j < end; ++j) insert(first + j, distances[j]);
+    }
   }
   /// Squared radii: the k-th smallest.
   std::vector<float> radii(int64_t k) const {
@@ -93,8 +122,18 @@ class Smallest {
   }
 
  private:
+  void insert(int64_t point, float distance) {
+    float* const best = values_.data() + point * k_;
+    if (distance >= best[k_ - 1]) return;
+    int64_t at = k_ - 1;
+    for (; at > 0 && best[at - 1] > distance; --at) best[at] = best[at - 1];
+    best[at] = distance;
+    farthest_[static_cast<std::size_t>(point)] = best[k_ - 1];
+  }
+
   int64_t k_;
   std::vector<float> values_;
+  std::vector<float> farthest_;  ///< the k-th of each point, side by side
 };
 
 /// Every pair of a set once: a block above the diagonal serves its rows and its columns.
@@ -104,15 +143,15 @@ Smallest own_neighbours(const Rows& rows, int64_t k, int64_t tile, Block& block)
     for (int64_t left = top; left < rows.count(); left += tile) {
       block.compute(rows, top, std::min(tile, rows.count() - top), rows, left,
                     std::min(tile, rows.count() - left));
+      if (left == top) block.forget_diagonal();
       at::parallel_for(0, block.rows(), kGrain, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i)
-          for (int64_t j = 0; j < block.columns(); ++j)
-            if (top + i != left + j) smallest.offer(top + i, block.row(i)[j]);
+          smallest.offer(top + i, block.row(i), block.columns());
       });
       if (left == top) continue;
       at::parallel_for(0, block.columns(), kGrain, [&](int64_t begin, int64_t end) {
         for (int64_t i = 0; i < block.rows(); ++i)
-          for (int64_t j = begin; j < end; ++j) smallest.offer(left + j, block.row(i)[j]);
+          smallest.offer_to_each(left + begin, block.row(i) + begin, end - begin);
       });
     }
   return smallest;
@@ -124,7 +163,7 @@ struct Radii {
 
 /// What comes of each image as blocks of corpus x reference pass.
 struct Hits {
-  std::vector<char> in_reference, in_corpus, holds;
+  std::vector<int> in_reference, in_corpus, holds;
   std::vector<int64_t> balls;  ///< of the reference that hold an image of the corpus
   std::vector<int64_t> nearest;
   std::vector<float> nearest_distance;
@@ -140,37 +179,48 @@ struct Hits {
 
 void look_along_rows(const Block& block, int64_t top, int64_t left, const Radii& radii,
                      Hits& hits) {
+  const float* const of_precision = radii.reference_precision.data() + left;
+  const float* const of_density = radii.reference_density.data() + left;
   at::parallel_for(0, block.rows(), kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const auto image = static_cast<std::size_t>(top + i);
+      const float* const row = block.row(i);
+      int inside = 0, balls = 0;
+      float least = kFar;
+#pragma omp simd reduction(| : inside) reduction(+ : balls) reduction(min : least)
       for (int64_t j = 0; j < block.columns(); ++j) {
-        const auto real = static_cast<std::size_t>(left + j);
-        const float distance = block.row(i)[j];
-        hits.in_reference[image] |= distance <= radii.reference_precision[real];
-        hits.balls[image] += distance <= radii.reference_density[real];
-        if (distance >= hits.nearest_distance[image]) continue;
-        hits.nearest_distance[image] = distance;
-        hits.nearest[image] = left + j;
+        inside |= row[j] <= of_precision[j];
+        balls += row[j] <= of_density[j];
+        least = row[j] < least ? row[j] : least;
       }
+      hits.in_reference[image] |= inside;
+      hits.balls[image] += balls;
+      if (least >= hits.nearest_distance[image]) continue;
+      hits.nearest_distance[image] = least;
+      hits.nearest[image] = left + (std::find(row, row + block.columns(), least) - row);
     }
   });
 }
 
 void look_along_columns(const Block& block, int64_t top, int64_t left, const Radii& radii,
                         Hits& hits) {
+  const float* const of_density = radii.reference_density.data() + left;
+  int* const in_corpus = hits.in_corpus.data() + left;
+  int* const holds = hits.holds.data() + left;
   at::parallel_for(0, block.columns(), kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = 0; i < block.rows(); ++i) {
       const float radius = radii.corpus_precision[static_cast<std::size_t>(top + i)];
+      const float* const row = block.row(i);
+#pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const auto real = static_cast<std::size_t>(left + j);
-        hits.in_corpus[real] |= block.row(i)[j] <= radius;
-        hits.holds[real] |= block.row(i)[j] <= radii.reference_density[real];
+        in_corpus[j] |= row[j] <= radius;
+        holds[j] |= row[j] <= of_density[j];
       }
     }
   });
 }
 
-double share(const std::vector<char>& flags) {
+double share(const std::vector<int>& flags) {
   return static_cast<double>(std::ranges::count(flags, 1)) / static_cast<double>(flags.size());
 }
 
