@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/stop_signal.h"
@@ -20,23 +21,26 @@ namespace {
 
 constexpr int64_t kRowsOfBlock = 1024;
 
-/// Sum of the roots of a positive semi-definite matrix's eigenvalues, which is spoilt.
+/// Sum of the roots of the eigenvalues of a positive semi-definite matrix, whose lower half is
+/// read.
 double root_trace(const at::Tensor& matrix) {
   if (stop_requested()) throw Interrupted("stopped; nothing was written");
-  return at::linalg_eigvalsh((matrix + matrix.t()).mul_(0.5))
-      .clamp_min_(0)
-      .sqrt_()
-      .sum()
-      .item<double>();
+  return at::linalg_eigvalsh(matrix).clamp_min_(0).sqrt_().sum().item<double>();
 }
 
-/// tr (S1 S2)^1/2 with S1 = F' F: the roots of the eigenvalues of F S2 F'.
-double root_trace_by(const at::Tensor& factor, const FrechetStatistics& other) {
+/// tr (S1 S2)^1/2 with S1 = F' F: the roots of the eigenvalues of F S2 F'. Matrices are given up as
+/// soon as they were used: each is as large as a covariance.
+double root_trace_by(at::Tensor factor, const FrechetStatistics& other) {
+  at::Tensor product =
+      at::matmul(factor, other.factor.defined() ? other.factor.t() : other.covariance);
   if (!other.factor.defined())
-    return root_trace(at::matmul(at::matmul(factor, other.covariance), factor.t()));
-  const at::Tensor products = at::matmul(factor, other.factor.t());
-  return root_trace(products.size(0) < products.size(1) ? at::matmul(products, products.t())
-                                                        : at::matmul(products.t(), products));
+    product = at::matmul(product, factor.t());
+  else if (product.size(0) < product.size(1))
+    product = at::matmul(product, product.t());
+  else
+    product = at::matmul(product.t(), product);
+  factor.reset();
+  return root_trace(product);
 }
 
 /// L' of S = L L', or nothing where S is singular.
@@ -54,9 +58,9 @@ double root_trace_of_product(const FrechetStatistics& a, const FrechetStatistics
   if (a.factor.defined()) return root_trace_by(a.factor, b);
   if (b.factor.defined()) return root_trace_by(b.factor, a);
   at::Tensor factor = cholesky_factor(a);
-  if (factor.defined()) return root_trace_by(factor, b);
+  if (factor.defined()) return root_trace_by(std::move(factor), b);
   factor = cholesky_factor(b);
-  if (factor.defined()) return root_trace_by(factor, a);
+  if (factor.defined()) return root_trace_by(std::move(factor), a);
   return root_trace_by(symmetric_root(a.covariance), b);
 }
 
