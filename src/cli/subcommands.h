@@ -24,6 +24,7 @@ void add_probe(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_evaluate(CLI::App& app);
 void add_audit(CLI::App& app);
 
 /// --config FILE and trailing a.b=c overrides, as every subcommand with settings takes them.

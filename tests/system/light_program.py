@@ -34,7 +34,8 @@ def check_alone(sfumato, work: Path) -> None:
     check("is no run directory" in said, said)
     said = alone.run("--help").stdout
     served = {"sfumato-torch": ("init", "prepare", "train", "sample", "release"),
-              "sfumato-lab": ("plan", "probe", "inspect", "doctor", "bench", "audit")}
+              "sfumato-lab": ("plan", "probe", "inspect", "doctor", "bench", "evaluate",
+                              "audit")}
     for program, names in served.items():
         for name in names:
             check(f"\n  {name} " in said, said)

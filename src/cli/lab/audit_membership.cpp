@@ -14,7 +14,6 @@
 #include "cli/lab/audit_subcommands.h"
 #include "cli/subcommands.h"
 #include "sfumato/audit/membership_report.h"
-#include "sfumato/audit/report_folder.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/sha256.h"
@@ -26,6 +25,7 @@
 #include "sfumato/dist/together.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/report/progress.h"
+#include "sfumato/report/report_folder.h"
 #include "sfumato/train/shared_store.h"
 
 namespace sfumato::cli {
@@ -193,7 +193,7 @@ void audit_on(Communicator& ranks, MembershipArguments& arguments) {
       if (members.manifest_hash() == others.manifest_hash())
         throw UsageError("--members and --non-members are the same store");
       folder.emplace(arguments.out.empty()
-                         ? ReportFolder::usual(attacked->place.run, arguments.members)
+                         ? ReportFolder::usual(attacked->place.run, arguments.members, "audit")
                          : fs::path(arguments.out));
     });
   });

@@ -12,13 +12,13 @@
 #include "cli/lab/audit_ranks.h"
 #include "cli/lab/audit_subcommands.h"
 #include "sfumato/audit/replication_report.h"
-#include "sfumato/audit/report_folder.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/dist/together.h"
 #include "sfumato/features/corpus_images.h"
+#include "sfumato/report/report_folder.h"
 #include "sfumato/train/shared_store.h"
 
 namespace sfumato::cli {
@@ -72,7 +72,7 @@ void audit_on(Communicator& ranks, ReplicationArguments& arguments) {
       }
     });
     on_leader(ranks, [&] {
-      folder.emplace(arguments.out.empty() ? ReportFolder::usual({}, arguments.store)
+      folder.emplace(arguments.out.empty() ? ReportFolder::usual({}, arguments.store, "audit")
                                            : fs::path(arguments.out));
     });
   });

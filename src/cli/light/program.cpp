@@ -81,6 +81,7 @@ std::span<const Subcommand> subcommands() {
        kLab},
       {"doctor", "whether this machine is ready, and what a configuration would take", kLab},
       {"bench", "how fast this machine is at what training needs", kLab},
+      {"evaluate", "how near a corpus comes to real images: distances, coverage, accuracy", kLab},
       {"audit", "attacks on the mechanism, on trained networks and on a corpus", kLab, true}};
   return kTable;
 }

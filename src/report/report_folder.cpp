@@ -1,4 +1,4 @@
-#include "sfumato/audit/report_folder.h"
+#include "sfumato/report/report_folder.h"
 
 #include <fmt/format.h>
 
@@ -69,10 +69,10 @@ void ReportFolder::write(const std::string& name, std::string_view bytes) const 
   write_file_atomic(path_ / name, bytes, 0600);
 }
 
-fs::path ReportFolder::usual(const fs::path& run, const fs::path& store) {
-  if (!run.empty()) return run / "private" / "audit";
+fs::path ReportFolder::usual(const fs::path& run, const fs::path& store, std::string_view what) {
+  if (!run.empty()) return run / "private" / what;
   const fs::path place = resolved(store);
-  return place.parent_path() / (place.filename().string() + "-audit");
+  return place.parent_path() / fmt::format("{}-{}", place.filename().string(), what);
 }
 
 }  // namespace sfumato

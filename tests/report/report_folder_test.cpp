@@ -1,4 +1,4 @@
-#include "sfumato/audit/report_folder.h"
+#include "sfumato/report/report_folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -85,14 +85,14 @@ TEST_F(ReportFolderTest, RefusesTheInsideOfAStore) {
   put(folder_ / "store/manifest.json");
   put(folder_ / "store/records.bin");
   EXPECT_THAT(refusal(folder_ / "store/audit"), HasSubstr("a record store"));
-  EXPECT_NO_THROW(ReportFolder(ReportFolder::usual({}, folder_ / "store")));
+  EXPECT_NO_THROW(ReportFolder(ReportFolder::usual({}, folder_ / "store", "audit")));
 }
 
 TEST_F(ReportFolderTest, UsualPlaces) {
-  EXPECT_EQ(ReportFolder::usual("runs/a", "stores/b"), fs::path("runs/a/private/audit"));
+  EXPECT_EQ(ReportFolder::usual("runs/a", "stores/b", "audit"), fs::path("runs/a/private/audit"));
   const fs::path beside = fs::canonical(folder_.path()) / "store-audit";
-  EXPECT_EQ(ReportFolder::usual({}, folder_ / "store"), beside);
-  EXPECT_EQ(ReportFolder::usual({}, folder_ / "store/"), beside);
+  EXPECT_EQ(ReportFolder::usual({}, folder_ / "store", "audit"), beside);
+  EXPECT_EQ(ReportFolder::usual({}, folder_ / "store/", "audit"), beside);
 }
 
 }  // namespace

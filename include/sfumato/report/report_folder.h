@@ -5,8 +5,8 @@
 
 namespace sfumato {
 
-/// Where an audit of private data leaves its findings, for the data holder's eyes only: a folder of
-/// mode 0700 with files of mode 0600.
+/// Where an audit or an evaluation by private data leaves its findings, for the data holder's eyes
+/// only: a folder of mode 0700 with files of mode 0600.
 class ReportFolder {
  public:
   /// Makes the folder and its missing parents. UsageError where it lies inside something that is
@@ -18,9 +18,9 @@ class ReportFolder {
   void write(const std::string& name, std::string_view bytes) const;
   const std::filesystem::path& path() const { return path_; }
 
-  /// RUN/private/audit; where there is no run (empty), STORE-audit beside the store.
+  /// RUN/private/WHAT; where there is no run (empty), STORE-WHAT beside the store. `what`: "audit".
   static std::filesystem::path usual(const std::filesystem::path& run,
-                                     const std::filesystem::path& store);
+                                     const std::filesystem::path& store, std::string_view what);
 
  private:
   std::filesystem::path path_;

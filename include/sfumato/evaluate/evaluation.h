@@ -1,0 +1,102 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sfumato/core/enum_names.h"
+#include "sfumato/evaluate/image_sets.h"
+#include "sfumato/evaluate/manifold.h"
+#include "sfumato/evaluate/small_classifier.h"
+
+namespace sfumato {
+
+/// What is measured; the names are those of --metrics.
+enum class Metric {
+  kFrechetDistance,
+  kKid,
+  kInceptionScore,
+  kPrecisionRecall,  ///< with density and coverage
+  kClassFrechetDistance,
+  kAccuracy,  ///< with that of a classifier trained on real images, and label fidelity
+};
+template <>
+struct EnumNames<Metric> {
+  static constexpr std::string_view kWhat = "metric";
+  static constexpr EnumName<Metric> kTable[] = {
+      {Metric::kFrechetDistance, "frechet_distance"},
+      {Metric::kKid, "kid"},
+      {Metric::kInceptionScore, "inception_score"},
+      {Metric::kPrecisionRecall, "precision_recall"},
+      {Metric::kClassFrechetDistance, "class_frechet_distance"},
+      {Metric::kAccuracy, "accuracy"}};
+};
+
+/// What may be done with numbers that say something of the reference (law 7).
+enum class ReferenceStatus {
+  kPrivate,         ///< they stay with its holder
+  kDeclaredPublic,  ///< by the user's word
+};
+
+/// One number, with all that it may only be compared together with.
+struct Measurement {
+  std::string key;    ///< of JSON: "frechet_distance"
+  std::string title;  ///< "FD-pixels"
+  double value = std::numeric_limits<double>::quiet_NaN();
+  double std = std::numeric_limits<double>::quiet_NaN();  ///< NaN: none
+  bool smaller_is_better = false;
+  int64_t corpus_images = 0, reference_images = 0;
+  std::string split;  ///< of the reference
+  std::string network, preprocessing, weights_sha256;
+  std::string detail;  ///< "k = 3", "100 subsets of 1000", ...
+};
+
+/// What is known of a class.
+struct ClassRow {
+  std::string name;
+  int64_t corpus_images = 0, reference_images = 0;
+  double frechet_distance = std::numeric_limits<double>::quiet_NaN();
+  bool fewer_than_dimensions = false;
+  double accuracy = std::numeric_limits<double>::quiet_NaN();
+  double real_accuracy = std::numeric_limits<double>::quiet_NaN();
+  double label_fidelity = std::numeric_limits<double>::quiet_NaN();
+};
+
+/// An image of the corpus and the nearest of the reference, rows of the sets used.
+struct NearestPair {
+  int64_t corpus_row = 0, reference_row = 0;
+  double distance = 0;
+};
+
+struct EvaluationOptions {
+  std::vector<std::string> networks = {"convolution"};
+  std::filesystem::path weights;
+  std::vector<Metric> metrics;  ///< empty: all that the sets allow
+  ReferenceStatus status = ReferenceStatus::kPrivate;
+  ClassifierOptions classifier;
+  int64_t repeats = 1;  ///< of training, with seeds one after another
+  uint64_t seed = 0;
+};
+
+struct Evaluation {
+  ReferenceStatus status = ReferenceStatus::kPrivate;
+  std::vector<Measurement> measurements;  ///< of the first network first
+  std::vector<ClassRow> classes;          ///< of the first network; empty without classes
+  std::vector<NearestPair> nearest;       ///< by the first network, nearest first
+  std::vector<std::string> left_out;      ///< what was not measured, and why
+  std::vector<std::string> warnings;
+};
+
+/// PrivacyError: the reference is declared public, and is what the corpus' private network was
+/// trained on, as the corpus' card says.
+void require_may_be_public(const ImageSet& corpus, const ImageSet& reference);
+
+/// `test`: real images for accuracy; null: a sixth of the reference is set apart for it.
+Evaluation evaluate(const ImageSets& sets, const ImageSet* test, const EvaluationOptions& options);
+/// Of features alone: all but what needs images. No labels.
+Evaluation evaluate_features(const FeatureSet& corpus, const FeatureSet& reference,
+                             const std::string& split, const EvaluationOptions& options);
+
+}  // namespace sfumato

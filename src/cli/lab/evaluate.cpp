@@ -1,0 +1,218 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/light/program.h"
+#include "cli/subcommands.h"
+#include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
+#include "sfumato/core/log.h"
+#include "sfumato/core/stop_signal.h"
+#include "sfumato/evaluate/evaluation.h"
+#include "sfumato/evaluate/evaluation_report.h"
+#include "sfumato/report/report_folder.h"
+
+namespace sfumato::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct EvaluateArguments {
+  std::string corpus, corpus_labels, reference, reference_labels, test, test_labels, split, weights;
+  std::vector<std::string> features, metrics, files;
+  int64_t count = 10000;
+  bool no_classes = false, is_public = false, json = false;
+  std::string out;
+  EvaluationOptions options;
+};
+
+/// Where the pages go: a folder for the holder's eyes, or any where the reference is public.
+class Pages {
+ public:
+  /// Refuses the place before anything is computed.
+  explicit Pages(const EvaluateArguments& arguments) {
+    if (arguments.options.status == ReferenceStatus::kPrivate) {
+      const fs::path reference =
+          arguments.files.empty() ? fs::path(arguments.reference) : fs::path(arguments.files[1]);
+      private_.emplace(arguments.out.empty() ? ReportFolder::usual({}, reference, "evaluation")
+                                             : fs::path(arguments.out));
+      path_ = private_->path();
+    } else if (!arguments.out.empty()) {
+      path_ = arguments.out;
+      make_folder(path_);
+    }
+  }
+
+  void write(const std::string& name, const std::string& text) const {
+    if (private_)
+      private_->write(name, text);
+    else if (!path_.empty())
+      write_file_atomic(path_ / name, text);
+  }
+  /// Empty: nothing is written.
+  const fs::path& path() const { return path_; }
+
+ private:
+  std::optional<ReportFolder> private_;
+  fs::path path_;
+};
+
+void write_pages(const EvaluateArguments& arguments, const Evaluation& evaluation,
+                 const ReportedSet& corpus, const ReportedSet& reference,
+                 const EvaluationPictures& pictures, const Pages& pages) {
+  nlohmann::ordered_json json = to_json(evaluation, corpus, reference);
+  const std::string text = evaluation_markdown(evaluation, corpus, reference);
+  if (!pages.path().empty()) json["report"] = (pages.path() / "evaluation.html").string();
+  pages.write("evaluation.json", json.dump(2) + "\n");
+  pages.write("evaluation.md", text);
+  pages.write("evaluation.html", evaluation_html(evaluation, corpus, reference, pictures));
+  if (arguments.json) {
+    std::cout << json.dump(2) << "\n";
+    return;
+  }
+  fmt::print("{}", text);
+  if (!pages.path().empty())
+    fmt::print("\npages: {}\n", (pages.path() / "evaluation.html").string());
+}
+
+void evaluate_files(const EvaluateArguments& arguments, const Pages& pages) {
+  const FeatureSet corpus = read_features(arguments.files[0]);
+  const FeatureSet reference = read_features(arguments.files[1]);
+  const std::string split = arguments.split.empty() ? "not said" : arguments.split;
+  EvaluationOptions options = arguments.options;
+  options.networks = {corpus.facts.network};
+  const Evaluation evaluation = evaluate_features(corpus, reference, split, options);
+  const auto described = [&](const FeatureSet& set, const std::string& file) {
+    ReportedSet out;
+    out.name = fs::path(file).filename().string();
+    out.identity = "features of a file";
+    out.split = split;
+    out.found = out.used = set.count();
+    return out;
+  };
+  write_pages(arguments, evaluation, described(corpus, arguments.files[0]),
+              described(reference, arguments.files[1]), {}, pages);
+}
+
+void evaluate_images(const EvaluateArguments& arguments, const Pages& pages) {
+  const auto request = [&](const std::string& path, const std::string& labels) {
+    SetRequest out;
+    out.path = path;
+    out.labels = labels;
+    out.with_classes = !arguments.no_classes;
+    out.count = arguments.count;
+    out.seed = arguments.options.seed;
+    return out;
+  };
+  SetRequest of_reference = request(arguments.reference, arguments.reference_labels);
+  of_reference.split = arguments.split;
+  const ImageSets sets =
+      open_image_sets(request(arguments.corpus, arguments.corpus_labels), of_reference);
+  std::optional<ImageSet> test;
+  if (!arguments.test.empty())
+    test = open_test_set(request(arguments.test, arguments.test_labels), sets.reference);
+  const Evaluation evaluation = evaluate(sets, test ? &*test : nullptr, arguments.options);
+  write_pages(arguments, evaluation, reported(sets.corpus), reported(sets.reference),
+              evaluation_pictures(sets, evaluation, true), pages);
+}
+
+void check_arguments(EvaluateArguments& arguments) {
+  const bool of_files = !arguments.files.empty();
+  if (of_files && (!arguments.corpus.empty() || !arguments.reference.empty()))
+    throw UsageError(
+        "--features-of takes the place of CORPUS and --reference; name one or the other");
+  if (!of_files && (arguments.corpus.empty() || arguments.reference.empty()))
+    throw UsageError(
+        "name a CORPUS and real images with --reference DATA, or two files with "
+        "--features-of");
+  for (const std::string& name : arguments.metrics)
+    arguments.options.metrics.push_back(parse_enum<Metric>(name));
+  if (!arguments.features.empty()) arguments.options.networks = arguments.features;
+  arguments.options.weights = arguments.weights;
+  if (arguments.is_public) arguments.options.status = ReferenceStatus::kDeclaredPublic;
+}
+
+void run_evaluate(EvaluateArguments& arguments) {
+  if (arguments.json) set_quiet(true);
+  check_arguments(arguments);
+  install_stop_signals();
+  const Pages pages(arguments);
+  if (arguments.files.empty())
+    evaluate_images(arguments, pages);
+  else
+    evaluate_files(arguments, pages);
+}
+
+void add_sets(CLI::App& sub, EvaluateArguments& arguments) {
+  sub.add_option(
+         "corpus", arguments.corpus,
+         "folder or shards that sample wrote, or images as prepare and other programs' .npz "
+         "have them")
+      ->type_name("CORPUS");
+  sub.add_option("--reference", arguments.reference,
+                 "real images: a record store, or anything that prepare reads")
+      ->type_name("DATA");
+  sub.add_option("--test", arguments.test,
+                 "real images that test classifiers (default: a sixth of the reference, set apart)")
+      ->type_name("DATA");
+  sub.add_option("--corpus-labels", arguments.corpus_labels, "labels of IDX or .npy images")
+      ->type_name("FILE");
+  sub.add_option("--reference-labels", arguments.reference_labels, "the same of the reference")
+      ->type_name("FILE");
+  sub.add_option("--test-labels", arguments.test_labels, "the same of --test")->type_name("FILE");
+  sub.add_option("--split", arguments.split,
+                 "what the reference is: train, test, holdout (default: as its path says)")
+      ->type_name("NAME");
+  sub.add_flag("--no-classes", arguments.no_classes, "do not read labels");
+  sub.add_option("--features-of", arguments.files,
+                 "features [N, d] of both sides instead of images, .npy or .safetensors")
+      ->expected(2)
+      ->type_name("CORPUS REFERENCE");
+}
+
+}  // namespace
+
+void add_evaluate(CLI::App& app) {
+  CLI::App* sub = add_subcommand(app, "evaluate");
+  auto arguments = std::make_shared<EvaluateArguments>();
+  add_sets(*sub, *arguments);
+  sub->add_option("--features", arguments->features,
+                  fmt::format("networks whose features are compared (default: convolution): {}",
+                              fmt::join(feature_network_names(), ", ")))
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("a,b");
+  sub->add_option("--weights", arguments->weights, "file of that network's weights")
+      ->type_name("FILE");
+  sub->add_option(
+         "--metrics", arguments->metrics,
+         fmt::format("what to measure (default: all): {}", fmt::join(names_of<Metric>(), ", ")))
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("a,b");
+  sub->add_option("--count", arguments->count, "images of each side, chosen at random; 0: all")
+      ->capture_default_str()
+      ->type_name("N");
+  sub->add_option("--repeats", arguments->options.repeats, "trainings of each classifier")
+      ->capture_default_str()
+      ->type_name("N");
+  sub->add_option("--seed", arguments->options.seed, "of choices and of training")
+      ->capture_default_str();
+  sub->add_flag("--reference-is-public", arguments->is_public,
+                "reference and test images are public: the pages may lie anywhere");
+  sub->add_option("--out", arguments->out,
+                  "folder for the pages (default: REFERENCE-evaluation, which is closed to others; "
+                  "none where the reference is public)")
+      ->type_name("FOLDER");
+  sub->add_flag("--json", arguments->json, "print the result as JSON");
+  sub->callback([arguments] { run_evaluate(*arguments); });
+}
+
+}  // namespace sfumato::cli

@@ -1,0 +1,242 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+
+#include "evaluate/report_parts.h"
+#include "sfumato/core/text.h"
+#include "sfumato/corpus/contact_sheet.h"
+#include "sfumato/evaluate/evaluation_report.h"
+#include "sfumato/io/image_codec.h"
+#include "sfumato/report/base64.h"
+#include "sfumato/report/html_report.h"
+
+namespace sfumato {
+namespace {
+
+constexpr const char* kEvaluationNotes[] = {
+    "Numbers are comparable only where network, weights, pre-processing, the split and both N are "
+    "equal. A distance is named after its network; FID is that of Inception alone.",
+    "precision: share of the corpus' images inside the balls of the reference; recall: the other "
+    "way "
+    "round. Radii reach to the k-th nearest other image of the same set.",
+    "density counts the balls of the reference around an image of the corpus, coverage the "
+    "reference's balls that hold one. A collapsed generator has high precision and low coverage.",
+    "accuracy: of a small network that is trained on the corpus alone, its epoch too chosen by the "
+    "corpus, on real images. The ceiling is that of the same network trained on real images.",
+    "label fidelity: accuracy, on the corpus, of the network trained on real images."};
+
+std::string list_section(const char* title, const std::vector<std::string>& texts) {
+  if (texts.empty()) return {};
+  std::string items;
+  for (const std::string& text : texts) items += fmt::format("<li>{}</li>\n", html_escape(text));
+  return fmt::format("<section>\n<h2>{}</h2>\n<ul>\n{}</ul>\n</section>\n", title, items);
+}
+
+std::string banners(const Evaluation& evaluation, const ReportedSet& corpus) {
+  std::string out =
+      fmt::format("<div class=\"banner {}\"><p>{}</p></div>\n",
+                  evaluation.status == ReferenceStatus::kPrivate ? "alarm" : "private",
+                  html_escape(privacy_statement(evaluation.status)));
+  if (!corpus.alarm.empty())
+    out += fmt::format(
+        "<div class=\"banner alarm\" role=\"alert\"><strong>{}</strong><p>The corpus: "
+        "{}</p></div>\n",
+        html_escape(corpus.alarm), html_escape(corpus.claim));
+  else if (!corpus.claim.empty())
+    out += fmt::format("<div class=\"banner private\"><p>The corpus: {}</p></div>\n",
+                       html_escape(corpus.claim));
+  return out;
+}
+
+std::string set_row(const char* what, const ReportedSet& set) {
+  return fmt::format(
+      "<tr><th scope=\"row\">{}</th><td>{}: {} images, {} used, split: {}<br>{}</td></tr>\n", what,
+      html_escape(set.name), set.found, set.used, html_escape(set.split),
+      html_escape(set.identity));
+}
+
+std::string numbers_section(const Evaluation& evaluation) {
+  std::string rows;
+  for (const Measurement& one : evaluation.measurements)
+    rows += fmt::format(
+        "<tr><td>{}</td><td><strong>{}</strong></td><td>{} / {} ({})<br>{}; {}; weights "
+        "{}<br>{}</td>"
+        "</tr>\n",
+        html_escape(one.title), value_text(one), one.corpus_images, one.reference_images,
+        html_escape(one.split), html_escape(one.network), html_escape(one.preprocessing),
+        html_escape(one.weights_sha256), html_escape(one.detail));
+  return fmt::format(
+      "<section>\n<h2>Numbers</h2>\n<table>\n<thead><tr><th>what</th><th>value</th><th>N corpus / "
+      "N "
+      "reference (split), network, "
+      "pre-processing</th></tr></thead>\n<tbody>\n{}</tbody>\n</table>\n"
+      "</section>\n",
+      rows);
+}
+
+std::string image_tag(const std::string& png, const std::string& alt, const char* style) {
+  return fmt::format("<img alt=\"{}\" style=\"{}\" src=\"data:image/png;base64,{}\">",
+                     html_escape(alt), style,
+                     base64(std::as_bytes(std::span(png.data(), png.size()))));
+}
+
+std::string sheets_section(const EvaluationPictures& pictures, const ReportedSet& corpus,
+                           const ReportedSet& reference) {
+  if (pictures.corpus_sheet.empty()) return {};
+  const auto figure = [](const std::string& png, const std::string& caption) {
+    if (png.empty()) return std::string();
+    return fmt::format("<figure>{}<figcaption>{}</figcaption></figure>\n",
+                       image_tag(png, caption, "width:100%"), html_escape(caption));
+  };
+  return fmt::format(
+      "<section>\n<h2>Pictures</h2>\n<div style=\"display:grid;gap:1rem;grid-template-columns:"
+      "repeat(auto-fit,minmax(20rem,1fr))\">\n{}{}</div>\n</section>\n",
+      figure(pictures.corpus_sheet, "corpus: " + corpus.name),
+      figure(pictures.reference_sheet, "reference: " + reference.name));
+}
+
+struct Bar {
+  std::string name;
+  double value = 0;
+};
+
+/// Horizontal bars from 0 to `most`, as an SVG picture.
+std::string bars_svg(const std::string& title, const std::vector<Bar>& bars, double most) {
+  constexpr double kRow = 20, kLeft = 150, kWidth = 320, kRight = 70;
+  std::string out = fmt::format(
+      "<figure><svg viewBox=\"0 0 {0:.0f} {1:.0f}\" width=\"{0:.0f}\" role=\"img\" "
+      "aria-label=\"{2}\" font-size=\"12\" fill=\"currentColor\">\n",
+      kLeft + kWidth + kRight, kRow * static_cast<double>(bars.size()) + 4, html_escape(title));
+  for (std::size_t i = 0; i < bars.size(); ++i) {
+    const double top = kRow * static_cast<double>(i);
+    const bool known = std::isfinite(bars[i].value);
+    const double length =
+        known && most > 0 ? kWidth * std::clamp(bars[i].value / most, 0.0, 1.0) : 0;
+    out += fmt::format(
+        "<text x=\"{:.0f}\" y=\"{:.0f}\" text-anchor=\"end\">{}</text>\n<rect x=\"{:.0f}\" "
+        "y=\"{:.0f}\" width=\"{:.1f}\" height=\"13\" fill=\"#0072b2\"/>\n<text x=\"{:.1f}\" "
+        "y=\"{:.0f}\">{}</text>\n",
+        kLeft - 6, top + 14, html_escape(bars[i].name), kLeft, top + 4, length, kLeft + length + 5,
+        top + 14, number_text(bars[i].value));
+  }
+  return out + fmt::format("</svg><figcaption>{}</figcaption></figure>\n", html_escape(title));
+}
+
+std::string bars_of(const Evaluation& evaluation, const std::string& title,
+                    double ClassRow::*member, bool share) {
+  std::vector<Bar> bars;
+  double most = share ? 1 : 0;
+  for (const ClassRow& row : evaluation.classes) {
+    bars.push_back({row.name, row.*member});
+    if (std::isfinite(row.*member)) most = std::max(most, row.*member);
+  }
+  const bool any =
+      std::ranges::any_of(bars, [](const Bar& bar) { return std::isfinite(bar.value); });
+  return any ? bars_svg(title, bars, most) : std::string();
+}
+
+std::string classes_section(const Evaluation& evaluation) {
+  if (evaluation.classes.empty()) return {};
+  std::string rows;
+  for (const ClassRow& row : evaluation.classes)
+    rows += fmt::format(
+        "<tr><td>{}</td><td>{} / {}</td><td>{}{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+        html_escape(row.name), row.corpus_images, row.reference_images,
+        number_text(row.frechet_distance),
+        row.fewer_than_dimensions && std::isfinite(row.frechet_distance) ? " (N &lt; d)" : "",
+        number_text(row.accuracy), number_text(row.real_accuracy), number_text(row.label_fidelity));
+  return fmt::format(
+      "<section>\n<h2>Classes</h2>\n{}{}{}<table>\n<thead><tr><th>class</th><th>N corpus / N "
+      "reference</th><th>distance</th><th>accuracy</th><th>ceiling</th><th>label fidelity</th></tr>"
+      "</thead>\n<tbody>\n{}</tbody>\n</table>\n</section>\n",
+      bars_of(evaluation, "Frechet distance by class, smaller is better",
+              &ClassRow::frechet_distance, false),
+      bars_of(evaluation, "accuracy by class, trained on the corpus", &ClassRow::accuracy, true),
+      bars_of(evaluation, "label fidelity by class", &ClassRow::label_fidelity, true), rows);
+}
+
+std::string pairs_section(const Evaluation& evaluation, const EvaluationPictures& pictures) {
+  if (pictures.pairs.empty()) return {};
+  std::string cells;
+  for (std::size_t i = 0; i < pictures.pairs.size(); ++i) {
+    constexpr const char* kStyle = "width:4rem;image-rendering:pixelated";
+    cells += fmt::format("<figure>{} {}<figcaption>{:.4g}</figcaption></figure>\n",
+                         image_tag(pictures.pairs[i].first, "image of the corpus", kStyle),
+                         image_tag(pictures.pairs[i].second, "nearest of the reference", kStyle),
+                         evaluation.nearest[i].distance);
+  }
+  return fmt::format(
+      "<section>\n<h2>Nearest pairs</h2>\n<p>Image of the corpus, nearest image of the reference, "
+      "their distance. Whether the network copies is what <code>sfumato audit replication</code> "
+      "asks.</p>\n<div style=\"display:flex;flex-wrap:wrap;gap:.5rem\">\n{}</div>\n</section>\n",
+      cells);
+}
+
+Image picture_of(const LabelledImages& images, int64_t row) {
+  const at::Tensor pixels = images.images.select(0, row).contiguous();
+  const auto* first = pixels.const_data_ptr<std::uint8_t>();
+  return {pixels.size(0), pixels.size(1), pixels.size(2), {first, first + pixels.numel()}};
+}
+
+std::string sheet_of(const LabelledImages& images) {
+  std::vector<std::vector<int64_t>> rows_of(
+      static_cast<std::size_t>(std::max<int64_t>(images.num_classes(), 1)));
+  for (int64_t i = 0; i < images.count(); ++i) {
+    const int64_t label = images.labels.defined() ? images.labels[i].item<int64_t>() : 0;
+    auto& rows = rows_of[static_cast<std::size_t>(label)];
+    if (std::ssize(rows) < 8 * kSheetColumns) rows.push_back(i);
+  }
+  std::vector<int64_t> counts;
+  for (const auto& rows : rows_of) counts.push_back(std::ssize(rows));
+  const int64_t side = std::max(images.shape().height, images.shape().width);
+  const int64_t scale = contact_sheet_scale(side);
+  std::vector<std::vector<Image>> tiles;
+  for (const auto& row : contact_sheet_rows(counts, side * scale)) {
+    tiles.emplace_back();
+    for (const ImageId& id : row)
+      tiles.back().push_back(picture_of(
+          images, rows_of[static_cast<std::size_t>(id.label)][static_cast<std::size_t>(id.index)]));
+  }
+  return tiles.empty() ? std::string() : encode_png(contact_sheet(tiles, scale));
+}
+
+}  // namespace
+
+std::string number_text(double value) {
+  return std::isfinite(value) ? fmt::format("{:.4g}", value) : "–";
+}
+
+std::string value_text(const Measurement& one) {
+  std::string text = number_text(one.value);
+  if (std::isfinite(one.std)) text += fmt::format(" ± {:.2g}", one.std);
+  return text;
+}
+
+EvaluationPictures evaluation_pictures(const ImageSets& sets, const Evaluation& evaluation,
+                                       bool with_pairs) {
+  EvaluationPictures pictures{sheet_of(sets.corpus.images), sheet_of(sets.reference.images), {}};
+  if (!with_pairs || evaluation.status != ReferenceStatus::kPrivate) return pictures;
+  for (const NearestPair& pair : evaluation.nearest)
+    pictures.pairs.emplace_back(encode_png(picture_of(sets.corpus.images, pair.corpus_row)),
+                                encode_png(picture_of(sets.reference.images, pair.reference_row)));
+  return pictures;
+}
+
+std::string evaluation_html(const Evaluation& evaluation, const ReportedSet& corpus,
+                            const ReportedSet& reference, const EvaluationPictures& pictures) {
+  std::vector<std::string> notes(std::begin(kEvaluationNotes), std::end(kEvaluationNotes));
+  return html_page(
+      "Evaluation of " + corpus.name,
+      banners(evaluation, corpus) + list_section("Warnings", evaluation.warnings) +
+          numbers_section(evaluation) + sheets_section(pictures, corpus, reference) +
+          classes_section(evaluation) + pairs_section(evaluation, pictures) +
+          list_section("Not measured", evaluation.left_out) +
+          fmt::format(
+              "<section>\n<h2>Sets</h2>\n<table><tbody>\n{}{}</tbody></table>\n</section>\n",
+              set_row("corpus", corpus), set_row("reference", reference)) +
+          list_section("How to read this", notes));
+}
+
+}  // namespace sfumato
