@@ -101,6 +101,18 @@ def check_refusals(sfumato, corpus: Path, store: Path, work: Path) -> None:
     check("not public" in said, said)
 
 
+def check_holdout(sfumato, corpus: Path, images: Path, labels: Path, work: Path) -> None:
+    """Classifiers are tested on what prepare held out of the store, if nothing else is named."""
+    store = work / "held"
+    sfumato.run("prepare", "--config", "configs/smoke.yaml", f"data.source={images}", f"data.labels={labels}",
+                f"data.store={store}", "data.holdout=0.25")
+    call = ("evaluate", corpus, "--reference", store, "--features", "pixels", "--metrics", "accuracy")
+    said = sfumato.run(*call, timeout=900)
+    check(f"tested on held-out images: '{store}-holdout'" in said.stderr, said.stderr)
+    said = sfumato.run(*call, "--test", images, "--test-labels", labels, timeout=900)
+    check("held-out" not in said.stderr, said.stderr)
+
+
 def import_pictures(sfumato, store: Path, made: Path) -> None:
     """Grey pictures of the store's size, as PNM: readable without a library."""
     layout = json.loads(sfumato.run("inspect", store, "--json").stdout)
@@ -117,6 +129,7 @@ def run_check(sfumato, work: Path, _) -> None:
     check_private(sfumato, corpus, store, work)
     check_public(sfumato, corpus, images, labels, work)
     check_refusals(sfumato, corpus, store, work)
+    check_holdout(sfumato, corpus, images, labels, work)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
+#include "sfumato/data/holdout.h"
+#include "sfumato/data/record_store.h"
 #include "sfumato/evaluate/evaluation.h"
 #include "sfumato/evaluate/evaluation_report.h"
 #include "sfumato/report/report_folder.h"
@@ -101,6 +103,15 @@ void evaluate_files(const EvaluateArguments& arguments, const Pages& pages) {
               described(reference, arguments.files[1]), {}, pages);
 }
 
+/// Of a record store the images that training never read, where `prepare` held some out; else "".
+std::string held_out_of(const fs::path& reference) {
+  const fs::path place = holdout_store(reference);
+  if (!fs::exists(reference / "manifest.json") || !fs::exists(place / "manifest.json")) return {};
+  check_holdout_of(RecordStore::open(reference), RecordStore::open(place));
+  log_info(fmt::format("classifiers are tested on held-out images: '{}'", place.string()));
+  return place.string();
+}
+
 void evaluate_images(const EvaluateArguments& arguments, const Pages& pages) {
   const auto request = [&](const std::string& path, const std::string& labels) {
     SetRequest out;
@@ -115,9 +126,11 @@ void evaluate_images(const EvaluateArguments& arguments, const Pages& pages) {
   of_reference.split = arguments.split;
   const ImageSets sets =
       open_image_sets(request(arguments.corpus, arguments.corpus_labels), of_reference);
+  const std::string held_out =
+      arguments.test.empty() ? held_out_of(arguments.reference) : arguments.test;
   std::optional<ImageSet> test;
-  if (!arguments.test.empty())
-    test = open_test_set(request(arguments.test, arguments.test_labels), sets.reference);
+  if (!held_out.empty())
+    test = open_test_set(request(held_out, arguments.test_labels), sets.reference);
   const Evaluation evaluation = evaluate(sets, test ? &*test : nullptr, arguments.options);
   write_pages(arguments, evaluation, reported(sets.corpus), reported(sets.reference),
               evaluation_pictures(sets, evaluation, true), pages);
@@ -160,7 +173,8 @@ void add_sets(CLI::App& sub, EvaluateArguments& arguments) {
                  "real images: a record store, or anything that prepare reads")
       ->type_name("DATA");
   sub.add_option("--test", arguments.test,
-                 "real images that test classifiers (default: a sixth of the reference, set apart)")
+                 "real images that test classifiers (default: those that prepare held out of a record "
+                 "store, data.holdout; else a sixth of the reference, set apart)")
       ->type_name("DATA");
   sub.add_option("--corpus-labels", arguments.corpus_labels, "labels of IDX or .npy images")
       ->type_name("FILE");
