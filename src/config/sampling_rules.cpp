@@ -21,7 +21,7 @@ struct SamplerRule {
 
 const std::vector<SamplerRule>& sampler_rules() {
   const Names churn = {"sample.s_churn", "sample.s_min", "sample.s_max", "sample.s_noise",
-                       "sample.sigma_schedule"};
+                       "sample.sigma_schedule", "sample.final_sigmas_type"};
   const Names first = {"sample.sigma_schedule", "sample.final_sigmas_type"};
   const Names higher = {"sample.sigma_schedule", "sample.final_sigmas_type", "sample.solver_type",
                         "sample.euler_at_final"};
@@ -94,9 +94,10 @@ void name_unread(const SampleSettings& sample, std::optional<Parameterization> p
   // ddim of an EDM network is euler.
   const bool may_be_euler = sampler == Sampler::kDdim && parameterization != Parameterization::kVp;
   const bool is_euler = may_be_euler && parameterization.has_value();
+  const bool forgiving = (sampler == Sampler::kDdpm || sampler == Sampler::kDdim) && !is_euler;
   for (const SettingBase* setting : sample.settings()) {
     const std::string key = setting->key();
-    if (!is_changed(*setting) || (!is_euler && lists(kForgiven, key))) continue;
+    if (!is_changed(*setting) || (forgiving && lists(kForgiven, key))) continue;
     if (!is_euler && sampler_reads(sampler, key)) continue;
     if (may_be_euler && sampler_reads(Sampler::kEuler, key)) continue;
     Names readers;

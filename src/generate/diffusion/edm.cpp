@@ -2,9 +2,12 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
 
 #include <cmath>
 #include <stdexcept>
+#include <utility>
+#include <vector>
 
 namespace sfumato {
 
@@ -47,6 +50,27 @@ DiffusionBatch make_edm_batch(const EdmOptions& options, Prediction prediction,
   if (drawn.labels.defined()) batch.labels = drawn.labels.flatten().to(x0.device());
   batch.target = factor(2) * clean + factor(3) * eps;
   return batch;
+}
+
+DenoiserFn edm_as_noise_prediction(DenoiserFn network, const NoiseSchedule& schedule,
+                                   const EdmOptions& options, Prediction prediction) {
+  // Of each timestep: 1 / sqrt(abar), in, skip, out, what the network is told, sigma.
+  std::vector<float> table;
+  for (const float bar : schedule.alphas_cumprod()) {
+    const double sigma = std::sqrt((1 - static_cast<double>(bar)) / bar);
+    const EdmFactors at = edm_factors(sigma, options, prediction);
+    for (const double value : {1 / std::sqrt(static_cast<double>(bar)), at.in, at.skip, at.out, at.told, sigma})
+      table.push_back(static_cast<float>(value));
+  }
+  const at::Tensor rows = at::tensor(table, at::kFloat).view({-1, 6});
+  return [network = std::move(network), rows](const at::Tensor& x, const at::Tensor& t,
+                                              const at::Tensor& labels) {
+    const at::Tensor at = rows.to(x.device()).index_select(0, t);
+    const auto factor = [&](int64_t column) { return at.select(1, column).view({-1, 1, 1, 1}); };
+    const at::Tensor scaled = factor(0) * x;
+    const at::Tensor output = network(factor(1) * scaled, at.select(1, 4).contiguous(), labels);
+    return (scaled - factor(2) * scaled - factor(3) * output) / factor(5);
+  };
 }
 
 }  // namespace sfumato

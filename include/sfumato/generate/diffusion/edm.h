@@ -36,4 +36,9 @@ double edm_sigma(double told);
 DiffusionBatch make_edm_batch(const EdmOptions& options, Prediction prediction,
                               const at::Tensor& x0, const DrawnNoise& drawn);
 
+/// An EDM network as one that predicts noise at timesteps of a schedule, for attacks that go by
+/// these: its D at sigma = sqrt((1 - abar) / abar), of x_t / sqrt(abar).
+DenoiserFn edm_as_noise_prediction(DenoiserFn network, const NoiseSchedule& schedule,
+                                   const EdmOptions& options, Prediction prediction);
+
 }  // namespace sfumato
