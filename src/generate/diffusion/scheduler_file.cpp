@@ -125,7 +125,7 @@ class SchedulerReader {
     if (known_ == nullptr) return;
     const char* meant = is_edm() ? "edm" : "vp";
     facts_.facts.push_back({"diffusion.parameterization", meant, file_,
-                            fmt::format("a {} is for networks of {}", class_, meant)});
+                            fmt::format("{} is for networks of {}", class_, meant)});
   }
 
   /// Of EDM: what the network was trained with, and habits of drawing from it.
