@@ -20,8 +20,8 @@ struct SamplerRule {
 };
 
 const std::vector<SamplerRule>& sampler_rules() {
-  const Names churn = {"sample.s_churn", "sample.s_min", "sample.s_max", "sample.s_noise",
-                       "sample.sigma_schedule", "sample.final_sigmas_type"};
+  const Names churn = {"sample.s_churn", "sample.s_min",          "sample.s_max",
+                       "sample.s_noise", "sample.sigma_schedule", "sample.final_sigmas_type"};
   const Names first = {"sample.sigma_schedule", "sample.final_sigmas_type"};
   const Names higher = {"sample.sigma_schedule", "sample.final_sigmas_type", "sample.solver_type",
                         "sample.euler_at_final"};
@@ -66,9 +66,9 @@ bool is_changed(const SettingBase& setting) {
 /// Read, whatever the solver, by solvers of one parameterization alone.
 const Names kSampleOfVp = {"sample.spacing", "sample.steps_offset"};
 const Names kSampleOfEdm = {"sample.sigma_min", "sample.sigma_max", "sample.rho"};
-const Names kDiffusionOfVp = {"diffusion.schedule",         "diffusion.num_train_timesteps",
-                              "diffusion.beta_start",       "diffusion.beta_end",
-                              "diffusion.timestep_power",   "diffusion.rescale_betas_zero_snr"};
+const Names kDiffusionOfVp = {"diffusion.schedule",       "diffusion.num_train_timesteps",
+                              "diffusion.beta_start",     "diffusion.beta_end",
+                              "diffusion.timestep_power", "diffusion.rescale_betas_zero_snr"};
 const Names kDiffusionOfEdm = {"diffusion.sigma_data", "diffusion.p_mean", "diffusion.p_std"};
 /// Ddpm and ddim have always taken each other's.
 const Names kForgiven = {"sample.variance", "sample.eta", "sample.use_clipped_model_output",
@@ -80,11 +80,12 @@ void name_foreign(const Section& section, const Names& of_vp, const Names& of_ed
   const bool edm = parameterization == Parameterization::kEdm;
   for (const SettingBase* setting : section.settings())
     if (is_changed(*setting) && lists(edm ? of_vp : of_edm, setting->key()))
-      mistakes.push_back(fmt::format(
-          "{} is for networks of diffusion.parameterization={}, and this one is {}; leave it at its "
-          "default, {}",
-          place(*setting), edm ? "vp" : "edm", to_string(parameterization),
-          setting->default_yaml()));
+      mistakes.push_back(
+          fmt::format("{} is for networks of diffusion.parameterization={}, and this one is {}; "
+                      "leave it at its "
+                      "default, {}",
+                      place(*setting), edm ? "vp" : "edm", to_string(parameterization),
+                      setting->default_yaml()));
 }
 
 /// Settings of other solvers, which change nothing of this one.
@@ -106,8 +107,9 @@ void name_unread(const SampleSettings& sample, std::optional<Parameterization> p
     mistakes.push_back(fmt::format(
         "{} is not read by {}{}, but by {} alone; choose one of those as {}, or leave {} at its "
         "default, {}",
-        place(*setting), place(sample.sampler), is_euler ? ", which of an edm network is euler" : "",
-        fmt::join(readers, ", "), sample.sampler.key(), setting->key(), setting->default_yaml()));
+        place(*setting), place(sample.sampler),
+        is_euler ? ", which of an edm network is euler" : "", fmt::join(readers, ", "),
+        sample.sampler.key(), setting->key(), setting->default_yaml()));
   }
 }
 
@@ -129,9 +131,9 @@ void check_unipc(const SampleSettings& sample, Names& mistakes) {
         "{}=sigma_min",
         place(sample.predict_x0), sample.final_sigmas_type.key()));
   if (sample.clip_sample())
-    mistakes.push_back(fmt::format(
-        "{} is false: the noise is not clipped as an image is; set {}=false",
-        place(sample.predict_x0), sample.clip_sample.key()));
+    mistakes.push_back(
+        fmt::format("{} is false: the noise is not clipped as an image is; set {}=false",
+                    place(sample.predict_x0), sample.clip_sample.key()));
 }
 
 }  // namespace
@@ -151,27 +153,30 @@ std::vector<std::string> sampling_mistakes(const SampleSettings& sample,
   if (parameterization) {
     name_foreign(sample, kSampleOfVp, kSampleOfEdm, *parameterization, mistakes);
     if (!(*parameterization == Parameterization::kEdm ? rule.edm : rule.vp))
-      mistakes.push_back(fmt::format("{} is {}, which is not for networks of "
-                                     "diffusion.parameterization={}; choose {}",
-                                     place(sample.sampler), to_string(sampler),
-                                     to_string(*parameterization), rule.instead));
+      mistakes.push_back(fmt::format(
+          "{} is {}, which is not for networks of "
+          "diffusion.parameterization={}; choose {}",
+          place(sample.sampler), to_string(sampler), to_string(*parameterization), rule.instead));
   }
   name_unread(sample, parameterization, mistakes);
   if (sampler == Sampler::kUniPc)
     check_unipc(sample, mistakes);
   else if (sample.solver_type() == SolverType::kBh1 || sample.solver_type() == SolverType::kBh2)
-    mistakes.push_back(fmt::format("{} is a form of unipc; of dpmpp solvers choose midpoint or heun",
-                                   place(sample.solver_type)));
+    mistakes.push_back(
+        fmt::format("{} is a form of unipc; of dpmpp solvers choose midpoint or heun",
+                    place(sample.solver_type)));
   if (sample.sigma_min() >= sample.sigma_max())
-    mistakes.push_back(fmt::format("{} is not below {}; levels go from the second down to the first",
-                                   place(sample.sigma_min), place(sample.sigma_max)));
+    mistakes.push_back(
+        fmt::format("{} is not below {}; levels go from the second down to the first",
+                    place(sample.sigma_min), place(sample.sigma_max)));
   if (sample.s_max() && *sample.s_max() < sample.s_min())
-    mistakes.push_back(fmt::format("{} is below {}, so that no step has churn; raise it, or set {}=0",
-                                   place(sample.s_max), place(sample.s_min), sample.s_churn.key()));
+    mistakes.push_back(
+        fmt::format("{} is below {}, so that no step has churn; raise it, or set {}=0",
+                    place(sample.s_max), place(sample.s_min), sample.s_churn.key()));
   if (sample.guidance_sigma_max() && *sample.guidance_sigma_max() < sample.guidance_sigma_min())
-    mistakes.push_back(fmt::format("{} is below {}, so that nothing is guided; raise it, or set {}=0",
-                                   place(sample.guidance_sigma_max),
-                                   place(sample.guidance_sigma_min), sample.guidance.key()));
+    mistakes.push_back(fmt::format(
+        "{} is below {}, so that nothing is guided; raise it, or set {}=0",
+        place(sample.guidance_sigma_max), place(sample.guidance_sigma_min), sample.guidance.key()));
   return mistakes;
 }
 
@@ -180,8 +185,7 @@ std::vector<std::string> diffusion_mistakes(const DiffusionSettings& diffusion,
   Names mistakes;
   if (!parameterization) return mistakes;
   name_foreign(diffusion, kDiffusionOfVp, kDiffusionOfEdm, *parameterization, mistakes);
-  if (*parameterization == Parameterization::kEdm &&
-      diffusion.prediction() == Prediction::kSample)
+  if (*parameterization == Parameterization::kEdm && diffusion.prediction() == Prediction::kSample)
     mistakes.push_back(fmt::format(
         "{} is sample, which an edm network does not predict: what it adds to the noisy image is "
         "scaled; choose epsilon",

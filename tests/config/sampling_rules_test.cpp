@@ -54,13 +54,13 @@ TEST(SamplingRules, UntilAFileSaysWhoseTheNetworkIsEitherMayBeAsked) {
   for (const char* sampler : {"heun", "euler", "ddpm", "ddim", "dpmpp_3m", "unipc"})
     EXPECT_NO_THROW(load_config(std::nullopt, Overrides{std::string("sample.sampler=") + sampler}));
   // Training from scratch has no such file.
-  const auto scratch = load_config(
-      std::nullopt, Overrides{"sample.sampler=heun", "mechanism.noise_multiplier=1"});
+  const auto scratch =
+      load_config(std::nullopt, Overrides{"sample.sampler=heun", "mechanism.noise_multiplier=1"});
   EXPECT_THAT(error_message<UsageError>([&] { validate_for_training(*scratch); }),
               HasSubstr("not for networks of diffusion.parameterization=vp"));
-  const auto pretrained =
-      load_config(std::nullopt, Overrides{"sample.sampler=heun", "mechanism.noise_multiplier=1",
-                                          "model.init=some/folder"});
+  const auto pretrained = load_config(
+      std::nullopt,
+      Overrides{"sample.sampler=heun", "mechanism.noise_multiplier=1", "model.init=some/folder"});
   EXPECT_NO_THROW(validate_for_training(*pretrained));
 }
 
@@ -75,11 +75,10 @@ TEST(SamplingRules, ASettingThatTheSolverDoesNotReadIsRefused) {
               HasSubstr("dpmpp_2m, dpmpp_3m"));
   EXPECT_THAT(edm_refusal({"sample.eta=0.5"}), HasSubstr("which of an edm network is euler"));
   // Of an edm network ddim is euler, and reads what that does.
-  EXPECT_NO_THROW(load_config(
-      std::nullopt, Overrides{"diffusion.parameterization=edm", "sample.s_churn=10"}));
-  // ddpm and ddim have always taken each other's.
   EXPECT_NO_THROW(
-      load_config(std::nullopt, Overrides{"sample.sampler=ddpm", "sample.eta=0.5"}));
+      load_config(std::nullopt, Overrides{"diffusion.parameterization=edm", "sample.s_churn=10"}));
+  // ddpm and ddim have always taken each other's.
+  EXPECT_NO_THROW(load_config(std::nullopt, Overrides{"sample.sampler=ddpm", "sample.eta=0.5"}));
 }
 
 TEST(SamplingRules, SettingsOfTheOtherParameterizationAreRefused) {

@@ -35,8 +35,8 @@ DrawnNoise edm_noise(int64_t examples, const DiffusionOptions& options) {
   return draw_noise(8, 1, keys, {1, 2, 4}, at::tensor(labels, at::kLong), options);
 }
 
-/// The definition of the loss (Karras et al. 2022, equations 7 and 8), by hand and in double, for the
-/// network F(x, told, y) = 0.5 x + told + y.
+/// The definition of the loss (Karras et al. 2022, equations 7 and 8), by hand and in double, for
+/// the network F(x, told, y) = 0.5 x + told + y.
 double edm_loss_by_hand(double data, double sign, const at::Tensor& x0, const DrawnNoise& drawn,
                         int64_t example) {
   double sum = 0;
@@ -48,8 +48,8 @@ double edm_loss_by_hand(double data, double sign, const at::Tensor& x0, const Dr
       const double y = clean[i].item<double>(), noisy = y + sigma * eps[i].item<double>();
       const double network = 0.5 * noisy / std::sqrt(total) + std::log(sigma) / 4 +
                              static_cast<double>(drawn.labels[example][k].item<int64_t>());
-      const double denoised = data * data / total * noisy +
-                              sign * sigma * data / std::sqrt(total) * network;
+      const double denoised =
+          data * data / total * noisy + sign * sigma * data / std::sqrt(total) * network;
       const double weight = total / (sigma * sigma * data * data);
       sum += weight * (denoised - y) * (denoised - y);
     }
@@ -69,8 +69,8 @@ TEST(Edm, TheLossIsTheWeightedErrorOfTheDenoisedImage) {
     for (const Prediction prediction : {Prediction::kEpsilon, Prediction::kVPrediction}) {
       const DiffusionOptions options = edm_training(data);
       const DrawnNoise drawn = edm_noise(kEdmExamples, options);
-      const at::Tensor loss = diffusion_loss(
-          network, make_edm_batch(*options.edm, prediction, x0, drawn), kEdmDraws);
+      const at::Tensor loss =
+          diffusion_loss(network, make_edm_batch(*options.edm, prediction, x0, drawn), kEdmDraws);
       for (int64_t i = 0; i < kEdmExamples; ++i) {
         const double sign = prediction == Prediction::kEpsilon ? 1 : -1;
         const double wanted = edm_loss_by_hand(data, sign, x0, drawn, i);
@@ -126,8 +126,7 @@ TEST(Edm, AsNoisePredictionItFindsTheSameImage) {
     const at::Tensor image = (x * 0.25 + 0.3 * sigma.square()) / (sigma.square() + 0.25);
     return ((image - 0.36 / total * x) * total.sqrt() / (sigma * 0.6)).to(at::kFloat);
   };
-  const DenoiserFn noise =
-      edm_as_noise_prediction(network, schedule, edm, Prediction::kEpsilon);
+  const DenoiserFn noise = edm_as_noise_prediction(network, schedule, edm, Prediction::kEpsilon);
   const at::Tensor x = at::linspace(-2, 2, 3).view({3, 1, 1, 1});
   const std::vector<int64_t> timesteps{3, 200, 999};
   const at::Tensor found = noise(x, at::tensor(timesteps, at::kLong), {});

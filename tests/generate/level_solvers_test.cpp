@@ -1,5 +1,5 @@
-// Solvers on levels: stochastic ones by the mean and variance of what they draw of normal data, churn
-// against its definition, what is written for diffusers, guidance at some levels alone.
+// Solvers on levels: stochastic ones by the mean and variance of what they draw of normal data,
+// churn against its definition, what is written for diffusers, guidance at some levels alone.
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/full.h>
@@ -64,8 +64,8 @@ struct Moments {
   int64_t moments_with_noise = 0;
 };
 
-/// The exact denoiser is affine, so what is drawn is affine in the noise of every moment: its mean is
-/// the end of no noise, its variance the sum of the squares of what each moment adds.
+/// The exact denoiser is affine, so what is drawn is affine in the noise of every moment: its mean
+/// is the end of no noise, its variance the sum of the squares of what each moment adds.
 Moments moments_of(const Solver& solver, const ModelFn& model) {
   const auto end = [&](int64_t which) {
     return solver
@@ -84,8 +84,7 @@ Moments moments_of(const Solver& solver, const ModelFn& model) {
 }
 
 TEST(LevelSolvers, StochasticOnesDrawTheDistributionOnEdmsLevels) {
-  for (const auto& [how, noisy] :
-       std::vector<std::pair<std::vector<std::string>, int64_t>>{
+  for (const auto& [how, noisy] : std::vector<std::pair<std::vector<std::string>, int64_t>>{
            {{"sample.sampler=sde_dpmpp_2m"}, 59},
            {{"sample.sampler=sde_dpmpp_2m", "sample.solver_type=heun"}, 59},
            {{"sample.sampler=heun", "sample.s_churn=20"}, 60},
@@ -104,10 +103,10 @@ TEST(LevelSolvers, StochasticOnesDrawTheDistributionOnEdmsLevels) {
 
 TEST(LevelSolvers, TheSdeDrawsTheDistributionOnASchedule) {
   for (const char* spread : {"auto", "karras", "exponential"}) {
-    const auto config = drawing({"sample.sampler=sde_dpmpp_2m", "sample.steps=60",
-                                 "diffusion.prediction=sample",
-                                 std::string("sample.sigma_schedule=") + spread},
-                                false);
+    const auto config =
+        drawing({"sample.sampler=sde_dpmpp_2m", "sample.steps=60", "diffusion.prediction=sample",
+                 std::string("sample.sigma_schedule=") + spread},
+                false);
     const NoiseSchedule schedule(noise_schedule_options(config->diffusion));
     const auto solver = make_solver(config->diffusion, config->sample);
     const Moments found = moments_of(*solver, exact_image_of(schedule));
@@ -122,11 +121,10 @@ double algorithm_2(int64_t steps, double churn, double least, double most, doubl
                    bool second_order, double (*z)(int64_t)) {
   std::vector<double> t;
   for (int64_t i = 0; i < steps; ++i)
-    t.push_back(std::pow(std::pow(80, 1.0 / 7) + static_cast<double>(i) /
-                                                     static_cast<double>(steps - 1) *
-                                                     (std::pow(0.002, 1.0 / 7) -
-                                                      std::pow(80, 1.0 / 7)),
-                         7));
+    t.push_back(
+        std::pow(std::pow(80, 1.0 / 7) + static_cast<double>(i) / static_cast<double>(steps - 1) *
+                                             (std::pow(0.002, 1.0 / 7) - std::pow(80, 1.0 / 7)),
+                 7));
   t.push_back(0);
   double x = 80 * z(0);
   for (std::size_t i = 0; i + 1 < t.size(); ++i) {
@@ -147,12 +145,14 @@ double algorithm_2(int64_t steps, double churn, double least, double most, doubl
 }
 
 TEST(LevelSolvers, ChurnIsThatOfAlgorithm2) {
-  double (*z)(int64_t) = [](int64_t i) { return static_cast<double>(static_cast<float>(std::cos(3.0 * static_cast<double>(i)))); };
+  double (*z)(int64_t) = [](int64_t i) {
+    return static_cast<double>(static_cast<float>(std::cos(3.0 * static_cast<double>(i))));
+  };
   for (const char* sampler : {"heun", "euler"})
     for (const double churn : {0.0, 3.0, 100.0}) {  // the last beyond sqrt(2) - 1 a step
-      const auto config = drawing(
-          {std::string("sample.sampler=") + sampler, "sample.steps=12", "sample.s_min=0.05",
-           "sample.s_max=50", "sample.s_noise=1.003", "sample.s_churn=" + std::to_string(churn)});
+      const auto config = drawing({std::string("sample.sampler=") + sampler, "sample.steps=12",
+                                   "sample.s_min=0.05", "sample.s_max=50", "sample.s_noise=1.003",
+                                   "sample.s_churn=" + std::to_string(churn)});
       const auto solver = make_solver(config->diffusion, config->sample);
       const double found =
           solver->solve(exact_edm, [&](int64_t i) { return at::full({1}, z(i)); }).item<double>();
@@ -164,8 +164,7 @@ TEST(LevelSolvers, ChurnIsThatOfAlgorithm2) {
 
 TEST(LevelSolvers, DdimOfAnEdmNetworkIsEuler) {
   const auto end = [](const char* sampler) {
-    const auto config =
-        drawing({std::string("sample.sampler=") + sampler, "sample.steps=9"});
+    const auto config = drawing({std::string("sample.sampler=") + sampler, "sample.steps=9"});
     return make_solver(config->diffusion, config->sample)
         ->solve(exact_edm, [](int64_t) { return at::full({1}, -1.0); })
         .item<double>();
@@ -175,9 +174,9 @@ TEST(LevelSolvers, DdimOfAnEdmNetworkIsEuler) {
 }
 
 TEST(LevelSolvers, ImagesAreClippedWhereTheyArePredicted) {
-  const auto config = load_config(
-      std::nullopt, std::vector<std::string>{"diffusion.parameterization=edm",
-                                             "sample.sampler=heun", "sample.steps=5"});
+  const auto config =
+      load_config(std::nullopt, std::vector<std::string>{"diffusion.parameterization=edm",
+                                                         "sample.sampler=heun", "sample.steps=5"});
   const auto solver = make_solver(config->diffusion, config->sample);
   const ModelFn wild = [](const at::Tensor& x, const at::Scalar&) { return x + 1000; };
   EXPECT_EQ(solver->solve(wild, [](int64_t) { return at::full({1}, 0.5); }).item<double>(), 1);
@@ -188,8 +187,7 @@ TEST(LevelSolvers, AStepToTheSameLevelStaysThere) {
     const auto config = drawing({std::string("sample.sampler=") + sampler, "sample.steps=20",
                                  "sample.final_sigmas_type=sigma_min"});
     const auto solver = make_solver(config->diffusion, config->sample);
-    const at::Tensor end =
-        solver->solve(exact_edm, [](int64_t) { return at::full({1}, 0.5); });
+    const at::Tensor end = solver->solve(exact_edm, [](int64_t) { return at::full({1}, 0.5); });
     EXPECT_TRUE(std::isfinite(end.item<double>())) << sampler;
   }
 }
@@ -235,21 +233,19 @@ TEST(LevelSolvers, WhatDiffusersLacksHasAScriptOrASentence) {
               HasSubstr("sample.clip_sample_range=1"));
   EXPECT_THAT(released({"sample.sampler=unipc", "sample.steps=61"}).difference,
               HasSubstr("62 timesteps"));
-  EXPECT_THAT(released({"sample.sampler=dpmpp_2m", "sample.sigma_schedule=karras",
-                        "sample.steps=900"})
-                  .difference,
-              HasSubstr("first two levels are one timestep"));
+  EXPECT_THAT(
+      released({"sample.sampler=dpmpp_2m", "sample.sigma_schedule=karras", "sample.steps=900"})
+          .difference,
+      HasSubstr("first two levels are one timestep"));
   EXPECT_THAT(released({"sample.sampler=unipc", "diffusion.schedule=sigmoid"}).difference,
               HasSubstr("sigmoid"));
 }
 
 TEST(LevelSolvers, TooManyStepsAreRefused) {
-  const auto config = drawing({"sample.sampler=dpmpp_2m", "sample.spacing=linspace",
-                               "sample.steps=1000"},
-                              false);
-  EXPECT_THAT(
-      error_message<UsageError>([&] { make_solver(config->diffusion, config->sample); }),
-      HasSubstr("fewer steps than timesteps"));
+  const auto config =
+      drawing({"sample.sampler=dpmpp_2m", "sample.spacing=linspace", "sample.steps=1000"}, false);
+  EXPECT_THAT(error_message<UsageError>([&] { make_solver(config->diffusion, config->sample); }),
+              HasSubstr("fewer steps than timesteps"));
 }
 
 TEST(LevelSolvers, GuidanceKeepsToItsInterval) {

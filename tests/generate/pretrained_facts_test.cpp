@@ -328,20 +328,20 @@ TEST_F(Facts, SchedulersOfEdmMeanSuchANetwork) {
   EXPECT_EQ(trained(facts(kOldDdpm))->diffusion.parameterization(), Parameterization::kVp);
   EXPECT_THAT(training_error(euler, {"diffusion.parameterization=vp"}),
               HasSubstr("EDMEulerScheduler is for networks of edm"));
-  EXPECT_THAT(training_error(euler, {"diffusion.sigma_data=0.5"}),
-              HasSubstr("sigma_data is 0.6"));
-  EXPECT_THAT(data_error([&] {
-                trained(facts(
-                    R"({"_class_name": "EDMEulerScheduler", "prediction_type": "sample"})"));
-              }),
-              HasSubstr("known are epsilon, v_prediction"));
+  EXPECT_THAT(training_error(euler, {"diffusion.sigma_data=0.5"}), HasSubstr("sigma_data is 0.6"));
+  EXPECT_THAT(
+      data_error([&] {
+        trained(facts(R"({"_class_name": "EDMEulerScheduler", "prediction_type": "sample"})"));
+      }),
+      HasSubstr("known are epsilon, v_prediction"));
 }
 
 TEST_F(Facts, OnlyNamesThatAreNotKnownGetASuggestion) {
   for (const char* name :
        {"TCDScheduler", "LCMScheduler", "IPNDMScheduler", "VQDiffusionScheduler", "SCMScheduler",
-        "CosineDPMSolverMultistepScheduler", "FlaxKarrasVeScheduler", "FlowMatchEulerDiscreteScheduler",
-        "CogVideoXDDIMScheduler", "UnCLIPScheduler", "AmusedScheduler", "HeliosScheduler"})
+        "CosineDPMSolverMultistepScheduler", "FlaxKarrasVeScheduler",
+        "FlowMatchEulerDiscreteScheduler", "CogVideoXDDIMScheduler", "UnCLIPScheduler",
+        "AmusedScheduler", "HeliosScheduler"})
     EXPECT_THAT(data_error([&] { changed("_class_name", name); }),
                 AllOf(HasSubstr(name), Not(HasSubstr("did you mean"))));
 }

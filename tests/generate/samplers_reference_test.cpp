@@ -54,12 +54,16 @@ std::unique_ptr<Config> settings_of(const std::string& scheduler, const json& co
   }
   if (!edm) to["sample.spacing"] = "linspace";
   const std::map<std::string, std::string> names = {
-      {"timestep_spacing", "sample.spacing"},       {"steps_offset", "sample.steps_offset"},
+      {"timestep_spacing", "sample.spacing"},
+      {"steps_offset", "sample.steps_offset"},
       {"final_sigmas_type", "sample.final_sigmas_type"},
-      {"solver_type", "sample.solver_type"},        {"euler_at_final", "sample.euler_at_final"},
-      {"sigma_schedule", "sample.sigma_schedule"},  {"predict_x0", "sample.predict_x0"},
+      {"solver_type", "sample.solver_type"},
+      {"euler_at_final", "sample.euler_at_final"},
+      {"sigma_schedule", "sample.sigma_schedule"},
+      {"predict_x0", "sample.predict_x0"},
       {"disable_corrector", "sample.disable_corrector"},
-      {"sigma_data", "diffusion.sigma_data"},       {"prediction_type", "diffusion.prediction"},
+      {"sigma_data", "diffusion.sigma_data"},
+      {"prediction_type", "diffusion.prediction"},
       {"beta_schedule", "diffusion.schedule"},
       {"rescale_betas_zero_snr", "diffusion.rescale_betas_zero_snr"}};
   for (const auto& [key, value] : config.items()) {
@@ -75,7 +79,8 @@ std::unique_ptr<Config> settings_of(const std::string& scheduler, const json& co
 }
 
 /// The exact network at a level, whatever it is asked to predict, in double.
-at::Tensor exact_output(const at::Tensor& input, double signal, double noise, const Config& config) {
+at::Tensor exact_output(const at::Tensor& input, double signal, double noise,
+                        const Config& config) {
   const double sigma = noise / signal;
   const Prediction prediction = config.diffusion.prediction();
   at::Tensor x = input.to(at::kDouble);
@@ -109,7 +114,8 @@ Drawn draw_exact(const Config& config) {
   const ModelFn model = [&](const at::Tensor& x, const at::Scalar& told) {
     EXPECT_EQ(x.scalar_type(), at::kFloat);
     drawn.told.push_back(told.toDouble());
-    // EDM's level is what the network is told. A timestep is a rounded one where levels lie between.
+    // EDM's level is what the network is told. A timestep is a rounded one where levels lie
+    // between.
     if (solver->options().edm) return exact_output(x, 1, edm_sigma(told.toDouble()), config);
     const Level& at = levels->levels().at(drawn.told.size() - 1);
     return exact_output(x, at.signal, at.noise, config);
@@ -169,10 +175,9 @@ TEST(SamplersReference, HeunIsEdms) {
   for (const json& entry : reference()["edm_heun_float64"]) {
     const int64_t steps = entry["steps"];
     const auto config = load_config(
-        std::nullopt,
-        std::vector<std::string>{"diffusion.parameterization=edm", "sample.sampler=heun",
-                                 "sample.clip_sample=false",
-                                 "sample.steps=" + std::to_string(steps)});
+        std::nullopt, std::vector<std::string>{"diffusion.parameterization=edm",
+                                               "sample.sampler=heun", "sample.clip_sample=false",
+                                               "sample.steps=" + std::to_string(steps)});
     const Drawn drawn = draw_exact(*config);
     EXPECT_EQ(std::ssize(drawn.told), 2 * steps - 1);
     EXPECT_LT(difference(drawn.end, entry["final"]), 1e-5) << steps;
@@ -182,10 +187,13 @@ TEST(SamplersReference, HeunIsEdms) {
 
 // Every deterministic solver of either kind comes to the end of the exact flow.
 TEST(SamplersReference, ManyStepsComeToTheEndOfTheExactFlow) {
-  for (const auto& [sampler, tolerance] :
-       std::map<std::string, double>{{"ddim", 0.02},     {"euler", 0.02},     {"heun", 3e-4},
-                                     {"dpmpp_1", 0.02},  {"dpmpp_2m", 3e-4},  {"dpmpp_3m", 3e-4},
-                                     {"unipc", 3e-4}}) {
+  for (const auto& [sampler, tolerance] : std::map<std::string, double>{{"ddim", 0.02},
+                                                                        {"euler", 0.02},
+                                                                        {"heun", 3e-4},
+                                                                        {"dpmpp_1", 0.02},
+                                                                        {"dpmpp_2m", 3e-4},
+                                                                        {"dpmpp_3m", 3e-4},
+                                                                        {"unipc", 3e-4}}) {
     const auto config = load_config(
         std::nullopt,
         std::vector<std::string>{"diffusion.parameterization=edm", "sample.sampler=" + sampler,

@@ -234,26 +234,23 @@ struct EnumNames<Precision> {
 enum class Sampler {
   kDdpm,
   kDdim,
-  kEuler,        ///< Karras et al. 2022, algorithm 2 without its second-order correction
-  kHeun,         ///< Karras et al. 2022, algorithm 2
-  kDpmpp1,       ///< DPM-Solver++ of first order (Lu et al. 2022)
-  kDpmpp2M,      ///< of second order, multistep
-  kDpmpp3M,      ///< of third order, multistep
-  kSdeDpmpp2M,   ///< of second order, multistep, for the SDE
-  kUniPc         ///< UniPC (Zhao et al. 2023)
+  kEuler,       ///< Karras et al. 2022, algorithm 2 without its second-order correction
+  kHeun,        ///< Karras et al. 2022, algorithm 2
+  kDpmpp1,      ///< DPM-Solver++ of first order (Lu et al. 2022)
+  kDpmpp2M,     ///< of second order, multistep
+  kDpmpp3M,     ///< of third order, multistep
+  kSdeDpmpp2M,  ///< of second order, multistep, for the SDE
+  kUniPc        ///< UniPC (Zhao et al. 2023)
 };
 template <>
 struct EnumNames<Sampler> {
   static constexpr std::string_view kWhat = "sampler";
-  static constexpr EnumName<Sampler> kTable[] = {{Sampler::kDdpm, "ddpm"},
-                                                 {Sampler::kDdim, "ddim"},
-                                                 {Sampler::kEuler, "euler"},
-                                                 {Sampler::kHeun, "heun"},
-                                                 {Sampler::kDpmpp1, "dpmpp_1"},
-                                                 {Sampler::kDpmpp2M, "dpmpp_2m"},
-                                                 {Sampler::kDpmpp3M, "dpmpp_3m"},
-                                                 {Sampler::kSdeDpmpp2M, "sde_dpmpp_2m"},
-                                                 {Sampler::kUniPc, "unipc"}};
+  static constexpr EnumName<Sampler> kTable[] = {
+      {Sampler::kDdpm, "ddpm"},        {Sampler::kDdim, "ddim"},
+      {Sampler::kEuler, "euler"},      {Sampler::kHeun, "heun"},
+      {Sampler::kDpmpp1, "dpmpp_1"},   {Sampler::kDpmpp2M, "dpmpp_2m"},
+      {Sampler::kDpmpp3M, "dpmpp_3m"}, {Sampler::kSdeDpmpp2M, "sde_dpmpp_2m"},
+      {Sampler::kUniPc, "unipc"}};
 };
 
 /// Which levels of noise the steps visit.

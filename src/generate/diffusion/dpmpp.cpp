@@ -1,6 +1,6 @@
-// DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095): of first order (equation 4.1, which is DDIM), and
-// multistep of second (algorithm 2) and third order (DPM-Solver, arXiv 2206.00927, appendix B, for
-// the clean image); and SDE-DPM-Solver++(2M) (algorithm 4). The numbers of diffusers'
+// DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095): of first order (equation 4.1, which is DDIM),
+// and multistep of second (algorithm 2) and third order (DPM-Solver, arXiv 2206.00927, appendix B,
+// for the clean image); and SDE-DPM-Solver++(2M) (algorithm 4). The numbers of diffusers'
 // DPMSolverMultistepScheduler and EDMDPMSolverMultistepScheduler.
 #include <ATen/TensorOperators.h>
 

@@ -51,8 +51,7 @@ int64_t draw_shift(uint32_t word, int64_t most) {
 /// off leave theirs unread, so that switching one on does not change the others.
 void take_choices(const uint32_t* word, int64_t label, int64_t slot,
                   const DiffusionOptions& options, const Destination& to) {
-  if (to.timesteps)
-    to.timesteps[slot] = draw_timestep(uniform_double(word[0], word[1]), options);
+  if (to.timesteps) to.timesteps[slot] = draw_timestep(uniform_double(word[0], word[1]), options);
   if (to.labels)
     to.labels[slot] =
         uniform_double(word[2], word[3]) < options.label_dropout ? options.num_classes : label;

@@ -39,8 +39,7 @@ DiffusionBatch make_edm_batch(const EdmOptions& options, Prediction prediction,
     const EdmFactors at = edm_factors(sigma, options, prediction);
     const double column[] = {at.in, at.in * sigma, (1 - at.skip) / at.out,
                              -at.skip * sigma / at.out, at.told};
-    for (int64_t row = 0; row < 5; ++row)
-      to[row * count + i] = static_cast<float>(column[row]);
+    for (int64_t row = 0; row < 5; ++row) to[row * count + i] = static_cast<float>(column[row]);
   }
   const at::Tensor placed = table.to(x0.device());
   const auto factor = [&](int64_t row) { return placed[row].view({-1, 1, 1, 1}); };
@@ -59,7 +58,8 @@ DenoiserFn edm_as_noise_prediction(DenoiserFn network, const NoiseSchedule& sche
   for (const float bar : schedule.alphas_cumprod()) {
     const double sigma = std::sqrt((1 - static_cast<double>(bar)) / bar);
     const EdmFactors at = edm_factors(sigma, options, prediction);
-    for (const double value : {1 / std::sqrt(static_cast<double>(bar)), at.in, at.skip, at.out, at.told, sigma})
+    for (const double value :
+         {1 / std::sqrt(static_cast<double>(bar)), at.in, at.skip, at.out, at.told, sigma})
       table.push_back(static_cast<float>(value));
   }
   const at::Tensor rows = at::tensor(table, at::kFloat).view({-1, 6});

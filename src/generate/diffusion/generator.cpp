@@ -46,9 +46,8 @@ class DiffusionSampler : public ImageSampler {
     settings["guidance"] = guidance_;
     if (interval_.is_everything()) return settings;
     settings["guidance_sigma_min"] = interval_.low;
-    settings["guidance_sigma_max"] = interval_.high
-                                         ? nlohmann::ordered_json(*interval_.high)
-                                         : nlohmann::ordered_json(nullptr);
+    settings["guidance_sigma_max"] =
+        interval_.high ? nlohmann::ordered_json(*interval_.high) : nlohmann::ordered_json(nullptr);
     return settings;
   }
   std::string note() const override { return solver_->diffusers_difference(); }

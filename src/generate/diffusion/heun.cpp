@@ -1,7 +1,7 @@
 // Heun's method with churn on EDM's levels (Karras et al. 2022, arXiv 2206.00364, algorithm 2), and
-// Euler's, which is the same without the correction of second order. Float64, as in EDM. diffusers has
-// the deterministic Euler alone: what its EDMEulerScheduler calls churn evaluates the network at the
-// level from before the noise that it adds.
+// Euler's, which is the same without the correction of second order. Float64, as in EDM. diffusers
+// has the deterministic Euler alone: what its EDMEulerScheduler calls churn evaluates the network
+// at the level from before the noise that it adds.
 #include <ATen/TensorOperators.h>
 
 #include <algorithm>

@@ -40,17 +40,17 @@ nlohmann::ordered_json LevelSolver::scheduler_config() const {
         {"sigma_min", sigma_min_},
         {"sigma_schedule", to_string(exponential ? sigmas_ : SigmaSchedule::kKarras)}});
   } else {
-    config.update(nlohmann::ordered_json{
-        {"beta_end", schedule.beta_end},
-        {"beta_schedule", to_string(schedule.schedule)},
-        {"beta_start", schedule.beta_start},
-        {"num_train_timesteps", schedule.num_train_timesteps},
-        {"rescale_betas_zero_snr", schedule.rescale_betas_zero_snr},
-        {"steps_offset", options().steps_offset},
-        {"timestep_spacing", to_string(options().spacing)},
-        {"trained_betas", nullptr},
-        {"use_exponential_sigmas", sigmas_ == SigmaSchedule::kExponential},
-        {"use_karras_sigmas", sigmas_ == SigmaSchedule::kKarras}});
+    config.update(
+        nlohmann::ordered_json{{"beta_end", schedule.beta_end},
+                               {"beta_schedule", to_string(schedule.schedule)},
+                               {"beta_start", schedule.beta_start},
+                               {"num_train_timesteps", schedule.num_train_timesteps},
+                               {"rescale_betas_zero_snr", schedule.rescale_betas_zero_snr},
+                               {"steps_offset", options().steps_offset},
+                               {"timestep_spacing", to_string(options().spacing)},
+                               {"trained_betas", nullptr},
+                               {"use_exponential_sigmas", sigmas_ == SigmaSchedule::kExponential},
+                               {"use_karras_sigmas", sigmas_ == SigmaSchedule::kKarras}});
   }
   config["final_sigmas_type"] = to_string(final_);
   config["prediction_type"] = to_string(options().prediction);
@@ -79,8 +79,9 @@ std::string LevelSolver::timestep_difference() const {
         "diffusers begins with the second; with diffusers choose fewer",
         options().steps);
   if (schedule_.options().schedule == BetaSchedule::kSigmoid)
-    return fmt::format("diffusers' {} knows no sigmoid schedule; with diffusers choose ddim or ddpm",
-                       diffusers_class());
+    return fmt::format(
+        "diffusers' {} knows no sigmoid schedule; with diffusers choose ddim or ddpm",
+        diffusers_class());
   return "";
 }
 

@@ -19,8 +19,7 @@ std::vector<double> spread_sigmas(SigmaSchedule kind, double most, double least,
                                   int64_t steps) {
   std::vector<double> sigmas;
   for (int64_t i = 0; i < steps; ++i) {
-    const double place =
-        steps == 1 ? 0 : static_cast<double>(i) / static_cast<double>(steps - 1);
+    const double place = steps == 1 ? 0 : static_cast<double>(i) / static_cast<double>(steps - 1);
     if (kind == SigmaSchedule::kExponential) {
       sigmas.push_back(std::exp(std::log(most) + place * (std::log(least) - std::log(most))));
     } else {
@@ -83,8 +82,8 @@ std::vector<Level> spread_schedule_levels(const NoiseSchedule& schedule, SigmaSc
 
 std::vector<Level> schedule_levels(const NoiseSchedule& schedule, const SolverOptions& options,
                                    const SampleSettings& settings, TimestepRounding rounding) {
-  const std::vector<int64_t> timesteps = multistep_timesteps(
-      schedule.size(), options.steps, options.spacing, options.steps_offset);
+  const std::vector<int64_t> timesteps =
+      multistep_timesteps(schedule.size(), options.steps, options.spacing, options.steps_offset);
   std::vector<Level> levels;
   if (settings.sigma_schedule() != SigmaSchedule::kAuto) {
     refuse_without_image(schedule, options, {schedule.size() - 1});

@@ -27,14 +27,16 @@ Level edm_level(double sigma);
 /// How a solver's scheduler in diffusers rounds timesteps of levels between two of them, which it
 /// hands to the network as integers. Exponential levels both cut off.
 struct TimestepRounding {
-  bool cosine_is_cut_off = false;  ///< karras levels of the cosine schedule, elsewhere to the nearest
+  bool cosine_is_cut_off =
+      false;  ///< karras levels of the cosine schedule, elsewhere to the nearest
 };
 
 /// The levels of all steps, from noisy to clean, then that where the last one ends. Those of the
-/// timesteps of `options` (multistep_timesteps), or as sample.sigma_schedule says: of an EDM network
-/// between sample.sigma_max and sigma_min, of others between the levels of the schedule's last and
-/// first timestep. The last timestep of a schedule of zero SNR counts as abar = 2^-24, as in
-/// diffusers. UsageError as multistep_timesteps, and for noise prediction where there is no image.
+/// timesteps of `options` (multistep_timesteps), or as sample.sigma_schedule says: of an EDM
+/// network between sample.sigma_max and sigma_min, of others between the levels of the schedule's
+/// last and first timestep. The last timestep of a schedule of zero SNR counts as abar = 2^-24, as
+/// in diffusers. UsageError as multistep_timesteps, and for noise prediction where there is no
+/// image.
 std::vector<Level> visited_levels(const NoiseSchedule& schedule, const SolverOptions& options,
                                   const SampleSettings& settings, TimestepRounding rounding = {});
 

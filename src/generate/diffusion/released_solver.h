@@ -12,8 +12,8 @@ struct ReleasedSolver {
   /// others that by which they draw, or the nearest that diffusers has.
   nlohmann::ordered_json scheduler_config;
   /// Where diffusers would not draw what `sfumato sample` draws with the settings of this run: a
-  /// sentence, else empty. Empty as well for settings that `sample` will refuse, which training does
-  /// not use.
+  /// sentence, else empty. Empty as well for settings that `sample` will refuse, which training
+  /// does not use.
   std::string difference;
   /// sample.py, which draws what diffusers cannot; empty where it is not needed.
   std::string script;

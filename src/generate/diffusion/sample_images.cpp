@@ -60,9 +60,9 @@ at::Tensor sample_images(const DenoiserFn& network, const Solver& solver, const 
   return sample_images(everywhere, solver, shape, images, with_labels, seed, device);
 }
 
-at::Tensor sample_images(const DenoiserAt& network_at, const Solver& solver, const ImageShape& shape,
-                         std::span<const ImageId> images, bool with_labels, uint64_t seed,
-                         c10::Device device) {
+at::Tensor sample_images(const DenoiserAt& network_at, const Solver& solver,
+                         const ImageShape& shape, std::span<const ImageId> images, bool with_labels,
+                         uint64_t seed, c10::Device device) {
   const c10::InferenceMode no_autograd;
   const auto count = static_cast<int64_t>(images.size());
   if (count == 0) return at::empty({0, shape.height, shape.width, shape.channels}, at::kByte);

@@ -21,8 +21,7 @@ std::vector<std::string> known_scheduler_classes();
 /// All keys that the known classes take in diffusers 0.42, and those of earlier versions.
 const std::vector<std::string>& known_scheduler_keys();
 
-inline constexpr const char* kFlow =
-    "flow matching, whose noise does not follow a schedule of β";
+inline constexpr const char* kFlow = "flow matching, whose noise does not follow a schedule of β";
 inline constexpr const char* kNoPlainSchedule =
     "none of the schedulers with a plain schedule of β, or of EDM, that this program knows";
 /// Why a class that is known to be another kind cannot be used; "" for a name that is not known.

@@ -96,9 +96,10 @@ class SchedulerReader {
       known_ = known_scheduler_class(class_);
       if (known_ == nullptr) {
         const std::string family = other_scheduler_family(class_);
-        refuse(fmt::format(
-            "is of a {}: {}", *name,
-            family.empty() ? kNoPlainSchedule + did_you_mean(class_, known_scheduler_classes()) : family));
+        refuse(fmt::format("is of a {}: {}", *name,
+                           family.empty()
+                               ? kNoPlainSchedule + did_you_mean(class_, known_scheduler_classes())
+                               : family));
       }
     } else if (has("sigma_max") || has("sigma_min") || has("sigma_data")) {
       refuse("names no scheduler (_class_name) and has levels sigma of its own");
@@ -112,8 +113,10 @@ class SchedulerReader {
   void name_unknown_keys() const {
     std::vector<std::string> unknown;
     for (const auto& [key, value] : json_.items())
-      if (!key.starts_with("_") && std::ranges::find(known_scheduler_keys(), key) == known_scheduler_keys().end())
-        unknown.push_back(fmt::format("'{}'{}", printable(key), did_you_mean(key, known_scheduler_keys())));
+      if (!key.starts_with("_") &&
+          std::ranges::find(known_scheduler_keys(), key) == known_scheduler_keys().end())
+        unknown.push_back(
+            fmt::format("'{}'{}", printable(key), did_you_mean(key, known_scheduler_keys())));
     if (!unknown.empty())
       log_warning(fmt::format("'{}': unknown key{} ignored: {}", file_,
                               unknown.size() == 1 ? " is" : "s are", fmt::join(unknown, ", ")));
@@ -135,9 +138,9 @@ class SchedulerReader {
       add("diffusion.sigma_data", "sigma_data", printed(*data));
     else
       add_or_default("diffusion.sigma_data", "sigma_data", std::nullopt, "0.5");
-    for (const auto& [setting, key] :
-         {std::pair{"sample.sigma_min", "sigma_min"}, {"sample.sigma_max", "sigma_max"},
-          {"sample.rho", "rho"}})
+    for (const auto& [setting, key] : {std::pair{"sample.sigma_min", "sigma_min"},
+                                       {"sample.sigma_max", "sigma_max"},
+                                       {"sample.rho", "rho"}})
       if (const std::optional<double> value = number(key))
         add(setting, key, printed(*value), /*binding=*/false);
   }

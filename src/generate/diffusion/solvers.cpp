@@ -16,10 +16,10 @@ MakeSolver make_ddpm, make_ddim, make_heun, make_dpmpp, make_unipc;
 
 const std::vector<SolverRow>& solvers() {
   static const std::vector<SolverRow> kTable = {
-      {Sampler::kDdpm, make_ddpm},       {Sampler::kDdim, make_ddim},
-      {Sampler::kEuler, make_heun},      {Sampler::kHeun, make_heun},
-      {Sampler::kDpmpp1, make_dpmpp},    {Sampler::kDpmpp2M, make_dpmpp},
-      {Sampler::kDpmpp3M, make_dpmpp},   {Sampler::kSdeDpmpp2M, make_dpmpp},
+      {Sampler::kDdpm, make_ddpm},     {Sampler::kDdim, make_ddim},
+      {Sampler::kEuler, make_heun},    {Sampler::kHeun, make_heun},
+      {Sampler::kDpmpp1, make_dpmpp},  {Sampler::kDpmpp2M, make_dpmpp},
+      {Sampler::kDpmpp3M, make_dpmpp}, {Sampler::kSdeDpmpp2M, make_dpmpp},
       {Sampler::kUniPc, make_unipc}};
   return kTable;
 }

@@ -135,7 +135,8 @@ class UniPc : public LevelSolver {
     settings["solver_type"] = to_string(bh1_ ? SolverType::kBh1 : SolverType::kBh2);
   }
   std::string own_difference() const override {
-    return is_edm() ? "diffusers has no UniPC for edm networks; with diffusers choose dpmpp_2m" : "";
+    return is_edm() ? "diffusers has no UniPC for edm networks; with diffusers choose dpmpp_2m"
+                    : "";
   }
 
   int64_t order_;

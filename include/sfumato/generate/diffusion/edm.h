@@ -9,8 +9,8 @@
 
 namespace sfumato {
 
-// EDM preconditioning (Karras et al. 2022, arXiv 2206.00364, table 1 and section 5). A noisy image is
-// x = x_0 + sigma eps, and the network F makes of it
+// EDM preconditioning (Karras et al. 2022, arXiv 2206.00364, table 1 and section 5). A noisy image
+// is x = x_0 + sigma eps, and the network F makes of it
 //
 //   D(x, sigma) = skip x + out F(in x, told)
 //

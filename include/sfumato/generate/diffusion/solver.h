@@ -73,9 +73,9 @@ class Solver {
   SolverOptions options_;
 };
 
-/// The solver that the settings ask for, of a network with timesteps or, with `edm`, of one without,
-/// for which `schedule` is of no account. UsageError for what sampling_mistakes() or the solver itself
-/// refuses.
+/// The solver that the settings ask for, of a network with timesteps or, with `edm`, of one
+/// without, for which `schedule` is of no account. UsageError for what sampling_mistakes() or the
+/// solver itself refuses.
 std::unique_ptr<Solver> make_solver(const NoiseSchedule& schedule, const SampleSettings& settings,
                                     Prediction prediction,
                                     const std::optional<EdmOptions>& edm = {});
