@@ -141,8 +141,16 @@ void check_grid(const json& entry, const Config& config, const Drawn& drawn) {
     ASSERT_NEAR(drawn.told.at(i), entry["timesteps"][i].get<double>(), 1e-6) << i;
 }
 
+/// Where diffusers' float32 loses digits: levels beyond sigma 10,000, at the end of the cosine
+/// schedule, and noise predictions, which it multiplies by them.
+double tolerance_of(const json& config) {
+  const bool coarse = config.value("beta_schedule", "linear") == "squaredcos_cap_v2" ||
+                      !config.value("predict_x0", true);
+  return coarse ? 1e-3 : 1e-5;
+}
+
 /// Checks the trajectories of a list; returns how many.
-int check_all(const char* list, double tolerance) {
+int check_all(const char* list) {
   int checked = 0;
   for (const json& entry : reference()[list]) {
     const std::string scheduler = entry["scheduler"];
@@ -156,19 +164,19 @@ int check_all(const char* list, double tolerance) {
     }
     const auto config = settings_of(scheduler, entry["config"], entry["steps"]);
     const Drawn drawn = draw_exact(*config);
-    EXPECT_LT(difference(drawn.end, entry["final"]), tolerance);
+    EXPECT_LT(difference(drawn.end, entry["final"]), tolerance_of(entry["config"]));
     if (entry.contains("sigmas")) check_grid(entry, *config, drawn);
   }
   return checked;
 }
 
 TEST(SamplersReference, OnEdmLevelsTheEndsAreThoseOfDiffusers) {
-  // diffusers computes its grid in float32 (79.99998 for 80): that is what is left.
-  EXPECT_EQ(check_all("edm", 1e-5), 44);
+  // What is left is the float32 of diffusers' grid: 79.99998 for 80.
+  EXPECT_EQ(check_all("edm"), 44);
 }
 
 TEST(SamplersReference, OnASchedulesLevelsTheEndsAreThoseOfDiffusers) {
-  EXPECT_EQ(check_all("vp", 1e-5), 84);
+  EXPECT_EQ(check_all("vp"), 84);
 }
 
 TEST(SamplersReference, HeunIsEdms) {
