@@ -28,7 +28,7 @@ namespace {
 using nlohmann::json;
 using ::testing::HasSubstr;
 
-constexpr double kDataMean = 0.3, kDataSpread = 0.5;
+constexpr double kReferenceMean = 0.3, kReferenceSpread = 0.5;
 
 const json& reference() {
   static const json all = read_json(test::source_folder() / "tests/generate/samplers.json");
@@ -87,8 +87,9 @@ at::Tensor exact_output(const at::Tensor& input, double signal, double noise,
   const double data = config.diffusion.sigma_data(), norm = std::hypot(sigma, data);
   const bool edm = config.diffusion.parameterization() == Parameterization::kEdm;
   x = edm ? x * norm : x / signal;
-  const double variance = kDataSpread * kDataSpread;
-  const at::Tensor image = (x * variance + kDataMean * sigma * sigma) / (variance + sigma * sigma);
+  const double variance = kReferenceSpread * kReferenceSpread;
+  const at::Tensor image =
+      (x * variance + kReferenceMean * sigma * sigma) / (variance + sigma * sigma);
   const at::Tensor eps = (x - image) / sigma;
   at::Tensor output = image;
   if (edm)
