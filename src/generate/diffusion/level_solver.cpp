@@ -73,11 +73,6 @@ std::string LevelSolver::timestep_difference() const {
         "diffusers makes {} timesteps of {} steps of trailing spacing over {}; with diffusers "
         "choose linspace spacing, or a number of steps that divides {}",
         options().steps + 1, options().steps, schedule_.size(), schedule_.size());
-  if (levels_.size() > 2 && levels_[0].told.toLong() == levels_[1].told.toLong())
-    return fmt::format(
-        "{} steps are so many that the first two levels are one timestep to the network, and "
-        "diffusers begins with the second; with diffusers choose fewer",
-        options().steps);
   if (schedule_.options().schedule == BetaSchedule::kSigmoid)
     return fmt::format(
         "diffusers' {} knows no sigmoid schedule; with diffusers choose ddim or ddpm",
