@@ -33,9 +33,10 @@ std::vector<double> spread_sigmas(SigmaSchedule kind, double most, double least,
   return sigmas;
 }
 
-/// abar of a timestep; a level without any image is taken for one of nearly none.
+/// abar of a timestep; where a schedule was rescaled to hold no image, nearly none.
 double bar_of(const NoiseSchedule& schedule, int64_t t) {
-  return std::max(static_cast<double>(schedule.alpha_cumprod(t)), std::ldexp(1.0, -24));
+  const bool empty = schedule.options().rescale_betas_zero_snr && t + 1 == schedule.size();
+  return empty ? std::ldexp(1.0, -24) : static_cast<double>(schedule.alpha_cumprod(t));
 }
 
 double sigma_of(const NoiseSchedule& schedule, int64_t t) {
