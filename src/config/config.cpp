@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sfumato/config/paths.h"
+#include "sfumato/config/sampling_rules.h"
 #include "sfumato/core/class_name.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
@@ -22,11 +23,6 @@ void throw_if_any(const std::vector<std::string>& mistakes) {
 
 void append(std::vector<std::string>& mistakes, const std::vector<std::string>& more) {
   mistakes.insert(mistakes.end(), more.begin(), more.end());
-}
-
-/// "key (where it was set)"
-std::string place(const SettingBase& setting) {
-  return fmt::format("{} ({})", setting.key(), setting.provenance());
 }
 
 /// What is wrong with how the noise of a stage is set.
@@ -131,7 +127,14 @@ std::vector<std::string> take_class_names(Config& config) {
   return mistakes;
 }
 
-std::vector<std::string> contradictions(const Config& config) {
+/// What the network will be taken for; nothing where files beside it may still say so.
+std::optional<Parameterization> known_parameterization(const Config& config, bool training) {
+  const auto& setting = config.diffusion.parameterization;
+  const bool open = setting.is_default() && (!training || !config.model.init().empty());
+  return open ? std::nullopt : std::optional(setting());
+}
+
+std::vector<std::string> contradictions(const Config& config, bool training = false) {
   std::vector<std::string> mistakes = class_mistakes(config);
   const MechanismSettings& mechanism = config.mechanism;
   if (config.privacy.enabled() && mechanism.noise_multiplier() && mechanism.target_epsilon())
@@ -178,6 +181,9 @@ std::vector<std::string> contradictions(const Config& config) {
         "the first",
         place(config.gan.discriminator_steps), config.gan.discriminator_steps(),
         place(config.mechanism.steps), config.mechanism.steps()));
+  const std::optional<Parameterization> known = known_parameterization(config, training);
+  append(mistakes, diffusion_mistakes(diffusion, known));
+  append(mistakes, sampling_mistakes(config.sample, known));
   check_depth(config.data, mistakes);
   append(mistakes, stage_mistakes(config));
   return mistakes;
@@ -219,7 +225,7 @@ std::unique_ptr<Config> parse_config(std::string_view text, const std::string& f
 void validate(const Config& config) { throw_if_any(contradictions(config)); }
 
 void validate_for_training(const Config& config) {
-  std::vector<std::string> mistakes = contradictions(config);
+  std::vector<std::string> mistakes = contradictions(config, /*training=*/true);
   const MechanismSettings& mechanism = config.mechanism;
   if (config.privacy.enabled() && !mechanism.noise_multiplier() && !mechanism.target_epsilon())
     mistakes.push_back(

@@ -204,6 +204,10 @@ GivenValue split_list(std::string_view text) {
 
 }  // namespace
 
+std::string place(const SettingBase& setting) {
+  return fmt::format("{} ({})", setting.key(), setting.provenance());
+}
+
 SettingBase::SettingBase(Section* section, std::string name, Range range, std::string unit,
                          std::string help)
     : section_(section),

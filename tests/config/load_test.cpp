@@ -132,9 +132,11 @@ TEST(Mistake, OutOfRange) {
   EXPECT_THAT(mistakes_of("mechanism:\n  delta: nan\n"), ElementsAre(HasSubstr("must be finite")));
   EXPECT_THAT(mistakes_of("data:\n  channels: 2\n"),
               ElementsAre("c.yaml:2:13: data.channels: must be one of 1, 3, got 2"));
-  EXPECT_THAT(mistakes_of("sample:\n  sampler: dddim\n"),
-              ElementsAre("c.yaml:2:12: sample.sampler: must be one of ddpm, ddim, got 'dddim'; "
-                          "did you mean 'ddim'?"));
+  EXPECT_THAT(
+      mistakes_of("sample:\n  sampler: dddim\n"),
+      ElementsAre(
+          "c.yaml:2:12: sample.sampler: must be one of ddpm, ddim, euler, heun, "
+          "dpmpp_1, dpmpp_2m, dpmpp_3m, sde_dpmpp_2m, unipc, got 'dddim'; did you mean 'ddim'?"));
 }
 
 TEST(Mistake, OddValuesAreShownOnOneShortLine) {

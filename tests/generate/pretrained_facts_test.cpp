@@ -306,11 +306,42 @@ TEST_F(Facts, RemediesAreThoseThatThereAre) {
                     HasSubstr("no setting is at fault for sample.clip_sample_range")));
 }
 
+TEST_F(Facts, SchedulersOfEdmMeanSuchANetwork) {
+  const PretrainedFacts euler = facts(R"({
+    "_class_name": "EDMEulerScheduler", "_diffusers_version": "0.42.1",
+    "final_sigmas_type": "zero", "num_train_timesteps": 1000, "prediction_type": "v_prediction",
+    "rho": 6.0, "sigma_data": 0.6, "sigma_max": 40.0, "sigma_min": 0.01,
+    "sigma_schedule": "karras"})");
+  for (const auto& settings : {trained(euler), sampled(euler)}) {
+    EXPECT_EQ(settings->diffusion.parameterization(), Parameterization::kEdm);
+    EXPECT_EQ(settings->diffusion.prediction(), Prediction::kVPrediction);
+    EXPECT_EQ(settings->diffusion.sigma_data(), 0.6);
+    EXPECT_EQ(settings->sample.sigma_max(), 40);
+    EXPECT_EQ(settings->sample.sigma_min(), 0.01);
+    EXPECT_EQ(settings->sample.rho(), 6);
+    EXPECT_TRUE(settings->diffusion.num_train_timesteps.is_default());
+    EXPECT_NO_THROW(validate(*settings));
+  }
+  const auto silent = trained(facts(R"({"_class_name": "EDMDPMSolverMultistepScheduler"})"));
+  EXPECT_EQ(silent->diffusion.parameterization(), Parameterization::kEdm);
+  EXPECT_EQ(silent->diffusion.sigma_data(), 0.5);
+  EXPECT_EQ(trained(facts(kOldDdpm))->diffusion.parameterization(), Parameterization::kVp);
+  EXPECT_THAT(training_error(euler, {"diffusion.parameterization=vp"}),
+              HasSubstr("EDMEulerScheduler is for networks of edm"));
+  EXPECT_THAT(training_error(euler, {"diffusion.sigma_data=0.5"}), HasSubstr("sigma_data is 0.6"));
+  EXPECT_THAT(
+      data_error([&] {
+        trained(facts(R"({"_class_name": "EDMEulerScheduler", "prediction_type": "sample"})"));
+      }),
+      HasSubstr("known are epsilon, v_prediction"));
+}
+
 TEST_F(Facts, OnlyNamesThatAreNotKnownGetASuggestion) {
   for (const char* name :
        {"TCDScheduler", "LCMScheduler", "IPNDMScheduler", "VQDiffusionScheduler", "SCMScheduler",
-        "EDMEulerScheduler", "FlaxKarrasVeScheduler", "FlowMatchEulerDiscreteScheduler",
-        "CogVideoXDDIMScheduler", "UnCLIPScheduler", "AmusedScheduler", "HeliosScheduler"})
+        "CosineDPMSolverMultistepScheduler", "FlaxKarrasVeScheduler",
+        "FlowMatchEulerDiscreteScheduler", "CogVideoXDDIMScheduler", "UnCLIPScheduler",
+        "AmusedScheduler", "HeliosScheduler"})
     EXPECT_THAT(data_error([&] { changed("_class_name", name); }),
                 AllOf(HasSubstr(name), Not(HasSubstr("did you mean"))));
 }
@@ -321,8 +352,6 @@ TEST_F(Facts, OtherFamiliesAreNamed) {
                                           {"ScoreSdeVeScheduler", "score-SDE"},
                                           {"ScoreSdeVpScheduler", "score-SDE"},
                                           {"KarrasVeScheduler", "score-SDE"},
-                                          {"EDMEulerScheduler", "EDM"},
-                                          {"EDMDPMSolverMultistepScheduler", "EDM"},
                                           {"CosineDPMSolverMultistepScheduler", "EDM"},
                                           {"CMStochasticIterativeScheduler", "consistency"},
                                           {"LCMScheduler", "consistency"},

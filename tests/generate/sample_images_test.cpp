@@ -46,7 +46,12 @@ std::vector<ImageId> some_images() {
 
 TEST(SampleImages, DoNotDependOnTheBatchOrTheirNeighbours) {
   const std::vector<ImageId> ids = some_images();
-  for (const auto& [name, eta] : {std::pair{"ddpm", 0.0}, {"ddim", 0.0}, {"ddim", 0.7}}) {
+  for (const auto& [name, eta] : {std::pair{"ddpm", 0.0},
+                                  {"ddim", 0.0},
+                                  {"ddim", 0.7},
+                                  {"dpmpp_3m", 0.0},
+                                  {"sde_dpmpp_2m", 0.0},
+                                  {"unipc", 0.0}}) {
     const auto how = solver(name, eta);
     const at::Tensor whole = sample_images(labelled_stand_in, *how, kImageShape, ids, true, 5);
     EXPECT_EQ(whole.sizes(), at::IntArrayRef({7, 4, 6, 3}));

@@ -36,7 +36,7 @@ SCHEDULERS = [
     ("HeunDiscreteScheduler", {}),
     ("UniPCMultistepScheduler", dict(COSINE_V, num_train_timesteps=400)),
 ]
-OTHERS = ["FlowMatchEulerDiscreteScheduler", "ScoreSdeVeScheduler", "EDMEulerScheduler"]
+OTHERS = ["FlowMatchEulerDiscreteScheduler", "ScoreSdeVeScheduler", "LCMScheduler"]
 TINY = dict(sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8, 8),
             layers_per_block=1, norm_num_groups=4, attention_head_dim=None,
             down_block_types=("DownBlock2D", "DownBlock2D"),

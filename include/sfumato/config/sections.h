@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "sfumato/config/diffusion_sections.h"
 #include "sfumato/config/settings_tree.h"
 #include "sfumato/core/choices.h"
 
@@ -134,7 +135,8 @@ struct ModelSettings : Section {
       "States that model.init, whose privacy card says NOT PRIVATE, was trained on public images "
       "alone. Without it such weights are refused; with it the new card says on whose word."};
   Setting<std::vector<std::string>> overrule_init{this, "overrule_init", {},
-      one_of({"data.image_size", "data.channels", "diffusion.prediction", "diffusion.schedule",
+      one_of({"data.image_size", "data.channels", "diffusion.parameterization",
+              "diffusion.sigma_data", "diffusion.prediction", "diffusion.schedule",
               "diffusion.num_train_timesteps", "diffusion.beta_start", "diffusion.beta_end",
               "diffusion.rescale_betas_zero_snr", "sample.clip_sample_range"}), "",
       "Settings that differ on purpose from what the files of model.init say. Others are taken from "
@@ -282,37 +284,6 @@ struct CentralImagesSettings : StageSettings {
       "Divisor of each noisy sum: about sample_rate times a public estimate of a class's size. 0 "
       "takes sample_rate / mechanism.sample_rate * mechanism.expected_batch_size / "
       "data.num_classes."};
-};
-
-struct DiffusionSettings : Section {
-  explicit DiffusionSettings(SettingsTree* tree);
-
-  Setting<Prediction> prediction{this, "prediction", Prediction::kEpsilon,
-      "What the network predicts: the noise, the clean image, or v."};
-  Setting<BetaSchedule> schedule{this, "schedule", BetaSchedule::kLinear,
-      "How β grows with the timestep; squaredcos_cap_v2 is the cosine schedule and does not use "
-      "beta_start and beta_end."};
-  Setting<int64_t> num_train_timesteps{this, "num_train_timesteps", 1000, between(1, 100000), "",
-      "Number T of timesteps of the forward process."};
-  Setting<double> beta_start{this, "beta_start", 1e-4, strictly_between(0, 1), "",
-      "β of the first timestep."};
-  Setting<double> beta_end{this, "beta_end", 0.02, strictly_between(0, 1), "",
-      "β of the last timestep."};
-  Setting<bool> rescale_betas_zero_snr{this, "rescale_betas_zero_snr", false, any_value(), "",
-      "Rescales the schedule so that the last timestep is pure noise; needs prediction "
-      "v_prediction or sample."};
-  Setting<int64_t> draws{this, "draws", 1, between(1, 256), "draws per image",
-      "Number K of noise draws of an image in a step. They are one example: one loss, one clip, "
-      "so K costs time and no privacy."};
-  Setting<double> timestep_power{this, "timestep_power", 1.0, greater_than(0), "",
-      "Timesteps are drawn with density proportional to (t/T)^(p-1): 1 is uniform, more favours "
-      "noisy steps, less favours nearly clean ones."};
-  Setting<double> label_dropout{this, "label_dropout", 0.0, between(0, 1), "",
-      "Probability that a draw is trained without its label; needed for guidance when sampling."};
-  Setting<bool> horizontal_flip{this, "horizontal_flip", false, any_value(), "",
-      "Each draw mirrors its image with probability 1/2."};
-  Setting<int64_t> shift_pixels{this, "shift_pixels", 0, between(0, 64), "pixels",
-      "Each draw shifts its image by up to this much in each direction; edges are repeated."};
 };
 
 struct GanSettings : Section {
@@ -464,41 +435,6 @@ struct PreviewSettings : Section {
   Setting<double> share{this, "share", 0.05, above_up_to(0, 1), "",
       "Previews may take this share of the run's time. One that would take more is left out, and the "
       "log says so once."};
-};
-
-struct SampleSettings : Section {
-  explicit SampleSettings(SettingsTree* tree);
-
-  Setting<Sampler> sampler{this, "sampler", Sampler::kDdim,
-      "How images are drawn from the network."};
-  Setting<int64_t> steps{this, "steps", 50, at_least(1), "steps",
-      "Denoising steps; at most diffusion.num_train_timesteps."};
-  Setting<double> eta{this, "eta", 0.0, between(0, 1), "",
-      "Fresh noise in a ddim step: 0 is deterministic, 1 resembles ddpm."};
-  Setting<TimestepSpacing> spacing{this, "spacing", TimestepSpacing::kTrailing,
-      "How the steps are spread over the timesteps."};
-  Setting<DdpmVariance> variance{this, "variance", DdpmVariance::kFixedSmall,
-      "Variance of a ddpm step: of the posterior (fixed_small_log: taken through its logarithm, "
-      "which is the same but for rounding), or β."};
-  Setting<bool> clip_sample{this, "clip_sample", true, any_value(), "",
-      "Clips the predicted clean image in every step."};
-  Setting<double> clip_sample_range{this, "clip_sample_range", 1.0, greater_than(0), "",
-      "The predicted clean image is clipped to plus or minus this."};
-  Setting<bool> use_clipped_model_output{this, "use_clipped_model_output", false, any_value(), "",
-      "Recomputes the predicted noise from the clipped image in a ddim step."};
-  Setting<bool> set_alpha_to_one{this, "set_alpha_to_one", true, any_value(), "",
-      "The last ddim step goes to the clean image; false stops at the first timestep's level."};
-  Setting<int64_t> steps_offset{this, "steps_offset", 0, at_least(0), "timesteps",
-      "Added to the timesteps of leading spacing."};
-  Setting<double> guidance{this, "guidance", 0.0, at_least(0), "",
-      "Classifier-free guidance w in (1+w)·conditional - w·unconditional; needs a network "
-      "trained with label_dropout. 0 is off and twice as fast."};
-  Setting<int64_t> batch{this, "batch", 64, at_least(1), "images",
-      "Images drawn together; it does not change them."};
-  Setting<int64_t> seed{this, "seed", 0, at_least(0), "",
-      "The same seed gives the same images, whatever the batch."};
-  Setting<CorpusFormat> format{this, "format", CorpusFormat::kFolder,
-      "Form of the corpus: an image folder or WebDataset tar shards."};
 };
 
 }  // namespace sfumato

@@ -69,6 +69,9 @@ class SettingBase {
   std::string provenance_ = "default";
 };
 
+/// "key (where it was set)", for messages.
+std::string place(const SettingBase& setting);
+
 /// One setting: the only place where its name, default, range, unit and help are written.
 ///
 ///   struct OptimizerSettings : Section {

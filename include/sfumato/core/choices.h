@@ -127,6 +127,18 @@ struct EnumNames<BetaSchedule> {
       {BetaSchedule::kSigmoid, "sigmoid"}};
 };
 
+/// What a network is told of the noise, and what its output is scaled to.
+enum class Parameterization {
+  kVp,  ///< timesteps of a schedule of β; x_t as it is
+  kEdm  ///< x_0 + sigma eps, scaled inputs and outputs (Karras et al. 2022)
+};
+template <>
+struct EnumNames<Parameterization> {
+  static constexpr std::string_view kWhat = "parameterization";
+  static constexpr EnumName<Parameterization> kTable[] = {{Parameterization::kVp, "vp"},
+                                                          {Parameterization::kEdm, "edm"}};
+};
+
 // gan ---------------------------------------------------------------------------------------------
 
 /// What a discriminator learns from a record's image and its fakes, each by its score alone.
@@ -219,12 +231,68 @@ struct EnumNames<Precision> {
 // sample, with the names of diffusers' configurations ---------------------------------------------
 
 /// How images are drawn from a diffusion network: each is a row of generate/diffusion/solvers.cpp.
-enum class Sampler { kDdpm, kDdim };
+enum class Sampler {
+  kDdpm,
+  kDdim,
+  kEuler,       ///< Karras et al. 2022, algorithm 2 without its second-order correction
+  kHeun,        ///< Karras et al. 2022, algorithm 2
+  kDpmpp1,      ///< DPM-Solver++ of first order (Lu et al. 2022)
+  kDpmpp2M,     ///< of second order, multistep
+  kDpmpp3M,     ///< of third order, multistep
+  kSdeDpmpp2M,  ///< of second order, multistep, for the SDE
+  kUniPc        ///< UniPC (Zhao et al. 2023)
+};
 template <>
 struct EnumNames<Sampler> {
   static constexpr std::string_view kWhat = "sampler";
-  static constexpr EnumName<Sampler> kTable[] = {{Sampler::kDdpm, "ddpm"},
-                                                 {Sampler::kDdim, "ddim"}};
+  static constexpr EnumName<Sampler> kTable[] = {
+      {Sampler::kDdpm, "ddpm"},        {Sampler::kDdim, "ddim"},
+      {Sampler::kEuler, "euler"},      {Sampler::kHeun, "heun"},
+      {Sampler::kDpmpp1, "dpmpp_1"},   {Sampler::kDpmpp2M, "dpmpp_2m"},
+      {Sampler::kDpmpp3M, "dpmpp_3m"}, {Sampler::kSdeDpmpp2M, "sde_dpmpp_2m"},
+      {Sampler::kUniPc, "unipc"}};
+};
+
+/// Which levels of noise the steps visit.
+enum class SigmaSchedule {
+  kAuto,        ///< those of the timesteps; of an EDM network karras
+  kKarras,      ///< even in sigma^(1/rho) (Karras et al. 2022, equation 5)
+  kExponential  ///< even in log sigma
+};
+template <>
+struct EnumNames<SigmaSchedule> {
+  static constexpr std::string_view kWhat = "sigma schedule";
+  static constexpr EnumName<SigmaSchedule> kTable[] = {
+      {SigmaSchedule::kAuto, "auto"},
+      {SigmaSchedule::kKarras, "karras"},
+      {SigmaSchedule::kExponential, "exponential"}};
+};
+
+/// Where the last step ends.
+enum class FinalSigma { kZero, kSigmaMin };
+template <>
+struct EnumNames<FinalSigma> {
+  static constexpr std::string_view kWhat = "end of the levels";
+  static constexpr EnumName<FinalSigma> kTable[] = {{FinalSigma::kZero, "zero"},
+                                                    {FinalSigma::kSigmaMin, "sigma_min"}};
+};
+
+/// Forms of one solver that differ in higher order.
+enum class SolverType {
+  kAuto,      ///< midpoint or bh2
+  kMidpoint,  ///< of DPM-Solver++
+  kHeun,      ///< of DPM-Solver++
+  kBh1,       ///< of UniPC: B(h) = h
+  kBh2        ///< of UniPC: B(h) = e^h - 1
+};
+template <>
+struct EnumNames<SolverType> {
+  static constexpr std::string_view kWhat = "solver type";
+  static constexpr EnumName<SolverType> kTable[] = {{SolverType::kAuto, "auto"},
+                                                    {SolverType::kMidpoint, "midpoint"},
+                                                    {SolverType::kHeun, "heun"},
+                                                    {SolverType::kBh1, "bh1"},
+                                                    {SolverType::kBh2, "bh2"}};
 };
 
 /// How steps are spread over the timesteps.

@@ -29,4 +29,9 @@ DenoiserFn guided(DenoiserFn model, double guidance, int64_t null_label) {
   };
 }
 
+bool GuidanceInterval::holds(double sigma) const {
+  constexpr double kRounding = 1e-6;
+  return sigma >= low * (1 - kRounding) && (!high || sigma <= *high * (1 + kRounding));
+}
+
 }  // namespace sfumato

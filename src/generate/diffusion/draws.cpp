@@ -19,10 +19,12 @@ namespace {
 // Streams of one example.
 constexpr uint32_t kChoices = 0;  // one ChaCha20 block for each draw
 constexpr uint32_t kEps = 1;
+constexpr uint32_t kSigmas = 2;
 
 /// Where the numbers of all examples go; null where an option is off.
 struct Destination {
   int64_t* timesteps;
+  float* sigmas;
   float* eps;
   int64_t* labels;
   bool* flips;
@@ -49,7 +51,7 @@ int64_t draw_shift(uint32_t word, int64_t most) {
 /// off leave theirs unread, so that switching one on does not change the others.
 void take_choices(const uint32_t* word, int64_t label, int64_t slot,
                   const DiffusionOptions& options, const Destination& to) {
-  to.timesteps[slot] = draw_timestep(uniform_double(word[0], word[1]), options);
+  if (to.timesteps) to.timesteps[slot] = draw_timestep(uniform_double(word[0], word[1]), options);
   if (to.labels)
     to.labels[slot] =
         uniform_double(word[2], word[3]) < options.label_dropout ? options.num_classes : label;
@@ -57,6 +59,29 @@ void take_choices(const uint32_t* word, int64_t label, int64_t slot,
   if (to.shifts) {
     to.shifts[2 * slot] = draw_shift(word[5], options.shift_pixels);
     to.shifts[2 * slot + 1] = draw_shift(word[6], options.shift_pixels);
+  }
+}
+
+/// ln sigma ~ N(p_mean, p_std²), from standard normals in place.
+void to_sigmas(float* values, int64_t count, const EdmOptions& edm) {
+  for (int64_t i = 0; i < count; ++i)
+    values[i] = static_cast<float>(std::exp(edm.p_mean + edm.p_std * values[i]));
+}
+
+/// Everything random of example b, whose streams are called `key`.
+void draw_example(const SeededStreams& streams, uint64_t key, int64_t b, int64_t label,
+                  int64_t elements, const DiffusionOptions& options, const Destination& to) {
+  const int64_t draws = options.draws;
+  streams.normals(to.eps + b * draws * elements, draws * elements, kEps, key);
+  if (to.sigmas) {
+    streams.normals(to.sigmas + b * draws, draws, kSigmas, key);
+    to_sigmas(to.sigmas + b * draws, draws, *options.edm);
+  }
+  for (int64_t k = 0; k < draws; ++k) {
+    uint32_t word[16];
+    streams.words(word, k, 1, kChoices, key);
+    take_choices(word, label, b * draws + k, options, to);
+    if (to.labels && to.sigmas) to.labels[b * draws + k] = to.labels[b * draws];
   }
 }
 
@@ -96,6 +121,11 @@ Augmentation augmentation_of(const DrawnNoise& drawn, int64_t example, int64_t d
 
 }  // namespace
 
+std::optional<EdmOptions> edm_options(const DiffusionSettings& settings) {
+  if (settings.parameterization() != Parameterization::kEdm) return std::nullopt;
+  return EdmOptions{settings.sigma_data(), settings.p_mean(), settings.p_std()};
+}
+
 DiffusionOptions diffusion_options(const DiffusionSettings& settings, int64_t num_classes) {
   return {.prediction = settings.prediction(),
           .num_train_timesteps = settings.num_train_timesteps(),
@@ -104,7 +134,8 @@ DiffusionOptions diffusion_options(const DiffusionSettings& settings, int64_t nu
           .label_dropout = settings.label_dropout(),
           .num_classes = num_classes,
           .horizontal_flip = settings.horizontal_flip(),
-          .shift_pixels = settings.shift_pixels()};
+          .shift_pixels = settings.shift_pixels(),
+          .edm = edm_options(settings)};
 }
 
 DrawnNoise draw_noise(uint64_t seed, uint64_t step, std::span<const uint64_t> example_keys,
@@ -114,28 +145,25 @@ DrawnNoise draw_noise(uint64_t seed, uint64_t step, std::span<const uint64_t> ex
   const int64_t draws = options.draws;
   check_labels(labels, examples, options);
   DrawnNoise drawn;
-  drawn.timesteps = at::empty({examples, draws}, at::kLong);
+  if (options.edm)
+    drawn.sigmas = at::empty({examples, draws}, at::kFloat);
+  else
+    drawn.timesteps = at::empty({examples, draws}, at::kLong);
   drawn.eps = at::empty({examples, draws, shape.channels, shape.height, shape.width}, at::kFloat);
   if (options.num_classes > 0) drawn.labels = at::empty({examples, draws}, at::kLong);
   if (options.horizontal_flip) drawn.flips = at::empty({examples, draws}, at::kBool);
   if (options.shift_pixels > 0) drawn.shifts = at::empty({examples, draws, 2}, at::kLong);
 
-  const Destination to{drawn.timesteps.mutable_data_ptr<int64_t>(),
-                       drawn.eps.mutable_data_ptr<float>(), data_or_null<int64_t>(drawn.labels),
-                       data_or_null<bool>(drawn.flips), data_or_null<int64_t>(drawn.shifts)};
+  const Destination to{data_or_null<int64_t>(drawn.timesteps), data_or_null<float>(drawn.sigmas),
+                       drawn.eps.mutable_data_ptr<float>(),    data_or_null<int64_t>(drawn.labels),
+                       data_or_null<bool>(drawn.flips),        data_or_null<int64_t>(drawn.shifts)};
   const at::Tensor host_labels = labels.defined() ? labels.cpu().contiguous() : labels;
   const int64_t* label = host_labels.defined() ? host_labels.const_data_ptr<int64_t>() : nullptr;
   const SeededStreams streams("sfumato diffusion draws 1", seed, step);
   at::parallel_for(0, examples, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      const uint64_t key = example_keys[static_cast<std::size_t>(b)];
-      streams.normals(to.eps + b * draws * shape.elements(), draws * shape.elements(), kEps, key);
-      for (int64_t k = 0; k < draws; ++k) {
-        uint32_t word[16];
-        streams.words(word, k, 1, kChoices, key);
-        take_choices(word, label ? label[b] : 0, b * draws + k, options, to);
-      }
-    }
+    for (int64_t b = begin; b < end; ++b)
+      draw_example(streams, example_keys[static_cast<std::size_t>(b)], b, label ? label[b] : 0,
+                   shape.elements(), options, to);
   });
   return drawn;
 }
@@ -144,7 +172,7 @@ at::Tensor draw_images(const ExampleBatch& examples, const DrawnNoise& drawn) {
   if (examples.pixels.empty()) return examples.images;
   const auto& [c, h, w] = examples.shape;
   const bool augmented = drawn.flips.defined() || drawn.shifts.defined();
-  const int64_t draws = drawn.timesteps.size(1), copies = augmented ? draws : 1;
+  const int64_t draws = drawn.eps.size(1), copies = augmented ? draws : 1;
   at::Tensor images = at::zeros({examples.size() * copies, h, w, c});
   float* data = images.mutable_data_ptr<float>();
   for (int64_t b = 0; b < examples.size(); ++b) {

@@ -1,11 +1,15 @@
 #include "sfumato/generate/diffusion/generator.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "generate/diffusion/release_readme.h"
+#include "generate/diffusion/released_solver.h"
 #include "sfumato/config/config.h"
+#include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
+#include "sfumato/generate/diffusion/edm.h"
 #include "sfumato/generate/diffusion/membership.h"
 #include "sfumato/generate/diffusion/network.h"
 #include "sfumato/generate/diffusion/sample_images.h"
@@ -20,32 +24,49 @@ class DiffusionSampler : public ImageSampler {
  public:
   DiffusionSampler(UNet2D& network, c10::Device device, const Config& config,
                    const SampledImages& images)
-      : solver_(make_solver(NoiseSchedule(noise_schedule_options(config.diffusion)), config.sample,
-                            config.diffusion.prediction())),
+      : solver_(make_solver(config.diffusion, config.sample)),
+        schedule_(noise_schedule_options(config.diffusion)),
         guidance_(config.sample.guidance()),
+        interval_{config.sample.guidance_sigma_min(), config.sample.guidance_sigma_max()},
         seed_(static_cast<uint64_t>(config.sample.seed())),
         images_(images),
-        denoiser_(guided(unet_denoiser(network), guidance_, images.null_label.value_or(0))),
+        plain_(unet_denoiser(network)),
+        guided_(guided(plain_, guidance_, images.null_label.value_or(0))),
         device_(device) {}
 
   at::Tensor draw(std::span<const ImageId> images) const override {
-    return sample_images(denoiser_, *solver_, images_.shape, images, images_.with_labels, seed_,
+    const DenoiserAt network_at = [&](const at::Scalar& level) -> const DenoiserFn& {
+      return interval_.holds(sigma_of(level)) ? guided_ : plain_;
+    };
+    return sample_images(network_at, *solver_, images_.shape, images, images_.with_labels, seed_,
                          device_);
   }
   nlohmann::ordered_json settings() const override {
     nlohmann::ordered_json settings = solver_->settings();
     settings["guidance"] = guidance_;
+    if (interval_.is_everything()) return settings;
+    settings["guidance_sigma_min"] = interval_.low;
+    settings["guidance_sigma_max"] =
+        interval_.high ? nlohmann::ordered_json(*interval_.high) : nlohmann::ordered_json(nullptr);
     return settings;
   }
   std::string note() const override { return solver_->diffusers_difference(); }
   std::string caution() const override { return solver_->start_defect(); }
 
  private:
+  double sigma_of(const at::Scalar& level) const {
+    if (solver_->options().edm) return edm_sigma(level.toDouble());
+    const double bar = schedule_.alpha_cumprod(level.toLong());
+    return std::sqrt((1 - bar) / bar);
+  }
+
   std::unique_ptr<Solver> solver_;
+  NoiseSchedule schedule_;
   double guidance_;
+  GuidanceInterval interval_;
   uint64_t seed_;
   SampledImages images_;
-  DenoiserFn denoiser_;
+  DenoiserFn plain_, guided_;
   c10::Device device_;
 };
 
@@ -104,26 +125,32 @@ NamedTensors DiffusionGenerator::released_weights() const {
 
 SavedGenerator DiffusionGenerator::save(const std::filesystem::path& release,
                                         const ImageShape& images, const Config& config) const {
-  nlohmann::ordered_json scheduler = ddpm_scheduler_config(noise_schedule_options(config.diffusion),
-                                                           config.diffusion.prediction());
-  scheduler["clip_sample"] = config.sample.clip_sample();
-  scheduler["clip_sample_range"] = config.sample.clip_sample_range();
   // A network may have come with another size, or none: what it was trained on is what it draws.
   UNet2DConfig network = network_->config();
   network.sample_size = {{images.height, images.width}};
-  save_pipeline(release, network, released_weights(), scheduler);
+  const ReleasedSolver solver = released_solver(config);
+  save_pipeline(release, network, released_weights(), solver.scheduler_config);
   write_file_atomic(release / "README.md", release_readme(config));
-  if (const std::string caution = diffusers_caution(config); !caution.empty())
-    log_warning("the release draws other images under diffusers than here: " + caution);
-  return {"unet",
-          {"README.md", "model_index.json", "scheduler/scheduler_config.json", "unet/config.json"}};
+  std::vector<std::string> files = {"README.md", "model_index.json",
+                                    "scheduler/scheduler_config.json", "unet/config.json"};
+  if (!solver.script.empty()) {
+    write_file_atomic(release / "sample.py", solver.script);
+    files.insert(files.begin() + 2, "sample.py");
+  }
+  if (!solver.difference.empty())
+    log_warning("the release draws other images under diffusers than here: " + solver.difference);
+  return {"unet", files};
 }
 
 std::unique_ptr<MembershipScorer> DiffusionGenerator::membership_scorer(
     const Config& config, const MembershipOptions& options) {
-  return std::make_unique<DiffusionMembership>(
-      denoiser(), NoiseSchedule(noise_schedule_options(config.diffusion)),
-      config.diffusion.prediction(), options);
+  const NoiseSchedule schedule(noise_schedule_options(config.diffusion));
+  const Prediction prediction = config.diffusion.prediction();
+  if (const auto edm = edm_options(config.diffusion))
+    return std::make_unique<DiffusionMembership>(
+        edm_as_noise_prediction(denoiser(), schedule, *edm, prediction), schedule,
+        Prediction::kEpsilon, options);
+  return std::make_unique<DiffusionMembership>(denoiser(), schedule, prediction, options);
 }
 
 GeneratorFacts DiffusionGenerator::facts() const {
@@ -139,6 +166,9 @@ void DiffusionGenerator::move_to(const Placement& placement) {
 
 std::unique_ptr<ImageSampler> DiffusionGenerator::sampler(const Config& config,
                                                           const SampledImages& images) {
+  if (config.diffusion.parameterization() == Parameterization::kEdm)
+    if (const std::string misfit = edm_misfit(network_->config()); !misfit.empty())
+      throw DataError(misfit);
   return std::make_unique<DiffusionSampler>(*network_, device_, config, images);
 }
 

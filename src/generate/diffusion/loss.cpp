@@ -34,14 +34,6 @@ MixFactors mix_factors(const NoiseSchedule& schedule, const at::Tensor& timestep
   return {signal.to(device), noise.to(device)};
 }
 
-at::Tensor repeat_draws(const at::Tensor& x0, int64_t draws) {
-  if (x0.dim() == 5) return x0.flatten(0, 1);
-  const int64_t examples = x0.size(0);
-  return x0.unsqueeze(1)
-      .expand({examples, draws, x0.size(1), x0.size(2), x0.size(3)})
-      .flatten(0, 1);
-}
-
 void check_shapes(const at::Tensor& x0, const DrawnNoise& drawn) {
   const at::Tensor& eps = drawn.eps;
   const bool fits =
@@ -54,10 +46,17 @@ void check_shapes(const at::Tensor& x0, const DrawnNoise& drawn) {
 
 }  // namespace
 
+at::Tensor repeat_for_draws(const at::Tensor& x0, const DrawnNoise& drawn) {
+  check_shapes(x0, drawn);
+  if (x0.dim() == 5) return x0.flatten(0, 1);
+  return x0.unsqueeze(1)
+      .expand({x0.size(0), drawn.eps.size(1), x0.size(1), x0.size(2), x0.size(3)})
+      .flatten(0, 1);
+}
+
 DiffusionBatch make_diffusion_batch(const NoiseSchedule& schedule, Prediction prediction,
                                     const at::Tensor& x0, const DrawnNoise& drawn) {
-  check_shapes(x0, drawn);
-  const at::Tensor clean = repeat_draws(x0, drawn.eps.size(1));
+  const at::Tensor clean = repeat_for_draws(x0, drawn);
   const at::Tensor eps = drawn.eps.to(x0.device()).flatten(0, 1);
   const auto [signal, noise] = mix_factors(schedule, drawn.timesteps, x0.device());
   DiffusionBatch batch;

@@ -78,6 +78,14 @@ void check_network_config(const nlohmann::json& config, const std::string& what)
   (void)UNet2DConfig::from_json(config, what);
 }
 
+std::string edm_misfit(const UNet2DConfig& network) {
+  if (network.time_embedding_type == "positional") return {};
+  return fmt::format(
+      "the network's time_embedding_type is {}, and diffusion.parameterization=edm tells it a "
+      "quarter of log sigma, which only positional embeds",
+      network.time_embedding_type);
+}
+
 std::string network_misfit(const UNet2DConfig& network, const ImageShape& images,
                            const Config& config) {
   if (images.channels != network.in_channels)
@@ -89,6 +97,8 @@ std::string network_misfit(const UNet2DConfig& network, const ImageShape& images
   if (network.time_embedding_type == "fourier")
     return "the network's time_embedding_type is fourier, which takes log sigma and has no value "
            "at timestep 0";
+  if (config.diffusion.parameterization() == Parameterization::kEdm)
+    if (std::string misfit = edm_misfit(network); !misfit.empty()) return misfit;
   const std::vector<std::string>& overruled = config.model.overrule_init();
   const bool size_is_given = std::ranges::find(overruled, "data.image_size") != overruled.end();
   if (!config.model.init().empty() && network.sample_size && !size_is_given &&

@@ -4,8 +4,8 @@
 
 #include <stdexcept>
 
-#include "generate/diffusion/solvers.h"
 #include "sfumato/config/config.h"
+#include "sfumato/config/sampling_rules.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/models/unet2d_config.h"
@@ -42,7 +42,7 @@ void adopt_for_sampling(const PretrainedFacts& facts, Config& config) {
     return *setting;
   };
   for (const PretrainedFacts::Unusable& unusable : facts.unusable) {
-    if (solver_reads(config.sample.sampler(), unusable.setting) &&
+    if (sampler_reads(config.sample.sampler(), unusable.setting) &&
         given(unusable.setting).is_default())
       throw DataError(
           fmt::format("{}; set {} to draw otherwise", unusable.message, unusable.setting));

@@ -1,5 +1,6 @@
 #include "sfumato/generate/diffusion/objective.h"
 
+#include "sfumato/generate/diffusion/edm.h"
 #include "sfumato/models/unet2d.h"
 
 namespace sfumato {
@@ -9,7 +10,8 @@ TrainingBatch draw_diffusion(const ExampleBatch& examples, std::uint64_t seed, s
   const DrawnNoise drawn =
       draw_noise(seed, step, examples.keys, examples.shape,
                  options.num_classes > 0 ? examples.labels : at::Tensor{}, options);
-  return {{draw_images(examples, drawn), drawn.timesteps, drawn.eps, drawn.labels},
+  return {{draw_images(examples, drawn), options.edm ? drawn.sigmas : drawn.timesteps, drawn.eps,
+           drawn.labels},
           examples.mask,
           examples.size()};
 }
@@ -30,11 +32,13 @@ TrainingBatch DiffusionObjective::draw(const ExampleBatch& examples, std::uint64
 TrainingBatch DiffusionObjective::place(const TrainingBatch& drawn) const {
   const c10::Device device = network_.parameters().front()->value.device();
   DrawnNoise noise;
-  noise.timesteps = drawn.inputs[1];
+  (options_.edm ? noise.sigmas : noise.timesteps) = drawn.inputs[1];
   noise.eps = drawn.inputs[2];
   noise.labels = drawn.inputs[3];
+  const at::Tensor images = drawn.inputs[0].to(device);
   const DiffusionBatch batch =
-      make_diffusion_batch(schedule_, options_.prediction, drawn.inputs[0].to(device), noise);
+      options_.edm ? make_edm_batch(*options_.edm, options_.prediction, images, noise)
+                   : make_diffusion_batch(schedule_, options_.prediction, images, noise);
   return {{batch.noisy, batch.timesteps, batch.labels, batch.target}, drawn.mask, drawn.examples};
 }
 

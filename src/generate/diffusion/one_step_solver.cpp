@@ -10,17 +10,6 @@
 #include "generate/diffusion/solver_parts.h"
 
 namespace sfumato {
-namespace {
-
-/// diffusers takes its trailing timesteps from numpy.arange(T, 0, -T / steps), which holds one more
-/// where T / (T / steps) rounds to more than `steps`.
-bool has_a_timestep_too_many(int64_t total, int64_t steps) {
-  const auto whole = static_cast<double>(total);
-  return std::ceil(whole / (whole / static_cast<double>(steps))) > static_cast<double>(steps);
-}
-
-}  // namespace
-
 OneStepSolver::OneStepSolver(const NoiseSchedule& schedule, const SolverOptions& options,
                              float end_alpha, const std::function<float(const Step&)>& deviation)
     : Solver(options), schedule_(schedule), timesteps_(visited_timesteps(schedule, options)) {

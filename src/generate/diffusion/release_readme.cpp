@@ -3,13 +3,11 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <memory>
+#include <cctype>
 #include <vector>
 
-#include "sfumato/core/error.h"
+#include "generate/diffusion/released_solver.h"
 #include "sfumato/core/version.h"
-#include "sfumato/generate/diffusion/noise_schedule.h"
-#include "sfumato/generate/diffusion/solver.h"
 
 namespace sfumato {
 namespace {
@@ -22,22 +20,51 @@ std::vector<int64_t> good_counts(int64_t total) {
   return counts;
 }
 
-}  // namespace
-
-std::string diffusers_caution(const Config& config) {
-  try {
-    const std::unique_ptr<Solver> solver =
-        make_solver(NoiseSchedule(noise_schedule_options(config.diffusion)), config.sample,
-                    config.diffusion.prediction());
-    return solver->diffusers_difference();
-  } catch (const UsageError&) {
-    return "";  // `sample` will refuse these settings, which training does not use
-  }
+/// Where the scheduler is one that diffusers' own pipeline does not know: a loop that all know.
+std::string own_loop(const Config& config, const ReleasedSolver& solver) {
+  const bool classes = config.data.num_classes() > 0;
+  std::string difference = solver.difference;
+  if (!difference.empty()) difference[0] = static_cast<char>(std::toupper(difference[0]));
+  return fmt::format(
+      "# Image generator\n\n"
+      "Trained by sfumato {}. What its training may have revealed: `privacy_card.md`. `unet/` "
+      "holds "
+      "the averaged\nweights and `scheduler/` a {} of diffusers (0.42).\n\n"
+      "## Drawing images\n\n"
+      "`sfumato sample FOLDER --out corpus --count N sample.sampler={} sample.steps={}`, or with "
+      "diffusers, whose\n`DDPMPipeline` opens the folder, but does not draw by this scheduler:\n\n"
+      "```python\n"
+      "import torch\n"
+      "from diffusers import DDPMPipeline\n\n"
+      "pipeline = DDPMPipeline.from_pretrained(\"FOLDER\")\n"
+      "unet, scheduler = pipeline.unet, pipeline.scheduler\n"
+      "scheduler.set_timesteps({})\n"
+      "x = scheduler.init_noise_sigma * torch.randn(16, {}, {}, {})\n"
+      "{}"
+      "for t in scheduler.timesteps:\n"
+      "    scaled = scheduler.scale_model_input(x, t)\n"
+      "    with torch.no_grad():\n"
+      "        output = unet(scaled, t{}).sample\n"
+      "    x = scheduler.step(output, t, x).prev_sample\n"
+      "```\n{}{}",
+      version(), solver.scheduler_config.at("_class_name").get<std::string>(),
+      to_string(config.sample.sampler()), config.sample.steps(), config.sample.steps(),
+      config.data.channels(), config.data.image_size(), config.data.image_size(),
+      classes ? fmt::format("labels = torch.arange(16) % {}\n", config.data.num_classes()) : "",
+      classes ? ", class_labels=labels" : "",
+      difference.empty() ? "" : fmt::format("\n{}.\n", difference),
+      solver.script.empty() ? ""
+                            : "\n`python sample.py --count 16 --out images` draws what `sfumato "
+                              "sample` draws with the settings of the run.\n");
 }
 
+}  // namespace
+
 std::string release_readme(const Config& config) {
+  const ReleasedSolver solver = released_solver(config);
+  if (solver.scheduler_config.at("_class_name") != "DDPMScheduler") return own_loop(config, solver);
   const int64_t total = config.diffusion.num_train_timesteps();
-  const std::string caution = diffusers_caution(config);
+  const std::string& caution = solver.difference;
   const std::string own =
       caution.empty()
           ? ""

@@ -9,8 +9,4 @@ namespace sfumato {
 /// misled by its schedulers. Holds nothing but public settings.
 std::string release_readme(const Config& config);
 
-/// Where diffusers would not draw what `sfumato sample` draws with the settings of this run: a
-/// sentence, else empty.
-std::string diffusers_caution(const Config& config);
-
 }  // namespace sfumato

@@ -56,13 +56,20 @@ at::Tensor to_grey_levels(const at::Tensor& x) {
 at::Tensor sample_images(const DenoiserFn& network, const Solver& solver, const ImageShape& shape,
                          std::span<const ImageId> images, bool with_labels, uint64_t seed,
                          c10::Device device) {
+  const DenoiserAt everywhere = [&](const at::Scalar&) -> const DenoiserFn& { return network; };
+  return sample_images(everywhere, solver, shape, images, with_labels, seed, device);
+}
+
+at::Tensor sample_images(const DenoiserAt& network_at, const Solver& solver,
+                         const ImageShape& shape, std::span<const ImageId> images, bool with_labels,
+                         uint64_t seed, c10::Device device) {
   const c10::InferenceMode no_autograd;
   const auto count = static_cast<int64_t>(images.size());
   if (count == 0) return at::empty({0, shape.height, shape.width, shape.channels}, at::kByte);
   const at::Tensor labels = with_labels ? labels_of(images).to(device) : at::Tensor();
   const ModelFn model = [&](const at::Tensor& x, const at::Scalar& level) {
     const at::ScalarType type = level.isIntegral(/*includeBool=*/false) ? at::kLong : at::kFloat;
-    return network(x, at::full({count}, level, x.options().dtype(type)), labels);
+    return network_at(level)(x, at::full({count}, level, x.options().dtype(type)), labels);
   };
   const NoiseSource noise = [&](int64_t moment) {
     return noise_of(images, shape, seed, moment).to(device);

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "generate/diffusion/scheduler_classes.h"
 #include "sfumato/core/choices.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
@@ -23,120 +24,6 @@ namespace {
 
 using nlohmann::json;
 
-/// Schedulers of the noise sqrt(abar) x + sqrt(1 - abar) eps with abar from β, whatever solver they
-/// are, and the β that they take where a file is silent.
-struct KnownClass {
-  std::string_view name;
-  double beta_start = 1e-4;
-  double beta_end = 0.02;
-};
-constexpr KnownClass kKnownClasses[] = {
-    {"DDPMScheduler"},
-    {"DDIMScheduler"},
-    {"DDPMParallelScheduler"},
-    {"DDIMParallelScheduler"},
-    {"DDIMInverseScheduler"},
-    {"PNDMScheduler"},
-    {"LMSDiscreteScheduler"},
-    {"EulerDiscreteScheduler"},
-    {"EulerAncestralDiscreteScheduler"},
-    {"DPMSolverMultistepScheduler"},
-    {"DPMSolverMultistepInverseScheduler"},
-    {"DPMSolverSinglestepScheduler"},
-    {"DEISMultistepScheduler"},
-    {"UniPCMultistepScheduler"},
-    {"SASolverScheduler"},
-    {"RePaintScheduler"},
-    {"HeunDiscreteScheduler", 0.00085, 0.012},
-    {"KDPM2DiscreteScheduler", 0.00085, 0.012},
-    {"KDPM2AncestralDiscreteScheduler", 0.00085, 0.012},
-    {"DPMSolverSDEScheduler", 0.00085, 0.012},
-};
-
-constexpr const char* kFlow = "flow matching, whose noise does not follow a schedule of β";
-
-/// Other schedulers of diffusers 0.42, whose names say nothing of their kind.
-constexpr std::string_view kOtherClasses[] = {
-    "AmusedScheduler",       "BlockRefinementScheduler",     "CogVideoXDDIMScheduler",
-    "CogVideoXDPMScheduler", "DDPMWuerstchenScheduler",      "DiscreteDDIMScheduler",
-    "EntropyBoundScheduler", "HeliosDMDScheduler",           "HeliosScheduler",
-    "IPNDMScheduler",        "LTXEulerAncestralRFScheduler", "MiniMaxH3Scheduler",
-    "PiflowScheduler",       "RFD4ProteinaScheduler",        "UnCLIPScheduler",
-    "VQDiffusionScheduler"};
-
-/// All keys that the known classes take in diffusers 0.42, and those of earlier versions.
-const std::vector<std::string> kKnownKeys = {"algorithm_type",
-                                             "beta_end",
-                                             "beta_schedule",
-                                             "beta_start",
-                                             "clip_sample",
-                                             "clip_sample_range",
-                                             "corrector_order",
-                                             "disable_corrector",
-                                             "dynamic_thresholding_ratio",
-                                             "eta",
-                                             "euler_at_final",
-                                             "final_sigmas_type",
-                                             "flow_shift",
-                                             "interpolation_type",
-                                             "lambda_min_clipped",
-                                             "lower_order_final",
-                                             "noise_sampler_seed",
-                                             "num_train_timesteps",
-                                             "offset",
-                                             "predict_epsilon",
-                                             "predict_x0",
-                                             "prediction_type",
-                                             "predictor_order",
-                                             "rescale_betas_zero_snr",
-                                             "sample_max_value",
-                                             "set_alpha_to_one",
-                                             "shift_terminal",
-                                             "sigma_data",
-                                             "sigma_max",
-                                             "sigma_min",
-                                             "skip_prk_steps",
-                                             "solver_order",
-                                             "solver_p",
-                                             "solver_type",
-                                             "steps_offset",
-                                             "tau_func",
-                                             "tensor_format",
-                                             "thresholding",
-                                             "time_shift_type",
-                                             "timestep_spacing",
-                                             "timestep_type",
-                                             "timestep_values",
-                                             "trained_betas",
-                                             "use_beta_sigmas",
-                                             "use_dynamic_shifting",
-                                             "use_exponential_sigmas",
-                                             "use_flow_sigmas",
-                                             "use_karras_sigmas",
-                                             "use_lu_lambdas",
-                                             "variance_type"};
-
-constexpr const char* kNoPlainSchedule =
-    "none of the schedulers with a plain schedule of β that this program knows";
-
-/// Why a class that is known to be another kind cannot be used; "" for a name that is not known.
-std::string other_family(std::string_view name) {
-  const auto has = [&](std::string_view text) { return name.find(text) != std::string_view::npos; };
-  if (has("Flow") || has("flow")) return kFlow;
-  if (has("ScoreSde") || has("KarrasVe")) return "a score-SDE, whose networks take sigma";
-  if (has("EDM") || has("CosineDPMSolver"))
-    return "EDM preconditioning, whose networks take log sigma and scaled pictures";
-  if (has("LCM") || has("TCD") || has("SCM") || has("Consistency") || has("CMStochastic"))
-    return "a consistency model or another one distilled to few steps";
-  return std::ranges::find(kOtherClasses, name) == std::end(kOtherClasses) ? "" : kNoPlainSchedule;
-}
-
-std::vector<std::string> known_names() {
-  std::vector<std::string> names;
-  for (const KnownClass& known : kKnownClasses) names.emplace_back(known.name);
-  return names;
-}
-
 class SchedulerReader {
  public:
   SchedulerReader(const std::filesystem::path& path, PretrainedFacts& facts)
@@ -146,8 +33,12 @@ class SchedulerReader {
     if (!json_.is_object()) throw DataError(fmt::format("'{}' is not a JSON object", file_));
     find_class();
     name_unknown_keys();
+    read_parameterization();
     read_prediction();
-    read_schedule();
+    if (is_edm())
+      read_levels();
+    else
+      read_schedule();
     read_clipping();
     read_variance();
   }
@@ -202,13 +93,13 @@ class SchedulerReader {
   void find_class() {
     if (const std::optional<std::string> name = text("_class_name")) {
       class_ = name->starts_with("Flax") ? name->substr(4) : *name;
-      for (const KnownClass& known : kKnownClasses)
-        if (known.name == class_) known_ = &known;
+      known_ = known_scheduler_class(class_);
       if (known_ == nullptr) {
-        const std::string family = other_family(class_);
-        refuse(fmt::format(
-            "is of a {}: {}", *name,
-            family.empty() ? kNoPlainSchedule + did_you_mean(class_, known_names()) : family));
+        const std::string family = other_scheduler_family(class_);
+        refuse(fmt::format("is of a {}: {}", *name,
+                           family.empty()
+                               ? kNoPlainSchedule + did_you_mean(class_, known_scheduler_classes())
+                               : family));
       }
     } else if (has("sigma_max") || has("sigma_min") || has("sigma_data")) {
       refuse("names no scheduler (_class_name) and has levels sigma of its own");
@@ -222,11 +113,36 @@ class SchedulerReader {
   void name_unknown_keys() const {
     std::vector<std::string> unknown;
     for (const auto& [key, value] : json_.items())
-      if (!key.starts_with("_") && std::ranges::find(kKnownKeys, key) == kKnownKeys.end())
-        unknown.push_back(fmt::format("'{}'{}", printable(key), did_you_mean(key, kKnownKeys)));
+      if (!key.starts_with("_") &&
+          std::ranges::find(known_scheduler_keys(), key) == known_scheduler_keys().end())
+        unknown.push_back(
+            fmt::format("'{}'{}", printable(key), did_you_mean(key, known_scheduler_keys())));
     if (!unknown.empty())
       log_warning(fmt::format("'{}': unknown key{} ignored: {}", file_,
                               unknown.size() == 1 ? " is" : "s are", fmt::join(unknown, ", ")));
+  }
+
+  bool is_edm() const { return known_ != nullptr && known_->edm; }
+
+  void read_parameterization() {
+    if (known_ == nullptr) return;
+    const char* meant = is_edm() ? "edm" : "vp";
+    facts_.facts.push_back({"diffusion.parameterization", meant, file_,
+                            fmt::format("{} is for networks of {}", class_, meant)});
+  }
+
+  /// Of EDM: what the network was trained with, and habits of drawing from it.
+  void read_levels() {
+    const auto printed = [](double value) { return fmt::format("{}", value); };
+    if (const std::optional<double> data = number("sigma_data"))
+      add("diffusion.sigma_data", "sigma_data", printed(*data));
+    else
+      add_or_default("diffusion.sigma_data", "sigma_data", std::nullopt, "0.5");
+    for (const auto& [setting, key] : {std::pair{"sample.sigma_min", "sigma_min"},
+                                       {"sample.sigma_max", "sigma_max"},
+                                       {"sample.rho", "rho"}})
+      if (const std::optional<double> value = number(key))
+        add(setting, key, printed(*value), /*binding=*/false);
   }
 
   void read_prediction() {
@@ -248,7 +164,8 @@ class SchedulerReader {
     }
     if (prediction && prediction->starts_with("flow"))
       refuse(fmt::format("has prediction_type {}: {}", *prediction, kFlow));
-    const std::vector<std::string> allowed = names_of<Prediction>();
+    std::vector<std::string> allowed = names_of<Prediction>();
+    if (is_edm()) std::erase(allowed, to_string(Prediction::kSample));
     if (prediction && std::ranges::find(allowed, *prediction) == allowed.end())
       add_unusable("diffusion.prediction",
                    fmt::format("prediction_type is {}; known are {}{}", json(*prediction).dump(),
@@ -257,6 +174,7 @@ class SchedulerReader {
       add_or_default("diffusion.prediction", "prediction_type", prediction, "epsilon");
   }
 
+  /// Of networks with timesteps.
   void read_schedule() {
     const std::optional<std::string> schedule = text("beta_schedule");
     const std::vector<std::string> allowed = names_of<BetaSchedule>();
@@ -278,8 +196,8 @@ class SchedulerReader {
         "diffusion.num_train_timesteps", "num_train_timesteps",
         steps ? std::optional(fmt::format("{}", static_cast<int64_t>(*steps))) : std::nullopt,
         "1000");
-    const KnownClass fallback;
-    const KnownClass& of_class = known_ != nullptr ? *known_ : fallback;
+    const SchedulerClass fallback;
+    const SchedulerClass& of_class = known_ != nullptr ? *known_ : fallback;
     const auto printed = [](std::optional<double> value) {
       return value ? std::optional(fmt::format("{}", *value)) : std::nullopt;
     };
@@ -340,7 +258,7 @@ class SchedulerReader {
   json json_;
   PretrainedFacts& facts_;
   std::string class_;
-  const KnownClass* known_ = nullptr;
+  const SchedulerClass* known_ = nullptr;
 };
 
 }  // namespace

@@ -13,10 +13,8 @@
 
 namespace sfumato {
 
-std::vector<int64_t> visited_timesteps(const NoiseSchedule& schedule,
-                                       const SolverOptions& options) {
-  std::vector<int64_t> timesteps =
-      timestep_grid(schedule.size(), options.steps, options.spacing, options.steps_offset);
+void refuse_without_image(const NoiseSchedule& schedule, const SolverOptions& options,
+                          const std::vector<int64_t>& timesteps) {
   for (const int64_t t : timesteps)
     if (options.prediction == Prediction::kEpsilon && schedule.alpha_cumprod(t) <= 0)
       throw UsageError(fmt::format(
@@ -24,7 +22,19 @@ std::vector<int64_t> visited_timesteps(const NoiseSchedule& schedule,
           "one; use diffusion.prediction=v_prediction or sample with rescale_betas_zero_snr, or "
           "sample.spacing=leading",
           t));
+}
+
+std::vector<int64_t> visited_timesteps(const NoiseSchedule& schedule,
+                                       const SolverOptions& options) {
+  std::vector<int64_t> timesteps =
+      timestep_grid(schedule.size(), options.steps, options.spacing, options.steps_offset);
+  refuse_without_image(schedule, options, timesteps);
   return timesteps;
+}
+
+bool has_a_timestep_too_many(int64_t total, int64_t steps) {
+  const auto whole = static_cast<double>(total);
+  return std::ceil(whole / (whole / static_cast<double>(steps))) > static_cast<double>(steps);
 }
 
 at::Tensor clean_sample(const SolverOptions& options, const at::Tensor& output, const at::Tensor& x,

@@ -16,6 +16,14 @@ namespace sfumato {
 /// at a timestep that holds no image (zero SNR).
 std::vector<int64_t> visited_timesteps(const NoiseSchedule& schedule, const SolverOptions& options);
 
+/// UsageError where noise is predicted at a timestep that holds no image (zero SNR).
+void refuse_without_image(const NoiseSchedule& schedule, const SolverOptions& options,
+                          const std::vector<int64_t>& timesteps);
+
+/// Whether diffusers makes one trailing timestep more than `steps`: from numpy.arange(T, 0, -T /
+/// steps), where T / (T / steps) rounds to more.
+bool has_a_timestep_too_many(int64_t total, int64_t steps);
+
 /// x_0 as the network's output at x = signal x_0 + noise eps tells it, clipped if `options` say so.
 at::Tensor clean_sample(const SolverOptions& options, const at::Tensor& output, const at::Tensor& x,
                         float signal, float noise);

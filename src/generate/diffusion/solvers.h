@@ -1,6 +1,5 @@
 #pragma once
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "sfumato/generate/diffusion/solver.h"
@@ -13,16 +12,13 @@ using MakeSolver = std::unique_ptr<Solver>(const NoiseSchedule& schedule,
                                            const SolverOptions& options,
                                            const SampleSettings& settings);
 
+/// Which settings it reads that not every other does: config/sampling_rules.h.
 struct SolverRow {
   Sampler sampler;
-  /// Settings that this solver reads and not every other does: "sample.eta".
-  std::vector<std::string> own_settings;
   MakeSolver* make;
 };
 
 /// The table: all solvers that there are.
 const std::vector<SolverRow>& solvers();
-/// Whether a setting can change what the solver draws: one that is no other solver's alone.
-bool solver_reads(Sampler sampler, const std::string& setting);
 
 }  // namespace sfumato

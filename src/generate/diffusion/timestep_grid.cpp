@@ -45,4 +45,18 @@ std::vector<int64_t> timestep_grid(int64_t total, int64_t steps, TimestepSpacing
   return grid;
 }
 
+std::vector<int64_t> multistep_timesteps(int64_t total, int64_t steps, TimestepSpacing spacing,
+                                         int64_t steps_offset) {
+  if (spacing == TimestepSpacing::kTrailing) return timestep_grid(total, steps, spacing, 0);
+  if (steps >= total)
+    throw UsageError(
+        fmt::format("sample.steps={} is impossible for this sampler with "
+                    "diffusion.num_train_timesteps={} and {} spacing; choose fewer steps than "
+                    "timesteps, or sample.spacing=trailing",
+                    steps, total, to_string(spacing)));
+  std::vector<int64_t> grid = timestep_grid(total, steps + 1, spacing, steps_offset);
+  grid.pop_back();
+  return grid;
+}
+
 }  // namespace sfumato

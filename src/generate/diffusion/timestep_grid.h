@@ -12,4 +12,10 @@ namespace sfumato {
 std::vector<int64_t> timestep_grid(int64_t total, int64_t steps, TimestepSpacing spacing,
                                    int64_t steps_offset);
 
+/// The timesteps of multistep solvers in diffusers: as for one step more, whose last timestep is
+/// left out, so that no step ends beside the clean image. Trailing spacing is as above. UsageError
+/// likewise.
+std::vector<int64_t> multistep_timesteps(int64_t total, int64_t steps, TimestepSpacing spacing,
+                                         int64_t steps_offset);
+
 }  // namespace sfumato

@@ -184,7 +184,7 @@ def write_png(path, pixels):
             file.write(struct.pack(">I", len(data)) + name + data + struct.pack(">I", check))
 
 
-# --------------------------------------------------------------------------------------- latents
+# ---------------------------------------------------------------------------------------- random
 MASK = 0xFFFFFFFF
 
 
@@ -209,20 +209,26 @@ def chacha20(key, counters, nonce):
     return (torch.stack(x) + start) & MASK
 
 
-def latents_of(seed, label, index, size):
-    """float32 [size]: the latent of the index-th image of a class (0 without classes).
+def normals(purpose, seed, step, stream, index, size):
+    """float32 [size]: standard normals of a stream, which its names alone decide.
 
-    Normals by Box-Muller from ChaCha20; groups of 320 take one block for each of 32 lanes.
+    By Box-Muller from ChaCha20; groups of 320 take one block for each of 32 lanes.
     """
-    purpose = b"latents of a generator\0" + struct.pack("<QQ", seed, label)
-    key = struct.unpack("<8I", hashlib.sha256(purpose).digest())
-    blocks = chacha20(key, torch.arange(32 * -(-size // 320)), (0, index & MASK, index >> 32))
+    names = purpose + b"\0" + struct.pack("<QQ", seed, step)
+    key = struct.unpack("<8I", hashlib.sha256(names).digest())
+    blocks = chacha20(key, torch.arange(32 * -(-size // 320)), (stream, index & MASK, index >> 32))
     words = blocks[:15].double().view(5, 3, -1, 32)  # pair, word of the pair, group, lane
     high, low, angle = words[:, 0], words[:, 1], words[:, 2]
     radius = (-2 * ((high * 2.0 ** 32 + low + 0.5) * 2.0 ** -64).log()).sqrt()
     turn = (angle + 0.5) * (2 * math.pi * 2.0 ** -32)
-    normals = torch.stack([radius * turn.cos(), radius * turn.sin()], 1)  # pair, which, group, lane
-    return normals.permute(2, 0, 1, 3).reshape(-1)[:size].float()
+    both = torch.stack([radius * turn.cos(), radius * turn.sin()], 1)  # pair, which, group, lane
+    return both.permute(2, 0, 1, 3).reshape(-1)[:size].float()
+
+
+# --------------------------------------------------------------------------------------- latents
+def latents_of(seed, label, index, size):
+    """float32 [size]: the latent of the index-th image of a class (0 without classes)."""
+    return normals(b"latents of a generator", seed, label, 0, index, size)
 
 
 # -------------------------------------------------------------------------------------- pictures
@@ -258,6 +264,7 @@ def whole(least, most):
     return read
 
 
+# --------------------------------------------------------------------------------- given latents
 def given_latents(path, generator):
     """Latents and labels of a file, or an error in one line."""
     if not path.is_file():

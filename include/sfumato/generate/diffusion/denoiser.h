@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 namespace sfumato {
 
@@ -21,5 +22,16 @@ DenoiserFn unet_denoiser(UNet2D& network, Tape* tape = nullptr);
 /// Classifier-free guidance (Ho & Salimans 2022): (1 + w) f(x, t, y) - w f(x, t, null) in one call
 /// of 2N. `guidance` w = 0 returns `model` itself. Results need labels to be given.
 DenoiserFn guided(DenoiserFn model, double guidance, int64_t null_label);
+
+/// Where guidance is of use: sigma, noise over signal, in [low, high] (Kynkäänniemi et al. 2024,
+/// arXiv 2404.07724).
+struct GuidanceInterval {
+  double low = 0;
+  std::optional<double> high = {};  ///< nothing: no bound
+
+  bool is_everything() const { return low == 0 && !high; }
+  /// Both ends belong to it, but for rounding.
+  bool holds(double sigma) const;
+};
 
 }  // namespace sfumato

@@ -2,6 +2,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "sfumato/generate/diffusion/noise_schedule.h"
@@ -12,22 +13,33 @@ namespace sfumato {
 
 struct DiffusionSettings;
 
+/// What makes a network one of EDM (Karras et al. 2022), and its levels in training.
+struct EdmOptions {
+  double sigma_data = 0.5;  ///< standard deviation of images in [-1, 1]
+  double p_mean = -1.2;     ///< of ln sigma
+  double p_std = 1.2;       ///< of ln sigma
+};
+/// Nothing for networks of a schedule.
+std::optional<EdmOptions> edm_options(const DiffusionSettings& settings);
+
 struct DiffusionOptions {
   Prediction prediction = Prediction::kEpsilon;
   int64_t num_train_timesteps = 1000;
   int64_t draws = 1;            ///< K
   double timestep_power = 1.0;  ///< p
-  double label_dropout = 0.0;   ///< probability, each draw by itself
+  double label_dropout = 0.0;   ///< probability, each draw by itself; of EDM each example
   int64_t num_classes = 0;      ///< 0: no labels; row num_classes of the class table is "no label"
   bool horizontal_flip = false;
   int64_t shift_pixels = 0;
+  std::optional<EdmOptions> edm = {};
 };
 /// `num_classes` is data.num_classes.
 DiffusionOptions diffusion_options(const DiffusionSettings& settings, int64_t num_classes);
 
 /// Everything random in the loss of B examples with K draws each. On the CPU.
 struct DrawnNoise {
-  at::Tensor timesteps;  ///< int64 [B, K]
+  at::Tensor timesteps;  ///< int64 [B, K]; undefined for EDM
+  at::Tensor sigmas;     ///< float32 [B, K] of EDM, else undefined
   at::Tensor eps;        ///< float32 [B, K, C, H, W], standard normal
   at::Tensor labels;     ///< int64 [B, K] after dropout; undefined without classes
   /// Augmentation of each draw, for convert_augmented; the flip comes before the shift.
@@ -43,7 +55,8 @@ struct DrawnNoise {
 /// draws leave the first ones as they are.
 ///
 /// A timestep is t = floor(T u^(1/p)), u uniform in (0, 1): P(t) = ((t+1)/T)^p - (t/T)^p, the
-/// discrete form of a density proportional to (t/T)^(p-1).
+/// discrete form of a density proportional to (t/T)^(p-1). A sigma of EDM is log-normal, and the
+/// label is dropped of all K draws of an example or of none.
 ///
 /// `labels`: int64 [B], needed exactly if options.num_classes > 0; UsageError otherwise, and for
 /// a label outside [0, num_classes).

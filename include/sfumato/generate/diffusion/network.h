@@ -26,6 +26,9 @@ void check_network_config(const nlohmann::json& config, const std::string& what)
 std::string network_misfit(const UNet2DConfig& network, const ImageShape& images,
                            const Config& config);
 
+/// Why a network cannot be told log sigma, as EDM does; empty if it can.
+std::string edm_misfit(const UNet2DConfig& network);
+
 /// One factor per parameter: optimizer.class_embedding_learning_rate_scale for the class table.
 std::vector<double> rate_scales(const Config& config, const std::vector<Parameter*>& parameters);
 

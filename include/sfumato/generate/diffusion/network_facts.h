@@ -10,7 +10,8 @@ struct UNet2DConfig;
 /// Adds what a diffusers scheduler_config.json says: noise schedule, prediction type, number of
 /// timesteps, clipping, variance. Keys that a file leaves out mean what its class takes for them in
 /// diffusers. Solvers of the same noise schedule (PNDM, DPM-Solver, Euler, Heun, UniPC, DEIS, ...)
-/// count by that schedule. DataError for another family (score-SDE, EDM, flow matching,
+/// count by that schedule. EDMEulerScheduler and EDMDPMSolverMultistepScheduler mean a network of
+/// EDM, with their sigma_data and levels. DataError for another family (score-SDE, flow matching,
 /// consistency, distilled, a class that is not known) and for a file that is no such JSON.
 void add_scheduler_facts(const std::filesystem::path& scheduler_config, PretrainedFacts& facts);
 

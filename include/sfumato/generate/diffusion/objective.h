@@ -12,7 +12,8 @@ class UNet2D;
 TrainingBatch draw_diffusion(const ExampleBatch& examples, std::uint64_t seed, std::uint64_t step,
                              const DiffusionOptions& options);
 
-/// Denoising (Ho et al. 2020) of K noisy copies of each example, for every prediction type.
+/// Denoising (Ho et al. 2020, or Karras et al. 2022) of K noisy copies of each example, for every
+/// prediction type.
 class DiffusionObjective : public Objective {
  public:
   /// `network` is borrowed.
@@ -23,7 +24,8 @@ class DiffusionObjective : public Objective {
   std::int64_t draws() const override { return options_.draws; }
   std::string draws_setting() const override { return "diffusion.draws"; }
   std::vector<Parameter*> parameters() override;
-  /// inputs: images, timesteps, eps, labels (DrawnNoise, and what draw_images makes of them).
+  /// inputs: images, timesteps or sigmas, eps, labels (DrawnNoise, and what draw_images makes of
+  /// them).
   TrainingBatch draw(const ExampleBatch& examples, std::uint64_t seed,
                      std::uint64_t step) const override;
   /// inputs: noisy images, timesteps, labels, target (DiffusionBatch).

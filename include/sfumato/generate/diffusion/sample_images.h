@@ -3,6 +3,7 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "sfumato/generate/diffusion/denoiser.h"
@@ -21,5 +22,11 @@ namespace sfumato {
 at::Tensor sample_images(const DenoiserFn& network, const Solver& solver, const ImageShape& shape,
                          std::span<const ImageId> images, bool with_labels, uint64_t seed,
                          c10::Device device = c10::kCPU);
+
+/// The network as it is at a level, in its own measure: guided at some of them alone.
+using DenoiserAt = std::function<const DenoiserFn&(const at::Scalar& level)>;
+at::Tensor sample_images(const DenoiserAt& network_at, const Solver& solver,
+                         const ImageShape& shape, std::span<const ImageId> images, bool with_labels,
+                         uint64_t seed, c10::Device device = c10::kCPU);
 
 }  // namespace sfumato

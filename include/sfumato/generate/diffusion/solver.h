@@ -5,13 +5,16 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 
 #include "sfumato/core/choices.h"
+#include "sfumato/generate/diffusion/draws.h"
 #include "sfumato/generate/diffusion/noise_schedule.h"
 
 namespace sfumato {
 
+struct DiffusionSettings;
 struct SampleSettings;
 
 /// What all solvers are told. What one alone reads, its file takes from the settings sample.*.
@@ -22,6 +25,7 @@ struct SolverOptions {
   int64_t steps_offset = 0;  ///< leading only, as in diffusers
   bool clip_sample = true;
   double clip_sample_range = 1.0;
+  std::optional<EdmOptions> edm = {};  ///< of an EDM network: p_mean and p_std are unread
 };
 
 /// The network as a solver sees it: x float32 [N, C, H, W] -> its output, of the same shape. All
@@ -56,6 +60,8 @@ class Solver {
   /// What diffusers 0.42 does otherwise with scheduler_config() and as many steps, and its remedy,
   /// in a sentence; empty where it draws the same images.
   virtual std::string diffusers_difference() const = 0;
+  /// What sample.py of a release needs to draw by a solver that diffusers lacks; null for others.
+  virtual nlohmann::ordered_json script_settings() const;
   /// Where the first level is one at which there is still much of an image, so that noise alone is
   /// a poor start: a sentence with the remedy; else empty.
   virtual std::string start_defect() const = 0;
@@ -67,9 +73,15 @@ class Solver {
   SolverOptions options_;
 };
 
-/// The solver that the settings ask for. UsageError for what it refuses.
+/// The solver that the settings ask for, of a network with timesteps or, with `edm`, of one
+/// without, for which `schedule` is of no account. UsageError for what sampling_mistakes() or the
+/// solver itself refuses.
 std::unique_ptr<Solver> make_solver(const NoiseSchedule& schedule, const SampleSettings& settings,
-                                    Prediction prediction);
+                                    Prediction prediction,
+                                    const std::optional<EdmOptions>& edm = {});
+/// The same of all settings.
+std::unique_ptr<Solver> make_solver(const DiffusionSettings& diffusion,
+                                    const SampleSettings& settings);
 
 /// scheduler_config.json for a release that has no preferred solver: DDPMScheduler with the
 /// schedule and prediction type it was trained with, and a spacing with which diffusers' own
