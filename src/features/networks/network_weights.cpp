@@ -61,11 +61,11 @@ FoldedConv NetworkWeights::conv(const std::string& name, const std::vector<int64
 
 FoldedConv NetworkWeights::normalised(const std::string& conv, const std::string& norm, double eps,
                                       const std::vector<int64_t>& shape) const {
+  const at::Tensor weight = tensor(conv + ".weight", shape).to(at::kDouble);
   const auto of_channels = [&](const char* part) {
     return tensor(norm + part, {shape[0]}).to(at::kDouble);
   };
   const at::Tensor scale = of_channels(".weight") / (of_channels(".running_var") + eps).sqrt();
-  const at::Tensor weight = tensor(conv + ".weight", shape).to(at::kDouble);
   FoldedConv folded;
   folded.weight = (weight * scale.view({-1, 1, 1, 1})).to(at::kFloat);
   folded.bias = (of_channels(".bias") - of_channels(".running_mean") * scale).to(at::kFloat);
