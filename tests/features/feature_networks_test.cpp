@@ -280,6 +280,9 @@ TEST(FeatureNetworks, TheLeNetOfTheSourcesReadsLetters) {
   request.weights = kLeNetFolder;
   const auto network = make_feature_network("lenet", request);
   EXPECT_EQ(network->facts().distance, "FD-LeNet");
+  const int64_t small = network->image_bytes();
+  request.shape = {1, 1000, 1000};
+  EXPECT_GE(make_feature_network("lenet", request)->image_bytes(), small + 8'000'000);
   SFUMATO_NEEDS_SHARED("data/glyphs/fontletters-images-idx3-ubyte.gz");
   const fs::path glyphs = test::shared_folder() / "data/glyphs";
   IdxReader images(glyphs / "fontletters-images-idx3-ubyte.gz");

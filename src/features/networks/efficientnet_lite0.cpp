@@ -133,7 +133,9 @@ std::unique_ptr<LayeredNetwork> efficientnet_lite0_of(const NetworkWeights& weig
 
 std::unique_ptr<FeatureNetwork> make_efficientnet_lite0(const FeatureRequest& request) {
   require_grey_or_colour(request.shape, kEfficientNet.network);
-  return efficientnet_lite0_of(read_known_weights(request, kEfficientNet));
+  auto network = efficientnet_lite0_of(read_known_weights(request, kEfficientNet));
+  network->made_for(request.shape);
+  return network;
 }
 
 }  // namespace sfumato

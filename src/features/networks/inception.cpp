@@ -241,6 +241,14 @@ NetworkWeights read_inception(const FeatureRequest& request) {
   return NetworkWeights(file, std::string(kInception.sha256));
 }
 
+std::unique_ptr<FeatureNetwork> made_inception(const FeatureRequest& request,
+                                               InceptionResizing resizing, std::string_view name) {
+  require_grey_or_colour(request.shape, name);
+  auto network = inception_of(read_inception(request), resizing);
+  network->made_for(request.shape);
+  return network;
+}
+
 }  // namespace
 
 std::unique_ptr<LayeredNetwork> inception_of(const NetworkWeights& weights,
@@ -259,13 +267,11 @@ std::unique_ptr<LayeredNetwork> inception_of(const NetworkWeights& weights,
 }
 
 std::unique_ptr<FeatureNetwork> make_inception(const FeatureRequest& request) {
-  require_grey_or_colour(request.shape, "inception");
-  return inception_of(read_inception(request), InceptionResizing::kTensorFlow1);
+  return made_inception(request, InceptionResizing::kTensorFlow1, "inception");
 }
 
 std::unique_ptr<FeatureNetwork> make_clean_inception(const FeatureRequest& request) {
-  require_grey_or_colour(request.shape, "inception-clean");
-  return inception_of(read_inception(request), InceptionResizing::kClean);
+  return made_inception(request, InceptionResizing::kClean, "inception-clean");
 }
 
 }  // namespace sfumato

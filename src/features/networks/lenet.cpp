@@ -67,7 +67,9 @@ std::unique_ptr<FeatureNetwork> make_lenet(const FeatureRequest& request) {
         "features 'lenet' are of grey images, and these have {} channels; colour is for "
         "'squeezenet', 'efficientnet-lite0' and 'inception'",
         request.shape.channels));
-  return lenet_of(read_known_weights(request, kLeNet));
+  auto network = lenet_of(read_known_weights(request, kLeNet));
+  network->made_for(request.shape);
+  return network;
 }
 
 }  // namespace sfumato

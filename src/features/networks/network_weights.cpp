@@ -76,9 +76,10 @@ fs::path weights_path(const FeatureRequest& request, const KnownWeights& known) 
   if (request.weights.empty())
     throw UsageError(
         fmt::format("features '{}' need --weights FILE; {}", known.network, known.source));
+  std::error_code ignored;  // what cannot be looked at is not there
   const fs::path path =
-      fs::is_directory(request.weights) ? request.weights / known.file : request.weights;
-  if (!fs::exists(path))
+      fs::is_directory(request.weights, ignored) ? request.weights / known.file : request.weights;
+  if (!fs::exists(path, ignored))
     throw DataError(fmt::format("'{}' does not exist, and features '{}' need it; {}", path.string(),
                                 known.network, known.source));
   return path;

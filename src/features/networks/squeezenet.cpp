@@ -96,7 +96,9 @@ std::unique_ptr<LayeredNetwork> squeezenet_of(const NetworkWeights& weights) {
 
 std::unique_ptr<FeatureNetwork> make_squeezenet(const FeatureRequest& request) {
   require_grey_or_colour(request.shape, kSqueezeNet.network);
-  return squeezenet_of(read_known_weights(request, kSqueezeNet));
+  auto network = squeezenet_of(read_known_weights(request, kSqueezeNet));
+  network->made_for(request.shape);
+  return network;
 }
 
 }  // namespace sfumato
