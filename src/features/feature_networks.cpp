@@ -4,6 +4,10 @@
 
 #include <algorithm>
 
+#include "features/networks/efficientnet_lite0.h"
+#include "features/networks/inception.h"
+#include "features/networks/lenet.h"
+#include "features/networks/squeezenet.h"
 #include "sfumato/core/enum_names.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/stop_signal.h"
@@ -56,7 +60,12 @@ std::unique_ptr<FeatureNetwork> make_convolution(const FeatureRequest& request) 
 std::span<const FeatureNetworkRow> feature_networks() {
   static constexpr FeatureNetworkRow kTable[] = {
       {"convolution", "fixed random filters, blind to content", false, make_convolution},
-      {"pixels", "the values themselves", false, make_pixels}};
+      {"pixels", "the values themselves", false, make_pixels},
+      {"lenet", "a small network of public letters, for grey images", true, make_lenet},
+      {"efficientnet-lite0", "ImageNet's, from a Python package", true, make_efficientnet_lite0},
+      {"squeezenet", "ImageNet's, small", true, make_squeezenet},
+      {"inception", "FID's, of weights that you have", true, make_inception},
+      {"inception-clean", "the same after clean-fid's resizing", true, make_clean_inception}};
   return kTable;
 }
 
