@@ -23,7 +23,8 @@ constexpr float kGrid = 0x1p-20F;
 
 }  // namespace
 
-RandomFeatures::RandomFeatures(const RandomFeatureOptions& options, const ImageShape& shape)
+RandomFeatures::RandomFeatures(const RandomFeatureOptions& options, const ImageShape& shape,
+                               c10::Device device)
     : options_(options), pixels_(shape.channels * shape.height * shape.width) {
   if (pixels_ > kMostPixels || options.frequencies > kMostEntries / pixels_)
     throw UsageError(fmt::format(
@@ -36,6 +37,7 @@ RandomFeatures::RandomFeatures(const RandomFeatureOptions& options, const ImageS
       .normals(values, normals_.numel(), 0, 0);
   for (std::int64_t i = 0; i < normals_.numel(); ++i)
     values[i] = std::nearbyint(values[i] / kGrid) * kGrid;
+  normals_ = normals_.to(device);
 }
 
 at::Tensor RandomFeatures::of_records(const at::Tensor& pixels) const {
@@ -61,8 +63,7 @@ at::Tensor RandomFeatures::of_records(const at::Tensor& pixels) const {
 
 at::Tensor RandomFeatures::of_images(const at::Tensor& images) const {
   const at::Tensor unit = images.reshape({images.size(0), pixels_}).add(1).mul(0.5);
-  const at::Tensor phases =
-      at::matmul(unit, normals_.to(images.device()).t()).mul(1 / std::sqrt(options_.width));
+  const at::Tensor phases = at::matmul(unit, normals_.t()).mul(1 / std::sqrt(options_.width));
   return at::cat({phases.cos(), phases.sin()}, 1)
       .mul(1 / std::sqrt(static_cast<double>(options_.frequencies)));
 }

@@ -1,5 +1,6 @@
 #pragma once
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include <cstdint>
 
@@ -21,9 +22,10 @@ struct RandomFeatureOptions {
 /// 2021).
 class RandomFeatures {
  public:
-  /// UsageError where W would not fit into memory (2^28 entries) or images have more than 2^20
-  /// values.
-  RandomFeatures(const RandomFeatureOptions& options, const ImageShape& shape);
+  /// `device`: of the images of of_images(). UsageError where W would not fit into memory (2^28
+  /// entries) or images have more than 2^20 values.
+  RandomFeatures(const RandomFeatureOptions& options, const ImageShape& shape,
+                 c10::Device device = c10::kCPU);
 
   std::int64_t size() const { return 2 * options_.frequencies; }
 
