@@ -22,7 +22,7 @@ namespace {
 constexpr const char *kMeans = "mean_embedding", *kSeed = "seed", *kWidth = "width",
                      *kNoise = "noise_stddev";
 /// Images whose features are computed at a time.
-constexpr std::int64_t kTogether = 256;
+constexpr std::int64_t kTogether = 1024;
 
 /// The features of all records, each added to the row of its class.
 StatisticSum sum_features(const RecordStore& store, const RandomFeatures& features,
