@@ -96,7 +96,7 @@ TEST_F(StageBudget, AMeanEmbeddingIsPlannedWithTheOthers) {
   EXPECT_EQ(executed_phase(p.stages[1]).sample_rate, 1);
   EXPECT_EQ(executed_phase(p.stages[1]).steps, 1);
   // Not sampled: a Gaussian of mu = 1 / noise, whose square is its share of the whole's.
-  EXPECT_NEAR(1 / noise(p.stages[1]), std::sqrt(0.03) * gaussian_mu(4, 1e-5), 1e-4);
+  EXPECT_NEAR(1 / noise(p.stages[1]) / (std::sqrt(0.03) * gaussian_mu(4, 1e-5)), 1, 0.01);
   EXPECT_LE(p.epsilon_after(p.steps), 4);
   EXPECT_GT(p.epsilon_after(p.steps), 0.99 * 4);
   EXPECT_GT(p.noise_multiplier,
@@ -108,7 +108,7 @@ TEST_F(StageBudget, AMeanEmbeddingIsPlannedWithTheOthers) {
 TEST_F(StageBudget, AReplacedImageMovesAMeanEmbeddingByTwo) {
   const MechanismPlan p = plan({"mechanism.noise_multiplier=3", kEmbedding + "noise_multiplier=20",
                                 "mechanism.adjacency=replace_one"});
-  EXPECT_NEAR(alone(p, p.stages[0].event), gaussian_epsilon(2.0 / 20, 1e-5), 1e-4);
+  EXPECT_NEAR(alone(p, p.stages[0].event), gaussian_epsilon(2.0 / 20, 1e-5), 2e-3);
 }
 
 TEST_F(StageBudget, AnEpsilonOfItsOwnIsKept) {
