@@ -64,6 +64,11 @@ std::vector<std::string> stage_mistakes(const Config& config) {
         fmt::format("{} needs central images; set the noise_multiplier, epsilon or "
                     "share of mechanism.stages.central_images, or {}=0",
                     place(config.warmup.steps), config.warmup.steps.key()));
+  if (config.embedding_warmup.steps() > 0 && !config.mean_embedding.on())
+    mistakes.push_back(
+        fmt::format("{} needs a mean embedding; set the noise_multiplier, epsilon or share of "
+                    "mechanism.stages.mean_embedding, or {}=0",
+                    place(config.embedding_warmup.steps), config.embedding_warmup.steps.key()));
   return mistakes;
 }
 
@@ -234,10 +239,10 @@ void validate_for_training(const Config& config) {
         "without any guarantee");
   if (!config.privacy.enabled() &&
       std::ranges::any_of(stage_settings(config), [](const auto* stage) { return stage->on(); }))
-    mistakes.push_back(
-        fmt::format("{} trains without a guarantee, but stages of the private mechanism are set; "
-                    "set those of mechanism.stages.* to null (and warmup.steps to 0)",
-                    place(config.privacy.enabled)));
+    mistakes.push_back(fmt::format(
+        "{} trains without a guarantee, but stages of the private mechanism are set; "
+        "set those of mechanism.stages.* to null (and warmup.steps, warmup.embedding.steps to 0)",
+        place(config.privacy.enabled)));
   if (!config.privacy.enabled() && config.selection.mean_runs() > 0)
     mistakes.push_back(fmt::format(
         "{} trains without a guarantee, but {} asks for a private selection; set the latter to 0",

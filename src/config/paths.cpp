@@ -44,9 +44,16 @@ fs::path folder_of_origin(const SettingBase& setting) {
 }  // namespace
 
 std::vector<Setting<std::string>*> input_paths(Config& config) {
-  return {&config.data.source,  &config.data.labels,           &config.data.users,
-          &config.data.store,   &config.data.class_names_file, &config.model.init,
-          &config.model.config, &config.gan.generator_config,  &config.gan.discriminator_config};
+  return {&config.data.source,
+          &config.data.labels,
+          &config.data.users,
+          &config.data.store,
+          &config.data.class_names_file,
+          &config.model.init,
+          &config.model.config,
+          &config.gan.generator_config,
+          &config.gan.discriminator_config,
+          &config.embedding_warmup.generator_config};
 }
 
 void find_beside_configuration(Config& config) {

@@ -53,6 +53,21 @@ CentralImagesSettings::CentralImagesSettings(SettingsTree* tree)
            .noise_unit = "",
            .share = "Some 0.05 is enough for a warm-up."}) {}
 
+MeanEmbeddingSettings::MeanEmbeddingSettings(SettingsTree* tree)
+    : StageSettings(
+          tree,
+          {.name = "mean_embedding",
+           .result = "mean_embedding.safetensors",
+           .help =
+               "Noisy means of random features of each class, released once before training: an "
+               "auxiliary generator fitted to them draws images for the warm-up (DP-MERF, "
+               "FETA-Pro). It decides ε: it is part of the mechanism.",
+           .noise =
+               "Standard deviation of the noise on each sum of features, to which an image adds "
+               "a vector of norm 1.",
+           .noise_unit = "images",
+           .share = "Some 0.05 is enough for a warm-up."}) {}
+
 DiffusionSettings::DiffusionSettings(SettingsTree* tree)
     : Section(tree, "diffusion",
               "The loss of one image: noise schedule, draws, augmentation. Does not decide ε: "
@@ -70,7 +85,13 @@ OptimizerSettings::OptimizerSettings(SettingsTree* tree)
 
 WarmupSettings::WarmupSettings(SettingsTree* tree)
     : Section(tree, "warmup",
-              "The first, non-private phase of training, on the noisy central images. Does not "
+              "The first, non-private phase of training, on what stages released: noisy central "
+              "images, or images that follow from a mean embedding. Does not decide ε: it is "
+              "post-processing.") {}
+
+EmbeddingWarmupSettings::EmbeddingWarmupSettings(SettingsTree* tree)
+    : Section(tree, "warmup.embedding",
+              "Images whose mean embedding is the released one, and the warm-up on them. Does not "
               "decide ε: it is post-processing of what was released.") {}
 
 PerformanceSettings::PerformanceSettings(SettingsTree* tree)

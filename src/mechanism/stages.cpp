@@ -11,11 +11,13 @@ namespace sfumato {
 // Each is defined in the file of its name.
 Stage label_histogram_stage();
 Stage central_images_stage();
+Stage mean_embedding_stage();
 
 std::span<const Stage> stage_table() {
   static const Stage table[] = {
       label_histogram_stage(),
       central_images_stage(),
+      mean_embedding_stage(),
   };
   return table;
 }

@@ -22,7 +22,8 @@ namespace {
 std::string described_by(const Config& config) {
   std::string text;
   for (const std::string& file :
-       {config.model.config(), config.gan.generator_config(), config.gan.discriminator_config()})
+       {config.model.config(), config.gan.generator_config(), config.gan.discriminator_config(),
+        config.embedding_warmup.generator_config()})
     if (!file.empty() && std::filesystem::exists(file)) text += read_file(file) + "\n";
   return text;
 }

@@ -11,7 +11,6 @@
 #include "sfumato/data/record_store.h"
 #include "sfumato/generate/families.h"
 #include "sfumato/generate/placement.h"
-#include "sfumato/mechanism/central_images.h"
 #include "sfumato/run/checkpoint.h"
 #include "sfumato/train/batch_loader.h"
 #include "sfumato/train/setup.h"
@@ -25,6 +24,7 @@
 #include "train/step_report.h"
 #include "train/train_ranks.h"
 #include "train/training_state.h"
+#include "train/warm_up_parts.h"
 
 namespace sfumato {
 namespace {
@@ -211,27 +211,18 @@ TrainResult Training::release() {
 /// The stages of the mechanism, then the warm-up on what they released. A checkpoint says that the
 /// warm-up is over; until then it starts from the beginning, which costs time and no privacy.
 void Training::before_first_step() {
-  const bool warms_up = config_.warmup.steps() > 0 && saved_step_ < 0;
-  CentralImages images;
   ranks_.on_leader([&] {
     mechanism_->run_stages(config_, store_, record_->directory());
     mechanism_->remember(/*stopped=*/false);
-    if (!warms_up) return;
-    images =
-        CentralImages::load(record_->directory().release() / config_.central_images.stage.result);
-    log_info(fmt::format("warm-up: {} steps on {} noisy central images", config_.warmup.steps(),
-                         images.images.size(0) * images.images.size(1)));
   });
-  if (!warms_up) return;
-  images.images = ranks_.from_leader(images.images);
+  if (saved_step_ >= 0 || !warms_up(config_)) return;
+  const std::vector<WarmUpImages> parts =
+      warm_up_parts(config_, record_ ? record_->directory().release() : std::filesystem::path{},
+                    image_shape(store_), ranks_);
   ranks_.everywhere([&] {
-    warm_up(config_, images, image_shape(store_), config_.data.num_classes(), batches_->physical(),
-            state_.gradients(), state_.generator(), [&] {
-              if (ranks_.stop_requested())
-                throw Interrupted(
-                    "stopped during the warm-up, which begins anew with --resume; no private step "
-                    "was taken");
-            });
+    warm_up(config_, parts, image_shape(store_), config_.data.num_classes(), batches_->physical(),
+            state_.gradients(), state_.generator(),
+            [&] { stop_warm_up_if(ranks_.stop_requested()); });
   });
   state_.share_generator();
   state_.gradients().release_memory();  // what ordinary steps needed is of no use to private ones

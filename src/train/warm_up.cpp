@@ -15,60 +15,70 @@
 namespace sfumato {
 namespace {
 
-void check_images(const CentralImages& images, const ImageShape& shape, int64_t classes) {
-  const at::IntArrayRef sizes = images.images.sizes();
-  if (sizes[1] != std::max<int64_t>(classes, 1) || sizes[2] != shape.channels ||
-      sizes[3] != shape.height || sizes[4] != shape.width)
+void check_images(const WarmUpImages& part, const ImageShape& shape, int64_t classes) {
+  const at::IntArrayRef sizes = part.images.sizes();
+  if (part.classes != std::max<int64_t>(classes, 1) || sizes[1] != shape.channels ||
+      sizes[2] != shape.height || sizes[3] != shape.width)
     throw DataError(
-        fmt::format("central images of {} classes, {} channels and {}x{} pixels do "
-                    "not fit the record store; was their file in release/ replaced?",
-                    sizes[1], sizes[2], sizes[3], sizes[4]));
+        fmt::format("{} of {} classes, {} channels and {}x{} pixels do not fit the record store; "
+                    "was their file in release/ replaced?",
+                    part.name, part.classes, sizes[1], sizes[2], sizes[3]));
 }
 
 }  // namespace
 
-ExampleBatch warm_up_examples(const CentralImages& images, int64_t first, int64_t count,
+WarmUpImages warm_up_images(const CentralImages& central, int64_t steps) {
+  const at::IntArrayRef shape = central.images.sizes();
+  return {central.images.reshape({shape[0] * shape[1], shape[2], shape[3], shape[4]}), shape[1],
+          steps, kCentralImagesName};
+}
+
+ExampleBatch warm_up_examples(const WarmUpImages& images, int64_t first, int64_t count,
                               uint64_t seed, int64_t step) {
-  const at::IntArrayRef shape = images.images.sizes();
-  const int64_t classes = shape[1], choices = shape[0] * classes;
-  const at::Tensor all = images.images.view({choices, shape[2], shape[3], shape[4]});
+  const at::Tensor& all = images.images;
   const SeededStreams choice("sfumato warm-up 1", seed, static_cast<uint64_t>(step));
   ExampleBatch batch;
-  batch.shape = {shape[2], shape[3], shape[4]};
+  batch.shape = {all.size(1), all.size(2), all.size(3)};
   batch.mask = at::ones({count});
-  batch.images = at::empty({count, shape[2], shape[3], shape[4]});
+  batch.images = at::empty({count, all.size(1), all.size(2), all.size(3)});
   batch.labels = at::empty({count}, at::kLong);
   batch.keys.resize(static_cast<size_t>(count));
   std::iota(batch.keys.begin(), batch.keys.end(), static_cast<uint64_t>(first));
   for (int64_t i = 0; i < count; ++i) {
     uint32_t words[16];
     choice.words(words, 0, 1, 0, batch.keys[static_cast<size_t>(i)]);
-    const int64_t chosen = static_cast<int64_t>(words[0] % static_cast<uint64_t>(choices));
+    const auto chosen = static_cast<int64_t>(words[0] % static_cast<uint64_t>(all.size(0)));
     batch.images[i].copy_(all[chosen].clamp(-1, 1));
-    batch.labels[i] = chosen % classes;
+    batch.labels[i] = chosen % images.classes;
   }
   return batch;
 }
 
-void warm_up(const Config& config, const CentralImages& images, const ImageShape& shape,
+void warm_up(const Config& config, std::span<const WarmUpImages> parts, const ImageShape& shape,
              int64_t classes, int64_t physical, GradientStep& gradients, Generator& generator,
              const std::function<void()>& check_stop) {
-  check_images(images, shape, classes);
-  Optimizer optimizer(gradients.engine().trainable(), generator.rate_scales(config),
-                      optimizer_options(config));
+  int64_t step = 0, end = 0;
+  for (const WarmUpImages& part : parts) {
+    check_images(part, shape, classes);
+    end += part.steps;
+  }
   const int64_t size = config.warmup.batch();
   const auto seed = static_cast<uint64_t>(config.run.seed());
-  for (int64_t step = 0; step < config.warmup.steps(); ++step) {
-    check_stop();
-    for (int64_t first = 0; first < size; first += physical) {
-      const ExampleBatch examples =
-          warm_up_examples(images, first, std::min(physical, size - first), seed, step);
-      gradients.accumulate_plain(gradients.objective().draw(
-          examples, seed, kWarmUpFirstStep + static_cast<uint64_t>(step)));
+  for (const WarmUpImages& part : parts) {
+    Optimizer optimizer(gradients.engine().trainable(), generator.rate_scales(config),
+                        optimizer_options(config));
+    for (const int64_t part_end = step + part.steps; step < part_end; ++step) {
+      check_stop();
+      for (int64_t first = 0; first < size; first += physical) {
+        const ExampleBatch examples =
+            warm_up_examples(part, first, std::min(physical, size - first), seed, step);
+        gradients.accumulate_plain(gradients.objective().draw(
+            examples, seed, kWarmUpFirstStep + static_cast<uint64_t>(step)));
+      }
+      optimizer.step(PublicGradient(gradients.take_plain(), static_cast<double>(size)),
+                     config.warmup.learning_rate());
+      generator.after_release(step - end);
     }
-    optimizer.step(PublicGradient(gradients.take_plain(), static_cast<double>(size)),
-                   config.warmup.learning_rate());
-    generator.after_release(step - config.warmup.steps());
   }
 }
 

@@ -377,6 +377,11 @@ TEST(Contradictions, Stages) {
   EXPECT_THAT(mistakes_of("", {stage + "label_histogram.noise_multiplier=50"}),
               ElementsAre(HasSubstr("data.num_classes is 0")));
   EXPECT_THAT(mistakes_of("", {"warmup.steps=3"}), ElementsAre(HasSubstr("needs central images")));
+  EXPECT_THAT(mistakes_of("", {"warmup.embedding.steps=3"}),
+              ElementsAre(AllOf(HasSubstr("warmup.embedding.steps"), HasSubstr("mean_embedding"))));
+  EXPECT_THAT(
+      mistakes_of("", {"warmup.embedding.steps=3", stage + "mean_embedding.noise_multiplier=7"}),
+      IsEmpty());
   const std::vector<std::string> sound{two, stage + "label_histogram.share=0.01", "warmup.steps=3",
                                        stage + "central_images.share=0.1",
                                        "mechanism.target_epsilon=8"};

@@ -240,15 +240,16 @@ TEST_F(WarmUp, FollowsFromTheReleasedImagesAndTheSeed) {
 
 TEST_F(WarmUp, BatchesAreReleasedImagesWithTheirClasses) {
   start("run", kStages);
-  CentralImages images = CentralImages::load(central("run"));
-  images.images.mul_(3);  // beyond [-1, 1] in places
+  CentralImages central_ones = CentralImages::load(central("run"));
+  central_ones.images.mul_(3);  // beyond [-1, 1] in places
+  const WarmUpImages images = warm_up_images(central_ones, 9);
   const ExampleBatch batch = warm_up_examples(images, 0, 30, 7, 1);
   EXPECT_TRUE(batch.pixels.empty()) << "what is not a store's pixels is never augmented";
   int found = 0;
   for (int64_t i = 0; i < 30; ++i)
     for (int64_t r = 0; r < 3; ++r)
       for (int64_t c = 0; c < 2; ++c)
-        if (batch.images[i].equal(images.images[r][c].clamp(-1, 1))) {
+        if (batch.images[i].equal(central_ones.images[r][c].clamp(-1, 1))) {
           EXPECT_EQ(batch.labels[i].item<int64_t>(), c);
           ++found;
         }

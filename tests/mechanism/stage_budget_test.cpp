@@ -8,6 +8,7 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/mechanism/central_images.h"
+#include "sfumato/mechanism/mean_embedding.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/privacy/gaussian_mechanism.h"
 #include "sfumato/train/setup.h"
@@ -23,6 +24,7 @@ using ::testing::HasSubstr;
 
 const std::string kHistogramSetting = "mechanism.stages.label_histogram.";
 const std::string kCentral = "mechanism.stages.central_images.";
+const std::string kEmbedding = "mechanism.stages.mean_embedding.";
 
 class StageBudget : public TinyRun {
  protected:
@@ -83,6 +85,30 @@ TEST_F(StageBudget, SharesSetTheNoiseAndTheRestCalibratesTraining) {
     EXPECT_GT(p.noise_multiplier, bare.noise_multiplier);
     EXPECT_GT(epsilon, alone(p, p.phase(p.steps)));
   }
+}
+
+TEST_F(StageBudget, AMeanEmbeddingIsPlannedWithTheOthers) {
+  const MechanismPlan p = plan({"mechanism.target_epsilon=4", kCentral + "share=0.05",
+                                kEmbedding + "share=0.03", kCentral + "releases=20"});
+  ASSERT_EQ(p.stages.size(), 2u);
+  EXPECT_EQ(p.stages[1].name, "mean_embedding");
+  EXPECT_EQ(p.stages[1].clip_norm_l2, 1);
+  EXPECT_EQ(executed_phase(p.stages[1]).sample_rate, 1);
+  EXPECT_EQ(executed_phase(p.stages[1]).steps, 1);
+  // Not sampled: a Gaussian of mu = 1 / noise, whose square is its share of the whole's.
+  EXPECT_NEAR(1 / noise(p.stages[1]) / (std::sqrt(0.03) * gaussian_mu(4, 1e-5)), 1, 0.01);
+  EXPECT_LE(p.epsilon_after(p.steps), 4);
+  EXPECT_GT(p.epsilon_after(p.steps), 0.99 * 4);
+  EXPECT_GT(p.noise_multiplier,
+            plan({"mechanism.target_epsilon=4", kCentral + "share=0.05", kCentral + "releases=20"})
+                .noise_multiplier);
+}
+
+// Features have both signs: a replaced record may move their sum by twice the norm of one.
+TEST_F(StageBudget, AReplacedImageMovesAMeanEmbeddingByTwo) {
+  const MechanismPlan p = plan({"mechanism.noise_multiplier=3", kEmbedding + "noise_multiplier=20",
+                                "mechanism.adjacency=replace_one"});
+  EXPECT_NEAR(alone(p, p.stages[0].event), gaussian_epsilon(2.0 / 20, 1e-5), 2e-3);
 }
 
 TEST_F(StageBudget, AnEpsilonOfItsOwnIsKept) {
@@ -201,6 +227,11 @@ TEST_F(StageBudget, TheDivisorIsPublic) {
   // 0.1 / 0.25 x 10 / 2 classes
   EXPECT_DOUBLE_EQ(central_images_divisor(*config("run", {})), 2);
   EXPECT_DOUBLE_EQ(central_images_divisor(*config("run", {"data.num_classes=0"})), 4);
+  EXPECT_DOUBLE_EQ(mean_embedding_divisor(*config("run", {kEmbedding + "expected_class_size=7"})),
+                   7);
+  // 10 / 0.25 / 2 classes
+  EXPECT_DOUBLE_EQ(mean_embedding_divisor(*config("run", {})), 20);
+  EXPECT_DOUBLE_EQ(mean_embedding_divisor(*config("run", {"data.num_classes=0"})), 40);
 }
 
 TEST_F(StageBudget, WithoutPrivacyThereAreNoStages) {

@@ -24,7 +24,7 @@ from sfumato_cli import INTERRUPTED, ROOT, check, complete_checkpoints, main, me
 LIMITS_MB = {"cpu": 900, "cuda": 5000}
 SUITE = "bookworm"
 # As the distribution's own slim images are: packages' lists and documentation left out.
-LEFT_OUT = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale")
+LEFT_OUT = ("var/cache/apt", "var/lib/apt/lists", "usr/share/man", "usr/share/locale")
 ADJUST = """\
 mechanism: {sample_rate: 0.08, expected_batch_size: 32, steps: 20}
 performance: {threads: 1}
@@ -87,6 +87,12 @@ def make_system(work: Path, ready_made: Path | None) -> Path | str:
         return f"debootstrap cannot make a system here: {done.stdout[-500:]}"
     for name in LEFT_OUT:
         shutil.rmtree(folder / name, ignore_errors=True)
+    # As Debian's slim images: of documentation copyright files alone, also of packages to come.
+    (folder / "etc/dpkg/dpkg.cfg.d/slim").write_text(
+        "path-exclude /usr/share/doc/*\npath-include /usr/share/doc/*/copyright\n")
+    for file in (folder / "usr/share/doc").rglob("*"):
+        if file.name != "copyright" and (file.is_symlink() or not file.is_dir()):
+            file.unlink()
     return folder
 
 

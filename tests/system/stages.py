@@ -36,8 +36,10 @@ def check_budget(sfumato, store: Path, run: Path) -> None:
         store, run, "mechanism.steps=8", "mechanism.target_epsilon=6", "mechanism.candidates=2",
         f"{STAGES}label_histogram.share=0.02", f"{STAGES}central_images.share=0.1",
         f"{STAGES}central_images.releases=4", "mechanism.declared=gaussian:1:20",
-        "warmup.steps=3", "warmup.batch=8"))
-    check(stage_charges(run) == {"label_histogram": 1, "central_images": 4},
+        f"{STAGES}mean_embedding.share=0.05", f"{STAGES}mean_embedding.frequencies=100",
+        "warmup.steps=3", "warmup.batch=8", "warmup.embedding.steps=2", "warmup.embedding.images=50",
+        "warmup.embedding.generator_steps=3", "warmup.embedding.generator_batch=20"))
+    check(stage_charges(run) == {"label_histogram": 1, "central_images": 4, "mean_embedding": 1},
           f"the ledger charges {stage_charges(run)}")
     card = json.loads((run / "release/privacy_card.json").read_text())
     check(0.99 * 6 < card["epsilon"] <= 6, f"epsilon is {card['epsilon']}, the target 6")
@@ -47,7 +49,7 @@ def check_budget(sfumato, store: Path, run: Path) -> None:
             phases.append(f"gaussian:{stage['sensitivity_l2']}:{stage['noise_stddev']}")
         else:  # made by each of the two candidates
             phases.append(f"{stage['sample_rate']}:{stage['noise_multiplier']}:{2 * stage['steps']}")
-    check(len(phases) == 4, f"the card lists {len(phases)} uses of the data, not 4")
+    check(len(phases) == 5, f"the card lists {len(phases)} uses of the data, not 5")
     arguments = [word for phase in phases for word in ("--phase", phase)]
     by_hand = sfumato.json("account", "--delta", "1e-5", *arguments)["epsilon"]
     check(abs(by_hand - card["epsilon"]) < 1e-3, f"by hand {by_hand}, the card {card['epsilon']}")

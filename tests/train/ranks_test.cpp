@@ -106,7 +106,11 @@ TEST_F(RanksOfTraining, AGanWithSpectralNormsAndAWarmUpHasTheSameBytesToo) {
   const Settings changes =
       gan({"mechanism.stages.central_images.noise_multiplier=2",
            "mechanism.stages.central_images.releases=3",
-           "mechanism.stages.central_images.sample_rate=0.5", "warmup.steps=4", "warmup.batch=5"});
+           "mechanism.stages.central_images.sample_rate=0.5", "warmup.steps=4", "warmup.batch=5",
+           "mechanism.stages.mean_embedding.noise_multiplier=2",
+           "mechanism.stages.mean_embedding.frequencies=20", "warmup.embedding.steps=2",
+           "warmup.embedding.images=12", "warmup.embedding.generator_steps=2",
+           "warmup.embedding.generator_batch=4"});
   std::vector<std::string> warmed = changes;
   std::erase(warmed, "warmup.steps=0");
   train_on(1, "alone", warmed);

@@ -29,10 +29,12 @@ struct Config : SettingsTree {
        .noise_unit = "images",
        .share = "0.01 is plenty for counts."}};
   CentralImagesSettings central_images{this};  // mechanism.stages.central_images
+  MeanEmbeddingSettings mean_embedding{this};  // mechanism.stages.mean_embedding
   DiffusionSettings diffusion{this};
   GanSettings gan{this};
   OptimizerSettings optimizer{this};
   WarmupSettings warmup{this};
+  EmbeddingWarmupSettings embedding_warmup{this};  // warmup.embedding
   PerformanceSettings performance{this};
   PreviewSettings preview{this};
   SampleSettings sample{this};

@@ -286,6 +286,22 @@ struct CentralImagesSettings : StageSettings {
       "data.num_classes."};
 };
 
+struct MeanEmbeddingSettings : StageSettings {
+  explicit MeanEmbeddingSettings(SettingsTree* tree);
+
+  Setting<int64_t> frequencies{this, "frequencies", 5000, between(1, 1000000), "",
+      "Random frequencies w; an image's features are cos and sin of each w·x, for its values x in "
+      "[0, 1]: twice as many numbers. More of them cost time and no privacy."};
+  Setting<double> width{this, "width", 105.0, greater_than(0), "",
+      "Squared width of the kernel that the features stand for: frequencies are drawn from N(0, I / "
+      "width). About the usual squared distance of two images, from public ones: 105 for MNIST."};
+  Setting<int64_t> seed{this, "seed", 0, at_least(0), "",
+      "Seeds the frequencies, which are public; the privacy noise never depends on it."};
+  Setting<double> expected_class_size{this, "expected_class_size", 0.0, at_least(0), "images",
+      "Divisor of each noisy sum: a public estimate of the number of images in a class. 0 takes "
+      "mechanism.expected_batch_size / mechanism.sample_rate / data.num_classes."};
+};
+
 struct GanSettings : Section {
   explicit GanSettings(SettingsTree* tree);
 
@@ -388,12 +404,35 @@ struct WarmupSettings : Section {
 
   Setting<int64_t> steps{this, "steps", 0, at_least(0), "steps",
       "Ordinary training steps on the noisy central images before the first private step; 0 is "
-      "off. They need mechanism.stages.central_images and cost no privacy: post-processing."};
+      "off. They need mechanism.stages.central_images and cost no privacy: post-processing. "
+      "warmup.embedding.steps are those on what a mean embedding tells."};
   Setting<double> learning_rate{this, "learning_rate", 1e-3, greater_than(0), "",
       "Learning rate of the warm-up, constant. The update rule is the optimizer's; its state and "
       "the moving average begin afresh with the first private step."};
   Setting<int64_t> batch{this, "batch", 64, between(1, 65536), "images",
-      "Central images in a warm-up step, drawn with repetition."};
+      "Released or generated images in a warm-up step, drawn with repetition."};
+};
+
+/// What follows from mechanism.stages.mean_embedding.
+struct EmbeddingWarmupSettings : Section {
+  explicit EmbeddingWarmupSettings(SettingsTree* tree);
+
+  Setting<int64_t> steps{this, "steps", 0, at_least(0), "steps",
+      "Warm-up steps on images of the auxiliary generator, after those on central images; 0 is off. "
+      "They need mechanism.stages.mean_embedding and take warmup.batch and warmup.learning_rate."};
+  Setting<int64_t> images{this, "images", 10000, between(1, 1000000), "images",
+      "Images drawn from the auxiliary generator, as many of each class."};
+  Setting<std::string> generator_config{this, "generator_config", "", any_value(), "",
+      "A config.json that describes the auxiliary generator, as that of gan.generator_config; empty "
+      "is a small DCGAN of the images' size."};
+  Setting<int64_t> generator_steps{this, "generator_steps", 2000, at_least(1), "steps",
+      "Steps in which the auxiliary generator is fitted to the released embedding."};
+  Setting<int64_t> generator_batch{this, "generator_batch", 100, between(2, 65536), "images",
+      "Images in each of them: as many of each class or, where there are more classes than pairs of "
+      "images, two of each of some classes in turn."};
+  Setting<double> generator_learning_rate{this, "generator_learning_rate", 0.005, greater_than(0), "",
+      "Learning rate of the auxiliary generator, whose update rule is Adam; it falls to 0 as a "
+      "cosine."};
 };
 
 struct PerformanceSettings : Section {

@@ -1,6 +1,10 @@
 #pragma once
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <functional>
+#include <span>
+#include <string>
 
 #include "sfumato/config/config.h"
 #include "sfumato/generate/generator.h"
@@ -13,20 +17,32 @@ namespace sfumato {
 /// come near.
 inline constexpr uint64_t kWarmUpFirstStep = uint64_t{1} << 40;
 
-/// Central images of warm-up step `step`, slots first ... first + count - 1 of its batch: images
-/// [count, C, H, W] limited to [-1, 1], not augmented (they are averages already). Everything
-/// follows from seed, step and slot.
-ExampleBatch warm_up_examples(const CentralImages& images, int64_t first, int64_t count,
+/// Images that may be trained on without a charge, because they follow from what stages released,
+/// and how long they are: one part of a warm-up.
+struct WarmUpImages {
+  at::Tensor images;    ///< float32 [N, C, H, W], not limited to [-1, 1]
+  int64_t classes = 1;  ///< image i is of class i % classes
+  int64_t steps = 0;    ///< of training on them
+  std::string name;     ///< for messages: kCentralImagesName
+};
+inline constexpr const char* kCentralImagesName = "noisy central images";
+/// All releases of all classes.
+WarmUpImages warm_up_images(const CentralImages& central, int64_t steps);
+
+/// Images of warm-up step `step`, slots first ... first + count - 1 of its batch: images
+/// [count, C, H, W] limited to [-1, 1], not augmented (central ones are averages already).
+/// Everything follows from seed, step and slot.
+ExampleBatch warm_up_examples(const WarmUpImages& images, int64_t first, int64_t count,
                               uint64_t seed, int64_t step);
 
-/// Ordinary training on released images before the first private step: post-processing of what the
-/// noise protects, so nothing is charged. Takes the images from CentralImages only, which come from
-/// the release. Moves the parameters of `gradients`, the objective's of `generator`, which takes
-/// its public steps between them (Generator::after_release, errors as there); the optimizer used
-/// ends with it. `physical`: images that pass through the network together. DataError unless they
-/// have `shape` and one of `classes` each (0: none); `check_stop` is called before every step and
-/// may throw.
-void warm_up(const Config& config, const CentralImages& images, const ImageShape& shape,
+/// Ordinary training on released images before the first private step, one part after the other:
+/// post-processing of what the noise protects, so nothing is charged. Moves the parameters of
+/// `gradients`, the objective's of `generator`, which takes its public steps between them
+/// (Generator::after_release, errors as there); the optimizers used, one for each part, end with
+/// it. `physical`: images that pass through the network together. DataError unless images have
+/// `shape` and one of `classes` each (0: none); `check_stop` is called before every step and may
+/// throw.
+void warm_up(const Config& config, std::span<const WarmUpImages> parts, const ImageShape& shape,
              int64_t classes, int64_t physical, GradientStep& gradients, Generator& generator,
              const std::function<void()>& check_stop);
 
