@@ -7,6 +7,8 @@
 #include <ATen/ops/max_pool2d.h>
 #include <fmt/format.h>
 
+#include <functional>
+#include <initializer_list>
 #include <map>
 
 #include "features/networks/input_images.h"

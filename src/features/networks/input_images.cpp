@@ -5,6 +5,8 @@
 #include <ATen/ops/arange.h>
 #include <fmt/format.h>
 
+#include <vector>
+
 #include "sfumato/core/error.h"
 
 namespace sfumato {

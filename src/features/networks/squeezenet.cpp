@@ -6,7 +6,8 @@
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
-#include <array>
+#include <utility>
+#include <vector>
 
 #include "features/networks/input_images.h"
 
