@@ -230,7 +230,7 @@ TEST(PublicSettings, AreThoseOfTheFamily) {
 TEST(Help, NamesEverySetting) {
   const std::string help = settings_help();
   for (const std::string& key : Config{}.keys()) EXPECT_THAT(help, HasSubstr("  " + key + "="));
-  EXPECT_THAT(help, HasSubstr("(one of ddpm, ddim)"));
+  EXPECT_THAT(help, HasSubstr("(one of ddpm, ddim, "));
   EXPECT_THAT(help, HasSubstr("learns from it (model.family: gan)\n")) << "not cut in brackets";
 }
 
