@@ -43,7 +43,7 @@ WALLS = {
     r"\bPublicGradient( \w+)?[({]": [
         "include/sfumato/grad/public_gradient.h", "src/bench/step_benchmark.cpp",
         "src/generate/gan/public_steps.cpp", "src/grad/public_gradient.cpp",
-        "src/train/training_mechanism.cpp", "src/train/warm_up.cpp"],
+        "src/train/embedded_images.cpp", "src/train/training_mechanism.cpp", "src/train/warm_up.cpp"],
     r"\bapply_(update|without_noise)\(": [
         "src/grad/apply_update.h", "src/grad/noisy_gradient.cpp", "src/grad/optimizer.cpp",
         "src/grad/public_gradient.cpp"],
