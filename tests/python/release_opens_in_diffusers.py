@@ -116,6 +116,7 @@ def drawn_by_diffusers(release: Path, ids, steps: int):
     noise = noise_source(ids, (unet.config.in_channels, height, width))
     labels = torch.tensor([label for label, _ in ids])
     scheduler.set_timesteps(steps)
+    scheduler.set_begin_index(0)
     x = scheduler.init_noise_sigma * noise(0)
     for i, t in enumerate(scheduler.timesteps):
         output = unet(scheduler.scale_model_input(x, t), t, class_labels=labels).sample

@@ -39,6 +39,7 @@ std::string own_loop(const Config& config, const ReleasedSolver& solver) {
       "pipeline = DDPMPipeline.from_pretrained(\"FOLDER\")\n"
       "unet, scheduler = pipeline.unet, pipeline.scheduler\n"
       "scheduler.set_timesteps({})\n"
+      "scheduler.set_begin_index(0)  # it takes the second of equal timesteps for the first\n"
       "x = scheduler.init_noise_sigma * torch.randn(16, {}, {}, {})\n"
       "{}"
       "for t in scheduler.timesteps:\n"
