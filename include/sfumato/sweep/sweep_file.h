@@ -33,7 +33,7 @@ struct SweepSettings : Section {
   Setting<std::string> name{this, "name", "", any_value(), "",
       "Name of the sweep, of letters, digits, '-' and '_': its plan and runs lie in sweeps/NAME."};
   Setting<std::string> base{this, "base", "", any_value(), "",
-      "Configuration that all runs have in common, such as configs/fashion.yaml."};
+      "Configuration that all runs have in common, such as configs/quickstart.yaml."};
   Setting<SweepPurpose> purpose{this, "purpose", SweepPurpose::kAblation,
       "What the sweep is for; it has to be said. public_tuning: public images, everything may be "
       "seen; disjoint_split: a part of the private records that the final run never sees; "
