@@ -253,9 +253,11 @@ TEST_F(RememberedWeights, AreKnownFromPartsOfAStoreAndFromTheWhole) {
   write(final_run, part_origin(whole, 0.5, false));
   write(stranger, part_origin(tuning, 0.25, false));  // of another store
   const std::vector<fs::path> related = {whole, tuning, final_run};
-  for (std::size_t i = 0; i < related.size(); ++i)
+  for (std::size_t i = 0; i < related.size(); ++i) {
+    const NamedTensors weights = network(static_cast<double>(i));
     WeightsMemory(related[i], network(100), /*start_is_public=*/true)
-        .remember(of_run("run " + std::to_string(i), 3), {network(static_cast<double>(i))});
+        .remember(of_run("run " + std::to_string(i), 3), {weights});
+  }
   for (const fs::path& store : related) {
     for (std::size_t i = 0; i < related.size(); ++i) {
       const auto found = find_known_weights(store, network(static_cast<double>(i)));

@@ -172,10 +172,9 @@ void add_sets(CLI::App& sub, EvaluateArguments& arguments) {
   sub.add_option("--reference", arguments.reference,
                  "real images: a record store, or anything that prepare reads")
       ->type_name("DATA");
-  sub.add_option(
-         "--test", arguments.test,
-         "real images that test classifiers (default: those that prepare held out of a record "
-         "store, data.holdout; else a sixth of the reference, set apart)")
+  sub.add_option("--test", arguments.test,
+                 "real images that test classifiers (default: those that prepare held out of a record "
+                 "store, data.holdout; else a sixth of the reference, set apart)")
       ->type_name("DATA");
   sub.add_option("--corpus-labels", arguments.corpus_labels, "labels of IDX or .npy images")
       ->type_name("FILE");
