@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -16,6 +17,7 @@
 #include "sfumato/core/log.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/core/text.h"
+#include "sfumato/run/store_notes.h"
 
 namespace sfumato {
 namespace {
@@ -165,6 +167,42 @@ class Matches {
   std::vector<KnownWeights> found_;
 };
 
+/// What tells weights.
+struct Sought {
+  explicit Sought(const NamedTensors& weights) : whole(network_digest(weights)) {
+    const std::vector<TensorDigest> digests = digests_as_found(weights);
+    tensors.insert(digests.begin(), digests.end());
+  }
+  std::unordered_set<TensorDigest> tensors;
+  std::string whole;
+};
+
+/// `torn`: the last line that is cut short and speaks of them.
+void find_in(const fs::path& file, const std::string& text, const Sought& sought, Matches& found,
+             std::string& torn) {
+  std::int64_t number = 0;
+  for_lines_in(text, [&](std::string_view line) {
+    ++number;
+    bool matches = line.find(sought.whole) != line.npos;
+    for_digests_in(
+        line, [&](TensorDigest digest) { matches = matches || sought.tensors.contains(digest); });
+    if (!matches) return;
+    const auto defect = [&](const std::string& what) {
+      return fmt::format("'{}', line {}: {}", file.string(), number, what);
+    };
+    try {
+      const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+      // A line that a crash cut short is repeated by the run that goes on.
+      if (json.is_discarded())
+        torn = defect("is damaged");
+      else
+        found.add(read_note(json));
+    } catch (const std::exception& error) {
+      found.add_unreadable(defect(error.what()));
+    }
+  });
+}
+
 }  // namespace
 
 std::string network_digest(const NamedTensors& given) {
@@ -282,34 +320,16 @@ void WeightsMemory::remember(
 }
 
 std::vector<KnownWeights> find_known_weights(const fs::path& store, const NamedTensors& weights) {
-  const std::string text = notes_text(store);
-  if (text.empty()) return {};
-  const std::vector<TensorDigest> digests = digests_as_found(weights);
-  const std::unordered_set<TensorDigest> wanted(digests.begin(), digests.end());
-  const std::string whole = network_digest(weights);
+  std::optional<Sought> sought;
   Matches found;
   std::string torn;
-  std::int64_t number = 0;
-  for_lines_in(text, [&](std::string_view line) {
-    ++number;
-    bool matches = line.find(whole) != line.npos;
-    for_digests_in(line,
-                   [&](TensorDigest digest) { matches = matches || wanted.contains(digest); });
-    if (!matches) return;
-    const auto defect = [&](const std::string& what) {
-      return fmt::format("'{}', line {}: {}", notes_of(store).string(), number, what);
-    };
-    try {
-      const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-      // A line that a crash cut short is repeated by the run that goes on.
-      if (json.is_discarded())
-        torn = defect("is damaged");
-      else
-        found.add(read_note(json));
-    } catch (const std::exception& error) {
-      found.add_unreadable(defect(error.what()));
-    }
-  });
+  // Parts of a store keep their own witnesses, and have records in common with the whole.
+  for (const fs::path& related : related_stores(store)) {
+    const std::string text = notes_text(related);
+    if (text.empty()) continue;
+    if (!sought) sought.emplace(weights);
+    find_in(notes_of(related), text, *sought, found, torn);
+  }
   if (!torn.empty() && found.empty()) found.add_unreadable(torn);
   return found.take();
 }

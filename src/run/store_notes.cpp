@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "run/witness_folder.h"
@@ -94,11 +95,67 @@ SelectionUse parse_note(const fs::path& file) {
                   file.string()));
 }
 
+/// With its slash at the end or without, there is one path of a folder.
+fs::path without_slash(const fs::path& folder) {
+  return (folder / "").lexically_normal().parent_path();
+}
+
+/// Null for what is no store.
+nlohmann::json manifest_of(const fs::path& store) {
+  std::error_code ignored;
+  if (!fs::exists(store / "manifest.json", ignored)) return nullptr;
+  nlohmann::json manifest = read_json(store / "manifest.json");
+  return manifest.is_object() ? manifest : nlohmann::json();
+}
+
+nlohmann::json preparation_of(const fs::path& store) {
+  const nlohmann::json manifest = manifest_of(store);
+  return manifest.is_null() ? manifest : manifest.value("preparation", nlohmann::json());
+}
+
+/// As it is named, and where links lead.
+std::vector<fs::path> paths_of(const fs::path& store) {
+  std::error_code failed;
+  std::vector<fs::path> names = {without_slash(fs::absolute(store))};
+  const fs::path real = fs::canonical(store, failed);
+  if (!failed && real != names[0]) names.push_back(real);
+  return names;
+}
+
+constexpr const char* kMarks[] = {"-final-", "-tuning-"};
+
+/// The store that `part` was split from, if it lies beside it.
+std::optional<fs::path> find_whole(const fs::path& part) {
+  const nlohmann::json preparation = preparation_of(part);
+  if (!preparation.is_object() || !preparation.contains("split_of")) return std::nullopt;
+  for (const fs::path& name : paths_of(part))
+    for (const char* mark : kMarks) {
+      const std::string text = name.string();
+      const std::size_t at = text.rfind(mark);
+      if (at == text.npos || at < name.parent_path().string().size()) continue;
+      const fs::path whole = text.substr(0, at);
+      if (const nlohmann::json manifest = manifest_of(whole);
+          manifest.is_object() &&
+          manifest.value("manifest_hash", nlohmann::json()) == preparation["split_of"])
+        return whole;
+    }
+  return std::nullopt;
+}
+
+/// Whether anything was trained on this part, or on a part of it.
+bool is_used(const fs::path& part) {
+  if (!read_witnesses(part).empty() || !read_selections(part).empty()) return true;
+  for (const PartsUse& parts : splits_beside(part))
+    for (const fs::path& place : {parts.tuning, parts.final_run})
+      if (!place.empty() && is_used(place)) return true;
+  return false;
+}
+
 /// Nothing is known of a part that is gone.
 bool may_be_used(const fs::path& store, const PartsUse& parts) {
   for (const bool is_tuning : {true, false}) {
     const auto part = find_part(store, parts, is_tuning);
-    if (!part || !read_witnesses(*part).empty() || !read_selections(*part).empty()) return true;
+    if (!part || is_used(*part)) return true;
   }
   return false;
 }
@@ -137,24 +194,110 @@ void check_parts(const fs::path& store, double tuning_share) {
           "take another record store",
           use.place, store.string(), use.parts->tuning_share, tuning_share,
           use.parts->tuning_share));
+  for (const PartsUse& parts : splits_beside(store))
+    for (const fs::path& part : {parts.tuning, parts.final_run})
+      if (parts.tuning_share != tuning_share && !part.empty() && is_used(part))
+        throw PrivacyError(fmt::format(
+            "something was trained on '{}', a part of the record store '{}' by tuning_share {}: "
+            "parts of another share ({}) overlap with it, so that what both release adds up. Set "
+            "sweep.tuning_share={}, or take another record store",
+            part.string(), store.string(), parts.tuning_share, tuning_share, parts.tuning_share));
 }
 
 nlohmann::json part_origin(const fs::path& store, double tuning_share, bool is_tuning) {
-  return {{"split_of", RecordStore::open(store).manifest_hash()},
-          {"tuning_share", tuning_share},
-          {"part", is_tuning ? "tuning" : "final"}};
+  nlohmann::json origin = {{"split_of", RecordStore::open(store).manifest_hash()},
+                           {"tuning_share", tuning_share},
+                           {"part", is_tuning ? "tuning" : "final"}};
+  const nlohmann::json whole = preparation_of(store);
+  for (const char* held : {"holdout", "held_out_of"})
+    if (whole.is_object() && whole.contains(held)) origin[held] = whole[held];
+  return origin;
+}
+
+bool is_part(const nlohmann::json& preparation, const nlohmann::json& origin) {
+  // Parts of earlier versions say nothing of what was held out.
+  for (const char* key : {"split_of", "tuning_share", "part"})
+    if (!preparation.is_object() || preparation.value(key, nlohmann::json()) != origin.at(key))
+      return false;
+  return true;
+}
+
+fs::path part_place(const fs::path& store, double tuning_share, bool is_tuning) {
+  return fmt::format("{}{}{}", without_slash(store).string(), kMarks[is_tuning ? 1 : 0],
+                     tuning_share);
+}
+
+void check_part_adjacency(const RecordStore& store, Adjacency adjacency) {
+  const nlohmann::json preparation = preparation_of(store.path());
+  if (adjacency != Adjacency::kAddRemove || !preparation.is_object() ||
+      !preparation.contains("split_of"))
+    return;
+  throw PrivacyError(fmt::format(
+      "'{}' is a part of a record store that was split by the places of its records: one that is "
+      "added or removed would move the others from one part to the other. Set mechanism.adjacency "
+      "to zero_out or replace_one, or train on the whole store",
+      store.path().string()));
 }
 
 std::optional<fs::path> find_part(const fs::path& store, const PartsUse& parts, bool is_tuning) {
   const nlohmann::json origin = part_origin(store, parts.tuning_share, is_tuning);
   const fs::path& noted = is_tuning ? parts.tuning : parts.final_run;
-  const fs::path whole = (fs::absolute(store) / "").lexically_normal().parent_path();
-  std::error_code ignored;
+  const fs::path whole = without_slash(fs::absolute(store));
   for (const fs::path& place : {whole.parent_path() / noted.filename(), noted})
-    if (fs::exists(place / "manifest.json", ignored) &&
-        read_json(place / "manifest.json").value("preparation", nlohmann::json()) == origin)
-      return place;
+    if (is_part(preparation_of(place), origin)) return place;
   return std::nullopt;
+}
+
+std::vector<PartsUse> splits_beside(const fs::path& store) {
+  const nlohmann::json manifest = manifest_of(store);
+  if (!manifest.is_object() || !manifest.contains("manifest_hash")) return {};
+  std::map<double, PartsUse> splits;
+  for (const fs::path& name : paths_of(store)) {
+    std::error_code failed;
+    for (const auto& entry : fs::directory_iterator(name.parent_path(), failed))
+      for (const bool is_tuning : {false, true}) {
+        const std::string begin = name.filename().string() + kMarks[is_tuning ? 1 : 0];
+        if (!entry.path().filename().string().starts_with(begin)) continue;
+        const nlohmann::json found = preparation_of(entry.path());
+        if (!found.is_object()) continue;
+        const nlohmann::json share = found.value("tuning_share", nlohmann::json());
+        if (!share.is_number() ||
+            !is_part(found, {{"split_of", manifest["manifest_hash"]},
+                             {"tuning_share", share},
+                             {"part", is_tuning ? "tuning" : "final"}}) ||
+            entry.path() != part_place(name, share.get<double>(), is_tuning))
+          continue;
+        PartsUse& split = splits[share.get<double>()];
+        split.tuning_share = share.get<double>();
+        (is_tuning ? split.tuning : split.final_run) = entry.path();
+      }
+  }
+  std::vector<PartsUse> all;
+  for (auto& [share, split] : splits) all.push_back(std::move(split));
+  return all;
+}
+
+std::vector<fs::path> related_stores(const fs::path& store) {
+  std::vector<fs::path> all = {store};
+  const auto add = [&](const fs::path& other) {
+    std::error_code ignored;
+    if (!std::ranges::any_of(
+            all, [&](const fs::path& known) { return fs::equivalent(known, other, ignored); }))
+      all.push_back(other);
+  };
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const fs::path here = all[i];
+    if (manifest_of(here).is_null()) continue;
+    if (const auto whole = find_whole(here)) add(*whole);
+    for (const PartsUse& parts : splits_beside(here))
+      for (const fs::path& part : {parts.tuning, parts.final_run})
+        if (!part.empty()) add(part);
+    for (const SelectionUse& use : read_selections(here))
+      for (const bool is_tuning : {true, false})
+        if (use.parts)
+          if (const auto part = find_part(here, *use.parts, is_tuning)) add(*part);
+  }
+  return all;
 }
 
 }  // namespace sfumato

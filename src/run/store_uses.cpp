@@ -44,12 +44,20 @@ StoreRun count(const Witness& witness) {
   return run;
 }
 
-/// Takes one of the runs of a sweep, if the run is one; no more than there are: what somebody
-/// trains beside them counts by itself.
-bool is_counted(const Witness& run, std::vector<SelectionUse>& left) {
+/// Not more than all runs of a sweep, but for the rounding of what was noted.
+bool costs_less(const StoreRun& run, const SelectionUse& use) {
+  MechanismPlan plan = run.witness.plan;
+  plan.delta = use.delta;
+  return plan.epsilon_after(run.charged_steps) <= use.epsilon * (1 + 1e-3);
+}
+
+/// Takes one of the runs of a sweep, if the run is one; no more than there are, and none that costs
+/// more than all of them: what somebody trains beside them counts by itself.
+bool is_counted(const StoreRun& run, std::vector<SelectionUse>& left) {
+  const Witness& witness = run.witness;
   for (SelectionUse& use : left)
-    if (use.runs > 0 && (use.parts || run.plan.selection) &&
-        fs::path(run.place).parent_path() == fs::path(use.place)) {
+    if (use.runs > 0 && (use.parts || witness.plan.selection) &&
+        fs::path(witness.place).parent_path() == fs::path(use.place) && costs_less(run, use)) {
       --use.runs;
       return true;
     }
@@ -100,27 +108,45 @@ class UsesOfStore {
       (use.parts ? of_parts : notes).push_back(use);
     }
     Bill own;
-    std::vector<SelectionUse> left = notes;
-    for (const Witness& witness : read_witnesses(store)) {
-      StoreRun run = count(witness);
+    for (StoreRun& run : runs_on(store, notes)) {
       run.part = part;
-      run.in_a_sweep = is_counted(witness, left);
       check(run);
       if (!run.in_a_sweep) own.add(run);
       summary_.runs.push_back(std::move(run));
     }
     for (const SelectionUse& use : notes) own.add(use);
     std::vector<Bill> all = {own};
-    while (!of_parts.empty()) all = combined(all, bills_of_split(store, of_parts));
+    std::vector<double> shares;
+    while (!of_parts.empty()) {
+      const PartsUse parts = *of_parts.front().parts;
+      shares.push_back(parts.tuning_share);
+      all = combined(all, bills_of_split(store, parts, of_parts));
+    }
+    // A plan makes parts as well, and whoever trains on them by hand notes nothing here.
+    for (const PartsUse& parts : splits_beside(store))
+      if (std::ranges::find(shares, parts.tuning_share) == shares.end())
+        all = combined(all, bills_of_split(store, parts, of_parts));
     return all;
   }
   /// Of all of them, where there are any and they agree.
   Adjacency adjacency() const { return adjacency_.value(); }
 
  private:
-  /// Those of the first of the splits that sweeps have noted, which are taken.
-  std::vector<Bill> bills_of_split(const fs::path& store, std::vector<SelectionUse>& notes) {
-    const PartsUse parts = *notes.front().parts;
+  /// In the order of their witnesses. Of runs that lie where a sweep's do the cheapest count within
+  /// it, so that what was trained beside them is never less than what counts besides.
+  static std::vector<StoreRun> runs_on(const fs::path& store, std::vector<SelectionUse> left) {
+    std::vector<StoreRun> runs;
+    for (const Witness& witness : read_witnesses(store)) runs.push_back(count(witness));
+    std::vector<StoreRun*> by_cost;
+    for (StoreRun& run : runs) by_cost.push_back(&run);
+    std::ranges::stable_sort(by_cost, {}, &StoreRun::epsilon);
+    for (StoreRun* run : by_cost) run->in_a_sweep = is_counted(*run, left);
+    return runs;
+  }
+
+  /// Those of a split, of which the notes are taken.
+  std::vector<Bill> bills_of_split(const fs::path& store, const PartsUse& parts,
+                                   std::vector<SelectionUse>& notes) {
     std::vector<SelectionUse> of_this;
     std::erase_if(notes, [&](const SelectionUse& use) {
       if (use.parts->tuning_share != parts.tuning_share) return false;
@@ -131,10 +157,11 @@ class UsesOfStore {
     for (const bool is_tuning : {true, false}) {
       const auto part = find_part(store, parts, is_tuning);
       if (!part) {
-        refuse(
-            fmt::format("'{}', a part of this store, is gone, and with it what it was used for; "
-                        "put it back beside the store",
-                        (is_tuning ? parts.tuning : parts.final_run).string()));
+        if (!of_this.empty())
+          refuse(
+              fmt::format("'{}', a part of this store, is gone, and with it what it was used for; "
+                          "put it back beside the store",
+                          (is_tuning ? parts.tuning : parts.final_run).string()));
         continue;
       }
       for (Bill& bill : bills(*part, *part, is_tuning ? of_this : std::vector<SelectionUse>()))

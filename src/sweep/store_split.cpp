@@ -24,7 +24,7 @@ namespace fs = std::filesystem;
 bool is_there(const fs::path& part, const nlohmann::json& origin) {
   if (!fs::exists(part)) return false;
   (void)RecordStore::open(part);  // says what is wrong with one that is damaged
-  if (read_json(part / "manifest.json").value("preparation", nlohmann::json()) == origin)
+  if (is_part(read_json(part / "manifest.json").value("preparation", nlohmann::json()), origin))
     return true;
   throw DataError(
       fmt::format("'{}' is there, and is no part of this record store as it is now; move it away",
@@ -72,10 +72,7 @@ StoreParts split_store(const fs::path& path, double share, Adjacency adjacency) 
         fmt::format("the records of one user of '{}' would lie in both parts of a "
                     "split; take the purpose private_selection or ablation",
                     path.string()));
-  const auto part_of = [&](const char* part) {
-    return fs::path(fmt::format("{}-{}-{}", path.string(), part, share));
-  };
-  const StoreParts parts{part_of("tuning"), part_of("final")};
+  const StoreParts parts{part_place(path, share, true), part_place(path, share, false)};
   for (const bool tuning : {true, false}) {
     const fs::path& place = tuning ? parts.tuning : parts.final_run;
     const nlohmann::json origin = part_origin(path, share, tuning);

@@ -16,6 +16,7 @@
 #include "sfumato/data/record_store.h"
 #include "sfumato/device/gpu.h"
 #include "sfumato/models/tensor_file.h"
+#include "sfumato/run/store_notes.h"
 #include "sfumato/train/batch_loader.h"
 
 namespace sfumato {
@@ -32,7 +33,10 @@ void check_store_fits(const RecordStore& store, const std::string& misfit, const
         "record store '{}' holds what was held out from training (data.holdout), and training "
         "never reads it; set data.store to the store beside it",
         store.path().string()));
-  if (config.privacy.enabled()) check_holdout_adjacency(store, config.mechanism.adjacency());
+  if (config.privacy.enabled()) {
+    check_holdout_adjacency(store, config.mechanism.adjacency());
+    check_part_adjacency(store, config.mechanism.adjacency());
+  }
   if (!misfit.empty()) refuse(misfit);
   if (store.num_classes() != config.data.num_classes())
     refuse(fmt::format("it holds {} classes, data.num_classes is {}", store.num_classes(),

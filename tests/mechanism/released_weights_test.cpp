@@ -16,6 +16,8 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
+#include "sfumato/data/record_store_writer.h"
+#include "sfumato/run/store_notes.h"
 #include "support/error_message.h"
 #include "support/temp_folder.h"
 
@@ -235,6 +237,36 @@ TEST_F(RememberedWeights, OfOlderVersionsAreKnownAsAWhole) {
   EXPECT_THAT(find(network(2)), IsEmpty());
   remember(of_run("new", 3), weights);
   EXPECT_THAT(find(weights), SizeIs(2));
+}
+
+/// A part keeps its own witnesses, and its records are the store's.
+TEST_F(RememberedWeights, AreKnownFromPartsOfAStoreAndFromTheWhole) {
+  const auto write = [](const fs::path& place, const Json& preparation) {
+    RecordStoreWriter writer(place, {1, 1, 1, 0, {}, false, 1});
+    for (int i = 0; i < 2; ++i) writer.append(std::vector<std::uint8_t>(1), 0);
+    writer.finish(nlohmann::json(preparation));
+  };
+  const fs::path whole = folder / "whole", tuning = folder / "whole-tuning-0.5",
+                 final_run = folder / "whole-final-0.5", stranger = folder / "whole-final-0.25";
+  write(whole, {{"note", "by a test"}});
+  write(tuning, part_origin(whole, 0.5, true));
+  write(final_run, part_origin(whole, 0.5, false));
+  write(stranger, part_origin(tuning, 0.25, false));  // of another store
+  const std::vector<fs::path> related = {whole, tuning, final_run};
+  for (std::size_t i = 0; i < related.size(); ++i) {
+    const NamedTensors weights = network(static_cast<double>(i));
+    WeightsMemory(related[i], network(100), /*start_is_public=*/true)
+        .remember(of_run("run " + std::to_string(i), 3), {weights});
+  }
+  for (const fs::path& store : related) {
+    for (std::size_t i = 0; i < related.size(); ++i) {
+      const auto found = find_known_weights(store, network(static_cast<double>(i)));
+      ASSERT_THAT(found, SizeIs(1)) << store << " " << i;
+      EXPECT_EQ(found[0].run_id, "run " + std::to_string(i));
+    }
+    EXPECT_THAT(find_known_weights(store, network(50)), IsEmpty());
+  }
+  EXPECT_THAT(find_known_weights(stranger, network(0)), IsEmpty());
 }
 
 TEST_F(RememberedWeights, ThatCannotBeNotedMayNotBeWritten) {

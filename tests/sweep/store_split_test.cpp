@@ -3,11 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
+#include "sfumato/data/holdout.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/io/json_file.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/run/store_uses.h"
 #include "sfumato/sweep/planned_cost.h"
@@ -70,6 +73,41 @@ TEST_F(StoreSplits, AreRefusedWherePartsWouldNotComposeInParallel) {
   EXPECT_THAT(error_message<PrivacyError>([] { split_store("users", 0.25, Adjacency::kZeroOut); }),
               HasSubstr("the records of one user"));
   EXPECT_FALSE(fs::exists("users-tuning-0.25"));
+}
+
+TEST_F(StoreSplits, LieBesideTheStoreHoweverItIsWritten) {
+  for (const char* store : {"whole/", "./whole", "whole//"}) {
+    const StoreParts parts = split_store(store, 0.25, Adjacency::kZeroOut);
+    EXPECT_EQ(parts.tuning, "whole-tuning-0.25") << store;
+    EXPECT_EQ(parts.final_run, "whole-final-0.25") << store;
+  }
+  EXPECT_TRUE(fs::exists("whole-tuning-0.25/manifest.json"));
+}
+
+TEST_F(StoreSplits, SayWhatWasHeldOutFromTheWhole) {
+  const nlohmann::json held = {{"pair", "abc"}, {"by", "place"}};
+  for (const std::string key : {"holdout", "held_out_of"}) {
+    RecordStoreWriter writer(key, {4, 4, 1, 0, {}, false, 1});
+    for (int i = 0; i < 20; ++i) writer.append(std::vector<std::uint8_t>(16), 0);
+    writer.finish({{key, held}});
+    const StoreParts parts = split_store(key, 0.25, Adjacency::kZeroOut);
+    for (const fs::path& part : {parts.tuning, parts.final_run}) {
+      EXPECT_EQ(read_json(part / "manifest.json")["preparation"][key], held);
+      EXPECT_EQ(is_holdout(RecordStore::open(part)), key == "held_out_of");
+    }
+    EXPECT_NO_THROW(split_store(key, 0.25, Adjacency::kZeroOut)) << "recognised";
+  }
+}
+
+TEST_F(StoreSplits, TakeNoNeighboursOfAnotherSize) {
+  const RecordStore part =
+      RecordStore::open(split_store("whole", 0.25, Adjacency::kZeroOut).final_run);
+  EXPECT_THAT(
+      error_message<PrivacyError>([&] { check_part_adjacency(part, Adjacency::kAddRemove); }),
+      HasSubstr("a part of a record store"));
+  EXPECT_NO_THROW(check_part_adjacency(part, Adjacency::kZeroOut));
+  EXPECT_NO_THROW(check_part_adjacency(part, Adjacency::kReplaceOne));
+  EXPECT_NO_THROW(check_part_adjacency(RecordStore::open("whole"), Adjacency::kAddRemove));
 }
 
 TEST_F(StoreSplits, SweepsSeeTheTuningPartAlone) {
@@ -215,6 +253,94 @@ TEST_F(UsesOfParts, OneThatIsGoneTakesTheSumAlong) {
   for (const char* store : {"whole", "whole-tuning-0.25", "whole-final-0.25"})
     fs::rename(store, fs::path("moved") / store);
   EXPECT_TRUE(summarize_store("moved/whole").together);
+}
+
+/// A plan makes the parts; only a sweep that runs notes them.
+TEST_F(UsesOfParts, AreFoundWithoutANote) {
+  sweep("s", "0.25");
+  EXPECT_THAT(why_not(), HasSubstr("no run has used"));
+  train("final", "whole-final-0.25");
+  ASSERT_EQ(summarize_store("whole").runs.size(), 1u);
+  EXPECT_EQ(summarize_store("whole/").runs[0].part.filename(), "whole-final-0.25");
+  EXPECT_NEAR(epsilon_of_whole(), epsilon_of(1), 1e-3);
+  train("tuning", "whole-tuning-0.25");
+  EXPECT_NEAR(epsilon_of_whole(), epsilon_of(1), 1e-3);
+  train("all", "whole");
+  EXPECT_NEAR(epsilon_of_whole(), epsilon_of(2), 1e-3);
+  // A second share.
+  EXPECT_THAT(error_message<PrivacyError>([&] { sweep("other", "0.5"); }),
+              ::testing::AllOf(HasSubstr("by tuning_share 0.25"), HasSubstr("adds up")));
+  EXPECT_FALSE(fs::exists("whole-tuning-0.5"));
+  EXPECT_NO_THROW(sweep("same", "0.25"));
+  // Parts of parts.
+  const StoreParts inner = split_store("whole-final-0.25", 0.5, Adjacency::kZeroOut);
+  train("inner", inner.tuning);
+  EXPECT_NEAR(epsilon_of_whole(), epsilon_of(3), 1e-3);
+  // A folder of such a name that is no part of this store.
+  folder.write_store("whole-final-0.75", 5);
+  train("stranger", "whole-final-0.75");
+  EXPECT_NEAR(epsilon_of_whole(), epsilon_of(3), 1e-3);
+}
+
+TEST_F(UsesOfParts, ADearerRunInTheFolderOfASweepCountsBesides) {
+  const SweepPlan plan = sweep("s", "0.25");
+  note_tuning(plan);
+  const fs::path runs = places_of(plan, plan.runs[0]).run.parent_path();
+  const auto dear = [](double noise) {
+    MechanismPlan mechanism = UsesOfParts::mechanism();
+    mechanism.noise_multiplier = noise;
+    return mechanism;
+  };
+  // Cheaper than both runs of the sweep together, and dearer than each; whatever its id is, which
+  // is drawn, the sweep's own are those that are counted with it.
+  const MechanismPlan other = dear(0.785);
+  ASSERT_LT(other.epsilon_after(5), epsilon_of(2));
+  ASSERT_GT(other.epsilon_after(5), epsilon_of(1) + 0.01);
+  for (const SweepRun& run : plan.runs) train(places_of(plan, run).run, plan.store());
+  for (int i = 0; i < 5; ++i) train(runs / ("by-hand-" + std::to_string(i)), plan.store(), other);
+  for (const StoreRun& run : summarize_store("whole").runs)
+    EXPECT_EQ(run.in_a_sweep, run.witness.plan.noise_multiplier == 0.8) << run.witness.place;
+  // None that costs more than the whole sweep is one of its runs, though these are missing.
+  const SweepPlan missing = sweep("t", "0.25");
+  note_tuning(missing);
+  const fs::path place = places_of(missing, missing.runs[0]).run.parent_path() / "by-hand";
+  train(place, plan.store(), dear(0.4));
+  for (const StoreRun& run : summarize_store("whole").runs)
+    EXPECT_FALSE(run.in_a_sweep && run.witness.plan.noise_multiplier == 0.4);
+}
+
+/// As what was trained on one of them knows records of the others, or was split from the same.
+TEST_F(StoreSplits, AreRelatedToTheWholeAndToEachOther) {
+  const auto names = [](const fs::path& store) {
+    std::set<std::string> found;
+    for (const fs::path& related : related_stores(store)) found.insert(related.filename());
+    return found;
+  };
+  EXPECT_EQ(names("whole"), std::set<std::string>{"whole"});
+  const StoreParts parts = split_store("whole", 0.25, Adjacency::kZeroOut);
+  folder.write_store("whole-final-0.5", 5);  // no part of it
+  const std::set<std::string> all = {"whole", "whole-tuning-0.25", "whole-final-0.25"};
+  for (const fs::path& store : {fs::path("whole"), parts.tuning, parts.final_run}) {
+    EXPECT_EQ(names(store), all) << store;
+    EXPECT_EQ(related_stores(store)[0], store);
+  }
+  EXPECT_EQ(names("whole-final-0.5"), std::set<std::string>{"whole-final-0.5"});
+  EXPECT_EQ(names("nowhere"), std::set<std::string>{"nowhere"});
+  // One that was noted, and lies elsewhere.
+  note_selection("whole", {.sweep = std::string(64, 'a'),
+                           .place = "s",
+                           .runs = 1,
+                           .draw = "",
+                           .epsilon = 1,
+                           .delta = 1e-5,
+                           .adjacency = Adjacency::kZeroOut,
+                           .unit = "one image",
+                           .records_per_unit = 1,
+                           .parts = PartsUse{0.25, fs::absolute(parts.tuning),
+                                             fs::absolute("away/whole-final-0.25")}});
+  fs::create_directory("away");
+  fs::rename(parts.final_run, "away/whole-final-0.25");
+  EXPECT_EQ(names("whole"), all);
 }
 
 TEST_F(UsesOfParts, ThatDifferHaveNoSum) {

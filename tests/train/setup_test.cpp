@@ -44,6 +44,16 @@ TEST_F(RunSetup, WhatWasHeldOutIsNeverTrainedOn) {
               HasSubstr("training never reads it"));
 }
 
+TEST_F(RunSetup, PartsOfASplitTakeNoNeighboursOfAnotherSize) {
+  const auto settings = config("run", {"mechanism.adjacency=add_remove"});
+  const RecordStore store = RecordStore::open(settings->data.store());
+  EXPECT_NO_THROW(check_store_fits(store, "", *settings));
+  const RecordStore part = copy_of(store, folder / "part", {{"split_of", "whole"}});
+  EXPECT_THAT(error_message<PrivacyError>([&] { check_store_fits(part, "", *settings); }),
+              HasSubstr("split by the places of its records"));
+  EXPECT_NO_THROW(check_store_fits(part, "", *config("run")));
+}
+
 TEST_F(RunSetup, TheHolderHearsOfAnotherUnit) {
   const auto settings = config("run");
   const RecordStore store = RecordStore::open(settings->data.store());

@@ -64,9 +64,10 @@ class WeightsMemory {
   std::unordered_map<TensorDigest, std::int64_t> noted_;  ///< of this run, with its charges
 };
 
-/// The runs on `store` that wrote one of these tensors, or a copy of it in less precision: one
-/// entry for each run, the one that costs most. Witnesses that cannot be read make no other
-/// one unknown. DataError if the file itself cannot be read.
+/// The runs on `store`, or on one that was split from it or it from (related_stores), that wrote
+/// one of these tensors, or a copy of it in less precision: one entry for each run, the one that
+/// costs most. Witnesses that cannot be read make no other one unknown. DataError if a file itself
+/// cannot be read.
 std::vector<KnownWeights> find_known_weights(const std::filesystem::path& store,
                                              const NamedTensors& weights);
 
