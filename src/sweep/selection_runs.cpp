@@ -20,6 +20,7 @@
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/secure_random.h"
 #include "sfumato/privacy/selection.h"
+#include "sfumato/run/checkpoint.h"
 #include "sfumato/run/run_directory.h"
 #include "sfumato/run/selection_mark.h"
 #include "sfumato/run/store_notes.h"
@@ -202,14 +203,14 @@ const SweepRun& choose(const SweepPlan& plan, const std::vector<SweepRun>& runs,
   return winner;
 }
 
-/// Whether a run has nothing that it could ever release: every step is charged, and its weights were
-/// not finite before the first checkpoint, say.
+/// Whether a run has nothing that it could ever release: every step is charged, and its weights
+/// were not finite before the first checkpoint, say.
 bool has_nothing(const SweepPlan& plan, const SweepRun& run) {
   const fs::path place = places_of(plan, run).run;
   std::error_code ignored;
   if (fs::exists(selection_candidate(place), ignored)) return false;
-  const fs::path checkpoints = RunDirectory::look_at(place).checkpoints();
-  if (fs::exists(checkpoints, ignored) && !fs::is_empty(checkpoints, ignored)) return false;
+  const auto steps = checkpoint_steps(RunDirectory::look_at(place).checkpoints());
+  if (!steps.empty() && steps.back() > 0) return false;
   const LedgerSummary found = ledger_of(plan, run);
   return found.charged_steps >= found.max_charged_steps;
 }
@@ -218,8 +219,10 @@ bool has_nothing(const SweepPlan& plan, const SweepRun& run) {
 [[noreturn]] void end_without_release(const SweepPlan& plan) {
   write_file_atomic(plan.no_release(), "no run could be released\n");
   throw DataError(fmt::format(
-      "the selection is over, and no run could be released: the winner has no weights, since it was "
-      "ended, by weights that were not finite, say, before its first checkpoint. What it cost stays "
+      "the selection is over, and no run could be released: the winner has no weights, since it "
+      "was "
+      "ended, by weights that were not finite, say, before its first checkpoint. What it cost "
+      "stays "
       "spent. Plan a sweep of another name, with smaller learning rates; '{}' says more",
       (plan.private_folder() / "logs").string()));
 }

@@ -44,8 +44,8 @@ struct Work {
 };
 
 /// To be drawn, and bad, is no reason for another draw: nothing, which is the worst, for what is no
-/// number the second time either. By itself, since g++ 12 may write the result of a call that throws into what the result
-/// is assigned to.
+/// number the second time either. By itself, since g++ 12 may write the result of a call that
+/// throws into what the result is assigned to.
 std::optional<double> score_or_worst(const std::vector<RunCommand>& commands) {
   try {
     return score_of(commands);

@@ -360,13 +360,16 @@ TEST_F(Selections, AWinnerWithoutWeightsEndsIt) {
   folder.write("train", "#!/bin/sh\nexit 4\n");
   options.again = true;
   // What it has, it could release another time.
-  for (const char* has : {"private/candidate", "private/checkpoints/step"}) {
+  for (const char* has : {"private/candidate", "private/checkpoints/step_00000003"}) {
     fs::create_directories(place / has);
+    folder.write(place / has / "DONE", "");
     EXPECT_THAT(error_message<DataError>([&] { choose_winner(plan, runs, options); }),
                 HasSubstr("did not release (status 4)"));
     EXPECT_FALSE(selection_is_over(plan));
     fs::remove_all(place / has);
   }
+  // What a killed writer left is no checkpoint.
+  fs::create_directories(place / "private/checkpoints/step_00000004");
   EXPECT_THAT(error_message<DataError>([&] { choose_winner(plan, runs, options); }),
               HasSubstr("no run could be released"));
   EXPECT_TRUE(selection_is_over(plan));

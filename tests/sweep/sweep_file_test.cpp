@@ -119,12 +119,11 @@ class SweepScores : public ::testing::TestWithParam<const char*> {
   }
   void write(const std::string& score, const std::string& word = "true") {
     const std::string purpose = GetParam();
-    folder.write("sweep.yaml",
-                 "sweep:\n  name: s\n  base: base.yaml\n  purpose: " + purpose +
-                     (purpose == "private_selection"
-                          ? "\n  selection: {mean_runs: 2, agree_up_to: 20}"
-                          : "\n  repeat: 2") +
-                     "\n  score: " + score + "\n  score_is_public: " + word + "\n");
+    folder.write("sweep.yaml", "sweep:\n  name: s\n  base: base.yaml\n  purpose: " + purpose +
+                                   (purpose == "private_selection"
+                                        ? "\n  selection: {mean_runs: 2, agree_up_to: 20}"
+                                        : "\n  repeat: 2") +
+                                   "\n  score: " + score + "\n  score_is_public: " + word + "\n");
   }
   std::string refused(const std::string& score, const std::string& word = "true") {
     write(score, word);
@@ -178,9 +177,9 @@ TEST_P(SweepScores, MayLieBelowAFolderThatIsOnlyCalledPrivate) {
   write("[python3, " + here + "/score.py, score.py]");
   EXPECT_NO_THROW(read_sweep_file("sweep.yaml"));
   for (const std::string& place :
-       {here + "/sweeps/s/private/runs", here + "/sweeps/t/run/private", (above / "run/private/x").string(),
-        (above / "sweep/private").string(), std::string("link/metrics.jsonl"),
-        std::string("a/private/metrics.jsonl")})
+       {here + "/sweeps/s/private/runs", here + "/sweeps/t/run/private",
+        (above / "run/private/x").string(), (above / "sweep/private").string(),
+        std::string("link/metrics.jsonl"), std::string("a/private/metrics.jsonl")})
     EXPECT_THAT(refused("[cat, " + place + "]"), HasSubstr("inside a private/")) << place;
 }
 
