@@ -13,12 +13,15 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/infinity.h"
+#include "sfumato/core/log.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/core/text.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/privacy/ledger.h"
 #include "sfumato/privacy/secure_random.h"
 #include "sfumato/privacy/selection.h"
+#include "sfumato/run/checkpoint.h"
+#include "sfumato/run/run_directory.h"
 #include "sfumato/run/selection_mark.h"
 #include "sfumato/run/store_notes.h"
 #include "sfumato/run/witness.h"
@@ -142,6 +145,21 @@ void check_alike(const SweepPlan& plan, const std::vector<SweepRun>& runs) {
           first.describe_difference(other)));
 }
 
+/// A command that prints no number at all is one that does not work: whoever wrote it is to know
+/// before a coin chooses. Scoring again is no new draw.
+void check_any_score(const SweepPlan& plan, const std::vector<SweepRun>& runs,
+                     const RunnerOptions& options) {
+  for (const SweepRun& run : runs)
+    if (state_of(plan, run, options.stale_after).score) return;
+  if (!options.again)
+    throw DataError(fmt::format(
+        "no run of the selection has a score, so that none is chosen: none could be trained to its "
+        "end, or the score's command printed no number; '{}' says which. sweep run --again lets a "
+        "coin choose among them",
+        (plan.private_folder() / "logs").string()));
+  log_warning("no run of the selection has a score: a coin chooses among them");
+}
+
 const SweepRun& best_of(const SweepPlan& plan, const std::vector<SweepRun>& runs,
                         std::chrono::seconds stale) {
   const SecureKey key = SecureKey::generate();
@@ -173,6 +191,7 @@ const SweepRun& choose(const SweepPlan& plan, const std::vector<SweepRun>& runs,
   if (const SweepRun* winner = marked_of(plan, runs)) return *winner;
   check_alike(plan, runs);
   check_none_drawn_twice(plan, runs);
+  check_any_score(plan, runs, options);
   std::vector<std::string> heads;
   for (const SweepRun& run : runs)
     heads.push_back(state_of(plan, run, options.stale_after).ledger_head);
@@ -184,6 +203,30 @@ const SweepRun& choose(const SweepPlan& plan, const std::vector<SweepRun>& runs,
   return winner;
 }
 
+/// Whether a run has nothing that it could ever release: every step is charged, and its weights
+/// were not finite before the first checkpoint, say.
+bool has_nothing(const SweepPlan& plan, const SweepRun& run) {
+  const fs::path place = places_of(plan, run).run;
+  std::error_code ignored;
+  if (fs::exists(selection_candidate(place), ignored)) return false;
+  const auto steps = checkpoint_steps(RunDirectory::look_at(place).checkpoints());
+  if (!steps.empty() && steps.back() > 0) return false;
+  const LedgerSummary found = ledger_of(plan, run);
+  return found.charged_steps >= found.max_charged_steps;
+}
+
+/// That the best of a selection is none is its outcome, as a release would be.
+[[noreturn]] void end_without_release(const SweepPlan& plan) {
+  write_file_atomic(plan.no_release(), "no run could be released\n");
+  throw DataError(fmt::format(
+      "the selection is over, and no run could be released: the winner has no weights, since it "
+      "was "
+      "ended, by weights that were not finite, say, before its first checkpoint. What it cost "
+      "stays "
+      "spent. Plan a sweep of another name, with smaller learning rates; '{}' says more",
+      (plan.private_folder() / "logs").string()));
+}
+
 /// Training that has no step left writes what the winner releases.
 void write_winners_release(const SweepPlan& plan, const SweepRun& winner, const RunLock& lock,
                            const RunnerOptions& options) {
@@ -192,6 +235,7 @@ void write_winners_release(const SweepPlan& plan, const SweepRun& winner, const 
                         lock.descriptor());
   std::optional<int> status;
   while (!(status = training.ended())) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  if (*status > 0 && has_nothing(plan, winner)) end_without_release(plan);
   if (*status != 0)
     throw DataError(fmt::format("the winner of the selection did not release (status {}): {}",
                                 *status, last_line(log)));
@@ -231,15 +275,23 @@ std::vector<SweepRun> drawn_runs(const SweepPlan& plan) {
 
 bool choose_winner(const SweepPlan& plan, const std::vector<SweepRun>& runs,
                    const RunnerOptions& options) {
-  if (fs::exists(plan.release())) return true;
+  if (selection_is_over(plan)) return true;
   return naming_no_run(plan, runs, [&] {
     for (const SweepRun& run : runs)
       if (state_of(plan, run, options.stale_after).stage != RunState::Stage::kDone) return false;
     const auto lock = RunLock::take(locks_folder(plan), kChoice, options.stale_after);
-    if (!lock || fs::exists(plan.release())) return fs::exists(plan.release());
+    if (!lock || selection_is_over(plan)) return selection_is_over(plan);
     write_winners_release(plan, choose(plan, runs, options), *lock, options);
     return true;
   });
+}
+
+bool selection_is_over(const SweepPlan& plan) {
+  return fs::exists(plan.release()) || fs::exists(plan.no_release());
+}
+
+std::string selection_end(const SweepPlan& plan) {
+  return fs::exists(plan.release()) ? plan.release().string() : "no run could be released";
 }
 
 }  // namespace sfumato

@@ -7,6 +7,7 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sweep/score_check.h"
 #include "sweep/sweep_axes.h"
 
 namespace sfumato {
@@ -18,71 +19,6 @@ bool is_sweep_name(const std::string& name) {
            return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
                   c == '-' || c == '_';
          });
-}
-
-namespace fs = std::filesystem;
-
-/// What of a word of a command may be a path: all that stands between the marks of a shell.
-std::vector<std::string> paths_in(const std::string& word) {
-  constexpr const char* kMarks = " \t\r\n'\"=;:,|&<>()";
-  std::vector<std::string> parts;
-  for (std::size_t begin = 0; begin < word.size();) {
-    const std::size_t end = std::min(word.find_first_of(kMarks, begin), word.size());
-    if (end > begin) parts.push_back(word.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return parts;
-}
-
-bool lies_in_folder(const fs::path& path, const fs::path& folder) {
-  return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first ==
-         folder.end();
-}
-
-/// Where a word of the score's command leads that it must not look at; "" if nowhere, as far as
-/// words tell.
-std::string forbidden_place(const std::string& word, const SettingValues& base) {
-  if (word.find("{run}") != std::string::npos) return "{run}, which holds exact private numbers";
-  std::error_code ignored;
-  const auto given = parse_config(settings_yaml(Config(), base), "the base");
-  for (const std::string& part : paths_in(word)) {
-    if (part.find('{') != std::string::npos) {
-      if (part.find("..") != std::string::npos) return "a folder above what it is given";
-      continue;
-    }
-    const fs::path path = fs::weakly_canonical(part, ignored);
-    for (const fs::path& piece : path)
-      if (piece == "private") return fmt::format("'{}', inside a private/", part);
-    for (const auto* setting : {&given->data.store, &given->data.source}) {
-      // Of a pattern, the folder before it.
-      const std::string& set = (*setting)();
-      fs::path place = set.substr(0, set.find_first_of("*?{"));
-      if (place.string() != set) place = place.parent_path();
-      if (!place.empty() && lies_in_folder(path, fs::weakly_canonical(place, ignored)))
-        return fmt::format("'{}', inside {}", part, setting->key());
-    }
-  }
-  return {};
-}
-
-/// A selection's claim holds for scores of what runs release. Words show what is plainly none; the
-/// rest is the word of whoever wrote the file.
-void check_score(const SweepFile& file, std::vector<std::string>& mistakes) {
-  const SweepSettings& sweep = file.settings->sweep;
-  if (file.purpose() != SweepPurpose::kPrivateSelection || sweep.score().empty()) return;
-  if (!sweep.score_is_public())
-    mistakes.push_back(fmt::format(
-        "{}: sweep.score_is_public is missing: the best run of a private_selection is covered "
-        "where "
-        "the score's command looks at {{release}} and {{corpus}} and at public data alone, which "
-        "nothing here can check. Set it to true if that is so",
-        sweep.score.provenance()));
-  for (const std::string& word : sweep.score())
-    if (const std::string place = forbidden_place(word, file.base); !place.empty())
-      mistakes.push_back(fmt::format(
-          "{}: sweep.score names {}; of a private_selection it may look at {{release}}, {{corpus}} "
-          "and public data alone",
-          sweep.score.provenance(), place));
 }
 
 /// What a private selection needs, and others have no use for.

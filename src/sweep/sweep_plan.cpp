@@ -180,7 +180,7 @@ SweepPlan plan_of(const SweepFile& written) {
                  {"whole_store", file.whole_store},
                  {"final_store", file.final_store},
                  {"base", file.base}};
-  if (file.purpose() == SweepPurpose::kPrivateSelection)
+  if (file.purpose() != SweepPurpose::kPublicTuning)
     plan.common["score_is_public"] = sweep.score_is_public();
   return plan;
 }
@@ -228,6 +228,8 @@ std::vector<std::string> plan_differences(const SweepPlan& frozen, const SweepPl
   compare_maps("base: ", before["base"], after["base"], differences);
   before.erase("base");
   after.erase("base");
+  // A plan of an earlier version does not say whose word that is; the file does, or is refused.
+  if (!before.contains("score_is_public")) after.erase("score_is_public");
   compare_maps("", before, after, differences);
   const std::size_t n = std::min(frozen.runs.size(), now.runs.size());
   if (frozen.runs.size() != now.runs.size())

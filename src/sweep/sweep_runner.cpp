@@ -44,8 +44,8 @@ struct Work {
 };
 
 /// To be drawn, and bad, is no reason for another draw: nothing, which is the worst, for what is no
-/// number. By itself, since g++ 12 may write the result of a call that throws into what the result
-/// is assigned to.
+/// number the second time either. By itself, since g++ 12 may write the result of a call that
+/// throws into what the result is assigned to.
 std::optional<double> score_or_worst(const std::vector<RunCommand>& commands) {
   try {
     return score_of(commands);
@@ -174,7 +174,7 @@ class SweepRunner {
 
   void finish(const Work& work) {
     if (work.at + 1 < work.commands.size()) return;  // stopped between two commands
-    if (selects()) return end_as_done(*work.run, score_or_worst(work.commands));
+    if (selects() && work.again) return end_as_done(*work.run, score_or_worst(work.commands));
     try {
       end_as_done(*work.run, score_of(work.commands));
     } catch (const DataError& error) {

@@ -291,31 +291,91 @@ TEST_F(Selections, ARunWithoutAScoreIsTheWorst) {
   EXPECT_TRUE(read_selection_mark(places_of(plan, runs[1]).run));
 }
 
-TEST_F(Selections, WhereNoneHasAScoreACoinDecides) {
+TEST_F(Selections, WhereNoneHasAScoreACoinDecidesIfAskedTo) {
   const SweepPlan plan = open_sweep("sweep.yaml", true);
   const std::vector<SweepRun> runs{sweep_run(0, {}, {}), sweep_run(1, {}, {})};
   for (const SweepRun& run : runs) train(plan, run, std::nullopt);
+  EXPECT_THAT(error_message<DataError>([&] { choose_winner(plan, runs, options); }),
+              AllOf(HasSubstr("no run of the selection has a score"), HasSubstr("--again")));
+  for (const SweepRun& run : runs)
+    EXPECT_FALSE(read_selection_mark(places_of(plan, run).run)) << "none is chosen";
+  EXPECT_FALSE(fs::exists("sweeps/s/release"));
+  options.again = true;
   std::set<std::size_t> winners;
+  set_quiet(false);
+  ::testing::internal::CaptureStderr();
   for (int i = 0; i < 40; ++i) {
     ASSERT_TRUE(choose_winner(plan, runs, options));
     fs::remove_all("sweeps/s/release");
     for (std::size_t k = 0; k < runs.size(); ++k)
       if (fs::remove(selection_mark_file(places_of(plan, runs[k]).run))) winners.insert(k);
   }
+  set_quiet(true);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("has a score: a coin chooses"));
   EXPECT_EQ(winners.size(), 2u);
 }
 
-TEST_F(Selections, AScoreThatIsNoNumberEndsTheRun) {
+TEST_F(Selections, AScoreThatIsNoNumberHasASecondChance) {
   write_file("3", "20", "nan");
   const SweepPlan plan = open_sweep("sweep.yaml", true);
   const std::vector<SweepRun> runs{sweep_run(0, {}, {})};
   train(plan, runs[0], 1);
   fs::remove(places_of(plan, runs[0]).done);
   folder.write("train", "#!/bin/sh\n");
+  for (int i = 0; i < 2; ++i) {  // nor does it end without --again
+    EXPECT_THAT(run_sweep(plan, runs, options).failed.at(0), HasSubstr("printed no number"));
+    EXPECT_EQ(state_of(plan, runs[0], options.stale_after).stage, RunState::Stage::kFailed);
+    EXPECT_FALSE(choose_winner(plan, runs, options));
+  }
+  options.again = true;
   EXPECT_TRUE(run_sweep(plan, runs, options).failed.empty());
   const RunState state = state_of(plan, runs[0], options.stale_after);
   EXPECT_EQ(state.stage, RunState::Stage::kDone);
   EXPECT_EQ(state.score, std::nullopt);
+}
+
+TEST_F(Selections, AScoreThatWasMendedCounts) {
+  write_file_atomic("sweep.yaml", [] {
+    std::string text = read_file("sweep.yaml");
+    return text.replace(text.find("[echo, '1']"), 11, "[sh, score]");
+  }());
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  const std::vector<SweepRun> runs{sweep_run(0, {}, {})};
+  train(plan, runs[0], 1);
+  fs::remove(places_of(plan, runs[0]).done);
+  folder.write("train", "#!/bin/sh\n");
+  folder.write("score", "echo Traceback\n");
+  EXPECT_EQ(run_sweep(plan, runs, options).failed.size(), 1u);
+  folder.write("score", "echo 0.25\n");
+  options.again = true;
+  EXPECT_EQ(run_sweep(plan, runs, options).done, 1);
+  EXPECT_EQ(state_of(plan, runs[0], options.stale_after).score, 0.25);
+}
+
+TEST_F(Selections, AWinnerWithoutWeightsEndsIt) {
+  const SweepPlan plan = open_sweep("sweep.yaml", true);
+  const std::vector<SweepRun> runs{sweep_run(0, {}, {})};
+  train(plan, runs[0], std::nullopt);
+  const fs::path place = places_of(plan, runs[0]).run;
+  folder.write("train", "#!/bin/sh\nexit 4\n");
+  options.again = true;
+  // What it has, it could release another time.
+  for (const char* has : {"private/candidate", "private/checkpoints/step_00000003"}) {
+    fs::create_directories(place / has);
+    folder.write(place / has / "DONE", "");
+    EXPECT_THAT(error_message<DataError>([&] { choose_winner(plan, runs, options); }),
+                HasSubstr("did not release (status 4)"));
+    EXPECT_FALSE(selection_is_over(plan));
+    fs::remove_all(place / has);
+  }
+  // What a killed writer left is no checkpoint.
+  fs::create_directories(place / "private/checkpoints/step_00000004");
+  EXPECT_THAT(error_message<DataError>([&] { choose_winner(plan, runs, options); }),
+              HasSubstr("no run could be released"));
+  EXPECT_TRUE(selection_is_over(plan));
+  EXPECT_EQ(selection_end(plan), "no run could be released");
+  EXPECT_TRUE(choose_winner(plan, runs, options)) << "an error once";
+  EXPECT_FALSE(fs::exists("sweeps/s/release"));
 }
 
 TEST_F(Selections, TrainingThatFailsIsOverOnceAllIsCharged) {

@@ -110,21 +110,30 @@ TEST_F(SweepFiles, TheMechanismVariesOnlyWhereRunsNeedNoCommonPromise) {
   }
 }
 
-TEST_F(SweepFiles, AScoreOfASelectionLooksAtNothingPrivate) {
-  folder.write("base.yaml",
-               "data: {store: store, source: photos.zip/train, image_size: 4, channels: 1}\n"
-               "mechanism: {steps: 5, noise_multiplier: 2}\n");
-  const auto write = [&](const std::string& score, const std::string& word) {
-    folder.write("sweep.yaml",
-                 "sweep:\n  name: s\n  base: base.yaml\n  purpose: private_selection\n"
-                 "  selection: {mean_runs: 2, agree_up_to: 20}\n  score: " +
-                     score + "\n  score_is_public: " + word + "\n");
-  };
-  const auto refused = [&](const std::string& score, const std::string& word = "true") {
+class SweepScores : public ::testing::TestWithParam<const char*> {
+ protected:
+  SweepScores() {
+    folder.write("base.yaml",
+                 "data: {store: store, source: photos.zip/train, image_size: 4, channels: 1}\n"
+                 "mechanism: {steps: 5, noise_multiplier: 2}\n");
+  }
+  void write(const std::string& score, const std::string& word = "true") {
+    const std::string purpose = GetParam();
+    folder.write("sweep.yaml", "sweep:\n  name: s\n  base: base.yaml\n  purpose: " + purpose +
+                                   (purpose == "private_selection"
+                                        ? "\n  selection: {mean_runs: 2, agree_up_to: 20}"
+                                        : "\n  repeat: 2") +
+                                   "\n  score: " + score + "\n  score_is_public: " + word + "\n");
+  }
+  std::string refused(const std::string& score, const std::string& word = "true") {
     write(score, word);
     return error_message<UsageError>([] { read_sweep_file("sweep.yaml"); });
-  };
-  write("[python3, score.py, '{release}/unet', '--of={corpus}', public/store]", "true");
+  }
+  SweepFolder folder;
+};
+
+TEST_P(SweepScores, LookAtNothingPrivate) {
+  write("[python3, score.py, '{release}/unet', '--of={corpus}', public/store]");
   EXPECT_NO_THROW(read_sweep_file("sweep.yaml"));
   EXPECT_THAT(refused("[echo, '1']", "false"),
               AllOf(HasSubstr("sweep.yaml:6"), HasSubstr("sweep.score_is_public is missing")));
@@ -137,6 +146,48 @@ TEST_F(SweepFiles, AScoreOfASelectionLooksAtNothingPrivate) {
   EXPECT_THAT(refused("[cat, runs/a/private/metrics.jsonl]"), HasSubstr("inside a private/"));
   std::filesystem::create_symlink("store", "link");
   EXPECT_THAT(refused("[cat, link/manifest.json]"), HasSubstr("inside data.store"));
+}
+
+TEST_P(SweepScores, LookAtNoOtherStore) {
+  EXPECT_THAT(refused("[score, store-holdout]"), HasSubstr("inside what data.store held out"));
+  EXPECT_THAT(refused("[score, store-tuning-0.1/records.bin]"),
+              HasSubstr("inside a part of data.store"));
+  EXPECT_THAT(refused("[score, --reference=./store-final-0.1/]"),
+              HasSubstr("inside a part of data.store"));
+  folder.write_store("other", 2);
+  std::filesystem::create_directory("plain");
+  folder.write("plain/manifest.json", "{}");
+  EXPECT_THAT(refused("[score, other]"), HasSubstr("inside a record store"));
+  EXPECT_THAT(refused("[score, --reference=other/records.bin]"),
+              HasSubstr("inside a record store"));
+  write("[score, plain/manifest.json, store-of-words]");
+  EXPECT_NO_THROW(read_sweep_file("sweep.yaml"));
+}
+
+TEST_P(SweepScores, MayLieBelowAFolderThatIsOnlyCalledPrivate) {
+  const std::filesystem::path above = std::filesystem::current_path();
+  for (const char* made : {"private/project/sweeps/s/private", "run/private", "sweep/private"})
+    std::filesystem::create_directories(made);
+  folder.write("run/ledger.jsonl", "");
+  folder.write("sweep/plan.jsonl", "");
+  std::filesystem::create_symlink("../../run/private", "private/project/link");
+  std::filesystem::copy("base.yaml", "private/project/base.yaml");
+  std::filesystem::current_path("private/project");
+  const std::string here = (above / "private/project").string();
+  write("[python3, " + here + "/score.py, score.py]");
+  EXPECT_NO_THROW(read_sweep_file("sweep.yaml"));
+  for (const std::string& place :
+       {here + "/sweeps/s/private/runs", here + "/sweeps/t/run/private",
+        (above / "run/private/x").string(), (above / "sweep/private").string(),
+        std::string("link/metrics.jsonl"), std::string("a/private/metrics.jsonl")})
+    EXPECT_THAT(refused("[cat, " + place + "]"), HasSubstr("inside a private/")) << place;
+}
+
+INSTANTIATE_TEST_SUITE_P(OfPurposes, SweepScores,
+                         ::testing::Values("private_selection", "ablation", "disjoint_split"));
+
+TEST_F(SweepFiles, AScoreOfPublicTuningMayLookAnywhere) {
+  EXPECT_EQ(runs("  repeat: 2\n  score: [cat, '{run}/private/metrics.jsonl']\n").size(), 2u);
 }
 
 TEST_F(SweepFiles, ContradictionsOfARunAreNamed) {

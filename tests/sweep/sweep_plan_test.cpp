@@ -64,6 +64,21 @@ TEST_F(SweepPlans, AChangedListIsShown) {
             HasSubstr("run 1: diffusion.draws=4 in the plan, diffusion.draws=5 now")));
 }
 
+TEST_F(SweepPlans, OfAnEarlierVersionGoesOnWithoutTheWordOnScores) {
+  folder.write("sweep.yaml",
+               "sweep: {name: s, base: base.yaml, purpose: ablation, repeat: 2, score: [score],\n"
+               "  score_is_public: true}\n");
+  const SweepPlan now = plan_of(read_sweep_file("sweep.yaml"));
+  SweepPlan frozen = now;
+  EXPECT_EQ(frozen.common.at("score_is_public"), true);
+  frozen.common.erase("score_is_public");
+  freeze(frozen);
+  EXPECT_EQ(open_sweep("sweep.yaml", false).hash, frozen.hash);
+  frozen.common["score_is_public"] = false;
+  EXPECT_THAT(plan_differences(frozen, now),
+              ::testing::ElementsAre("score_is_public: false in the plan, true now"));
+}
+
 TEST_F(SweepPlans, AnEditIsNoticed) {
   const SweepPlan plan = open_sweep("sweep.yaml", true);
   std::string text = read_file(plan.file());

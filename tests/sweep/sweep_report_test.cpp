@@ -25,9 +25,10 @@ class SweepReports : public ::testing::Test {
     folder.write("sweep.yaml",
                  "sweep:\n  name: s\n  base: base.yaml\n" + head +
                      "  vary: {diffusion.draws: [1, 2, 10], model.trainable: [[\"a,<b>\"]]}\n"
-                     "  score: [sh, -c, 'grep draws {run}/config.yaml']\n");
+                     "  score: [cat, '{release}/draws']\n");
     folder.write_program(2, "0",
-                         "mkdir -p $dir/private $dir/corpus/__preview__\n"
+                         "mkdir -p $dir/private $dir/release $dir/corpus/__preview__\n"
+                         "grep draws $dir/config.yaml >$dir/release/draws\n"
                          "echo '{\"step\": 1, \"loss\": 0.5}' >$dir/private/metrics.jsonl\n"
                          "echo '{\"step\": 2, \"loss\": 0.125}' >>$dir/private/metrics.jsonl\n"
                          "printf pngbytes >$dir/corpus/__preview__/contact_sheet.png");
@@ -67,7 +68,7 @@ TEST_F(SweepReports, OfPublicTuningShowEverything) {
 }
 
 TEST_F(SweepReports, OfOtherRunsHaveNoLearningCurves) {
-  run("  purpose: ablation\n");
+  run("  purpose: ablation\n  score_is_public: true\n");
   EXPECT_THAT(page, AllOf(Not(HasSubstr("Learning curves")), Not(HasSubstr("0.125")),
                           HasSubstr("NOT PRIVATE")));
   for (const auto& entry : fs::recursive_directory_iterator("report/tensorboard")) {

@@ -34,7 +34,7 @@ def sweep(sfumato, work: Path, verb: str, file: Path, *arguments, expect: int = 
 
 def check_tuning(sfumato, store: Path, work: Path) -> None:
     body = ("  purpose: ablation\n  vary: {optimizer.learning_rate: [1.0e-3, 2.0e-3]}\n  repeat: 2\n  samples: 4\n"
-            "  score: [sh, -c, 'wc -l <{corpus}/metadata.csv']\n")
+            "  score: [sh, -c, 'wc -l <{corpus}/metadata.csv']\n  score_is_public: true\n")
     file = write_sweep(work, store, "grid", body, STEPS)
     planned = json.loads(sweep(sfumato, work, "plan", file, "--json"))
     check(len(planned["runs"]) == 4 and planned["epsilon"] > planned["runs"][0]["epsilon"], f"planned {planned}")

@@ -54,11 +54,11 @@ struct SweepSettings : Section {
   Setting<std::vector<std::string>> score{this, "score", {}, any_value(), "",
       "Command that is run for every finished run and prints a number, the larger the better, as "
       "its last word: [python3, score.py, '{release}']. {run} is the run's folder, {release} what "
-      "it released, {corpus} its images. It must look at these and at public data alone; of a "
-      "private_selection {run}, which holds private numbers, is refused."};
+      "it released, {corpus} its images. It must look at the last two and at public data alone; "
+      "{run}, which holds private numbers, is refused but for public_tuning."};
   Setting<bool> score_is_public{this, "score_is_public", false, any_value(), "",
-      "States what a private_selection needs and no program can check: the score's command looks at "
-      "what it is given, {release} and {corpus}, and at public data alone."};
+      "States what a score needs of every purpose but public_tuning and no program can check: its "
+      "command looks at what it is given, {release} and {corpus}, and at public data alone."};
   Setting<double> tuning_share{this, "tuning_share", 0.1, strictly_between(0, 1), "",
       "disjoint_split: share of the records that the sweep's runs see, taken by a public hash of "
       "their places."};

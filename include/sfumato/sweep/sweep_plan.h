@@ -33,6 +33,8 @@ struct SweepPlan {
 
   std::filesystem::path file() const { return folder / "plan.jsonl"; }
   std::filesystem::path release() const { return folder / "release"; }  ///< of a selection's winner
+  /// In its place, once a selection is over without a release.
+  std::filesystem::path no_release() const { return folder / "no_release.txt"; }
   /// What may not leave: locks, logs, settings of runs. Mode 0700.
   std::filesystem::path private_folder() const { return folder / "private"; }
 };

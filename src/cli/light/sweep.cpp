@@ -147,11 +147,12 @@ void run_selection(const SweepPlan& plan, const SweepOptions& options,
                             "'{}' says why. Once the cause is gone: sweep run --again",
                             (plan.private_folder() / "failed").string()));
   const bool over = choose_winner(plan, runs, runner);
+  const bool released = over && std::filesystem::exists(plan.release());
   if (options.json)
     fmt::print("{}\n",
-               Json{{"done", over}, {"release", over ? plan.release().string() : ""}}.dump(2));
+               Json{{"done", over}, {"release", released ? plan.release().string() : ""}}.dump(2));
   else if (over)
-    fmt::print("the best run is released: {}\n", plan.release().string());
+    fmt::print("{}: {}\n", released ? "the best run is released" : "over", selection_end(plan));
   else
     fmt::print("the selection goes on elsewhere, or with the next sweep run\n");
 }
@@ -195,9 +196,9 @@ Json state_json(const SweepRun& run, const RunState& state) {
 void run_status(const SweepOptions& options) {
   const SweepPlan plan = open_sweep(options.file, /*may_freeze=*/false);
   if (plan.purpose() == SweepPurpose::kPrivateSelection) {
-    const bool over = std::filesystem::exists(plan.release());
+    const bool over = selection_is_over(plan);
     fmt::print("{}\n", options.json ? Json{{"plan", plan.file().string()}, {"done", over}}.dump(2)
-                       : over       ? fmt::format("over: {}", plan.release().string())
+                       : over       ? fmt::format("over: {}", selection_end(plan))
                                     : "not over; nothing else of a private selection may be seen");
     return;
   }
