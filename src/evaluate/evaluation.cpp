@@ -9,7 +9,6 @@
 
 #include "evaluate/classifier_scores.h"
 #include "sfumato/core/error.h"
-#include "sfumato/data/record_store.h"
 #include "sfumato/evaluate/frechet_distance.h"
 #include "sfumato/evaluate/kernel_distance.h"
 
@@ -184,25 +183,13 @@ void note_sets(const ImageSets& sets, Evaluation& out) {
 
 }  // namespace
 
-void require_may_be_public(const ImageSet& corpus, const ImageSet& reference) {
-  if (!reference.store || !corpus.card.is_object()) return;
-  const auto& card = corpus.card;
-  const bool trained_on_it =
-      card.value("data_manifest_hash", std::string()) == reference.store->manifest_hash();
-  if (trained_on_it && card.value("status", std::string()) != "not_private")
-    throw PrivacyError(fmt::format(
-        "'{}' is the record store that the corpus' network was trained on as private images, and "
-        "is "
-        "not public: leave out --reference-is-public, and the numbers stay with its holder",
-        reference.name));
-}
-
 Evaluation evaluate(const ImageSets& sets, const ImageSet* test, const EvaluationOptions& options) {
   if (options.networks.empty()) throw UsageError("name at least one of --features");
   Evaluation out;
   out.status = options.status;
   if (options.status == ReferenceStatus::kDeclaredPublic) {
     require_may_be_public(sets.corpus, sets.reference);
+    require_may_be_public(sets.corpus, sets.corpus);  // of a store the same holds on this side
     if (test != nullptr) require_may_be_public(sets.corpus, *test);
   }
   note_sets(sets, out);
