@@ -283,6 +283,32 @@ TEST_F(EvaluationTest, PagesSayWhatWasDoneForPrivacyAndShowPairsToTheHolderAlone
   }
 }
 
+TEST_F(EvaluationTest, ACorpusWithoutACardMakesNoClaimAndRaisesNoAlarm) {
+  const ImageSets sets =
+      open(corpus("c", classed_images(20, 1)), store("s", classed_images(20, 2)));
+  const Evaluation found = evaluate(sets, nullptr, quick({Metric::kFrechetDistance}));
+  const ReportedSet a = reported(sets.corpus), b = reported(sets.reference);
+  for (const std::string& page :
+       {evaluation_html(found, a, b, {}), evaluation_markdown(found, a, b)})
+    EXPECT_THAT(page, AllOf(HasSubstr("NO CLAIM"), HasSubstr("beside these images"),
+                            testing::Not(HasSubstr("VOID"))));
+  EXPECT_FALSE(to_json(found, a, b)["corpus"].contains("privacy_alarm"));
+}
+
+TEST_F(EvaluationTest, TheLogTellsTheNumberOfRealImagesWhereTheyArePublicAlone) {
+  const ImageSets sets =
+      open(corpus("c", classed_images(20, 1)), store("s", classed_images(41, 2)));
+  for (const bool is_public : {false, true}) {
+    EvaluationOptions options = quick({Metric::kAccuracy});
+    if (is_public) options.status = ReferenceStatus::kDeclaredPublic;
+    testing::internal::CaptureStderr();
+    evaluate(sets, nullptr, options);
+    EXPECT_THAT(testing::internal::GetCapturedStderr(),
+                AllOf(HasSubstr("on 20 synthetic images"),
+                      HasSubstr(is_public ? "on 35 real images" : "on real images")));
+  }
+}
+
 TEST_F(EvaluationTest, ImagesOfFloatsAreReadAsOtherProgramsWriteThem) {
   // numpy: x float32 [N, C, H, W] in [0, 1], as an .npy beside labels.
   std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1, 8, 8), }";

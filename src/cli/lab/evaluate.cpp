@@ -206,7 +206,8 @@ void add_evaluate(CLI::App& app) {
       ->delimiter(',')
       ->allow_extra_args(false)
       ->type_name("a,b");
-  sub->add_option("--weights", arguments->weights, "file of that network's weights")
+  sub->add_option("--weights", arguments->weights,
+                  "file of weights, of the one of these networks that takes any")
       ->type_name("FILE");
   sub->add_option(
          "--metrics", arguments->metrics,
@@ -221,6 +222,8 @@ void add_evaluate(CLI::App& app) {
       ->capture_default_str()
       ->type_name("N");
   sub->add_option("--seed", arguments->options.seed, "of choices and of training")
+      // As many as numpy's generator, which draws the choices, tells apart.
+      ->check(CLI::Range(int64_t{0}, int64_t{0xffffffff}))
       ->capture_default_str();
   sub->add_flag("--reference-is-public", arguments->is_public,
                 "reference and test images are public: the pages may lie anywhere");
