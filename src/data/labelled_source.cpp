@@ -21,6 +21,8 @@ namespace {
 
 // More classes than anybody numbers: labels are taken as they come, and checked by the caller.
 constexpr std::int64_t kAnyNumberOfClasses = 1'000'000;
+// Of classes that labels alone tell of: one label that is no class, as an id, would make as many.
+constexpr std::int64_t kMostCountedClasses = 10'000;
 
 /// Generated images as arrays of floats.
 class FloatArrays : public ImageSource {
@@ -147,6 +149,11 @@ class LabelledSource::Reader {
     if (options_.num_classes == 0) label = 0;
     if (label < 0 || label >= kAnyNumberOfClasses)
       throw DataError(fmt::format("{} has the label {}", item_.place, label));
+    if (classes_are_counted() && label >= kMostCountedClasses)
+      throw DataError(fmt::format(
+          "{} has the label {}: classes that are known by their labels alone are numbered from 0, "
+          "and at most {}; number them so, or do not read labels (--no-classes)",
+          item_.place, label, kMostCountedClasses));
     largest_ = std::max(largest_, label);
     if (!item_.raw.pixels.empty()) {
       image = std::move(item_.raw);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
@@ -102,7 +103,10 @@ void add_classifier_scores(const ImageSets& sets, const ImageSet* test,
       for (int64_t i = 0; i < options.repeats; ++i) {
         ClassifierOptions one = options.classifier;
         one.seed = options.seed + static_cast<uint64_t>(i);
-        log_info(fmt::format("training a classifier on {} {} images", train.count(), what));
+        // Of a private set the number of images is as private as they are, and logs are kept.
+        const bool may_count = &train == &corpus || options.status != ReferenceStatus::kPrivate;
+        log_info(fmt::format("training a classifier on {}{} images",
+                             may_count ? std::to_string(train.count()) + " " : "", what));
         note(SmallClassifier(train, one));
       }
       return true;

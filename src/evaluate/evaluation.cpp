@@ -2,6 +2,7 @@
 
 #include <ATen/ops/bincount.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +10,6 @@
 
 #include "evaluate/classifier_scores.h"
 #include "sfumato/core/error.h"
-#include "sfumato/data/record_store.h"
 #include "sfumato/evaluate/frechet_distance.h"
 #include "sfumato/evaluate/kernel_distance.h"
 
@@ -78,6 +78,15 @@ class FeatureScores {
     return options_.networks.empty() || corpus_.facts.network == options_.networks.front();
   }
 
+  /// Whether a metric that was not asked for by name is left out, as there are too few images.
+  bool too_few(const char* title, int64_t images, int64_t least) {
+    if (images >= least || !options_.metrics.empty()) return false;
+    out_.left_out.push_back(
+        fmt::format("{} by '{}': a set has {} images, and at least {} are needed", title,
+                    corpus_.facts.network, images, least));
+    return true;
+  }
+
   Measurement& add(std::string key, std::string title, double value, bool smaller_is_better) {
     Measurement one;
     one.key = std::move(key);
@@ -110,6 +119,7 @@ class FeatureScores {
                                           corpus_.facts.network));
       return;
     }
+    if (too_few("Inception Score", corpus_.count(), kInceptionSplits)) return;
     const InceptionScore found = inception_score(corpus_);
     Measurement& one = add("inception_score_mean", "Inception Score", found.mean, false);
     one.std = found.std;
@@ -118,7 +128,12 @@ class FeatureScores {
   }
 
   void manifold() {
-    const ManifoldScores found = manifold_scores(corpus_, reference_);
+    const ManifoldOptions neighbours;
+    if (too_few("precision, recall, density and coverage",
+                std::min(corpus_.count(), reference_.count()),
+                std::max(neighbours.precision_k, neighbours.density_k) + 1))
+      return;
+    const ManifoldScores found = manifold_scores(corpus_, reference_, neighbours);
     const auto put = [&](const char* key, const char* title, double value, int64_t k,
                          const char* what) {
       add(key, title, value, false).detail = fmt::format("k = {}, {}", k, what);
@@ -157,6 +172,24 @@ FeatureSet features_by(const FeatureNetwork& network, const LabelledImages& imag
   return {network.facts(), batch.features, batch.logits};
 }
 
+bool takes_weights(const std::string& network) {
+  return std::ranges::any_of(feature_networks(), [&](const FeatureNetworkRow& row) {
+    return row.name == network && row.takes_weights_file;
+  });
+}
+
+/// The file that the user names is that of the one network which takes any. UsageError where
+/// several do; where none does, the first of them refuses it.
+std::filesystem::path weights_of(const std::string& network, const EvaluationOptions& options) {
+  const auto takers = std::ranges::count_if(options.networks, takes_weights);
+  if (!options.weights.empty() && takers > 1)
+    throw UsageError(fmt::format(
+        "of the features {} more than one network takes weights, and --weights '{}' is one file; "
+        "name one of them at a time",
+        fmt::join(options.networks, ", "), options.weights.string()));
+  return takers == 0 || takes_weights(network) ? options.weights : std::filesystem::path();
+}
+
 void count_classes(const ImageSets& sets, Evaluation& out) {
   const LabelledImages &a = sets.corpus.images, &b = sets.reference.images;
   const at::Tensor of_a = at::bincount(a.labels, {}, a.num_classes());
@@ -184,25 +217,13 @@ void note_sets(const ImageSets& sets, Evaluation& out) {
 
 }  // namespace
 
-void require_may_be_public(const ImageSet& corpus, const ImageSet& reference) {
-  if (!reference.store || !corpus.card.is_object()) return;
-  const auto& card = corpus.card;
-  const bool trained_on_it =
-      card.value("data_manifest_hash", std::string()) == reference.store->manifest_hash();
-  if (trained_on_it && card.value("status", std::string()) != "not_private")
-    throw PrivacyError(fmt::format(
-        "'{}' is the record store that the corpus' network was trained on as private images, and "
-        "is "
-        "not public: leave out --reference-is-public, and the numbers stay with its holder",
-        reference.name));
-}
-
 Evaluation evaluate(const ImageSets& sets, const ImageSet* test, const EvaluationOptions& options) {
   if (options.networks.empty()) throw UsageError("name at least one of --features");
   Evaluation out;
   out.status = options.status;
   if (options.status == ReferenceStatus::kDeclaredPublic) {
     require_may_be_public(sets.corpus, sets.reference);
+    require_may_be_public(sets.corpus, sets.corpus);  // of a store the same holds on this side
     if (test != nullptr) require_may_be_public(sets.corpus, *test);
   }
   note_sets(sets, out);
@@ -213,8 +234,9 @@ Evaluation evaluate(const ImageSets& sets, const ImageSet* test, const Evaluatio
     out.left_out.emplace_back(
         "everything by class, and accuracy: the sets have no classes in common, or one alone");
   for (const std::string& name : options.networks) {
-    const auto network = make_feature_network(
-        name, {sets.corpus.images.shape(), options.weights, &sets.reference.images, options.seed});
+    const auto network =
+        make_feature_network(name, {sets.corpus.images.shape(), weights_of(name, options),
+                                    &sets.reference.images, options.seed});
     const FeatureSet corpus = features_by(*network, sets.corpus.images);
     const FeatureSet reference = features_by(*network, sets.reference.images);
     FeatureScores scores(corpus, reference, sets.reference.split, options, out);

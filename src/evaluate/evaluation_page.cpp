@@ -44,6 +44,10 @@ std::string banners(const Evaluation& evaluation, const ReportedSet& corpus) {
         "<div class=\"banner alarm\" role=\"alert\"><strong>{}</strong><p>The corpus: "
         "{}</p></div>\n",
         html_escape(corpus.alarm), html_escape(corpus.claim));
+  else if (corpus.no_claim)
+    out +=
+        fmt::format("<div class=\"banner\"><strong>NO CLAIM</strong><p>The corpus: {}</p></div>\n",
+                    html_escape(corpus.claim));
   else if (!corpus.claim.empty())
     out += fmt::format("<div class=\"banner private\"><p>The corpus: {}</p></div>\n",
                        html_escape(corpus.claim));

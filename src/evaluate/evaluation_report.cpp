@@ -57,6 +57,11 @@ Json class_json(const ClassRow& row) {
           {"label_fidelity", number(row.label_fidelity)}};
 }
 
+constexpr const char* kNoCardOfImages =
+    "Nothing is claimed about privacy: no privacy card lies beside these images, or beside the "
+    "weights that made them. Where those were trained on private images this says that nothing "
+    "protects them.";
+
 std::string escaped_cell(std::string text) {
   std::string out;
   for (const char c : text) {
@@ -76,9 +81,10 @@ std::string set_line(const char* what, const ReportedSet& set) {
 }  // namespace
 
 ReportedSet reported(const ImageSet& set) {
-  ReportedSet out{set.name, set.identity, set.split, set.found, set.images.count(), {}, {}};
+  ReportedSet out{set.name, set.identity, set.split, set.found, set.images.count(), {}, {}, false};
   const CardBanner banner = card_banner(set.card);
   out.claim = banner.headline;
+  if (banner.banner == ReportBanner::kNoClaim) out.no_claim = true, out.claim = kNoCardOfImages;
   if (banner.banner == ReportBanner::kVoid) out.alarm = "VOID";
   if (banner.banner == ReportBanner::kNotPrivate) out.alarm = "NOT PRIVATE";
   return out;
@@ -122,6 +128,8 @@ std::string evaluation_markdown(const Evaluation& evaluation, const ReportedSet&
                                 privacy_statement(evaluation.status));
   if (!corpus.alarm.empty())
     out += fmt::format("**{}**: {}\n\n", corpus.alarm, corpus.claim);
+  else if (corpus.no_claim)
+    out += fmt::format("**NO CLAIM**: {}\n\n", corpus.claim);
   else if (!corpus.claim.empty())
     out += fmt::format("The corpus: {}\n\n", corpus.claim);
   out +=

@@ -179,11 +179,7 @@ ImageSet open_set(const SetRequest& request, const Names& names) {
                                 request.path.string(), set.found));
   choose(request, set);
   if (set.identity.empty()) set.identity = hash_of(set.images);
-  const fs::path card = request.path / "privacy_card.json";
-  set.card =
-      fs::is_regular_file(card)
-          ? read_privacy_card(card)
-          : void_card("no privacy card lies beside the images, and nothing is known of them");
+  set.card = read_privacy_card(request.path / "privacy_card.json");
   return set;
 }
 

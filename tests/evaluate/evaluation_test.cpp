@@ -1,6 +1,8 @@
 #include "sfumato/evaluate/evaluation.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/sin.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,6 +20,7 @@
 #include "sfumato/report/privacy_card.h"
 #include "support/error_message.h"
 #include "support/every_name.h"
+#include "support/shared_folder.h"
 #include "support/temp_folder.h"
 
 namespace sfumato {
@@ -283,6 +286,32 @@ TEST_F(EvaluationTest, PagesSayWhatWasDoneForPrivacyAndShowPairsToTheHolderAlone
   }
 }
 
+TEST_F(EvaluationTest, ACorpusWithoutACardMakesNoClaimAndRaisesNoAlarm) {
+  const ImageSets sets =
+      open(corpus("c", classed_images(20, 1)), store("s", classed_images(20, 2)));
+  const Evaluation found = evaluate(sets, nullptr, quick({Metric::kFrechetDistance}));
+  const ReportedSet a = reported(sets.corpus), b = reported(sets.reference);
+  for (const std::string& page :
+       {evaluation_html(found, a, b, {}), evaluation_markdown(found, a, b)})
+    EXPECT_THAT(page, AllOf(HasSubstr("NO CLAIM"), HasSubstr("beside these images"),
+                            testing::Not(HasSubstr("VOID"))));
+  EXPECT_FALSE(to_json(found, a, b)["corpus"].contains("privacy_alarm"));
+}
+
+TEST_F(EvaluationTest, TheLogTellsTheNumberOfRealImagesWhereTheyArePublicAlone) {
+  const ImageSets sets =
+      open(corpus("c", classed_images(20, 1)), store("s", classed_images(41, 2)));
+  for (const bool is_public : {false, true}) {
+    EvaluationOptions options = quick({Metric::kAccuracy});
+    if (is_public) options.status = ReferenceStatus::kDeclaredPublic;
+    testing::internal::CaptureStderr();
+    evaluate(sets, nullptr, options);
+    EXPECT_THAT(testing::internal::GetCapturedStderr(),
+                AllOf(HasSubstr("on 20 synthetic images"),
+                      HasSubstr(is_public ? "on 35 real images" : "on real images")));
+  }
+}
+
 TEST_F(EvaluationTest, ImagesOfFloatsAreReadAsOtherProgramsWriteThem) {
   // numpy: x float32 [N, C, H, W] in [0, 1], as an .npy beside labels.
   std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1, 8, 8), }";
@@ -303,6 +332,37 @@ TEST_F(EvaluationTest, ImagesOfFloatsAreReadAsOtherProgramsWriteThem) {
   EXPECT_EQ(sets.corpus.images.images.flatten()[10].item<int>(), 20);  // 10 / 127 * 255 = 20.08
   EXPECT_THAT(evaluate(sets, nullptr, quick({Metric::kFrechetDistance})).warnings,
               testing::Contains(HasSubstr("rounded to 8 bits")));
+}
+
+TEST_F(EvaluationTest, WeightsGoToTheOneNetworkThatTakesThem) {
+  EvaluationOptions options = quick({Metric::kFrechetDistance});
+  const ImageSets sets =
+      open(corpus("c", classed_images(20, 1)), store("s", classed_images(20, 2)));
+  options.networks = {"pixels", "lenet"};
+  options.weights = test::source_folder() / "models/public/lenet";
+  const Evaluation found = evaluate(sets, nullptr, options);
+  ASSERT_EQ(found.measurements.size(), 2u);
+  EXPECT_EQ(found.measurements[0].weights_sha256, "none");
+  EXPECT_EQ(found.measurements[1].title, "FD-LeNet");
+  options.networks = {"pixels", "lenet", "squeezenet"};
+  EXPECT_THAT(error_message<UsageError>([&] { evaluate(sets, nullptr, options); }),
+              HasSubstr("more than one network takes weights"));
+}
+
+TEST_F(EvaluationTest, WhatFewImagesDoNotAllowIsLeftOutUnlessItIsAskedFor) {
+  const at::Tensor rows = at::arange(16, at::kFloat).view({4, 4}).sin();
+  FeatureSet few = test::set_of(rows);
+  few.logits = rows;
+  EvaluationOptions options;
+  const Evaluation found = evaluate_features(few, few, "test", options);
+  EXPECT_NO_THROW(measured(found, "frechet_distance"));
+  EXPECT_NO_THROW(measured(found, "kid_mean"));
+  EXPECT_THAT(found.left_out, testing::Contains(AllOf(HasSubstr("precision, recall"),
+                                                      HasSubstr("4 images, and at least 6"))));
+  EXPECT_THAT(found.left_out, testing::Contains(AllOf(HasSubstr("Inception Score"),
+                                                      HasSubstr("4 images, and at least 10"))));
+  options.metrics = {Metric::kInceptionScore};
+  EXPECT_THROW(evaluate_features(few, few, "test", options), DataError);
 }
 
 TEST_F(EvaluationTest, AnUnknownNetworkIsRefusedWithTheNamesThatThereAre) {

@@ -89,8 +89,9 @@ struct Evaluation {
   std::vector<std::string> warnings;
 };
 
-/// PrivacyError: the reference is declared public, and is what the corpus' private network was
-/// trained on, as the corpus' card says.
+/// PrivacyError: the reference is declared public, and is a record store of private images. It is
+/// what the corpus' private network was trained on, as the corpus' card says; images held out; a
+/// part of a split; or something trained privately on it, or on a part or copy beside it.
 void require_may_be_public(const ImageSet& corpus, const ImageSet& reference);
 
 /// `test`: real images for accuracy; null: a sixth of the reference is set apart for it.

@@ -11,8 +11,9 @@ namespace sfumato {
 struct ReportedSet {
   std::string name, identity, split;
   int64_t found = 0, used = 0;
-  std::string claim;  ///< headline of a corpus' privacy card; empty: nothing is said
-  std::string alarm;  ///< "VOID" or "NOT PRIVATE" where the card's claim does not stand
+  std::string claim;      ///< headline of a corpus' privacy card; empty: nothing is said
+  std::string alarm;      ///< "VOID" or "NOT PRIVATE" where the card's claim does not stand
+  bool no_claim = false;  ///< there is no card, as of public images: neither good nor alarming
 };
 ReportedSet reported(const ImageSet& set);
 

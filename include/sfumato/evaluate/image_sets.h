@@ -21,7 +21,8 @@ struct ImageSet {
   std::string split;      ///< "test", ...: what the user or the path says, or "not said"
   bool rounded = false;   ///< floats that came to 8 bits
   bool classes_are_counted = false;  ///< numbers that were seen: there may be more
-  /// privacy_card.json of a corpus; a void card where there is none.
+  /// privacy_card.json of a corpus; one without a claim where there is
+  /// none.
   nlohmann::ordered_json card;
   std::shared_ptr<const RecordStore> store;  ///< whose memory the images may lie in; or null
 };

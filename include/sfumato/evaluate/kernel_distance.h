@@ -25,6 +25,8 @@ struct KernelDistance {
 KernelDistance kernel_distance(const FeatureSet& corpus, const FeatureSet& reference,
                                KernelOptions options = {});
 
+inline constexpr int64_t kInceptionSplits = 10;
+
 /// exp of the mean divergence of class probabilities from their mean over the images, over splits
 /// of a permutation (Salimans et al. 2016; torch-fidelity: 10 splits, seed 2020).
 struct InceptionScore {
@@ -33,7 +35,7 @@ struct InceptionScore {
   int64_t splits = 0;
 };
 /// From the corpus' logits alone. DataError: no logits, fewer rows than splits.
-InceptionScore inception_score(const FeatureSet& corpus, int64_t splits = 10,
+InceptionScore inception_score(const FeatureSet& corpus, int64_t splits = kInceptionSplits,
                                uint32_t seed = kFidelitySeed);
 
 }  // namespace sfumato

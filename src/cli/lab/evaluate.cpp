@@ -104,6 +104,7 @@ void evaluate_files(const EvaluateArguments& arguments, const Pages& pages) {
 }
 
 /// Of a record store the images that training never read, where `prepare` held some out; else "".
+/// They are private, whatever is said of the reference.
 std::string held_out_of(const fs::path& reference) {
   const fs::path place = holdout_store(reference);
   if (!fs::exists(reference / "manifest.json") || !fs::exists(place / "manifest.json")) return {};
@@ -126,8 +127,9 @@ void evaluate_images(const EvaluateArguments& arguments, const Pages& pages) {
   of_reference.split = arguments.split;
   const ImageSets sets =
       open_image_sets(request(arguments.corpus, arguments.corpus_labels), of_reference);
-  const std::string held_out =
-      arguments.test.empty() ? held_out_of(arguments.reference) : arguments.test;
+  const std::string held_out = arguments.test.empty() && !arguments.is_public
+                                   ? held_out_of(arguments.reference)
+                                   : arguments.test;
   std::optional<ImageSet> test;
   if (!held_out.empty())
     test = open_test_set(request(held_out, arguments.test_labels), sets.reference);
@@ -172,9 +174,10 @@ void add_sets(CLI::App& sub, EvaluateArguments& arguments) {
   sub.add_option("--reference", arguments.reference,
                  "real images: a record store, or anything that prepare reads")
       ->type_name("DATA");
-  sub.add_option("--test", arguments.test,
-                 "real images that test classifiers (default: those that prepare held out of a record "
-                 "store, data.holdout; else a sixth of the reference, set apart)")
+  sub.add_option(
+         "--test", arguments.test,
+         "real images that test classifiers (default: those that prepare held out of a record "
+         "store, data.holdout; else a sixth of the reference, set apart)")
       ->type_name("DATA");
   sub.add_option("--corpus-labels", arguments.corpus_labels, "labels of IDX or .npy images")
       ->type_name("FILE");
@@ -203,7 +206,8 @@ void add_evaluate(CLI::App& app) {
       ->delimiter(',')
       ->allow_extra_args(false)
       ->type_name("a,b");
-  sub->add_option("--weights", arguments->weights, "file of that network's weights")
+  sub->add_option("--weights", arguments->weights,
+                  "file of weights, of the one of these networks that takes any")
       ->type_name("FILE");
   sub->add_option(
          "--metrics", arguments->metrics,
@@ -218,6 +222,8 @@ void add_evaluate(CLI::App& app) {
       ->capture_default_str()
       ->type_name("N");
   sub->add_option("--seed", arguments->options.seed, "of choices and of training")
+      // As many as numpy's generator, which draws the choices, tells apart.
+      ->check(CLI::Range(int64_t{0}, int64_t{0xffffffff}))
       ->capture_default_str();
   sub->add_flag("--reference-is-public", arguments->is_public,
                 "reference and test images are public: the pages may lie anywhere");
