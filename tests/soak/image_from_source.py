@@ -46,10 +46,14 @@ def build(sfumato, work: Path, arguments):
             for word in ("--volume", f"{copied(Path(path), work)}:{path}")]
     variables = [word for name, value in os.environ.items() if name.startswith(VARIABLES)
                  for word in ("--env", f"{name}={value}")]
-    # Not skipped: buildah 1.28 takes a stage that `FROM ${ARG}` alone names for one that nothing uses.
-    buildah("bud", "--format", "docker", "--layers=false", "--skip-unused-stages=false", *lent, *variables,
-            "--file", ROOT / "docker/Dockerfile", "--target", arguments.target, "--build-arg", "SYSTEM=localhost/system",
-            "--tag", f"sfumato:{arguments.target}", ROOT)
+    # In two steps: buildah 1.28 does not find a stage whose name stands in `FROM ${ARG}`, as docker does.
+    def build_stage(stage: str, tag: str, *more: str) -> None:
+        buildah("bud", "--format", "docker", "--layers=false", *lent, *variables, "--file", ROOT / "docker/Dockerfile",
+                "--target", stage, "--build-arg", "SYSTEM=localhost/system", *more, "--tag", tag, ROOT)
+
+    build_stage(f"build-{arguments.target}", "programs")
+    build_stage(arguments.target, f"sfumato:{arguments.target}", "--build-arg",
+                f"{arguments.target.upper()}_PROGRAMS=localhost/programs")
     container = buildah("from", f"sfumato:{arguments.target}")
     root = Path(buildah("mount", container))
     size = megabytes(root)
