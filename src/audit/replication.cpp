@@ -12,6 +12,7 @@
 #include "sfumato/audit/membership.h"
 #include "sfumato/audit/tail_probabilities.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/place.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/dist/together.h"
@@ -243,14 +244,12 @@ ReplicationAudit audit_replication(const fs::path& corpus, const RecordStore& st
   if (options.spaces.empty()) throw UsageError("name at least one of --features");
   ranks.require_same("what is compared", description(store, holdout, options),
                      "give all processes the same stores and options");
-  const fs::path named = fs::absolute(corpus).lexically_normal();
-  ReplicationAudit audit{
-      .corpus = (named.has_filename() ? named : named.parent_path()).filename().string(),
-      .has_holdout = holdout != nullptr,
-      .records = store.count(),
-      .names = {},
-      .results = {},
-      .warnings = {}};
+  ReplicationAudit audit{.corpus = without_slash(fs::absolute(corpus)).filename().string(),
+                         .has_holdout = holdout != nullptr,
+                         .records = store.count(),
+                         .names = {},
+                         .results = {},
+                         .warnings = {}};
   for (const FeatureSpace space : options.spaces) {
     audit.results.push_back(examine(space, corpus, store, holdout, options, ranks, audit.names));
     if (const int64_t left_out = audit.results.back().null_in_store; left_out > 0)

@@ -3,6 +3,9 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
+#include <cmath>
+#include <cstdint>
+
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 
@@ -34,6 +37,15 @@ std::string sha256_hex(std::string_view bytes) {
   Sha256 hash;
   hash.update(bytes);
   return hex(hash.finish());
+}
+
+double sha256_fraction(std::string_view text) {
+  Sha256 hash;
+  hash.update(text);
+  const auto digest = hash.finish();
+  std::uint64_t word = 0;
+  for (std::size_t i = 0; i < 8; ++i) word = word << 8 | digest[i];
+  return std::ldexp(static_cast<double>(word >> 11), -53);
 }
 
 std::string hmac_sha256_hex(std::string_view key, std::string_view message) {

@@ -10,6 +10,7 @@
 #include "corpus/class_folders.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
+#include "sfumato/core/place.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/core/text.h"
@@ -34,9 +35,7 @@ bool is_untrained(const CorpusSpec& spec, std::size_t label) {
 }
 
 std::string title_of(const CorpusSpec& spec) {
-  const fs::path folder = fs::absolute(spec.folder).lexically_normal();
-  return printable(folder.has_filename() ? folder.filename().string()
-                                         : folder.parent_path().filename().string());
+  return printable(without_slash(fs::absolute(spec.folder)).filename().string());
 }
 
 /// Made from the written files: it shows what is there.

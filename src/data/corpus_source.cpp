@@ -9,6 +9,7 @@
 #include "label_table.h"
 #include "member_walk.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/place.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/io/tar.h"
@@ -76,11 +77,6 @@ std::optional<Corpus> corpus_in(const fs::path& root) {
   } catch (const DataError&) {
     return std::nullopt;
   }
-}
-
-fs::path without_slash(const fs::path& source) {
-  const fs::path path = source.lexically_normal();
-  return path.has_filename() ? path : path.parent_path();
 }
 
 /// The corpus whose shards these archives are. DataError where only some are, or where they are of

@@ -2,39 +2,30 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-#include <cstdint>
 #include <nlohmann/json.hpp>
 
 #include "holdout_pair.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/place.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/data/record_store.h"
-#include "sfumato/io/json_file.h"
-#include "store_format.h"
+#include "sfumato/data/store_manifest.h"
 
 namespace sfumato {
 namespace {
 
 /// What the manifest notes under `member` of the preparation; "" for nothing.
 std::string note_in(const RecordStore& store, const char* member, const char* what = "pair") {
-  const nlohmann::json manifest = read_json(store.path() / store_format::kManifest);
-  const auto preparation = manifest.find("preparation");
-  if (preparation == manifest.end() || !preparation->is_object()) return "";
-  const auto note = preparation->find(member);
-  return note != preparation->end() && note->is_object() ? note->value(what, "") : "";
+  const nlohmann::json preparation = store_preparation(store.path());
+  if (!preparation.is_object()) return "";
+  const auto note = preparation.find(member);
+  return note != preparation.end() && note->is_object() ? note->value(what, "") : "";
 }
 
 }  // namespace
 
 double holdout_place(std::string_view unit) {
-  Sha256 hash;
-  hash.update(std::string_view("sfumato holdout "));
-  hash.update(unit);
-  const auto digest = hash.finish();
-  std::uint64_t word = 0;
-  for (std::size_t i = 0; i < 8; ++i) word = word << 8 | digest[i];
-  return std::ldexp(static_cast<double>(word >> 11), -53);
+  return sha256_fraction(fmt::format("sfumato holdout {}", unit));
 }
 
 bool is_held_out(std::string_view unit, double share) { return holdout_place(unit) < share; }
@@ -60,9 +51,7 @@ void check_holdout_adjacency(const RecordStore& store, Adjacency adjacency) {
 }
 
 std::filesystem::path holdout_store(const std::filesystem::path& store) {
-  std::filesystem::path place = store.lexically_normal();
-  if (!place.has_filename()) place = place.parent_path();  // "store/"
-  return place += "-holdout";
+  return without_slash(store) += "-holdout";
 }
 
 bool is_holdout(const RecordStore& store) { return !note_in(store, kHeldOutOf).empty(); }

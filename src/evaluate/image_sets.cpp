@@ -12,10 +12,13 @@
 #include <cstring>
 
 #include "sfumato/core/error.h"
+#include "sfumato/core/place.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/core/stop_signal.h"
+#include "sfumato/core/text.h"
 #include "sfumato/data/labelled_source.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/data/store_manifest.h"
 #include "sfumato/evaluate/numpy_random.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/report/privacy_card.h"
@@ -25,15 +28,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Names = std::vector<std::string>;
-
-bool is_store(const fs::path& path) {
-  return fs::is_regular_file(path / "manifest.json") && fs::exists(path / "records.bin");
-}
-
-fs::path without_end(const fs::path& path) {
-  const fs::path clean = fs::absolute(path).lexically_normal();
-  return clean.has_filename() ? clean : clean.parent_path();
-}
 
 /// "test" where a part of the path, or the beginning of a file's name, says so.
 std::string split_of_path(const fs::path& path) {
@@ -46,7 +40,7 @@ std::string split_of_path(const fs::path& path) {
        {"valid", "validation"},
        {"validation", "validation"},
        {"holdout", "holdout"}}};
-  const std::string last = without_end(path).filename().string();
+  const std::string last = without_slash(fs::absolute(path)).filename().string();
   const std::string word = last.substr(0, last.find_first_of("-_."));
   for (const auto& [name, split] : kWords)
     if (word == name) return split;
@@ -147,9 +141,7 @@ std::string hash_of(const LabelledImages& images) {
   hash.update(pixels.const_data_ptr(), pixels.nbytes());
   if (images.labels.defined())
     hash.update(images.labels.contiguous().const_data_ptr(), images.labels.nbytes());
-  std::string text;
-  for (const unsigned char byte : hash.finish()) text += fmt::format("{:02x}", byte);
-  return text;
+  return hex(hash.finish());
 }
 
 void choose(const SetRequest& request, ImageSet& set) {
@@ -166,9 +158,9 @@ ImageSet open_set(const SetRequest& request, const Names& names) {
   ImageSet set;
   if (request.count < 0) throw UsageError("--count takes a number of images, 0 for all of them");
   if (request.path.empty()) throw UsageError("name a corpus and, with --reference, real images");
-  set.name = without_end(request.path).filename().string();
+  set.name = without_slash(fs::absolute(request.path)).filename().string();
   set.split = request.split.empty() ? split_of_path(request.path) : request.split;
-  if (is_store(request.path)) {
+  if (is_record_store(request.path)) {
     map_store(request, set);
   } else {
     read_source(request, names, set);
@@ -210,7 +202,7 @@ void require_fit(const ImageSet& corpus, const ImageSet& reference) {
 
 ImageSets open_image_sets(const SetRequest& corpus, const SetRequest& reference) {
   ImageSets sets;
-  if (is_store(reference.path)) {
+  if (is_record_store(reference.path)) {
     sets.reference = open_set(reference, {});
     SetRequest with = corpus;
     with.with_classes = corpus.with_classes && sets.reference.images.num_classes() > 0;

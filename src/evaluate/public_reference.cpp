@@ -5,8 +5,8 @@
 #include "sfumato/core/error.h"
 #include "sfumato/data/holdout.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/data/store_manifest.h"
 #include "sfumato/evaluate/evaluation.h"
-#include "sfumato/io/json_file.h"
 #include "sfumato/run/store_notes.h"
 #include "sfumato/run/witness.h"
 
@@ -29,13 +29,11 @@ std::string text_in(const Json& json, const char* member) {
 
 /// Empty for a folder that is no record store.
 StoreOrigin origin_of(const fs::path& folder) {
-  std::error_code ignored;
-  if (!fs::is_regular_file(folder / "manifest.json", ignored)) return {};
   try {
-    const nlohmann::json manifest = read_json(folder / "manifest.json");
-    const nlohmann::json preparation =
-        manifest.is_object() ? manifest.value("preparation", nlohmann::json()) : nlohmann::json();
-    return {text_in(manifest, "manifest_hash"), text_in(preparation, "split_of")};
+    const nlohmann::json manifest = store_manifest(folder);
+    if (manifest.is_null()) return {};
+    return {text_in(manifest, "manifest_hash"),
+            text_in(manifest.value("preparation", nlohmann::json()), "split_of")};
   } catch (const DataError&) {
     return {};  // other programs have manifests too
   }

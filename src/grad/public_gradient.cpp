@@ -1,9 +1,12 @@
 #include "sfumato/grad/public_gradient.h"
 
+#include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
 #include "grad/apply_update.h"
 #include "sfumato/core/error.h"
+#include "sfumato/nn/module.h"
+#include "sfumato/nn/named_tensors.h"
 
 namespace sfumato {
 
@@ -45,6 +48,21 @@ void PublicGradient::apply(const UpdateOptions& rule, std::vector<bridge::Update
 
 std::vector<at::Tensor> PublicGradient::gradients() && {
   return values_of(std::move(*this), std::vector<at::Tensor>(sums_));
+}
+
+std::optional<PublicGradient> public_gradient_by_autograd(const at::Tensor& loss,
+                                                          std::span<Parameter* const> parameters) {
+  std::vector<at::Tensor> weights, gradients;
+  for (const Parameter* parameter : parameters) weights.push_back(parameter->value);
+  loss.backward({}, std::nullopt, false, at::TensorList(weights));
+  bool finite = true;
+  for (at::Tensor& weight : weights) {
+    gradients.push_back(weight.grad().defined() ? weight.grad() : at::zeros_like(weight.detach()));
+    finite = finite && all_finite(gradients.back());
+    weight.mutable_grad() = at::Tensor{};
+  }
+  if (!finite) return std::nullopt;
+  return PublicGradient(std::move(gradients), 1);
 }
 
 }  // namespace sfumato

@@ -6,6 +6,7 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/place.h"
 
 namespace sfumato {
 namespace {
@@ -29,13 +30,6 @@ const char* forbidden(const fs::path& folder) {
   if (holds("manifest.json") && holds("records.bin"))
     return "a record store, which holds its own files only";
   return nullptr;
-}
-
-fs::path resolved(const fs::path& path) {
-  std::error_code error;
-  fs::path place = fs::weakly_canonical(fs::absolute(path), error);
-  if (error) place = fs::absolute(path).lexically_normal();
-  return place.has_filename() ? place : place.parent_path();
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/place.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/io/json_file.h"
 
@@ -57,14 +58,6 @@ std::string defect_of_run(const fs::path& folder) {
     return fmt::format("'{}' is a run of a private selection whose ledger cannot be read ({})",
                        folder.string(), error.what());
   }
-}
-
-bool lies_in(const fs::path& path, const fs::path& folder) {
-  std::error_code ignored;
-  const fs::path inside = fs::weakly_canonical(path, ignored);
-  const fs::path outside = fs::weakly_canonical(folder, ignored);
-  return std::mismatch(outside.begin(), outside.end(), inside.begin(), inside.end()).first ==
-         outside.end();
 }
 
 }  // namespace
@@ -133,7 +126,7 @@ void check_may_leave(const fs::path& source, const fs::path& out) {
   const fs::path places[] = {source};
   for (const FolderAbove& above : folders_above(places)) {
     const std::string defect = defect_of_run(above.path);
-    if (defect.empty() || lies_in(out, above.path / "private")) continue;
+    if (defect.empty() || lies_within(resolved(out), resolved(above.path / "private"))) continue;
     throw PrivacyError(defect + "; for a score, draw into its own private/");
   }
 }

@@ -10,8 +10,10 @@
 #include "run/witness_folder.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/place.h"
 #include "sfumato/core/text.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/data/store_manifest.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/run/witness.h"
 
@@ -95,24 +97,6 @@ SelectionUse parse_note(const fs::path& file) {
                   file.string()));
 }
 
-/// With its slash at the end or without, there is one path of a folder.
-fs::path without_slash(const fs::path& folder) {
-  return (folder / "").lexically_normal().parent_path();
-}
-
-/// Null for what is no store.
-nlohmann::json manifest_of(const fs::path& store) {
-  std::error_code ignored;
-  if (!fs::exists(store / "manifest.json", ignored)) return nullptr;
-  nlohmann::json manifest = read_json(store / "manifest.json");
-  return manifest.is_object() ? manifest : nlohmann::json();
-}
-
-nlohmann::json preparation_of(const fs::path& store) {
-  const nlohmann::json manifest = manifest_of(store);
-  return manifest.is_null() ? manifest : manifest.value("preparation", nlohmann::json());
-}
-
 /// As it is named, and where links lead.
 std::vector<fs::path> paths_of(const fs::path& store) {
   std::error_code failed;
@@ -126,7 +110,7 @@ constexpr const char* kMarks[] = {"-final-", "-tuning-"};
 
 /// The store that `part` was split from, if it lies beside it.
 std::optional<fs::path> find_whole(const fs::path& part) {
-  const nlohmann::json preparation = preparation_of(part);
+  const nlohmann::json preparation = store_preparation(part);
   if (!preparation.is_object() || !preparation.contains("split_of")) return std::nullopt;
   for (const fs::path& name : paths_of(part))
     for (const char* mark : kMarks) {
@@ -134,7 +118,7 @@ std::optional<fs::path> find_whole(const fs::path& part) {
       const std::size_t at = text.rfind(mark);
       if (at == text.npos || at < name.parent_path().string().size()) continue;
       const fs::path whole = text.substr(0, at);
-      if (const nlohmann::json manifest = manifest_of(whole);
+      if (const nlohmann::json manifest = store_manifest(whole);
           manifest.is_object() &&
           manifest.value("manifest_hash", nlohmann::json()) == preparation["split_of"])
         return whole;
@@ -204,11 +188,16 @@ void check_parts(const fs::path& store, double tuning_share) {
             part.string(), store.string(), parts.tuning_share, tuning_share, parts.tuning_share));
 }
 
+bool is_called_part(const std::string& folder, const std::string& store) {
+  return std::ranges::any_of(kMarks,
+                             [&](const char* mark) { return folder.starts_with(store + mark); });
+}
+
 nlohmann::json part_origin(const fs::path& store, double tuning_share, bool is_tuning) {
   nlohmann::json origin = {{"split_of", RecordStore::open(store).manifest_hash()},
                            {"tuning_share", tuning_share},
                            {"part", is_tuning ? "tuning" : "final"}};
-  const nlohmann::json whole = preparation_of(store);
+  const nlohmann::json whole = store_preparation(store);
   for (const char* held : {"holdout", "held_out_of"})
     if (whole.is_object() && whole.contains(held)) origin[held] = whole[held];
   return origin;
@@ -228,7 +217,7 @@ fs::path part_place(const fs::path& store, double tuning_share, bool is_tuning) 
 }
 
 void check_part_adjacency(const RecordStore& store, Adjacency adjacency) {
-  const nlohmann::json preparation = preparation_of(store.path());
+  const nlohmann::json preparation = store_preparation(store.path());
   if (adjacency != Adjacency::kAddRemove || !preparation.is_object() ||
       !preparation.contains("split_of"))
     return;
@@ -244,12 +233,12 @@ std::optional<fs::path> find_part(const fs::path& store, const PartsUse& parts, 
   const fs::path& noted = is_tuning ? parts.tuning : parts.final_run;
   const fs::path whole = without_slash(fs::absolute(store));
   for (const fs::path& place : {whole.parent_path() / noted.filename(), noted})
-    if (is_part(preparation_of(place), origin)) return place;
+    if (is_part(store_preparation(place), origin)) return place;
   return std::nullopt;
 }
 
 std::vector<PartsUse> splits_beside(const fs::path& store) {
-  const nlohmann::json manifest = manifest_of(store);
+  const nlohmann::json manifest = store_manifest(store);
   if (!manifest.is_object() || !manifest.contains("manifest_hash")) return {};
   std::map<double, PartsUse> splits;
   for (const fs::path& name : paths_of(store)) {
@@ -258,7 +247,7 @@ std::vector<PartsUse> splits_beside(const fs::path& store) {
       for (const bool is_tuning : {false, true}) {
         const std::string begin = name.filename().string() + kMarks[is_tuning ? 1 : 0];
         if (!entry.path().filename().string().starts_with(begin)) continue;
-        const nlohmann::json found = preparation_of(entry.path());
+        const nlohmann::json found = store_preparation(entry.path());
         if (!found.is_object()) continue;
         const nlohmann::json share = found.value("tuning_share", nlohmann::json());
         if (!share.is_number() ||
@@ -287,7 +276,7 @@ std::vector<fs::path> related_stores(const fs::path& store) {
   };
   for (std::size_t i = 0; i < all.size(); ++i) {
     const fs::path here = all[i];
-    if (manifest_of(here).is_null()) continue;
+    if (store_manifest(here).is_null()) continue;
     if (const auto whole = find_whole(here)) add(*whole);
     for (const PartsUse& parts : splits_beside(here))
       for (const fs::path& part : {parts.tuning, parts.final_run})

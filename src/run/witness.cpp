@@ -10,6 +10,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
+#include "sfumato/core/place.h"
 #include "sfumato/core/text.h"
 #include "sfumato/io/json_file.h"
 
@@ -158,8 +159,8 @@ std::vector<WitnessPoint> shared_trail(const Witness& witness, const LedgerSumma
 
 /// Whether the ledger lies where the witness saw the run.
 bool is_in_place(const Witness& witness, const LedgerSummary& ledger) {
-  const fs::path here = fs::absolute(ledger.path).lexically_normal().parent_path();
-  const fs::path there = (fs::path(witness.place) / "").lexically_normal().parent_path();
+  const fs::path here = without_slash(fs::absolute(ledger.path)).parent_path();
+  const fs::path there = without_slash(witness.place);
   std::error_code ignored;
   return here == there || fs::equivalent(here, there, ignored);  // through links
 }

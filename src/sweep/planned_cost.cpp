@@ -102,11 +102,12 @@ PlannedCost whole_cost(const SweepPlan& plan, std::span<const PlannedCost> runs)
   return plan.purpose() == SweepPurpose::kPrivateSelection ? runs.front() : together(runs);
 }
 
-std::optional<SweepTotal> sweep_total(const SweepPlan& plan, std::span<const PlannedCost> runs) {
+std::optional<SweepTotal> sweep_total(const SweepPlan& plan) {
   const SweepPurpose purpose = plan.purpose();
   if (purpose == SweepPurpose::kPublicTuning || purpose == SweepPurpose::kPrivateSelection ||
-      runs.size() < 2)
+      plan.runs.size() < 2)
     return std::nullopt;
+  const std::vector<PlannedCost> runs = run_costs(plan);
   const PlannedCost all = whole_cost(plan, runs);
   if (!all.is_private) return std::nullopt;
   SweepTotal total{std::ssize(runs), all.epsilon, all.delta};

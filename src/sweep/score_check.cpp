@@ -3,8 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 
+#include "sfumato/core/place.h"
 #include "sfumato/data/holdout.h"
+#include "sfumato/data/store_manifest.h"
+#include "sfumato/run/store_notes.h"
 #include "sfumato/sweep/sweep_plan.h"
 
 namespace sfumato {
@@ -24,30 +28,17 @@ std::vector<std::string> paths_in(const std::string& word) {
   return parts;
 }
 
-/// Symbolic links followed as far as there is something. Without a '/' at its end, which would be
-/// a piece of its own.
-fs::path place_of(const fs::path& path) {
-  std::error_code ignored;
-  const fs::path place = fs::weakly_canonical(fs::absolute(path, ignored), ignored);
-  return place.has_filename() ? place : place.parent_path();
-}
-
-bool lies_in_folder(const fs::path& path, const fs::path& folder) {
-  return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first ==
-         folder.end();
-}
-
 /// Whether a path leads into a private/ of a run or a sweep. What is only called so, such as a
 /// folder above the whole project, is none.
 bool leads_into_private(const fs::path& given, const fs::path& place) {
   // Of a relative one nobody knows from where: a shell may have gone elsewhere.
   if (given.is_relative() && std::ranges::find(given, fs::path("private")) != given.end())
     return true;
-  const fs::path sweeps = place_of(sweep_folder("s").parent_path());
+  const fs::path sweeps = resolved(sweep_folder("s").parent_path());
   fs::path above;
   for (const fs::path& piece : place) {
     if (piece == "private") {
-      if (lies_in_folder(above, sweeps)) return true;
+      if (lies_within(above, sweeps)) return true;
       std::error_code ignored;
       for (const char* file : {"ledger.jsonl", "config.yaml", "plan.jsonl"})
         if (fs::exists(above / file, ignored)) return true;
@@ -59,21 +50,17 @@ bool leads_into_private(const fs::path& given, const fs::path& place) {
 
 /// Whether a path is, or leads into, a folder that holds prepared images, whoever's they are.
 bool leads_into_store(fs::path place) {
-  std::error_code ignored;
   for (; place.has_relative_path(); place = place.parent_path())
-    if (fs::exists(place / "manifest.json", ignored) && fs::exists(place / "records.bin", ignored))
-      return true;
+    if (is_record_store(place)) return true;
   return false;
 }
 
 /// Whether a path leads into what a split makes of the store: STORE-tuning-..., STORE-final-....
 bool leads_into_part(const fs::path& path, const fs::path& store) {
-  auto piece = path.begin();
-  for (const fs::path& above : store.parent_path())
-    if (piece == path.end() || *piece++ != above) return false;
-  if (piece == path.end()) return false;
-  const std::string name = piece->string(), whole = store.filename().string();
-  return name.starts_with(whole + "-tuning-") || name.starts_with(whole + "-final-");
+  const fs::path beside = store.parent_path();
+  if (!lies_within(path, beside) || path == beside) return false;
+  const fs::path piece = *std::next(path.begin(), std::distance(beside.begin(), beside.end()));
+  return is_called_part(piece.string(), store.filename().string());
 }
 
 /// Which of the base's own images a path leads to; "" for none.
@@ -83,12 +70,12 @@ std::string images_at(const fs::path& place, const Config& base) {
     const std::string& set = (*setting)();
     fs::path images = set.substr(0, set.find_first_of("*?{"));
     if (images.string() != set) images = images.parent_path();
-    if (!images.empty() && lies_in_folder(place, place_of(images))) return setting->key();
+    if (!images.empty() && lies_within(place, resolved(images))) return setting->key();
   }
   const std::string& store = base.data.store();
   if (store.empty()) return {};
-  if (lies_in_folder(place, place_of(holdout_store(store)))) return "what data.store held out";
-  if (leads_into_part(place, place_of(store))) return "a part of data.store";
+  if (lies_within(place, resolved(holdout_store(store)))) return "what data.store held out";
+  if (leads_into_part(place, resolved(store))) return "a part of data.store";
   return {};
 }
 
@@ -101,7 +88,7 @@ std::string forbidden_place(const std::string& word, const Config& base) {
       if (part.find("..") != std::string::npos) return "a folder above what it is given";
       continue;
     }
-    const fs::path place = place_of(part);
+    const fs::path place = resolved(part);
     if (leads_into_private(part, place)) return fmt::format("'{}', inside a private/", part);
     if (const std::string images = images_at(place, base); !images.empty())
       return fmt::format("'{}', inside {}", part, images);

@@ -2,15 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "sfumato/core/error.h"
+#include "sfumato/core/place.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/data/record_store_writer.h"
-#include "sfumato/io/json_file.h"
+#include "sfumato/data/store_manifest.h"
 #include "sfumato/run/store_notes.h"
 #include "sfumato/sweep/planned_cost.h"
 #include "sfumato/sweep/sweep_plan.h"
@@ -24,8 +23,7 @@ namespace fs = std::filesystem;
 bool is_there(const fs::path& part, const nlohmann::json& origin) {
   if (!fs::exists(part)) return false;
   (void)RecordStore::open(part);  // says what is wrong with one that is damaged
-  if (is_part(read_json(part / "manifest.json").value("preparation", nlohmann::json()), origin))
-    return true;
+  if (is_part(store_preparation(part), origin)) return true;
   throw DataError(
       fmt::format("'{}' is there, and is no part of this record store as it is now; move it away",
                   part.string()));
@@ -52,12 +50,7 @@ void write_part(const RecordStore& store, double share, bool tuning, const fs::p
 }  // namespace
 
 bool is_for_tuning(std::int64_t place, double tuning_share) {
-  Sha256 hash;
-  hash.update(fmt::format("sfumato split {}", place));
-  const auto digest = hash.finish();
-  std::uint64_t word = 0;
-  for (int i = 0; i < 8; ++i) word = word << 8 | digest[static_cast<std::size_t>(i)];
-  return std::ldexp(static_cast<double>(word >> 11), -53) < tuning_share;
+  return sha256_fraction(fmt::format("sfumato split {}", place)) < tuning_share;
 }
 
 StoreParts split_store(const fs::path& path, double share, Adjacency adjacency) {
@@ -90,11 +83,8 @@ void note_tuning(const SweepPlan& plan) {
   if (!all.is_private)
     throw PrivacyError(
         "runs without noise may not tune on private records; set privacy.enabled=true");
-  const auto place_of = [](const std::string& path) {
-    return (fs::absolute(path) / "").lexically_normal().parent_path();
-  };
-  const double share =
-      read_json(plan.store() / "manifest.json").at("preparation").at("tuning_share").get<double>();
+  const auto place_of = [](const fs::path& path) { return without_slash(fs::absolute(path)); };
+  const double share = store_preparation(plan.store()).at("tuning_share").get<double>();
   note_selection(plan.common.at("whole_store").get<std::string>(),
                  {.sweep = plan.hash,
                   .place = place_of(plan.folder).string(),

@@ -99,7 +99,7 @@ std::string report_csv(const SweepReport& report) {
   for (const std::string& key : report.keys) text += "," + csv_field(key);
   text += ",charged_steps,epsilon,delta,score,runs_together,epsilon_together,delta_together\r\n";
   std::string together = ",,,";
-  if (const auto total = sweep_total(*report.plan, run_costs(*report.plan)))
+  if (const auto total = sweep_total(*report.plan))
     together = fmt::format(",{},{},{}", total->runs, total->epsilon, total->delta);
   for (const ReportRow& row : report.rows) {
     text += row.run->name() + "," + to_string(row.state.stage);

@@ -127,7 +127,7 @@ class SweepRunner {
 
   /// Found once, since many runs take a while to account for.
   const std::optional<SweepTotal>& total() {
-    if (!total_) total_ = sweep_total(plan_, run_costs(plan_));
+    if (!total_) total_ = sweep_total(plan_);
     return *total_;
   }
 

@@ -4,7 +4,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -55,20 +54,12 @@ at::Tensor classes_of_step(const StepClasses& sizes, std::int64_t all, std::int6
 /// One step of autograd and of the update; its loss.
 double fit_step(const at::Tensor& loss, const std::vector<Parameter*>& parameters,
                 double learning_rate, Optimizer& optimizer) {
-  std::vector<at::Tensor> weights, gradients;
-  for (Parameter* parameter : parameters) weights.push_back(parameter->value);
-  loss.backward({}, std::nullopt, false, at::TensorList(weights));
-  bool finite = true;
-  for (at::Tensor& weight : weights) {
-    gradients.push_back(weight.grad().defined() ? weight.grad() : at::zeros_like(weight.detach()));
-    finite = finite && all_finite(gradients.back());
-    weight.mutable_grad() = at::Tensor{};
-  }
-  if (!finite)
+  std::optional<PublicGradient> gradient = public_gradient_by_autograd(loss, parameters);
+  if (!gradient)
     throw DataError(
         "the generator that is fitted to the mean embedding broke down: its gradient is not "
         "finite; lower warmup.embedding.generator_learning_rate");
-  optimizer.step(PublicGradient(std::move(gradients), 1), learning_rate);
+  optimizer.step(std::move(*gradient), learning_rate);
   return loss.item<double>();
 }
 

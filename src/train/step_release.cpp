@@ -24,8 +24,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Also of an unfinished run: whoever chooses may have seen what all its steps released, and may yet
-/// see the rest.
+/// Also of an unfinished run: whoever chooses may have seen what all its steps released, and may
+/// yet see the rest.
 std::int64_t steps_of_plan(const LedgerSummary& ledger) {
   return std::max(ledger.charged_steps, ledger.max_charged_steps);
 }

@@ -42,8 +42,10 @@ WALLS = {
     r"\bNoisyGradient::release\(": ["src/grad/noisy_gradient.cpp", "src/mechanism/session.cpp"],
     r"\bPublicGradient( \w+)?[({]": [
         "include/sfumato/grad/public_gradient.h", "src/bench/step_benchmark.cpp",
-        "src/generate/gan/public_steps.cpp", "src/grad/public_gradient.cpp",
-        "src/train/embedded_images.cpp", "src/train/training_mechanism.cpp", "src/train/warm_up.cpp"],
+        "src/grad/public_gradient.cpp", "src/train/training_mechanism.cpp", "src/train/warm_up.cpp"],
+    r"\bpublic_gradient_by_autograd\(": [
+        "include/sfumato/grad/public_gradient.h", "src/generate/gan/public_steps.cpp",
+        "src/grad/public_gradient.cpp", "src/train/embedded_images.cpp"],
     r"\bapply_(update|without_noise)\(": [
         "src/grad/apply_update.h", "src/grad/noisy_gradient.cpp", "src/grad/optimizer.cpp",
         "src/grad/public_gradient.cpp"],

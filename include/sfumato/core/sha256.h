@@ -28,6 +28,9 @@ bool is_sha256(std::string_view text);
 /// Lower-case hexadecimal SHA-256 of `bytes`.
 std::string sha256_hex(std::string_view bytes);
 
+/// The SHA-256 of a text as a number in [0, 1), of its first 53 bits: a draw that anybody repeats.
+double sha256_fraction(std::string_view text);
+
 /// Lower-case hexadecimal HMAC-SHA-256 (RFC 2104).
 std::string hmac_sha256_hex(std::string_view key, std::string_view message);
 

@@ -1,6 +1,8 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "sfumato/device/kernel_bridge.h"
@@ -8,6 +10,7 @@
 namespace sfumato {
 
 class ParameterSlices;
+struct Parameter;
 
 /// The gradient of a batch in which nothing is private: sums of autograd, divided by `batch_size`.
 /// For runs with privacy.enabled = false, whose card says NOT PRIVATE, and for batches of released
@@ -29,5 +32,11 @@ class PublicGradient {
   std::vector<at::Tensor> sums_;
   double batch_size_;
 };
+
+/// Of a mean loss, by plain autograd; zeros for a parameter that has no part in it, as a table of
+/// classes where there are none. Empty where a value is not finite. The parameters keep no
+/// gradients.
+std::optional<PublicGradient> public_gradient_by_autograd(const at::Tensor& loss,
+                                                          std::span<Parameter* const> parameters);
 
 }  // namespace sfumato

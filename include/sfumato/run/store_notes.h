@@ -46,6 +46,8 @@ std::vector<SelectionUse> read_selections(const std::filesystem::path& store);
 /// overlap, so that what was released of them would add up, and not be the larger.
 void check_parts(const std::filesystem::path& store, double tuning_share);
 
+/// Whether a folder beside a store of this name has the name of a part of it, of whichever share.
+bool is_called_part(const std::string& folder, const std::string& store);
 /// How a part of a store says what it is, in the "preparation" of its manifest: with what the
 /// store says there of images that were held out, which are the same for its parts.
 nlohmann::json part_origin(const std::filesystem::path& store, double tuning_share, bool is_tuning);

@@ -41,6 +41,6 @@ std::vector<PlannedCost> run_costs(const SweepPlan& plan);
 PlannedCost whole_cost(const SweepPlan& plan, std::span<const PlannedCost> runs);
 /// What the card of each run says of all: nothing of public images, of runs without noise, of a
 /// single run, and of a private selection, whose cards are those of the whole.
-std::optional<SweepTotal> sweep_total(const SweepPlan& plan, std::span<const PlannedCost> runs);
+std::optional<SweepTotal> sweep_total(const SweepPlan& plan);
 
 }  // namespace sfumato

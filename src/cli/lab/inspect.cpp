@@ -17,6 +17,7 @@
 #include "sfumato/core/text.h"
 #include "sfumato/data/inspect_store.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/data/store_manifest.h"
 #include "sfumato/generate/families.h"
 #include "sfumato/generate/network_description.h"
 #include "sfumato/io/json_file.h"
@@ -237,10 +238,6 @@ Finding describe_run(const fs::path& path) {
 
 // Data --------------------------------------------------------------------------------------------
 
-bool is_store(const fs::path& path) {
-  return fs::is_regular_file(path / "manifest.json") && fs::exists(path / "records.bin");
-}
-
 Finding describe_record_store(const fs::path& path) {
   Finding out;
   out.text = describe_store(path);  // checks every checksum
@@ -298,7 +295,8 @@ Finding describe_corpus(const fs::path& path) {
 
 // In order: a run holds a release, a corpus may hold anything.
 constexpr Kind kKinds[] = {
-    {"record_store", "record store (manifest.json, records.bin)", is_store, describe_record_store},
+    {"record_store", "record store (manifest.json, records.bin)", is_record_store,
+     describe_record_store},
     {"run_checkpoint", "checkpoint of a run (state.json, model.safetensors)", is_run_checkpoint,
      describe_run_checkpoint},
     {"run", "run directory (config.yaml, private/, release/)", is_run, describe_run},

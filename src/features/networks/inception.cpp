@@ -14,6 +14,7 @@
 #include "features/networks/input_images.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/sha256.h"
+#include "sfumato/core/text.h"
 
 namespace sfumato {
 namespace {
@@ -235,9 +236,7 @@ NetworkWeights read_inception(const FeatureRequest& request) {
     const auto bytes = file.info(name).bytes;
     hash.update(bytes.data(), bytes.size());
   }
-  std::string found;
-  for (const unsigned char byte : hash.finish()) found += fmt::format("{:02x}", byte);
-  if (found != metadata_of(file, "tensors_sha256"))
+  if (hex(hash.finish()) != metadata_of(file, "tensors_sha256"))
     throw DataError(fmt::format("the weights of '{}' are not those that were converted; {}",
                                 path.string(), kInception.source));
   return NetworkWeights(file, std::string(kInception.sha256));

@@ -123,13 +123,9 @@ def main():
     arguments = parser.parse_args()
     network = UNet2DModel.from_pretrained(arguments.network, low_cpu_mem_usage=False).eval()
     ids = wanted(arguments.count, arguments.label)
-    for at in range(0, len(ids), arguments.batch):
-        some = ids[at:at + arguments.batch]
-        for (label, index), pixels in zip(some, images(network, some, arguments.seed)):
-            folder = arguments.out / str(label)
-            folder.mkdir(parents=True, exist_ok=True)
-            write_png(folder / f"{index:06}.png", pixels)
-    print(f"{len(ids)} images in {arguments.out}")
+    batches = (ids[at:at + arguments.batch] for at in range(0, len(ids), arguments.batch))
+    write_images((drawn for some in batches for drawn in zip(some, images(network, some, arguments.seed))),
+                 arguments.out)
 
 
 if __name__ == "__main__":

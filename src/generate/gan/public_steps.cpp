@@ -3,7 +3,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
@@ -113,8 +112,7 @@ std::string GanGenerator::generator_step() {
   Fakes fakes = draw_fakes("sfumato steps of a generator 1", training_.generator_batch);
   const double seeking = training_.mode_seeking;
   if (seeking > 0) pair_labels(fakes);
-  std::vector<at::Tensor> weights, gradients;
-  for (Parameter* parameter : generator_->parameters()) weights.push_back(parameter->value);
+  std::optional<PublicGradient> gradient;
   {
     const Frozen frozen(discriminator_->parameters());
     const at::Tensor images = generator_->forward(fakes.latents, fakes.labels, /*training=*/true);
@@ -124,17 +122,10 @@ std::string GanGenerator::generator_step() {
     if (discriminator_failed_) return kNoScores;
     at::Tensor loss = generator_loss(scores, training_.objective.loss);
     if (seeking > 0) loss = loss + seeking * mode_seeking_loss(images, fakes.latents);
-    loss.backward({}, std::nullopt, false, at::TensorList(weights));
+    gradient = public_gradient_by_autograd(loss, generator_->parameters());
   }
-  bool finite = true;
-  for (at::Tensor& weight : weights) {
-    // A layer may go unused, as a table of classes where there are none.
-    gradients.push_back(weight.grad().defined() ? weight.grad() : at::zeros_like(weight.detach()));
-    finite = finite && all_finite(gradients.back());
-    weight.mutable_grad() = at::Tensor{};
-  }
-  if (!finite) return "its gradient is not finite";
-  optimizer_->step(PublicGradient(std::move(gradients), 1), training_.learning_rate, &*average_);
+  if (!gradient) return "its gradient is not finite";
+  optimizer_->step(std::move(*gradient), training_.learning_rate, &*average_);
   schedule_.count_generator_step(accuracy);
   return {};
 }

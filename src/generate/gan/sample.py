@@ -184,6 +184,17 @@ def write_png(path, pixels):
             file.write(struct.pack(">I", len(data)) + name + data + struct.pack(">I", check))
 
 
+def write_images(drawn, out):
+    """`drawn`: ((label, index), pixels) of each image, which becomes OUT/LABEL/INDEX.png."""
+    count = 0
+    for (label, index), pixels in drawn:
+        folder = out / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_png(folder / f"{index:06}.png", pixels)
+        count += 1
+    print(f"{count} images in {out}")
+
+
 # ---------------------------------------------------------------------------------------- random
 MASK = 0xFFFFFFFF
 
@@ -303,11 +314,7 @@ def main():
         latents = torch.stack([latents_of(arguments.seed, label, index, generator.latent_size)
                                for label, index in ids])
     labels = torch.tensor([label for label, _ in ids])
-    for (label, index), pixels in zip(ids, images(generator, latents, labels)):
-        folder = arguments.out / str(label)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_png(folder / f"{index:06}.png", pixels)
-    print(f"{len(ids)} images in {arguments.out}")
+    write_images(zip(ids, images(generator, latents, labels)), arguments.out)
 
 
 if __name__ == "__main__":
