@@ -13,8 +13,8 @@ namespace {
 
 constexpr double kLeft = 56, kTop = 12, kBottom = 48, kRight = 14;
 // Okabe and Ito's colours, told apart also by those who see fewer; dashes tell them apart in print.
-constexpr const char* kColours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7"};
-constexpr const char* kDashes[] = {"none", "7 3", "2 3", "9 3 2 3"};
+constexpr const char* kCurveColours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7"};
+constexpr const char* kCurveDashes[] = {"none", "7 3", "2 3", "9 3 2 3"};
 constexpr double kMostDecades = 7;  // with a tick each
 
 std::string tick_text(double value, bool logarithmic) {
@@ -86,7 +86,7 @@ class Frame {
     return fmt::format(
         "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\"/>\n<text x=\"{:.1f}\" "
         "y=\"{:.1f}\" text-anchor=\"{}\">{}</text>\n",
-        at_x, at_y, kColours[1], at_x + (to_left ? -8 : 8), at_y + beside,
+        at_x, at_y, kCurveColours[1], at_x + (to_left ? -8 : 8), at_y + beside,
         to_left ? "end" : "start", html_escape(plot_.mark_text));
   }
 
@@ -103,8 +103,8 @@ std::string curve_of(const Frame& frame, const SvgCurve& curve, std::size_t numb
   return fmt::format(
       "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\" "
       "stroke-dasharray=\"{}\"/>\n",
-      frame.line(curve.points), kColours[number % std::size(kColours)],
-      kDashes[number % std::size(kDashes)]);
+      frame.line(curve.points), kCurveColours[number % std::size(kCurveColours)],
+      kCurveDashes[number % std::size(kCurveDashes)]);
 }
 
 std::string legend(const Frame& frame, const std::vector<std::pair<std::string, std::size_t>>& of) {
@@ -114,8 +114,8 @@ std::string legend(const Frame& frame, const std::vector<std::pair<std::string, 
     out += fmt::format(
         "<path d=\"M{:.1f} {:.1f}h26\" stroke=\"{}\" stroke-width=\"2\" "
         "stroke-dasharray=\"{}\"/>\n<text x=\"{:.1f}\" y=\"{:.1f}\">{}</text>\n",
-        frame.right() - 120, y, kColours[of[i].second % std::size(kColours)],
-        kDashes[of[i].second % std::size(kDashes)], frame.right() - 88, y + 4,
+        frame.right() - 120, y, kCurveColours[of[i].second % std::size(kCurveColours)],
+        kCurveDashes[of[i].second % std::size(kCurveDashes)], frame.right() - 88, y + 4,
         html_escape(of[i].first));
   }
   return out;
