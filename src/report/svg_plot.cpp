@@ -161,7 +161,7 @@ std::vector<double> SvgAxis::ticks() const {
   for (const double factor : {5.0, 2.0, 1.0})
     if (factor * power >= rough * 0.999) step = factor * power;
   for (double i = std::ceil(low / step - 1e-9); i * step <= high * (1 + 1e-9); ++i)
-    all.push_back(i * step);
+    all.push_back(i * step + 0.0);  // no -0
   return all;
 }
 

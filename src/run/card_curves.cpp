@@ -17,9 +17,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kSteps = 20;
-/// Beyond those that cards list: they decide where the attacker's false alarms are not rare.
-constexpr double kLargeDeltas[] = {0.9, 0.7, 0.5, 0.3, 0.1, 0.03, 0.01};
+constexpr int kSteps = 16;
+/// Besides those that cards list: large ones decide where the attacker's false alarms are not rare.
+constexpr double kOtherDeltas[] = {0.9,  0.7,  0.5,  0.3,  0.2,  0.1, 0.05,
+                                   0.02, 0.01, 3e-3, 3e-4, 3e-5, 3e-6};
 
 /// A point, with little work, which only makes it larger.
 class Accounting {
@@ -101,7 +102,7 @@ std::vector<std::pair<double, double>> profile_of(const Json& card, const Accoun
   for (const Json& point : card.at("epsilon_at_delta"))
     add(point.at("delta").get<double>(), point.at("epsilon").get<double>());
   const std::vector<PrivacyEvent> events = card_events("the card", card);
-  for (const double delta : kLargeDeltas) add(delta, accounting.epsilon(events, delta));
+  for (const double delta : kOtherDeltas) add(delta, accounting.epsilon(events, delta));
   std::ranges::sort(points, std::greater());
   for (std::size_t i = points.size(); i-- > 1;)
     points[i - 1].second = std::min(points[i - 1].second, points[i].second);

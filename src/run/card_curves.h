@@ -13,8 +13,8 @@ struct CardCurves {
   /// counts, the last being its claim. Empty where the claim is that of a private selection: ε of
   /// part of a run is then nobody's.
   std::vector<std::pair<std::int64_t, double>> spent;
-  /// (δ, ε) of all that the card counts, δ falling and ε growing: the card's own, and some at
-  /// larger δ.
+  /// (δ, ε) of all that the card counts, δ falling and ε growing: the card's own, and some
+  /// between and above them.
   std::vector<std::pair<double, double>> profile;
 };
 

@@ -24,7 +24,7 @@ using Rows = std::vector<std::pair<std::string, std::string>>;
 
 constexpr std::string_view kBegin = "<section>\n<h2>What the claim amounts to</h2>\n";
 constexpr std::string_view kEnd = "</section>\n";
-constexpr double kLeastFalseAlarms = 1e-4;
+constexpr double kLeastFalseAlarms = 1e-4, kLeastDeltaDrawn = 1e-8;
 constexpr double kFalseAlarms[] = {0.0001, 0.001, 0.01, 0.05, 0.1, 0.2, 0.5};
 
 /// What is read back from the text of each ε: plots show what the numbers beside them say.
@@ -50,7 +50,7 @@ std::string figure(const std::string& svg, const std::string& caption, const cha
 }
 
 /// An end of an axis with room for the words of a mark.
-double roomy(double largest) { return largest > 0 ? 1.12 * largest : 1; }
+double roomy(double largest) { return largest > 0 ? 1.2 * largest : 1; }
 
 std::string spent_figure(const CardCurves& curves, const Json& card) {
   if (curves.spent.empty()) return {};
@@ -99,12 +99,17 @@ SvgPoints convex(const std::vector<std::pair<double, double>>& profile) {
 
 std::string profile_figure(const CardCurves& curves, const Json& card) {
   const double delta = card.at("delta").get<double>();
+  // Far below what is claimed nobody looks; the numbers go on.
+  const double least = std::min(kLeastDeltaDrawn, delta / 100);
+  std::vector<std::pair<double, double>> drawn;
+  for (const auto& point : curves.profile)
+    if (drawn.empty() || point.first >= least) drawn.push_back(point);
   SvgPlot plot;
   plot.name = fmt::format("δ against ε: the claim is ε = {} at δ = {}",
                           epsilon_text(card.at("epsilon").get<double>()), delta);
-  plot.x = {"ε", 0, roomy(curves.profile.back().second), false};
-  plot.y = {"δ", curves.profile.back().first, 1, true};
-  plot.curves = {{"", convex(curves.profile), false}};
+  plot.x = {"ε", 0, roomy(drawn.back().second), false};
+  plot.y = {"δ", drawn.back().first, 1, true};
+  plot.curves = {{"", convex(drawn), false}};
   for (const auto& [at, epsilon] : curves.profile)
     if (at == delta) plot.mark = {epsilon, at};
   plot.mark_text = "claimed";

@@ -82,7 +82,7 @@ TEST(CardPlots, OfGaussianReleasesAreTheClosedForms) {
   const Json card = plotted_card(plotted_plan(1, 10 / mu, 100));
   const auto curves = card_curves(card);
   ASSERT_TRUE(curves);
-  ASSERT_GT(curves->spent.size(), 15u);
+  ASSERT_GT(curves->spent.size(), 12u);
   for (const auto& [steps, epsilon] : curves->spent) {
     const double until = mu * std::sqrt(static_cast<double>(steps) / 100);
     if (steps == 0) {
@@ -102,7 +102,7 @@ TEST(CardPlots, OfGaussianReleasesAreTheClosedForms) {
     const double exact = normal_cdf(normal_quantile(rate) + mu);
     const double shown = largest_true_positive_rate(curves->profile, rate);
     EXPECT_GE(shown, exact) << rate;
-    EXPECT_LE(shown, exact + 0.05) << rate;
+    EXPECT_LE(shown, exact + 0.03) << rate;
   }
 }
 
@@ -148,10 +148,12 @@ TEST(CardPlots, ChordsDoNotCutCorners) {
   plan.stages = {{.name = "declared_1", .event = ApproximateRelease{3, 0}, .declared = true}};
   const std::string section = card_plots(plotted_card(plan));
   const SvgPoints points = curve_of_plot(section, "δ against ε");
-  ASSERT_GT(points.size(), 30u);
+  ASSERT_GT(points.size(), 20u);
   const auto curves = card_curves(plotted_card(plan));
-  const double most = 1.12 * *parse_double(epsilon_text(curves->profile.back().second));
-  const double decades = -std::log10(curves->profile.back().first);
+  double most = 0;
+  for (const auto& [delta, epsilon] : curves->profile)
+    if (delta >= 1e-8) most = 1.2 * *parse_double(epsilon_text(epsilon));
+  const double decades = 8;
   const auto y_of = [&](double epsilon) {
     const double delta = (std::exp(3) - std::exp(epsilon)) / (std::exp(3) + 1);
     return 12 + 210 * -std::log10(delta) / decades;
@@ -166,7 +168,7 @@ TEST(CardPlots, ChordsDoNotCutCorners) {
 TEST(CardPlots, BetweenStepsShowThoseOfTheNextPoint) {
   const Json card = plotted_card(plotted_plan(0.02, 1, 300));
   const SvgPoints points = curve_of_plot(card_plots(card), "ε by step");
-  ASSERT_GT(points.size(), 30u);
+  ASSERT_GT(points.size(), 20u);
   for (std::size_t i = 1; i < points.size(); ++i)  // up, then on
     EXPECT_TRUE(i % 2 == 1 ? points[i].first == points[i - 1].first
                            : points[i].second == points[i - 1].second)
