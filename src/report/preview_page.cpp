@@ -33,7 +33,8 @@ std::string preview_page(const PreviewPage& page) {
   std::string body = strip_of(page);
   for (const auto& [step, file] : page.pictures)
     body += fmt::format(
-        "<figure id=\"step-{1}\"><img src=\"{0}\" alt=\"pictures after step {1}\"><figcaption>after "
+        "<figure id=\"step-{1}\"><img src=\"{0}\" alt=\"pictures after step "
+        "{1}\"><figcaption>after "
         "step {1}</figcaption></figure>\n",
         html_escape(file), step);
   return fmt::format(
@@ -46,7 +47,8 @@ std::string preview_page(const PreviewPage& page) {
       "img {{ max-width: 100%; image-rendering: pixelated; }}\n"
       ".strip {{ display: flex; gap: .75rem; overflow-x: auto; list-style: none; padding: 0; "
       "margin: 0 0 1.5rem; font-size: .85rem; }}\n"
-      ".strip img {{ display: block; width: 7rem; height: 7rem; max-width: none; object-fit: cover; "
+      ".strip img {{ display: block; width: 7rem; height: 7rem; max-width: none; object-fit: "
+      "cover; "
       "object-position: 0 0; }}\n</style>\n</head>\n<body>\n"
       "<h1>Previews: step {0} of {1}{2}</h1>\n"
       "<p>Drawn from the average that would be released at that step; the page reloads itself. "

@@ -135,7 +135,8 @@ std::string svg_picture(double width, double height, const std::string& name,
 double SvgAxis::share(double value) const {
   const double inside = std::clamp(value, low, high);
   if (!(high > low)) return 0;
-  return logarithmic ? std::log(inside / low) / std::log(high / low) : (inside - low) / (high - low);
+  return logarithmic ? std::log(inside / low) / std::log(high / low)
+                     : (inside - low) / (high - low);
 }
 
 double SvgAxis::value(double share) const {

@@ -76,14 +76,15 @@ std::vector<std::pair<std::int64_t, double>> spent_by_step(const Json& card,
   // ε grows about with the root of the steps: points at about equal distances of it.
   for (int i = 0; i <= kSteps; ++i) {
     const double share = static_cast<double>(i) / kSteps;
-    const auto steps = i == kSteps ? all
-                                   : static_cast<std::int64_t>(
-                                         std::ceil(share * share * static_cast<double>(all)));
+    const auto steps =
+        i == kSteps
+            ? all
+            : static_cast<std::int64_t>(std::ceil(share * share * static_cast<double>(all)));
     if (!points.empty() && points.back().first == steps) continue;
-    points.emplace_back(steps, steps == all ? card.at("epsilon").get<double>()
-                                            : accounting.epsilon(
-                                                  card_events("the card", after(card, steps)),
-                                                  delta));
+    points.emplace_back(
+        steps, steps == all
+                   ? card.at("epsilon").get<double>()
+                   : accounting.epsilon(card_events("the card", after(card, steps)), delta));
   }
   // More steps cost no less, whatever the little work on a point made of it.
   for (std::size_t i = points.size(); i-- > 1;)

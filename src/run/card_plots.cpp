@@ -188,8 +188,8 @@ std::string section_of(const CardCurves& exact, const Json& card) {
   return fmt::format(
       "{}<div style=\"display:grid;gap:1rem;grid-template-columns:repeat(auto-fit,minmax(min(24rem,"
       "100%),1fr))\">\n{}{}{}{}</div>\n{}",
-      kBegin, spent_figure(curves, card), profile_figure(curves, card),
-      attack_figure(curves, card), reading(curves, card), kEnd);
+      kBegin, spent_figure(curves, card), profile_figure(curves, card), attack_figure(curves, card),
+      reading(curves, card), kEnd);
 }
 
 /// Second cells of all rows, in order.
@@ -241,7 +241,8 @@ std::string card_plots_defect(const Json& card, const std::string& section) {
   for (auto& [steps, epsilon] : curves->spent) take(epsilon, fmt::format("step {}", steps));
   for (auto& [delta, epsilon] : curves->profile) take(epsilon, fmt::format("δ = {}", delta));
   if (!defect.empty()) return defect;
-  if (section_of(*curves, card) != section) return "shows plots that do not say what its numbers say";
+  if (section_of(*curves, card) != section)
+    return "shows plots that do not say what its numbers say";
   return {};
 }
 

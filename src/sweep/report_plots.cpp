@@ -125,7 +125,8 @@ std::string parallel_coordinates_svg(const SweepReport& report) {
         points, colour_at(share),
         fmt::format("{} {} {}", row.run->name(), to_text(row.run->assignments), score_text(row)));
   }
-  return svg_picture(kWidth, kHeight, "runs as lines through the values of their settings", content);
+  return svg_picture(kWidth, kHeight, "runs as lines through the values of their settings",
+                     content);
 }
 
 std::string learning_curves_svg(const SweepReport& report) {

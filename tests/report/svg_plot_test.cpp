@@ -77,8 +77,8 @@ TEST(SvgAxis, SharesAndValuesAreInverse) {
 }
 
 TEST(SvgAxis, TicksAreRoundAndFew) {
-  EXPECT_THAT((SvgAxis{"", 0, 1, false}).ticks(), testing::Pointwise(testing::DoubleNear(1e-12),
-                                                                     {0.0, 0.2, 0.4, 0.6, 0.8, 1.0}));
+  EXPECT_THAT((SvgAxis{"", 0, 1, false}).ticks(),
+              testing::Pointwise(testing::DoubleNear(1e-12), {0.0, 0.2, 0.4, 0.6, 0.8, 1.0}));
   EXPECT_THAT((SvgAxis{"", 0, 2000, false}).ticks(), ElementsAre(0, 500, 1000, 1500, 2000));
   EXPECT_THAT((SvgAxis{"", 0, 11.2, false}).ticks(), ElementsAre(0, 5, 10));
   EXPECT_THAT((SvgAxis{"", 1e-3, 1, true}).ticks(),

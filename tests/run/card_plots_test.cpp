@@ -57,8 +57,7 @@ double normal_quantile(double share) {
 
 /// δ of N(μ, 1) against N(0, 1) (Balle, Wang 2018, theorem 8).
 double delta_of_gaussian(double mu, double epsilon) {
-  return normal_cdf(mu / 2 - epsilon / mu) -
-         std::exp(epsilon) * normal_cdf(-mu / 2 - epsilon / mu);
+  return normal_cdf(mu / 2 - epsilon / mu) - std::exp(epsilon) * normal_cdf(-mu / 2 - epsilon / mu);
 }
 
 /// Where the curve of the plot that begins with `name` goes, in pixels.
@@ -160,7 +159,7 @@ TEST(CardPlots, ChordsDoNotCutCorners) {
   };
   for (const auto& [x, y] : points) {
     const double epsilon = (x + 0.06 - 56) / 320 * most;  // coordinates have one decimal
-    if (epsilon > 2.5) continue;  // falls off too steeply for pixels
+    if (epsilon > 2.5) continue;                          // falls off too steeply for pixels
     EXPECT_LE(y, y_of(epsilon) + 0.06) << epsilon;
   }
 }
@@ -198,7 +197,8 @@ TEST(CardPlots, OfASelectionLeaveStepsOut) {
   plan.selection = Selection{0, 10};
   const std::string section = card_plots(plotted_card(plan));
   EXPECT_EQ(test::count_of(section, "<svg"), 2u);
-  EXPECT_THAT(section, AllOf(HasSubstr("private selection as a whole"), Not(HasSubstr("ε by step:"))));
+  EXPECT_THAT(section,
+              AllOf(HasSubstr("private selection as a whole"), Not(HasSubstr("ε by step:"))));
   EXPECT_EQ(card_plots_defect(plotted_card(plan), section), "");
 }
 

@@ -320,8 +320,8 @@ TEST_F(FalseCard, TheReportSaysWhatTheCardSays) {
   edited("comment", "noise_multiplier: 1", "noise_multiplier: 1  # ε = 0.01",
          "shows what are no settings");
   edited("no settings", "noise_multiplier: 1", "so: ε = 0.01", "shows what are no settings");
-  edited("plots", "</td></tr>\n</tbody>\n</table>\n</details>", "9</td></tr>\n</tbody>\n</table>\n</details>",
-         "shows plots that do not say");
+  edited("plots", "</td></tr>\n</tbody>\n</table>\n</details>",
+         "9</td></tr>\n</tbody>\n</table>\n</details>", "shows plots that do not say");
   edited("smaller", "<td>" + epsilon + "</td></tr>", "<td>0.01</td></tr>", "shows ε = '0.01' at");
 }
 

@@ -38,7 +38,8 @@ inline std::string xml_defect(std::string_view xml) {
     if (starts("/")) {
       xml.remove_prefix(1);
       const std::string name = name_of();
-      if (open.empty() || open.back() != name || !starts(">")) return "</" + name + "> closes nothing";
+      if (open.empty() || open.back() != name || !starts(">"))
+        return "</" + name + "> closes nothing";
       open.pop_back();
       xml.remove_prefix(1);
       continue;
