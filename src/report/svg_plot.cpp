@@ -80,7 +80,7 @@ class Frame {
   std::string mark() const {
     if (plot_.mark_text.empty()) return {};
     const double at_x = x(plot_.mark.first), at_y = y(plot_.mark.second);
-    const bool to_left = plot_.x.share(plot_.mark.first) > 0.5;
+    const bool to_left = plot_.x.share(plot_.mark.first) > 0.7;
     // Below the point where there is no room above.
     const double beside = at_y < kTop + 24 ? 20 : -8;
     return fmt::format(

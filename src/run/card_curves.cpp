@@ -19,8 +19,8 @@ using Json = nlohmann::ordered_json;
 
 constexpr int kSteps = 16;
 /// Besides those that cards list: large ones decide where the attacker's false alarms are not rare.
-constexpr double kOtherDeltas[] = {0.9,  0.7,  0.5,  0.3,  0.2,  0.1, 0.05,
-                                   0.02, 0.01, 3e-3, 3e-4, 3e-5, 3e-6};
+constexpr double kOtherDeltas[] = {0.9,  0.7,  0.5,  0.3,  0.2,  0.1,  0.05, 0.02,
+                                   0.01, 3e-3, 3e-4, 3e-5, 3e-6, 3e-7, 3e-8};
 
 /// A point, with little work, which only makes it larger.
 class Accounting {

@@ -47,7 +47,8 @@ class Browser:
               return t.left < b.left - 1 || t.right > b.right + 1 || t.top < b.top - 1 || t.bottom > b.bottom + 1;
             }).map(text => text.textContent)};}))</script>"""
         text = page.read_text()
-        copy.write_text(text.replace("style-src 'unsafe-inline'", "style-src 'unsafe-inline'; script-src 'unsafe-inline'", 1)
+        style = "style-src 'unsafe-inline'"
+        copy.write_text(text.replace(style, f"{style}; script-src 'unsafe-inline'", 1)
                         .replace("</body>", script + "</body>"))
         shown = self._run(copy, f"--window-size={width},1600", "--dump-dom").stdout
         title = re.search(r"<title>(.*?)</title>", shown, re.S)
