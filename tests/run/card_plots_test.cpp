@@ -143,12 +143,14 @@ TEST(CardPlots, StepsLostInACrashAreShown) {
 
 // δ(ε) of randomised response is a straight line over e^ε, hence the chords themselves.
 TEST(CardPlots, ChordsDoNotCutCorners) {
-  MechanismPlan plan = plotted_plan(0.001, 100, 1);
+  MechanismPlan plan = plotted_plan(0.02, 1, 30);
   plan.stages = {{.name = "declared_1", .event = ApproximateRelease{3, 0}, .declared = true}};
-  const std::string section = card_plots(plotted_card(plan));
+  const Json card = to_json(claim_card(plan, {0, {}, {}}));  // before the first step
+  const std::string section = card_plots(card);
+  EXPECT_THAT(section, HasSubstr("No steps are counted"));
   const SvgPoints points = curve_of_plot(section, "δ against ε");
   ASSERT_GT(points.size(), 20u);
-  const auto curves = card_curves(plotted_card(plan));
+  const auto curves = card_curves(card);
   double most = 0;
   for (const auto& [delta, epsilon] : curves->profile)
     if (delta >= 1e-8) most = 1.2 * *parse_double(epsilon_text(epsilon));
