@@ -31,6 +31,7 @@ class Accounting {
         selection_(card_selection("the card", card)) {
     options_.tolerance = 1e-2;
     options_.points = 1 << 12;
+    options_.max_points = 1 << 18;  // beyond it a point is that of the RDP
   }
 
   double epsilon(std::span<const PrivacyEvent> events, double delta) const {
