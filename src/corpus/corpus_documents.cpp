@@ -19,6 +19,7 @@
 #include "sfumato/io/json_file.h"
 #include "sfumato/report/html_report.h"
 #include "sfumato/report/privacy_card.h"
+#include "sfumato/run/card_plots.h"
 
 namespace sfumato {
 namespace {
@@ -195,6 +196,7 @@ std::string report(const CorpusSpec& spec, const Json& card, const std::string& 
   page.contact_sheet_png.assign(bytes.begin(), bytes.end());
   page.contact_sheet_alt = fmt::format("Some of the {} synthetic images", total_of(spec));
   page.card = card_rows(card);
+  page.plots = card_plots(card);
   page.settings_yaml = spec.settings.dump(2);  // JSON is YAML
   page.notes = card_notes(card);
   return html_report(page);

@@ -11,6 +11,7 @@
 #include "sfumato/io/image_codec.h"
 #include "sfumato/report/base64.h"
 #include "sfumato/report/html_report.h"
+#include "sfumato/report/svg_plot.h"
 
 namespace sfumato {
 namespace {
@@ -109,23 +110,23 @@ struct Bar {
 /// Horizontal bars from 0 to `most`, as an SVG picture.
 std::string bars_svg(const std::string& title, const std::vector<Bar>& bars, double most) {
   constexpr double kRow = 20, kLeft = 150, kWidth = 320, kRight = 70;
-  std::string out = fmt::format(
-      "<figure><svg viewBox=\"0 0 {0:.0f} {1:.0f}\" width=\"{0:.0f}\" role=\"img\" "
-      "aria-label=\"{2}\" font-size=\"12\" fill=\"currentColor\">\n",
-      kLeft + kWidth + kRight, kRow * static_cast<double>(bars.size()) + 4, html_escape(title));
+  std::string content;
   for (std::size_t i = 0; i < bars.size(); ++i) {
     const double top = kRow * static_cast<double>(i);
     const bool known = std::isfinite(bars[i].value);
     const double length =
         known && most > 0 ? kWidth * std::clamp(bars[i].value / most, 0.0, 1.0) : 0;
-    out += fmt::format(
+    content += fmt::format(
         "<text x=\"{:.0f}\" y=\"{:.0f}\" text-anchor=\"end\">{}</text>\n<rect x=\"{:.0f}\" "
         "y=\"{:.0f}\" width=\"{:.1f}\" height=\"13\" fill=\"#0072b2\"/>\n<text x=\"{:.1f}\" "
         "y=\"{:.0f}\">{}</text>\n",
         kLeft - 6, top + 14, html_escape(bars[i].name), kLeft, top + 4, length, kLeft + length + 5,
         top + 14, number_text(bars[i].value));
   }
-  return out + fmt::format("</svg><figcaption>{}</figcaption></figure>\n", html_escape(title));
+  return fmt::format("<figure>{}<figcaption>{}</figcaption></figure>\n",
+                     svg_picture(kLeft + kWidth + kRight,
+                                 kRow * static_cast<double>(bars.size()) + 4, title, content),
+                     html_escape(title));
 }
 
 std::string bars_of(const Evaluation& evaluation, const std::string& title,

@@ -146,7 +146,7 @@ std::string html_page(std::string_view title, std::string_view body, std::string
 
 std::string html_report(const HtmlReport& report) {
   return html_page(report.title, banner_of(report) + contact_sheet_of(report) + card_of(report) +
-                                     notes_of(report) + settings_of(report));
+                                     report.plots + notes_of(report) + settings_of(report));
 }
 
 }  // namespace sfumato

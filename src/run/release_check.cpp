@@ -24,6 +24,7 @@
 #include "sfumato/report/html_report.h"
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/run/card_alone.h"
+#include "sfumato/run/card_plots.h"
 #include "sfumato/run/checkpoint.h"
 #include "sfumato/run/weights_hash.h"
 
@@ -314,7 +315,12 @@ std::string report_defect(const Json& card, const fs::path& page, const Mechanis
   };
   if (!fs::exists(page)) return refuse("is missing, and whoever gets the release would read it");
   const std::string text = read_file(page);
-  std::string expected = release_page(card, "settings: go here");
+  // Pages of versions that drew none say less, and nothing else.
+  const std::string plots = card_plots_in(text);
+  if (!plots.empty())
+    if (const std::string defect = card_plots_defect(card, plots); !defect.empty())
+      return refuse(defect);
+  std::string expected = release_page(card, "settings: go here", plots);
   // Its settings are looked at by themselves; the version that wrote it is the card's.
   constexpr const char* kSettings = "<h2>Settings</h2>\n<pre>";
   const auto there = between(text, kSettings, "</pre>"),

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "sfumato/core/text.h"
+#include "sfumato/report/svg_plot.h"
 #include "sweep/report_rows.h"
 
 namespace sfumato {
@@ -68,13 +69,6 @@ std::string score_text(const ReportRow& row) {
   return row.state.score ? fmt::format("{}", *row.state.score) : std::string{};
 }
 
-std::string svg_of(const std::string& what, const std::string& content) {
-  return fmt::format(
-      "<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\" style=\"width:100%;height:auto;"
-      "font:11px system-ui;fill:currentColor\">\n{}</svg>\n",
-      kWidth, kHeight, html_escape(what), content);
-}
-
 std::string polyline(const std::string& points, const std::string& colour,
                      const std::string& title) {
   return fmt::format(
@@ -131,7 +125,8 @@ std::string parallel_coordinates_svg(const SweepReport& report) {
         points, colour_at(share),
         fmt::format("{} {} {}", row.run->name(), to_text(row.run->assignments), score_text(row)));
   }
-  return svg_of("runs as lines through the values of their settings", content);
+  return svg_picture(kWidth, kHeight, "runs as lines through the values of their settings",
+                     content);
 }
 
 std::string learning_curves_svg(const SweepReport& report) {
@@ -162,7 +157,7 @@ std::string learning_curves_svg(const SweepReport& report) {
     content +=
         polyline(points, colour_at(share), row.run->name() + " " + to_text(row.run->assignments));
   }
-  return svg_of("losses by step, a line for each run", content);
+  return svg_picture(kWidth, kHeight, "losses by step, a line for each run", content);
 }
 
 }  // namespace sfumato

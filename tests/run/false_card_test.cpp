@@ -7,6 +7,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/models/tensor_file.h"
+#include "sfumato/run/card_plots.h"
 #include "sfumato/run/selection_mark.h"
 
 namespace sfumato {
@@ -312,13 +313,27 @@ TEST_F(FalseCard, TheReportSaysWhatTheCardSays) {
   };
   const Json card = Json::parse(read_file(folder / "run/release/privacy_card.json"));
   const std::string epsilon = epsilon_text(card["epsilon"].get<double>());
-  edited("row", "<td>" + epsilon + "</td>", "<td>0.01</td>", "does not say what the card");
-  edited("headline", "ε = " + epsilon, "ε = 0.01", "does not say what the card");
+  edited("row", "ε</th><td>" + epsilon, "ε</th><td>0.01", "does not say what the card");
+  edited("headline", "with ε = " + epsilon, "with ε = 0.01", "does not say what the card");
   edited("footer", "<footer>", "<footer>ε = 0.01 ", "does not say what the card");
   edited("settings", "noise_multiplier: 1", "noise_multiplier: 9", "shows other settings");
   edited("comment", "noise_multiplier: 1", "noise_multiplier: 1  # ε = 0.01",
          "shows what are no settings");
   edited("no settings", "noise_multiplier: 1", "so: ε = 0.01", "shows what are no settings");
+  edited("plots", "</td></tr>\n</tbody>\n</table>\n</details>",
+         "9</td></tr>\n</tbody>\n</table>\n</details>", "shows plots that do not say");
+  edited("smaller", "<td>" + epsilon + "</td></tr>", "<td>0.01</td></tr>", "shows ε = '0.01' at");
+}
+
+// Versions before had no plots on the page. What it lacks is no false claim.
+TEST_F(FalseCard, AReportWithoutPlotsIsAnOlderOne) {
+  start("run", kChanges);
+  const fs::path page = folder / "run/release/report.html";
+  std::string text = read_file(page);
+  const std::string plots = card_plots_in(text);
+  ASSERT_FALSE(plots.empty());
+  write_file_atomic(page, text.erase(text.find(plots), plots.size()));
+  EXPECT_THAT(verify("run").problems(), IsEmpty());
 }
 
 TEST_F(FalseCard, NoPrivateNameLeavesWithARelease) {

@@ -13,6 +13,7 @@ import numpy
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from browser import Browser
 from sfumato_cli import (DATA, INTERRUPTED, PRIVACY, USAGE, check, complete_checkpoints,
                          ledger_charges, main, metric_lines, prepare_small_store, smoke_arguments)
 
@@ -79,10 +80,35 @@ def check_corpus(corpus: Path, count: int, card: dict) -> None:
           "the corpus states another guarantee than the run")
 
 
+def check_plots(page: Path, work: Path) -> None:
+    """Three plots, laid out whole in a browser of any width and let in by the page's own policy."""
+    text = page.read_text()
+    check(text.count("<svg") == 3 and "ε by step" in text, f"{page} shows {text.count('<svg')} plots")
+    browser = Browser.found(work)
+    if not browser:
+        return
+    for width in (1200, 500):
+        plots = browser.plots(page, work / "measured.html", width)
+        check([plot["name"].split(":")[0] for plot in plots] ==
+              ["ε by step", "δ against ε", "what an attacker can tell"], f"{page}: {plots}")
+        for plot in plots:
+            check(plot["width"] > 250 and plot["height"] > 150 and not plot["outside"], f"{page} at {width}: {plot}")
+    said = browser.complaints(page)
+    check("Content Security Policy" not in said, f"{page}: {said[-500:]}")
+    for dark in (False, True):
+        picture = work / f"{'dark' if dark else 'light'}.png"
+        browser.picture(page, picture, dark=dark)
+        colours = Image.open(picture).convert("RGB").getcolors(1 << 24)
+        paper = max(colours)[1]
+        check(len(colours) > 50 and (sum(paper) < 200) == dark, f"{page}, dark {dark}: the paper is {paper}")
+
+
 def check_sampling(sfumato, run: Path, work: Path, card: dict) -> None:
     corpus, again = work / "corpus", work / "again"
     sfumato.run("sample", run, "--out", corpus, "--count", "20", "sample.batch=7", "sample.steps=4")
     check_corpus(corpus, 20, card)
+    for page in (run / "release/report.html", corpus / "report.html"):
+        check_plots(page, work)
     sfumato.run("sample", run, "--out", again, "--count", "20", "sample.batch=20", "sample.steps=4")
     for path in (again / "images").rglob("*.png"):
         pixels = [numpy.asarray(Image.open(folder / path.relative_to(again)), dtype=int)

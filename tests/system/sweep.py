@@ -4,12 +4,12 @@ browser; a private selection of which the winner alone leaves; settings as --sec
 """
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from browser import Browser
 from sfumato_cli import PRIVACY, USAGE, check, main, prepare_small_store, smoke_arguments
 from sweep_files import check_done, runs_of, write_sweep
 
@@ -66,28 +66,23 @@ def check_tuning(sfumato, store: Path, work: Path) -> None:
 def check_page(page: Path, work: Path) -> None:
     text = page.read_text()
     check(text.count("<figure><img") == 4 and "Learning curves" not in text, "what the page shows")
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    browser = Browser.found(work)
     if not browser:
-        print("no Chromium here: the page was not opened (apt-get install chromium)")
         return
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={work / 'chromium'}"]
     # A click on the heading of the settings must turn the rows: the page's own script did it.
     clicked = work / "clicked.html"
     clicked.write_text(re.sub(r"; script-src '[^']*'", "; script-src 'unsafe-inline'", text).replace(
         "</body>", "<script>const h=document.querySelectorAll('table.runs th');h[2].click();h[2].click();</script>"
         "</body>"))
-    shown = subprocess.run([*command, "--dump-dom", clicked.as_uri()], capture_output=True, text=True, timeout=120)
-    rows = re.findall(r"<tr><td>(\d+)-", shown.stdout)
+    rows = re.findall(r"<tr><td>(\d+)-", browser.document(clicked))
     check(len(rows) == 4 and set(rows[:2]) == {"002", "003"}, f"rows after two clicks: {rows}")
     # Under its own policy the page's script, and no other, is let in.
     for policy, refused in ((text, False), (text.replace("'sha256-", "'sha256-A"), True)):
         clicked.write_text(policy)
-        said = subprocess.run([*command, "--enable-logging=stderr", "--dump-dom", clicked.as_uri()], text=True,
-                              capture_output=True, timeout=120).stderr
+        said = browser.complaints(clicked)
         check(("Content Security Policy" in said) == refused, f"the page's policy: {said[-500:]}")
     picture = work / "page.png"
-    subprocess.run([*command, f"--screenshot={picture}", "--window-size=1200,1600", page.as_uri()],
-                   capture_output=True, timeout=120)
+    browser.picture(page, picture)
     check(picture.stat().st_size > 10_000, "the page is empty in the browser")
 
 

@@ -15,7 +15,8 @@ enum class ReportBanner {
   kVoid,        ///< red "VOID": a condition of the claim was waived
 };
 
-/// Contents of a report page. Plain text in UTF-8 throughout; html_report escapes it. Nothing that
+/// Contents of a report page. Plain text in UTF-8 but for the plots; html_report
+/// escapes it. Nothing that
 /// comes from private data without noise belongs in here.
 struct HtmlReport {
   std::string title;
@@ -24,6 +25,7 @@ struct HtmlReport {
   std::vector<std::byte> contact_sheet_png;               ///< empty: no such section
   std::string contact_sheet_alt;                          ///< says what the picture shows
   std::vector<std::pair<std::string, std::string>> card;  ///< privacy card, one row each
+  std::string plots;  ///< sections of HTML, which stand as they are: their maker escapes them
   std::string settings_yaml;
   std::vector<std::string> notes;  ///< what is and what is not promised
 };

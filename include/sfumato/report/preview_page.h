@@ -13,8 +13,9 @@ struct PreviewPage {
   std::vector<std::pair<std::int64_t, std::string>> pictures;  ///< step and file, newest first
 };
 
-/// HTML that reloads itself every 30 seconds and shows the files beside it, the newest first. No
-/// scripts, nothing from elsewhere.
+/// HTML that reloads itself every 30 seconds and shows the files beside it: corners of at most
+/// twelve in a strip along training, then all of them, the newest first. No scripts, nothing from
+/// elsewhere.
 std::string preview_page(const PreviewPage& page);
 
 }  // namespace sfumato
