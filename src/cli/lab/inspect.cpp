@@ -15,6 +15,7 @@
 #include "sfumato/core/log.h"
 #include "sfumato/core/plural.h"
 #include "sfumato/core/text.h"
+#include "sfumato/data/holdout.h"
 #include "sfumato/data/inspect_store.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/data/store_manifest.h"
@@ -256,6 +257,7 @@ Finding describe_record_store(const fs::path& path) {
               {"records_per_class", counts},
               {"unit", store.unit()},
               {"records_per_unit", store.records_per_unit()},
+              {"held_out", is_holdout(store)},
               {"manifest_hash", store.manifest_hash()}};
   return out;
 }
