@@ -150,8 +150,6 @@ Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json
 
 }  // namespace
 
-std::string epsilon_text(double epsilon) { return upper_bound_text(epsilon, 4); }
-
 Json to_json(const PrivacyCard& given) {
   const PrivacyCard card = without_empty_claim(given);
   const bool claim = card.status == PrivacyCard::Status::kPrivate;

@@ -11,6 +11,7 @@
 
 #include "cli/light/program.h"
 #include "cli/subcommands.h"
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/plural.h"
