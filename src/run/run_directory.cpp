@@ -69,6 +69,10 @@ RunDirectory RunDirectory::open(const std::filesystem::path& path) {
   return run;
 }
 
+std::string resume_command(const std::filesystem::path& run) {
+  return fmt::format("`sfumato train --config {} --resume`", (run / "config.yaml").string());
+}
+
 std::vector<StageFile> stage_files(const SettingsTree& settings) {
   std::vector<StageFile> files;
   for (const StageSettings* section : stage_settings(settings))

@@ -201,7 +201,7 @@ Finding describe_ledger(const fs::path& path) {
   }
   for (const std::string& problem : ledger.problems)
     out.text += fmt::format("  PROBLEM     {}\n", problem);
-  out.text += "  more        sfumato ledger show\n";
+  out.text += fmt::format("  more        sfumato ledger show {}\n", path.string());
   return out;
 }
 
