@@ -259,7 +259,7 @@ ReplicationAudit audit_replication(const fs::path& corpus, const RecordStore& st
   }
   if (!holdout)
     audit.warnings.emplace_back(
-        "without --holdout the null is of records against the other records; near duplicates "
+        "without a holdout the null is of records against the other records; near duplicates "
         "among them lower the threshold, and copies are missed");
   return audit;
 }

@@ -154,7 +154,7 @@ StepCost project_step_cost(const Config& config, const MechanismPlan& mechanism,
   if (!family_of(config).draws_in_steps)
     throw UsageError(
         fmt::format("--gpu: steps of a {} are not projected, its networks compute in float32; "
-                    "measure them there: `sfumato plan` on that machine",
+                    "measure them there: `sfumato plan --config FILE` on that machine",
                     config.model.family()));
   const std::string& network =
       config.model.init().empty() ? config.model.config() : config.model.init();

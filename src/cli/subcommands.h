@@ -35,5 +35,7 @@ struct ConfigOptions {
 void add_config_options(CLI::App& subcommand, ConfigOptions& options);
 /// Defaults, then the file, then the overrides; UsageError lists every mistake at once.
 std::unique_ptr<Config> load(const ConfigOptions& options);
+/// A message whose commands, "... --config FILE", name the file that load() was given, if it was.
+std::string with_given_config(std::string message);
 
 }  // namespace sfumato::cli

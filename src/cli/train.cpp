@@ -114,7 +114,7 @@ void run(const TrainArguments& arguments) {
   }
   if (is_private)
     fmt::print("trained {} under ({}, {})-differential privacy\n", counted(result.steps, "step"),
-               upper_bound_text(result.epsilon), config->mechanism.delta());
+               epsilon_text(result.epsilon), config->mechanism.delta());
   else
     fmt::print("trained {}, NOT PRIVATE\n", counted(result.steps, "step"));
   if (result.release.empty())

@@ -49,6 +49,8 @@ std::string bound_text(double value, int digits, bool up) {
 
 std::string upper_bound_text(double value, int digits) { return bound_text(value, digits, true); }
 
+std::string epsilon_text(double epsilon) { return upper_bound_text(epsilon, 4); }
+
 std::string lower_bound_text(double value, int digits) { return bound_text(value, digits, false); }
 
 std::string upper_bound_fixed(double value, int decimals) {

@@ -17,6 +17,7 @@
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/run/card_alone.h"
 #include "sfumato/run/checkpoint.h"
+#include "sfumato/run/run_directory.h"
 #include "sfumato/run/weights_hash.h"
 
 namespace sfumato {
@@ -202,10 +203,9 @@ fs::path run_of_release(const fs::path& folder) {
 /// What there is instead of a release of the whole run.
 std::string nothing_released(const fs::path& run) {
   const std::vector<int64_t> steps = checkpoint_steps(run / "private" / "checkpoints");
-  const std::string finish = fmt::format(
-      "the run '{}' is not finished and has released nothing yet: go on with it (sfumato train "
-      "--resume=auto)",
-      run.string());
+  const std::string finish =
+      fmt::format("the run '{}' is not finished and has released nothing yet: go on with it: {}",
+                  run.string(), resume_command(run));
   if (steps.empty() || steps.back() == 0) return finish + "; it has no checkpoint to draw from";
   return fmt::format(
       "{}, or draw from a checkpoint with {}@{} (there are those of {} {}). Its images are claimed "

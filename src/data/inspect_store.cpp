@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "holdout_pair.h"
 #include "sfumato/core/text.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/io/json_file.h"
@@ -13,6 +14,8 @@
 namespace sfumato {
 
 namespace {
+
+using Json = nlohmann::json;
 
 /// A value of the manifest for people: no quotes, no brackets; "no" for nothing set.
 std::string plain_text(const nlohmann::json& value) {
@@ -25,6 +28,39 @@ std::string plain_text(const nlohmann::json& value) {
     text += fmt::format("{}{}{}", text.empty() ? "" : ", ",
                         value.is_object() ? key + " " : std::string(), plain_text(each));
   return text.empty() ? "none" : text;
+}
+
+/// Which of two stores of one preparation this is, "" if of none.
+std::string holdout_lines(const nlohmann::json& preparation) {
+  for (const bool held_out : {false, true}) {
+    const char* member = held_out ? kHeldOutOf : kHoldout;
+    if (!preparation.contains(member) || !preparation.at(member).is_object()) continue;
+    const auto& pair = preparation.at(member);
+    return fmt::format("    {:<16} {} by {}, {}\n", "holdout",
+                       plain_text(pair.value("share", Json())),
+                       plain_text(pair.value("by", Json())),
+                       held_out ? "of which this store is the held-out part: nothing trains on it"
+                                : "in the store beside this one, STORE-holdout");
+  }
+  return "";
+}
+
+/// Both stores of one preparation have the same counts. In the one that was held out, what the
+/// other has kept must not look as its own.
+std::string count_lines(const nlohmann::json& preparation) {
+  if (!preparation.contains("counts")) return "";
+  const bool held_out = preparation.contains(kHeldOutOf);
+  std::string text =
+      held_out ? "  counts of the preparation, of this store and the other one\n" : "";
+  for (const auto& [key, value] : preparation.at("counts").items()) {
+    const bool of_the_other = held_out && (key == "kept" || key == "users");
+    text += fmt::format("    {:<16} {}\n",
+                        key == "held_out" && held_out ? "held_out (here)"
+                        : of_the_other                ? key + " (other)"
+                                                      : key,
+                        plain_text(value));
+  }
+  return text;
 }
 
 }  // namespace
@@ -52,14 +88,11 @@ std::string describe_store(const std::filesystem::path& path) {
   }
   const nlohmann::json manifest = read_json(path / store_format::kManifest);
   text += fmt::format("  prepared by      {}\n", manifest.value("program", std::string("?")));
-  text += "  preparation\n";
-  for (const auto& [key, value] : manifest.at("preparation").items())
-    if (!value.is_object()) text += fmt::format("    {:<16} {}\n", key, plain_text(value));
   const auto& preparation = manifest.at("preparation");
-  if (preparation.contains("counts"))
-    for (const auto& [key, value] : preparation.at("counts").items())
-      text += fmt::format("    {:<16} {}\n", key, plain_text(value));
-  return text;
+  text += "  preparation\n";
+  for (const auto& [key, value] : preparation.items())
+    if (!value.is_object()) text += fmt::format("    {:<16} {}\n", key, plain_text(value));
+  return text + holdout_lines(preparation) + count_lines(preparation);
 }
 
 }  // namespace sfumato

@@ -365,7 +365,8 @@ class Preparation {
               {"over_user_bound", report_.over_user_bound},
               {"other_files", report_.other_files},
               {"unread_files", report_.unread_files},
-              {"users", report_.users}}}};
+              {"users", report_.users},
+              {"users_held_out", report_.users_held_out}}}};
   }
 
   PrepareOptions options_;

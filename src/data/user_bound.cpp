@@ -14,7 +14,6 @@
 #include <tuple>
 
 #include "sfumato/core/error.h"
-#include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/printable.h"
 #include "sfumato/core/sha256.h"
@@ -52,30 +51,9 @@ std::string folded(const std::string& id) {
 
 constexpr std::int64_t kNamesShown = 5;
 
-/// Where the file and its user stand in a record.
-struct UserColumns {
-  std::size_t file = 0, user = 1, count = 2;
-  bool named = false;  ///< by the first record
-};
-
-/// Nothing names columns where the first record is of an image already.
-UserColumns columns_of(const std::vector<std::string>& first, const std::string& place) {
-  const CsvHeader header(first);
-  const std::size_t none = header.size();
-  const std::size_t file = header.position("file", place),
-                    file_name = header.position("file_name", place),
-                    user = header.position("user", place);
-  const bool names_files = file < none || file_name < none;
-  // Of two fields the second may be a user of that name.
-  if (!names_files && (user == none || none == 2)) return {};
-  if (file < none && file_name < none)
-    throw DataError(place + ": the columns 'file' and 'file_name' both name images; remove one");
-  if (!names_files || user == none)
-    throw DataError(fmt::format("{}: no column {}; the columns are {}", place,
-                                names_files ? "'user' that says whose an image is"
-                                            : "'file' or 'file_name' that names the images",
-                                header.text()));
-  return {std::min(file, file_name), user, none, true};
+std::vector<std::string> quoted(std::vector<std::string> names) {
+  for (std::string& name : names) name = fmt::format("'{}'", printable(name));
+  return names;
 }
 
 }  // namespace
@@ -91,9 +69,8 @@ void UserBound::fail(std::int64_t line, const std::string& what) const {
 }
 
 void UserBound::add_entry(const std::string& file, const std::string& user, std::int64_t line) {
-  const std::filesystem::path name(file);
-  const std::string path = name.lexically_normal().generic_string();
-  if (name.is_absolute() || path == ".." || path.starts_with("../"))
+  const std::string path = normal_path(file);
+  if (std::filesystem::path(file).is_absolute() || path == ".." || path.starts_with("../"))
     fail(line, fmt::format("'{}' is no path below data.source, as files are named here",
                            printable(file)));
   if (line > std::numeric_limits<std::uint32_t>::max()) fail(line, "the file has too many lines");
@@ -103,29 +80,8 @@ void UserBound::add_entry(const std::string& file, const std::string& user, std:
 }
 
 void UserBound::read_csv() {
-  const MappedFile file(csv_);
-  std::string_view text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
-  CsvReader reader(text, csv_.string());
-  UserColumns columns;
-  std::vector<std::string> fields;
-  for (bool first = true; reader.next(fields); first = false) {
-    if (first) {
-      columns = columns_of(fields, fmt::format("{}:{}", csv_.string(), reader.line()));
-      if (columns.named) continue;
-    }
-    if (fields.size() != columns.count && columns.named)
-      fail(reader.line(), fmt::format("{} field(s), and the first line names {} columns",
-                                      fields.size(), columns.count));
-    if (fields.size() != columns.count)
-      fail(reader.line(), fmt::format("expected 'file,user', found {} field(s); name the columns "
-                                      "'file' and 'user' in the first line if there are others",
-                                      fields.size()));
-    if (fields[columns.file].empty() || fields[columns.user].empty())
-      fail(reader.line(),
-           fmt::format("the {} is empty", fields[columns.file].empty() ? "file" : "user"));
-    add_entry(fields[columns.file], fields[columns.user], reader.line());
-  }
+  UsersFile reader(csv_);
+  for (UsersLine line; reader.next(line);) add_entry(line.file, line.user, line.line);
   std::ranges::sort(entries_, [](const Entry& a, const Entry& b) {
     return std::tie(a.name_hash, a.line) < std::tie(b.name_hash, b.line);
   });
@@ -163,22 +119,18 @@ void UserBound::report_alike(const std::unordered_map<std::string, std::int32_t>
       users_alike_ > kShown ? fmt::format("; and {} more", users_alike_ - kShown) : ""));
 }
 
-std::string UserBound::file_at(std::int64_t line) const {
-  const std::string text = read_file(csv_);
-  CsvReader reader(std::string_view(text).substr(text.starts_with("\xEF\xBB\xBF") ? 3 : 0),
-                   csv_.string());
-  UserColumns columns;
-  std::vector<std::string> fields;
-  for (bool first = true; reader.next(fields); first = false) {
-    if (first) columns = columns_of(fields, csv_.string());
-    if (reader.line() == line && columns.file < fields.size()) return fields[columns.file];
-  }
-  return "";
+UsersLine UserBound::line_at(std::int64_t wanted) const {
+  UsersFile reader(csv_);
+  for (UsersLine line; reader.next(line);)
+    if (line.line == wanted) return line;
+  return {};
 }
 
 void UserBound::throw_two_users(const Entry& first, const Entry& second) const {
-  fail(second.line, fmt::format("file '{}' is given to two users; line {} names the other",
-                                printable(file_at(second.line)), first.line));
+  const UsersLine line = line_at(second.line);
+  fail(second.line, fmt::format("file '{}' is given to two users; line {} names the other{}",
+                                printable(line.file), first.line,
+                                explain_two_users(line.file, line.user, line_at(first.line).user)));
 }
 
 std::size_t UserBound::position(const std::string& image) const {
@@ -197,14 +149,21 @@ std::int32_t UserBound::user(const std::string& image) const {
 }
 
 void UserBound::check_complete() const {
-  if (without_user_ > 0)
+  if (without_user_ > 0) {
+    const auto is_image = [&](const std::string& file) {
+      const std::size_t at = position(file);
+      return at < entries_.size() && entries_[at].found;
+    };
+    const std::string why = explain_unknown_files(csv_, without_user_names_, is_image);
+    if (!why.empty()) throw DataError(why);
     throw DataError(fmt::format(
         "'{}' does not say whose {} image{} of data.source {}: {}{}; add the line{}, or take the "
         "image{} out of data.source",
         csv_.string(), without_user_, without_user_ == 1 ? "" : "s",
-        without_user_ == 1 ? "is" : "are", fmt::join(without_user_names_, ", "),
+        without_user_ == 1 ? "is" : "are", fmt::join(quoted(without_user_names_), ", "),
         without_user_ > std::ssize(without_user_names_) ? ", ..." : "",
         without_user_ == 1 ? "" : "s", without_user_ == 1 ? "" : "s"));
+  }
   if (!std::ranges::all_of(entries_, &Entry::found)) throw_not_in_source();
 }
 
@@ -218,7 +177,7 @@ void UserBound::throw_not_in_source() const {
   std::vector<std::string> files;
   for (std::size_t i = 0; i < lines.size() && std::ssize(files) < kNamesShown; ++i)
     files.push_back(
-        fmt::format("{}:{}: '{}'", csv_.string(), lines[i], printable(file_at(lines[i]))));
+        fmt::format("{}:{}: '{}'", csv_.string(), lines[i], printable(line_at(lines[i]).file)));
   throw DataError(fmt::format(
       "{}{}; {} listed there and no image{} of data.source, from whose folder they are named. "
       "Correct the name{}, or take the line{} out{}",
@@ -239,8 +198,7 @@ std::uint64_t UserBound::keyed_hash(const std::string& image) const {
 void UserBound::admit_candidate(const std::string& image) {
   const std::size_t first = position(image);
   if (first == entries_.size()) {
-    if (++without_user_ <= kNamesShown)
-      without_user_names_.push_back(fmt::format("'{}'", printable(image)));
+    if (++without_user_ <= kNamesShown) without_user_names_.push_back(image);
     return;
   }
   for (std::size_t at = first;

@@ -5,9 +5,9 @@
 #include <unordered_map>
 #include <vector>
 
-#include "csv_reader.h"
 #include "name_hash.h"
 #include "sfumato/data/prepare.h"
+#include "users_file.h"
 
 namespace sfumato {
 
@@ -20,16 +20,14 @@ namespace sfumato {
 /// unit of privacy.
 class UserBound {
  public:
-  /// Reads a CSV (RFC 4180 quotes; blank lines ignored) whose first line names a column `file` or
-  /// `file_name`, a path in the source, and a column `user`, in any order and beside others; or,
-  /// without such a line, lines `file,user`. DataError as file:line for anything else, for a path
-  /// that leaves the source, or for a file that is given to two users.
+  /// Reads a users' file (users_file.h). DataError as file:line for what is none, for a path that
+  /// leaves the source, or for a file that is given to two users.
   UserBound(const std::filesystem::path& csv, std::int64_t records_per_user, std::string key);
 
   void admit_candidate(const std::string& image);
   void close();
-  /// DataError unless the CSV names every image that was admitted and no file besides: counts them
-  /// and names the first.
+  /// DataError unless the CSV names every image that was admitted and no file besides: says why
+  /// where that shows (explain_unknown_files), else counts them and names the first.
   void check_complete() const;
   /// True if the image is one of its user's m. Never true more than m times per user.
   bool keep(const std::string& image);
@@ -69,8 +67,8 @@ class UserBound {
   [[noreturn]] void throw_not_in_source() const;
   /// The first of entries_ that is of the image; their number if none is.
   std::size_t position(const std::string& image) const;
-  /// What the CSV calls the file of a line: names are not kept.
-  std::string file_at(std::int64_t line) const;
+  /// A line of the CSV: names are not kept.
+  UsersLine line_at(std::int64_t wanted) const;
   void report_alike(const std::unordered_map<std::string, std::int32_t>& ids);
   std::uint64_t keyed_hash(const std::string& image) const;
 

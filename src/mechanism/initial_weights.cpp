@@ -18,6 +18,7 @@
 #include "sfumato/report/privacy_card.h"
 #include "sfumato/run/card_alone.h"
 #include "sfumato/run/card_events.h"
+#include "sfumato/run/run_directory.h"
 #include "sfumato/run/run_verification.h"
 #include "sfumato/run/weights_hash.h"
 
@@ -127,13 +128,13 @@ class Judgement {
     if (inside)
       refuse(fmt::format(
           "model.init '{}' lies in the private part of the run '{}': no privacy card speaks of "
-          "checkpoints; take the run's release/, which `sfumato train --resume` finishes",
-          init_.string(), run.string()));
+          "checkpoints; take the run's release/, which {} finishes",
+          init_.string(), run.string(), resume_command(run)));
     if (!seen_card_)
       refuse(fmt::format(
           "model.init '{}' lies in the run '{}', and no privacy card says what it costs; "
-          "`sfumato train --resume` of that run writes its card; public weights belong elsewhere",
-          init_.string(), run.string()));
+          "{} writes its card; public weights belong elsewhere",
+          init_.string(), run.string(), resume_command(run)));
     if (is_there(run / "ledger.jsonl")) by_ledger(run);
   }
 
@@ -146,8 +147,8 @@ class Judgement {
     if (const auto problems = run.problems(); !problems.empty())
       refuse(fmt::format(
           "model.init lies in the run '{}', whose ledger does not prove what is released there: "
-          "{}; `sfumato ledger verify` says all that is wrong",
-          folder.string(), problems.front()));
+          "{}; `sfumato ledger verify {}` says all that is wrong",
+          folder.string(), problems.front(), folder.string()));
     if (!run.plan || !run.plan->is_private || run.ledger.insecure()) {
       refuse(fmt::format("the ledger of the run '{}', in which model.init lies, proves no privacy",
                          folder.string()));

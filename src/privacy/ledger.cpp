@@ -152,7 +152,8 @@ Ledger Ledger::open(const std::filesystem::path& path, const std::string& expect
         "go on; restore the file from a copy or start a new run",
         path.string(), state.problems.front(),
         state.problems.size() > 1
-            ? fmt::format(" (and {} more: sfumato ledger verify)", state.problems.size() - 1)
+            ? fmt::format(" (and {} more: `sfumato ledger verify {}`)", state.problems.size() - 1,
+                          path.parent_path().string())
             : ""));
   ledger.state_->history = {};  // of no use to a writer
   ledger.file_ = std::make_unique<AppendFile>(path);

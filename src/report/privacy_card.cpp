@@ -150,8 +150,6 @@ Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json
 
 }  // namespace
 
-std::string epsilon_text(double epsilon) { return upper_bound_text(epsilon, 4); }
-
 Json to_json(const PrivacyCard& given) {
   const PrivacyCard card = without_empty_claim(given);
   const bool claim = card.status == PrivacyCard::Status::kPrivate;
@@ -263,8 +261,8 @@ Json read_privacy_card(const std::filesystem::path& path) {
   const bool known = schema == kSchemaVersion || schema == kSelectionSchemaVersion;
   if (!schema.is_number_integer() || !known)
     refuse(schema == 1 ? std::string("is a privacy card of schema version 1, which says too little "
-                                     "for its claim to be checked; `sfumato train --resume` of its "
-                                     "run writes it again")
+                                     "for its claim to be checked; `sfumato train --config "
+                                     "RUN/config.yaml --resume` writes it again")
                        : fmt::format("is a privacy card of schema version {}, and this program "
                                      "knows {}; update sfumato",
                                      schema.dump(), kSelectionSchemaVersion));

@@ -23,7 +23,7 @@ void check_counted(const std::string& file, const Json& stage, const PrivacyEven
   if (stage["charged"].get<double>() > static_cast<double>(counted))
     throw PrivacyError(fmt::format(
         "'{}' says that its stage {} charged {} releases, and counts {} of them: do not rely on "
-        "it; if the run is at hand, `sfumato ledger verify` tells what is wrong",
+        "it; if the run is at hand, `sfumato ledger verify RUN` tells what is wrong",
         file, stage.value("name", Json()).dump(), stage["charged"].dump(), counted));
 }
 

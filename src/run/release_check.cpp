@@ -26,6 +26,7 @@
 #include "sfumato/run/card_alone.h"
 #include "sfumato/run/card_plots.h"
 #include "sfumato/run/checkpoint.h"
+#include "sfumato/run/run_directory.h"
 #include "sfumato/run/weights_hash.h"
 
 namespace sfumato {
@@ -188,12 +189,12 @@ RunCheck check_weights(const LedgerSummary& ledger, const Json& card, const fs::
   const std::string name = "weights";
   const fs::path folder = run / "release" / weights_folder(ledger.released.files);
   if (!fs::is_directory(folder)) return not_checked(name, "release/ holds none");
-  constexpr const char* kRemedy =
-      "put back what belongs together, or `sfumato train --resume` releases again";
+  const std::string remedy = fmt::format("put back what belongs together, or {} releases again",
+                                         resume_command(folder.parent_path()));
   const std::string found = weights_sha256(folder);
   std::vector<std::string> problems;
   const auto problem = [&](const std::string& text) {
-    problems.push_back(fmt::format("'{}': {}; {}", folder.string(), text, kRemedy));
+    problems.push_back(fmt::format("'{}': {}; {}", folder.string(), text, remedy));
   };
   if (card.value("weights_sha256", Json()) != found)
     problem(fmt::format("the SHA-256 of the weights is {}, and the card was written for {}", found,
@@ -208,7 +209,7 @@ RunCheck check_weights(const LedgerSummary& ledger, const Json& card, const fs::
   if (checkpoint)
     for (const std::string& defect :
          foreign_weights(*checkpoint, run / "release", ledger.released.files))
-      problems.push_back(fmt::format("{}; {}", defect, kRemedy));
+      problems.push_back(fmt::format("{}; {}", defect, remedy));
   // Other files beside the weights are read by other programs: an index with shards, a pickle.
   for (const std::string& other :
        other_files(folder, {"config.json", "diffusion_pytorch_model.safetensors"}))
@@ -226,10 +227,11 @@ RunCheck check_weights(const LedgerSummary& ledger, const Json& card, const fs::
 RunCheck check_facts(const LedgerSummary& ledger, const Json& card, const fs::path& card_file,
                      const fs::path& store) {
   const std::string name = "public facts";
-  constexpr const char* kRemedy = "`sfumato train --resume` writes the card again";
+  const std::string again = resume_command(card_file.parent_path().parent_path()),
+                    remedy = again + " writes the card again";
   std::vector<std::string> problems, held_against;
   for (const std::string& defect : facts_defects(card))
-    problems.push_back(fmt::format("'{}': {}; {}", card_file.string(), defect, kRemedy));
+    problems.push_back(fmt::format("'{}': {}; {}", card_file.string(), defect, remedy));
   const std::string found = card_facts_sha256(card);
   if (!ledger.released.card_facts.empty()) {
     held_against.push_back("the ledger's note of them");
@@ -237,7 +239,7 @@ RunCheck check_facts(const LedgerSummary& ledger, const Json& card, const fs::pa
       problems.push_back(fmt::format(
           "'{}': public_facts or data_manifest_hash are not those that the ledger notes of the "
           "release (their SHA-256 is {}, in the ledger {}); {}",
-          card_file.string(), found, ledger.released.card_facts, kRemedy));
+          card_file.string(), found, ledger.released.card_facts, remedy));
   }
   if (!store.empty()) try {
       PrivacyCard expected;
@@ -246,9 +248,8 @@ RunCheck check_facts(const LedgerSummary& ledger, const Json& card, const fs::pa
       if (found != card_facts_sha256(to_json(expected)))
         problems.push_back(fmt::format(
             "'{}': public_facts or data_manifest_hash are not those of the record store '{}'; name "
-            "the store that the run used with --store, or let `sfumato train --resume` write the "
-            "card again",
-            card_file.string(), store.string()));
+            "the store that the run used with --store, or let {} write the card again",
+            card_file.string(), store.string(), again));
     } catch (const Error&) {
       // Not one that can be held against; the check of the witness says what it is.
     }
@@ -299,9 +300,9 @@ RunCheck check_files(const LedgerSummary& ledger, const fs::path& release,
     const bool there = fs::is_regular_file(path);
     if (const std::string found = there ? sha256_hex(read_file(path)) : "missing"; found != noted)
       problems.push_back(fmt::format(
-          "'{}': {}, and the ledger notes {} as released; put it back, or `sfumato train --resume` "
-          "writes it again",
-          path.string(), there ? "its SHA-256 is " + found : "it is missing", noted));
+          "'{}': {}, and the ledger notes {} as released; put it back, or {} writes it again",
+          path.string(), there ? "its SHA-256 is " + found : "it is missing", noted,
+          resume_command(path.parent_path().parent_path())));
   }
   if (problems.empty() && ledger.released.files.empty())
     return not_checked(name, "the ledger, begun by an older version, does not note what they hold");
@@ -311,7 +312,8 @@ RunCheck check_files(const LedgerSummary& ledger, const fs::path& release,
 
 std::string report_defect(const Json& card, const fs::path& page, const MechanismPlan& plan) {
   const auto refuse = [&](const std::string& defect) {
-    return fmt::format("'{}' {}; `sfumato train --resume` writes it again", page.string(), defect);
+    return fmt::format("'{}' {}; {} writes it again", page.string(), defect,
+                       resume_command(page.parent_path().parent_path()));
   };
   if (!fs::exists(page)) return refuse("is missing, and whoever gets the release would read it");
   const std::string text = read_file(page);

@@ -20,18 +20,29 @@ bool is_unused(const std::filesystem::path& path) {
 
 }  // namespace
 
-RunDirectory RunDirectory::create(const std::filesystem::path& path) {
+RunDirectory RunDirectory::choose(const std::filesystem::path& path) {
   if (!is_unused(path))
     throw UsageError(fmt::format(
         "run directory '{}' {} run.dir", path.string(),
         holds_run(path) ? "exists; continue it with --resume (or --resume=auto), or choose another"
                         : "exists and holds no run that --resume could continue; choose "
                           "another"));
-  RunDirectory run(path);
+  return RunDirectory(path);
+}
+
+RunDirectory RunDirectory::create(const std::filesystem::path& path) {
+  RunDirectory run = choose(path);
   make_folder(path);
   make_folder(run.private_folder(), 0700);
   make_folder(run.checkpoints(), 0700);
   return run;
+}
+
+void RunDirectory::withdraw() const {
+  std::error_code ignored;
+  if (std::filesystem::exists(ledger(), ignored)) return;
+  for (const std::filesystem::path& each : {config(), checkpoints(), private_folder(), path_})
+    std::filesystem::remove(each, ignored);  // not a folder with anything in it
 }
 
 bool RunDirectory::holds_run(const std::filesystem::path& path) {
@@ -56,6 +67,10 @@ RunDirectory RunDirectory::open(const std::filesystem::path& path) {
   make_folder(run.private_folder(), 0700);
   make_folder(run.checkpoints(), 0700);
   return run;
+}
+
+std::string resume_command(const std::filesystem::path& run) {
+  return fmt::format("`sfumato train --config {} --resume`", (run / "config.yaml").string());
 }
 
 std::vector<StageFile> stage_files(const SettingsTree& settings) {

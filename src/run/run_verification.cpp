@@ -20,6 +20,7 @@
 #include "sfumato/core/text.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/report/privacy_card.h"
+#include "sfumato/run/run_directory.h"
 #include "sfumato/run/selection_mark.h"
 #include "sfumato/run/weights_hash.h"
 #include "sfumato/run/witness.h"
@@ -90,19 +91,19 @@ RunCheck check_card(const RunVerification& run, const nlohmann::ordered_json& ca
   if (!run.plan) return not_checked("privacy card", "the ledger holds no plan to compare with");
   std::vector<std::string> problems;
   for (const std::string& difference : card_differences(card, run))
-    problems.push_back(
-        fmt::format("'{}': {}; `sfumato train --resume` writes the card again from "
-                    "the ledger",
-                    path.string(), difference));
+    problems.push_back(fmt::format("'{}': {}; {} writes the card again from the ledger",
+                                   path.string(), difference,
+                                   resume_command(path.parent_path().parent_path())));
   if (const std::string found = report_defect(card, path.parent_path() / "report.html", *run.plan);
       !found.empty())
     problems.push_back(found);
   const fs::path page = fs::path(path).replace_extension(".md");
   if (!fs::exists(page) || read_file(page) != card_markdown(card))
-    problems.push_back(
-        fmt::format("'{}' {}; `sfumato train --resume` writes both again", page.string(),
-                    fs::exists(page) ? "does not say what the card beside it says"
-                                     : "is missing, and whoever gets the release would read it"));
+    problems.push_back(fmt::format("'{}' {}; {} writes both again", page.string(),
+                                   fs::exists(page)
+                                       ? "does not say what the card beside it says"
+                                       : "is missing, and whoever gets the release would read it",
+                                   resume_command(path.parent_path().parent_path())));
   return outcome_of("privacy card",
                     fmt::format("agrees with the ledger ({})", card["status"].get<std::string>()),
                     problems);
@@ -116,9 +117,10 @@ void check_without_card(RunVerification& run, const fs::path& folder, const fs::
   run.checks.push_back(
       released
           ? outcome_of("privacy card", {},
-                       {fmt::format("'{}' is missing, though '{}' notes a release; `sfumato train "
-                                    "--resume` writes it again",
-                                    path.string(), run.ledger.path.string())})
+                       {fmt::format("'{}' is missing, though '{}' notes a release; {} writes it "
+                                    "again",
+                                    path.string(), run.ledger.path.string(),
+                                    resume_command(path.parent_path().parent_path()))})
           : not_checked("privacy card", "there is none (release/privacy_card.json)"));
   for (const char* name : {"weights", "public facts"})
     run.checks.push_back(not_checked(name, "there is no card to compare with"));

@@ -86,8 +86,8 @@ std::map<std::string, double> last_metrics(const fs::path& folder) {
 
 std::string epsilon_cell(const ShownRun& run) {
   return run.epsilon
-             ? fmt::format("{} of {} planned, delta {}", upper_bound_text(*run.epsilon),
-                           upper_bound_text(run.epsilon_planned.value_or(*run.epsilon)), run.delta)
+             ? fmt::format("{} of {} planned, delta {}", epsilon_text(*run.epsilon),
+                           epsilon_text(run.epsilon_planned.value_or(*run.epsilon)), run.delta)
              : std::string("no claim");
 }
 

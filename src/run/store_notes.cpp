@@ -72,15 +72,27 @@ bool is_possible(const SelectionUse& use) {
          use.delta < 1 && use.records_per_unit >= 1;
 }
 
+/// The use is real, whoever may not add it up: a store without it would hide it.
+[[noreturn]] void throw_older(const fs::path& file, const nlohmann::json& json) {
+  const auto text = [&](const char* key) {
+    const nlohmann::json value = json.value(key, nlohmann::json());
+    return value.is_string() ? value.get<std::string>() : value.is_number() ? value.dump() : "?";
+  };
+  throw DataError(fmt::format(
+      "'{}' was noted by an older version, which did not say under which adjacency and for which "
+      "unit of privacy its epsilon holds: what it adds up to with others is not known. A newly "
+      "prepared store would hide this use of the same images; keep this one. If the settings of "
+      "that sweep ('{}') have the adjacency and the unit of what you run from now on, state its "
+      "use there as mechanism.declared=approximate:{}:{}, and then keep this file elsewhere; if "
+      "they differ, nothing adds them up, and what is claimed from now on leaves that sweep out",
+      file.string(), text("place"), text("epsilon"), text("delta")));
+}
+
 SelectionUse parse_note(const fs::path& file) {
   const nlohmann::json json = read_json(file);
   if (json.is_object() && json.value("kind", nlohmann::json()) == kNoteKind &&
       json.value("schema_version", nlohmann::json()) == kNoteVersion - 1)
-    throw DataError(fmt::format(
-        "'{}' was noted by an older version, which did not say under which adjacency and for which "
-        "unit of privacy its epsilon holds: what it adds up to with others is not known. Run that "
-        "sweep on a newly prepared store",
-        file.string()));
+    throw_older(file, json);
   try {
     if (json.at("kind") == kNoteKind && json.at("schema_version") == kNoteVersion)
       if (SelectionUse use = use_from_json(json);

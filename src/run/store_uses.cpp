@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "sfumato/core/error.h"
 
@@ -44,24 +45,31 @@ StoreRun count(const Witness& witness) {
   return run;
 }
 
-/// Not more than all runs of a sweep, but for the rounding of what was noted.
-bool costs_less(const StoreRun& run, const SelectionUse& use) {
+/// Of a run alone, at the delta of a sweep: epsilons of one delta alone can be compared.
+double epsilon_at(const StoreRun& run, double delta) {
   MechanismPlan plan = run.witness.plan;
-  plan.delta = use.delta;
-  return plan.epsilon_after(run.charged_steps) <= use.epsilon * (1 + 1e-3);
+  plan.delta = delta;
+  return plan.epsilon_after(run.charged_steps);
 }
 
-/// Takes one of the runs of a sweep, if the run is one; no more than there are, and none that costs
-/// more than all of them: what somebody trains beside them counts by itself.
-bool is_counted(const StoreRun& run, std::vector<SelectionUse>& left) {
-  const Witness& witness = run.witness;
-  for (SelectionUse& use : left)
-    if (use.runs > 0 && (use.parts || witness.plan.selection) &&
-        fs::path(witness.place).parent_path() == fs::path(use.place) && costs_less(run, use)) {
-      --use.runs;
-      return true;
-    }
-  return false;
+bool lies_in(const StoreRun& run, const SelectionUse& use) {
+  return (use.parts || run.witness.plan.selection) &&
+         fs::path(run.witness.place).parent_path() == fs::path(use.place);
+}
+
+/// Marks the runs that count within a sweep: of those that lie where its runs do the cheapest, no
+/// more than there are, and none that costs more than all of them (but for the rounding of what was
+/// noted). What somebody trains beside them counts by itself, and is never less than what does.
+void count_within(const SelectionUse& use, std::vector<StoreRun>& runs) {
+  std::vector<std::pair<double, StoreRun*>> by_cost;
+  for (StoreRun& run : runs) {
+    if (run.in_a_sweep || !lies_in(run, use)) continue;
+    const double epsilon = epsilon_at(run, use.delta);
+    if (epsilon <= use.epsilon * (1 + 1e-3)) by_cost.emplace_back(epsilon, &run);
+  }
+  std::ranges::stable_sort(by_cost, {}, &std::pair<double, StoreRun*>::first);
+  for (std::size_t i = 0; i < by_cost.size() && static_cast<std::int64_t>(i) < use.runs; ++i)
+    by_cost[i].second->in_a_sweep = true;
 }
 
 /// What one record may have paid.
@@ -132,15 +140,12 @@ class UsesOfStore {
   Adjacency adjacency() const { return adjacency_.value(); }
 
  private:
-  /// In the order of their witnesses. Of runs that lie where a sweep's do the cheapest count within
-  /// it, so that what was trained beside them is never less than what counts besides.
-  static std::vector<StoreRun> runs_on(const fs::path& store, std::vector<SelectionUse> left) {
+  /// In the order of their witnesses.
+  static std::vector<StoreRun> runs_on(const fs::path& store,
+                                       const std::vector<SelectionUse>& notes) {
     std::vector<StoreRun> runs;
     for (const Witness& witness : read_witnesses(store)) runs.push_back(count(witness));
-    std::vector<StoreRun*> by_cost;
-    for (StoreRun& run : runs) by_cost.push_back(&run);
-    std::ranges::stable_sort(by_cost, {}, &StoreRun::epsilon);
-    for (StoreRun* run : by_cost) run->in_a_sweep = is_counted(*run, left);
+    for (const SelectionUse& use : notes) count_within(use, runs);
     return runs;
   }
 

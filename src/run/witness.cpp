@@ -13,6 +13,7 @@
 #include "sfumato/core/place.h"
 #include "sfumato/core/text.h"
 #include "sfumato/io/json_file.h"
+#include "sfumato/run/run_directory.h"
 
 namespace sfumato {
 namespace {
@@ -98,9 +99,10 @@ std::string contradiction(const Witness& witness, const LedgerSummary& ledger) {
   constexpr const char* kRemedy =
       "put the newest copy of the run back, or start a new run, whose budget comes on top of what "
       "was spent";
-  constexpr const char* kRemedyOfOlder =
-      "put the newest copy of the run back, or go on with this one: sfumato train --resume charges "
-      "what it has forgotten first";
+  const std::string remedy_of_older = fmt::format(
+      "put the newest copy of the run back, or go on with this one: {} charges what it "
+      "has forgotten first",
+      resume_command(ledger.path.parent_path()));
   // The ledger has charged all that this witness knows, but a crash came before the next one.
   if (std::ranges::find(ledger.settled_heads, witness.head) != ledger.settled_heads.end())
     return {};
@@ -112,7 +114,7 @@ std::string contradiction(const Witness& witness, const LedgerSummary& ledger) {
         "{}, but the ledger '{}' holds only {} in {} lines: it is an older copy, which has "
         "forgotten {} charged steps; {}",
         known, ledger.path.string(), ledger.charged_steps, ledger.lines,
-        std::max<std::int64_t>(witness.charged_steps - ledger.charged_steps, 0), kRemedyOfOlder);
+        std::max<std::int64_t>(witness.charged_steps - ledger.charged_steps, 0), remedy_of_older);
   const LedgerPoint& point = ledger.history.at(static_cast<std::size_t>(witness.lines - 1));
   if (point.hash != witness.head)
     return fmt::format(

@@ -38,7 +38,7 @@ std::string row_html(const SweepReport& report, const ReportRow& row) {
   for (const std::string& key : report.keys)
     cells += fmt::format("<td>{}</td>", html_escape(SweepReport::value(row, key)));
   cells += fmt::format("<td>{}</td><td>{}</td><td>{}</td>", row.state.charged_steps,
-                       row.state.epsilon ? upper_bound_text(*row.state.epsilon) : "",
+                       row.state.epsilon ? epsilon_text(*row.state.epsilon) : "",
                        row.state.score ? fmt::format("{:.6g}", *row.state.score) : "");
   return "<tr>" + cells + "</tr>\n";
 }
@@ -100,7 +100,7 @@ std::string claim_html(const SweepReport& report) {
       "<div class=\"banner private\"><p>All {} runs together, each charged in full: ({}, {})"
       "-differential privacy. A choice among them by this page is covered by that, not by the "
       "epsilon of one run.</p></div>\n",
-      plan.runs.size(), upper_bound_text(all.epsilon), all.delta);
+      plan.runs.size(), epsilon_text(all.epsilon), all.delta);
 }
 
 }  // namespace

@@ -175,7 +175,7 @@ void Previews::write_page(std::int64_t step, std::int64_t end,
   PreviewPage page;
   page.step = step;
   page.end = end;
-  if (epsilon) page.epsilon = upper_bound_text(*epsilon);
+  if (epsilon) page.epsilon = epsilon_text(*epsilon);
   for (const std::int64_t each : steps_in(folder_))
     page.pictures.emplace_back(each, picture_of(each));
   std::ranges::reverse(page.pictures);

@@ -18,7 +18,7 @@ RunRecord::RunRecord(const Config& config, const RecordStore& store, bool resume
     : config_(config),
       store_(store),
       resumes_(resume),
-      run_(resume ? RunDirectory::open(config.run.dir()) : RunDirectory::create(config.run.dir())) {
+      run_(resume ? RunDirectory::open(config.run.dir()) : RunDirectory::choose(config.run.dir())) {
 }
 
 void RunRecord::note_start(const MechanismPlan& plan, const NamedGroups& state) {
@@ -29,6 +29,7 @@ void RunRecord::note_start(const MechanismPlan& plan, const NamedGroups& state) 
 
 std::optional<Checkpoint> RunRecord::begin() const {
   if (!resumes_) {
+    RunDirectory::create(run_.path());
     write_file_atomic(run_.config(), config_.resolved_yaml());
     return std::nullopt;
   }
@@ -40,6 +41,10 @@ std::optional<Checkpoint> RunRecord::begin() const {
         "the record store is not the one that this run was started with; set "
         "data.store to the original store");
   return checkpoint;
+}
+
+void RunRecord::withdraw() const {
+  if (!resumes_) run_.withdraw();
 }
 
 void RunRecord::accept(int64_t step) const {

@@ -17,15 +17,18 @@ namespace sfumato {
 /// others neither open nor write anything.
 class RunRecord {
  public:
-  /// The run directory: new, or an existing one. `config` and `store` are borrowed.
+  /// The run directory: chosen for a new one, or an existing one. `config` and `store` are borrowed.
   RunRecord(const Config& config, const RecordStore& store, bool resume);
 
   const RunDirectory& directory() const { return run_; }
   /// Finds what the run starts from: `state` before the first step. Errors as find_initial_weights.
   void note_start(const MechanismPlan& plan, const NamedGroups& state);
-  /// What a resumed run goes on from, if anything. Otherwise keeps the configuration, so that a run
-  /// that crashes from here on can be resumed. PrivacyError for a checkpoint of another store.
+  /// What a resumed run goes on from, if anything. Otherwise makes the folder, so that whatever was
+  /// refused before leaves none, and keeps the configuration, so that a run that crashes from here
+  /// on can be resumed. PrivacyError for a checkpoint of another store.
   std::optional<Checkpoint> begin() const;
+  /// A new run that was refused after begin(), before it had a ledger, leaves nothing.
+  void withdraw() const;
   /// Where a session of this run keeps its ledger.
   SessionPlace place() const { return {run_.ledger(), run_.path(), store_.path(), start_}; }
   /// Once nothing refuses the run that goes on after `step`; before, its own configuration stays.

@@ -100,10 +100,15 @@ void Training::open_run(bool resume, SecureKey noise_key) {
   ranks_.on_leader([&] {
     const std::filesystem::path folder = record_->directory().private_folder(),
                                 metrics = folder / "metrics.jsonl";
-    mechanism_ = open_training_mechanism(static_cast<uint64_t>(config_.run.seed()), plan_,
-                                         record_->place(), checkpoint ? &*checkpoint : nullptr,
-                                         checkpoint || std::filesystem::exists(metrics),
-                                         std::move(noise_key));
+    try {
+      mechanism_ = open_training_mechanism(static_cast<uint64_t>(config_.run.seed()), plan_,
+                                           record_->place(), checkpoint ? &*checkpoint : nullptr,
+                                           checkpoint || std::filesystem::exists(metrics),
+                                           std::move(noise_key));
+    } catch (...) {
+      record_->withdraw();
+      throw;
+    }
     record_->accept(step_);
     tell_holder(private_warnings(store_, plan_, config_), config_, folder);
     log_info(fmt::format("computing {}", device_text(config_.performance)));

@@ -62,5 +62,19 @@ TEST(BoundText, NoTextIsOnTheWrongSide) {
   }
 }
 
+TEST(BoundText, EpsilonIsRoundedUpToFourDigits) {
+  EXPECT_EQ(epsilon_text(10), "10");
+  EXPECT_EQ(epsilon_text(9.9), "9.9");
+  EXPECT_EQ(epsilon_text(0.7), "0.7");
+  EXPECT_EQ(epsilon_text(9.87601), "9.877");
+  EXPECT_EQ(epsilon_text(9.99951), "10");
+  EXPECT_EQ(epsilon_text(9.99985), "10") << "of a target of 10";
+  EXPECT_EQ(epsilon_text(0.0123401), "0.01235");
+  EXPECT_EQ(epsilon_text(123.41), "123.5");
+  EXPECT_EQ(epsilon_text(0), "0");
+  // By less than a thousandth of the last digit, too.
+  EXPECT_EQ(epsilon_text(2.0000000000001), "2.001");
+}
+
 }  // namespace
 }  // namespace sfumato

@@ -1,11 +1,14 @@
 #include "sfumato/data/holdout.h"
 
+#include <fmt/format.h>
+
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "data/prepare_fixture.h"
 #include "sfumato/core/file.h"
+#include "sfumato/data/inspect_store.h"
 
 namespace sfumato {
 namespace {
@@ -132,6 +135,27 @@ TEST_F(Holdout, StoresKnowWhoseTheyAre) {
   options.store = folder / "second";
   prepare(options);
   EXPECT_THROW(check_holdout_of(RecordStore::open(options.store), other), DataError);
+}
+
+/// Both manifests have the counts of one preparation, and each store says which are its own.
+TEST_F(Holdout, EachStoreIsDescribedByItsOwnNumbers) {
+  put_images(30);
+  const PrepareReport report = prepare(options);
+  ASSERT_NE(report.kept, report.held_out);
+  const auto described = [](const std::filesystem::path& store) { return describe_store(store); };
+  const std::string store = described(options.store), other = described(held());
+  const auto row = [](const char* key, std::int64_t value) {
+    return fmt::format("\n    {:<16} {}\n", key, value);
+  };
+  EXPECT_THAT(store, HasSubstr(fmt::format("records          {} of", report.kept)));
+  EXPECT_THAT(store, HasSubstr(row("kept", report.kept)));
+  EXPECT_THAT(store, HasSubstr(row("held_out", report.held_out)));
+  EXPECT_THAT(store, HasSubstr("0.3 by name, in the store beside this one, STORE-holdout"));
+  EXPECT_THAT(other, HasSubstr(fmt::format("records          {} of", report.held_out)));
+  EXPECT_THAT(other, ::testing::Not(HasSubstr(row("kept", report.kept))));
+  EXPECT_THAT(other, HasSubstr(row("kept (other)", report.kept)));
+  EXPECT_THAT(other, HasSubstr(row("held_out (here)", report.held_out)));
+  EXPECT_THAT(other, HasSubstr("of which this store is the held-out part"));
 }
 
 TEST_F(Holdout, OneSideWithoutImagesIsAnError) {

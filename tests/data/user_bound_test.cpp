@@ -47,13 +47,21 @@ class Users : public ::testing::Test {
     const auto path = csv(text);
     return message_of<DataError>([&] { UserBound(path, 1, kUserKey); });
   }
+  /// What a source of these images makes of it.
+  std::string incomplete(const std::string& text, const std::vector<std::string>& images) {
+    UserBound bound(csv(text), 1, kUserKey);
+    for (const std::string& image : images) bound.admit_candidate(image);
+    bound.close();
+    return message_of<DataError>([&] { bound.check_complete(); });
+  }
   TempFolder folder_;
 };
 
 TEST_F(Users, ReadsFilesAndUsers) {
   for (const char* header : {"", "file,user\n",
                              "\xEF\xBB\xBF"
-                             "file_name,user\r\n"}) {
+                             "file_name,user\r\n",
+                             "File,USER\n"}) {
     const UserBound bound(csv(std::string(header) + "./a.png,Ann\n\"b,c.png\",Bob\nd.png,Ann\n"), 1,
                           kUserKey);
     EXPECT_EQ(bound.user("a.png"), 0);
@@ -88,7 +96,8 @@ TEST_F(Users, MistakesInTheHeaderAreNamed) {
   EXPECT_THAT(error("file,user,user\n"), HasSubstr("users.csv:1: there are two columns 'user'"));
   EXPECT_THAT(error("file,file_name,user\n"), HasSubstr("both name images"));
   EXPECT_THAT(error("file,user,x\na,b,c\nd,e\n"),
-              HasSubstr("users.csv:3: 2 field(s), and the first line names 3 columns"));
+              HasSubstr("users.csv:3: 2 fields, and the first line names 3 columns"));
+  EXPECT_THAT(error("file,user,x\na\n"), HasSubstr("users.csv:2: 1 field, and the first line"));
   EXPECT_THAT(error("user,file\nAnn,\n"), HasSubstr("users.csv:2: the file is empty"));
   EXPECT_THAT(error("user,file\n,a\n"), HasSubstr("users.csv:2: the user is empty"));
   EXPECT_THAT(error("file,user\n/tmp/a.png,x\n"),
@@ -99,12 +108,6 @@ TEST_F(Users, MistakesInTheHeaderAreNamed) {
 }
 
 TEST_F(Users, FilesAndImagesMustBeTheSame) {
-  const auto incomplete = [&](const std::string& text, const std::vector<std::string>& images) {
-    UserBound bound(csv(text), 1, kUserKey);
-    for (const std::string& image : images) bound.admit_candidate(image);
-    bound.close();
-    return message_of<DataError>([&] { bound.check_complete(); });
-  };
   EXPECT_EQ(incomplete("file,user\na,x\nb,y\nb,y\n", {"b", "a"}), "no error");
   EXPECT_THAT(
       incomplete("file,user\na,x\nb,y\nc,y\n", {"b"}),
@@ -120,6 +123,58 @@ TEST_F(Users, FilesAndImagesMustBeTheSame) {
       incomplete("a,x\n", many),
       HasSubstr(
           "does not say whose 9 images of data.source are: 'n0', 'n1', 'n2', 'n3', 'n4', ...;"));
+}
+
+TEST_F(Users, AnEmptyFileSaysWhatToWrite) {
+  EXPECT_THAT(error(""),
+              HasSubstr("users.csv:1: the file is empty; write 'file,user' in the first"));
+  EXPECT_THAT(error("\xEF\xBB\xBF\n\n"), HasSubstr("users.csv:1: the file is empty"));
+  EXPECT_THAT(error("user,file\n"),
+              HasSubstr("users.csv:1: names columns and no image; add a line"));
+}
+
+TEST_F(Users, OtherSeparatorsThanCommasAreNamed) {
+  EXPECT_THAT(error("file;user\na.png;Ann\n"),
+              HasSubstr("users.csv:1: the fields are apart by ';', and a users' file has commas"));
+  EXPECT_THAT(error("a.png\tAnn\n"), HasSubstr("users.csv:1: the fields are apart by tabs"));
+  EXPECT_THAT(error("\nFile;User;age, in years\na.png;Ann;3\n"),
+              HasSubstr("users.csv:2: the fields are apart by ';'"));
+  EXPECT_EQ(error("a;b.png,Ann\nc\td,\"Ben;\"\n"), "no error");
+}
+
+/// Users who have one image each, and users who have several: found without a look at the source,
+/// or with one.
+TEST_F(Users, SwappedColumnsAreNamed) {
+  EXPECT_THAT(
+      incomplete("file,user\nAnn,cat/a.png\nBob,./b.png\n", {"b.png", "cat/a.png"}),
+      HasSubstr("users.csv:2: the columns are swapped: 'Ann' is no image of data.source, and "
+                "what stands as its user, 'cat/a.png', is one; name the columns "
+                "'user,file' in the first line"));
+  EXPECT_THAT(
+      error("Ann,a.png\nAnn,b.PNG\n"),
+      HasSubstr("users.csv:2: file 'Ann' is given to two users; line 1 names the other; the "
+                "columns look swapped: if so, name them 'user,file' in the first line"));
+  // Some are files: not swapped.
+  EXPECT_THAT(incomplete("a.png,b.png\nc.png,Ann\n", {"b.png", "c.png"}),
+              HasSubstr("does not say whose 1 image of data.source is: 'b.png'"));
+}
+
+TEST_F(Users, NamesWithoutTheirFolderAreNamedWithIt) {
+  EXPECT_THAT(incomplete("file,user\n1.png,Ann\n2.png,Ann\n", {"cat/1.png", "dog/2.png"}),
+              HasSubstr("users.csv:2: '1.png' is no image of data.source, where there is "
+                        "'cat/1.png'; files are named by their path from data.source: write "
+                        "'cat/1.png' here, and the others likewise"));
+  EXPECT_THAT(incomplete("scans/cat/1.png,Ann\n", {"cat/1.png"}),
+              HasSubstr("users.csv:1: 'scans/cat/1.png' is no image of data.source, where there is "
+                        "'cat/1.png'"));
+  EXPECT_THAT(error("1.png,Ann\n1.png,Bob\n"),
+              HasSubstr("users.csv:2: file '1.png' is given to two users; line 1 names the other; "
+                        "if these are images of two folders, name each by its path from "
+                        "data.source, as 'cat/1.png'"));
+  // An image of that name is there: the other one has no line, and none is spelt otherwise.
+  EXPECT_THAT(incomplete("1.png,Ann\n", {"1.png", "cat/1.png"}),
+              HasSubstr("does not say whose 1 image of data.source is: 'cat/1.png'"));
+  EXPECT_THAT(incomplete("11.png,Ann\n", {"1.png"}), HasSubstr("does not say whose 1 image"));
 }
 
 TEST_F(Users, SaysWhatBoundsKeep) {
@@ -153,7 +208,7 @@ TEST_F(Users, IdsThatDifferInSpacesOrCaseAloneAreReported) {
 }
 
 TEST_F(Users, MistakesNameTheLine) {
-  EXPECT_THAT(error("a,b\nc\n"), HasSubstr("users.csv:2: expected 'file,user', found 1 field"));
+  EXPECT_THAT(error("a,b\nc\n"), HasSubstr("users.csv:2: expected 'file,user', found 1 field;"));
   EXPECT_THAT(error("a,b\n\nc,d,e\n"), HasSubstr("users.csv:3"));
   EXPECT_THAT(error("a,\n"), HasSubstr("users.csv:1: the user is empty"));
   EXPECT_THAT(error("a,x\nb,x\na,y\n"), HasSubstr("users.csv:3: file 'a' is given to two users"));

@@ -160,19 +160,6 @@ TEST(PrivacyCard, ClaimsNothingWithoutNumbers) {
   EXPECT_EQ(to_json(doubtful)["status"], "void");
 }
 
-TEST(PrivacyCard, EpsilonIsRoundedUp) {
-  EXPECT_EQ(epsilon_text(10), "10");
-  EXPECT_EQ(epsilon_text(9.9), "9.9");
-  EXPECT_EQ(epsilon_text(0.7), "0.7");
-  EXPECT_EQ(epsilon_text(9.87601), "9.877");
-  EXPECT_EQ(epsilon_text(9.99951), "10");
-  EXPECT_EQ(epsilon_text(0.0123401), "0.01235");
-  EXPECT_EQ(epsilon_text(123.41), "123.5");
-  EXPECT_EQ(epsilon_text(0), "0");
-  // By less than a thousandth of the last digit, too.
-  EXPECT_EQ(epsilon_text(2.0000000000001), "2.001");
-}
-
 TEST(PrivacyCard, ReadsBackWhatWasWritten) {
   const test::TempFolder folder;
   const auto json = to_json(private_card());

@@ -54,6 +54,24 @@ TEST(RunDirectory, ANewRunRefusesAFolderWithAnyFile) {
   EXPECT_THROW(RunDirectory::create(folder / "file"), UsageError);
 }
 
+TEST(RunDirectory, IsTakenBackWhereAStartWasRefused) {
+  const TempFolder folder;
+  const std::filesystem::path path = folder / "run";
+  const RunDirectory chosen = RunDirectory::choose(path);
+  EXPECT_FALSE(std::filesystem::exists(path)) << "nothing is made before it is created";
+  RunDirectory::create(path);
+  write_file_atomic(chosen.config(), "");
+  chosen.withdraw();
+  EXPECT_FALSE(std::filesystem::exists(path));
+  for (const char* file : {"ledger.jsonl", "notes.txt", "private/metrics.jsonl"}) {
+    RunDirectory::create(path);
+    write_file_atomic(path / file, "x");
+    chosen.withdraw();
+    EXPECT_TRUE(std::filesystem::exists(path / file)) << file;
+    std::filesystem::remove_all(path);
+  }
+}
+
 TEST(RunDirectory, OpenNeedsARun) {
   const TempFolder folder;
   EXPECT_THAT(error_message<UsageError>([&] { RunDirectory::open(folder / "none"); }),

@@ -206,7 +206,14 @@ TEST_F(Selections, NotesThatSayTooLittleAreRefused) {
   EXPECT_THAT(refused(note), HasSubstr("is no note of a selection"));
   note = whole;
   note["schema_version"] = 1;
-  EXPECT_THAT(refused(note), HasSubstr("by an older version"));
+  const std::string older = refused(note);
+  EXPECT_THAT(older, AllOf(HasSubstr("by an older version"), HasSubstr("keep this one")));
+  // As it can be declared: not less than was noted.
+  const std::size_t at = older.find("approximate:");
+  ASSERT_NE(at, older.npos) << older;
+  const PrivacyEvent event = parse_event(older.substr(at, older.find(',', at) - at));
+  EXPECT_EQ(std::get<ApproximateRelease>(event).epsilon, whole["epsilon"].get<double>());
+  EXPECT_EQ(std::get<ApproximateRelease>(event).delta, whole["delta"].get<double>());
 }
 
 TEST_F(Selections, TheBestIsMarkedAndReleasedAndNothingElse) {

@@ -309,6 +309,21 @@ TEST_F(UsesOfParts, ADearerRunInTheFolderOfASweepCountsBesides) {
     EXPECT_FALSE(run.in_a_sweep && run.witness.plan.noise_multiplier == 0.4);
 }
 
+/// At its own delta a run may look cheaper than one that costs less.
+TEST_F(UsesOfParts, RunsOfASweepAreChosenAtOneDelta) {
+  const SweepPlan plan = sweep("s", "0.25");
+  note_tuning(plan);
+  MechanismPlan other = mechanism();
+  other.noise_multiplier = 0.785;
+  ASSERT_GT(other.epsilon_after(5), epsilon_of(1) + 0.01);
+  other.delta = 1e-2;
+  ASSERT_LT(other.epsilon_after(5), epsilon_of(1));
+  for (const SweepRun& run : plan.runs) train(places_of(plan, run).run, plan.store());
+  train(places_of(plan, plan.runs[0]).run.parent_path() / "by-hand", plan.store(), other);
+  for (const StoreRun& run : summarize_store("whole").runs)
+    EXPECT_EQ(run.in_a_sweep, run.witness.plan.delta == mechanism().delta) << run.witness.place;
+}
+
 /// As what was trained on one of them knows records of the others, or was split from the same.
 TEST_F(StoreSplits, AreRelatedToTheWholeAndToEachOther) {
   const auto names = [](const fs::path& store) {

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """First days: init asks for what becomes public, plan says what train will do, and the commands of
-docs/first-day-*.md run as they stand, but for steps and stores that would take long."""
+docs/first-day-*.md run as they stand, but for steps and stores that would take long; a users' file, right
+and wrong, and patients that are held out."""
 import json
 import random
 import re
@@ -90,6 +91,56 @@ def run_page(sfumato, work: Path, page: str, store: Path) -> None:
               f"{done.returncode}, expected {expect}\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
 
 
+def check_people(sfumato, work: Path) -> None:
+    """Some patients are held out, and what is compared with images that training never saw takes theirs;
+    one command trains; a checkpoint is drawn from; runs lie side by side."""
+    def run(*words, expect: int = 0) -> str:
+        done = subprocess.run([sfumato.binary, *map(str, words)], cwd=work, capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL, timeout=300)
+        check(done.returncode == expect, f"`sfumato {' '.join(map(str, words))}` ended with {done.returncode}, "
+              f"expected {expect}\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
+        return done.stdout + done.stderr
+    run("init", "scans", "--out", "people.yaml", "--image-size", 32, "--channels", 1, "--no-classes",
+        "--records", 60, "--users", "users.csv", "--records-per-user", 3)
+    config = ("--config", "people.yaml", "data.store=stores/people", "run.dir=runs/people", "performance.threads=1",
+              "mechanism.steps=2")
+    lines = [line.split(",") for line in (work / "users.csv").read_text().split()]
+    for name, text, remedy in (
+            ("swapped", [f"{user},{file}" for file, user in lines[1:]], "name them 'user,file' in the first line"),
+            ("semicolons", [";".join(line) for line in lines], "save it as CSV with commas"),
+            ("far", [f"all/scans/{file},{user}" for file, user in lines[1:]], "write '000.png' here"),
+            ("empty", [], "write 'file,user' in the first line")):
+        (work / f"{name}.csv").write_text("".join(line + "\n" for line in text))
+        said = run("prepare", *config, f"data.users={name}.csv", expect=DATA)
+        check(remedy in said and f"{name}.csv:" in said, f"{name}: {said}")
+    (work / "capital.csv").write_text("\n".join(["File,USER", *(",".join(line) for line in lines[1:])]))
+    run("prepare", *config, "data.users=capital.csv", "data.holdout=0.3")
+    said = run("inspect", "stores/people-holdout")
+    held = int(re.search(r"records +(\d+) of", said)[1])
+    check(0 < held < 30 and held % 3 == 0 and f"held_out (here)  {held}" in said, f"{held} held out:\n{said}")
+    run("train", *config, "data.image_size=16", "run.dir=runs/refused", expect=DATA)
+    check(not (work / "runs/refused").exists(), "a refused start left a folder")
+    said = run("train", *config, "data.store=nothing", expect=DATA)
+    check("`sfumato prepare --config people.yaml`" in said, said)
+    run("plan", *config, "--no-measure")
+    trained = run("train", *config, "--resume=auto", "run.checkpoint_every=1", "run.keep_last=9")
+    check("nothing left" in run("train", *config, "--resume=auto"), "a finished run goes on")
+    run("sample", "runs/people@1", "--out", "corpus/at1", "--count", 4, "sample.steps=1")
+    card = json.loads((work / "corpus/at1/privacy_card.json").read_text())
+    check(card["checkpoint_step"] == 1, f"the corpus is of {card.get('checkpoint_step')}")
+    epsilon = re.search(r"ε = ([0-9.]+)", card["statement"])[1]
+    check(f"({epsilon}, " in trained, f"the card says {epsilon}, and train: {trained[-300:]}")
+    said = run("audit", "membership", "runs/people", "--members", "stores/people", "--scores", "loss",
+               "--draws", 1, "--count", 9)
+    check("non-members: 'stores/people-holdout'" in said, said)
+    said = run("audit", "replication", "corpus/at1", "--store", "stores/people", "--features", "pixels")
+    check("null: 'stores/people-holdout'" in said and "near duplicates" not in said, said)
+    said = run("audit", "replication", "corpus/at1", "--store", "stores/people", "--features", "pixels",
+               "--holdout", "none", "--out", "other")
+    check("stores/people-holdout" not in said and "near duplicates" in said, said)
+    run("compare", "runs/people", "runs/scans")
+
+
 def check_words(sfumato, work: Path) -> None:
     said = sfumato.run("train", "--config", "configs/smoke.yaml", "--recieve", expect=USAGE).stderr
     check("error: not understood: --recieve; see sfumato train --help" in said, said)
@@ -115,6 +166,7 @@ def run_check(sfumato, work: Path, arguments) -> None:
     for page in PAGES:
         run_page(sfumato, work, page, store)
     check_one_plan(sfumato, work / "scans.yaml")
+    check_people(sfumato, work)
     check_words(sfumato, work)
 
 

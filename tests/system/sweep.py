@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """sfumato sweep with real training: a plan of four runs by two launchers, status, report and its page in a
-browser; a private selection of which the winner alone leaves; settings as --section.setting=value.
+browser; a private selection of which the winner alone leaves; tuning on a part of a store; settings as --section.setting=value.
 """
 import json
 import re
@@ -121,6 +121,45 @@ def check_selection(sfumato, store: Path, work: Path) -> None:
           "over" in sweep(sfumato, work, "status", file), "status of a selection")
 
 
+def epsilon_of_store(sfumato, store: Path) -> float:
+    together = sfumato.json("ledger", "show", store)["together"]
+    check(together is not None, f"{store} has no sum")
+    return together["epsilon"]
+
+
+def check_split(sfumato, store: Path, work: Path) -> None:
+    """Tuning on one part of a store and the final runs on the other: a record pays the larger of both."""
+    file = write_sweep(work, store, "split", "  purpose: disjoint_split\n  tuning_share: 0.5\n"
+                       "  vary: {optimizer.learning_rate: [1.0e-3, 2.0e-3]}\n", STEPS)
+    planned = json.loads(sweep(sfumato, work, "plan", file, "--json"))
+    said = sweep(sfumato, work, "plan", file)
+    final_part = Path(f"{store}-final-0.5")
+    check(f"train the final run on '{final_part}' alone" in said, f"the plan says {said}")
+    command = re.search(r"for one run: (sfumato plan --config \S+)", said)
+    check(command is not None and "all runs: 2 such times" in said, f"no time, and no way to it: {said}")
+    sfumato.run(*command[1].split()[1:], "--no-measure")
+    sweep(sfumato, work, "run", file)
+    runs = runs_of(work, "split")
+    check_done(runs, 2, STEPS)
+    for run in runs:
+        sfumato.run("ledger", "verify", run)
+        check(f"{store}-tuning-0.5" in (run / "config.yaml").read_text(), f"{run} is not of the tuning part")
+    tuning = epsilon_of_store(sfumato, store)
+    check(abs(tuning - planned["epsilon"]) < 1e-3 * tuning, f"the store counts {tuning}, planned {planned}")
+    # Less than the sweep, then more: the whole store shows the larger, never the sum.
+    for target, is_larger in ((5, False), (20, True)):
+        run = work / f"final-{target}"
+        sfumato.run("train", *smoke_arguments(final_part, run, f"mechanism.steps={STEPS}",
+                                              f"mechanism.target_epsilon={target}"))
+        sfumato.run("ledger", "verify", run)
+        final, whole = epsilon_of_store(sfumato, final_part), epsilon_of_store(sfumato, store)
+        check((final > tuning) == is_larger and abs(whole - max(tuning, final)) < 1e-3 * whole,
+              f"tuning {tuning}, final part {final}, whole {whole}")
+    listed = sfumato.json("ledger", "show", store)
+    check(len(listed["runs"]) == 4 and [each["kind"] for each in listed["sweeps"]] == ["tuning on a part"],
+          f"the store lists {listed}")
+
+
 def check_sweep(sfumato, work: Path, _):
     store = prepare_small_store(sfumato, work)
     sfumato.run("train", *smoke_arguments(store, work / "agent"), "--mechanism.steps=2", "--run.seed=3")
@@ -130,6 +169,9 @@ def check_sweep(sfumato, work: Path, _):
     own = work / "own"
     own.mkdir()
     check_tuning(sfumato, prepare_small_store(sfumato, own), work)
+    split = work / "parts"
+    split.mkdir()
+    check_split(sfumato, prepare_small_store(sfumato, split), work)
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ TEST_F(Trainer, ADivisorThatBatchesCouldFarExceedIsRefused) {
                                             "mechanism.expected_batch_size=0.001"};
   EXPECT_THAT(error_message<PrivacyError>([&] { start("run", changes); }),
               testing::HasSubstr("expected_batch_size 0.001"));
-  EXPECT_FALSE(std::filesystem::exists(folder / "run" / "ledger.jsonl"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "run"));
 }
 
 TEST_F(Trainer, AnEmptyBatchIsChargedAndGetsNoise) {
@@ -282,6 +282,7 @@ TEST_F(Trainer, AnExistingRunIsNotOverwritten) {
 // A mistake in the configuration must not leave a folder that can neither start nor resume.
 TEST_F(Trainer, AfterARefusalTheSameFolderCanBeUsed) {
   EXPECT_THROW(start("run", {"data.num_classes=3", "mechanism.steps=1"}), DataError);
+  EXPECT_FALSE(std::filesystem::exists(folder / "run"));
   EXPECT_THROW(resume("run", {"mechanism.steps=1"}), UsageError);
   EXPECT_EQ(start("run", {"mechanism.steps=1"}).steps, 1);
 }

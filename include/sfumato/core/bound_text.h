@@ -10,6 +10,10 @@ namespace sfumato {
 /// Of an upper bound (what is claimed or was spent): rounded up to `digits` significant digits.
 std::string upper_bound_text(double value, int digits = 5);
 
+/// Of the ε that a run claims, has spent or will spend, for people: of four digits on the card and
+/// everywhere else, so that one claim is one text.
+std::string epsilon_text(double epsilon);
+
 /// Of a lower bound (what is at least lost, or what is left to spend): rounded down.
 std::string lower_bound_text(double value, int digits = 5);
 

@@ -146,7 +146,4 @@ std::string card_markdown(const nlohmann::ordered_json& card);
 /// What the claim does not cover, one sentence each; empty where nothing is claimed.
 std::vector<std::string> card_notes(const nlohmann::ordered_json& card);
 
-/// ε to four significant digits, rounded up (see core/bound_text.h).
-std::string epsilon_text(double epsilon);
-
 }  // namespace sfumato

@@ -12,12 +12,17 @@ class SettingsTree;
 /// (private/, mode 0700).
 class RunDirectory {
  public:
-  /// Makes a new run. UsageError if the folder exists and holds a file.
+  /// Where a new run will be; nothing is made. UsageError if the folder exists and holds a file.
+  static RunDirectory choose(const std::filesystem::path& path);
+  /// Makes a new run. Errors as choose().
   static RunDirectory create(const std::filesystem::path& path);
   /// An existing run, to resume. UsageError if there is none.
   static RunDirectory open(const std::filesystem::path& path);
   /// An existing run, only to be read. UsageError if there is none.
   static RunDirectory look_at(const std::filesystem::path& path);
+  /// Takes back what create() made, and the configuration, where a start was refused before there
+  /// was a ledger. What else is there stays.
+  void withdraw() const;
   /// Whether there is one: open() takes the folder, and create() does not.
   static bool holds_run(const std::filesystem::path& path);
 
@@ -35,6 +40,10 @@ class RunDirectory {
   explicit RunDirectory(std::filesystem::path path) : path_(std::move(path)) {}
   std::filesystem::path path_;
 };
+
+/// How to go on with a run, and to write anew what it released: "`sfumato train --config
+/// RUN/config.yaml --resume`", which works from where the run was started.
+std::string resume_command(const std::filesystem::path& run);
 
 /// What a stage leaves in release/.
 struct StageFile {

@@ -70,7 +70,8 @@ void audit_on(const std::shared_ptr<Communicator>& ranks, const Arguments& argum
       if (report.contradicts())
         throw PrivacyError(
             "the canaries contradict the claimed epsilon: do not release anything that this "
-            "mechanism made; run sfumato audit conformance to find out what is wrong");
+            "mechanism made; run `sfumato audit conformance --config FILE` to find out what is "
+            "wrong");
     });
   });
 }

@@ -15,7 +15,9 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
+#include "sfumato/data/holdout.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/data/store_manifest.h"
 #include "sfumato/dist/together.h"
 #include "sfumato/features/corpus_images.h"
 #include "sfumato/report/report_folder.h"
@@ -25,6 +27,8 @@ namespace sfumato::cli {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* kNoHoldout = "none";
 
 struct ReplicationArguments {
   std::string corpus, store, holdout, out;
@@ -57,11 +61,23 @@ void write_report(const ReplicationArguments& arguments, const ReplicationAudit&
              page.string());
 }
 
+/// Where nobody names a holdout: what prepare held out, if it did; true if it is taken. Rank 0 looks.
+bool find_held_out(Communicator& ranks, ReplicationArguments& arguments) {
+  if (!arguments.holdout.empty()) return false;
+  const fs::path place = holdout_store(arguments.store);
+  const bool found = ranks.from_leader(is_record_store(place) ? 1 : 0) != 0;
+  arguments.holdout = found ? place.string() : kNoHoldout;
+  if (found && ranks.leads())
+    log_info(fmt::format("null: '{}', what prepare held out from training", place.string()));
+  return found;
+}
+
 void audit_on(Communicator& ranks, ReplicationArguments& arguments) {
   if (!ranks.alone()) set_threads_of_rank(0, ranks);
   const RecordStore store = open_shared_store(arguments.store, ranks);
+  const bool held_out = find_held_out(ranks, arguments);
   std::optional<RecordStore> holdout;
-  if (!arguments.holdout.empty()) holdout = open_shared_store(arguments.holdout, ranks);
+  if (arguments.holdout != kNoHoldout) holdout = open_shared_store(arguments.holdout, ranks);
   std::optional<ReportFolder> folder;
   or_part(ranks, [&] {
     everywhere(ranks, [&] {
@@ -72,6 +88,7 @@ void audit_on(Communicator& ranks, ReplicationArguments& arguments) {
       }
     });
     on_leader(ranks, [&] {
+      if (held_out) check_holdout_of(store, *holdout);
       folder.emplace(arguments.out.empty() ? ReportFolder::usual({}, arguments.store, "audit")
                                            : fs::path(arguments.out));
     });
@@ -101,8 +118,8 @@ void add_audit_replication(CLI::App& audit) {
       ->required()
       ->type_name("STORE");
   sub->add_option("--holdout", arguments->holdout,
-                  "record store of the same population that it has not seen (default: records "
-                  "against the other records)")
+                  "record store of the same population that it has not seen (default: what prepare "
+                  "held out, STORE-holdout; else, or for 'none', records against the other records)")
       ->type_name("STORE");
   sub->add_option("--features", arguments->features, "pixels, convolution (default: both)")
       ->delimiter(',')

@@ -63,7 +63,7 @@ void print_plan(const NetworkReport& r) {
       "plan: {} steps at sample rate {}, noise multiplier {}, clip norm {} ({}):\n"
       "  epsilon {} at delta {}, {} adjacency, if the unit of privacy is {}\n",
       p.steps, p.sample_rate, p.noise_multiplier, p.clip_norm_l2, to_string(p.clipping),
-      upper_bound_text(r.epsilon), p.delta, to_string(p.adjacency), p.unit);
+      epsilon_text(r.epsilon), p.delta, to_string(p.adjacency), p.unit);
 }
 
 Json to_json(const LayerChoice& layer, double element_bytes) {

@@ -11,10 +11,12 @@
 
 #include "cli/light/program.h"
 #include "cli/subcommands.h"
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/plural.h"
 #include "sfumato/core/text.h"
+#include "sfumato/data/holdout.h"
 #include "sfumato/data/inspect_store.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/data/store_manifest.h"
@@ -199,7 +201,7 @@ Finding describe_ledger(const fs::path& path) {
   }
   for (const std::string& problem : ledger.problems)
     out.text += fmt::format("  PROBLEM     {}\n", problem);
-  out.text += "  more        sfumato ledger show\n";
+  out.text += fmt::format("  more        sfumato ledger show {}\n", path.string());
   return out;
 }
 
@@ -256,6 +258,7 @@ Finding describe_record_store(const fs::path& path) {
               {"records_per_class", counts},
               {"unit", store.unit()},
               {"records_per_unit", store.records_per_unit()},
+              {"held_out", is_holdout(store)},
               {"manifest_hash", store.manifest_hash()}};
   return out;
 }

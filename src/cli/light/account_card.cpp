@@ -124,7 +124,7 @@ std::string curve_defect(const Recomputation& result) {
     if (!below(bound)) continue;
     return fmt::format(
         "'{}' claims epsilon {} at delta {} (epsilon_at_delta), but its stages cost {}: do not "
-        "rely on it; if the run is at hand, `sfumato ledger verify` tells what is wrong",
+        "rely on it; if the run is at hand, `sfumato ledger verify RUN` tells what is wrong",
         result.file, epsilon, delta, upper_bound_text(bound));
   }
   return {};
@@ -147,7 +147,7 @@ std::string defect(const Recomputation& result, const Json& card) {
   }
   return fmt::format(
       "'{}' claims epsilon {} at delta {}, but its stages cost {} by its own accountant ({}): do "
-      "not rely on it; if the run is at hand, `sfumato ledger verify` tells what is wrong",
+      "not rely on it; if the run is at hand, `sfumato ledger verify RUN` tells what is wrong",
       result.file, result.epsilon, result.delta, upper_bound_text(proven.epsilon),
       to_string(proven.accountant));
 }

@@ -1,5 +1,7 @@
 #include <cstdio>
 #include <optional>
+#include <string>
+#include <string_view>
 
 #include "cli/light/program.h"
 #include "cli/subcommands.h"
@@ -40,9 +42,28 @@ void add_config_options(CLI::App& subcommand, ConfigOptions& options) {
   subcommand.footer([name] { return settings_help_of(sections_read_by(name)); });
 }
 
+namespace {
+
+/// What --config named, for with_given_config().
+std::string& given_config() {
+  static std::string file;
+  return file;
+}
+
+}  // namespace
+
+std::string with_given_config(std::string message) {
+  constexpr std::string_view kPlace = "--config FILE";
+  if (given_config().empty()) return message;
+  const std::string given = "--config " + given_config();
+  for (std::size_t at = 0; (at = message.find(kPlace, at)) != message.npos; at += given.size())
+    message.replace(at, kPlace.size(), given);
+  return message;
+}
+
 std::unique_ptr<Config> load(const ConfigOptions& options) {
   std::optional<std::filesystem::path> file;
-  if (!options.file.empty()) file = options.file;
+  if (!options.file.empty()) file = given_config() = options.file;
   try {
     return load_config(file, options.overrides);
   } catch (const UsageError&) {

@@ -113,7 +113,7 @@ std::string privacy_lines(const RunVerification& run) {
       "  privacy     epsilon {} at delta {} so far, {} when all steps are taken\n"
       "              {} adjacency, unit: {}, {} sampling, {} accountant\n"
       "  mechanism   sample rate {}, noise multiplier {}, clip norm {}\n",
-      upper_bound_text(run.statement->epsilon), plan.delta, upper_bound_text(run.epsilon_planned),
+      epsilon_text(run.statement->epsilon), plan.delta, epsilon_text(run.epsilon_planned),
       to_string(plan.adjacency), plan.unit, plan.sampler, to_string(plan.accountant),
       plan.sample_rate, plan.noise_multiplier, plan.clip_norm_l2);
   if (plan.candidates > 1)
@@ -176,7 +176,7 @@ std::string check_table(const RunVerification& run) {
   if (run.statement)
     text += fmt::format(
         "  epsilon {}{} at delta {}, recomputed from the ledger ({} accountant)\n",
-        upper_bound_text(run.statement->epsilon),
+        epsilon_text(run.statement->epsilon),
         run.statement->epsilon_lower
             ? fmt::format(" (at least {})", lower_bound_text(*run.statement->epsilon_lower))
             : "",
@@ -239,7 +239,7 @@ std::string row_of(const StoreRun& run) {
                                   : fmt::format("by its {}", run.counted_from);
   return fmt::format(
       "  {}  epsilon {} at delta {}{}; {} steps ({}), {}{}\n", printable(run.witness.run_id),
-      upper_bound_text(run.epsilon), run.witness.plan.delta, run.witness.insecure ? " VOID" : "",
+      epsilon_text(run.epsilon), run.witness.plan.delta, run.witness.insecure ? " VOID" : "",
       run.charged_steps, counted, printable(run.witness.place),
       run.part.empty() ? "" : fmt::format(", on the part {}", printable(run.part.string())));
 }
@@ -254,14 +254,14 @@ std::string to_text(const StoreSummary& summary, const std::string& store) {
   for (const SelectionUse& use : summary.selections)
     text +=
         fmt::format("  {}  epsilon {} at delta {}; {}, {}\n", printable(use.sweep.substr(0, 16)),
-                    upper_bound_text(use.epsilon), use.delta, kind_of(use), printable(use.place));
+                    epsilon_text(use.epsilon), use.delta, kind_of(use), printable(use.place));
   if (summary.runs.empty() && n == 0) return text;
   text +=
       "What several runs on one store release adds up, for whoever sees all of it, or if one of "
       "them\nis chosen. ";
   if (summary.together)
     text += fmt::format("All of it together: epsilon {} at delta {} ({} adjacency, {}).\n",
-                        upper_bound_text(summary.together->epsilon), summary.together->delta,
+                        epsilon_text(summary.together->epsilon), summary.together->delta,
                         to_string(summary.together->adjacency), printable(summary.unit));
   else
     text += fmt::format("A sum cannot be given: {}.\n", printable(summary.why_not));

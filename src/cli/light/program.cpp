@@ -146,7 +146,8 @@ int exit_status_of(const std::function<int()>& program) {
   } catch (const Error& error) {
     // A stop that was asked for is no error.
     if (error.what()[0] != '\0')
-      (error.kind() == ErrorKind::kInterrupted ? log_info : log_error)(error.what());
+      (error.kind() == ErrorKind::kInterrupted ? log_info
+                                               : log_error)(with_given_config(error.what()));
     return error.exit_code();
   } catch (const std::bad_alloc&) {
     log_error(

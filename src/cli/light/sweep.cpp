@@ -78,10 +78,10 @@ std::string cost_text(const SweepPlan& plan, const PlannedCost& all) {
     return fmt::format(
         "epsilon {} at delta {} for the whole selection, of which the best run alone leaves; its "
         "runs are drawn from the lines above, as many as the law says: {}",
-        upper_bound_text(all.epsilon), all.delta, quantiles_text(SelectionLaw(plan.selection())));
+        epsilon_text(all.epsilon), all.delta, quantiles_text(SelectionLaw(plan.selection())));
   std::string text =
       fmt::format("epsilon {} at delta {} for all runs together, each charged in full",
-                  upper_bound_text(all.epsilon), all.delta);
+                  epsilon_text(all.epsilon), all.delta);
   if (plan.purpose() == SweepPurpose::kDisjointSplit)
     text +=
         fmt::format("; train the final run on '{}' alone, and the epsilon of both is the larger",
@@ -97,7 +97,7 @@ void run_plan(const SweepOptions& options) {
   for (std::size_t i = 0; i < plan.runs.size(); ++i)
     fmt::print("{}  {}  {}\n", plan.runs[i].name(),
                costs[i].is_private
-                   ? fmt::format("epsilon {}{}", upper_bound_text(costs[i].epsilon),
+                   ? fmt::format("epsilon {}{}", epsilon_text(costs[i].epsilon),
                                  costs[i].noise_multiplier
                                      ? fmt::format(", noise {}", *costs[i].noise_multiplier)
                                      : "")
