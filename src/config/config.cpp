@@ -69,6 +69,16 @@ std::vector<std::string> stage_mistakes(const Config& config) {
         fmt::format("{} needs a mean embedding; set the noise_multiplier, epsilon or share of "
                     "mechanism.stages.mean_embedding, or {}=0",
                     place(config.embedding_warmup.steps), config.embedding_warmup.steps.key()));
+  if (config.semantic_warmup.steps() > 0 && !config.semantic_query.on())
+    mistakes.push_back(
+        fmt::format("{} needs public images that were chosen; set the noise_multiplier, epsilon or "
+                    "share of mechanism.stages.semantic_query, or {}=0",
+                    place(config.semantic_warmup.steps), config.semantic_warmup.steps.key()));
+  if (config.semantic_query.on() && config.semantic_query.public_store().empty())
+    mistakes.push_back(fmt::format(
+        "mechanism.stages.semantic_query has no public images to choose from; name a prepared store "
+        "of them, with classes, in {}",
+        config.semantic_query.public_store.key()));
   return mistakes;
 }
 
@@ -241,7 +251,7 @@ void validate_for_training(const Config& config) {
       std::ranges::any_of(stage_settings(config), [](const auto* stage) { return stage->on(); }))
     mistakes.push_back(fmt::format(
         "{} trains without a guarantee, but stages of the private mechanism are set; "
-        "set those of mechanism.stages.* to null (and warmup.steps, warmup.embedding.steps to 0)",
+        "set those of mechanism.stages.* to null (and warmup.steps, warmup.embedding.steps, warmup.semantic.steps to 0)",
         place(config.privacy.enabled)));
   if (!config.privacy.enabled() && config.selection.mean_runs() > 0)
     mistakes.push_back(fmt::format(
