@@ -1,5 +1,6 @@
 #include "sfumato/train/warm_up.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
 #include <fmt/format.h>
