@@ -202,7 +202,7 @@ TEST_F(StageBudget, VotesAreChargedByTheirNumber) {
     EXPECT_EQ(zero.clip_norm_l2, norm);
     EXPECT_EQ(std::get<Phase>(zero.event).noise_multiplier, 20);
     const auto replaced = std::get<GaussianRelease>(under(votes, "replace_one", 1).stages[0].event);
-    EXPECT_NEAR(replaced.sensitivity, std::sqrt(2.0) * norm, 1e-12);
+    EXPECT_NEAR(replaced.sensitivity_l2, std::sqrt(2.0) * norm, 1e-12);
     EXPECT_NEAR(replaced.noise_stddev, 20 * norm, 1e-12);
     EXPECT_EQ(std::get<Phase>(under(votes, "zero_out", 3).stages[0].event).records_per_unit, 3);
   }

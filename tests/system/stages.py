@@ -34,7 +34,7 @@ def public_store(sfumato, work: Path) -> Path:
     """Other generated images than the private ones, as public ones."""
     folder = work / "public"
     folder.mkdir()
-    images, labels = write_idx(folder, 3)
+    images, labels = write_idx(folder, 3, seed=8)
     store = work / "public_store"
     sfumato.run("prepare", "--config", "configs/smoke.yaml", f"data.source={images}",
                 f"data.labels={labels}", f"data.store={store}")
