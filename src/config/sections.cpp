@@ -73,9 +73,10 @@ SemanticQuerySettings::SemanticQuerySettings(SettingsTree* tree)
           tree,
           {.name = "semantic_query",
            .result = "semantic_query.json",
-           .help = "A noisy count, for each class, of the images that lie nearest to each class of a "
-                   "public set, released once before training: the warm-up is then on the public "
-                   "classes that were chosen (PrivImage). It decides ε: it is part of the mechanism.",
+           .help =
+               "A noisy count, for each class, of the images that lie nearest to each class of a "
+               "public set, released once before training: the warm-up is then on the public "
+               "classes that were chosen (PrivImage). It decides ε: it is part of the mechanism.",
            .noise = "Standard deviation of the noise on each count of votes, divided by the square "
                     "root of votes_per_record.",
            .noise_unit = "images",
@@ -108,9 +109,10 @@ EmbeddingWarmupSettings::EmbeddingWarmupSettings(SettingsTree* tree)
               "decide ε: it is post-processing of what was released.") {}
 
 SemanticWarmupSettings::SemanticWarmupSettings(SettingsTree* tree)
-    : Section(tree, "warmup.semantic",
-              "Public images of the classes that the released counts choose, and the warm-up on them. "
-              "Does not decide ε: it is post-processing of what was released.") {}
+    : Section(
+          tree, "warmup.semantic",
+          "Public images of the classes that the released counts choose, and the warm-up on them. "
+          "Does not decide ε: it is post-processing of what was released.") {}
 
 PerformanceSettings::PerformanceSettings(SettingsTree* tree)
     : Section(tree, "performance",

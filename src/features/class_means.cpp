@@ -78,7 +78,8 @@ std::vector<std::int64_t> ClassMeans::nearest(std::span<const std::uint8_t> pixe
   }
   std::ranges::partial_sort(distances, distances.begin() + k);
   std::vector<std::int64_t> labels;
-  for (std::int64_t i = 0; i < k; ++i) labels.push_back(distances[static_cast<std::size_t>(i)].second);
+  for (std::int64_t i = 0; i < k; ++i)
+    labels.push_back(distances[static_cast<std::size_t>(i)].second);
   return labels;
 }
 

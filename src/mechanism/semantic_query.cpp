@@ -73,9 +73,8 @@ void check_same_query(const StageRun& run, const std::filesystem::path& file) {
   if (settings.features() != query.features)
     throw UsageError(fmt::format("{} is '{}', and votes were counted by '{}'; set it back",
                                  settings.features.key(), settings.features(), query.features));
-  require_enough_classes(run.config, std::ranges::count_if(query.public_images, [](auto images) {
-                           return images > 0;
-                         }));
+  require_enough_classes(run.config, std::ranges::count_if(query.public_images,
+                                                           [](auto images) { return images > 0; }));
 }
 
 void run_stage(const StageRun& run, const std::filesystem::path& file) {
@@ -86,8 +85,8 @@ void run_stage(const StageRun& run, const std::filesystem::path& file) {
       make_feature_network(settings.features(), {.shape = shape, .weights = settings.weights()}),
       store);
   require_enough_classes(run.config, votes.populated());
-  SemanticQuery query = release_semantic_query(run.store, run.plan, votes,
-                                               settings.votes_per_record(), run.session);
+  SemanticQuery query =
+      release_semantic_query(run.store, run.plan, votes, settings.votes_per_record(), run.session);
   query.public_store = store.manifest_hash();
   query.public_classes = store.class_names();
   query.save(file);
@@ -100,9 +99,10 @@ std::vector<std::vector<std::int64_t>> SemanticQuery::chosen_classes(std::int64_
   for (std::size_t c = 0; c < public_images.size(); ++c)
     if (public_images[c] > 0) candidates.push_back(static_cast<std::int64_t>(c));
   if (kept < 1 || kept > std::ssize(candidates))
-    throw UsageError(fmt::format("warmup.semantic.classes_kept is {}, and {} public classes have "
-                                 "images; set it lower",
-                                 kept, candidates.size()));
+    throw UsageError(
+        fmt::format("warmup.semantic.classes_kept is {}, and {} public classes have "
+                    "images; set it lower",
+                    kept, candidates.size()));
   std::vector<std::vector<std::int64_t>> chosen;
   for (const std::vector<double>& counts : noisy_counts) {
     std::vector<std::int64_t> order = candidates;
@@ -158,9 +158,9 @@ SemanticQuery release_semantic_query(const RecordStore& store, const StagePlan& 
   const Phase phase = executed_phase(stage);
   if (phase.sample_rate != 1 || phase.steps != 1 ||
       stage.clip_norm_l2 != norm_of_votes(votes_per_record))
-    throw PrivacyError(fmt::format(
-        "a semantic query is one release of every record's {} votes, of norm {}", votes_per_record,
-        norm_of_votes(votes_per_record)));
+    throw PrivacyError(
+        fmt::format("a semantic query is one release of every record's {} votes, of norm {}",
+                    votes_per_record, norm_of_votes(votes_per_record)));
   SemanticQuery query;
   query.noise_stddev = phase.noise_multiplier * stage.clip_norm_l2;
   query.votes_per_record = votes_per_record;
@@ -184,8 +184,8 @@ RecordStore open_public_store(const Config& config, const RecordStore& store) {
     throw UsageError(fmt::format(
         "{}: '{}' has images of {}x{} pixels and {} channels, and the private ones have {}x{} and "
         "{}; prepare the public ones alike",
-        setting.key(), setting(), opened.width(), opened.height(), opened.channels(),
-        store.width(), store.height(), store.channels()));
+        setting.key(), setting(), opened.width(), opened.height(), opened.channels(), store.width(),
+        store.height(), store.channels()));
   opened.verify_checksums();
   return opened;
 }
@@ -193,9 +193,9 @@ RecordStore open_public_store(const Config& config, const RecordStore& store) {
 void require_enough_classes(const Config& config, std::int64_t populated) {
   const auto require = [&](const Setting<std::int64_t>& setting) {
     if (setting() > populated)
-      throw UsageError(fmt::format(
-          "{} is {}, and the public store has {} classes with images; set it lower", setting.key(),
-          setting(), populated));
+      throw UsageError(
+          fmt::format("{} is {}, and the public store has {} classes with images; set it lower",
+                      setting.key(), setting(), populated));
   };
   require(config.semantic_query.votes_per_record);
   if (config.semantic_warmup.steps() > 0) require(config.semantic_warmup.classes_kept);

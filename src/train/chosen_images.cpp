@@ -48,8 +48,8 @@ WarmUpImages images_of_semantic_query(const Config& config, const SemanticQuery&
     std::vector<std::string> names;
     for (const std::int64_t c : chosen[label])
       names.push_back(store.class_names()[static_cast<std::size_t>(c)]);
-    log_info(fmt::format("warm-up: class {} on the public classes {}", label,
-                         fmt::join(names, ", ")));
+    log_info(
+        fmt::format("warm-up: class {} on the public classes {}", label, fmt::join(names, ", ")));
   }
   return images;
 }

@@ -64,7 +64,8 @@ at::Tensor TrainRanks::from_leader(const at::Tensor& tensor) {
   text >> type;
   std::vector<std::int64_t> shape;
   for (std::int64_t size = 0; text >> size;) shape.push_back(size);
-  const at::Tensor all = leads() ? tensor.contiguous() : at::empty(shape, static_cast<at::ScalarType>(type));
+  const at::Tensor all =
+      leads() ? tensor.contiguous() : at::empty(shape, static_cast<at::ScalarType>(type));
   ranks_->broadcast({all}, /*from=*/0);
   return all;
 }

@@ -52,8 +52,8 @@ ExampleBatch warm_up_examples(const WarmUpImages& images, int64_t first, int64_t
     const at::Tensor image = all[chosen];
     const bool is_pixels = image.scalar_type() == at::kByte;
     batch.images[i].copy_(is_pixels ? image.to(at::kFloat) / 127.5 - 1 : image.clamp(-1, 1));
-    batch.labels[i] = images.labels.defined() ? images.labels[chosen].item<int64_t>()
-                                              : chosen % images.classes;
+    batch.labels[i] =
+        images.labels.defined() ? images.labels[chosen].item<int64_t>() : chosen % images.classes;
   }
   return batch;
 }

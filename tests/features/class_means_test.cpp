@@ -74,8 +74,8 @@ TEST_F(ClassMeansTest, NearestAreThoseOfPlainLoops) {
       order.emplace_back(squares, label);
     }
     std::ranges::sort(order);
-    EXPECT_EQ(means.nearest(image, 3), (std::vector<int64_t>{order[0].second, order[1].second,
-                                                             order[2].second}));
+    EXPECT_EQ(means.nearest(image, 3),
+              (std::vector<int64_t>{order[0].second, order[1].second, order[2].second}));
     EXPECT_EQ(means.nearest(image, 1), std::vector<int64_t>{order[0].second});
   }
 }

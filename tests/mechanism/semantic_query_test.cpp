@@ -50,9 +50,10 @@ class SemanticQueryTest : public ::testing::Test {
   RecordStore store(const std::vector<Record>& records) {
     const bool has_users = std::ranges::any_of(records, [](auto& each) { return each.user > 0; });
     const auto path = folder / ("private" + std::to_string(++stores_));
-    RecordStoreWriter writer(
-        path, {8, 8, 1, kPrivate, {"across", "down"}, has_users, has_users ? 2 : 1});
-    for (const Record& each : records) writer.append(tiny_image(each.number), each.label, each.user);
+    RecordStoreWriter writer(path,
+                             {8, 8, 1, kPrivate, {"across", "down"}, has_users, has_users ? 2 : 1});
+    for (const Record& each : records)
+      writer.append(tiny_image(each.number), each.label, each.user);
     writer.finish({{"note", "made by a test"}});
     return RecordStore::open(path);
   }
@@ -60,8 +61,8 @@ class SemanticQueryTest : public ::testing::Test {
   SemanticQuery query(const std::vector<Record>& records, int64_t votes, double noise = 1e-7,
                       uint64_t seed = 1) {
     Session session({query_stage(noise, votes)}, seed);
-    const SemanticQuery found = release_semantic_query(
-        store(records), query_stage(noise, votes), means(), votes, session.mechanism);
+    const SemanticQuery found = release_semantic_query(store(records), query_stage(noise, votes),
+                                                       means(), votes, session.mechanism);
     EXPECT_EQ(session.mechanism.ledger().charged_releases("semantic_query"), 1);
     EXPECT_DOUBLE_EQ(found.noise_stddev, noise * std::sqrt(static_cast<double>(votes)));
     return found;
@@ -72,7 +73,8 @@ class SemanticQueryTest : public ::testing::Test {
     for (const int label : {0, 1, 3, 4}) {
       std::vector<double> mean(64);
       for (int i = 100; i < 140; ++i)
-        for (size_t p = 0; p < 64; ++p) mean[p] += i % kPublic == label ? tiny_image(i)[p] / 8.0 : 0;
+        for (size_t p = 0; p < 64; ++p)
+          mean[p] += i % kPublic == label ? tiny_image(i)[p] / 8.0 : 0;
       double squares = 0;
       for (size_t p = 0; p < 64; ++p) squares += std::pow(tiny_image(number)[p] - mean[p], 2);
       order.emplace_back(squares, label);
@@ -187,9 +189,8 @@ TEST_F(SemanticQueryTest, IsOneReleaseOfEveryRecordAndCharged) {
   }
   Session spent({query_stage(2, 2)});
   (void)release_semantic_query(records, query_stage(2, 2), votes, 2, spent.mechanism);
-  EXPECT_THROW(
-      (void)release_semantic_query(records, query_stage(2, 2), votes, 2, spent.mechanism),
-      PrivacyError);
+  EXPECT_THROW((void)release_semantic_query(records, query_stage(2, 2), votes, 2, spent.mechanism),
+               PrivacyError);
   Session none({});
   EXPECT_THROW((void)release_semantic_query(records, query_stage(2, 2), votes, 2, none.mechanism),
                PrivacyError);
@@ -201,8 +202,7 @@ TEST_F(SemanticQueryTest, ReplacedRecordsAreCountedByTheirSensitivity) {
   StagePlan stage = query_stage(2, 2);
   stage.event = GaussianRelease{2, 2 * std::sqrt(2.0), 1};
   Session session({stage}, 1, Adjacency::kReplaceOne);
-  const SemanticQuery found =
-      release_semantic_query(records, stage, means(), 2, session.mechanism);
+  const SemanticQuery found = release_semantic_query(records, stage, means(), 2, session.mechanism);
   EXPECT_DOUBLE_EQ(found.noise_stddev, 2 * std::sqrt(2.0));
 }
 

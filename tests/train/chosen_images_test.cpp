@@ -98,12 +98,9 @@ TEST_F(ChosenImages, AreThoseOfTheChosenClassesWithThePrivateLabel) {
     EXPECT_EQ(number % 4, label);
     ++found[{images.labels[i].item<int64_t>(), label}];
   }
-  EXPECT_EQ(found, (std::map<std::pair<int64_t, int64_t>, int>{{{0, 2}, 5},
-                                                               {{0, 3}, 5},
-                                                               {{1, 2}, 5},
-                                                               {{1, 0}, 5},
-                                                               {{2, 0}, 5},
-                                                               {{2, 1}, 5}}));
+  EXPECT_EQ(found,
+            (std::map<std::pair<int64_t, int64_t>, int>{
+                {{0, 2}, 5}, {{0, 3}, 5}, {{1, 2}, 5}, {{1, 0}, 5}, {{2, 0}, 5}, {{2, 1}, 5}}));
   // What a step draws of them is theirs, as values in [-1, 1].
   const ExampleBatch batch = warm_up_examples(images, 0, 40, 7, 1);
   EXPECT_EQ(batch.images.scalar_type(), at::kFloat);
@@ -114,9 +111,8 @@ TEST_F(ChosenImages, AreThoseOfTheChosenClassesWithThePrivateLabel) {
     EXPECT_TRUE(found.contains({batch.labels[i].item<int64_t>(), label})) << label;
   }
   write_public_store("other", 0);
-  EXPECT_THROW(
-      (void)images_of_chosen_classes(query, RecordStore::open(folder / "other"), 2, 9),
-      PrivacyError);
+  EXPECT_THROW((void)images_of_chosen_classes(query, RecordStore::open(folder / "other"), 2, 9),
+               PrivacyError);
 }
 
 TEST_F(ChosenImages, MoveTheWeightsBeforeTheFirstStepAndCostNothing) {
@@ -195,7 +191,8 @@ TEST_F(ChosenImages, AnotherPublicStoreIsRefusedWhenTheRunGoesOn) {
   fs::copy_file(released("run"), released("late"));
   refused_on("late", from(folder / "other"));
   EXPECT_THAT(error_message<UsageError>([&] {
-                resume("late", with_query({"mechanism.stages.semantic_query.features=convolution"}));
+                resume("late",
+                       with_query({"mechanism.stages.semantic_query.features=convolution"}));
               }),
               HasSubstr("votes were counted by 'pixels'"));
   // Wherever it lies, it is the same one.
@@ -218,8 +215,9 @@ TEST_F(ChosenImages, PrivateImagesAreNeverPublic) {
   const fs::path part = part_place(folder / "store", 0.25, /*is_tuning=*/true);
   EXPECT_THAT(refused(prepared(part, part_origin(folder / "store", 0.25, true))),
               HasSubstr("may share images"));
-  EXPECT_THAT(refused(prepared(folder / "held", {{"held_out_of", {{"pair", "p"}, {"by", "name"}}}})),
-              HasSubstr("held out"));
+  EXPECT_THAT(
+      refused(prepared(folder / "held", {{"held_out_of", {{"pair", "p"}, {"by", "name"}}}})),
+      HasSubstr("held out"));
   // Somebody's private images, though not this run's.
   write_tiny_store(folder / "theirs", {50, 51, 52, 53, 54, 55});
   start("their_run", {"data.store=" + (folder / "theirs").string()});
@@ -256,8 +254,8 @@ TEST_F(ChosenImages, AStoreThatDoesNotFitIsRefusedBeforeItCosts) {
 }
 
 TEST_F(ChosenImages, ComeBeforeTheCentralImages) {
-  const std::vector<std::string> both = with_query(
-      {"mechanism.stages.central_images.noise_multiplier=2", "warmup.steps=2"});
+  const std::vector<std::string> both =
+      with_query({"mechanism.stages.central_images.noise_multiplier=2", "warmup.steps=2"});
   EXPECT_EQ(start("both", both).steps, 6);
   EXPECT_EQ(ledger("both").stage_charges.size(), 2u);
   std::vector<std::string> first = both, second = both;

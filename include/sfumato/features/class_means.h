@@ -24,11 +24,11 @@ class ClassMeans {
   /// How many classes have images.
   std::int64_t populated() const;
 
-  /// The `k` classes with images whose means lie nearest to an image, in Euclidean distance, nearest
-  /// first and of equal ones the lower label first. `pixels`: uint8 [H, W, C]. The image goes
-  /// through the network alone, so that what is said of it follows from its own bytes whatever else
-  /// is asked about: rounding in a batch may hang on the batch's size. Empty if its features are
-  /// not finite. UsageError if there are fewer than `k` such classes.
+  /// The `k` classes with images whose means lie nearest to an image, in Euclidean distance,
+  /// nearest first and of equal ones the lower label first. `pixels`: uint8 [H, W, C]. The image
+  /// goes through the network alone, so that what is said of it follows from its own bytes whatever
+  /// else is asked about: rounding in a batch may hang on the batch's size. Empty if its features
+  /// are not finite. UsageError if there are fewer than `k` such classes.
   std::vector<std::int64_t> nearest(std::span<const std::uint8_t> pixels, std::int64_t k) const;
 
  private:

@@ -21,9 +21,9 @@ struct SemanticQuery {
   double noise_stddev = 0;                        ///< of the noise on each of them
   std::int64_t votes_per_record = 1;
   std::string public_store;  ///< manifest_hash of the record store whose classes were voted for
-  std::vector<std::string> public_classes;   ///< their names
-  std::vector<std::int64_t> public_images;   ///< and how many images each of them has
-  std::string features, features_weights;    ///< network and what its weights are (FeatureFacts)
+  std::vector<std::string> public_classes;  ///< their names
+  std::vector<std::int64_t> public_images;  ///< and how many images each of them has
+  std::string features, features_weights;   ///< network and what its weights are (FeatureFacts)
 
   /// For each private class the `kept` public classes with its largest counts, largest first and of
   /// equal ones the lower label first. Public classes without images are never chosen. UsageError
@@ -41,9 +41,9 @@ struct SemanticQuery {
 /// records' nearest ones by, `votes_per_record` each. One private class if the store has none.
 ///
 /// Sensitivity: a record adds 1 to `votes_per_record` cells of the row of its own class, and which
-/// they are follows from its own bytes and public images; so by sqrt(votes_per_record) in L2 where it
-/// is added, removed or blanked out, and by sqrt(2) of that where it is replaced, since counts are
-/// not negative. PrivacyError unless the stage is one release of every record with that norm.
+/// they are follows from its own bytes and public images; so by sqrt(votes_per_record) in L2 where
+/// it is added, removed or blanked out, and by sqrt(2) of that where it is replaced, since counts
+/// are not negative. PrivacyError unless the stage is one release of every record with that norm.
 SemanticQuery release_semantic_query(const RecordStore& store, const StagePlan& stage,
                                      const ClassMeans& votes, std::int64_t votes_per_record,
                                      MechanismSession& session);

@@ -20,10 +20,10 @@ inline constexpr uint64_t kWarmUpFirstStep = uint64_t{1} << 40;
 /// Images that may be trained on without a charge, because they follow from what stages released,
 /// or are public and were chosen by it, and how long they are: one part of a warm-up.
 struct WarmUpImages {
-  at::Tensor images;    ///< [N, C, H, W]: float32, not limited to [-1, 1], or pixels as uint8
-  int64_t classes = 1;  ///< image i is of class i % classes where there are no `labels`
-  int64_t steps = 0;    ///< of training on them
-  std::string name;     ///< for messages: kCentralImagesName
+  at::Tensor images;       ///< [N, C, H, W]: float32, not limited to [-1, 1], or pixels as uint8
+  int64_t classes = 1;     ///< image i is of class i % classes where there are no `labels`
+  int64_t steps = 0;       ///< of training on them
+  std::string name;        ///< for messages: kCentralImagesName
   at::Tensor labels = {};  ///< int64 [N] in 0 ... classes - 1, or undefined
 };
 inline constexpr const char* kCentralImagesName = "noisy central images";
