@@ -92,7 +92,8 @@ void run(const TrainArguments& arguments) {
   (void)family_of(*config);  // says what is wrong with model.family before any file is opened
   require_paths({&config->data.store, &config->model.init, &config->model.config,
                  &config->gan.generator_config, &config->gan.discriminator_config,
-                 &config->embedding_warmup.generator_config});
+                 &config->embedding_warmup.generator_config, &config->semantic_query.public_store,
+                 &config->semantic_query.weights});
   adopt_class_names(*config);
   install_stop_signals();
   TrainOptions options;

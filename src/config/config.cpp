@@ -42,6 +42,33 @@ void check_stage(const Config& config, const StageSettings& stage,
                     place(stage.share)));
 }
 
+/// What stages and the warm-up on what they release need of each other.
+std::vector<std::string> warm_up_mistakes(const Config& config) {
+  std::vector<std::string> mistakes;
+  if (config.warmup.steps() > 0 && !config.central_images.on())
+    mistakes.push_back(
+        fmt::format("{} needs central images; set the noise_multiplier, epsilon or "
+                    "share of mechanism.stages.central_images, or {}=0",
+                    place(config.warmup.steps), config.warmup.steps.key()));
+  if (config.embedding_warmup.steps() > 0 && !config.mean_embedding.on())
+    mistakes.push_back(
+        fmt::format("{} needs a mean embedding; set the noise_multiplier, epsilon or share of "
+                    "mechanism.stages.mean_embedding, or {}=0",
+                    place(config.embedding_warmup.steps), config.embedding_warmup.steps.key()));
+  if (config.semantic_warmup.steps() > 0 && !config.semantic_query.on())
+    mistakes.push_back(
+        fmt::format("{} needs public images that were chosen; set the noise_multiplier, epsilon or "
+                    "share of mechanism.stages.semantic_query, or {}=0",
+                    place(config.semantic_warmup.steps), config.semantic_warmup.steps.key()));
+  if (config.semantic_query.on() && config.semantic_query.public_store().empty())
+    mistakes.push_back(
+        fmt::format("mechanism.stages.semantic_query has no public images to choose from; name a "
+                    "prepared store "
+                    "of them, with classes, in {}",
+                    config.semantic_query.public_store.key()));
+  return mistakes;
+}
+
 std::vector<std::string> stage_mistakes(const Config& config) {
   std::vector<std::string> mistakes;
   double shares = 0;
@@ -59,16 +86,7 @@ std::vector<std::string> stage_mistakes(const Config& config) {
     mistakes.push_back(
         "mechanism.stages.label_histogram counts classes, but data.num_classes is 0; set "
         "data.num_classes or leave the stage out");
-  if (config.warmup.steps() > 0 && !config.central_images.on())
-    mistakes.push_back(
-        fmt::format("{} needs central images; set the noise_multiplier, epsilon or "
-                    "share of mechanism.stages.central_images, or {}=0",
-                    place(config.warmup.steps), config.warmup.steps.key()));
-  if (config.embedding_warmup.steps() > 0 && !config.mean_embedding.on())
-    mistakes.push_back(
-        fmt::format("{} needs a mean embedding; set the noise_multiplier, epsilon or share of "
-                    "mechanism.stages.mean_embedding, or {}=0",
-                    place(config.embedding_warmup.steps), config.embedding_warmup.steps.key()));
+  append(mistakes, warm_up_mistakes(config));
   return mistakes;
 }
 
@@ -239,10 +257,11 @@ void validate_for_training(const Config& config) {
         "without any guarantee");
   if (!config.privacy.enabled() &&
       std::ranges::any_of(stage_settings(config), [](const auto* stage) { return stage->on(); }))
-    mistakes.push_back(fmt::format(
-        "{} trains without a guarantee, but stages of the private mechanism are set; "
-        "set those of mechanism.stages.* to null (and warmup.steps, warmup.embedding.steps to 0)",
-        place(config.privacy.enabled)));
+    mistakes.push_back(
+        fmt::format("{} trains without a guarantee, but stages of the private mechanism are set; "
+                    "set those of mechanism.stages.* to null (and warmup.steps, "
+                    "warmup.embedding.steps, warmup.semantic.steps to 0)",
+                    place(config.privacy.enabled)));
   if (!config.privacy.enabled() && config.selection.mean_runs() > 0)
     mistakes.push_back(fmt::format(
         "{} trains without a guarantee, but {} asks for a private selection; set the latter to 0",

@@ -53,7 +53,9 @@ std::vector<Setting<std::string>*> input_paths(Config& config) {
           &config.model.config,
           &config.gan.generator_config,
           &config.gan.discriminator_config,
-          &config.embedding_warmup.generator_config};
+          &config.embedding_warmup.generator_config,
+          &config.semantic_query.public_store,
+          &config.semantic_query.weights};
 }
 
 void find_beside_configuration(Config& config) {

@@ -68,6 +68,20 @@ MeanEmbeddingSettings::MeanEmbeddingSettings(SettingsTree* tree)
            .noise_unit = "images",
            .share = "Some 0.05 is enough for a warm-up."}) {}
 
+SemanticQuerySettings::SemanticQuerySettings(SettingsTree* tree)
+    : StageSettings(
+          tree,
+          {.name = "semantic_query",
+           .result = "semantic_query.json",
+           .help =
+               "A noisy count, for each class, of the images that lie nearest to each class of a "
+               "public set, released once before training: the warm-up is then on the public "
+               "classes that were chosen (PrivImage). It decides ε: it is part of the mechanism.",
+           .noise = "Standard deviation of the noise on each count of votes, divided by the square "
+                    "root of votes_per_record.",
+           .noise_unit = "images",
+           .share = "0.01 is plenty for counts."}) {}
+
 DiffusionSettings::DiffusionSettings(SettingsTree* tree)
     : Section(tree, "diffusion",
               "The loss of one image: noise schedule, draws, augmentation. Does not decide ε: "
@@ -85,14 +99,20 @@ OptimizerSettings::OptimizerSettings(SettingsTree* tree)
 
 WarmupSettings::WarmupSettings(SettingsTree* tree)
     : Section(tree, "warmup",
-              "The first, non-private phase of training, on what stages released: noisy central "
-              "images, or images that follow from a mean embedding. Does not decide ε: it is "
-              "post-processing.") {}
+              "The first, non-private phase of training, on what stages released: public images "
+              "that they chose, noisy central images, or images that follow from a mean "
+              "embedding. Does not decide ε: it is post-processing.") {}
 
 EmbeddingWarmupSettings::EmbeddingWarmupSettings(SettingsTree* tree)
     : Section(tree, "warmup.embedding",
               "Images whose mean embedding is the released one, and the warm-up on them. Does not "
               "decide ε: it is post-processing of what was released.") {}
+
+SemanticWarmupSettings::SemanticWarmupSettings(SettingsTree* tree)
+    : Section(
+          tree, "warmup.semantic",
+          "Public images of the classes that the released counts choose, and the warm-up on them. "
+          "Does not decide ε: it is post-processing of what was released.") {}
 
 PerformanceSettings::PerformanceSettings(SettingsTree* tree)
     : Section(tree, "performance",

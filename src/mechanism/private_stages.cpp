@@ -65,9 +65,13 @@ void run_private_stages(const Config& config, const RecordStore& store, const Ru
     if (planned.declared) continue;
     const Stage& stage = find_stage(table, planned.name);
     const std::filesystem::path file = run.release() / result_name(config, planned.name);
-    if (is_done(planned, session.ledger(), file)) continue;
+    const StageRun what{config, store, planned, session};
+    if (is_done(planned, session.ledger(), file)) {
+      if (stage.check != nullptr) stage.check(what, file);
+      continue;
+    }
     make_folder(run.release());
-    stage.run({config, store, planned, session}, file);
+    stage.run(what, file);
     session.record_result(planned.name, sha256_hex(read_file(file)));
     log_info(fmt::format("stage {}: released to {}", planned.name, file.string()));
   }

@@ -12,12 +12,14 @@ namespace sfumato {
 Stage label_histogram_stage();
 Stage central_images_stage();
 Stage mean_embedding_stage();
+Stage semantic_query_stage();
 
 std::span<const Stage> stage_table() {
   static const Stage table[] = {
       label_histogram_stage(),
       central_images_stage(),
       mean_embedding_stage(),
+      semantic_query_stage(),
   };
   return table;
 }

@@ -175,6 +175,7 @@ PrivacyCard rebuilt(const Json& card, const std::vector<PrivacyEvent>& events,
   copy_hashes(card, copy);
   copy_facts(card, copy);
   copy_networks(card, copy);
+  describe_public_images(copy);
   describe_start(start_of(card), copy);
   return copy;
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -18,6 +19,9 @@ constexpr double kDeltas[] = {0.3,  0.1,  0.03, 0.01, 1e-3,  1e-4,  1e-5,
                               1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12};
 constexpr double kLargestListedDelta = 1e-3;
 constexpr double kFalsePositiveRates[] = {0.001, 0.01, 0.1};
+
+/// The stage whose images are public on somebody's word.
+constexpr std::string_view kChoosesPublicImages = "semantic_query";
 
 std::int64_t releases_of(const PrivacyEvent& event) {
   const nlohmann::ordered_json json = to_json(event);
@@ -109,11 +113,25 @@ PrivacyCard claim_card(const MechanismPlan& plan, const ChargedReleases& charged
   card.candidates = plan.candidates;
   if (plan.selection) card.selection_law = to_json(*plan.selection);
   card.stages = card_stages(plan, charged);
+  describe_public_images(card);
   if (std::isfinite(card.epsilon))
     add_bounds(plan.accountant, plan.events(charged.steps), plan.adjacency, plan.selection, card);
   card.plan_hash = plan.hash();
   describe_rounding(plan.expected_batch_size, card);
   return card;
+}
+
+void describe_public_images(PrivacyCard& card) {
+  const auto chooses = [](const PrivacyStage& stage) {
+    return !stage.declared && stage.name == kChoosesPublicImages;
+  };
+  if (std::ranges::none_of(card.stages, chooses)) return;
+  card.public_data.push_back(fmt::format(
+      "images of the record store that the result of the stage {} names", kChoosesPublicImages));
+  card.not_covered.push_back(fmt::format(
+      "The images that the stage {} chose from, on which a warm-up trains without noise, are "
+      "public, and none of them is private here, on the word of whoever started the run.",
+      kChoosesPublicImages));
 }
 
 void describe_start(const std::optional<InitialWeights>& initial, PrivacyCard& card) {

@@ -46,6 +46,10 @@ void describe_rounding(double expected_batch_size, PrivacyCard& card);
 /// facts, the ledger's head.
 PrivacyCard claim_card(const MechanismPlan& plan, const ChargedReleases& charged);
 
+/// Says of a card whose stages are on it that one of them chose among public images, and on whose
+/// word they are public.
+void describe_public_images(PrivacyCard& card);
+
 /// Puts what the run started from on its card: the weights, whether they are public data, and what
 /// the claim then does not cover. Without `initial` (a ledger of an older version) the card says
 /// that it is not known.

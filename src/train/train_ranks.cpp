@@ -55,12 +55,17 @@ std::int64_t TrainRanks::from_leader(std::int64_t value) { return ranks_->from_l
 at::Tensor TrainRanks::from_leader(const at::Tensor& tensor) {
   if (alone()) return tensor;
   std::string sizes;
-  if (leads())
+  if (leads()) {
+    sizes = fmt::format("{} ", static_cast<int>(tensor.scalar_type()));
     for (const std::int64_t size : tensor.sizes()) sizes += fmt::format("{} ", size);
+  }
   std::istringstream text(ranks_->from_leader(sizes));
+  int type = 0;
+  text >> type;
   std::vector<std::int64_t> shape;
   for (std::int64_t size = 0; text >> size;) shape.push_back(size);
-  const at::Tensor all = leads() ? tensor.contiguous() : at::empty(shape);
+  const at::Tensor all =
+      leads() ? tensor.contiguous() : at::empty(shape, static_cast<at::ScalarType>(type));
   ranks_->broadcast({all}, /*from=*/0);
   return all;
 }

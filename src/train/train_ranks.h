@@ -27,7 +27,7 @@ class TrainRanks {
   void everywhere(const std::function<void()>& work);
 
   std::int64_t from_leader(std::int64_t value);
-  /// A tensor of rank 0, of any size; on the CPU.
+  /// A tensor of rank 0, of any size and type; on the CPU.
   at::Tensor from_leader(const at::Tensor& tensor);
   /// Copies of rank 0's; those of the others have the same names, sizes and types.
   NamedGroups from_leader(const NamedGroups& groups);

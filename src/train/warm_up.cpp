@@ -1,5 +1,6 @@
 #include "sfumato/train/warm_up.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
 #include <fmt/format.h>
@@ -48,8 +49,11 @@ ExampleBatch warm_up_examples(const WarmUpImages& images, int64_t first, int64_t
     uint32_t words[16];
     choice.words(words, 0, 1, 0, batch.keys[static_cast<size_t>(i)]);
     const auto chosen = static_cast<int64_t>(words[0] % static_cast<uint64_t>(all.size(0)));
-    batch.images[i].copy_(all[chosen].clamp(-1, 1));
-    batch.labels[i] = chosen % images.classes;
+    const at::Tensor image = all[chosen];
+    const bool is_pixels = image.scalar_type() == at::kByte;
+    batch.images[i].copy_(is_pixels ? image.to(at::kFloat) / 127.5 - 1 : image.clamp(-1, 1));
+    batch.labels[i] =
+        images.labels.defined() ? images.labels[chosen].item<int64_t>() : chosen % images.classes;
   }
   return batch;
 }

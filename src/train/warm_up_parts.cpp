@@ -10,6 +10,8 @@
 #include "sfumato/generate/placement.h"
 #include "sfumato/mechanism/central_images.h"
 #include "sfumato/mechanism/mean_embedding.h"
+#include "sfumato/mechanism/semantic_query.h"
+#include "sfumato/train/chosen_images.h"
 #include "sfumato/train/embedded_images.h"
 
 namespace sfumato {
@@ -19,6 +21,9 @@ namespace {
 void find_images(const Config& config, const std::filesystem::path& release,
                  const ImageShape& shape, std::vector<WarmUpImages>& parts) {
   auto part = parts.begin();
+  if (config.semantic_warmup.steps() > 0)
+    *part++ = images_of_semantic_query(
+        config, SemanticQuery::load(release / config.semantic_query.stage.result));
   if (config.warmup.steps() > 0)
     *part++ = warm_up_images(CentralImages::load(release / config.central_images.stage.result),
                              part->steps);
@@ -34,7 +39,8 @@ void find_images(const Config& config, const std::filesystem::path& release,
 }  // namespace
 
 bool warms_up(const Config& config) {
-  return config.warmup.steps() > 0 || config.embedding_warmup.steps() > 0;
+  return config.semantic_warmup.steps() > 0 || config.warmup.steps() > 0 ||
+         config.embedding_warmup.steps() > 0;
 }
 
 void stop_warm_up_if(bool stop) {
@@ -48,11 +54,15 @@ std::vector<WarmUpImages> warm_up_parts(const Config& config, const std::filesys
   const int64_t classes = std::max<int64_t>(config.data.num_classes(), 1);
   std::vector<WarmUpImages> parts;
   for (const auto& [steps, name] :
-       {std::pair{config.warmup.steps(), kCentralImagesName},
+       {std::pair{config.semantic_warmup.steps(), kChosenImagesName},
+        std::pair{config.warmup.steps(), kCentralImagesName},
         std::pair{config.embedding_warmup.steps(), "images of the mean embedding"}})
     if (steps > 0) parts.push_back({{}, classes, steps, name});
   ranks.on_leader([&] { find_images(config, release, shape, parts); });
-  for (WarmUpImages& part : parts) part.images = ranks.from_leader(part.images);
+  for (WarmUpImages& part : parts) {
+    part.images = ranks.from_leader(part.images);
+    if (part.name == kChosenImagesName) part.labels = ranks.from_leader(part.labels);
+  }
   return parts;
 }
 

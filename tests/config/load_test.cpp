@@ -382,6 +382,13 @@ TEST(Contradictions, Stages) {
   EXPECT_THAT(
       mistakes_of("", {"warmup.embedding.steps=3", stage + "mean_embedding.noise_multiplier=7"}),
       IsEmpty());
+  EXPECT_THAT(mistakes_of("", {"warmup.semantic.steps=3"}),
+              ElementsAre(AllOf(HasSubstr("warmup.semantic.steps"), HasSubstr("semantic_query"))));
+  EXPECT_THAT(mistakes_of("", {stage + "semantic_query.noise_multiplier=7"}),
+              ElementsAre(HasSubstr("semantic_query.public_store")));
+  EXPECT_THAT(mistakes_of("", {stage + "semantic_query.noise_multiplier=7",
+                               stage + "semantic_query.public_store=public"}),
+              IsEmpty());
   const std::vector<std::string> sound{two, stage + "label_histogram.share=0.01", "warmup.steps=3",
                                        stage + "central_images.share=0.1",
                                        "mechanism.target_epsilon=8"};

@@ -25,6 +25,7 @@ using ::testing::HasSubstr;
 const std::string kHistogramSetting = "mechanism.stages.label_histogram.";
 const std::string kCentral = "mechanism.stages.central_images.";
 const std::string kEmbedding = "mechanism.stages.mean_embedding.";
+const std::string kQuery = "mechanism.stages.semantic_query.";
 
 class StageBudget : public TinyRun {
  protected:
@@ -185,6 +186,26 @@ TEST_F(StageBudget, ReplacedCountsNeedLessNoiseAndOthersDoNot) {
   EXPECT_LE(alone(shared, repeated(shared.stages[0].event, 3)), meant);
   EXPECT_GT(alone(shared, repeated(shared.stages[0].event, 3)), 0.99 * meant);
   EXPECT_LE(shared.epsilon_after(300), 4);
+}
+
+// A record's votes move several counts by one each, and a replaced record's as many again.
+TEST_F(StageBudget, VotesAreChargedByTheirNumber) {
+  const auto under = [&](const std::string& votes, const std::string& adjacency, int64_t records) {
+    return plan({kQuery + "noise_multiplier=20", kQuery + "public_store=public",
+                 kQuery + "votes_per_record=" + votes, "mechanism.noise_multiplier=3",
+                 "mechanism.adjacency=" + adjacency},
+                records);
+  };
+  for (const auto& [votes, norm] : {std::pair{"1", 1.0}, {"5", std::sqrt(5.0)}}) {
+    const StagePlan zero = under(votes, "zero_out", 1).stages.at(0);
+    EXPECT_EQ(zero.name, "semantic_query");
+    EXPECT_EQ(zero.clip_norm_l2, norm);
+    EXPECT_EQ(std::get<Phase>(zero.event).noise_multiplier, 20);
+    const auto replaced = std::get<GaussianRelease>(under(votes, "replace_one", 1).stages[0].event);
+    EXPECT_NEAR(replaced.sensitivity_l2, std::sqrt(2.0) * norm, 1e-12);
+    EXPECT_NEAR(replaced.noise_stddev, 20 * norm, 1e-12);
+    EXPECT_EQ(std::get<Phase>(under(votes, "zero_out", 3).stages[0].event).records_per_unit, 3);
+  }
 }
 
 // A run that was begun when every stage was a sampled Gaussian goes on with its plan.

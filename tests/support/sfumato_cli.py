@@ -74,9 +74,10 @@ class Sfumato:
                 process.wait()
 
 
-def write_idx(folder: Path, per_class: int, classes: int = 10, size: int = 16) -> tuple[Path, Path]:
+def write_idx(folder: Path, per_class: int, classes: int = 10, size: int = 16,
+              seed: int = 7) -> tuple[Path, Path]:
     """A small IDX set of distinct images: class c has a bright bar whose place depends on c."""
-    draw = random.Random(7)
+    draw = random.Random(seed)
     pixels, labels = bytearray(), bytearray()
     for _ in range(per_class):
         for label in range(classes):

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-from sfumato_cli import PRIVACY, USAGE, check, main, prepare_small_store, smoke_arguments
+from sfumato_cli import PRIVACY, USAGE, check, main, prepare_small_store, smoke_arguments, write_idx
 
 STAGES = "mechanism.stages."
 
@@ -30,16 +30,30 @@ def largest_remainder(total: int, shares: list[float]) -> list[int]:
     return counts
 
 
-def check_budget(sfumato, store: Path, run: Path) -> None:
+def public_store(sfumato, work: Path) -> Path:
+    """Other generated images than the private ones, as public ones."""
+    folder = work / "public"
+    folder.mkdir()
+    images, labels = write_idx(folder, 3, seed=8)
+    store = work / "public_store"
+    sfumato.run("prepare", "--config", "configs/smoke.yaml", f"data.source={images}",
+                f"data.labels={labels}", f"data.store={store}")
+    return store
+
+
+def check_budget(sfumato, store: Path, public: Path, run: Path) -> None:
     """Stages and training together stay within the target, and all of them are on the card."""
     sfumato.run("train", *smoke_arguments(
         store, run, "mechanism.steps=8", "mechanism.target_epsilon=6", "mechanism.candidates=2",
         f"{STAGES}label_histogram.share=0.02", f"{STAGES}central_images.share=0.1",
         f"{STAGES}central_images.releases=4", "mechanism.declared=gaussian:1:20",
         f"{STAGES}mean_embedding.share=0.05", f"{STAGES}mean_embedding.frequencies=100",
+        f"{STAGES}semantic_query.share=0.02", f"{STAGES}semantic_query.public_store={public}",
+        f"{STAGES}semantic_query.votes_per_record=2", "warmup.semantic.steps=2",
         "warmup.steps=3", "warmup.batch=8", "warmup.embedding.steps=2", "warmup.embedding.images=50",
         "warmup.embedding.generator_steps=3", "warmup.embedding.generator_batch=20"))
-    check(stage_charges(run) == {"label_histogram": 1, "central_images": 4, "mean_embedding": 1},
+    check(stage_charges(run) == {"label_histogram": 1, "central_images": 4, "mean_embedding": 1,
+                                 "semantic_query": 1},
           f"the ledger charges {stage_charges(run)}")
     card = json.loads((run / "release/privacy_card.json").read_text())
     check(0.99 * 6 < card["epsilon"] <= 6, f"epsilon is {card['epsilon']}, the target 6")
@@ -49,7 +63,9 @@ def check_budget(sfumato, store: Path, run: Path) -> None:
             phases.append(f"gaussian:{stage['sensitivity_l2']}:{stage['noise_stddev']}")
         else:  # made by each of the two candidates
             phases.append(f"{stage['sample_rate']}:{stage['noise_multiplier']}:{2 * stage['steps']}")
-    check(len(phases) == 5, f"the card lists {len(phases)} uses of the data, not 5")
+    check(len(phases) == 6, f"the card lists {len(phases)} uses of the data, not 6")
+    check(any("semantic_query" in line for line in card["public_data"]),
+          f"the card names no public images: {card['public_data']}")
     arguments = [word for phase in phases for word in ("--phase", phase)]
     by_hand = sfumato.json("account", "--delta", "1e-5", *arguments)["epsilon"]
     check(abs(by_hand - card["epsilon"]) < 1e-3, f"by hand {by_hand}, the card {card['epsilon']}")
@@ -89,7 +105,7 @@ def check_kill(sfumato, store: Path, run: Path) -> None:
 
 def check_stages(sfumato, work, _):
     store = prepare_small_store(sfumato, work)
-    check_budget(sfumato, store, work / "run")
+    check_budget(sfumato, store, public_store(sfumato, work), work / "run")
     check_proportions(sfumato, work / "run", work / "corpus")
     check_kill(sfumato, store, work / "killed")
     sfumato.run("train", *smoke_arguments(store, work / "open", "privacy.enabled=false",

@@ -103,14 +103,18 @@ TEST_F(RanksOfTraining, AGanWithSpectralNormsAndAWarmUpHasTheSameBytesToo) {
   nlohmann::json judge = discriminator();
   judge["norm"] = "spectral";
   write("discriminator", judge);
-  const Settings changes =
-      gan({"mechanism.stages.central_images.noise_multiplier=2",
-           "mechanism.stages.central_images.releases=3",
-           "mechanism.stages.central_images.sample_rate=0.5", "warmup.steps=4", "warmup.batch=5",
-           "mechanism.stages.mean_embedding.noise_multiplier=2",
-           "mechanism.stages.mean_embedding.frequencies=20", "warmup.embedding.steps=2",
-           "warmup.embedding.images=12", "warmup.embedding.generator_steps=2",
-           "warmup.embedding.generator_batch=4"});
+  const Settings changes = gan(
+      {"mechanism.stages.central_images.noise_multiplier=2",
+       "mechanism.stages.central_images.releases=3",
+       "mechanism.stages.central_images.sample_rate=0.5", "warmup.steps=4", "warmup.batch=5",
+       "mechanism.stages.mean_embedding.noise_multiplier=2",
+       "mechanism.stages.mean_embedding.frequencies=20", "warmup.embedding.steps=2",
+       "warmup.embedding.images=12", "warmup.embedding.generator_steps=2",
+       "warmup.embedding.generator_batch=4", "mechanism.stages.semantic_query.noise_multiplier=2",
+       "mechanism.stages.semantic_query.features=pixels",
+       "mechanism.stages.semantic_query.public_store=" + (folder / "public").string(),
+       "warmup.semantic.steps=2"});
+  write_tiny_store(folder / "public", {40, 41, 42, 43, 44, 45});
   std::vector<std::string> warmed = changes;
   std::erase(warmed, "warmup.steps=0");
   train_on(1, "alone", warmed);

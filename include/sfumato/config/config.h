@@ -30,11 +30,13 @@ struct Config : SettingsTree {
        .share = "0.01 is plenty for counts."}};
   CentralImagesSettings central_images{this};  // mechanism.stages.central_images
   MeanEmbeddingSettings mean_embedding{this};  // mechanism.stages.mean_embedding
+  SemanticQuerySettings semantic_query{this};  // mechanism.stages.semantic_query
   DiffusionSettings diffusion{this};
   GanSettings gan{this};
   OptimizerSettings optimizer{this};
   WarmupSettings warmup{this};
   EmbeddingWarmupSettings embedding_warmup{this};  // warmup.embedding
+  SemanticWarmupSettings semantic_warmup{this};    // warmup.semantic
   PerformanceSettings performance{this};
   PreviewSettings preview{this};
   SampleSettings sample{this};

@@ -302,6 +302,24 @@ struct MeanEmbeddingSettings : StageSettings {
       "mechanism.expected_batch_size / mechanism.sample_rate / data.num_classes."};
 };
 
+struct SemanticQuerySettings : StageSettings {
+  explicit SemanticQuerySettings(SettingsTree* tree);
+
+  Setting<std::string> public_store{this, "public_store", "", any_value(), "",
+      "A prepared record store of public images with classes, of the size and channels of the "
+      "private ones: its classes are voted for. That it is public is your word, which the privacy "
+      "card repeats; a store that any run used as private images is refused."};
+  Setting<std::string> features{this, "features", "convolution", any_value(), "",
+      "Feature network in whose space an image's nearest classes are found, by the means of the public "
+      "classes: convolution, pixels, lenet, efficientnet-lite0, squeezenet, inception or "
+      "inception-clean (src/features/README.md). Its weights must be public."};
+  Setting<std::string> weights{this, "weights", "", any_value(), "",
+      "Weights file of the feature network, or its folder; empty for those without one."};
+  Setting<int64_t> votes_per_record{this, "votes_per_record", 1, between(1, 1000), "votes",
+      "Each private image votes for this many public classes, those that are nearest to it. The noise "
+      "grows with its square root. A public literal."};
+};
+
 struct GanSettings : Section {
   explicit GanSettings(SettingsTree* tree);
 
@@ -433,6 +451,19 @@ struct EmbeddingWarmupSettings : Section {
   Setting<double> generator_learning_rate{this, "generator_learning_rate", 0.005, greater_than(0), "",
       "Learning rate of the auxiliary generator, whose update rule is Adam; it falls to 0 as a "
       "cosine."};
+};
+
+/// What follows from mechanism.stages.semantic_query.
+struct SemanticWarmupSettings : Section {
+  explicit SemanticWarmupSettings(SettingsTree* tree);
+
+  Setting<int64_t> steps{this, "steps", 0, at_least(0), "steps",
+      "Warm-up steps on the chosen public images, before those on central images; 0 is off. They need "
+      "mechanism.stages.semantic_query and take warmup.batch and warmup.learning_rate."};
+  Setting<int64_t> classes_kept{this, "classes_kept", 1, between(1, 100000), "public classes",
+      "How many public classes each private class is warmed up on: those with its largest noisy "
+      "counts. Their images get its label; of a public class that several private ones chose, each "
+      "gets every image."};
 };
 
 struct PerformanceSettings : Section {

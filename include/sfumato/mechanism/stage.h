@@ -34,6 +34,9 @@ struct Stage {
   /// Makes the planned releases, each through MechanismSession::release, and writes what follows
   /// from them to `file`, whole or not at all.
   void (*run)(const StageRun& run, const std::filesystem::path& file);
+  /// Where a stage has settings that neither the plan nor `file`'s hash binds: refuses, for a stage
+  /// that is done, what contradicts the `file` that it left. Null: there are none.
+  void (*check)(const StageRun& run, const std::filesystem::path& file) = nullptr;
 };
 
 /// The table: a row for every stage of this program.

@@ -18,19 +18,21 @@ namespace sfumato {
 inline constexpr uint64_t kWarmUpFirstStep = uint64_t{1} << 40;
 
 /// Images that may be trained on without a charge, because they follow from what stages released,
-/// and how long they are: one part of a warm-up.
+/// or are public and were chosen by it, and how long they are: one part of a warm-up.
 struct WarmUpImages {
-  at::Tensor images;    ///< float32 [N, C, H, W], not limited to [-1, 1]
-  int64_t classes = 1;  ///< image i is of class i % classes
-  int64_t steps = 0;    ///< of training on them
-  std::string name;     ///< for messages: kCentralImagesName
+  at::Tensor images;       ///< [N, C, H, W]: float32, not limited to [-1, 1], or pixels as uint8
+  int64_t classes = 1;     ///< image i is of class i % classes where there are no `labels`
+  int64_t steps = 0;       ///< of training on them
+  std::string name;        ///< for messages: kCentralImagesName
+  at::Tensor labels = {};  ///< int64 [N] in 0 ... classes - 1, or undefined
 };
 inline constexpr const char* kCentralImagesName = "noisy central images";
 /// All releases of all classes.
 WarmUpImages warm_up_images(const CentralImages& central, int64_t steps);
 
 /// Images of warm-up step `step`, slots first ... first + count - 1 of its batch: images
-/// [count, C, H, W] limited to [-1, 1], not augmented (central ones are averages already).
+/// [count, C, H, W] limited to [-1, 1], pixels as x / 127.5 - 1, not augmented (central ones are
+/// averages already).
 /// Everything follows from seed, step and slot.
 ExampleBatch warm_up_examples(const WarmUpImages& images, int64_t first, int64_t count,
                               uint64_t seed, int64_t step);
