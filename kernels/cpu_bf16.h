@@ -28,9 +28,10 @@ void images_from_bf16_cpu(const std::uint16_t* images, std::int64_t begin, std::
 /// Products are exact and summed in float32, two tokens at a time, in an order that depends on the
 /// shape alone; nothing is rounded to bfloat16 again. NaN and infinity reach no other example.
 /// Bytes: 4 P N written, N = kh kw C; operations 2 T P N for T = K Ho Wo tokens. C must be a
-/// multiple of kLanes.
+/// multiple of kLanes. `by_instructions` is for tests: as the machine has them.
 void conv_weight_grad_bf16_cpu(const std::uint16_t* x, const std::uint16_t* dy,
                                const ConvShape& shape, std::int64_t begin, std::int64_t end,
-                               float* grad, double* squared_norm);
+                               float* grad, double* squared_norm,
+                               bool by_instructions = cpu_has_bf16());
 
 }  // namespace sfumato

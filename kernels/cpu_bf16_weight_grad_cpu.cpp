@@ -147,7 +147,7 @@ void add_up_plain(const Pairs& operands, const ConvShape& s, float* grad) {
 
 void conv_weight_grad_bf16_cpu(const std::uint16_t* x, const std::uint16_t* dy, const ConvShape& s,
                                std::int64_t begin, std::int64_t end, float* grad,
-                               double* squared_norm) {
+                               double* squared_norm, bool by_instructions) {
   const std::int64_t tokens = s.tokens(), pairs = (tokens + 1) / 2;
   const std::int64_t image = s.draws * s.height * s.width * s.channels;
   Pairs operands;
@@ -159,7 +159,7 @@ void conv_weight_grad_bf16_cpu(const std::uint16_t* x, const std::uint16_t* dy, 
     std::copy_n(x + i * image, image, operands.x.data());
     pair_dy(dy + i * tokens * s.out_channels, tokens, s.out_channels, operands.dy.data());
     float* out = grad + i * s.weights();
-    if (cpu_has_bf16())
+    if (by_instructions)
       add_up(operands, s, out);
     else
       add_up_plain(operands, s, out);
