@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "kernels/chacha_gaussian.h"
+#include "kernels/cpu_bf16.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/grad/memory_meter.h"
@@ -36,7 +37,8 @@ std::string cpuinfo(const std::string& key) {
 
 std::vector<std::string> simd_flags() {
   static constexpr const char* kInteresting[] = {"sse4_2",  "avx",      "avx2",     "fma",
-                                                 "avx512f", "avx512bw", "avx512vl", "amx_tile"};
+                                                 "avx512f", "avx512bw", "avx512vl",
+                                                 "avx512_bf16", "amx_tile", "amx_bf16"};
   std::istringstream flags(cpuinfo("flags"));
   std::vector<std::string> found;
   for (std::string flag; flags >> flag;)
@@ -116,6 +118,9 @@ Machine describe_machine() {
   machine.simd = simd_flags();
   machine.tensor_kernels = known(at::get_cpu_capability());
   machine.noise_kernels = noise_kernels();
+  machine.cpu_bf16 = cpu_has_bf16_tiles() ? "AVX512-BF16 and AMX"
+                     : cpu_has_bf16()     ? "AVX512-BF16"
+                                          : "none";
   const long pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
   if (pages > 0 && page > 0) machine.memory_bytes = int64_t{pages} * page;
   machine.memory_available_bytes = available_memory_bytes();

@@ -58,7 +58,7 @@ NetworkReport report_network(const Config& config) {
   const Placement placement = open_placement(config.performance);
   const std::unique_ptr<Generator> generator = make_generator(config, placement);
   report.device = chosen_device(config.performance.device());
-  report.held_element_bytes = config.performance.precision() == Precision::kBf16 ? 2 : 4;
+  report.held_element_bytes = placement.compute_type == at::kBFloat16 ? 2 : 4;
   report_plan(config, report);
   // What a step takes does not depend on how it clips.
   const ClipOptions clip = report.plan ? clip_options(*report.plan) : ClipOptions{};

@@ -6,7 +6,8 @@
 namespace sfumato {
 
 void Generator::move_to(const Placement& placement) {
-  if (!placement.device.is_cpu() || placement.compute_type != c10::ScalarType::Float)
+  if (!placement.device.is_cpu() || placement.compute_type != c10::ScalarType::Float ||
+      placement.product_type != c10::ScalarType::Float)
     throw UsageError(
         "generators of this family draw on the CPU in float32 only; set performance.device=cpu and "
         "performance.precision=fp32");

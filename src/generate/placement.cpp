@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <fmt/format.h>
 
+#include "kernels/cpu_bf16.h"
 #include "sfumato/config/sections.h"
 #include "sfumato/core/error.h"
 #include "sfumato/device/gpu.h"
@@ -13,23 +14,37 @@ Placement open_placement(const PerformanceSettings& settings) {
   return open_placement(chosen_device(settings.device()), settings.precision());
 }
 
-std::string device_text(const PerformanceSettings& settings) {
-  if (chosen_device(settings.device()) == ComputeDevice::kCuda)
-    return fmt::format("on the GPU ({}), in {}", find_gpu_backend()->facts(0).name,
-                       to_string(settings.precision()));
-  if (settings.device() == DeviceChoice::kCpu) return "on the CPU";
-  return fmt::format("on the CPU (performance.device=auto: {})", why_no_gpu());
+Precision chosen_precision(Precision asked, ComputeDevice device) {
+  if (asked != Precision::kAuto) return asked;
+  if (device == ComputeDevice::kCuda) return Precision::kTf32;
+  return cpu_has_bf16() ? Precision::kBf16 : Precision::kFp32;
 }
 
-Placement open_placement(ComputeDevice where, Precision precision) {
+std::string device_text(const PerformanceSettings& settings) {
+  const ComputeDevice device = chosen_device(settings.device());
+  const Precision precision = chosen_precision(settings.precision(), device);
+  if (device == ComputeDevice::kCuda)
+    return fmt::format("on the GPU ({}), in {}", find_gpu_backend()->facts(0).name,
+                       to_string(precision));
+  const std::string where = precision == Precision::kFp32 ? "on the CPU" : "on the CPU, in bf16";
+  if (settings.device() == DeviceChoice::kCpu) return where;
+  return fmt::format("{} (performance.device=auto: {})", where, why_no_gpu());
+}
+
+Placement open_placement(ComputeDevice where, Precision asked) {
   const c10::Device device = open_device(where);
+  const Precision precision = chosen_precision(asked, where);
   if (device.is_cpu()) {
-    if (precision != Precision::kFp32)
-      throw UsageError(fmt::format(
-          "performance.precision = {} needs a GPU; set performance.device=cuda (which says "
-          "why there is none) or performance.precision=fp32",
-          to_string(precision)));
-    return {};
+    if (precision == Precision::kTf32)
+      throw UsageError(
+          "performance.precision = tf32 needs a GPU; set performance.device=cuda (which says why "
+          "there is none), or performance.precision to fp32 or auto");
+    if (precision == Precision::kFp32) return {};
+    if (!cpu_has_bf16())
+      throw DeviceError(
+          "performance.precision = bf16 needs a GPU or a CPU with AVX512-BF16, which this one has "
+          "not; set performance.precision to fp32, or to auto, which takes what there is");
+    return {.product_type = at::kBFloat16};
   }
   at::Context& context = at::globalContext();
   context.setAllowTF32CuDNN(precision != Precision::kFp32);
@@ -39,7 +54,8 @@ Placement open_placement(ComputeDevice where, Precision precision) {
   // New tensors need no filling to be the same in every run.
   context.setDeterministicAlgorithms(true, /*warn_only=*/false);
   context.setDeterministicFillUninitializedMemory(false);
-  return {device, precision == Precision::kBf16 ? at::kBFloat16 : at::kFloat};
+  return {.device = device,
+          .compute_type = precision == Precision::kBf16 ? at::kBFloat16 : at::kFloat};
 }
 
 }  // namespace sfumato

@@ -10,6 +10,7 @@ namespace {
 
 // Rates of the reference machine (two cores with AVX-512). Only their ratios decide.
 constexpr double kFloat32FlopsPerS = 3.5e11;
+constexpr double kBf16FlopsPerS = 7e11;
 constexpr double kFloat64FlopsPerS = 6e10;
 constexpr double kTapFlopsPerS = 8e9;  ///< the shift identity's sum over kernel taps
 constexpr double kBytesPerS = 1.5e10;
@@ -24,8 +25,10 @@ LayerChoice choose_algorithm(const LayerWork& work, AlgorithmPolicy policy) {
   const double c = static_cast<double>(work.input_channels);
   const double d = static_cast<double>(work.fan_in), p = static_cast<double>(work.fan_out);
   const double weight_gradient = 2 * b * t * d * p / kFloat32FlopsPerS;
+  const double kept_gradient =
+      work.in_bf16 ? 2 * b * t * d * p / kBf16FlopsPerS : weight_gradient;
   // Keep: the gradient is written once, read for its norm and read for the sum.
-  choice.keep_seconds = weight_gradient + 3 * 4 * b * p * d / kBytesPerS;
+  choice.keep_seconds = kept_gradient + 3 * 4 * b * p * d / kBytesPerS;
   choice.keep_bytes = 4 * b * p * d;
   // Gram: two Gram matrices and one weighted gradient; of the inputs either all pixels, copied in
   // float64, and a sum over taps, or where lanes fit every pair of unfolded tokens.

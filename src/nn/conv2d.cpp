@@ -114,9 +114,10 @@ at::Tensor gram_norms_by_lanes(const at::Tensor& x, const at::Tensor& dy, const 
   return out;
 }
 
-/// Squared norms [B] through Gram matrices (groups == 1).
-at::Tensor gram_norms(const at::Tensor& x, const at::Tensor& dy, const Options& o,
-                      int64_t examples) {
+}  // namespace
+
+at::Tensor conv_gram_norms(const at::Tensor& x, const at::Tensor& dy, const Conv2d::Options& o,
+                           int64_t examples) {
   const ConvShape shape = conv_shape(x, dy, o, examples);
   if (takes_lanes(x, o) && gram_takes_pairs(shape)) return gram_norms_by_lanes(x, dy, shape);
   const int64_t draws = x.size(0) / examples;
@@ -155,6 +156,26 @@ at::Tensor gram_norms(const at::Tensor& x, const at::Tensor& dy, const Options& 
   return out;
 }
 
+at::Tensor conv_weighted_sum(const at::Tensor& x, const at::Tensor& dy, const Conv2d::Options& o,
+                             at::IntArrayRef shape, const ClipWeights& weights) {
+  const int64_t draws = x.size(0) / weights.factors.size(0);
+  const at::Tensor weight = at::empty(shape, x.options());
+  return std::get<1>(conv_backward(weighted_by_example(dy, weights, draws),
+                                   without_excluded(x, weights, draws), weight, o, o.groups,
+                                   {false, true, false}));
+}
+
+PerExampleGradient kept_channels_last(at::Tensor kept, at::Tensor squared_norm) {
+  PerExampleGradient result =
+      kept_gradient(kept, kept.sizes().slice(1), std::move(squared_norm));
+  result.clipped_sum = [sum = std::move(result.clipped_sum)](const ClipWeights& weights) mutable {
+    return sum(weights).permute({0, 3, 1, 2}).contiguous();
+  };
+  return result;
+}
+
+namespace {
+
 /// Kept gradients of our own kernel: written once, in the memory order of a channels-last weight.
 PerExampleGradient kept_by_lanes(const at::Tensor& x, const at::Tensor& dy, const ConvShape& s) {
   const at::Tensor images = x.contiguous();
@@ -168,13 +189,7 @@ PerExampleGradient kept_by_lanes(const at::Tensor& x, const at::Tensor& dy, cons
   at::parallel_for(0, s.examples, 1, [&](int64_t begin, int64_t end) {
     conv_weight_grad_lanes_cpu(px, pdy, s, begin, end, out, norms);
   });
-  PerExampleGradient result =
-      kept_gradient(std::move(kept), {s.out_channels, s.kernel[0], s.kernel[1], s.channels},
-                    std::move(squared_norm));
-  result.clipped_sum = [sum = std::move(result.clipped_sum)](const ClipWeights& weights) mutable {
-    return sum(weights).permute({0, 3, 1, 2}).contiguous();
-  };
-  return result;
+  return kept_channels_last(std::move(kept), std::move(squared_norm));
 }
 
 PerExampleGradient conv_weight_gradient(const at::Tensor& x, const at::Tensor& dy, const Options& o,
@@ -185,14 +200,10 @@ PerExampleGradient conv_weight_gradient(const at::Tensor& x, const at::Tensor& d
     return kept_gradient(per_example_weight_grad(x, dy, o, examples), shape);
   }
   PerExampleGradient result;
-  result.squared_norm = gram_norms(x, dy, o, examples);
-  const int64_t draws = x.size(0) / examples;
-  result.clipped_sum = [x = x, dy = dy, o, shape = shape.vec(),
-                        draws](const ClipWeights& weights) mutable {
-    const at::Tensor weight = at::empty(shape, x.options());
-    at::Tensor sum = std::get<1>(conv_backward(weighted_by_example(dy, weights, draws),
-                                               without_excluded(x, weights, draws), weight, o,
-                                               o.groups, {false, true, false}));
+  result.squared_norm = conv_gram_norms(x, dy, o, examples);
+  result.clipped_sum = [x = x, dy = dy, o,
+                        shape = shape.vec()](const ClipWeights& weights) mutable {
+    at::Tensor sum = conv_weighted_sum(x, dy, o, shape, weights);
     x.reset();
     dy.reset();
     return sum;
@@ -200,8 +211,10 @@ PerExampleGradient conv_weight_gradient(const at::Tensor& x, const at::Tensor& d
   return result;
 }
 
-LayerWork work_of(const std::string& layer, const at::Tensor& x, const at::Tensor& out,
-                  const Options& o, int64_t examples) {
+}  // namespace
+
+LayerWork conv_work(const std::string& layer, const at::Tensor& x, const at::Tensor& out,
+                    const Conv2d::Options& o, int64_t examples) {
   LayerWork work;
   work.layer = layer;
   work.examples = examples;
@@ -214,8 +227,6 @@ LayerWork work_of(const std::string& layer, const at::Tensor& x, const at::Tenso
   work.gram_possible = o.groups == 1;
   return work;
 }
-
-}  // namespace
 
 Conv2d::Conv2d(const Options& options) : options_(options) {
   weight.value =
@@ -241,6 +252,8 @@ void Conv2d::initialise_own(at::Generator& generator) {
 
 at::Tensor Conv2d::forward(const at::Tensor& input, Tape* tape) {
   const Options& o = options_;
+  if (product_type() == at::kBFloat16 && o.groups == 1 && o.in % kLanes == 0)
+    return forward_in_bf16(input, tape);
   const bool record_weight = tape != nullptr && weight.trainable;
   const bool record_bias = tape != nullptr && o.bias && bias.trainable;
   if (!record_weight && !record_bias)
@@ -286,7 +299,7 @@ at::Tensor Conv2d::forward(const at::Tensor& input, Tape* tape) {
 }
 
 LayerPlan Conv2d::choose(Tape& tape, const at::Tensor& x, const at::Tensor& output) const {
-  const LayerWork work = work_of(weight.name, x, output, options_, tape.examples());
+  const LayerWork work = conv_work(weight.name, x, output, options_, tape.examples());
   if (kernels_for(x) == nullptr) return tape.choose(work);
   return ConvOnKernels(options_, weight, tape.examples()).choose(tape, work, x, output);
 }

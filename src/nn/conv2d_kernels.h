@@ -15,6 +15,22 @@ ConvShape conv_shape(const at::Tensor& x, const at::Tensor& dy, const Conv2d::Op
 at::Tensor per_example_weight_grad(const at::Tensor& x, const at::Tensor& dy,
                                    const Conv2d::Options& options, int64_t examples);
 
+/// The size of its work, of which `x` and `out` are the input and the output.
+LayerWork conv_work(const std::string& layer, const at::Tensor& x, const at::Tensor& out,
+                    const Conv2d::Options& options, int64_t examples);
+
+// On the CPU, of float32 tensors.
+
+/// Squared norms [B] through Gram matrices (groups == 1).
+at::Tensor conv_gram_norms(const at::Tensor& x, const at::Tensor& dy,
+                           const Conv2d::Options& options, int64_t examples);
+/// The clip-weighted sum of the gradients of a weight of `shape`, as one convolution.
+at::Tensor conv_weighted_sum(const at::Tensor& x, const at::Tensor& dy,
+                             const Conv2d::Options& options, at::IntArrayRef shape,
+                             const ClipWeights& weights);
+/// Kept gradients [B, out, kh, kw, in], whose sum is [out, in, kh, kw].
+PerExampleGradient kept_channels_last(at::Tensor kept, at::Tensor squared_norm);
+
 /// Per-example gradients of weight and bias; undefined where not asked for.
 struct LayerRecord {
   PerExampleGradient weight, bias;

@@ -10,6 +10,7 @@
 
 #include <utility>
 
+#include "kernels/lane_math.h"
 #include "nn/initial_values.h"
 #include "nn/per_example.h"
 #include "nn/recorded_op.h"
@@ -92,6 +93,9 @@ void Linear::initialise_own(at::Generator& generator) {
 }
 
 at::Tensor Linear::forward(const at::Tensor& input, Tape* tape) {
+  // One token an example is a product with a vector: nothing is won.
+  if (product_type() == at::kBFloat16 && input.dim() > 2 && weight.value.size(1) % kLanes == 0)
+    return forward_in_bf16(input, tape);
   const bool record_weight = tape != nullptr && weight.trainable;
   const bool record_bias = tape != nullptr && with_bias_ && bias.trainable;
   if (!record_weight && !record_bias)

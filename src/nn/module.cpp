@@ -44,6 +44,11 @@ void Module::initialise(at::Generator& generator) {
   for (const auto& [name, child] : children_) child->initialise(generator);
 }
 
+void Module::set_product_type(at::ScalarType type) {
+  product_type_ = type;
+  for (const auto& [name, child] : children_) child->set_product_type(type);
+}
+
 void Module::initialise_own(at::Generator&) {
   if (own_.empty()) return;
   throw UsageError(fmt::format(

@@ -72,8 +72,10 @@ TEST(ClipBound, HoldsForRandomClipNormsAndInputs) {
 }
 
 /// The contribution of one example whose weight gradient is sum_t dy_t x_t^T.
-double linear_contribution(const at::Tensor& x, const at::Tensor& dy, AlgorithmPolicy policy) {
+double linear_contribution(const at::Tensor& x, const at::Tensor& dy, AlgorithmPolicy policy,
+                           at::ScalarType products = at::kFloat) {
   Linear linear(x.size(2), dy.size(2), false);
+  linear.set_product_type(products);
   linear.name_parameters();
   GradientEngine engine(linear.parameters(), {Clipping::kFlat, 1.0, 0.01}, policy);
   engine.accumulate(1, 1, {}, [&](Tape& tape) {
@@ -82,8 +84,10 @@ double linear_contribution(const at::Tensor& x, const at::Tensor& dy, AlgorithmP
   return norm_of(sum_of(engine));
 }
 
-double conv_contribution(const at::Tensor& x, const at::Tensor& dy, AlgorithmPolicy policy) {
+double conv_contribution(const at::Tensor& x, const at::Tensor& dy, AlgorithmPolicy policy,
+                         at::ScalarType products = at::kFloat) {
   Conv2d conv({.in = x.size(1), .out = dy.size(1), .padding = {1, 1}, .bias = false});
+  conv.set_product_type(products);
   conv.name_parameters();
   GradientEngine engine(conv.parameters(), {Clipping::kFlat, 1.0, 0.01}, policy);
   engine.accumulate(
@@ -131,6 +135,32 @@ TEST(ClipBound, HoldsWhereTokensCancel) {
       }
     }
   }
+}
+
+// Factors times gradients, rounded to bfloat16 once more, would exceed the bound by up to 2^-9.
+TEST(ClipBound, HoldsForProductsInBf16) {
+  for (const AlgorithmPolicy policy : kPolicies)
+    for (const double rest : {2.0, 1.0, 0x1p-8, 1e-5, 0.0})  // of the tokens' second half
+      for (int exponent = -8; exponent <= 16; exponent += 2)
+        for (int i = 0; i < 8; ++i) {
+          const double scale = std::pow(10.0, exponent), opposite = -1 + rest;
+          // Of one token alone rounding errors do not average out.
+          const int64_t tokens = i % 2 == 0 ? 1 : 16;
+          const at::Tensor x = at::randn({1, tokens, 16});
+          const at::Tensor dy = at::randn({1, tokens, 4}).mul(scale);
+          EXPECT_LE(linear_contribution(at::cat({x, x}, 1), at::cat({dy, dy.mul(opposite)}, 1),
+                                        policy, at::kBFloat16),
+                    rest < 0.1 ? 1.001 : 1.0)
+              << "linear, 1e" << exponent << ", rest " << rest;
+          const int64_t side = i % 2 == 0 ? 1 : 4;
+          const at::Tensor image = at::randn({1, 32, side, side});
+          const at::Tensor gradient = at::randn({1, 4, side, side}).mul(scale);
+          EXPECT_LE(conv_contribution(at::cat({image, image}),
+                                      at::cat({gradient, gradient.mul(opposite)}), policy,
+                                      at::kBFloat16),
+                    rest < 0.1 ? 1.001 : 1.0)
+              << "convolution, 1e" << exponent << ", rest " << rest;
+        }
 }
 
 // All tokens alike but for their sign: the partial sums grow, and so do their rounding errors.

@@ -70,8 +70,16 @@ BruteForce brute_force(Module& module, const Forward& forward, const at::Tensor&
   return result;
 }
 
+/// How far norms and sums may be from those of plain autograd, relative to them.
+struct Tolerance {
+  double norm = 2e-5, sum = 1e-4;
+};
+/// Plain autograd's weight gradients are rounded to bfloat16, by up to 2^-9 each, and so are the
+/// gradients of outputs that its biases add up: ours are neither.
+constexpr Tolerance kInBf16{4e-3, 8e-3};
+
 void expect_rule(Module& module, const Forward& forward, const at::Tensor& input, int64_t examples,
-                 int64_t draws, AlgorithmPolicy policy) {
+                 int64_t draws, AlgorithmPolicy policy, Tolerance tolerance = {}) {
   const at::Tensor coefficients = at::randn_like(forward(input, nullptr).detach());
   const double scale = 3.0;
   const BruteForce truth =
@@ -82,7 +90,7 @@ void expect_rule(Module& module, const Forward& forward, const at::Tensor& input
   });
   for (int64_t i = 0; i < examples; ++i) {
     const double expected = truth.norms[static_cast<size_t>(i)];
-    RC_ASSERT(std::abs(got.norm[i].item<double>() - expected) <= 2e-5 * expected + 1e-6);
+    RC_ASSERT(std::abs(got.norm[i].item<double>() - expected) <= tolerance.norm * expected + 1e-6);
   }
   const ClippedSum sum = engine.take();
   double total = 0;
@@ -90,7 +98,7 @@ void expect_rule(Module& module, const Forward& forward, const at::Tensor& input
   for (size_t j = 0; j < truth.clipped_sums.size(); ++j) {
     const at::Tensor difference =
         ClippedSumInspector::sums(sum)[j].to(at::kDouble).sub(truth.clipped_sums[j]);
-    RC_ASSERT(difference.norm().item<double>() <= 1e-4 * std::sqrt(total) + 1e-6);
+    RC_ASSERT(difference.norm().item<double>() <= tolerance.sum * std::sqrt(total) + 1e-6);
   }
 }
 
@@ -100,7 +108,8 @@ AlgorithmPolicy any_policy() {
 int64_t in_range(int64_t low, int64_t high) { return *rc::gen::inRange<int64_t>(low, high + 1); }
 
 /// Of channels and groups as given and images of a side from `least` to `most`; else of any kind.
-void expect_rule_of_convolution(Conv2d::Options o, int64_t least, int64_t most) {
+void expect_rule_of_convolution(Conv2d::Options o, int64_t least, int64_t most,
+                                at::ScalarType products = at::kFloat) {
   const int64_t k = in_range(1, 3), b = in_range(1, 4);
   o.kernel = {in_range(1, 4), in_range(1, 4)};
   o.stride = {in_range(1, 3), in_range(1, 3)};
@@ -108,11 +117,12 @@ void expect_rule_of_convolution(Conv2d::Options o, int64_t least, int64_t most) 
   o.dilation = {in_range(1, 2), in_range(1, 2)};
   o.bias = *rc::gen::arbitrary<bool>();
   Conv2d conv(o);
+  conv.set_product_type(products);
   randomise(conv);
   const at::Tensor x = at::randn({b * k, o.in, in_range(least, most), in_range(least, most)});
   expect_rule(
-      conv, [&](const at::Tensor& i, Tape* t) { return conv.forward(i, t); }, x, b, k,
-      any_policy());
+      conv, [&](const at::Tensor& i, Tape* t) { return conv.forward(i, t); }, x, b, k, any_policy(),
+      products == at::kFloat ? Tolerance{} : kInBf16);
 }
 
 TEST(LayerRules, Conv2dOfAnyGeometry) {
@@ -133,6 +143,64 @@ TEST(LayerRules, Conv2dWhoseChannelsFillLanes) {
     o.out = in_range(1, 14);
     expect_rule_of_convolution(o, 7, 9);
   }));
+}
+
+TEST(LayerRules, Conv2dInBf16) {
+  EXPECT_TRUE(rc::check([] {
+    Conv2d::Options o;
+    o.in = 16 * in_range(1, 5);
+    o.out = in_range(1, 14);
+    o.spectral_norm = *rc::gen::arbitrary<bool>();
+    expect_rule_of_convolution(o, 7, 9, at::kBFloat16);
+  }));
+}
+
+TEST(LayerRules, LinearOfTokensInBf16) {
+  EXPECT_TRUE(rc::check([] {
+    const int64_t b = in_range(1, 5), k = in_range(1, 4), in = 16 * in_range(1, 5);
+    Linear linear(in, in_range(1, 14), *rc::gen::arbitrary<bool>());
+    linear.set_product_type(at::kBFloat16);
+    randomise(linear);
+    expect_rule(
+        linear, [&](const at::Tensor& i, Tape* t) { return linear.forward(i, t); },
+        at::randn({b * k, in_range(1, 6), in}), b, k, any_policy(), kInBf16);
+  }));
+}
+
+/// Against float32 on operands that were rounded beforehand: what is rounded, and what is not.
+TEST(LayerRules, Bf16RoundsOperandsAndHandsOnFloat32) {
+  const auto rounded = [](const at::Tensor& t) { return t.to(at::kBFloat16).to(at::kFloat); };
+  Conv2d conv({.in = 32, .out = 8, .padding = {1, 1}});
+  Linear linear(32, 8);
+  for (Module* layer : std::initializer_list<Module*>{&conv, &linear}) {
+    randomise(*layer);
+    for (Parameter* p : layer->parameters()) p->value.detach().copy_(rounded(p->value.detach()));
+  }
+  const at::Tensor images = at::randn({2, 32, 5, 7}), tokens = at::randn({2, 9, 32});
+  const at::Tensor wanted_image = conv.forward(rounded(images), nullptr).detach();
+  const at::Tensor wanted_token = linear.forward(rounded(tokens), nullptr).detach();
+  conv.set_product_type(at::kBFloat16);
+  linear.set_product_type(at::kBFloat16);
+  for (const auto& [got, wanted] :
+       {std::pair{conv.forward(images, nullptr).detach(), wanted_image},
+        std::pair{linear.forward(tokens, nullptr).detach(), wanted_token}}) {
+    EXPECT_EQ(got.scalar_type(), at::kFloat);
+    EXPECT_TRUE(got.is_contiguous());
+    // The result itself is rounded once, from float32.
+    EXPECT_LE(got.sub(wanted).abs().sub(wanted.abs().mul(0x1p-8)).max().item<double>(), 1e-4);
+    EXPECT_FALSE(got.equal(wanted));
+  }
+  // One token is a product with a vector, and too few channels fill no lanes: both stay float32.
+  Conv2d narrow({.in = 3, .out = 8});
+  randomise(narrow);
+  const at::Tensor image = at::randn({2, 3, 5, 5}), vector = at::randn({2, 32});
+  const at::Tensor of_image = narrow.forward(image, nullptr);
+  linear.set_product_type(at::kFloat);
+  const at::Tensor of_vector = linear.forward(vector, nullptr);
+  linear.set_product_type(at::kBFloat16);
+  narrow.set_product_type(at::kBFloat16);
+  EXPECT_TRUE(narrow.forward(image, nullptr).equal(of_image));
+  EXPECT_TRUE(linear.forward(vector, nullptr).equal(of_vector));
 }
 
 // Channels that fill no lanes are the library's.

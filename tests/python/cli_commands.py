@@ -158,7 +158,7 @@ class Commands(unittest.TestCase):
         for words in (["kernels"], ["noise"], ["sample"], ["step", "--case", "small"]):
             message = run("bench", *words, "--device", "cuda", code=DEVICE).stderr
             self.assertIn(gpu["why_no_gpu"], message)
-        run("bench", "sample", "--precision", "bf16", code=USAGE)
+        run("bench", "sample", "--precision", "tf32", code=USAGE)
 
     def test_doctor_without_a_network(self):
         out = run_json("doctor")

@@ -15,6 +15,7 @@ struct Machine {
   std::vector<std::string> simd;  ///< "avx2", "fma", "avx512f", ...
   std::string tensor_kernels;     ///< instruction set that LibTorch chose: "AVX512"
   std::string noise_kernels;      ///< the same of the noise generator: "avx512"
+  std::string cpu_bf16;           ///< products of bfloat16: "none", "AVX512-BF16", "... and AMX"
   int64_t memory_bytes = 0, memory_available_bytes = 0;
   std::string torch_version;
   int torch_threads = 0;

@@ -484,8 +484,10 @@ struct PerformanceSettings : Section {
       "Where the network is computed. auto: on a GPU where there is one, and the log says which; cuda: "
       "the first GPU that CUDA_VISIBLE_DEVICES shows, and an error where there is none."};
   Setting<Precision> precision{this, "precision", Precision::kFp32,
-      "What layers compute in on a GPU. bf16 is the fastest; tf32 keeps float32's range. Weights, "
-      "norms, sums and noise are float32 or better in all three; the CPU knows fp32 alone."};
+      "What layers compute in. bf16 is the fastest, on a GPU and on a CPU with AVX512-BF16, where it "
+      "rounds the operands of convolutions and products; tf32 (GPU) keeps float32's range. auto: "
+      "bf16 on such a CPU, fp32 on others, tf32 on a GPU. Weights, norms, sums and noise are "
+      "float32 or better in all."};
   Setting<bool> cuda_graph{this, "cuda_graph", true, any_value(), "",
       "On a GPU, run a physical batch of training as one recorded graph instead of thousands of "
       "launches."};

@@ -219,13 +219,14 @@ struct EnumNames<DeviceChoice> {
       {DeviceChoice::kAuto, "auto"}, {DeviceChoice::kCpu, "cpu"}, {DeviceChoice::kCuda, "cuda"}};
 };
 
-/// What layers compute in on a GPU; weights, norms, sums and noise stay float32 or better.
-enum class Precision { kFp32, kTf32, kBf16 };
+/// What layers compute in; weights, norms, sums and noise stay float32 or better.
+enum class Precision { kFp32, kTf32, kBf16, kAuto };
 template <>
 struct EnumNames<Precision> {
   static constexpr std::string_view kWhat = "precision";
   static constexpr EnumName<Precision> kTable[] = {
-      {Precision::kFp32, "fp32"}, {Precision::kTf32, "tf32"}, {Precision::kBf16, "bf16"}};
+      {Precision::kFp32, "fp32"}, {Precision::kTf32, "tf32"}, {Precision::kBf16, "bf16"},
+      {Precision::kAuto, "auto"}};
 };
 
 // sample, with the names of diffusers' configurations ---------------------------------------------

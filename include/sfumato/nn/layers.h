@@ -16,7 +16,8 @@ namespace sfumato {
 // training, inference), else the layer's own backward hands (input, output gradient) to the tape
 // in per-example form instead of forming the averaged weight gradient. Inputs are float32
 // [N, ...] with N = examples * draws under a tape; on a GPU bfloat16 too, and the layer computes in
-// its input's type from float32 parameters. Parameters are created as zeros, those of norms as the
+// its input's type from float32 parameters; on the CPU Module::set_product_type makes convolutions
+// and products of tokens round their operands. Parameters are created as zeros, those of norms as the
 // identity: a network loads a checkpoint, or initialise() gives each layer the start that PyTorch
 // gives it. Layers without trainable parameters record nothing and cost what inference costs. With
 // `spectral_norm` a layer's weight is named weight_orig and has the buffers weight_u and weight_v.
@@ -40,6 +41,7 @@ class Conv2d : public Module {
 
  private:
   void initialise_own(at::Generator& generator) override;
+  at::Tensor forward_in_bf16(const at::Tensor& input, Tape* tape);
   LayerPlan choose(Tape& tape, const at::Tensor& x, const at::Tensor& output) const;
   Options options_;
   std::optional<SpectralNorm> spectral_norm_;
@@ -56,6 +58,7 @@ class Linear : public Module {
 
  private:
   void initialise_own(at::Generator& generator) override;
+  at::Tensor forward_in_bf16(const at::Tensor& input, Tape* tape);
   LayerPlan choose(Tape& tape, const at::Tensor& x) const;
   bool with_bias_;
   std::optional<SpectralNorm> spectral_norm_;

@@ -65,6 +65,11 @@ class Module {
   void initialise(uint64_t seed);
   /// The same, drawn from `generator` in the order of parameters().
   void initialise(at::Generator& generator);
+  /// What convolutions and products of tokens round their operands to on the CPU, in this module
+  /// and all below: float32, which rounds nothing, or bfloat16 where cpu_has_bf16(). Parameters and
+  /// what layers hand to each other stay float32.
+  void set_product_type(at::ScalarType type);
+  at::ScalarType product_type() const { return product_type_; }
 
  protected:
   void add_child(const std::string& name, Module& child);
@@ -79,6 +84,7 @@ class Module {
   std::vector<std::pair<std::string, Module*>> children_;
   std::vector<std::pair<std::string, Parameter*>> own_;
   std::vector<std::pair<std::string, at::Tensor*>> own_buffers_;
+  at::ScalarType product_type_ = at::kFloat;
 };
 
 /// Marks a parameter (un)trainable; keeps requires_grad in step.

@@ -37,6 +37,7 @@ struct LayerWork {
   int64_t fan_out = 0;         ///< p
   bool gram_possible = true;
   std::string shape;  ///< every size and type that decides its speed on a GPU; empty on the CPU
+  bool in_bf16 = false;  ///< on the CPU: products of bfloat16, sums with factors in float32
 };
 
 /// One way to do the work of a layer on a GPU. `run` does norm and sum once, on made-up data.

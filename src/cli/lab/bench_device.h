@@ -10,7 +10,7 @@ namespace sfumato::cli {
 inline void add_device_options(CLI::App& sub, ComputeDevice& device, Precision* precision) {
   add_enum_option(sub, "--device", device, "cpu or cuda");
   if (precision != nullptr)
-    add_enum_option(sub, "--precision", *precision, "fp32; on a GPU also tf32 and bf16");
+    add_enum_option(sub, "--precision", *precision, "fp32 or bf16; on a GPU also tf32");
 }
 
 }  // namespace sfumato::cli

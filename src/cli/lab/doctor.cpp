@@ -16,6 +16,7 @@
 #include "sfumato/core/version.h"
 #include "sfumato/device/threads.h"
 #include "sfumato/generate/families.h"
+#include "sfumato/generate/placement.h"
 #include "sfumato/train/setup.h"
 
 namespace sfumato::cli {
@@ -26,7 +27,7 @@ using Json = nlohmann::ordered_json;
 std::string bytes_text(int64_t bytes) { return human_bytes(static_cast<double>(bytes)); }
 // Machine -----------------------------------------------------------------------------------------
 
-void print(const Machine& m, const std::vector<Check>& checks) {
+void print(const Machine& m, const std::vector<Check>& checks, Precision automatic) {
   fmt::print("sfumato {} ({})\n", version(), git_commit());
   fmt::print("  processor   {}, {} cores, {}\n", m.cpu_model, m.cores, fmt::join(m.simd, " "));
   fmt::print("  memory      {}, of which {} free\n", bytes_text(m.memory_bytes),
@@ -34,6 +35,8 @@ void print(const Machine& m, const std::vector<Check>& checks) {
   fmt::print("  LibTorch    {}, {} threads, {} kernels\n", m.torch_version, m.torch_threads,
              m.tensor_kernels);
   fmt::print("  noise       ChaCha20, {} kernels\n", m.noise_kernels);
+  fmt::print("  bfloat16    {} of the processor; performance.precision=auto takes {}\n", m.cpu_bf16,
+             to_string(automatic));
   if (m.gpu)
     fmt::print(
         "  GPU         {}, compute capability {}.{}, {}, of which {} free; CUDA {}, driver "
@@ -66,6 +69,7 @@ Json to_json(const Machine& m) {
            {"torch_threads", m.torch_threads},
            {"tensor_kernels", m.tensor_kernels},
            {"noise_kernels", m.noise_kernels},
+           {"cpu_bf16", m.cpu_bf16},
            {"gpu", gpu}};
   if (!m.gpu) out["why_no_gpu"] = m.why_no_gpu;
   return out;
@@ -77,10 +81,15 @@ void run(const ConfigOptions& options, bool json) {
   set_threads(config->performance.threads());
   const Machine machine = describe_machine();
   const std::vector<Check> checks = run_checks(config->run.dir());
-  Json out{{"version", version()}, {"git_commit", git_commit()}, {"machine", to_json(machine)}};
+  const Precision automatic =
+      chosen_precision(Precision::kAuto, chosen_device(config->performance.device()));
+  Json out{{"version", version()},
+           {"git_commit", git_commit()},
+           {"machine", to_json(machine)},
+           {"automatic_precision", to_string(automatic)}};
   for (const Check& check : checks)
     out["checks"].push_back({{"name", check.name}, {"ok", check.ok}, {"detail", check.detail}});
-  if (!json) print(machine, checks);
+  if (!json) print(machine, checks, automatic);
   // Without a configuration there is no network to look at.
   if (!options.file.empty() || !options.overrides.empty()) {
     require_paths({&config->model.init, &config->model.config, &config->gan.generator_config,

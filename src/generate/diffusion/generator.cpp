@@ -161,6 +161,7 @@ GeneratorFacts DiffusionGenerator::facts() const {
 void DiffusionGenerator::move_to(const Placement& placement) {
   device_ = placement.device;
   network_->set_compute_type(placement.compute_type);
+  network_->set_product_type(placement.product_type);
   move_parameters(network_->parameters(), device_);
 }
 

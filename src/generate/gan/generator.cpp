@@ -94,8 +94,11 @@ void GanGenerator::move_to(const Placement& placement) {
     throw UsageError(
         "performance.precision: networks of the family gan compute in float32; set tf32 or fp32");
   device_ = placement.device;
+  generator_->set_product_type(placement.product_type);
   move_module(*generator_, device_);
-  if (discriminator_) move_module(*discriminator_, device_);
+  if (!discriminator_) return;
+  discriminator_->set_product_type(placement.product_type);
+  move_module(*discriminator_, device_);
 }
 
 GanGenerator::GanGenerator(std::unique_ptr<GeneratorNetwork> generator,
