@@ -34,6 +34,11 @@ struct EnumNames<Metric> {
       {Metric::kAccuracy, "accuracy"}};
 };
 
+/// By name, or by what other programs call them (is, prdc, ...). UsageError for other words; "fid" is
+/// one unless all `networks` are Inception's.
+std::vector<Metric> metrics_of(const std::vector<std::string>& names,
+                               const std::vector<std::string>& networks);
+
 /// What may be done with numbers that say something of the reference (law 7).
 enum class ReferenceStatus {
   kPrivate,         ///< they stay with its holder
