@@ -267,6 +267,8 @@ TrainResult train(Config& config, bool resume, const TrainOptions& options) {
       adopt_image_size(config);
       validate_for_training(config);
     });
+    if (ranks.leads() && !resume)
+      for (const std::string& caution : training_cautions(config)) log_warning(caution);
     ranks.require_same_settings(config);
     ranks.set_threads(config);
     TrainResult result = Training(config, resume, ranks, options.noise_key()).run();

@@ -189,6 +189,7 @@ void run_plan(const PlanArguments& arguments) {
   adopt_pretrained_settings(*config);
   apply(arguments.size, *config);
   validate_for_training(*config);
+  for (const std::string& caution : training_cautions(*config)) log_warning(caution);
   if (!config->privacy.enabled())
     throw UsageError("plan: privacy.enabled is false, so that there is no epsilon to plan");
   set_threads(config->performance.threads());
