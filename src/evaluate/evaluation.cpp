@@ -255,7 +255,8 @@ Evaluation evaluate(const ImageSets& sets, const ImageSet* test, const Evaluatio
     if (with_classes) scores.measure_classes(sets.corpus.images, sets.reference.images);
   }
   if (with_classes && asked(options, Metric::kAccuracy))
-    add_classifier_scores(sets, test, options, out);
+    for (const ClassifierKind kind : options.classifiers)
+      add_classifier_scores(sets, test, options, kind, out);
   return out;
 }
 

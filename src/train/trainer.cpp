@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 
+#include "sfumato/config/training_cautions.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/data/record_store.h"

@@ -4,6 +4,7 @@
 #include <rapidcheck.h>
 
 #include "load_helpers.h"
+#include "sfumato/config/training_cautions.h"
 
 namespace sfumato {
 namespace {

@@ -165,7 +165,7 @@ TEST_F(EvaluationTest, TrainingIsTheSameWithTheSameSeed) {
       open(corpus("c", classed_images(60, 3)), store("s", classed_images(60, 4)));
   ClassifierOptions options;
   options.epochs = 1;
-  const SmallClassifier a(sets.corpus.images, options), b(sets.corpus.images, options);
+  const Classifier a(sets.corpus.images, options), b(sets.corpus.images, options);
   EXPECT_TRUE(
       a.predict(sets.reference.images.images).equal(b.predict(sets.reference.images.images)));
   EXPECT_EQ(a.trained_on(), 50);

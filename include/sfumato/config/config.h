@@ -56,10 +56,6 @@ void validate(const Config& config);
 /// mechanism.noise_multiplier and mechanism.target_epsilon; without it, no stages.
 void validate_for_training(const Config& config);
 
-/// What training will do as it is told and hardly anybody means, in sentences with the remedy: a
-/// stage that is paid for and used by nothing.
-std::vector<std::string> training_cautions(const Config& config);
-
 /// base_yaml() of the defaults: configs/base.yaml.
 std::string documented_yaml();
 

@@ -29,7 +29,7 @@ namespace fs = std::filesystem;
 
 struct EvaluateArguments {
   std::string corpus, corpus_labels, reference, reference_labels, test, test_labels, split, weights;
-  std::vector<std::string> features, metrics, files;
+  std::vector<std::string> features, metrics, classifiers, files;
   int64_t count = 10000, threads = 0;
   bool no_classes = false, is_public = false, json = false;
   std::string out;
@@ -152,6 +152,9 @@ void check_arguments(EvaluateArguments& arguments) {
         "--features-of");
   if (!arguments.features.empty()) arguments.options.networks = arguments.features;
   arguments.options.metrics = metrics_of(arguments.metrics, arguments.options.networks);
+  if (!arguments.classifiers.empty()) arguments.options.classifiers.clear();
+  for (const std::string& name : arguments.classifiers)
+    arguments.options.classifiers.push_back(parse_enum<ClassifierKind>(name));
   arguments.options.weights = arguments.weights;
   if (arguments.is_public) arguments.options.status = ReferenceStatus::kDeclaredPublic;
 }
@@ -221,6 +224,13 @@ void add_evaluate(CLI::App& app) {
   sub->add_option("--count", arguments->count, "images of each side, chosen at random; 0: all")
       ->capture_default_str()
       ->type_name("N");
+  sub->add_option("--classifier", arguments->classifiers,
+                  fmt::format("networks that are trained for accuracy (default: small): {}; those "
+                              "but small take hours on few cores",
+                              fmt::join(names_of<ClassifierKind>(), ", ")))
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("a,b");
   sub->add_option("--repeats", arguments->options.repeats, "trainings of each classifier")
       ->capture_default_str()
       ->type_name("N");

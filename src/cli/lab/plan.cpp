@@ -11,6 +11,7 @@
 #include "sfumato/bench/run_plan.h"
 #include "sfumato/bench/step_cost.h"
 #include "sfumato/config/paths.h"
+#include "sfumato/config/training_cautions.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
