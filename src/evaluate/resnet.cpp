@@ -8,20 +8,20 @@
 namespace sfumato {
 namespace {
 
-constexpr int64_t kBlocks = 18;  // (110 - 2) / 6 in each of three stages
-constexpr int64_t kChannels = 16;
+constexpr int64_t kResNetBlocks = 18;  // (110 - 2) / 6 in each of three stages
+constexpr int64_t kResNetChannels = 16;
 
 /// ResNet-110 for CIFAR (He et al. 2016) with projections where sizes change, as
 /// fb.resnet.torch and DPImageBench have it.
 class ResNet : public ClassifierNetwork {
  public:
   ResNet(const ClassifierShape& shape, at::Generator draw) : ClassifierNetwork(std::move(draw)) {
-    first_ = add_convolution("conv1.weight", {kChannels, shape.channels, 3, 3});
-    first_norm_ = add_norm("bn1", kChannels);
-    int64_t before = kChannels;
+    first_ = add_convolution("conv1.weight", {kResNetChannels, shape.channels, 3, 3});
+    first_norm_ = add_norm("bn1", kResNetChannels);
+    int64_t before = kResNetChannels;
     for (int64_t stage = 0; stage < 3; ++stage)
-      for (int64_t i = 0; i < kBlocks; ++i) {
-        const int64_t channels = kChannels << stage;
+      for (int64_t i = 0; i < kResNetBlocks; ++i) {
+        const int64_t channels = kResNetChannels << stage;
         add_block("layer" + std::to_string(stage + 1) + "." + std::to_string(i), before, channels,
                   stage > 0 && i == 0 ? 2 : 1);
         before = channels;

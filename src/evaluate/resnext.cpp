@@ -12,19 +12,19 @@
 namespace sfumato {
 namespace {
 
-constexpr int64_t kBlocks = 3;  // (29 - 2) / 9 in each of three stages
-constexpr int64_t kFirst = 64, kGroups = 8, kWiden = 4;
+constexpr int64_t kResNextBlocks = 3;  // (29 - 2) / 9 in each of three stages
+constexpr int64_t kResNextFirst = 64, kResNextGroups = 8, kResNextWiden = 4;
 
 /// ResNeXt-29 8x64d (Xie et al. 2017): bottlenecks whose middle convolution is in eight groups.
 class ResNext : public ClassifierNetwork {
  public:
   ResNext(const ClassifierShape& shape, at::Generator draw) : ClassifierNetwork(std::move(draw)) {
-    first_ = add_convolution("conv_1_3x3.weight", {kFirst, shape.channels, 3, 3});
-    first_norm_ = add_norm("bn_1", kFirst);
-    int64_t before = kFirst;
+    first_ = add_convolution("conv_1_3x3.weight", {kResNextFirst, shape.channels, 3, 3});
+    first_norm_ = add_norm("bn_1", kResNextFirst);
+    int64_t before = kResNextFirst;
     for (int64_t stage = 0; stage < 3; ++stage)
-      for (int64_t i = 0; i < kBlocks; ++i) {
-        const int64_t channels = (kFirst * kWiden) << stage;
+      for (int64_t i = 0; i < kResNextBlocks; ++i) {
+        const int64_t channels = (kResNextFirst * kResNextWiden) << stage;
         const std::string name = "stage_" + std::to_string(stage + 1);
         add_block(name + "." + name + "_bottleneck_" + std::to_string(i), before, channels,
                   stage > 0 && i == 0 ? 2 : 1);
@@ -41,7 +41,7 @@ class ResNext : public ClassifierNetwork {
     at::Tensor y = at::relu(first_norm_(at::conv2d(x, first_, {}, 1, 1), training));
     for (const Block& block : blocks_) {
       at::Tensor z = at::relu(block.reduce_norm(at::conv2d(y, block.reduce), training));
-      z = at::conv2d(z, block.grouped, {}, block.stride, 1, 1, kGroups);
+      z = at::conv2d(z, block.grouped, {}, block.stride, 1, 1, kResNextGroups);
       z = at::relu(block.grouped_norm(z, training));
       z = block.expand_norm(at::conv2d(z, block.expand), training);
       if (block.around.defined())
@@ -59,12 +59,12 @@ class ResNext : public ClassifierNetwork {
   };
 
   void add_block(const std::string& name, int64_t before, int64_t channels, int64_t stride) {
-    const int64_t inner = kGroups * channels / kWiden;
+    const int64_t inner = kResNextGroups * channels / kResNextWiden;
     Block block;
     block.stride = stride;
     block.reduce = add_convolution(name + ".conv_reduce.weight", {inner, before, 1, 1});
     block.reduce_norm = add_norm(name + ".bn_reduce", inner);
-    block.grouped = add_convolution(name + ".conv_conv.weight", {inner, inner / kGroups, 3, 3});
+    block.grouped = add_convolution(name + ".conv_conv.weight", {inner, inner / kResNextGroups, 3, 3});
     block.grouped_norm = add_norm(name + ".bn", inner);
     block.expand = add_convolution(name + ".conv_expand.weight", {channels, inner, 1, 1});
     block.expand_norm = add_norm(name + ".bn_expand", channels);

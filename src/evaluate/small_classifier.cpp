@@ -10,7 +10,7 @@
 namespace sfumato {
 namespace {
 
-constexpr int64_t kFirst = 32, kSecond = 64, kHidden = 128, kLeastSide = 6;
+constexpr int64_t kSmallFirst = 32, kSmallSecond = 64, kSmallHidden = 128, kSmallLeastSide = 6;
 constexpr double kFirstDropout = 0.25, kSecondDropout = 0.5;
 
 /// Of Bie et al. 2023, and PyTorch's MNIST example: two 3x3 convolutions, pooling by two, 128 units.
@@ -19,10 +19,10 @@ class SmallNetwork : public ClassifierNetwork {
   SmallNetwork(const ClassifierShape& shape, at::Generator draw)
       : ClassifierNetwork(std::move(draw)) {
     const int64_t pooled = ((shape.height - 4) / 2) * ((shape.width - 4) / 2);
-    add_layer("conv1", {kFirst, shape.channels, 3, 3});
-    add_layer("conv2", {kSecond, kFirst, 3, 3});
-    add_layer("fc1", {kHidden, kSecond * pooled});
-    add_layer("fc2", {shape.classes, kHidden});
+    add_layer("conv1", {kSmallFirst, shape.channels, 3, 3});
+    add_layer("conv2", {kSmallSecond, kSmallFirst, 3, 3});
+    add_layer("fc1", {kSmallHidden, kSmallSecond * pooled});
+    add_layer("fc2", {shape.classes, kSmallHidden});
   }
 
   at::Tensor logits(const at::Tensor& x, std::optional<at::Generator> draw) override {
@@ -49,9 +49,9 @@ class SmallNetwork : public ClassifierNetwork {
 
 ClassifierRecipe small_recipe() {
   ClassifierRecipe recipe;
-  recipe.least_side = kLeastSide;
-  recipe.description = fmt::format("convolutions {}-{} and {} units, dropout {}/{}", kFirst,
-                                   kSecond, kHidden, kFirstDropout, kSecondDropout);
+  recipe.least_side = kSmallLeastSide;
+  recipe.description = fmt::format("convolutions {}-{} and {} units, dropout {}/{}", kSmallFirst,
+                                   kSmallSecond, kSmallHidden, kFirstDropout, kSecondDropout);
   return recipe;
 }
 

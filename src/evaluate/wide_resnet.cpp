@@ -9,9 +9,9 @@
 namespace sfumato {
 namespace {
 
-constexpr int64_t kBlocks = 6;  // (40 - 4) / 6 in each of three stages
-constexpr int64_t kFirst = 16, kWiden = 4;
-constexpr double kDropout = 0.3;
+constexpr int64_t kWideBlocks = 6;  // (40 - 4) / 6 in each of three stages
+constexpr int64_t kWideFirst = 16, kWideFactor = 4;
+constexpr double kWideDropout = 0.3;
 
 /// WRN-40-4 (Zagoruyko and Komodakis 2016): normalisation and ReLU before convolutions, dropout
 /// between the two of a block.
@@ -19,11 +19,11 @@ class WideResNet : public ClassifierNetwork {
  public:
   WideResNet(const ClassifierShape& shape, at::Generator draw)
       : ClassifierNetwork(std::move(draw)) {
-    first_ = add_convolution("conv1.weight", {kFirst, shape.channels, 3, 3});
-    int64_t before = kFirst;
+    first_ = add_convolution("conv1.weight", {kWideFirst, shape.channels, 3, 3});
+    int64_t before = kWideFirst;
     for (int64_t stage = 0; stage < 3; ++stage)
-      for (int64_t i = 0; i < kBlocks; ++i) {
-        const int64_t channels = (kFirst * kWiden) << stage;
+      for (int64_t i = 0; i < kWideBlocks; ++i) {
+        const int64_t channels = (kWideFirst * kWideFactor) << stage;
         add_block("block" + std::to_string(stage + 1) + ".layer." + std::to_string(i), before,
                   channels, stage > 0 && i == 0 ? 2 : 1);
         before = channels;
@@ -39,7 +39,7 @@ class WideResNet : public ClassifierNetwork {
     for (const Block& block : blocks_) {
       const at::Tensor z = at::relu(block.first_norm(y, training));
       at::Tensor inner = at::conv2d(z, block.first, {}, block.stride, 1);
-      inner = dropped(at::relu(block.second_norm(inner, training)), kDropout, draw);
+      inner = dropped(at::relu(block.second_norm(inner, training)), kWideDropout, draw);
       inner = at::conv2d(inner, block.second, {}, 1, 1);
       y = inner + (block.around.defined() ? at::conv2d(z, block.around, {}, block.stride) : y);
     }
