@@ -1,15 +1,13 @@
 #!/usr/bin/env python3
 """How good images are for the network calls that they take: every solver on one release.
 
-    tests/compare/solvers.py --run runs/quickstart --reference /usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz \\
-        --reference-labels /usr/share/datasets/fashion-mnist/t10k-labels-idx1-ubyte.gz
+    tests/compare/solvers.py --run runs/quickstart --reference /usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz
 
 For each solver and number of calls, `sfumato sample` draws --count images with one seed, and
 `sfumato evaluate` takes their Frechet distance to the reference: by LeNet's features where images are
 grey, else by random convolutions (--features names others). A Markdown table goes to stdout, one row a
-solver; heun takes two calls a step but the last, so that it has one step fewer than half the calls, and
-one call more or less than its column where that is even. What is drawn and measured is kept in --work
-and not done again.
+solver; heun takes two calls a step but the last, so that where its column is even it has one call less, which
+stands in brackets. What is drawn and measured is kept in --work and not done again.
 
 The reference is declared public: give real images that are public anyway, and prepared to the
 release's size. A choice of solver by private images is a use of them that no epsilon covers.
@@ -82,10 +80,9 @@ class Comparison:
             called(a.sfumato, "sample", a.run, "--out", place, "--count", a.count, *NEUTRAL, *a.set,
                    f"sample.sampler={sampler}", f"sample.steps={steps}", f"sample.seed={a.seed}", *settings)
             middle = time.perf_counter()
-            labels = ("--reference-labels", a.reference_labels) if a.reference_labels else ()
             weights = ("--weights", a.weights) if a.weights else ()
-            text = called(a.sfumato, "evaluate", place, "--reference", a.reference, *labels, *weights,
-                          "--reference-is-public", "--features", a.features, "--metrics",
+            text = called(a.sfumato, "evaluate", place, "--reference", a.reference, *weights,
+                          "--no-classes", "--reference-is-public", "--features", a.features, "--metrics",
                           "frechet_distance", "--count", a.count, "--json")
             self.sampled += middle - start
             self.measured += time.perf_counter() - middle
@@ -97,7 +94,7 @@ class Comparison:
     def row(self, name: str, sampler: str, settings: tuple, calls_a_step: int) -> str:
         cells = []
         for calls in self.arguments.calls:
-            # Two calls but for the last step: 2 n - 1, the odd number next to the column's.
+            # Two calls but for the last step: 2 n - 1, at most the column's.
             steps = calls if calls_a_step == 1 else (calls + 1) // 2
             actual = steps if calls_a_step == 1 else 2 * steps - 1
             value = f"{self.distance(name, sampler, settings, steps):.4g}"
@@ -112,7 +109,6 @@ def main() -> int:
     parser.add_argument("--sfumato", type=Path, default=ROOT / "build/release/sfumato")
     parser.add_argument("--run", type=Path, required=True, help="a run with a release, or a network's folder")
     parser.add_argument("--reference", type=Path, required=True, help="public real images")
-    parser.add_argument("--reference-labels", type=Path)
     parser.add_argument("--features", default="lenet", help="convolution for colour")
     parser.add_argument("--weights", type=Path, help="of the features' network")
     parser.add_argument("--count", type=int, default=2000, help="images of each side")

@@ -193,6 +193,14 @@ TEST_F(EvaluationTest, AnotherSizeOrOtherChannelsAreRefused) {
   EXPECT_THAT(refusal<DataError>(made, folder_ / "large"), HasSubstr("images of one size"));
 }
 
+TEST_F(EvaluationTest, FoldersAreMergedWhereNoClassesAreWanted) {
+  SetRequest made, real;
+  made.path = corpus("c", classed_images(20, 1));
+  real.path = store("s", classed_images(21, 1), 3);
+  made.with_classes = real.with_classes = false;
+  EXPECT_EQ(open_image_sets(made, real).corpus.images.count(), 20);
+}
+
 TEST_F(EvaluationTest, ACorpusThatLacksPicturesIsRefused) {
   const fs::path made = corpus("c", classed_images(20, 1)),
                  real = store("s", classed_images(20, 2));
