@@ -105,12 +105,24 @@ void name_unread(const SampleSettings& sample, std::optional<Parameterization> p
     for (const SamplerRule& rule : sampler_rules())
       if (lists(rule.own_settings, key)) readers.push_back(to_string(rule.sampler));
     mistakes.push_back(fmt::format(
-        "{} is not read by {}{}, but by {} alone; choose one of those as {}, or leave {} at its "
-        "default, {}",
-        place(*setting), place(sample.sampler),
+        "{} is not read by {}, which is {}{}, but by {} alone; choose one of those as {}, or leave "
+        "{} at its default, {}",
+        place(*setting), place(sample.sampler), to_string(sampler),
         is_euler ? ", which of an edm network is euler" : "", fmt::join(readers, ", "),
         sample.sampler.key(), setting->key(), setting->default_yaml()));
   }
+}
+
+/// Bounds of something that nobody asked for. Where it was turned off by name, they may stay.
+void name_idle(const SampleSettings& sample, const Setting<double>& what, const char* verb,
+               const Names& bounds, Names& mistakes) {
+  if (what() > 0 || !what.is_default()) return;
+  for (const SettingBase* setting : sample.settings())
+    if (lists(bounds, setting->key()) && is_changed(*setting))
+      mistakes.push_back(
+          fmt::format("{} has no effect: {} is 0, so that nothing is {}; set that, or leave {} at "
+                      "its default, {}",
+                      place(*setting), what.key(), verb, setting->key(), setting->default_yaml()));
 }
 
 void check_unipc(const SampleSettings& sample, Names& mistakes) {
@@ -159,6 +171,10 @@ std::vector<std::string> sampling_mistakes(const SampleSettings& sample,
           place(sample.sampler), to_string(sampler), to_string(*parameterization), rule.instead));
   }
   name_unread(sample, parameterization, mistakes);
+  name_idle(sample, sample.guidance, "guided",
+            {"sample.guidance_sigma_min", "sample.guidance_sigma_max"}, mistakes);
+  name_idle(sample, sample.s_churn, "churned", {"sample.s_min", "sample.s_max", "sample.s_noise"},
+            mistakes);
   if (sampler == Sampler::kUniPc)
     check_unipc(sample, mistakes);
   else if (sample.solver_type() == SolverType::kBh1 || sample.solver_type() == SolverType::kBh2)

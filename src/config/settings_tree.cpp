@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -64,10 +65,43 @@ std::string suggestion(std::string_view word, std::span<const std::string> candi
   return word.size() > 100 ? std::string{} : did_you_mean(word, candidates);
 }
 
+/// "; did you mean 'a.b'?" of places whose last part is nearly `name`: it lives elsewhere.
+std::string section_elsewhere(const SettingsTree& tree, std::string_view name) {
+  if (name.size() > 100) return {};
+  std::vector<std::string> places, last_parts;
+  const auto add = [&](std::string place) {
+    last_parts.push_back(place.substr(place.rfind('.') + 1));
+    places.push_back(std::move(place));
+  };
+  for (const std::string& section : section_names(tree))
+    for (std::size_t dot = section.find('.'); dot != std::string::npos;) {
+      const std::size_t next = section.find('.', dot + 1);
+      add(section.substr(0, next));
+      dot = next;
+    }
+  const auto found = nearest(name, last_parts);
+  if (!found) return {};
+  const auto at = std::ranges::find(last_parts, *found) - last_parts.begin();
+  return fmt::format("; did you mean '{}'?", places[static_cast<std::size_t>(at)]);
+}
+
+/// "; did you mean 'a.b'?" where the section's name is nearly that of one, or of the setting in it.
+std::string misspelt_section(const SettingsTree& tree, std::string_view section,
+                             std::string_view name) {
+  if (section.size() > 100) return {};
+  const std::vector<std::string> names = section_names(tree);
+  const auto found = nearest(section, names);
+  if (!found) return {};
+  const Section* meant = tree.find_section(*found);
+  if (meant->find_setting(name) == nullptr) return {};
+  return fmt::format("; did you mean '{}.{}'?", *found, name);
+}
+
 std::string unknown_section(const SettingsTree& tree, std::string_view name) {
   std::string hint = familiar_hint(name);
   if (hint.empty()) hint = suggestion(name, section_names(tree));
   if (hint.empty()) hint = same_name_elsewhere(tree, name);
+  if (hint.empty()) hint = section_elsewhere(tree, name);
   return fmt::format("unknown section '{}'{}", shown(name), hint);
 }
 
@@ -84,6 +118,7 @@ std::string unknown_setting(const SettingsTree& tree, const std::string& path,
   std::string hint = familiar_hint(name);
   if (hint.empty()) hint = suggestion(name, names);
   if (hint.empty()) hint = same_name_elsewhere(tree, name);
+  if (hint.empty()) hint = section_elsewhere(tree, name);
   return fmt::format("unknown key '{}' in section '{}'{}", shown(name), path, hint);
 }
 
@@ -268,10 +303,12 @@ std::optional<std::string> SettingsTree::key_mistake(std::string_view key) const
   if (has_section_at(section_name))
     return unknown_setting(*this, std::string(section_name), key.substr(dot + 1));
   std::string hint = familiar_hint(key.substr(dot + 1));
+  if (hint.empty()) hint = misspelt_section(*this, section_name, key.substr(dot + 1));
   if (hint.empty())
     hint = suggestion(key, is_of_a_stage(key) ? keys() : keys_outside_stages(*this));
-  return fmt::format("unknown section '{}'{}", shown(section_name),
-                     hint.empty() ? suggestion(section_name, section_names(*this)) : hint);
+  if (hint.empty()) hint = suggestion(section_name, section_names(*this));
+  if (hint.empty()) hint = section_elsewhere(*this, section_name);
+  return fmt::format("unknown section '{}'{}", shown(section_name), hint);
 }
 
 std::optional<std::string> SettingsTree::try_override(std::string_view text) {

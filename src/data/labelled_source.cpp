@@ -113,6 +113,8 @@ PrepareOptions options_of(const SourceRequest& request) {
   options.labels = request.labels;
   options.class_names = request.class_names;
   options.accept_class_names = true;
+  // Whoever wants no classes has said that folders are none.
+  options.merge_folders = !request.with_classes;
   options.num_classes = !request.with_classes         ? 0
                         : request.class_names.empty() ? kAnyNumberOfClasses
                                                       : std::ssize(request.class_names);

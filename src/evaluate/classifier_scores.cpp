@@ -67,7 +67,7 @@ RealParts real_parts(const ImageSets& sets, const ImageSet* test, uint64_t seed)
 
 void add_measurement(const std::string& key, const std::string& title, const Repeated& found,
                      const std::string& detail, int64_t corpus_images, int64_t reference_images,
-                     const std::string& split, Evaluation& out) {
+                     const std::string& split, ClassifierKind kind, Evaluation& out) {
   Measurement one;
   one.key = key;
   one.title = title;
@@ -76,7 +76,7 @@ void add_measurement(const std::string& key, const std::string& title, const Rep
   one.corpus_images = corpus_images;
   one.reference_images = reference_images;
   one.split = split;
-  one.network = "small classifier, trained here";
+  one.network = to_string(kind) + " classifier, trained here";
   one.preprocessing = "uint8 / 127.5 - 1, sides above 32 averaged down";
   one.weights_sha256 = "none (trained for this number)";
   one.detail = detail;
@@ -93,7 +93,8 @@ std::string detail_of(const ClassifierOptions& options, int64_t repeats) {
 }  // namespace
 
 void add_classifier_scores(const ImageSets& sets, const ImageSet* test,
-                           const EvaluationOptions& options, Evaluation& out) {
+                           const EvaluationOptions& options, ClassifierKind kind,
+                           Evaluation& out) {
   if (options.repeats < 1) throw UsageError("--repeats takes 1 or more");
   const LabelledImages& corpus = sets.corpus.images;
   const RealParts real = real_parts(sets, test, options.seed);
@@ -102,12 +103,13 @@ void add_classifier_scores(const ImageSets& sets, const ImageSet* test,
     try {
       for (int64_t i = 0; i < options.repeats; ++i) {
         ClassifierOptions one = options.classifier;
+        one.kind = kind;
         one.seed = options.seed + static_cast<uint64_t>(i);
         // Of a private set the number of images is as private as they are, and logs are kept.
         const bool may_count = &train == &corpus || options.status != ReferenceStatus::kPrivate;
-        log_info(fmt::format("training a classifier on {}{} images",
+        log_info(fmt::format("training a classifier ({}) on {}{} images", to_string(kind),
                              may_count ? std::to_string(train.count()) + " " : "", what));
-        note(SmallClassifier(train, one));
+        note(Classifier(train, one));
       }
       return true;
     } catch (const DataError& error) {
@@ -116,27 +118,31 @@ void add_classifier_scores(const ImageSets& sets, const ImageSet* test,
       return false;
     }
   };
-  const std::string detail = detail_of(options.classifier, options.repeats);
-  if (repeat("synthetic", corpus, [&](const SmallClassifier& classifier) {
+  ClassifierOptions described = options.classifier;
+  described.kind = kind;
+  const std::string detail = detail_of(described, options.repeats);
+  // Classes have one number each: of the network that is named first.
+  const bool first = options.classifiers.empty() || options.classifiers.front() == kind;
+  if (repeat("synthetic", corpus, [&](const Classifier& classifier) {
         synthetic.add(classifier.accuracy(real.test), options.repeats);
       })) {
     add_measurement("accuracy", "accuracy on real images, trained on the corpus", synthetic, detail,
-                    corpus.count(), real.test.count(), real.split, out);
-    for (std::size_t i = 0; i < out.classes.size(); ++i)
+                    corpus.count(), real.test.count(), real.split, kind, out);
+    for (std::size_t i = 0; first && i < out.classes.size(); ++i)
       out.classes[i].accuracy = synthetic.per_class[i];
   }
-  if (!repeat("real", real.train, [&](const SmallClassifier& classifier) {
+  if (!repeat("real", real.train, [&](const Classifier& classifier) {
         ceiling.add(classifier.accuracy(real.test), options.repeats);
         fidelity.add(classifier.accuracy(corpus), options.repeats);
       }))
     return;
   add_measurement("real_accuracy", "accuracy on real images, trained on real ones (ceiling)",
                   ceiling, fmt::format("trained on {} real images; {}", real.train.count(), detail),
-                  0, real.test.count(), real.split, out);
+                  0, real.test.count(), real.split, kind, out);
   add_measurement("label_fidelity",
                   "label fidelity: accuracy on the corpus, trained on real images", fidelity,
-                  detail, corpus.count(), real.train.count(), sets.reference.split, out);
-  for (std::size_t i = 0; i < out.classes.size(); ++i) {
+                  detail, corpus.count(), real.train.count(), sets.reference.split, kind, out);
+  for (std::size_t i = 0; first && i < out.classes.size(); ++i) {
     out.classes[i].real_accuracy = ceiling.per_class[i];
     out.classes[i].label_fidelity = fidelity.per_class[i];
   }

@@ -78,12 +78,21 @@ class FeatureScores {
     return options_.networks.empty() || corpus_.facts.network == options_.networks.front();
   }
 
-  /// Whether a metric that was not asked for by name is left out, as there are too few images.
-  bool too_few(const char* title, int64_t images, int64_t least) {
-    if (images >= least || !options_.metrics.empty()) return false;
-    out_.left_out.push_back(
-        fmt::format("{} by '{}': a set has {} images, and at least {} are needed", title,
-                    corpus_.facts.network, images, least));
+  /// Whether a metric is left out, as there are too few images. DataError where it was asked for.
+  bool too_few(const char* title, Metric metric, int64_t least, const std::string& why,
+               bool of_both = true) {
+    const bool thin_corpus = corpus_.count() < least;
+    if (!thin_corpus && (!of_both || reference_.count() >= least)) return false;
+    std::string said = fmt::format(
+        "{} by '{}': the {} has {} images, and at least {} are needed{}, {}", title,
+        corpus_.facts.network, thin_corpus ? "corpus" : "reference",
+        thin_corpus ? corpus_.count() : reference_.count(), least,
+        of_both ? " on each side" : "", why);
+    if (!options_.metrics.empty())
+      throw DataError(fmt::format(
+          "{}; give more images, raise --count, or leave {} out of --metrics", said,
+          to_string(metric)));
+    out_.left_out.push_back(std::move(said));
     return true;
   }
 
@@ -119,7 +128,9 @@ class FeatureScores {
                                           corpus_.facts.network));
       return;
     }
-    if (too_few("Inception Score", corpus_.count(), kInceptionSplits)) return;
+    if (too_few("Inception Score", Metric::kInceptionScore, kInceptionSplits,
+                "one for each of its splits", /*of_both=*/false))
+      return;
     const InceptionScore found = inception_score(corpus_);
     Measurement& one = add("inception_score_mean", "Inception Score", found.mean, false);
     one.std = found.std;
@@ -129,9 +140,9 @@ class FeatureScores {
 
   void manifold() {
     const ManifoldOptions neighbours;
-    if (too_few("precision, recall, density and coverage",
-                std::min(corpus_.count(), reference_.count()),
-                std::max(neighbours.precision_k, neighbours.density_k) + 1))
+    const int64_t most = std::max(neighbours.precision_k, neighbours.density_k);
+    if (too_few("precision, recall, density and coverage", Metric::kPrecisionRecall, most + 1,
+                fmt::format("as their balls reach to the {} nearest other images", most)))
       return;
     const ManifoldScores found = manifold_scores(corpus_, reference_, neighbours);
     const auto put = [&](const char* key, const char* title, double value, int64_t k,
@@ -244,7 +255,8 @@ Evaluation evaluate(const ImageSets& sets, const ImageSet* test, const Evaluatio
     if (with_classes) scores.measure_classes(sets.corpus.images, sets.reference.images);
   }
   if (with_classes && asked(options, Metric::kAccuracy))
-    add_classifier_scores(sets, test, options, out);
+    for (const ClassifierKind kind : options.classifiers)
+      add_classifier_scores(sets, test, options, kind, out);
   return out;
 }
 

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -62,23 +63,78 @@ std::string set_row(const char* what, const ReportedSet& set) {
       html_escape(set.identity));
 }
 
-std::string numbers_section(const Evaluation& evaluation) {
-  std::string rows;
-  for (const Measurement& one : evaluation.measurements)
-    rows += fmt::format(
-        "<tr><td>{}</td><td><strong>{}</strong></td><td>{} / {} ({})<br>{}; {}; weights "
-        "{}<br>{}</td>"
-        "</tr>\n",
-        html_escape(one.title), value_text(one), one.corpus_images, one.reference_images,
-        html_escape(one.split), html_escape(one.network), html_escape(one.preprocessing),
-        html_escape(one.weights_sha256), html_escape(one.detail));
+/// What a remark is made of: "a; b; c".
+std::vector<std::string> parts_of(const std::string& detail) {
+  std::vector<std::string> parts;
+  for (std::size_t begin = 0; begin < detail.size();) {
+    const std::size_t end = std::min(detail.find("; ", begin), detail.size());
+    parts.push_back(detail.substr(begin, end - begin));
+    begin = end + 2;
+  }
+  return parts;
+}
+
+/// Numbers that are by one network, and what all of them share.
+struct NumberGroup {
+  std::vector<const Measurement*> rows;
+  std::vector<std::string> shared;  ///< parts of the remarks of every row
+
+  bool takes(const Measurement& one) const {
+    const Measurement& first = *rows.front();
+    return one.network == first.network && one.preprocessing == first.preprocessing &&
+           one.weights_sha256 == first.weights_sha256;
+  }
+};
+
+std::vector<NumberGroup> number_groups(const Evaluation& evaluation) {
+  std::vector<NumberGroup> groups;
+  for (const Measurement& one : evaluation.measurements) {
+    if (one.key == "kid_std") continue;  // stands behind the mean
+    const auto found =
+        std::ranges::find_if(groups, [&](const NumberGroup& group) { return group.takes(one); });
+    (found == groups.end() ? groups.emplace_back() : *found).rows.push_back(&one);
+  }
+  for (NumberGroup& group : groups) {
+    if (group.rows.size() < 2) continue;
+    for (const std::string& part : parts_of(group.rows.front()->detail))
+      if (std::ranges::all_of(group.rows, [&](const Measurement* row) {
+            const auto parts = parts_of(row->detail);
+            return std::ranges::find(parts, part) != parts.end();
+          }))
+        group.shared.push_back(part);
+  }
+  return groups;
+}
+
+std::string number_row(const Measurement& one, const NumberGroup& group) {
+  std::vector<std::string> own = parts_of(one.detail);
+  std::erase_if(own, [&](const std::string& part) {
+    return std::ranges::find(group.shared, part) != group.shared.end();
+  });
+  const auto count = [](int64_t images) { return images > 0 ? std::to_string(images) : "–"; };
   return fmt::format(
-      "<section>\n<h2>Numbers</h2>\n<table>\n<thead><tr><th>what</th><th>value</th><th>N corpus / "
-      "N "
-      "reference (split), network, "
-      "pre-processing</th></tr></thead>\n<tbody>\n{}</tbody>\n</table>\n"
-      "</section>\n",
-      rows);
+      "<tr><td>{}</td><td><strong>{}</strong></td><td>{} / {}</td><td>{}</td><td>{}</td></tr>\n",
+      html_escape(one.title), value_text(one), count(one.corpus_images),
+      count(one.reference_images), html_escape(one.split),
+      html_escape(fmt::format("{}", fmt::join(own, "; "))));
+}
+
+/// What numbers share is said once, above them.
+std::string numbers_section(const Evaluation& evaluation) {
+  std::string out = "<section>\n<h2>Numbers</h2>\n<p>N: images of the corpus / of the reference.</p>\n";
+  for (const NumberGroup& group : number_groups(evaluation)) {
+    const Measurement& first = *group.rows.front();
+    std::string rows;
+    for (const Measurement* row : group.rows) rows += number_row(*row, group);
+    out += fmt::format(
+        "<table class=\"wide\">\n<caption><strong>{}</strong>; {}; weights {}{}{}</caption>\n"
+        "<thead><tr><th>what</th><th>value</th><th>N</th><th>split</th><th>remarks</th></tr>"
+        "</thead>\n<tbody>\n{}</tbody>\n</table>\n",
+        html_escape(first.network), html_escape(first.preprocessing),
+        html_escape(first.weights_sha256), group.shared.empty() ? "" : "; ",
+        html_escape(fmt::format("{}", fmt::join(group.shared, "; "))), rows);
+  }
+  return out + "</section>\n";
 }
 
 std::string image_tag(const std::string& png, const std::string& alt, const char* style) {
@@ -142,24 +198,55 @@ std::string bars_of(const Evaluation& evaluation, const std::string& title,
   return any ? bars_svg(title, bars, most) : std::string();
 }
 
+struct ClassColumn {
+  const char* heading;
+  double ClassRow::*value;
+};
+
+/// Columns of what was measured for some class.
+std::vector<ClassColumn> class_columns(const Evaluation& evaluation) {
+  std::vector<ClassColumn> columns = {{"distance", &ClassRow::frechet_distance},
+                                      {"accuracy", &ClassRow::accuracy},
+                                      {"ceiling", &ClassRow::real_accuracy},
+                                      {"label fidelity", &ClassRow::label_fidelity}};
+  std::erase_if(columns, [&](const ClassColumn& column) {
+    return std::ranges::none_of(evaluation.classes, [&](const ClassRow& row) {
+      return std::isfinite(row.*column.value);
+    });
+  });
+  return columns;
+}
+
+std::string class_table(const Evaluation& evaluation) {
+  const std::vector<ClassColumn> columns = class_columns(evaluation);
+  std::string headings, rows;
+  for (const ClassColumn& column : columns) headings += fmt::format("<th>{}</th>", column.heading);
+  for (const ClassRow& row : evaluation.classes) {
+    rows += fmt::format("<tr><td>{}</td><td>{} / {}</td>", html_escape(row.name),
+                        row.corpus_images, row.reference_images);
+    for (const ClassColumn& column : columns)
+      rows += fmt::format("<td>{}{}</td>", number_text(row.*column.value),
+                          column.value == &ClassRow::frechet_distance &&
+                                  row.fewer_than_dimensions && std::isfinite(row.frechet_distance)
+                              ? " (N &lt; d)"
+                              : "");
+    rows += "</tr>\n";
+  }
+  return fmt::format(
+      "<table class=\"wide\">\n<thead><tr><th>class</th><th>N corpus / reference</th>{}</tr>"
+      "</thead>\n<tbody>\n{}</tbody>\n</table>\n",
+      headings, rows);
+}
+
 std::string classes_section(const Evaluation& evaluation) {
   if (evaluation.classes.empty()) return {};
-  std::string rows;
-  for (const ClassRow& row : evaluation.classes)
-    rows += fmt::format(
-        "<tr><td>{}</td><td>{} / {}</td><td>{}{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
-        html_escape(row.name), row.corpus_images, row.reference_images,
-        number_text(row.frechet_distance),
-        row.fewer_than_dimensions && std::isfinite(row.frechet_distance) ? " (N &lt; d)" : "",
-        number_text(row.accuracy), number_text(row.real_accuracy), number_text(row.label_fidelity));
   return fmt::format(
-      "<section>\n<h2>Classes</h2>\n{}{}{}<table>\n<thead><tr><th>class</th><th>N corpus / N "
-      "reference</th><th>distance</th><th>accuracy</th><th>ceiling</th><th>label fidelity</th></tr>"
-      "</thead>\n<tbody>\n{}</tbody>\n</table>\n</section>\n",
+      "<section>\n<h2>Classes</h2>\n{}{}{}{}</section>\n",
       bars_of(evaluation, "Frechet distance by class, smaller is better",
               &ClassRow::frechet_distance, false),
       bars_of(evaluation, "accuracy by class, trained on the corpus", &ClassRow::accuracy, true),
-      bars_of(evaluation, "label fidelity by class", &ClassRow::label_fidelity, true), rows);
+      bars_of(evaluation, "label fidelity by class", &ClassRow::label_fidelity, true),
+      class_table(evaluation));
 }
 
 std::string pairs_section(const Evaluation& evaluation, const EvaluationPictures& pictures) {

@@ -100,7 +100,28 @@ class PixelCollector {
   std::vector<at::Tensor> blocks_;
 };
 
-void read_source(const SetRequest& request, const Names& names, ImageSet& set) {
+/// Messages of `prepare` speak of its settings: here of options.
+std::string in_words_of_options(std::string message, const SetRequest& request) {
+  const bool argument = request.option == "corpus";
+  const std::string source = argument ? "CORPUS" : "--" + request.option;
+  const std::string labels = fmt::format("--{}-labels", request.option);
+  const std::pair<std::string, std::string> words[] = {
+      {"data.num_classes=0", "--no-classes"},
+      {"data.num_classes", "the number of classes"},
+      {"data.class_names", "the classes of the other set"},
+      {"data.labels=", labels + " "},
+      {"data.labels", labels},
+      {"data.source=", source + (argument ? "=" : " ")},
+      {"data.source", source},
+      {"the private images", "the images"}};
+  for (const auto& [setting, option] : words)
+    for (std::size_t at = 0; (at = message.find(setting, at)) != std::string::npos;
+         at += option.size())
+      message.replace(at, setting.size(), option);
+  return message;
+}
+
+void read_images(const SetRequest& request, const Names& names, ImageSet& set) {
   LabelledSource source({request.path, request.labels, request.with_classes, names});
   PixelCollector pixels;
   std::vector<int64_t> labels;
@@ -116,6 +137,16 @@ void read_source(const SetRequest& request, const Names& names, ImageSet& set) {
   if (set.found > 0) set.images.images = pixels.images();
   set.images.class_names = source.class_names();
   if (set.images.num_classes() > 0) set.images.labels = at::tensor(labels, at::kLong);
+}
+
+void read_source(const SetRequest& request, const Names& names, ImageSet& set) {
+  try {
+    read_images(request, names, set);
+  } catch (const UsageError& error) {
+    throw UsageError(in_words_of_options(error.what(), request));
+  } catch (const DataError& error) {
+    throw DataError(in_words_of_options(error.what(), request));
+  }
 }
 
 void map_store(const SetRequest& request, ImageSet& set) {

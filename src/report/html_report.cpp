@@ -59,6 +59,11 @@ table { width: 100%; border-collapse: collapse; background: var(--card);
 th, td { text-align: left; vertical-align: top; padding: .5rem .75rem;
          border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
 th { width: 34%; font-weight: 600; color: var(--soft); }
+table.wide { display: block; overflow-x: auto; }
+table.wide th { width: auto; white-space: nowrap; }
+table.wide th, table.wide td { padding: .4rem .6rem; }
+caption { text-align: left; padding: .75rem .6rem .5rem; color: var(--soft); font-size: .9rem;
+          overflow-wrap: anywhere; }
 pre { margin: 0; padding: .75rem 1rem; overflow-x: auto; background: var(--card);
       border: 1px solid var(--line); border-radius: .5rem;
       font: .85rem/1.5 ui-monospace, Menlo, Consolas, monospace; }

@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 
+#include "sfumato/config/training_cautions.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/data/record_store.h"
@@ -272,6 +273,8 @@ TrainResult train(Config& config, bool resume, const TrainOptions& options) {
       adopt_image_size(config);
       validate_for_training(config);
     });
+    if (ranks.leads() && !resume)
+      for (const std::string& caution : training_cautions(config)) log_warning(caution);
     ranks.require_same_settings(config);
     ranks.set_threads(config);
     TrainResult result = Training(config, resume, ranks, options.noise_key()).run();

@@ -4,6 +4,7 @@
 #include <rapidcheck.h>
 
 #include "load_helpers.h"
+#include "sfumato/config/training_cautions.h"
 
 namespace sfumato {
 namespace {
@@ -67,6 +68,24 @@ TEST(Load, MissingFileOrFolderIsAMistakeOfUsage) {
   EXPECT_THROW(load_config(folder.path(), {}), UsageError);
 }
 
+TEST(Load, AStageThatNothingBeginsWithIsACaution) {
+  const std::string stages = "mechanism.stages.";
+  const auto cautions = [](std::vector<std::string> overrides) {
+    overrides.emplace_back("mechanism.target_epsilon=8");
+    return training_cautions(*load_text("", overrides));
+  };
+  const std::string central = stages + "central_images.epsilon=1",
+                    embedding = stages + "mean_embedding.epsilon=1",
+                    histogram = stages + "label_histogram.epsilon=1";
+  EXPECT_THAT(cautions({}), SizeIs(0));
+  EXPECT_THAT(cautions({histogram, "data.num_classes=3"}), SizeIs(0));
+  EXPECT_THAT(cautions({central}), ElementsAre(HasSubstr("set warmup.steps, or leave")));
+  EXPECT_THAT(cautions({central, "warmup.steps=3"}), SizeIs(0));
+  EXPECT_THAT(cautions({embedding, central, "warmup.steps=3"}),
+              ElementsAre(HasSubstr("set warmup.embedding.steps, or leave")));
+  EXPECT_THAT(cautions({embedding, "warmup.embedding.steps=3"}), SizeIs(0));
+}
+
 TEST(Mistake, UnknownKey) {
   EXPECT_THAT(mistakes_of("optimizer:\n  learing_rate: 1\n"),
               ElementsAre("c.yaml:2:3: unknown key 'learing_rate' in section 'optimizer'; did you "
@@ -87,6 +106,23 @@ TEST(Mistake, UnknownSection) {
   EXPECT_THAT(mistakes_of("optimizer.learning_rate: 1\n"),
               ElementsAre("c.yaml:1:1: unknown section 'optimizer.learning_rate'; write "
                           "'optimizer:' and, indented below it, 'learning_rate:'"));
+}
+
+TEST(Mistake, AMisspeltSectionIsTakenToWhereItLives) {
+  const auto said = [](const std::string& yaml, const std::vector<std::string>& overrides = {}) {
+    const auto mistakes = mistakes_of(yaml, overrides);
+    return mistakes.size() == 1 ? mistakes[0] : std::string("not one mistake");
+  };
+  EXPECT_THAT(said("central_image:\n  epsilon: 1\n"),
+              HasSubstr("did you mean 'mechanism.stages.central_images'?"));
+  EXPECT_THAT(said("stage:\n  central_images: {epsilon: 1}\n"),
+              HasSubstr("did you mean 'mechanism.stages'?"));
+  EXPECT_THAT(said("warmup:\n  embeding: {steps: 1}\n"), HasSubstr("did you mean 'embedding'?"));
+  EXPECT_THAT(said("privacy:\n  stages: {}\n"), HasSubstr("did you mean 'mechanism.stages'?"));
+  EXPECT_THAT(said("", {"mechanism.stage.central_images.epsilon=1"}),
+              HasSubstr("did you mean 'mechanism.stages.central_images.epsilon'?"));
+  EXPECT_THAT(said("", {"warm_up.steps=1"}), HasSubstr("did you mean 'warmup.steps'?"));
+  EXPECT_THAT(said("", {"smaple.stps=1"}), HasSubstr("did you mean 'sample"));
 }
 
 TEST(Mistake, DuplicateKey) {

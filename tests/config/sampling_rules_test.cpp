@@ -4,12 +4,15 @@
 #include <gmock/gmock.h>
 
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "config/load_helpers.h"
+#include "sfumato/core/file.h"
 #include "support/error_message.h"
 #include "support/every_name.h"
+#include "support/shared_folder.h"
 
 namespace sfumato {
 namespace {
@@ -66,7 +69,8 @@ TEST(SamplingRules, UntilAFileSaysWhoseTheNetworkIsEitherMayBeAsked) {
 
 TEST(SamplingRules, ASettingThatTheSolverDoesNotReadIsRefused) {
   EXPECT_THAT(refusal({"sample.sampler=dpmpp_2m", "sample.s_churn=10"}),
-              AllOf(HasSubstr("sample.s_churn (command line) is not read by sample.sampler"),
+              AllOf(HasSubstr("sample.s_churn (command line) is not read by sample.sampler (command line), which is "
+                              "dpmpp_2m"),
                     HasSubstr("but by euler, heun alone"), HasSubstr("its default, 0")));
   EXPECT_THAT(vp_refusal({"sample.s_churn=10"}), HasSubstr("euler, heun alone"));
   EXPECT_THAT(refusal({"sample.sampler=dpmpp_2m", "sample.eta=0.5"}), HasSubstr("ddim alone"));
@@ -110,6 +114,54 @@ TEST(SamplingRules, CombinationsThatDrawNothingAreRefused) {
               HasSubstr("no step has churn"));
   EXPECT_THAT(refusal({"sample.guidance_sigma_min=2", "sample.guidance_sigma_max=1"}),
               HasSubstr("nothing is guided"));
+}
+
+TEST(SamplingRules, BoundsOfWhatNobodyAskedForAreRefused) {
+  for (const char* bound : {"sample.guidance_sigma_max=5", "sample.guidance_sigma_min=0.1"}) {
+    EXPECT_THAT(refusal({bound}), AllOf(HasSubstr("has no effect: sample.guidance is 0"),
+                                        HasSubstr("leave sample.guidance_sigma_")));
+    EXPECT_NO_THROW(load_config(std::nullopt, Overrides{bound, "sample.guidance=1"}));
+    // Turned off by name, for a comparison.
+    EXPECT_NO_THROW(load_config(std::nullopt, Overrides{bound, "sample.guidance=0"}));
+  }
+  for (const char* bound : {"sample.s_min=0.1", "sample.s_max=5", "sample.s_noise=1.003"}) {
+    EXPECT_THAT(edm_refusal({bound, "sample.sampler=heun"}),
+                HasSubstr("has no effect: sample.s_churn is 0"));
+    EXPECT_NO_THROW(load_config(
+        std::nullopt, Overrides{bound, "sample.sampler=heun", "sample.s_churn=5"}));
+  }
+}
+
+/// "| `a`, `b` | yes | no | ..." -> the cell of `column`, from 0, of the row that names `sampler`.
+std::string table_cell(const std::string& page, const std::string& sampler, int column) {
+  std::istringstream lines(page.substr(page.find("| `sample.sampler` |")));
+  for (std::string line; std::getline(lines, line) && line.starts_with("|");) {
+    std::istringstream cells(line.substr(1));
+    std::string names, cell;
+    std::getline(cells, names, '|');
+    if (names.find("`" + sampler + "`") == std::string::npos) continue;
+    for (int i = 0; i <= column; ++i) std::getline(cells, cell, '|');
+    return cell;
+  }
+  return "not in the table";
+}
+
+TEST(SamplingRules, TheTableOfTheReadmeIsWhatIsRefused) {
+  const std::string page = read_file(test::source_folder() / "configs/README.md");
+  for (const std::string& sampler : names_of<Sampler>())
+    for (const bool edm : {false, true}) {
+      const Overrides overrides = {"sample.sampler=" + sampler,
+                                   std::string("diffusion.parameterization=") + (edm ? "edm" : "vp")};
+      bool taken = true;
+      try {
+        load_config(std::nullopt, overrides);
+      } catch (const UsageError&) {
+        taken = false;
+      }
+      EXPECT_THAT(table_cell(page, sampler, edm ? 1 : 0),
+                  testing::StartsWith(taken ? " yes" : " no "))
+          << sampler << (edm ? " edm" : " vp");
+    }
 }
 
 }  // namespace

@@ -165,7 +165,7 @@ TEST_F(EvaluationTest, TrainingIsTheSameWithTheSameSeed) {
       open(corpus("c", classed_images(60, 3)), store("s", classed_images(60, 4)));
   ClassifierOptions options;
   options.epochs = 1;
-  const SmallClassifier a(sets.corpus.images, options), b(sets.corpus.images, options);
+  const Classifier a(sets.corpus.images, options), b(sets.corpus.images, options);
   EXPECT_TRUE(
       a.predict(sets.reference.images.images).equal(b.predict(sets.reference.images.images)));
   EXPECT_EQ(a.trained_on(), 50);
@@ -191,6 +191,14 @@ TEST_F(EvaluationTest, AnotherSizeOrOtherChannelsAreRefused) {
   EXPECT_THAT(refusal<UsageError>(made, folder_ / "colour"), HasSubstr("8x8 with 3"));
   write_picture(folder_ / "large/0/9.png", Pixels(64));
   EXPECT_THAT(refusal<DataError>(made, folder_ / "large"), HasSubstr("images of one size"));
+}
+
+TEST_F(EvaluationTest, FoldersAreMergedWhereNoClassesAreWanted) {
+  SetRequest made, real;
+  made.path = corpus("c", classed_images(20, 1));
+  real.path = store("s", classed_images(21, 1), 3);
+  made.with_classes = real.with_classes = false;
+  EXPECT_EQ(open_image_sets(made, real).corpus.images.count(), 20);
 }
 
 TEST_F(EvaluationTest, ACorpusThatLacksPicturesIsRefused) {
@@ -226,7 +234,8 @@ TEST_F(EvaluationTest, OneImageIsRefusedAndFewAreNamed) {
   const ImageSets few = open(corpus("few", classed_images(4, 1)), real);
   EXPECT_THAT(
       error_message<DataError>([&] { evaluate(few, nullptr, quick({Metric::kPrecisionRecall})); }),
-      HasSubstr("the corpus has 4 images, and at least 6"));
+      AllOf(HasSubstr("the corpus has 4 images, and at least 6 are needed on each side"),
+            HasSubstr("5 nearest"), HasSubstr("raise --count, or leave precision_recall out")));
 }
 
 TEST_F(EvaluationTest, ACorpusOfOneClassIsMeasuredWithoutAccuracyAndSaysSo) {
@@ -284,6 +293,63 @@ TEST_F(EvaluationTest, PagesSayWhatWasDoneForPrivacyAndShowPairsToTheHolderAlone
     }
     EXPECT_EQ(json["precision"], json["measurements"][1]["value"]);
   }
+}
+
+/// How often `word` stands in `text`.
+int64_t times(const std::string& text, const std::string& word) {
+  int64_t found = 0;
+  for (std::size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += word.size())
+    ++found;
+  return found;
+}
+
+TEST_F(EvaluationTest, ThePageSaysOnceWhatNumbersShareAndShowsNoEmptyColumn) {
+  const ImageSets sets =
+      open(corpus("c", classed_images(60, 1)), store("s", classed_images(60, 2)));
+  EvaluationOptions options = quick({});
+  options.classifier.epochs = 1;
+  const auto page = [&] {
+    const Evaluation found = evaluate(sets, nullptr, options);
+    return evaluation_html(found, reported(sets.corpus), reported(sets.reference), {});
+  };
+  const std::string all = page();
+  EXPECT_EQ(times(all, "uint8 / 127.5 - 1"), 1);  // of three numbers by the classifier
+  EXPECT_EQ(times(all, "convolutions 32-64"), 1);
+  EXPECT_EQ(times(all, "one training, so its spread is not known"), 1);
+  EXPECT_EQ(times(all, "cubic kernel"), 1);
+  EXPECT_EQ(times(all, "<caption><strong>pixels</strong>"), 1);
+  EXPECT_THAT(all, AllOf(HasSubstr("<td>60 / 60</td>"), HasSubstr("trained on 50 real images"),
+                         HasSubstr("<th>ceiling</th><th>label fidelity</th>"),
+                         HasSubstr("table.wide th { width: auto; white-space: nowrap; }")));
+  options.metrics = {Metric::kClassFrechetDistance};
+  EXPECT_THAT(page(), AllOf(HasSubstr("<th>distance</th></tr>"),
+                            testing::Not(HasSubstr("<th>ceiling</th>"))));
+}
+
+TEST_F(EvaluationTest, FamiliarNamesOfMetricsAreTakenAndFidIsInceptionsAlone) {
+  using Metrics = std::vector<Metric>;
+  EXPECT_EQ(metrics_of({"is", "kid", "prdc", "fd"}, {"lenet"}),
+            (Metrics{Metric::kInceptionScore, Metric::kKid, Metric::kPrecisionRecall,
+                     Metric::kFrechetDistance}));
+  EXPECT_EQ(metrics_of({"fid"}, {"inception"}), Metrics{Metric::kFrechetDistance});
+  EXPECT_THAT(error_message<UsageError>([] { metrics_of({"fid"}, {"inception", "lenet"}); }),
+              HasSubstr("--metrics frechet_distance"));
+  EXPECT_THAT(error_message<UsageError>([] { metrics_of({"accurcy"}, {"lenet"}); }),
+              HasSubstr("did you mean 'accuracy'"));
+}
+
+TEST_F(EvaluationTest, MessagesSpeakOfOptionsAndNotOfSettings) {
+  SetRequest made, real;
+  made.option = "corpus";
+  made.path = corpus("c", classed_images(20, 1));
+  real.path = folder_ / "nowhere";
+  const auto said = [&] {
+    return error_message<DataError>([&] { open_image_sets(made, real); });
+  };
+  EXPECT_THAT(said(), AllOf(HasSubstr("set --reference to"), testing::Not(HasSubstr("data."))));
+  real.path = store("s", classed_images(20, 2));
+  made.path = folder_ / "nowhere";
+  EXPECT_THAT(said(), AllOf(HasSubstr("set CORPUS to"), testing::Not(HasSubstr("data."))));
 }
 
 TEST_F(EvaluationTest, ACorpusWithoutACardMakesNoClaimAndRaisesNoAlarm) {

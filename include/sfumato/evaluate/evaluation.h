@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "sfumato/core/enum_names.h"
+#include "sfumato/evaluate/classifier.h"
 #include "sfumato/evaluate/image_sets.h"
 #include "sfumato/evaluate/manifold.h"
-#include "sfumato/evaluate/small_classifier.h"
 
 namespace sfumato {
 
@@ -33,6 +33,11 @@ struct EnumNames<Metric> {
       {Metric::kClassFrechetDistance, "class_frechet_distance"},
       {Metric::kAccuracy, "accuracy"}};
 };
+
+/// By name, or by what other programs call them (is, prdc, ...). UsageError for other words; "fid" is
+/// one unless all `networks` are Inception's.
+std::vector<Metric> metrics_of(const std::vector<std::string>& names,
+                               const std::vector<std::string>& networks);
 
 /// What may be done with numbers that say something of the reference (law 7).
 enum class ReferenceStatus {
@@ -76,6 +81,8 @@ struct EvaluationOptions {
   std::vector<Metric> metrics;  ///< empty: all that the sets allow
   ReferenceStatus status = ReferenceStatus::kPrivate;
   ClassifierOptions classifier;
+  /// Networks that are trained, each with the options above.
+  std::vector<ClassifierKind> classifiers = {ClassifierKind::kSmall};
   int64_t repeats = 1;  ///< of training, with seeds one after another
   uint64_t seed = 0;
 };

@@ -31,6 +31,8 @@ struct SetRequest {
   std::filesystem::path path;
   std::filesystem::path labels;  ///< of IDX or .npy images
   std::string split;             ///< as the user says; empty: by the path
+  /// Whose images they are, in the words of messages: "corpus", "reference", "test".
+  std::string option = "reference";
   bool with_classes = true;
   int64_t count = 0;  ///< images used, chosen at random with the seed; 0: all
   uint64_t seed = 0;

@@ -17,6 +17,7 @@
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/holdout.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/device/threads.h"
 #include "sfumato/evaluate/evaluation.h"
 #include "sfumato/evaluate/evaluation_report.h"
 #include "sfumato/report/report_folder.h"
@@ -28,8 +29,8 @@ namespace fs = std::filesystem;
 
 struct EvaluateArguments {
   std::string corpus, corpus_labels, reference, reference_labels, test, test_labels, split, weights;
-  std::vector<std::string> features, metrics, files;
-  int64_t count = 10000;
+  std::vector<std::string> features, metrics, classifiers, files;
+  int64_t count = 10000, threads = 0;
   bool no_classes = false, is_public = false, json = false;
   std::string out;
   EvaluationOptions options;
@@ -114,25 +115,27 @@ std::string held_out_of(const fs::path& reference) {
 }
 
 void evaluate_images(const EvaluateArguments& arguments, const Pages& pages) {
-  const auto request = [&](const std::string& path, const std::string& labels) {
+  const auto request = [&](const std::string& path, const std::string& labels,
+                           const std::string& option) {
     SetRequest out;
     out.path = path;
+    out.option = option;
     out.labels = labels;
     out.with_classes = !arguments.no_classes;
     out.count = arguments.count;
     out.seed = arguments.options.seed;
     return out;
   };
-  SetRequest of_reference = request(arguments.reference, arguments.reference_labels);
+  SetRequest of_reference = request(arguments.reference, arguments.reference_labels, "reference");
   of_reference.split = arguments.split;
   const ImageSets sets =
-      open_image_sets(request(arguments.corpus, arguments.corpus_labels), of_reference);
+      open_image_sets(request(arguments.corpus, arguments.corpus_labels, "corpus"), of_reference);
   const std::string held_out = arguments.test.empty() && !arguments.is_public
                                    ? held_out_of(arguments.reference)
                                    : arguments.test;
   std::optional<ImageSet> test;
   if (!held_out.empty())
-    test = open_test_set(request(held_out, arguments.test_labels), sets.reference);
+    test = open_test_set(request(held_out, arguments.test_labels, "test"), sets.reference);
   const Evaluation evaluation = evaluate(sets, test ? &*test : nullptr, arguments.options);
   write_pages(arguments, evaluation, reported(sets.corpus), reported(sets.reference),
               evaluation_pictures(sets, evaluation, true), pages);
@@ -147,9 +150,11 @@ void check_arguments(EvaluateArguments& arguments) {
     throw UsageError(
         "name a CORPUS and real images with --reference DATA, or two files with "
         "--features-of");
-  for (const std::string& name : arguments.metrics)
-    arguments.options.metrics.push_back(parse_enum<Metric>(name));
   if (!arguments.features.empty()) arguments.options.networks = arguments.features;
+  arguments.options.metrics = metrics_of(arguments.metrics, arguments.options.networks);
+  if (!arguments.classifiers.empty()) arguments.options.classifiers.clear();
+  for (const std::string& name : arguments.classifiers)
+    arguments.options.classifiers.push_back(parse_enum<ClassifierKind>(name));
   arguments.options.weights = arguments.weights;
   if (arguments.is_public) arguments.options.status = ReferenceStatus::kDeclaredPublic;
 }
@@ -157,6 +162,7 @@ void check_arguments(EvaluateArguments& arguments) {
 void run_evaluate(EvaluateArguments& arguments) {
   if (arguments.json) set_quiet(true);
   check_arguments(arguments);
+  set_threads(arguments.threads);
   install_stop_signals();
   const Pages pages(arguments);
   if (arguments.files.empty())
@@ -218,7 +224,18 @@ void add_evaluate(CLI::App& app) {
   sub->add_option("--count", arguments->count, "images of each side, chosen at random; 0: all")
       ->capture_default_str()
       ->type_name("N");
+  sub->add_option("--classifier", arguments->classifiers,
+                  fmt::format("networks that are trained for accuracy (default: small): {}; those "
+                              "but small take hours on few cores",
+                              fmt::join(names_of<ClassifierKind>(), ", ")))
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("a,b");
   sub->add_option("--repeats", arguments->options.repeats, "trainings of each classifier")
+      ->capture_default_str()
+      ->type_name("N");
+  sub->add_option("--threads", arguments->threads, "0: all cores")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str()
       ->type_name("N");
   sub->add_option("--seed", arguments->options.seed, "of choices and of training")

@@ -11,6 +11,7 @@
 #include "sfumato/bench/run_plan.h"
 #include "sfumato/bench/step_cost.h"
 #include "sfumato/config/paths.h"
+#include "sfumato/config/training_cautions.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
@@ -189,6 +190,7 @@ void run_plan(const PlanArguments& arguments) {
   adopt_pretrained_settings(*config);
   apply(arguments.size, *config);
   validate_for_training(*config);
+  for (const std::string& caution : training_cautions(*config)) log_warning(caution);
   if (!config->privacy.enabled())
     throw UsageError("plan: privacy.enabled is false, so that there is no epsilon to plan");
   set_threads(config->performance.threads());

@@ -13,7 +13,8 @@ namespace {
 
 constexpr KnownWeights kLeNet = {"lenet", "lenet.safetensors",
                                  "d0fcc0b1b5e4abc7d9324972f25c2bdd1c0c4a1376c4bb64dfae56d257619df2",
-                                 "it is in models/public/lenet of the sources"};
+                                 "it is in models/public/lenet of the sources",
+                                 "models/public/lenet"};
 constexpr int64_t kLeNetSide = 28, kLeNetChannels = 32, kLeNetUnits = 128, kLetters = 52;
 constexpr int64_t kLeNetImageBytes = int64_t{512} << 10;
 

@@ -10,6 +10,7 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/place.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/models/tensor_file.h"
 
@@ -73,9 +74,12 @@ FoldedConv NetworkWeights::normalised(const std::string& conv, const std::string
 }
 
 fs::path weights_path(const FeatureRequest& request, const KnownWeights& known) {
-  if (request.weights.empty())
+  if (request.weights.empty()) {
+    const fs::path folder = known.folder.empty() ? fs::path() : shipped(known.folder);
+    if (!folder.empty()) return folder / known.file;
     throw UsageError(
         fmt::format("features '{}' need --weights FILE; {}", known.network, known.source));
+  }
   std::error_code ignored;  // what cannot be looked at is not there
   const fs::path path =
       fs::is_directory(request.weights, ignored) ? request.weights / known.file : request.weights;

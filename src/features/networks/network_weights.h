@@ -56,9 +56,11 @@ struct KnownWeights {
   std::string_view file;     ///< its name where a folder is named
   std::string_view sha256;
   std::string_view source;  ///< where it comes from, a clause after "; "
+  std::string_view folder = {};  ///< where the program comes with it: "models/public/lenet"
 };
 
-/// The file that the request names. UsageError: it names none; DataError: it is not there.
+/// The file that the request names, else the one that the program comes with. UsageError: it names
+/// none, and there is none; DataError: the named one is not there.
 std::filesystem::path weights_path(const FeatureRequest& request, const KnownWeights& known);
 /// SHA-256 of a whole file, in hexadecimal.
 std::string file_sha256(const std::filesystem::path& path);
