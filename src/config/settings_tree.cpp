@@ -302,8 +302,8 @@ std::optional<std::string> SettingsTree::key_mistake(std::string_view key) const
   const std::string_view section_name = key.substr(0, dot);
   if (has_section_at(section_name))
     return unknown_setting(*this, std::string(section_name), key.substr(dot + 1));
-  std::string hint = familiar_hint(key.substr(dot + 1));
-  if (hint.empty()) hint = misspelt_section(*this, section_name, key.substr(dot + 1));
+  std::string hint = misspelt_section(*this, section_name, key.substr(dot + 1));
+  if (hint.empty()) hint = familiar_hint(key.substr(dot + 1));
   if (hint.empty())
     hint = suggestion(key, is_of_a_stage(key) ? keys() : keys_outside_stages(*this));
   if (hint.empty()) hint = suggestion(section_name, section_names(*this));

@@ -28,7 +28,7 @@ const ClassifierRow& classifier_row(ClassifierKind kind) {
   static constexpr std::array<ClassifierRow, 4> kTable = {{
       {ClassifierKind::kSmall, small_recipe, make_small},
       {ClassifierKind::kResNet110, resnet_recipe, make_resnet},
-      {ClassifierKind::kWideResNet, wide_resnet_recipe, make_wide_resnet},
+      {ClassifierKind::kWrn404, wide_resnet_recipe, make_wide_resnet},
       {ClassifierKind::kResNext29, resnext_recipe, make_resnext},
   }};
   for (const ClassifierRow& row : kTable)

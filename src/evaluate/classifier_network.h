@@ -17,11 +17,11 @@ namespace sfumato {
 struct ClassifierRecipe {
   double learning_rate = 1e-3;
   int64_t epochs = 10, batch = 64;
-  int64_t drop_every = 0;      ///< epochs; 0: the rate is constant
-  double drop_factor = 1;      ///< what the rate is multiplied by
-  double average_decay = 0;    ///< of weights and statistics; 0: no average
-  int64_t least_side = 0;      ///< pixels
-  std::string description;     ///< of its layers, a clause
+  int64_t drop_every = 0;    ///< epochs; 0: the rate is constant
+  double drop_factor = 1;    ///< what the rate is multiplied by
+  double average_decay = 0;  ///< of weights and statistics; 0: no average
+  int64_t least_side = 0;    ///< pixels
+  std::string description;   ///< of its layers, a clause
 };
 
 /// The layers of a network for pixels in [-1, 1], with LibTorch's autograd.
@@ -47,7 +47,8 @@ class ClassifierNetwork {
   explicit ClassifierNetwork(at::Generator draw) : draw_(std::move(draw)) {}
   at::Tensor add(const std::string& name, at::Tensor value);
   /// Uniform up to 1 / sqrt(inputs of a unit), as PyTorch begins.
-  at::Tensor add_uniform(const std::string& name, const std::vector<int64_t>& shape, int64_t inputs);
+  at::Tensor add_uniform(const std::string& name, const std::vector<int64_t>& shape,
+                         int64_t inputs);
   /// Normal with the variance 2 / (outputs of a tap): He et al. 2015, by what leaves.
   at::Tensor add_convolution(const std::string& name, const std::vector<int64_t>& shape);
   Norm add_norm(const std::string& name, int64_t channels);

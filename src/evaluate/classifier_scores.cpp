@@ -93,8 +93,7 @@ std::string detail_of(const ClassifierOptions& options, int64_t repeats) {
 }  // namespace
 
 void add_classifier_scores(const ImageSets& sets, const ImageSet* test,
-                           const EvaluationOptions& options, ClassifierKind kind,
-                           Evaluation& out) {
+                           const EvaluationOptions& options, ClassifierKind kind, Evaluation& out) {
   if (options.repeats < 1) throw UsageError("--repeats takes 1 or more");
   const LabelledImages& corpus = sets.corpus.images;
   const RealParts real = real_parts(sets, test, options.seed);

@@ -83,15 +83,15 @@ class FeatureScores {
                bool of_both = true) {
     const bool thin_corpus = corpus_.count() < least;
     if (!thin_corpus && (!of_both || reference_.count() >= least)) return false;
-    std::string said = fmt::format(
-        "{} by '{}': the {} has {} images, and at least {} are needed{}, {}", title,
-        corpus_.facts.network, thin_corpus ? "corpus" : "reference",
-        thin_corpus ? corpus_.count() : reference_.count(), least,
-        of_both ? " on each side" : "", why);
+    std::string said =
+        fmt::format("{} by '{}': the {} has {} images, and at least {} are needed{}, {}", title,
+                    corpus_.facts.network, thin_corpus ? "corpus" : "reference",
+                    thin_corpus ? corpus_.count() : reference_.count(), least,
+                    of_both ? " on each side" : "", why);
     if (!options_.metrics.empty())
-      throw DataError(fmt::format(
-          "{}; give more images, raise --count, or leave {} out of --metrics", said,
-          to_string(metric)));
+      throw DataError(
+          fmt::format("{}; give more images, raise --count, or leave {} out of --metrics", said,
+                      to_string(metric)));
     out_.left_out.push_back(std::move(said));
     return true;
   }

@@ -121,7 +121,8 @@ std::string number_row(const Measurement& one, const NumberGroup& group) {
 
 /// What numbers share is said once, above them.
 std::string numbers_section(const Evaluation& evaluation) {
-  std::string out = "<section>\n<h2>Numbers</h2>\n<p>N: images of the corpus / of the reference.</p>\n";
+  std::string out =
+      "<section>\n<h2>Numbers</h2>\n<p>N: images of the corpus / of the reference.</p>\n";
   for (const NumberGroup& group : number_groups(evaluation)) {
     const Measurement& first = *group.rows.front();
     std::string rows;
@@ -210,9 +211,8 @@ std::vector<ClassColumn> class_columns(const Evaluation& evaluation) {
                                       {"ceiling", &ClassRow::real_accuracy},
                                       {"label fidelity", &ClassRow::label_fidelity}};
   std::erase_if(columns, [&](const ClassColumn& column) {
-    return std::ranges::none_of(evaluation.classes, [&](const ClassRow& row) {
-      return std::isfinite(row.*column.value);
-    });
+    return std::ranges::none_of(
+        evaluation.classes, [&](const ClassRow& row) { return std::isfinite(row.*column.value); });
   });
   return columns;
 }
@@ -222,8 +222,8 @@ std::string class_table(const Evaluation& evaluation) {
   std::string headings, rows;
   for (const ClassColumn& column : columns) headings += fmt::format("<th>{}</th>", column.heading);
   for (const ClassRow& row : evaluation.classes) {
-    rows += fmt::format("<tr><td>{}</td><td>{} / {}</td>", html_escape(row.name),
-                        row.corpus_images, row.reference_images);
+    rows += fmt::format("<tr><td>{}</td><td>{} / {}</td>", html_escape(row.name), row.corpus_images,
+                        row.reference_images);
     for (const ClassColumn& column : columns)
       rows += fmt::format("<td>{}{}</td>", number_text(row.*column.value),
                           column.value == &ClassRow::frechet_distance &&

@@ -79,8 +79,8 @@ void check_features(const FeatureSet& set, const std::string& what, int64_t leas
   if (set.features.dim() != 2 || set.features.size(1) < 1)
     throw DataError(fmt::format("the features of {} are no matrix [N, d]", what));
   if (set.count() < least)
-    throw DataError(fmt::format("{} has {} images, and at least {} are needed; give more (--count)", what,
-                                set.count(), least));
+    throw DataError(fmt::format("{} has {} images, and at least {} are needed; give more (--count)",
+                                what, set.count(), least));
   if (set.logits.defined() && (set.logits.dim() != 2 || set.logits.size(0) != set.count()))
     throw DataError(fmt::format("the logits of {} are not one row for each image", what));
   const bool finite = set.features.isfinite().all().item<bool>() &&

@@ -47,8 +47,8 @@ std::vector<Metric> metrics_of(const std::vector<std::string>& names,
                                const std::vector<std::string>& networks) {
   std::vector<Metric> metrics;
   for (const std::string& name : names) {
-    const auto found =
-        std::ranges::find(kFamiliar, std::string_view(name), &decltype(kFamiliar)::value_type::first);
+    const auto found = std::ranges::find(kFamiliar, std::string_view(name),
+                                         &decltype(kFamiliar)::value_type::first);
     metrics.push_back(found != kFamiliar.end() ? found->second
                       : name == "fid"          ? fid(networks)
                                                : parse_enum<Metric>(name));

@@ -31,8 +31,8 @@ class ResNext : public ClassifierNetwork {
         before = channels;
       }
     const double deviation = std::sqrt(2 / static_cast<double>(before));
-    units_ = add("classifier.weight", at::empty({shape.classes, before}, at::kFloat)
-                                          .normal_(0, deviation, generator()));
+    units_ = add("classifier.weight",
+                 at::empty({shape.classes, before}, at::kFloat).normal_(0, deviation, generator()));
     units_bias_ = add("classifier.bias", at::zeros({shape.classes}));
   }
 
@@ -64,7 +64,8 @@ class ResNext : public ClassifierNetwork {
     block.stride = stride;
     block.reduce = add_convolution(name + ".conv_reduce.weight", {inner, before, 1, 1});
     block.reduce_norm = add_norm(name + ".bn_reduce", inner);
-    block.grouped = add_convolution(name + ".conv_conv.weight", {inner, inner / kResNextGroups, 3, 3});
+    block.grouped =
+        add_convolution(name + ".conv_conv.weight", {inner, inner / kResNextGroups, 3, 3});
     block.grouped_norm = add_norm(name + ".bn", inner);
     block.expand = add_convolution(name + ".conv_expand.weight", {channels, inner, 1, 1});
     block.expand_norm = add_norm(name + ".bn_expand", channels);

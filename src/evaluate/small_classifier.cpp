@@ -13,7 +13,8 @@ namespace {
 constexpr int64_t kSmallFirst = 32, kSmallSecond = 64, kSmallHidden = 128, kSmallLeastSide = 6;
 constexpr double kFirstDropout = 0.25, kSecondDropout = 0.5;
 
-/// Of Bie et al. 2023, and PyTorch's MNIST example: two 3x3 convolutions, pooling by two, 128 units.
+/// Of Bie et al. 2023, and PyTorch's MNIST example: two 3x3 convolutions, pooling by two, 128
+/// units.
 class SmallNetwork : public ClassifierNetwork {
  public:
   SmallNetwork(const ClassifierShape& shape, at::Generator draw)

@@ -72,13 +72,15 @@ class Comparison:
         self.sampled = self.measured = 0.0
 
     def distance(self, name: str, sampler: str, settings: tuple, steps: int) -> float:
-        place = self.work / re.sub(r"\W+", "-", f"{name}-{steps}")
-        result = place.with_suffix(".json")
+        place = self.work / re.sub(r"\W+", "-", f"{name}-{steps}-{self.arguments.count}")
+        result = self.work / (place.name + ".json")
         if not result.exists():
             a = self.arguments
             start = time.perf_counter()
-            called(a.sfumato, "sample", a.run, "--out", place, "--count", a.count, *NEUTRAL, *a.set,
-                   f"sample.sampler={sampler}", f"sample.steps={steps}", f"sample.seed={a.seed}", *settings)
+            if not (place / "lineage.json").exists():
+                called(a.sfumato, "sample", a.run, "--out", place, "--count", a.count, *NEUTRAL, *a.set,
+                       f"sample.sampler={sampler}", f"sample.steps={steps}", f"sample.seed={a.seed}",
+                       *settings)
             middle = time.perf_counter()
             weights = ("--weights", a.weights) if a.weights else ()
             text = called(a.sfumato, "evaluate", place, "--reference", a.reference, *weights,

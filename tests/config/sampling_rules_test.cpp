@@ -69,7 +69,8 @@ TEST(SamplingRules, UntilAFileSaysWhoseTheNetworkIsEitherMayBeAsked) {
 
 TEST(SamplingRules, ASettingThatTheSolverDoesNotReadIsRefused) {
   EXPECT_THAT(refusal({"sample.sampler=dpmpp_2m", "sample.s_churn=10"}),
-              AllOf(HasSubstr("sample.s_churn (command line) is not read by sample.sampler (command line), which is "
+              AllOf(HasSubstr("sample.s_churn (command line) is not read by sample.sampler "
+                              "(command line), which is "
                               "dpmpp_2m"),
                     HasSubstr("but by euler, heun alone"), HasSubstr("its default, 0")));
   EXPECT_THAT(vp_refusal({"sample.s_churn=10"}), HasSubstr("euler, heun alone"));
@@ -127,8 +128,8 @@ TEST(SamplingRules, BoundsOfWhatNobodyAskedForAreRefused) {
   for (const char* bound : {"sample.s_min=0.1", "sample.s_max=5", "sample.s_noise=1.003"}) {
     EXPECT_THAT(edm_refusal({bound, "sample.sampler=heun"}),
                 HasSubstr("has no effect: sample.s_churn is 0"));
-    EXPECT_NO_THROW(load_config(
-        std::nullopt, Overrides{bound, "sample.sampler=heun", "sample.s_churn=5"}));
+    EXPECT_NO_THROW(
+        load_config(std::nullopt, Overrides{bound, "sample.sampler=heun", "sample.s_churn=5"}));
   }
 }
 
@@ -150,8 +151,9 @@ TEST(SamplingRules, TheTableOfTheReadmeIsWhatIsRefused) {
   const std::string page = read_file(test::source_folder() / "configs/README.md");
   for (const std::string& sampler : names_of<Sampler>())
     for (const bool edm : {false, true}) {
-      const Overrides overrides = {"sample.sampler=" + sampler,
-                                   std::string("diffusion.parameterization=") + (edm ? "edm" : "vp")};
+      const Overrides overrides = {
+          "sample.sampler=" + sampler,
+          std::string("diffusion.parameterization=") + (edm ? "edm" : "vp")};
       bool taken = true;
       try {
         load_config(std::nullopt, overrides);

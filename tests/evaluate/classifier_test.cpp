@@ -1,5 +1,5 @@
-// The networks that are trained on a corpus: their layers against PyTorch's (the numbers are those of
-// tests/python/classifier_networks.py), and that each learns.
+// The networks that are trained on a corpus: their layers against PyTorch's (the numbers are those
+// of tests/python/classifier_networks.py), and that each learns.
 #include "sfumato/evaluate/classifier.h"
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -24,8 +24,8 @@ constexpr int64_t kClasses = 4;
 
 struct Golden {
   ClassifierKind kind;
-  /// Parameters, tensors, a checksum of names and shapes; logits of an image, then those in training
-  /// without dropout, then the mean of the last running variance after that.
+  /// Parameters, tensors, a checksum of names and shapes; logits of an image, then those in
+  /// training without dropout, then the mean of the last running variance after that.
   std::vector<double> numbers;
 };
 
@@ -34,7 +34,7 @@ const std::vector<Golden>& golden() {
   static const std::vector<Golden> kNumbers = {
       {ClassifierKind::kResNet110, {1730324, 335, 4032051, 3.099485e+08, 1.340581e+08, -1.60307e+07,
        -8.641579e+07, 4.607548, 7.385128, 0.9915598, -1.175669, 0.9644727}},
-      {ClassifierKind::kWideResNet, {8947668, 116, 1831885, 212.7708, 242.4574, 65.72087, -166.8113,
+      {ClassifierKind::kWrn404, {8947668, 116, 1831885, 212.7708, 242.4574, 65.72087, -166.8113,
        0.6454881, 1.674319, 0.0527144, -1.100621, 1.306507}},
       {ClassifierKind::kResNext29, {34420548, 95, 2902917, 4.248737, 27.93843, -9.751643, 31.97803,
        2.33555, 0.4603509, 1.743074, 1.637281, 0.9702026}},
@@ -67,8 +67,7 @@ double checksum(const ClassifierNetwork& network) {
   double sum = 0;
   for (const auto& [name, tensor] : network.parameters()) {
     for (const char letter : name) sum += 7 * static_cast<unsigned char>(letter);
-    for (int64_t i = 0; i < tensor.dim(); ++i)
-      sum += static_cast<double>((i + 1) * tensor.size(i));
+    for (int64_t i = 0; i < tensor.dim(); ++i) sum += static_cast<double>((i + 1) * tensor.size(i));
   }
   return sum;
 }
@@ -99,7 +98,7 @@ TEST(Classifiers, LayersAreThoseOfPyTorch) {
     put_formula(*network);
     const at::Tensor x = formula_inputs();
     expect_logits(network->logits(x, std::nullopt), &row.numbers[3], name);
-    if (row.kind == ClassifierKind::kWideResNet) continue;  // dropout
+    if (row.kind == ClassifierKind::kWrn404) continue;  // dropout
     expect_logits(network->logits(x, at::detail::createCPUGenerator(0)), &row.numbers[7],
                   name + " in training");
     EXPECT_NEAR(network->buffers().back().second.mean().item<double>(), row.numbers[11], 1e-4);
@@ -108,7 +107,7 @@ TEST(Classifiers, LayersAreThoseOfPyTorch) {
 
 TEST(Classifiers, DropoutIsInTrainingAlone) {
   const at::NoGradGuard no_grad;
-  const auto network = network_of(ClassifierKind::kWideResNet);
+  const auto network = network_of(ClassifierKind::kWrn404);
   const at::Tensor x = formula_inputs();
   EXPECT_TRUE(network->logits(x, std::nullopt).equal(network->logits(x, std::nullopt)));
   const auto drawn = [&](uint64_t seed) {
@@ -134,8 +133,8 @@ TEST(Classifiers, EachLearns) {
   for (const auto& row : EnumNames<ClassifierKind>::kTable) {
     ClassifierOptions options;
     options.kind = row.value;
-    options.epochs = row.value == ClassifierKind::kSmall ? 5 : 4;
-    options.batch = 8;
+    options.epochs = 6;
+    options.batch = 4;
     options.learning_rate = 1e-3;
     const Classifier classifier(train, options);
     EXPECT_EQ(classifier.trained_on(), 40);
@@ -148,7 +147,7 @@ TEST(Classifiers, DescribeHowTheyAreTrained) {
   EXPECT_THAT(classifier_description(options),
               testing::StartsWith("convolutions 32-64 and 128 units, dropout 0.25/0.5, Adam 0.001, "
                                   "10 epochs, batch 64, "));
-  options.kind = ClassifierKind::kWideResNet;
+  options.kind = ClassifierKind::kWrn404;
   EXPECT_THAT(classifier_description(options),
               testing::StartsWith("WRN-40-4, dropout 0.3, Adam 0.01 times 0.2 every 20 epochs, "
                                   "weights and statistics averaged by 0.9999, 50 epochs, batch "

@@ -332,7 +332,9 @@ TEST_F(EvaluationTest, FamiliarNamesOfMetricsAreTakenAndFidIsInceptionsAlone) {
             (Metrics{Metric::kInceptionScore, Metric::kKid, Metric::kPrecisionRecall,
                      Metric::kFrechetDistance}));
   EXPECT_EQ(metrics_of({"fid"}, {"inception"}), Metrics{Metric::kFrechetDistance});
-  EXPECT_THAT(error_message<UsageError>([] { metrics_of({"fid"}, {"inception", "lenet"}); }),
+  EXPECT_THAT(error_message<UsageError>([] {
+                metrics_of({"fid"}, {"inception", "lenet"});
+              }),
               HasSubstr("--metrics frechet_distance"));
   EXPECT_THAT(error_message<UsageError>([] { metrics_of({"accurcy"}, {"lenet"}); }),
               HasSubstr("did you mean 'accuracy'"));
@@ -343,9 +345,7 @@ TEST_F(EvaluationTest, MessagesSpeakOfOptionsAndNotOfSettings) {
   made.option = "corpus";
   made.path = corpus("c", classed_images(20, 1));
   real.path = folder_ / "nowhere";
-  const auto said = [&] {
-    return error_message<DataError>([&] { open_image_sets(made, real); });
-  };
+  const auto said = [&] { return error_message<DataError>([&] { open_image_sets(made, real); }); };
   EXPECT_THAT(said(), AllOf(HasSubstr("set --reference to"), testing::Not(HasSubstr("data."))));
   real.path = store("s", classed_images(20, 2));
   made.path = folder_ / "nowhere";

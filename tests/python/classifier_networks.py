@@ -157,7 +157,7 @@ class ResNext29(nn.Module):
         return self.classifier(x.mean((2, 3)))
 
 
-NETWORKS = {"kResNet110": ResNet110, "kWideResNet": Wrn404, "kResNext29": ResNext29}
+NETWORKS = {"kResNet110": ResNet110, "kWrn404": Wrn404, "kResNext29": ResNext29}
 
 
 def facts(make) -> list[float]:

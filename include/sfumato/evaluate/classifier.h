@@ -16,17 +16,17 @@ class ClassifierNetwork;
 /// Networks that are trained on a corpus and tested on real images; the names are those of
 /// --classifier. Each has its file in src/evaluate/ and a row in classifier_network.cpp.
 enum class ClassifierKind {
-  kSmall,        ///< what two cores train in minutes (Bie et al. 2023; PyTorch's MNIST example)
-  kResNet110,    ///< He et al. 2016 for CIFAR: the three of DPImageBench
-  kWideResNet,   ///< WRN-40-4, Zagoruyko and Komodakis 2016
-  kResNext29,    ///< ResNeXt-29 8x64d, Xie et al. 2017
+  kSmall,      ///< what two cores train in minutes (Bie et al. 2023; PyTorch's MNIST example)
+  kResNet110,  ///< He et al. 2016 for CIFAR: the three of DPImageBench
+  kWrn404,     ///< WRN-40-4, Zagoruyko and Komodakis 2016
+  kResNext29,  ///< ResNeXt-29 8x64d, Xie et al. 2017
 };
 template <>
 struct EnumNames<ClassifierKind> {
   static constexpr std::string_view kWhat = "classifier";
   static constexpr EnumName<ClassifierKind> kTable[] = {{ClassifierKind::kSmall, "small"},
                                                         {ClassifierKind::kResNet110, "resnet-110"},
-                                                        {ClassifierKind::kWideResNet, "wrn-40-4"},
+                                                        {ClassifierKind::kWrn404, "wrn-40-4"},
                                                         {ClassifierKind::kResNext29, "resnext-29"}};
 };
 

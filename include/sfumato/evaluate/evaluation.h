@@ -34,8 +34,8 @@ struct EnumNames<Metric> {
       {Metric::kAccuracy, "accuracy"}};
 };
 
-/// By name, or by what other programs call them (is, prdc, ...). UsageError for other words; "fid" is
-/// one unless all `networks` are Inception's.
+/// By name, or by what other programs call them (is, prdc, ...). UsageError for other words; "fid"
+/// is one unless all `networks` are Inception's.
 std::vector<Metric> metrics_of(const std::vector<std::string>& names,
                                const std::vector<std::string>& networks);
 

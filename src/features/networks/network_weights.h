@@ -55,7 +55,7 @@ struct KnownWeights {
   std::string_view network;  ///< as in the table
   std::string_view file;     ///< its name where a folder is named
   std::string_view sha256;
-  std::string_view source;  ///< where it comes from, a clause after "; "
+  std::string_view source;       ///< where it comes from, a clause after "; "
   std::string_view folder = {};  ///< where the program comes with it: "models/public/lenet"
 };
 
