@@ -4,6 +4,7 @@
 
 #include "run/older_run.h"
 #include "run/verified_run.h"
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/models/tensor_file.h"
