@@ -101,8 +101,8 @@ SFUMATO_BF16_TARGET void from_bf16_blocks(const std::uint16_t* from, std::int64_
       __m512i rows[16];
 #pragma GCC unroll 16
       for (int j = 0; j < 16; ++j)
-        rows[j] = j < pixels ? _mm512_loadu_si512(from + (i + j) * channels + c)
-                             : _mm512_setzero_si512();
+        rows[j] =
+            j < pixels ? _mm512_loadu_si512(from + (i + j) * channels + c) : _mm512_setzero_si512();
       transpose(rows);
 #pragma GCC unroll 16
       for (int j = 0; j < 16; ++j) {
@@ -119,10 +119,9 @@ SFUMATO_BF16_TARGET void from_bf16_blocks(const std::uint16_t* from, std::int64_
 }  // namespace
 
 bool cpu_has_bf16() {
-  static const bool has = __builtin_cpu_supports("avx512bf16") != 0 &&
-                          __builtin_cpu_supports("avx512bw") != 0 &&
-                          __builtin_cpu_supports("avx512vl") != 0 &&
-                          __builtin_cpu_supports("avx512dq") != 0;
+  static const bool has =
+      __builtin_cpu_supports("avx512bf16") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+      __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512dq") != 0;
   return has;
 }
 

@@ -66,8 +66,8 @@ SFUMATO_BF16_INLINE void add_up_tile(const std::uint32_t* dy, std::int64_t next,
   for (int i = 0; i < M * kTileRows; ++i)
 #pragma GCC unroll 8
     for (int j = 0; j < N; ++j)
-      sums[i][j] = first || i >= rows ? _mm512_setzero_ps()
-                                      : _mm512_loadu_ps(out + i * stride + kLanes * j);
+      sums[i][j] =
+          first || i >= rows ? _mm512_setzero_ps() : _mm512_loadu_ps(out + i * stride + kLanes * j);
   for (std::int64_t t = 0; t < pairs; ++t) {
     __m512bh values[N];
 #pragma GCC unroll 8

@@ -36,9 +36,9 @@ std::string cpuinfo(const std::string& key) {
 }
 
 std::vector<std::string> simd_flags() {
-  static constexpr const char* kInteresting[] = {"sse4_2",  "avx",      "avx2",     "fma",
-                                                 "avx512f", "avx512bw", "avx512vl",
-                                                 "avx512_bf16", "amx_tile", "amx_bf16"};
+  static constexpr const char* kInteresting[] = {"sse4_2",   "avx",      "avx2",     "fma",
+                                                 "avx512f",  "avx512bw", "avx512vl", "avx512_bf16",
+                                                 "amx_tile", "amx_bf16"};
   std::istringstream flags(cpuinfo("flags"));
   std::vector<std::string> found;
   for (std::string flag; flags >> flag;)

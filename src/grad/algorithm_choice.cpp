@@ -25,8 +25,7 @@ LayerChoice choose_algorithm(const LayerWork& work, AlgorithmPolicy policy) {
   const double c = static_cast<double>(work.input_channels);
   const double d = static_cast<double>(work.fan_in), p = static_cast<double>(work.fan_out);
   const double weight_gradient = 2 * b * t * d * p / kFloat32FlopsPerS;
-  const double kept_gradient =
-      work.in_bf16 ? 2 * b * t * d * p / kBf16FlopsPerS : weight_gradient;
+  const double kept_gradient = work.in_bf16 ? 2 * b * t * d * p / kBf16FlopsPerS : weight_gradient;
   // Keep: the gradient is written once, read for its norm and read for the sum.
   choice.keep_seconds = kept_gradient + 3 * 4 * b * p * d / kBytesPerS;
   choice.keep_bytes = 4 * b * p * d;

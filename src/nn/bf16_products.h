@@ -6,10 +6,11 @@
 
 namespace sfumato {
 
-// Layers whose Module::product_type() is bfloat16 compute on the CPU like this: operands are rounded
-// to bfloat16 (images with channels last), multiplied and added up in float32, and what comes out
-// goes on as float32. Rounding happens before per-example gradients are formed and nowhere after:
-// they are exact products of what was rounded, summed, kept, normed and clipped in float32.
+// Layers whose Module::product_type() is bfloat16 compute on the CPU like this: operands are
+// rounded to bfloat16 (images with channels last), multiplied and added up in float32, and what
+// comes out goes on as float32. Rounding happens before per-example gradients are formed and
+// nowhere after: they are exact products of what was rounded, summed, kept, normed and clipped in
+// float32.
 
 /// float32 [N, C, H, W] -> bfloat16, channels last. Differentiable.
 at::Tensor rounded_images(const at::Tensor& images);

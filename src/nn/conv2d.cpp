@@ -166,8 +166,7 @@ at::Tensor conv_weighted_sum(const at::Tensor& x, const at::Tensor& dy, const Co
 }
 
 PerExampleGradient kept_channels_last(at::Tensor kept, at::Tensor squared_norm) {
-  PerExampleGradient result =
-      kept_gradient(kept, kept.sizes().slice(1), std::move(squared_norm));
+  PerExampleGradient result = kept_gradient(kept, kept.sizes().slice(1), std::move(squared_norm));
   result.clipped_sum = [sum = std::move(result.clipped_sum)](const ClipWeights& weights) mutable {
     return sum(weights).permute({0, 3, 1, 2}).contiguous();
   };

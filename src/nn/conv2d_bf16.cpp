@@ -71,12 +71,10 @@ at::Tensor Conv2d::forward_in_bf16(const at::Tensor& input, Tape* tape) {
         if (needs_input_grad)
           dx = widened_images(std::get<0>(
               conv_backward(dy, x, value, options_, options_.groups, {true, false, false})));
-        if (record_bias)
-          tape->record(bias.name, bias_gradient(grad_output.contiguous(), examples));
+        if (record_bias) tape->record(bias.name, bias_gradient(grad_output.contiguous(), examples));
         if (record_weight)
-          tape->record(weight.name,
-                       conv_gradient_of_bf16(x, dy, options_, weight.value.sizes(), examples,
-                                             plan.algorithm));
+          tape->record(weight.name, conv_gradient_of_bf16(x, dy, options_, weight.value.sizes(),
+                                                          examples, plan.algorithm));
         return dx;
       });
 }

@@ -26,8 +26,8 @@ PerExampleGradient linear_gradient_of_bf16(const at::Tensor& x, const at::Tensor
   result.clipped_sum = [x = x, dy = dy](const ClipWeights& weights) mutable {
     const at::Tensor weighted = weighted_by_example(dy.to(at::kFloat), weights, 1);
     const at::Tensor inputs = without_excluded(x.to(at::kFloat), weights, 1);
-    at::Tensor sum = at::matmul(weighted.reshape({-1, dy.size(2)}).t(),
-                                inputs.reshape({-1, x.size(2)}));
+    at::Tensor sum =
+        at::matmul(weighted.reshape({-1, dy.size(2)}).t(), inputs.reshape({-1, x.size(2)}));
     x.reset();
     dy.reset();
     return sum;

@@ -22,8 +22,7 @@ TEST(Placement, OfTheCpuKeepsFloat32BetweenLayers) {
     EXPECT_TRUE(placement.device.is_cpu());
     EXPECT_EQ(placement.compute_type, c10::ScalarType::Float);
     const bool rounds = asked == Precision::kAuto && cpu_has_bf16();
-    EXPECT_EQ(placement.product_type,
-              rounds ? c10::ScalarType::BFloat16 : c10::ScalarType::Float);
+    EXPECT_EQ(placement.product_type, rounds ? c10::ScalarType::BFloat16 : c10::ScalarType::Float);
   }
 }
 

@@ -155,10 +155,10 @@ TEST(ClipBound, HoldsForProductsInBf16) {
           const int64_t side = i % 2 == 0 ? 1 : 4;
           const at::Tensor image = at::randn({1, 32, side, side});
           const at::Tensor gradient = at::randn({1, 4, side, side}).mul(scale);
-          EXPECT_LE(conv_contribution(at::cat({image, image}),
-                                      at::cat({gradient, gradient.mul(opposite)}), policy,
-                                      at::kBFloat16),
-                    rest < 0.1 ? 1.001 : 1.0)
+          EXPECT_LE(
+              conv_contribution(at::cat({image, image}),
+                                at::cat({gradient, gradient.mul(opposite)}), policy, at::kBFloat16),
+              rest < 0.1 ? 1.001 : 1.0)
               << "convolution, 1e" << exponent << ", rest " << rest;
         }
 }

@@ -170,7 +170,8 @@ TEST(CpuBf16Images, AreRoundedToTheNearestAndTransposed) {
         value = uniform(generator);
         // Halfway between two.
         if (generator() % 4 == 0)
-          value = std::bit_cast<float>((std::bit_cast<std::uint32_t>(value) & 0xffff0000u) | 0x8000u);
+          value =
+              std::bit_cast<float>((std::bit_cast<std::uint32_t>(value) & 0xffff0000u) | 0x8000u);
       }
       Bits got(images.size());
       for (const std::int64_t i : {1, 0})

@@ -224,9 +224,10 @@ enum class Precision { kFp32, kTf32, kBf16, kAuto };
 template <>
 struct EnumNames<Precision> {
   static constexpr std::string_view kWhat = "precision";
-  static constexpr EnumName<Precision> kTable[] = {
-      {Precision::kFp32, "fp32"}, {Precision::kTf32, "tf32"}, {Precision::kBf16, "bf16"},
-      {Precision::kAuto, "auto"}};
+  static constexpr EnumName<Precision> kTable[] = {{Precision::kFp32, "fp32"},
+                                                   {Precision::kTf32, "tf32"},
+                                                   {Precision::kBf16, "bf16"},
+                                                   {Precision::kAuto, "auto"}};
 };
 
 // sample, with the names of diffusers' configurations ---------------------------------------------

@@ -17,10 +17,11 @@ namespace sfumato {
 // in per-example form instead of forming the averaged weight gradient. Inputs are float32
 // [N, ...] with N = examples * draws under a tape; on a GPU bfloat16 too, and the layer computes in
 // its input's type from float32 parameters; on the CPU Module::set_product_type makes convolutions
-// and products of tokens round their operands. Parameters are created as zeros, those of norms as the
-// identity: a network loads a checkpoint, or initialise() gives each layer the start that PyTorch
-// gives it. Layers without trainable parameters record nothing and cost what inference costs. With
-// `spectral_norm` a layer's weight is named weight_orig and has the buffers weight_u and weight_v.
+// and products of tokens round their operands. Parameters are created as zeros, those of norms as
+// the identity: a network loads a checkpoint, or initialise() gives each layer the start that
+// PyTorch gives it. Layers without trainable parameters record nothing and cost what inference
+// costs. With `spectral_norm` a layer's weight is named weight_orig and has the buffers weight_u
+// and weight_v.
 
 /// 2-d convolution, NCHW: weight [out, in / groups, kh, kw], bias [out]. Both start uniform within
 /// 1 / sqrt(in / groups kh kw).

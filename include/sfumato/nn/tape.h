@@ -36,7 +36,7 @@ struct LayerWork {
   int64_t input_channels = 0;  ///< C: elements of one input position
   int64_t fan_out = 0;         ///< p
   bool gram_possible = true;
-  std::string shape;  ///< every size and type that decides its speed on a GPU; empty on the CPU
+  std::string shape;     ///< every size and type that decides its speed on a GPU; empty on the CPU
   bool in_bf16 = false;  ///< on the CPU: products of bfloat16, sums with factors in float32
 };
 
