@@ -10,6 +10,7 @@
 #include "kernels/conv_gram_norm_lanes.h"
 #include "kernels/conv_weight_grad.h"
 #include "kernels/row_norm.h"
+#include "tests/kernels/uneven_conv_shape.h"
 
 namespace sfumato {
 namespace {
@@ -33,24 +34,6 @@ Convolution random_convolution(const ConvShape& shape, unsigned seed) {
   const std::int64_t rows = shape.examples * shape.draws;
   return {shape, normal_values(rows * shape.channels * shape.height * shape.width, generator),
           normal_values(shape.examples * shape.tokens() * shape.out_channels, generator)};
-}
-
-ConvShape shape_of(std::int64_t channels, std::int64_t out, std::int64_t side, std::int64_t kernel,
-                   std::int64_t stride, std::int64_t padding, std::int64_t dilation = 1) {
-  ConvShape s;
-  s.examples = 3;
-  s.draws = 2;
-  s.channels = channels;
-  s.out_channels = out;
-  s.height = side;
-  s.width = side + 1;
-  s.kernel = {kernel, kernel + 1};
-  s.stride = {stride, stride};
-  s.padding = {padding, padding + 1};
-  s.dilation = {dilation, 1};
-  s.out_height = (side + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
-  s.out_width = (side + 1 + 2 * (padding + 1) - kernel - 1) / stride + 1;
-  return s;
 }
 
 /// [rows, channels, area] as [rows, area, channels].

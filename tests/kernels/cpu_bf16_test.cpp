@@ -10,6 +10,7 @@
 
 #include "kernels/conv_weight_grad.h"
 #include "kernels/row_norm.h"
+#include "tests/kernels/uneven_conv_shape.h"
 
 namespace sfumato {
 namespace {
@@ -40,59 +41,40 @@ Bits random_bits(std::int64_t count, std::mt19937& generator) {
   return values;
 }
 
-struct Convolution {
+struct RoundedConvolution {
   ConvShape shape;
   Bits x, dy;  ///< channels last
 };
 
-Convolution random_convolution(const ConvShape& shape, unsigned seed) {
+RoundedConvolution rounded_convolution(const ConvShape& shape, unsigned seed) {
   std::mt19937 generator(seed);
   const std::int64_t rows = shape.examples * shape.draws;
   return {shape, random_bits(rows * shape.channels * shape.height * shape.width, generator),
           random_bits(shape.examples * shape.tokens() * shape.out_channels, generator)};
 }
 
-/// Of 3 examples of 2 draws whose images are not square, nor are kernel and padding.
-ConvShape shape_of(std::int64_t channels, std::int64_t out, std::int64_t side, std::int64_t kernel,
-                   std::int64_t stride, std::int64_t padding, std::int64_t dilation = 1) {
-  ConvShape s;
-  s.examples = 3;
-  s.draws = 2;
-  s.channels = channels;
-  s.out_channels = out;
-  s.height = side;
-  s.width = side + 1;
-  s.kernel = {kernel, kernel + 1};
-  s.stride = {stride, stride};
-  s.padding = {padding, padding + 1};
-  s.dilation = {dilation, 1};
-  s.out_height = (side + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
-  s.out_width = (side + 1 + 2 * (padding + 1) - kernel - 1) / stride + 1;
-  return s;
-}
-
-struct WeightGradients {
-  explicit WeightGradients(const ConvShape& s)
+struct RoundedWeightGradients {
+  explicit RoundedWeightGradients(const ConvShape& s)
       : weights(static_cast<std::size_t>(s.examples * s.weights()), -1),
         squared_norm(static_cast<std::size_t>(s.examples), -1) {}
   std::vector<float> weights;
   std::vector<double> squared_norm;
 };
 
-void form(const Convolution& c, std::int64_t begin, std::int64_t end, bool by_instructions,
-          WeightGradients& out) {
+void form(const RoundedConvolution& c, std::int64_t begin, std::int64_t end, bool by_instructions,
+          RoundedWeightGradients& out) {
   conv_weight_grad_bf16_cpu(c.x.data(), c.dy.data(), c.shape, begin, end, out.weights.data(),
                             out.squared_norm.data(), by_instructions && cpu_has_bf16());
 }
 
-WeightGradients formed(const Convolution& c, bool by_instructions) {
-  WeightGradients out(c.shape);
+RoundedWeightGradients formed(const RoundedConvolution& c, bool by_instructions) {
+  RoundedWeightGradients out(c.shape);
   form(c, 0, c.shape.examples, by_instructions, out);
   return out;
 }
 
-WeightGradients by_definition(const Convolution& c) {
-  WeightGradients out(c.shape);
+RoundedWeightGradients by_definition(const RoundedConvolution& c) {
+  RoundedWeightGradients out(c.shape);
   conv_weight_grad_cpu(c.x.data(), c.dy.data(), Element::kBfloat16, c.shape, out.weights.data(),
                        Element::kFloat32, nullptr, out.squared_norm.data(), nullptr);
   return out;
@@ -105,10 +87,10 @@ TEST(CpuBf16WeightGrad, AgreesWithSumsInFloat64ForEveryWidthOfTiles) {
         shape_of(32, 13, 6, 1, 1, 0), shape_of(48, 7, 5, 1, 1, 0), shape_of(64, 13, 7, 3, 2, 1),
         shape_of(80, 5, 4, 4, 1, 2), shape_of(112, 12, 6, 3, 1, 2, 2), shape_of(160, 3, 3, 3, 3, 1),
         shape_of(64, 7, 24, 1, 1, 0)}) {  // the last has more pairs of tokens than fit at once
-    const Convolution c = random_convolution(s, ++seed);
-    const WeightGradients wanted = by_definition(c);
+    const RoundedConvolution c = rounded_convolution(s, ++seed);
+    const RoundedWeightGradients wanted = by_definition(c);
     for (const bool route : kRoutes) {
-      const WeightGradients got = formed(c, route);
+      const RoundedWeightGradients got = formed(c, route);
       // Of T exact products of standard normal numbers each.
       const double tolerance = 1e-5 * std::sqrt(static_cast<double>(s.tokens()));
       for (std::size_t i = 0; i < got.weights.size(); ++i)
@@ -120,9 +102,9 @@ TEST(CpuBf16WeightGrad, AgreesWithSumsInFloat64ForEveryWidthOfTiles) {
 }
 
 TEST(CpuBf16WeightGrad, TheNormIsThatOfWhatIsStored) {
-  const Convolution c = random_convolution(shape_of(64, 13, 7, 3, 2, 1), 1);
+  const RoundedConvolution c = rounded_convolution(shape_of(64, 13, 7, 3, 2, 1), 1);
   for (const bool route : kRoutes) {
-    const WeightGradients got = formed(c, route);
+    const RoundedWeightGradients got = formed(c, route);
     std::vector<double> wanted(got.squared_norm.size());
     row_squared_norms_cpu(got.weights.data(), 0, c.shape.examples, c.shape.weights(),
                           wanted.data());
@@ -131,10 +113,10 @@ TEST(CpuBf16WeightGrad, TheNormIsThatOfWhatIsStored) {
 }
 
 TEST(CpuBf16WeightGrad, AnExampleHasTheSameBitsWhereverItStands) {
-  const Convolution c = random_convolution(shape_of(48, 9, 6, 3, 1, 1), 2);
+  const RoundedConvolution c = rounded_convolution(shape_of(48, 9, 6, 3, 1, 1), 2);
   for (const bool route : kRoutes) {
-    const WeightGradients whole = formed(c, route);
-    WeightGradients parts(c.shape);
+    const RoundedWeightGradients whole = formed(c, route);
+    RoundedWeightGradients parts(c.shape);
     for (const std::int64_t i : {2, 0, 1}) form(c, i, i + 1, route, parts);
     EXPECT_EQ(parts.weights, whole.weights);
     EXPECT_EQ(parts.squared_norm, whole.squared_norm);
@@ -146,13 +128,13 @@ TEST(CpuBf16WeightGrad, ANaNReachesNoOtherExample) {
     // An odd number of tokens: the last pair has one.
     ConvShape s = shape_of(32, 8, 4, 2, 1, 0);
     s.draws = 1;
-    Convolution c = random_convolution(s, 3);
+    RoundedConvolution c = rounded_convolution(s, 3);
     ASSERT_EQ(s.tokens() % 2, 1);
-    const WeightGradients before = formed(c, route);
+    const RoundedWeightGradients before = formed(c, route);
     const std::size_t image = c.x.size() / 3, slope = c.dy.size() / 3;
     c.x[image + 5] = 0x7fc0;
     c.dy[slope + 7] = 0x7f80;
-    const WeightGradients after = formed(c, route);
+    const RoundedWeightGradients after = formed(c, route);
     EXPECT_TRUE(std::isnan(after.squared_norm[1]));
     for (const std::size_t i : {std::size_t{0}, std::size_t{2}})
       EXPECT_EQ(after.squared_norm[i], before.squared_norm[i]);

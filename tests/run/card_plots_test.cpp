@@ -8,6 +8,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/text.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/report/privacy_card.h"
