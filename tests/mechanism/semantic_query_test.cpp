@@ -200,7 +200,7 @@ TEST_F(SemanticQueryTest, IsOneReleaseOfEveryRecordAndCharged) {
 TEST_F(SemanticQueryTest, ReplacedRecordsAreCountedByTheirSensitivity) {
   const RecordStore records = store(some_records(6));
   StagePlan stage = query_stage(2, 2);
-  stage.event = GaussianRelease{2, 2 * std::sqrt(2.0), 1};
+  stage.event = GaussianRelease{stage.clip_norm_l2 * std::hypot(-1, 1), 2 * std::sqrt(2.0), 1};
   Session session({stage}, 1, Adjacency::kReplaceOne);
   const SemanticQuery found = release_semantic_query(records, stage, means(), 2, session.mechanism);
   EXPECT_DOUBLE_EQ(found.noise_stddev, 2 * std::sqrt(2.0));
