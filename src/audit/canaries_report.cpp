@@ -23,16 +23,14 @@ std::string one_run_line(const char* name, const OneRunBound& bound, double atta
 std::string verdict(const CanaryReport& r) {
   if (r.steinke.epsilon > r.claim.epsilon)
     return fmt::format(
-        "CONTRADICTS the claim: the one-run lower bound {} is above {}. A mechanism that "
-        "is "
-        "what it\nclaims shows this in at most {:.3g} of audits.\n",
-        lower_bound_text(r.steinke.epsilon), upper_bound_text(r.claim.epsilon),
+        "CONTRADICTS the claim: the one-run lower bound {} is above {}. A mechanism that is what "
+        "it\nclaims shows this in at most {:.3g} of audits.\n",
+        lower_bound_text(r.steinke.epsilon), epsilon_text(r.claim.epsilon),
         1 - r.options.confidence);
   if (r.profile.contradicts())
     return fmt::format(
         "CONTRADICTS the claim: the guesses are better by {} than its privacy profile allows "
-        "at "
-        "epsilon {}.\nA mechanism that is what it claims shows this in at most {:g} of "
+        "at epsilon {}.\nA mechanism that is what it claims shows this in at most {:g} of "
         "audits.\n",
         lower_bound_text(r.profile.excess, 3), r.profile.epsilon, r.profile.alpha);
   std::string text = "consistent with the claim.\n";
@@ -59,7 +57,7 @@ std::string to_text(const CanaryReport& r) {
       "Claim: epsilon {} at delta {} for {} steps of sample rate {} and noise multiplier {} "
       "({} adjacency,\n       {} accountant), which is about mu {}\n"
       "Run: {} canaries, {} of them in by secret coins, each sampled by itself; {:.1f} s\n\n",
-      upper_bound_text(r.claim.epsilon), delta, r.phase.steps, r.phase.sample_rate,
+      epsilon_text(r.claim.epsilon), delta, r.phase.steps, r.phase.sample_rate,
       r.phase.noise_multiplier, to_string(r.claim.adjacency), to_string(r.claim.accountant),
       upper_bound_text(r.claimed_mu), r.options.canaries, r.in, r.seconds);
   text += fmt::format("Epsilon is at least, with confidence {:g}:\n", r.options.confidence);

@@ -68,12 +68,12 @@ std::string verdict_sentence(const MembershipAudit& audit) {
       return fmt::format(
           "Consistent with the claim of ε = {} at δ = {}: no attack found "
           "more members than it permits. This is no evidence that it holds.",
-          upper_bound_text(audit.claim->epsilon(), 4), audit.claim->delta());
+          epsilon_text(audit.claim->epsilon()), audit.claim->delta());
     case Verdict::kContradicts:
       return fmt::format(
           "Contradicts the claim of ε = {} at δ = {}: an attack found more "
           "members than it permits.",
-          upper_bound_text(audit.claim->epsilon(), 4), audit.claim->delta());
+          epsilon_text(audit.claim->epsilon()), audit.claim->delta());
   }
   return {};
 }

@@ -27,8 +27,7 @@ constexpr FamiliarName kNames[] = {
     {"epochs", "mechanism.steps",
      "batches are drawn anew in every step, so there are no epochs; about as many pass in epochs / "
      "mechanism.sample_rate steps, which `sfumato plan --config FILE --dataset-size N --epochs E` "
-     "computes from "
-     "a public N"},
+     "computes from a public N"},
     {"num_epochs", "mechanism.steps",
      "as epochs: see `sfumato plan --config FILE --dataset-size N --epochs E`"},
     {"num_train_epochs", "mechanism.steps",
@@ -37,8 +36,7 @@ constexpr FamiliarName kNames[] = {
      "how many images join a step is random: mechanism.sample_rate decides it, and "
      "mechanism.expected_batch_size is their public mean, by which the noisy sum is divided; set "
      "both, or let `sfumato plan --config FILE --dataset-size N` say them. How many are computed "
-     "together is "
-     "performance.physical_batch"},
+     "together is performance.physical_batch"},
     {"train_batch_size", "mechanism.expected_batch_size",
      "as batch_size: set it and mechanism.sample_rate"},
     {"num_microbatches", "performance.physical_batch",

@@ -54,6 +54,12 @@ std::filesystem::path holdout_store(const std::filesystem::path& store) {
   return without_slash(store) += "-holdout";
 }
 
+std::optional<std::filesystem::path> held_out_beside(const std::filesystem::path& store) {
+  const std::filesystem::path place = holdout_store(store);
+  if (!is_record_store(store) || !is_record_store(place)) return std::nullopt;
+  return place;
+}
+
 bool is_holdout(const RecordStore& store) { return !note_in(store, kHeldOutOf).empty(); }
 
 void check_holdout_of(const RecordStore& store, const RecordStore& holdout) {

@@ -50,8 +50,11 @@ std::string folded(const std::string& id) {
 }
 
 constexpr std::int64_t kNamesShown = 5;
+/// Of images without a user, so that a file of another set does not fill the memory.
+constexpr std::int64_t kNamesKept = 1'000'000;
 
-std::vector<std::string> quoted(std::vector<std::string> names) {
+std::vector<std::string> first_quoted(std::vector<std::string> names) {
+  if (std::ssize(names) > kNamesShown) names.resize(kNamesShown);
   for (std::string& name : names) name = fmt::format("'{}'", printable(name));
   return names;
 }
@@ -154,15 +157,18 @@ void UserBound::check_complete() const {
       const std::size_t at = position(file);
       return at < entries_.size() && entries_[at].found;
     };
-    const std::string why = explain_unknown_files(csv_, without_user_names_, is_image);
-    if (!why.empty()) throw DataError(why);
+    // Which image a line means is judged on all of them.
+    if (without_user_ == std::ssize(without_user_names_))
+      if (const std::string why = explain_unknown_files(csv_, without_user_names_, is_image);
+          !why.empty())
+        throw DataError(why);
     throw DataError(fmt::format(
         "'{}' does not say whose {} image{} of data.source {}: {}{}; add the line{}, or take the "
         "image{} out of data.source",
         csv_.string(), without_user_, without_user_ == 1 ? "" : "s",
-        without_user_ == 1 ? "is" : "are", fmt::join(quoted(without_user_names_), ", "),
-        without_user_ > std::ssize(without_user_names_) ? ", ..." : "",
-        without_user_ == 1 ? "" : "s", without_user_ == 1 ? "" : "s"));
+        without_user_ == 1 ? "is" : "are", fmt::join(first_quoted(without_user_names_), ", "),
+        without_user_ > kNamesShown ? ", ..." : "", without_user_ == 1 ? "" : "s",
+        without_user_ == 1 ? "" : "s"));
   }
   if (!std::ranges::all_of(entries_, &Entry::found)) throw_not_in_source();
 }
@@ -198,7 +204,7 @@ std::uint64_t UserBound::keyed_hash(const std::string& image) const {
 void UserBound::admit_candidate(const std::string& image) {
   const std::size_t first = position(image);
   if (first == entries_.size()) {
-    if (++without_user_ <= kNamesShown) without_user_names_.push_back(image);
+    if (++without_user_ <= kNamesKept) without_user_names_.push_back(image);
     return;
   }
   for (std::size_t at = first;

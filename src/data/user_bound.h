@@ -79,7 +79,7 @@ class UserBound {
   std::unordered_map<std::string, std::int32_t> ids_;  ///< while the CSV is read
   std::vector<User> users_;
   std::int64_t without_user_ = 0;                ///< images that the CSV does not name
-  std::vector<std::string> without_user_names_;  ///< the first of them
+  std::vector<std::string> without_user_names_;  ///< the first million of them
   std::int64_t users_alike_ = 0;
 };
 

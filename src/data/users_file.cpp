@@ -4,7 +4,11 @@
 
 #include <algorithm>
 #include <cctype>
+#include <optional>
 #include <set>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/plural.h"
@@ -30,10 +34,47 @@ std::string_view text_of(const MappedFile& file) {
   return text;
 }
 
-/// Whether `path` is `inner` below further folders.
-bool is_inside(const std::string& path, const std::string& inner) {
-  return path.ends_with("/" + inner);
+/// A path without its first folder, without its first two, ...: all by which it may be named
+/// elsewhere.
+std::vector<std::string_view> inner_paths(std::string_view path) {
+  std::vector<std::string_view> inner;
+  for (std::size_t at = path.find('/'); at != path.npos; at = path.find('/', at + 1))
+    inner.push_back(path.substr(at + 1));
+  return inner;
 }
+
+/// Finds images that a line may mean by a path with more or fewer folders before it.
+class LikelyImages {
+ public:
+  /// `images` is borrowed.
+  explicit LikelyImages(const std::vector<std::string>& images) : lines_(images.size()) {
+    for (std::size_t i = 0; i < images.size(); ++i) {
+      by_path_.emplace(images[i], i);
+      for (const std::string_view inner : inner_paths(images[i])) by_inner_.emplace(inner, i);
+    }
+  }
+  /// Counts a line for every image that it may mean. The image, if it is one alone.
+  std::optional<std::size_t> take(const std::string& path) {
+    std::size_t found = 0, image = 0;
+    const auto note = [&](std::size_t each) {
+      ++lines_[each];
+      ++found;
+      image = each;
+    };
+    const auto [first, last] = by_inner_.equal_range(path);
+    for (auto at = first; at != last; ++at) note(at->second);
+    for (const std::string_view inner : inner_paths(path))
+      if (const auto at = by_path_.find(inner); at != by_path_.end()) note(at->second);
+    return found == 1 ? std::optional(image) : std::nullopt;
+  }
+  /// Of the lines that were taken, how many may mean the image.
+  std::int64_t lines(std::size_t image) const { return lines_[image]; }
+
+ private:
+  std::unordered_map<std::string_view, std::size_t> by_path_;
+  std::unordered_multimap<std::string_view, std::size_t> by_inner_;
+  std::vector<std::int64_t> lines_;
+};
 
 }  // namespace
 
@@ -131,37 +172,35 @@ std::string normal_path(const std::string& file) {
 std::string explain_unknown_files(const std::filesystem::path& csv,
                                   const std::vector<std::string>& without_user,
                                   const std::function<bool(const std::string&)>& is_image) {
-  std::set<std::string> as_users;
+  const std::set<std::string_view> images(without_user.begin(), without_user.end());
+  std::set<std::string_view> as_users;
   bool any_found = false;
   UsersFile reader(csv);
-  UsersLine line, first, elsewhere;
-  std::string wanted;  // what the line `elsewhere` would have to say
+  UsersLine line, first;
+  LikelyImages likely(without_user);
+  std::vector<std::pair<UsersLine, std::size_t>> elsewhere;  // lines that may mean one image alone
   while (reader.next(line)) {
     const std::string path = normal_path(line.file), user = normal_path(line.user);
-    for (const std::string& image : without_user)
-      if (image == user) as_users.insert(image);
+    if (const auto at = images.find(user); at != images.end()) as_users.insert(*at);
     if (first.line == 0) first = line;
-    if (is_image(path)) {
+    if (is_image(path))
       any_found = true;
-      continue;
-    }
-    for (const std::string& image : without_user)
-      if (wanted.empty() && (is_inside(image, path) || is_inside(path, image))) {
-        elsewhere = line;
-        wanted = image;
-      }
+    else if (const auto image = likely.take(path))
+      elsewhere.emplace_back(line, *image);
   }
-  if (!any_found && !without_user.empty() && as_users.size() == without_user.size())
+  if (!any_found && !without_user.empty() && as_users.size() == images.size())
     return fmt::format(
         "{}:{}: the columns are swapped: '{}' is no image of data.source, and what stands as its "
         "user, '{}', is one; name the columns 'user,file' in the first line",
         csv.string(), first.line, printable(first.file), printable(first.user));
-  if (wanted.empty()) return "";
+  const auto meant = std::ranges::find_if(
+      elsewhere, [&](const auto& each) { return likely.lines(each.second) == 1; });
+  if (meant == elsewhere.end()) return "";
+  const std::string image = printable(without_user[meant->second]);
   return fmt::format(
-      "{}:{}: '{}' is no image of data.source, where there is '{}'; files are named by their path "
-      "from data.source: write '{}' here, and the others likewise",
-      csv.string(), elsewhere.line, printable(elsewhere.file), printable(wanted),
-      printable(wanted));
+      "{}:{}: '{}' is no image of data.source, where '{}' has no user; files are named by their "
+      "path from data.source: if it is that image, write '{}' here, and look at the other lines",
+      csv.string(), meant->first.line, printable(meant->first.file), image, image);
 }
 
 std::string explain_two_users(const std::string& file, const std::string& user,

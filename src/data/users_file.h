@@ -50,9 +50,10 @@ class UsersFile {
 std::string normal_path(const std::string& file);
 
 /// What is wrong with a users' file of which no file is an image of the source, or not every one:
-/// "csv:line: ...", with what to write instead, or "" where nothing of this kind explains it.
-/// `without_user`: images that it does not name, the first of them; `is_image` says of a
-/// normal_path() whether the source has it.
+/// "csv:line: ...", with what may be meant, or "" where nothing of this kind explains it, or more
+/// than one image or line might be meant: with the wrong one an image would be another person's.
+/// `without_user`: all images that it does not name; `is_image` says of a normal_path() whether the
+/// source has it.
 std::string explain_unknown_files(const std::filesystem::path& csv,
                                   const std::vector<std::string>& without_user,
                                   const std::function<bool(const std::string&)>& is_image);

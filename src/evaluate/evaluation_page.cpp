@@ -17,6 +17,16 @@
 namespace sfumato {
 namespace {
 
+/// Beside the style of all pages, which may not change (html_report.cpp).
+constexpr const char* kTableStyle = R"(<style>
+table.wide { display: block; overflow-x: auto; }
+table.wide th { width: auto; white-space: nowrap; }
+table.wide th, table.wide td { padding: .4rem .6rem; }
+caption { text-align: left; padding: .75rem .6rem .5rem; color: var(--soft); font-size: .9rem;
+          overflow-wrap: anywhere; }
+</style>
+)";
+
 constexpr const char* kEvaluationNotes[] = {
     "Numbers are comparable only where network, weights, pre-processing, the split and both N are "
     "equal. A distance is named after its network; FID is that of Inception alone.",
@@ -321,7 +331,7 @@ std::string evaluation_html(const Evaluation& evaluation, const ReportedSet& cor
   std::vector<std::string> notes(std::begin(kEvaluationNotes), std::end(kEvaluationNotes));
   return html_page(
       "Evaluation of " + corpus.name,
-      banners(evaluation, corpus) + list_section("Warnings", evaluation.warnings) +
+      kTableStyle + banners(evaluation, corpus) + list_section("Warnings", evaluation.warnings) +
           numbers_section(evaluation) + sheets_section(pictures, corpus, reference) +
           classes_section(evaluation) + pairs_section(evaluation, pictures) +
           list_section("Not measured", evaluation.left_out) +

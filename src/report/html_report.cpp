@@ -32,6 +32,8 @@ std::string script_source(std::string_view script) {
   return fmt::format("; script-src 'sha256-{}'", base64(bytes));
 }
 
+// Part of every page that was ever released: `ledger verify` compares those byte for byte with what
+// is written here. What another page needs goes into its own body.
 constexpr std::string_view kStyle = R"(<style>
 :root { --ink: #1d2327; --soft: #5b666e; --paper: #fbfaf8; --card: #ffffff; --line: #dcd8d2;
         --claim: #20603d; --claim-paper: #e9f4ec; --alarm: #a3121d; --alarm-ink: #ffffff; }
@@ -59,11 +61,6 @@ table { width: 100%; border-collapse: collapse; background: var(--card);
 th, td { text-align: left; vertical-align: top; padding: .5rem .75rem;
          border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
 th { width: 34%; font-weight: 600; color: var(--soft); }
-table.wide { display: block; overflow-x: auto; }
-table.wide th { width: auto; white-space: nowrap; }
-table.wide th, table.wide td { padding: .4rem .6rem; }
-caption { text-align: left; padding: .75rem .6rem .5rem; color: var(--soft); font-size: .9rem;
-          overflow-wrap: anywhere; }
 pre { margin: 0; padding: .75rem 1rem; overflow-x: auto; background: var(--card);
       border: 1px solid var(--line); border-radius: .5rem;
       font: .85rem/1.5 ui-monospace, Menlo, Consolas, monospace; }

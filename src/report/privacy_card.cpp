@@ -262,7 +262,7 @@ Json read_privacy_card(const std::filesystem::path& path) {
   if (!schema.is_number_integer() || !known)
     refuse(schema == 1 ? std::string("is a privacy card of schema version 1, which says too little "
                                      "for its claim to be checked; `sfumato train --config "
-                                     "RUN/config.yaml --resume` writes it again")
+                                     "RUN/config.yaml --resume run.dir=RUN` writes it again")
                        : fmt::format("is a privacy card of schema version {}, and this program "
                                      "knows {}; update sfumato",
                                      schema.dump(), kSelectionSchemaVersion));

@@ -189,8 +189,8 @@ RunCheck check_weights(const LedgerSummary& ledger, const Json& card, const fs::
   const std::string name = "weights";
   const fs::path folder = run / "release" / weights_folder(ledger.released.files);
   if (!fs::is_directory(folder)) return not_checked(name, "release/ holds none");
-  const std::string remedy = fmt::format("put back what belongs together, or {} releases again",
-                                         resume_command(folder.parent_path()));
+  const std::string remedy =
+      fmt::format("put back what belongs together, or {} releases again", resume_command(run));
   const std::string found = weights_sha256(folder);
   std::vector<std::string> problems;
   const auto problem = [&](const std::string& text) {
@@ -261,9 +261,10 @@ RunCheck check_facts(const LedgerSummary& ledger, const Json& card, const fs::pa
                     std::move(problems));
 }
 
-RunCheck check_files(const LedgerSummary& ledger, const fs::path& release,
+RunCheck check_files(const LedgerSummary& ledger, const fs::path& run,
                      const std::vector<StageFile>& stages) {
   const std::string name = "release files";
+  const fs::path release = run / "release";
   if (!fs::is_directory(release)) return not_checked(name, "there are none (release/)");
   std::vector<std::string> problems;
   const auto foreign = [&](const fs::path& folder, const std::vector<std::string>& others) {
@@ -302,7 +303,7 @@ RunCheck check_files(const LedgerSummary& ledger, const fs::path& release,
       problems.push_back(fmt::format(
           "'{}': {}, and the ledger notes {} as released; put it back, or {} writes it again",
           path.string(), there ? "its SHA-256 is " + found : "it is missing", noted,
-          resume_command(path.parent_path().parent_path())));
+          resume_command(run)));
   }
   if (problems.empty() && ledger.released.files.empty())
     return not_checked(name, "the ledger, begun by an older version, does not note what they hold");
@@ -317,6 +318,13 @@ std::string report_defect(const Json& card, const fs::path& page, const Mechanis
   };
   if (!fs::exists(page)) return refuse("is missing, and whoever gets the release would read it");
   const std::string text = read_file(page);
+  constexpr const char* kSettings = "<h2>Settings</h2>\n<pre>";
+  const auto there = between(text, kSettings, "</pre>");
+  if (!there) return refuse("is not the page of a release");
+  // What is taken from the page below must be text and no HTML, in whatever version's page.
+  const std::string shown = text.substr(there->begin, there->end - there->begin);
+  const std::string yaml = unescaped(shown);
+  if (html_escape(yaml) != shown) return refuse("has HTML among its settings");
   // Pages of versions that drew none say less, and nothing else.
   const std::string plots = card_plots_in(text);
   if (!plots.empty())
@@ -324,18 +332,14 @@ std::string report_defect(const Json& card, const fs::path& page, const Mechanis
       return refuse(defect);
   std::string expected = release_page(card, "settings: go here", plots);
   // Its settings are looked at by themselves; the version that wrote it is the card's.
-  constexpr const char* kSettings = "<h2>Settings</h2>\n<pre>";
-  const auto there = between(text, kSettings, "</pre>"),
-             here = between(expected, kSettings, "</pre>");
-  if (!there || !here) return refuse("is not the page of a release");
-  const std::string shown = text.substr(there->begin, there->end - there->begin);
+  const auto here = between(expected, kSettings, "</pre>");
+  if (!here) return refuse("is not the page of a release");
   expected.replace(here->begin, here->end - here->begin, shown);
   const std::string writer =
       fmt::format("sfumato {} ({})", code_of(card, "version"), code_of(card, "commit"));
   if (const auto footer = between(expected, "<footer>Written by ", ".</footer>"))
     expected.replace(footer->begin, footer->end - footer->begin, html_escape(writer));
   if (expected != text) return refuse("does not say what the card beside it says");
-  const std::string yaml = unescaped(shown);
   const bool same_code =
       code_of(card, "version") == version() && code_of(card, "commit") == git_commit();
   try {

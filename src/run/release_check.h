@@ -42,9 +42,9 @@ RunCheck check_weights(const LedgerSummary& ledger, const nlohmann::ordered_json
 RunCheck check_facts(const LedgerSummary& ledger, const nlohmann::ordered_json& card,
                      const std::filesystem::path& card_file, const std::filesystem::path& store);
 
-/// "release files": release/ holds what a release does and nothing else, and its files are those
-/// that the ledger notes. What `stages` leave there is for "stage results".
-RunCheck check_files(const LedgerSummary& ledger, const std::filesystem::path& release,
+/// "release files": the release/ of `run` holds what a release does and nothing else, and its files
+/// are those that the ledger notes. What `stages` leave there is for "stage results".
+RunCheck check_files(const LedgerSummary& ledger, const std::filesystem::path& run,
                      const std::vector<StageFile>& stages);
 
 /// "" if `page` (report.html) says what `card` says and nothing else, and its settings are those of

@@ -5,6 +5,7 @@
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/shell_word.h"
 
 namespace sfumato {
 namespace {
@@ -32,16 +33,28 @@ RunDirectory RunDirectory::choose(const std::filesystem::path& path) {
 
 RunDirectory RunDirectory::create(const std::filesystem::path& path) {
   RunDirectory run = choose(path);
-  make_folder(path);
-  make_folder(run.private_folder(), 0700);
-  make_folder(run.checkpoints(), 0700);
+  std::error_code ignored;
+  for (std::filesystem::path each = run.checkpoints();
+       !each.empty() && !std::filesystem::exists(each, ignored); each = each.parent_path())
+    run.made_.push_back(each);
+  try {
+    make_folder(path);
+    make_folder(run.private_folder(), 0700);
+    make_folder(run.checkpoints(), 0700);
+  } catch (...) {
+    run.withdraw();
+    throw;
+  }
+  run.is_new_ = true;
   return run;
 }
 
 void RunDirectory::withdraw() const {
   std::error_code ignored;
   if (std::filesystem::exists(ledger(), ignored)) return;
-  for (const std::filesystem::path& each : {config(), checkpoints(), private_folder(), path_})
+  if (is_new_ && std::filesystem::is_regular_file(config(), ignored))
+    std::filesystem::remove(config(), ignored);
+  for (const std::filesystem::path& each : made_)
     std::filesystem::remove(each, ignored);  // not a folder with anything in it
 }
 
@@ -70,7 +83,11 @@ RunDirectory RunDirectory::open(const std::filesystem::path& path) {
 }
 
 std::string resume_command(const std::filesystem::path& run) {
-  return fmt::format("`sfumato train --config {} --resume`", (run / "config.yaml").string());
+  // A configuration names the folder that the run was started in: of a copy another run's.
+  const std::filesystem::path folder = run.empty() ? "." : run;
+  return fmt::format("`sfumato train --config {} --resume {}`",
+                     shell_word((folder / "config.yaml").string()),
+                     shell_word("run.dir=" + folder.string()));
 }
 
 std::vector<StageFile> stage_files(const SettingsTree& settings) {

@@ -144,7 +144,7 @@ void check_release(RunVerification& run, const fs::path& folder, const fs::path&
     }
   }
   run.checks.push_back(folder.empty() ? not_checked("release files", "there are none (release/)")
-                                      : check_files(run.ledger, release, stages));
+                                      : check_files(run.ledger, folder, stages));
 }
 
 /// What the stages released is what their charges paid for.

@@ -27,10 +27,15 @@ void RunRecord::note_start(const MechanismPlan& plan, const NamedGroups& state) 
   memory_.emplace(store_.path(), joined(state), start_is_public);
 }
 
-std::optional<Checkpoint> RunRecord::begin() const {
+std::optional<Checkpoint> RunRecord::begin() {
   if (!resumes_) {
-    RunDirectory::create(run_.path());
-    write_file_atomic(run_.config(), config_.resolved_yaml());
+    run_ = RunDirectory::create(run_.path());
+    try {
+      write_file_atomic(run_.config(), config_.resolved_yaml());
+    } catch (...) {
+      run_.withdraw();
+      throw;
+    }
     return std::nullopt;
   }
   const auto newest = newest_checkpoint(run_.checkpoints());

@@ -17,7 +17,8 @@ namespace sfumato {
 /// others neither open nor write anything.
 class RunRecord {
  public:
-  /// The run directory: chosen for a new one, or an existing one. `config` and `store` are borrowed.
+  /// The run directory: chosen for a new one, or an existing one. `config` and `store` are
+  /// borrowed.
   RunRecord(const Config& config, const RecordStore& store, bool resume);
 
   const RunDirectory& directory() const { return run_; }
@@ -25,8 +26,9 @@ class RunRecord {
   void note_start(const MechanismPlan& plan, const NamedGroups& state);
   /// What a resumed run goes on from, if anything. Otherwise makes the folder, so that whatever was
   /// refused before leaves none, and keeps the configuration, so that a run that crashes from here
-  /// on can be resumed. PrivacyError for a checkpoint of another store.
-  std::optional<Checkpoint> begin() const;
+  /// on can be resumed; where it cannot be written, no folder is left either. PrivacyError for a
+  /// checkpoint of another store.
+  std::optional<Checkpoint> begin();
   /// A new run that was refused after begin(), before it had a ledger, leaves nothing.
   void withdraw() const;
   /// Where a session of this run keeps its ledger.

@@ -404,7 +404,7 @@ TEST_F(SamplingTest, FindModelSaysWhatIsMissing) {
     find_model(temp_ / "young");
     FAIL() << "a run without a release was accepted";
   } catch (const UsageError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("/config.yaml --resume`"));
+    EXPECT_THAT(error.what(), HasSubstr("young/config.yaml --resume run.dir="));
   }
 }
 

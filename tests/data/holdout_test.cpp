@@ -67,6 +67,23 @@ TEST_F(Holdout, EveryImageIsOnItsOwnSide) {
   RecordStore::open(held()).verify_checksums();
 }
 
+TEST_F(Holdout, IsFoundBesideItsStoreWhereItIsAStore) {
+  put_images(60);
+  EXPECT_FALSE(held_out_beside(options.store)) << "nothing is prepared";
+  prepare(options);
+  EXPECT_EQ(held_out_beside(options.store), held());
+  std::filesystem::rename(held(), folder / "away");
+  EXPECT_FALSE(held_out_beside(options.store));
+  make_folder(held());
+  EXPECT_FALSE(held_out_beside(options.store)) << "any folder";
+  put(held() / "notes.txt", "x");
+  EXPECT_FALSE(held_out_beside(options.store));
+  make_folder(folder / "images-holdout");
+  std::filesystem::copy(folder / "away", folder / "images-holdout");
+  make_folder(folder / "images");
+  EXPECT_FALSE(held_out_beside(folder / "images")) << "of a folder that is no store";
+}
+
 /// What makes one image a unit: taking any image away leaves all others where they were.
 TEST_F(Holdout, TakingOneImageAwayMovesNoOther) {
   put_images(12);

@@ -161,12 +161,12 @@ TEST_F(Users, SwappedColumnsAreNamed) {
 
 TEST_F(Users, NamesWithoutTheirFolderAreNamedWithIt) {
   EXPECT_THAT(incomplete("file,user\n1.png,Ann\n2.png,Ann\n", {"cat/1.png", "dog/2.png"}),
-              HasSubstr("users.csv:2: '1.png' is no image of data.source, where there is "
-                        "'cat/1.png'; files are named by their path from data.source: write "
-                        "'cat/1.png' here, and the others likewise"));
+              HasSubstr("users.csv:2: '1.png' is no image of data.source, where "
+                        "'cat/1.png' has no user; files are named by their path from data.source: "
+                        "if it is that image, write 'cat/1.png' here, and look at the other"));
   EXPECT_THAT(incomplete("scans/cat/1.png,Ann\n", {"cat/1.png"}),
-              HasSubstr("users.csv:1: 'scans/cat/1.png' is no image of data.source, where there is "
-                        "'cat/1.png'"));
+              HasSubstr("users.csv:1: 'scans/cat/1.png' is no image of data.source, where "
+                        "'cat/1.png' has no user"));
   EXPECT_THAT(error("1.png,Ann\n1.png,Bob\n"),
               HasSubstr("users.csv:2: file '1.png' is given to two users; line 1 names the other; "
                         "if these are images of two folders, name each by its path from "
@@ -175,6 +175,25 @@ TEST_F(Users, NamesWithoutTheirFolderAreNamedWithIt) {
   EXPECT_THAT(incomplete("1.png,Ann\n", {"1.png", "cat/1.png"}),
               HasSubstr("does not say whose 1 image of data.source is: 'cat/1.png'"));
   EXPECT_THAT(incomplete("11.png,Ann\n", {"1.png"}), HasSubstr("does not say whose 1 image"));
+}
+
+// With the wrong image a person's picture would be another's.
+TEST_F(Users, WhereSeveralImagesOrLinesMayBeMeantNoneIsNamed) {
+  const std::string no_guess = "does not say whose";
+  EXPECT_THAT(incomplete("1.png,Ann\n", {"cat/1.png", "dog/1.png"}), HasSubstr(no_guess));
+  EXPECT_THAT(incomplete("scans/cat/1.png,Ann\n", {"1.png", "cat/1.png"}), HasSubstr(no_guess));
+  EXPECT_THAT(incomplete("x/1.png,Ann\ny/1.png,Bob\n", {"1.png"}), HasSubstr(no_guess));
+  EXPECT_THAT(incomplete("1.png,Ann\nx/cat/1.png,Bob\n", {"cat/1.png"}), HasSubstr(no_guess));
+  // However many other images there are, and whichever is found first.
+  std::vector<std::string> images{"cat/1.png"};
+  for (int i = 0; i < 99; ++i) images.push_back("n" + std::to_string(i));
+  EXPECT_THAT(incomplete("1.png,Ann\n", images), HasSubstr("write 'cat/1.png' here"));
+  images.push_back("dog/1.png");
+  EXPECT_THAT(incomplete("1.png,Ann\n", images), HasSubstr(no_guess));
+  // Another line that can mean one image alone is named.
+  images.push_back("dog/2.png");
+  EXPECT_THAT(incomplete("1.png,Ann\n2.png,Bob\n", images),
+              HasSubstr("users.csv:2: '2.png' is no image of data.source, where 'dog/2.png' has"));
 }
 
 TEST_F(Users, SaysWhatBoundsKeep) {

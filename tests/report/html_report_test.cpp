@@ -5,6 +5,7 @@
 
 #include <set>
 
+#include "sfumato/core/sha256.h"
 #include "sfumato/report/base64.h"
 
 namespace sfumato {
@@ -95,6 +96,18 @@ TEST(HtmlReport, HoldsWhatItWasGiven) {
   EXPECT_THAT(page, Not(HasSubstr("NOT PRIVATE")));
   EXPECT_THAT(page, Not(HasSubstr("VOID")));
   tags(page);
+}
+
+// Pages of releases are compared byte for byte with what is rendered now (`ledger verify`): with
+// any other style the pages of all runs before would be refused. It may not change.
+TEST(HtmlReport, TheStyleOfReleasedPagesStaysAsItIs) {
+  const std::string page = html_report(full()), end = "</style>\n";
+  const std::size_t from = page.find("<style>"), to = page.find(end);
+  ASSERT_NE(from, std::string::npos);
+  ASSERT_NE(to, std::string::npos);
+  EXPECT_EQ(sha256_hex(page.substr(from, to + end.size() - from)),
+            "4d28f047fde4866a208d76f3c7061dbdc67e519261559fa6bcdb557fa450934a");
+  EXPECT_EQ(page.find("<style>", to), std::string::npos) << "nor is there another";
 }
 
 TEST(HtmlReport, SaysWhenThereIsNoClaim) {

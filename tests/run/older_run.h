@@ -24,8 +24,10 @@ inline std::string sealed(nlohmann::ordered_json line) {
 }
 
 /// Turns a run into what versions wrote that noted neither the initial weights nor the release:
-/// ledger, checkpoints, card and the store's witness of it, every hash in them made anew.
-inline void make_older(const std::filesystem::path& run, const std::filesystem::path& store) {
+/// ledger, checkpoints, card and the store's witness of it, every hash in them made anew. Of
+/// `version`, where it is named.
+inline void make_older(const std::filesystem::path& run, const std::filesystem::path& store,
+                       const std::string& version = {}) {
   using Json = nlohmann::ordered_json;
   std::map<std::string, std::string> renamed;  // hashes of lines
   std::string previous(64, '0'), text, run_id;
@@ -41,6 +43,7 @@ inline void make_older(const std::filesystem::path& run, const std::filesystem::
     }
     json.erase("initial_weights");
     json.erase("initial_folders");
+    if (!version.empty() && json.contains("version")) json["version"] = version;
     json["line"] = ++lines;
     json["previous"] = previous;
     const std::string line_now = sealed(json);
@@ -56,11 +59,17 @@ inline void make_older(const std::filesystem::path& run, const std::filesystem::
   Json card = Json::parse(read_file(run / "release/privacy_card.json"));
   card["ledger_head_hash"] = renamed.at(card["ledger_head_hash"].get<std::string>());
   card.erase("initial_weights");
+  if (!version.empty()) card["code"]["version"] = version;
   write_json_atomic(run / "release/privacy_card.json", card);
   write_file_atomic(run / "release/privacy_card.md", card_markdown(card));
-  write_file_atomic(
-      run / "release/report.html",
-      release_page(card, public_settings_yaml(*load_config(run / "config.yaml", {}))));
+  std::string page =
+      release_page(card, public_settings_yaml(*load_config(run / "config.yaml", {})));
+  const std::string writer = "<footer>Written by sfumato ";
+  if (!version.empty()) {
+    const std::size_t at = page.rfind(writer) + writer.size();
+    page.replace(at, page.find(' ', at) - at, version);
+  }
+  write_file_atomic(run / "release/report.html", page);
   const std::filesystem::path note_path = store / "uses" / (run_id + ".json");
   Json note = Json::parse(read_file(note_path));
   note["lines"] = lines;

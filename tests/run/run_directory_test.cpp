@@ -59,17 +59,52 @@ TEST(RunDirectory, IsTakenBackWhereAStartWasRefused) {
   const std::filesystem::path path = folder / "run";
   const RunDirectory chosen = RunDirectory::choose(path);
   EXPECT_FALSE(std::filesystem::exists(path)) << "nothing is made before it is created";
-  RunDirectory::create(path);
-  write_file_atomic(chosen.config(), "");
-  chosen.withdraw();
+  const RunDirectory created = RunDirectory::create(path);
+  write_file_atomic(created.config(), "");
+  created.withdraw();
   EXPECT_FALSE(std::filesystem::exists(path));
   for (const char* file : {"ledger.jsonl", "notes.txt", "private/metrics.jsonl"}) {
-    RunDirectory::create(path);
+    const RunDirectory run = RunDirectory::create(path);
     write_file_atomic(path / file, "x");
-    chosen.withdraw();
+    write_file_atomic(run.config(), "");
+    run.withdraw();
+    EXPECT_EQ(std::filesystem::exists(run.config()), file == std::string("ledger.jsonl"));
     EXPECT_TRUE(std::filesystem::exists(path / file)) << file;
     std::filesystem::remove_all(path);
   }
+}
+
+TEST(RunDirectory, TakesBackItsOwnFoldersAndNoOthers) {
+  const TempFolder folder;
+  namespace fs = std::filesystem;
+  const auto start_and_withdraw = [](const fs::path& path) {
+    const RunDirectory run = RunDirectory::create(path);
+    write_file_atomic(run.config(), "");
+    run.withdraw();
+  };
+  start_and_withdraw(folder / "new/runs/one");
+  EXPECT_FALSE(fs::exists(folder / "new")) << "parents that it made";
+  make_folder(folder / "users/empty");
+  start_and_withdraw(folder / "users/empty");
+  EXPECT_TRUE(fs::is_empty(folder / "users/empty"));
+  start_and_withdraw(folder / "users/one");
+  EXPECT_TRUE(fs::exists(folder / "users"));
+  make_folder(folder / "again/private");
+  start_and_withdraw(folder / "again");
+  EXPECT_TRUE(fs::is_empty(folder / "again/private"));
+  const RunDirectory chosen = RunDirectory::choose(folder / "again");
+  write_file_atomic(chosen.config(), "");
+  chosen.withdraw();
+  EXPECT_TRUE(fs::exists(chosen.config())) << "of another start";
+}
+
+TEST(RunDirectory, TheCommandThatResumesNamesTheFolderItself) {
+  EXPECT_EQ(resume_command("runs/a"),
+            "`sfumato train --config runs/a/config.yaml --resume run.dir=runs/a`");
+  EXPECT_EQ(resume_command(""), "`sfumato train --config ./config.yaml --resume run.dir=.`");
+  EXPECT_EQ(resume_command("my runs/ann's"),
+            "`sfumato train --config 'my runs/ann'\\''s/config.yaml' --resume "
+            "'run.dir=my runs/ann'\\''s'`");
 }
 
 TEST(RunDirectory, OpenNeedsARun) {

@@ -121,7 +121,7 @@ def check_people(sfumato, work: Path) -> None:
     run("train", *config, "data.image_size=16", "run.dir=runs/refused", expect=DATA)
     check(not (work / "runs/refused").exists(), "a refused start left a folder")
     said = run("train", *config, "data.store=nothing", expect=DATA)
-    check("`sfumato prepare --config people.yaml`" in said, said)
+    check(f"`sfumato prepare {' '.join(config)} data.store=nothing`" in said, said)
     run("plan", *config, "--no-measure")
     trained = run("train", *config, "--resume=auto", "run.checkpoint_every=1", "run.keep_last=9")
     check("nothing left" in run("train", *config, "--resume=auto"), "a finished run goes on")

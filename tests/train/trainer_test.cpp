@@ -271,12 +271,33 @@ TEST_F(Trainer, AStopSignalEndsAtAStepBoundaryWithACheckpoint) {
   EXPECT_EQ(ledger("run").sessions.size(), 2u);
 }
 
+// What resume_command() says: the configuration still names the folder that the run was started in.
+TEST_F(Trainer, AMovedRunGoesOnWhereItIs) {
+  start("run");
+  std::filesystem::rename(folder / "run", folder / "moved");
+  const std::string page = read_file(folder / "moved/release/report.html");
+  std::filesystem::remove(folder / "moved/release/report.html");
+  const auto moved = load_config(folder / "moved/config.yaml",
+                                 std::vector{"run.dir=" + (folder / "moved").string()});
+  EXPECT_EQ(train(*moved, /*resume=*/true).release, folder / "moved/release");
+  EXPECT_EQ(read_file(folder / "moved/release/report.html"), page);
+  EXPECT_FALSE(std::filesystem::exists(folder / "run"));
+}
+
 TEST_F(Trainer, AnExistingRunIsNotOverwritten) {
   start("run", {"mechanism.steps=1"});
   const std::string before = read_file(folder / "run/ledger.jsonl");
   EXPECT_THAT(error_message<UsageError>([&] { start("run", {"mechanism.steps=1"}); }),
               HasSubstr("--resume"));
   EXPECT_EQ(read_file(folder / "run/ledger.jsonl"), before);
+}
+
+// As where the disk is full: config.yaml cannot be written over a folder.
+TEST_F(Trainer, AStartThatCannotKeepItsConfigurationLeavesNothing) {
+  make_folder(folder / "run/config.yaml");
+  EXPECT_ANY_THROW(start("run", {"mechanism.steps=1"}));
+  EXPECT_TRUE(std::filesystem::is_directory(folder / "run/config.yaml"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "run/private"));
 }
 
 // A mistake in the configuration must not leave a folder that can neither start nor resume.

@@ -10,8 +10,8 @@ namespace sfumato {
 /// Of an upper bound (what is claimed or was spent): rounded up to `digits` significant digits.
 std::string upper_bound_text(double value, int digits = 5);
 
-/// Of the ε that a run claims, has spent or will spend, for people: of four digits on the card and
-/// everywhere else, so that one claim is one text.
+/// Of the ε of a run, for people: four digits on the card and wherever a run is spoken of, so that
+/// one claim is one text. `account` and calibration, of no run, print upper_bound_text()'s five.
 std::string epsilon_text(double epsilon);
 
 /// Of a lower bound (what is at least lost, or what is left to spend): rounded down.

@@ -1,5 +1,6 @@
 #pragma once
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -23,6 +24,10 @@ double holdout_place(std::string_view unit);
 
 /// Where the held-out images of a store lie, whether there are any or not: STORE-holdout.
 std::filesystem::path holdout_store(const std::filesystem::path& store);
+
+/// holdout_store() of a record store, if a record store is there; whether the two were prepared
+/// together is for check_holdout_of().
+std::optional<std::filesystem::path> held_out_beside(const std::filesystem::path& store);
 
 /// Whether this store is one of held-out images.
 bool is_holdout(const RecordStore& store);

@@ -14,14 +14,15 @@ class RunDirectory {
  public:
   /// Where a new run will be; nothing is made. UsageError if the folder exists and holds a file.
   static RunDirectory choose(const std::filesystem::path& path);
-  /// Makes a new run. Errors as choose().
+  /// Makes a new run. Errors as choose(); what it cannot make whole it takes back.
   static RunDirectory create(const std::filesystem::path& path);
   /// An existing run, to resume. UsageError if there is none.
   static RunDirectory open(const std::filesystem::path& path);
   /// An existing run, only to be read. UsageError if there is none.
   static RunDirectory look_at(const std::filesystem::path& path);
-  /// Takes back what create() made, and the configuration, where a start was refused before there
-  /// was a ledger. What else is there stays.
+  /// Takes back what the create() that returned this made, parents too, and the configuration,
+  /// where a start was refused before there was a ledger. Folders that were there before stay, and
+  /// so does what else is in one.
   void withdraw() const;
   /// Whether there is one: open() takes the folder, and create() does not.
   static bool holds_run(const std::filesystem::path& path);
@@ -39,10 +40,13 @@ class RunDirectory {
  private:
   explicit RunDirectory(std::filesystem::path path) : path_(std::move(path)) {}
   std::filesystem::path path_;
+  std::vector<std::filesystem::path> made_;  ///< by create(), innermost first
+  bool is_new_ = false;                      ///< from create(): the configuration is its own
 };
 
 /// How to go on with a run, and to write anew what it released: "`sfumato train --config
-/// RUN/config.yaml --resume`", which works from where the run was started.
+/// RUN/config.yaml --resume run.dir=RUN`", of this folder even where the run was copied or moved to
+/// it, quoted for a shell. Other relative paths in the configuration count from where it is called.
 std::string resume_command(const std::filesystem::path& run);
 
 /// What a stage leaves in release/.

@@ -61,12 +61,11 @@ void check_store(const RecordStore& store, const SamplingModel& model, const cha
 
 /// The non-members where nobody names others.
 std::string held_out_of(const std::string& members) {
-  const fs::path place = holdout_store(members);
-  if (fs::exists(place)) return place.string();
+  if (const auto place = held_out_beside(members)) return place->string();
   throw UsageError(fmt::format(
       "audit membership needs images that the network has not seen: name their record store with "
       "--non-members, or prepare with data.holdout=0.1, which holds some out in '{}'",
-      place.string()));
+      holdout_store(members).string()));
 }
 
 /// Scores of one store with a progress line.

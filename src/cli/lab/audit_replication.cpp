@@ -17,7 +17,6 @@
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/holdout.h"
 #include "sfumato/data/record_store.h"
-#include "sfumato/data/store_manifest.h"
 #include "sfumato/dist/together.h"
 #include "sfumato/features/corpus_images.h"
 #include "sfumato/report/report_folder.h"
@@ -61,14 +60,14 @@ void write_report(const ReplicationArguments& arguments, const ReplicationAudit&
              page.string());
 }
 
-/// Where nobody names a holdout: what prepare held out, if it did; true if it is taken. Rank 0 looks.
+/// Where nobody names a holdout: what prepare held out, if it did; true if it is taken. Rank 0
+/// looks.
 bool find_held_out(Communicator& ranks, ReplicationArguments& arguments) {
   if (!arguments.holdout.empty()) return false;
-  const fs::path place = holdout_store(arguments.store);
-  const bool found = ranks.from_leader(is_record_store(place) ? 1 : 0) != 0;
-  arguments.holdout = found ? place.string() : kNoHoldout;
+  const bool found = ranks.from_leader(held_out_beside(arguments.store) ? 1 : 0) != 0;
+  arguments.holdout = found ? holdout_store(arguments.store).string() : kNoHoldout;
   if (found && ranks.leads())
-    log_info(fmt::format("null: '{}', what prepare held out from training", place.string()));
+    log_info(fmt::format("null: '{}', what prepare held out from training", arguments.holdout));
   return found;
 }
 
@@ -117,9 +116,10 @@ void add_audit_replication(CLI::App& audit) {
   sub->add_option("--store", arguments->store, "record store that the network was trained on")
       ->required()
       ->type_name("STORE");
-  sub->add_option("--holdout", arguments->holdout,
-                  "record store of the same population that it has not seen (default: what prepare "
-                  "held out, STORE-holdout; else, or for 'none', records against the other records)")
+  sub->add_option(
+         "--holdout", arguments->holdout,
+         "record store of the same population that it has not seen (default: what prepare "
+         "held out, STORE-holdout; else, or for 'none', records against the other records)")
       ->type_name("STORE");
   sub->add_option("--features", arguments->features, "pixels, convolution (default: both)")
       ->delimiter(',')

@@ -107,11 +107,11 @@ void evaluate_files(const EvaluateArguments& arguments, const Pages& pages) {
 /// Of a record store the images that training never read, where `prepare` held some out; else "".
 /// They are private, whatever is said of the reference.
 std::string held_out_of(const fs::path& reference) {
-  const fs::path place = holdout_store(reference);
-  if (!fs::exists(reference / "manifest.json") || !fs::exists(place / "manifest.json")) return {};
-  check_holdout_of(RecordStore::open(reference), RecordStore::open(place));
-  log_info(fmt::format("classifiers are tested on held-out images: '{}'", place.string()));
-  return place.string();
+  const auto place = held_out_beside(reference);
+  if (!place) return {};
+  check_holdout_of(RecordStore::open(reference), RecordStore::open(*place));
+  log_info(fmt::format("classifiers are tested on held-out images: '{}'", place->string()));
+  return place->string();
 }
 
 void evaluate_images(const EvaluateArguments& arguments, const Pages& pages) {

@@ -56,9 +56,8 @@ void print_mechanism(const RunPlan& plan, const PlanArguments& arguments) {
       "  protects    {}, {} adjacency; epsilon {} at delta {} ({} accountant)\n"
       "  steps       {} of about {:.6g} images (sample rate {:.7g}), noise multiplier {:.7g}, clip "
       "norm {:g}\n",
-      m.unit, to_string(m.adjacency), epsilon_text(plan.epsilon), m.delta,
-      to_string(m.accountant), m.steps, m.expected_batch_size, m.sample_rate, m.noise_multiplier,
-      m.clip_norm_l2);
+      m.unit, to_string(m.adjacency), epsilon_text(plan.epsilon), m.delta, to_string(m.accountant),
+      m.steps, m.expected_batch_size, m.sample_rate, m.noise_multiplier, m.clip_norm_l2);
   for (const StagePlan& stage : m.stages)
     fmt::print("  before it   {}: {}\n", stage.name, to_text(stage.event));
   if (arguments.size.records)
@@ -94,7 +93,8 @@ void print_rows(const RunPlan& plan, const StepCost& cost) {
       return row.noise_multiplier ? fmt::format("{:.3g}", value) : std::string("-");
     };
     fmt::print("{} {:>7} {:>8.6g} {:>10.4g} {:>8} {:>9} {:>9} {:>10}  {:>12}  {}\n",
-               row.is_configured ? ">" : " ", row.steps, row.batch, row.sample_rate, epsilon_text(row.epsilon),
+               row.is_configured ? ">" : " ", row.steps, row.batch, row.sample_rate,
+               epsilon_text(row.epsilon),
                row.noise_multiplier ? fmt::format("{:.4g}", *row.noise_multiplier) : "no noise",
                number(row.signal), number(row.total_signal), time_text(cost, row),
                row.noise_multiplier ? word_for(outlook_of(row.total_signal)) : "");

@@ -7,6 +7,7 @@
 #include "cli/subcommands.h"
 #include "sfumato/config/settings_help.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/shell_word.h"
 
 namespace sfumato::cli {
 
@@ -44,18 +45,19 @@ void add_config_options(CLI::App& subcommand, ConfigOptions& options) {
 
 namespace {
 
-/// What --config named, for with_given_config().
-std::string& given_config() {
-  static std::string file;
-  return file;
+/// The settings that the command line gave, as words of a shell: "--config x.yaml
+/// data.users=u.csv". Empty without --config. For with_given_config().
+std::string& given_settings() {
+  static std::string words;
+  return words;
 }
 
 }  // namespace
 
 std::string with_given_config(std::string message) {
   constexpr std::string_view kPlace = "--config FILE";
-  if (given_config().empty()) return message;
-  const std::string given = "--config " + given_config();
+  const std::string& given = given_settings();
+  if (given.empty()) return message;
   for (std::size_t at = 0; (at = message.find(kPlace, at)) != message.npos; at += given.size())
     message.replace(at, kPlace.size(), given);
   return message;
@@ -63,7 +65,12 @@ std::string with_given_config(std::string message) {
 
 std::unique_ptr<Config> load(const ConfigOptions& options) {
   std::optional<std::filesystem::path> file;
-  if (!options.file.empty()) file = given_config() = options.file;
+  if (!options.file.empty()) {
+    file = options.file;
+    std::string& given = given_settings();
+    given = "--config " + shell_word(options.file);
+    for (const std::string& each : options.overrides) given += " " + shell_word(each);
+  }
   try {
     return load_config(file, options.overrides);
   } catch (const UsageError&) {
