@@ -155,7 +155,8 @@ void train_epoch(ClassifierNetwork& network, const LabelledImages& images, const
     if (stop_requested()) throw Interrupted("stopped; nothing was written");
     const at::Tensor rows = shuffled.narrow(0, begin, std::min(batch, n - begin));
     const at::Tensor x = inputs_of(images.images.index_select(0, rows));
-    at::cross_entropy_loss(network.training_logits(x, draw), images.labels.index_select(0, rows)).backward();
+    at::cross_entropy_loss(network.training_logits(x, draw), images.labels.index_select(0, rows))
+        .backward();
     adam.step(rate);
     average.update();
   }

@@ -27,8 +27,8 @@ class ResNet : public ResidualNetwork {
  private:
   void add_block(const BlockShape& s) {
     Block block;
-    block.inside.push_back(add_layer(s.name + ".conv1", s.name + ".bn1",
-                                     {s.channels, s.before, 3, 3}, s.stride));
+    block.inside.push_back(
+        add_layer(s.name + ".conv1", s.name + ".bn1", {s.channels, s.before, 3, 3}, s.stride));
     block.inside.push_back(
         add_layer(s.name + ".conv2", s.name + ".bn2", {s.channels, s.channels, 3, 3}));
     if (s.changes())

@@ -46,8 +46,7 @@ const std::vector<Golden>& golden() {
 
 std::unique_ptr<ClassifierNetwork> network_of(ClassifierKind kind, int64_t height = 12,
                                               int64_t width = 16) {
-  return classifier_row(kind).make({3, height, width, kClasses},
-                                   at::detail::createCPUGenerator(1));
+  return classifier_row(kind).make({3, height, width, kClasses}, at::detail::createCPUGenerator(1));
 }
 
 void put_formula(const ClassifierNetwork& network) {
