@@ -35,6 +35,19 @@ void from_bf16_plain(const std::uint16_t* from, std::int64_t first, std::int64_t
 constexpr std::int64_t kBlock = 16;     ///< pixels of a block
 constexpr std::int64_t kChannels = 32;  ///< and its channels, of which two make a word
 
+/// Quarters of rows that lie `kStep` apart, 4 or 8: even ones first, then odd ones.
+template <int kStep>
+SFUMATO_BF16_INLINE void shuffle_quarters(const __m512i (&from)[16], __m512i (&to)[16]) {
+  constexpr int kOther = 12 - kStep;
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    to[i] = _mm512_shuffle_i32x4(from[i], from[kStep + i], 0x88);
+    to[kStep + i] = _mm512_shuffle_i32x4(from[i], from[kStep + i], 0xdd);
+    to[kOther + i] = _mm512_shuffle_i32x4(from[kOther + i], from[12 + i], 0x88);
+    to[12 + i] = _mm512_shuffle_i32x4(from[kOther + i], from[12 + i], 0xdd);
+  }
+}
+
 /// rows[i] word j -> rows[j] word i.
 SFUMATO_BF16_INLINE void transpose(__m512i (&rows)[16]) {
   __m512i a[16];
@@ -50,20 +63,8 @@ SFUMATO_BF16_INLINE void transpose(__m512i (&rows)[16]) {
     rows[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
     rows[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
   }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    a[i] = _mm512_shuffle_i32x4(rows[i], rows[4 + i], 0x88);
-    a[4 + i] = _mm512_shuffle_i32x4(rows[i], rows[4 + i], 0xdd);
-    a[8 + i] = _mm512_shuffle_i32x4(rows[8 + i], rows[12 + i], 0x88);
-    a[12 + i] = _mm512_shuffle_i32x4(rows[8 + i], rows[12 + i], 0xdd);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    rows[i] = _mm512_shuffle_i32x4(a[i], a[8 + i], 0x88);
-    rows[8 + i] = _mm512_shuffle_i32x4(a[i], a[8 + i], 0xdd);
-    rows[4 + i] = _mm512_shuffle_i32x4(a[4 + i], a[12 + i], 0x88);
-    rows[12 + i] = _mm512_shuffle_i32x4(a[4 + i], a[12 + i], 0xdd);
-  }
+  shuffle_quarters<4>(rows, a);
+  shuffle_quarters<8>(a, rows);
 }
 
 SFUMATO_BF16_TARGET void to_bf16_blocks(const float* from, std::int64_t blocks,

@@ -88,19 +88,26 @@ void name_foreign(const Section& section, const Names& of_vp, const Names& of_ed
                       setting->default_yaml()));
 }
 
+/// Whether the solver may read a setting, for such a network or, where it is not known, for one of
+/// them. Ddim of an EDM network is euler.
+bool may_read(Sampler sampler, std::optional<Parameterization> parameterization,
+              const std::string& key) {
+  const bool may_be_euler = sampler == Sampler::kDdim && parameterization != Parameterization::kVp;
+  const bool is_euler = may_be_euler && parameterization.has_value();
+  return (!is_euler && sampler_reads(sampler, key)) ||
+         (may_be_euler && sampler_reads(Sampler::kEuler, key));
+}
+
 /// Settings of other solvers, which change nothing of this one.
 void name_unread(const SampleSettings& sample, std::optional<Parameterization> parameterization,
                  Names& mistakes) {
   const Sampler sampler = sample.sampler();
-  // ddim of an EDM network is euler.
-  const bool may_be_euler = sampler == Sampler::kDdim && parameterization != Parameterization::kVp;
-  const bool is_euler = may_be_euler && parameterization.has_value();
+  const bool is_euler = sampler == Sampler::kDdim && parameterization == Parameterization::kEdm;
   const bool forgiving = (sampler == Sampler::kDdpm || sampler == Sampler::kDdim) && !is_euler;
   for (const SettingBase* setting : sample.settings()) {
     const std::string key = setting->key();
     if (!is_changed(*setting) || (forgiving && lists(kForgiven, key))) continue;
-    if (!is_euler && sampler_reads(sampler, key)) continue;
-    if (may_be_euler && sampler_reads(Sampler::kEuler, key)) continue;
+    if (may_read(sampler, parameterization, key)) continue;
     Names readers;
     for (const SamplerRule& rule : sampler_rules())
       if (lists(rule.own_settings, key)) readers.push_back(to_string(rule.sampler));
@@ -113,12 +120,15 @@ void name_unread(const SampleSettings& sample, std::optional<Parameterization> p
   }
 }
 
-/// Bounds of something that nobody asked for. Where it was turned off by name, they may stay.
-void name_idle(const SampleSettings& sample, const Setting<double>& what, const char* verb,
-               const Names& bounds, Names& mistakes) {
+/// Bounds of something that nobody asked for. Where it was turned off by name, they may stay; those
+/// that the solver does not read are named by name_unread.
+void name_idle(const SampleSettings& sample, std::optional<Parameterization> parameterization,
+               const Setting<double>& what, const char* verb, const Names& bounds,
+               Names& mistakes) {
   if (what() > 0 || !what.is_default()) return;
   for (const SettingBase* setting : sample.settings())
-    if (lists(bounds, setting->key()) && is_changed(*setting))
+    if (lists(bounds, setting->key()) && is_changed(*setting) &&
+        may_read(sample.sampler(), parameterization, setting->key()))
       mistakes.push_back(
           fmt::format("{} has no effect: {} is 0, so that nothing is {}; set that, or leave {} at "
                       "its default, {}",
@@ -171,10 +181,10 @@ std::vector<std::string> sampling_mistakes(const SampleSettings& sample,
           place(sample.sampler), to_string(sampler), to_string(*parameterization), rule.instead));
   }
   name_unread(sample, parameterization, mistakes);
-  name_idle(sample, sample.guidance, "guided",
+  name_idle(sample, parameterization, sample.guidance, "guided",
             {"sample.guidance_sigma_min", "sample.guidance_sigma_max"}, mistakes);
-  name_idle(sample, sample.s_churn, "churned", {"sample.s_min", "sample.s_max", "sample.s_noise"},
-            mistakes);
+  name_idle(sample, parameterization, sample.s_churn, "churned",
+            {"sample.s_min", "sample.s_max", "sample.s_noise"}, mistakes);
   if (sampler == Sampler::kUniPc)
     check_unipc(sample, mistakes);
   else if (sample.solver_type() == SolverType::kBh1 || sample.solver_type() == SolverType::kBh2)

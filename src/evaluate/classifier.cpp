@@ -140,7 +140,7 @@ at::Tensor predicted(ClassifierNetwork& network, const at::Tensor& images) {
   for (int64_t begin = 0; begin < images.size(0); begin += kPredicted) {
     if (stop_requested()) throw Interrupted("stopped; nothing was written");
     const at::Tensor part = images.narrow(0, begin, std::min(kPredicted, images.size(0) - begin));
-    parts.push_back(network.logits(inputs_of(part), std::nullopt).argmax(1));
+    parts.push_back(network.logits(inputs_of(part)).argmax(1));
   }
   return at::cat(parts);
 }
@@ -155,7 +155,8 @@ void train_epoch(ClassifierNetwork& network, const LabelledImages& images, const
     if (stop_requested()) throw Interrupted("stopped; nothing was written");
     const at::Tensor rows = shuffled.narrow(0, begin, std::min(batch, n - begin));
     const at::Tensor x = inputs_of(images.images.index_select(0, rows));
-    at::cross_entropy_loss(network.logits(x, draw), images.labels.index_select(0, rows)).backward();
+    at::cross_entropy_loss(network.training_logits(x, draw), images.labels.index_select(0, rows))
+        .backward();
     adam.step(rate);
     average.update();
   }

@@ -36,6 +36,18 @@ const ClassifierRow& classifier_row(ClassifierKind kind) {
   throw std::logic_error("no row in the table of classifiers for " + to_string(kind));
 }
 
+ClassifierRecipe large_recipe(std::string description) {
+  return {.learning_rate = 1e-2,
+          .epochs = 50,
+          .batch = 256,
+          .drop_every = 20,
+          .drop_factor = 0.2,
+          .average_decay = 0.9999,
+          // Of 4 x 4 pixels the last stage sees one, of which a batch of one image has no variance.
+          .least_side = 5,
+          .description = std::move(description)};
+}
+
 at::Tensor ClassifierNetwork::Norm::operator()(const at::Tensor& x, bool training) const {
   constexpr double kMomentum = 0.1, kEps = 1e-5;
   return at::batch_norm(x, weight, bias, mean, variance, training, kMomentum, kEps, false);

@@ -24,15 +24,22 @@ struct ClassifierRecipe {
   std::string description;   ///< of its layers, a clause
 };
 
+/// Of the large networks, as DPImageBench trains them where it does not train on CIFAR-10.
+ClassifierRecipe large_recipe(std::string description);
+
 /// The layers of a network for pixels in [-1, 1], with LibTorch's autograd.
 class ClassifierNetwork {
  public:
   using Named = std::vector<std::pair<std::string, at::Tensor>>;
 
   virtual ~ClassifierNetwork() = default;
-  /// float32 [n, C, h, w] to [n, classes]. With `draw` in training: dropout is drawn from it, batch
-  /// normalisation takes the batch's statistics and notes them; without, its running ones.
-  virtual at::Tensor logits(const at::Tensor& x, std::optional<at::Generator> draw) = 0;
+  /// float32 [n, C, h, w] to [n, classes], by the running statistics of batch normalisation.
+  at::Tensor logits(const at::Tensor& x) const { return forward(x, false, std::nullopt); }
+  /// In training: batch normalisation takes the batch's statistics and notes them. Dropout is drawn
+  /// from `dropout`; without it there is none.
+  at::Tensor training_logits(const at::Tensor& x, std::optional<at::Generator> dropout) {
+    return forward(x, true, std::move(dropout));
+  }
 
   /// In the order and by the names of a PyTorch module of the same layers.
   const Named& parameters() const { return parameters_; }
@@ -43,6 +50,9 @@ class ClassifierNetwork {
     at::Tensor weight, bias, mean, variance;
     at::Tensor operator()(const at::Tensor& x, bool training) const;
   };
+
+  virtual at::Tensor forward(const at::Tensor& x, bool training,
+                             std::optional<at::Generator> dropout) const = 0;
 
   explicit ClassifierNetwork(at::Generator draw) : draw_(std::move(draw)) {}
   at::Tensor add(const std::string& name, at::Tensor value);

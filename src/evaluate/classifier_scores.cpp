@@ -112,8 +112,8 @@ void add_classifier_scores(const ImageSets& sets, const ImageSet* test,
       }
       return true;
     } catch (const DataError& error) {
-      out.left_out.push_back(
-          fmt::format("accuracy of a classifier trained on {} images: {}", what, error.what()));
+      out.left_out.push_back(fmt::format("accuracy of a classifier ({}) trained on {} images: {}",
+                                         to_string(kind), what, error.what()));
       return false;
     }
   };
@@ -122,6 +122,7 @@ void add_classifier_scores(const ImageSets& sets, const ImageSet* test,
   const std::string detail = detail_of(described, options.repeats);
   // Classes have one number each: of the network that is named first.
   const bool first = options.classifiers.empty() || options.classifiers.front() == kind;
+  if (first) out.class_classifier = to_string(kind);
   if (repeat("synthetic", corpus, [&](const Classifier& classifier) {
         synthetic.add(classifier.accuracy(real.test), options.repeats);
       })) {

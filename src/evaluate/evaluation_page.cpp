@@ -35,7 +35,7 @@ constexpr const char* kEvaluationNotes[] = {
     "round. Radii reach to the k-th nearest other image of the same set.",
     "density counts the balls of the reference around an image of the corpus, coverage the "
     "reference's balls that hold one. A collapsed generator has high precision and low coverage.",
-    "accuracy: of a small network that is trained on the corpus alone, its epoch too chosen by the "
+    "accuracy: of a network that is trained on the corpus alone, its epoch too chosen by the "
     "corpus, on real images. The ceiling is that of the same network trained on real images.",
     "label fidelity: accuracy, on the corpus, of the network trained on real images."};
 
@@ -250,12 +250,14 @@ std::string class_table(const Evaluation& evaluation) {
 
 std::string classes_section(const Evaluation& evaluation) {
   if (evaluation.classes.empty()) return {};
+  const std::string by = fmt::format(" ({})", evaluation.class_classifier);
   return fmt::format(
       "<section>\n<h2>Classes</h2>\n{}{}{}{}</section>\n",
       bars_of(evaluation, "Frechet distance by class, smaller is better",
               &ClassRow::frechet_distance, false),
-      bars_of(evaluation, "accuracy by class, trained on the corpus", &ClassRow::accuracy, true),
-      bars_of(evaluation, "label fidelity by class", &ClassRow::label_fidelity, true),
+      bars_of(evaluation, "accuracy by class, trained on the corpus" + by, &ClassRow::accuracy,
+              true),
+      bars_of(evaluation, "label fidelity by class" + by, &ClassRow::label_fidelity, true),
       class_table(evaluation));
 }
 

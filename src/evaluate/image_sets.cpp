@@ -11,6 +11,7 @@
 #include <array>
 #include <cstring>
 
+#include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/place.h"
 #include "sfumato/core/sha256.h"
@@ -100,6 +101,22 @@ class PixelCollector {
   std::vector<at::Tensor> blocks_;
 };
 
+/// Where `name` stands as a word of its own from `at` on; npos for nowhere.
+std::size_t word_at(const std::string& text, const std::string& name, std::size_t at) {
+  const auto goes_on = [](char c) { return c == '_' || (c >= 'a' && c <= 'z'); };
+  for (; (at = text.find(name, at)) != std::string::npos; ++at) {
+    const std::size_t end = at + name.size();
+    if (!goes_on(name.back()) || end == text.size() || !goes_on(text[end])) return at;
+  }
+  return at;
+}
+
+/// "list them in data.class_names": a file or list that this program does not take.
+bool is_asked_for(const std::string& text, std::size_t at) {
+  const std::string before = text.substr(0, at);
+  return before.ends_with("in ") || before.ends_with("set ") || before.ends_with("to ");
+}
+
 /// Messages of `prepare` speak of its settings: here of options.
 std::string in_words_of_options(std::string message, const SetRequest& request) {
   const bool argument = request.option == "corpus";
@@ -115,9 +132,18 @@ std::string in_words_of_options(std::string message, const SetRequest& request) 
       {"data.source", source},
       {"the private images", "the images"}};
   for (const auto& [setting, option] : words)
-    for (std::size_t at = 0; (at = message.find(setting, at)) != std::string::npos;
-         at += option.size())
-      message.replace(at, setting.size(), option);
+    for (std::size_t at = 0; (at = word_at(message, setting, at)) != std::string::npos;) {
+      const bool stays = setting == "data.class_names" && is_asked_for(message, at);
+      if (!stays) message.replace(at, setting.size(), option);
+      at += stays ? setting.size() : option.size();
+    }
+  const Config config;
+  const auto settings = config.data.settings();
+  if (std::ranges::any_of(settings, [&](const SettingBase* setting) {
+        return word_at(message, setting->key(), 0) != std::string::npos;
+      }))
+    message += fmt::format(
+        "; settings named data.* are those of `sfumato prepare`, whose store {} takes", source);
   return message;
 }
 

@@ -11,7 +11,7 @@ namespace sfumato {
 namespace {
 
 /// What other programs call metrics, or a number of one.
-constexpr std::array<std::pair<std::string_view, Metric>, 15> kFamiliar = {{
+constexpr std::array<std::pair<std::string_view, Metric>, 16> kFamiliar = {{
     {"fd", Metric::kFrechetDistance},
     {"frechet", Metric::kFrechetDistance},
     {"kid_mean", Metric::kKid},
@@ -27,7 +27,14 @@ constexpr std::array<std::pair<std::string_view, Metric>, 15> kFamiliar = {{
     {"density", Metric::kPrecisionRecall},
     {"coverage", Metric::kPrecisionRecall},
     {"class_fd", Metric::kClassFrechetDistance},
+    {"class_frechet", Metric::kClassFrechetDistance},
 }};
+
+std::string in_lower_case(std::string name) {
+  for (char& c : name)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return name;
+}
 
 /// A FID of other features would be taken for one.
 Metric fid(const std::vector<std::string>& networks) {
@@ -46,7 +53,8 @@ Metric fid(const std::vector<std::string>& networks) {
 std::vector<Metric> metrics_of(const std::vector<std::string>& names,
                                const std::vector<std::string>& networks) {
   std::vector<Metric> metrics;
-  for (const std::string& name : names) {
+  for (const std::string& asked : names) {
+    const std::string name = in_lower_case(asked);
     const auto found = std::ranges::find(kFamiliar, std::string_view(name),
                                          &decltype(kFamiliar)::value_type::first);
     metrics.push_back(found != kFamiliar.end() ? found->second
@@ -54,6 +62,18 @@ std::vector<Metric> metrics_of(const std::vector<std::string>& names,
                                                : parse_enum<Metric>(name));
   }
   return metrics;
+}
+
+std::vector<ClassifierKind> classifiers_of(const std::vector<std::string>& names) {
+  std::vector<ClassifierKind> kinds;
+  for (const std::string& name : names) {
+    const auto kind = parse_enum<ClassifierKind>(name);
+    if (std::ranges::find(kinds, kind) != kinds.end())
+      throw UsageError(fmt::format(
+          "classifier '{}' is named twice; for several trainings of it, --repeats", name));
+    kinds.push_back(kind);
+  }
+  return kinds;
 }
 
 }  // namespace sfumato

@@ -26,7 +26,8 @@ class SmallNetwork : public ClassifierNetwork {
     add_layer("fc2", {shape.classes, kSmallHidden});
   }
 
-  at::Tensor logits(const at::Tensor& x, std::optional<at::Generator> draw) override {
+  at::Tensor forward(const at::Tensor& x, bool /*training*/,
+                     std::optional<at::Generator> draw) const override {
     at::Tensor y = at::relu(at::conv2d(x, w_[0], w_[1]));
     y = at::max_pool2d(at::relu(at::conv2d(y, w_[2], w_[3])), 2);
     y = dropped(y, kFirstDropout, draw).flatten(1);

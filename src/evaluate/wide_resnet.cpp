@@ -33,8 +33,8 @@ class WideResNet : public ClassifierNetwork {
     units_bias_ = add("fc.bias", at::zeros({shape.classes}));
   }
 
-  at::Tensor logits(const at::Tensor& x, std::optional<at::Generator> draw) override {
-    const bool training = draw.has_value();
+  at::Tensor forward(const at::Tensor& x, bool training,
+                     std::optional<at::Generator> draw) const override {
     at::Tensor y = at::conv2d(x, first_, {}, 1, 1);
     for (const Block& block : blocks_) {
       const at::Tensor z = at::relu(block.first_norm(y, training));
@@ -73,9 +73,7 @@ class WideResNet : public ClassifierNetwork {
 
 }  // namespace
 
-ClassifierRecipe wide_resnet_recipe() {
-  return {1e-2, 50, 256, 20, 0.2, 0.9999, 4, "WRN-40-4, dropout 0.3"};
-}
+ClassifierRecipe wide_resnet_recipe() { return large_recipe("WRN-40-4, dropout 0.3"); }
 
 std::unique_ptr<ClassifierNetwork> make_wide_resnet(const ClassifierShape& shape,
                                                     at::Generator draw) {

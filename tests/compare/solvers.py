@@ -4,15 +4,17 @@
     tests/compare/solvers.py --run runs/quickstart --reference /usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz
 
 For each solver and number of calls, `sfumato sample` draws --count images with one seed, and
-`sfumato evaluate` takes their Frechet distance to the reference: by LeNet's features where images are
-grey, else by random convolutions (--features names others). A Markdown table goes to stdout, one row a
+`sfumato evaluate` takes their Frechet distance to the reference: by LeNet's features
+(`--features convolution` for colour). A Markdown table goes to stdout, one row a
 solver; heun takes two calls a step but the last, so that where its column is even it has one call less, which
-stands in brackets. What is drawn and measured is kept in --work and not done again.
+stands in brackets. What is drawn and measured is kept in --work and not done again; another question (run,
+reference, features, weights, seed, settings) finds nothing of it.
 
 The reference is declared public: give real images that are public anyway, and prepared to the
 release's size. A choice of solver by private images is a use of them that no epsilon covers.
 """
 import argparse
+import hashlib
 import json
 import re
 import subprocess
@@ -66,16 +68,24 @@ def called(program: Path, *words) -> str:
     return done.stdout
 
 
+def digest(*parts) -> str:
+    """Of what a kept result is an answer to."""
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:12]
+
+
 class Comparison:
     def __init__(self, arguments: argparse.Namespace, work: Path):
         self.arguments, self.work, self.title = arguments, work, ""
         self.sampled = self.measured = 0.0
 
     def distance(self, name: str, sampler: str, settings: tuple, steps: int) -> float:
-        place = self.work / re.sub(r"\W+", "-", f"{name}-{steps}-{self.arguments.count}")
-        result = self.work / (place.name + ".json")
+        a = self.arguments
+        drawn = (a.run.resolve(), a.seed, a.set, sampler, settings, NEUTRAL)
+        measured = (a.reference.resolve(), a.features, a.weights and a.weights.resolve())
+        words = re.sub(r"\W+", "-", f"{name}-{steps}-{a.count}")
+        place = self.work / f"{words}-{digest(*drawn)}"
+        result = self.work / f"{words}-{digest(*drawn, *measured)}.json"
         if not result.exists():
-            a = self.arguments
             start = time.perf_counter()
             if not (place / "lineage.json").exists():
                 called(a.sfumato, "sample", a.run, "--out", place, "--count", a.count, *NEUTRAL, *a.set,

@@ -133,6 +133,14 @@ TEST(SamplingRules, BoundsOfWhatNobodyAskedForAreRefused) {
   }
 }
 
+TEST(SamplingRules, ABoundThatTheSolverDoesNotReadIsNamedOnce) {
+  const auto mistakes = test::mistakes_of("", {"sample.sampler=dpmpp_2m", "sample.s_min=0.1"});
+  EXPECT_THAT(mistakes, testing::ElementsAre(HasSubstr("is not read by sample.sampler")));
+  // Of a network that is not known ddim may be euler.
+  EXPECT_THAT(test::mistakes_of("", {"sample.sampler=ddim", "sample.s_min=0.1"}),
+              testing::ElementsAre(HasSubstr("has no effect: sample.s_churn is 0")));
+}
+
 /// "| `a`, `b` | yes | no | ..." -> the cell of `column`, from 0, of the row that names `sampler`.
 std::string table_cell(const std::string& page, const std::string& sampler, int column) {
   std::istringstream lines(page.substr(page.find("| `sample.sampler` |")));

@@ -6,6 +6,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <gmock/gmock.h>
@@ -43,9 +44,9 @@ const std::vector<Golden>& golden() {
   return kNumbers;
 }
 
-std::unique_ptr<ClassifierNetwork> network_of(ClassifierKind kind, int64_t side = 12) {
-  return classifier_row(kind).make({3, side, side + 4, kClasses},
-                                   at::detail::createCPUGenerator(1));
+std::unique_ptr<ClassifierNetwork> network_of(ClassifierKind kind, int64_t height = 12,
+                                              int64_t width = 16) {
+  return classifier_row(kind).make({3, height, width, kClasses}, at::detail::createCPUGenerator(1));
 }
 
 void put_formula(const ClassifierNetwork& network) {
@@ -97,9 +98,8 @@ TEST(Classifiers, LayersAreThoseOfPyTorch) {
     EXPECT_EQ(checksum(*network), row.numbers[2]) << name;
     put_formula(*network);
     const at::Tensor x = formula_inputs();
-    expect_logits(network->logits(x, std::nullopt), &row.numbers[3], name);
-    if (row.kind == ClassifierKind::kWrn404) continue;  // dropout
-    expect_logits(network->logits(x, at::detail::createCPUGenerator(0)), &row.numbers[7],
+    expect_logits(network->logits(x), &row.numbers[3], name);
+    expect_logits(network->training_logits(x, std::nullopt), &row.numbers[7],
                   name + " in training");
     EXPECT_NEAR(network->buffers().back().second.mean().item<double>(), row.numbers[11], 1e-4);
   }
@@ -109,9 +109,9 @@ TEST(Classifiers, DropoutIsInTrainingAlone) {
   const at::NoGradGuard no_grad;
   const auto network = network_of(ClassifierKind::kWrn404);
   const at::Tensor x = formula_inputs();
-  EXPECT_TRUE(network->logits(x, std::nullopt).equal(network->logits(x, std::nullopt)));
+  EXPECT_TRUE(network->logits(x).equal(network->logits(x)));
   const auto drawn = [&](uint64_t seed) {
-    return network->logits(x, at::detail::createCPUGenerator(seed));
+    return network->training_logits(x, at::detail::createCPUGenerator(seed));
   };
   EXPECT_TRUE(drawn(1).equal(drawn(1)));
   EXPECT_FALSE(drawn(1).equal(drawn(2)));
@@ -128,17 +128,42 @@ LabelledImages halves(int64_t count) {
   return images;
 }
 
-TEST(Classifiers, EachLearns) {
+TEST(Classifiers, Learn) {
   const LabelledImages train = halves(48), test = halves(20);
-  for (const auto& row : EnumNames<ClassifierKind>::kTable) {
+  for (const auto& [kind, epochs] :
+       {std::pair(ClassifierKind::kSmall, 6), std::pair(ClassifierKind::kWrn404, 3)}) {
     ClassifierOptions options;
-    options.kind = row.value;
-    options.epochs = 6;
+    options.kind = kind;
+    options.epochs = epochs;
     options.batch = 4;
     options.learning_rate = 1e-3;
     const Classifier classifier(train, options);
     EXPECT_EQ(classifier.trained_on(), 40);
-    EXPECT_GE(classifier.accuracy(test).value, 0.95) << row.name;
+    EXPECT_GE(classifier.accuracy(test).value, 0.95) << to_string(kind);
+  }
+}
+
+TEST(Classifiers, TheLossReachesEveryParameter) {
+  const LabelledImages images = halves(4);
+  const at::Tensor x = images.images.permute({0, 3, 1, 2}).to(at::kFloat) / 127.5 - 1;
+  for (const auto& row : EnumNames<ClassifierKind>::kTable) {
+    const at::Generator draw = at::detail::createCPUGenerator(1);
+    const auto network = classifier_row(row.value).make({1, 8, 8, 2}, draw);
+    at::cross_entropy_loss(network->training_logits(x, draw), images.labels).backward();
+    for (const auto& [name, parameter] : network->parameters()) {
+      ASSERT_TRUE(parameter.grad().defined()) << row.name << " " << name;
+      EXPECT_GT(parameter.grad().abs().max().item<double>(), 0) << row.name << " " << name;
+    }
+  }
+}
+
+TEST(Classifiers, StatisticsAreFiniteForTheSmallestImagesAndALastBatchOfOne) {
+  for (const auto& row : EnumNames<ClassifierKind>::kTable) {
+    const int64_t side = classifier_row(row.value).recipe().least_side;
+    const auto network = network_of(row.value, side, side);
+    network->training_logits(at::full({1, 3, side, side}, 0.5), std::nullopt);
+    for (const auto& [name, buffer] : network->buffers())
+      EXPECT_TRUE(buffer.isfinite().all().item<bool>()) << row.name << " " << name;
   }
 }
 

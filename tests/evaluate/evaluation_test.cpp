@@ -7,110 +7,31 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
-#include "audit/small_images.h"
+#include "evaluate/evaluation_fixture.h"
 #include "evaluate/feature_sets.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/data/record_store.h"
-#include "sfumato/evaluate/evaluation_report.h"
 #include "sfumato/io/image_codec.h"
 #include "sfumato/io/tar.h"
-#include "sfumato/report/privacy_card.h"
 #include "support/error_message.h"
 #include "support/every_name.h"
 #include "support/shared_folder.h"
-#include "support/temp_folder.h"
 
 namespace sfumato {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
+using test::classed_images;
 using test::error_message;
+using test::EvaluationTest;
+using test::lineage_of;
+using test::measured;
 using test::Pixels;
+using test::quick;
+using test::write_picture;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-/// Grey images of 8 x 8 pixels whose class is where they are light.
-std::vector<Pixels> classed_images(int count, unsigned seed, int classes = 2) {
-  std::vector<Pixels> images = test::random_images(count, seed);
-  for (std::size_t i = 0; i < images.size(); ++i)
-    for (std::size_t at = 0; at < 64; ++at) {
-      const bool light = static_cast<int>(at / 32) == static_cast<int>(i) % classes;
-      images[i][at] = static_cast<std::uint8_t>(images[i][at] / 4 + (light ? 150 : 20));
-    }
-  return images;
-}
-
-void write_picture(const fs::path& file, const Pixels& pixels, int side = 8, int channels = 1) {
-  fs::create_directories(file.parent_path());
-  write_file_atomic(file, encode_png({side, side, channels, pixels}));
-}
-
-Json lineage_of(const std::vector<int64_t>& per_class) {
-  Json classes = Json::array();
-  for (std::size_t c = 0; c < per_class.size(); ++c)
-    classes.push_back({{"label", c},
-                       {"name", std::to_string(c)},
-                       {"images", per_class[c]},
-                       {"folder", "images/" + std::to_string(c)}});
-  return {
-      {"made_by", {{"name", "sfumato"}}}, {"images_per_class", per_class}, {"classes", classes}};
-}
-
-class EvaluationTest : public testing::Test {
- protected:
-  /// A corpus of ours; label i % classes.
-  fs::path corpus(const std::string& name, const std::vector<Pixels>& images, int classes = 2) {
-    std::vector<int64_t> counts(static_cast<std::size_t>(classes));
-    for (std::size_t i = 0; i < images.size(); ++i) {
-      const std::size_t label = i % static_cast<std::size_t>(classes);
-      write_picture(folder_ / name / "images" / std::to_string(label) / fmt::format("{:06}.png", i),
-                    images[i]);
-      ++counts[label];
-    }
-    write_file_atomic(folder_ / name / "lineage.json", lineage_of(counts).dump());
-    return folder_ / name;
-  }
-  fs::path store(const std::string& name, const std::vector<Pixels>& images, int classes = 2) {
-    test::write_store(folder_ / name, images, 8, classes);
-    return folder_ / name;
-  }
-  static ImageSets open(const fs::path& a, const fs::path& b, int64_t count = 0) {
-    SetRequest corpus, reference;
-    corpus.path = a, reference.path = b;
-    corpus.count = reference.count = count;
-    return open_image_sets(corpus, reference);
-  }
-  template <class E>
-  static std::string refusal(const fs::path& a, const fs::path& b) {
-    return error_message<E>([&] { open(a, b); });
-  }
-  void put_card(const fs::path& corpus, const std::string& status, const std::string& manifest) {
-    Json card = void_card("made for a test");
-    card["status"] = status;
-    card["data_manifest_hash"] = manifest;
-    write_file_atomic(corpus / "privacy_card.json", card.dump());
-  }
-
-  test::TempFolder folder_;
-};
-
-EvaluationOptions quick(std::vector<Metric> metrics) {
-  EvaluationOptions options;
-  options.networks = {"pixels"};
-  options.metrics = std::move(metrics);
-  options.classifier.epochs = 3;
-  return options;
-}
-
-const Measurement& measured(const Evaluation& evaluation, const std::string& key) {
-  for (const Measurement& one : evaluation.measurements)
-    if (one.key == key) return one;
-  throw std::runtime_error("not measured: " + key);
-}
 
 TEST_F(EvaluationTest, EveryMetricHasAName) { test::expect_every_enumerator_named<Metric>(); }
 
@@ -245,7 +166,9 @@ TEST_F(EvaluationTest, ACorpusOfOneClassIsMeasuredWithoutAccuracyAndSaysSo) {
   write_file_atomic(made / "lineage.json", lineage_of({10, 0}).dump());
   const Evaluation found = evaluate(open(made, store("s", images)), nullptr,
                                     quick({Metric::kAccuracy, Metric::kClassFrechetDistance}));
-  EXPECT_THAT(found.left_out, testing::Contains(HasSubstr("one class")));
+  EXPECT_THAT(found.left_out,
+              testing::Contains(AllOf(HasSubstr("a classifier (small) trained on synthetic"),
+                                      HasSubstr("one class"))));
   EXPECT_THAT(found.left_out, testing::Contains(HasSubstr("for 1 of 2 classes")));
   EXPECT_THAT(found.warnings, testing::Contains(HasSubstr("no image of 1 of its 2 classes")));
   EXPECT_NO_THROW(measured(found, "real_accuracy"));
@@ -266,72 +189,14 @@ TEST_F(EvaluationTest, AStoreThatACorpusComesFromIsNeverPublic) {
   EXPECT_NO_THROW(evaluate(open(made, real), nullptr, options));
 }
 
-TEST_F(EvaluationTest, PagesSayWhatWasDoneForPrivacyAndShowPairsToTheHolderAlone) {
-  const fs::path made = corpus("c", classed_images(20, 1));
-  put_card(made, "void", "");
-  const ImageSets sets = open(made, store("s", classed_images(20, 2)));
-  for (const bool is_public : {false, true}) {
-    EvaluationOptions options = quick({Metric::kPrecisionRecall, Metric::kFrechetDistance});
-    if (is_public) options.status = ReferenceStatus::kDeclaredPublic;
-    const Evaluation found = evaluate(sets, nullptr, options);
-    const ReportedSet a = reported(sets.corpus), b = reported(sets.reference);
-    const EvaluationPictures pictures = evaluation_pictures(sets, found, true);
-    EXPECT_EQ(pictures.pairs.empty(), is_public);
-    const std::string page = evaluation_html(found, a, b, pictures);
-    const std::string said = is_public ? "declared public" : "PRIVATE: these numbers tell";
-    EXPECT_THAT(page, AllOf(HasSubstr(said), HasSubstr("VOID")));
-    EXPECT_THAT(evaluation_markdown(found, a, b), AllOf(HasSubstr(said), HasSubstr("VOID")));
-    EXPECT_EQ(page.find("Nearest pairs") == std::string::npos, is_public);
-    const Json json = to_json(found, a, b);
-    EXPECT_EQ(json["reference_privacy"]["status"], is_public ? "declared_public" : "private");
-    EXPECT_EQ(json["corpus"]["privacy_alarm"], "VOID");
-    for (const Json& one : json["measurements"]) {
-      EXPECT_EQ(one["corpus_images"], 20);
-      EXPECT_EQ(one["reference_images"], 20);
-      EXPECT_EQ(one["weights_sha256"], "none");
-      EXPECT_EQ(one["reference_split"], "not said");
-    }
-    EXPECT_EQ(json["precision"], json["measurements"][1]["value"]);
-  }
-}
-
-/// How often `word` stands in `text`.
-int64_t times(const std::string& text, const std::string& word) {
-  int64_t found = 0;
-  for (std::size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += word.size())
-    ++found;
-  return found;
-}
-
-TEST_F(EvaluationTest, ThePageSaysOnceWhatNumbersShareAndShowsNoEmptyColumn) {
-  const ImageSets sets =
-      open(corpus("c", classed_images(60, 1)), store("s", classed_images(60, 2)));
-  EvaluationOptions options = quick({});
-  options.classifier.epochs = 1;
-  const auto page = [&] {
-    const Evaluation found = evaluate(sets, nullptr, options);
-    return evaluation_html(found, reported(sets.corpus), reported(sets.reference), {});
-  };
-  const std::string all = page();
-  EXPECT_EQ(times(all, "uint8 / 127.5 - 1"), 1);  // of three numbers by the classifier
-  EXPECT_EQ(times(all, "convolutions 32-64"), 1);
-  EXPECT_EQ(times(all, "one training, so its spread is not known"), 1);
-  EXPECT_EQ(times(all, "cubic kernel"), 1);
-  EXPECT_EQ(times(all, "<caption><strong>pixels</strong>"), 1);
-  EXPECT_THAT(all, AllOf(HasSubstr("<td>60 / 60</td>"), HasSubstr("trained on 50 real images"),
-                         HasSubstr("<th>ceiling</th><th>label fidelity</th>"),
-                         HasSubstr("table.wide th { width: auto; white-space: nowrap; }")));
-  options.metrics = {Metric::kClassFrechetDistance};
-  EXPECT_THAT(page(), AllOf(HasSubstr("<th>distance</th></tr>"),
-                            testing::Not(HasSubstr("<th>ceiling</th>"))));
-}
-
 TEST_F(EvaluationTest, FamiliarNamesOfMetricsAreTakenAndFidIsInceptionsAlone) {
   using Metrics = std::vector<Metric>;
   EXPECT_EQ(metrics_of({"is", "kid", "prdc", "fd"}, {"lenet"}),
             (Metrics{Metric::kInceptionScore, Metric::kKid, Metric::kPrecisionRecall,
                      Metric::kFrechetDistance}));
-  EXPECT_EQ(metrics_of({"fid"}, {"inception"}), Metrics{Metric::kFrechetDistance});
+  EXPECT_EQ(metrics_of({"KID", "class_frechet", "Accuracy"}, {"lenet"}),
+            (Metrics{Metric::kKid, Metric::kClassFrechetDistance, Metric::kAccuracy}));
+  EXPECT_EQ(metrics_of({"FID"}, {"inception"}), Metrics{Metric::kFrechetDistance});
   EXPECT_THAT(error_message<UsageError>([] {
                 metrics_of({"fid"}, {"inception", "lenet"});
               }),
@@ -340,28 +205,14 @@ TEST_F(EvaluationTest, FamiliarNamesOfMetricsAreTakenAndFidIsInceptionsAlone) {
               HasSubstr("did you mean 'accuracy'"));
 }
 
-TEST_F(EvaluationTest, MessagesSpeakOfOptionsAndNotOfSettings) {
-  SetRequest made, real;
-  made.option = "corpus";
-  made.path = corpus("c", classed_images(20, 1));
-  real.path = folder_ / "nowhere";
-  const auto said = [&] { return error_message<DataError>([&] { open_image_sets(made, real); }); };
-  EXPECT_THAT(said(), AllOf(HasSubstr("set --reference to"), testing::Not(HasSubstr("data."))));
-  real.path = store("s", classed_images(20, 2));
-  made.path = folder_ / "nowhere";
-  EXPECT_THAT(said(), AllOf(HasSubstr("set CORPUS to"), testing::Not(HasSubstr("data."))));
-}
-
-TEST_F(EvaluationTest, ACorpusWithoutACardMakesNoClaimAndRaisesNoAlarm) {
-  const ImageSets sets =
-      open(corpus("c", classed_images(20, 1)), store("s", classed_images(20, 2)));
-  const Evaluation found = evaluate(sets, nullptr, quick({Metric::kFrechetDistance}));
-  const ReportedSet a = reported(sets.corpus), b = reported(sets.reference);
-  for (const std::string& page :
-       {evaluation_html(found, a, b, {}), evaluation_markdown(found, a, b)})
-    EXPECT_THAT(page, AllOf(HasSubstr("NO CLAIM"), HasSubstr("beside these images"),
-                            testing::Not(HasSubstr("VOID"))));
-  EXPECT_FALSE(to_json(found, a, b)["corpus"].contains("privacy_alarm"));
+TEST_F(EvaluationTest, AClassifierIsNamedOnce) {
+  using Kinds = std::vector<ClassifierKind>;
+  EXPECT_EQ(classifiers_of({"wrn-40-4", "small"}),
+            (Kinds{ClassifierKind::kWrn404, ClassifierKind::kSmall}));
+  EXPECT_THAT(error_message<UsageError>([] {
+                classifiers_of({"small", "small"});
+              }),
+              AllOf(HasSubstr("'small' is named twice"), HasSubstr("--repeats")));
 }
 
 TEST_F(EvaluationTest, TheLogTellsTheNumberOfRealImagesWhereTheyArePublicAlone) {

@@ -34,10 +34,12 @@ struct EnumNames<Metric> {
       {Metric::kAccuracy, "accuracy"}};
 };
 
-/// By name, or by what other programs call them (is, prdc, ...). UsageError for other words; "fid"
-/// is one unless all `networks` are Inception's.
+/// By name, or by what other programs call them (is, prdc, ...), in upper or lower case. UsageError
+/// for other words; "fid" is one unless all `networks` are Inception's.
 std::vector<Metric> metrics_of(const std::vector<std::string>& names,
                                const std::vector<std::string>& networks);
+/// In the order of `names`. UsageError: an unknown name, or one that stands twice.
+std::vector<ClassifierKind> classifiers_of(const std::vector<std::string>& names);
 
 /// What may be done with numbers that say something of the reference (law 7).
 enum class ReferenceStatus {
@@ -82,6 +84,7 @@ struct EvaluationOptions {
   ReferenceStatus status = ReferenceStatus::kPrivate;
   ClassifierOptions classifier;
   /// Networks that are trained, each with the options above.
+  /// Classes have the accuracies of the first.
   std::vector<ClassifierKind> classifiers = {ClassifierKind::kSmall};
   int64_t repeats = 1;  ///< of training, with seeds one after another
   uint64_t seed = 0;
@@ -91,6 +94,7 @@ struct Evaluation {
   ReferenceStatus status = ReferenceStatus::kPrivate;
   std::vector<Measurement> measurements;  ///< of the first network first
   std::vector<ClassRow> classes;          ///< of the first network; empty without classes
+  std::string class_classifier;           ///< whose accuracies `classes` have
   std::vector<NearestPair> nearest;       ///< by the first network, nearest first
   std::vector<std::string> left_out;      ///< what was not measured, and why
   std::vector<std::string> warnings;

@@ -152,9 +152,8 @@ void check_arguments(EvaluateArguments& arguments) {
         "--features-of");
   if (!arguments.features.empty()) arguments.options.networks = arguments.features;
   arguments.options.metrics = metrics_of(arguments.metrics, arguments.options.networks);
-  if (!arguments.classifiers.empty()) arguments.options.classifiers.clear();
-  for (const std::string& name : arguments.classifiers)
-    arguments.options.classifiers.push_back(parse_enum<ClassifierKind>(name));
+  if (!arguments.classifiers.empty())
+    arguments.options.classifiers = classifiers_of(arguments.classifiers);
   arguments.options.weights = arguments.weights;
   if (arguments.is_public) arguments.options.status = ReferenceStatus::kDeclaredPublic;
 }
