@@ -13,6 +13,7 @@ std::vector<std::string> training_cautions(const Config& config) {
         "with it; set {}, or leave the stage out",
         stage.section_name(), place(steps), steps.key()));
   };
+  idle(config.semantic_query, config.semantic_warmup.steps);
   idle(config.central_images, config.warmup.steps);
   idle(config.mean_embedding, config.embedding_warmup.steps);
   return cautions;

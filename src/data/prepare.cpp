@@ -10,6 +10,7 @@
 #include <optional>
 #include <thread>
 
+#include "cards_of_source.h"
 #include "class_names.h"
 #include "depth_watch.h"
 #include "duplicate_table.h"
@@ -345,6 +346,7 @@ class Preparation {
       depth_range = {options_.depth_range->first, options_.depth_range->second};
     return {{"format", name_of(format_)},
             {"source", printable(std::filesystem::absolute(options_.source).string())},
+            {"cards", cards_of_source(options_.source)},
             {"image_size", options_.image_size},
             {"channels", options_.channels},
             {"deduplicate", options_.deduplicate},

@@ -13,11 +13,9 @@
 #include "sfumato/core/sha256.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/io/weights_file.h"
+#include "sfumato/mechanism/declared_uses.h"
 #include "sfumato/mechanism/released_weights.h"
-#include "sfumato/privacy/accountant.h"
 #include "sfumato/report/privacy_card.h"
-#include "sfumato/run/card_alone.h"
-#include "sfumato/run/card_events.h"
 #include "sfumato/run/run_directory.h"
 #include "sfumato/run/run_verification.h"
 #include "sfumato/run/weights_hash.h"
@@ -31,38 +29,7 @@ using Json = nlohmann::ordered_json;
 /// How far above the weights a card speaks of them: unet/, release/, the run.
 constexpr int kFoldersOfACard = 3;
 
-/// Whether whoever sees what `declared` reveals could make what `needed` reveals from it.
-bool covers(const PrivacyEvent& declared, const PrivacyEvent& needed) {
-  if (const auto* a = std::get_if<Phase>(&declared)) {
-    const auto* b = std::get_if<Phase>(&needed);
-    return b != nullptr && a->sample_rate >= b->sample_rate &&
-           a->noise_multiplier <= b->noise_multiplier && a->steps >= b->steps &&
-           a->records_per_unit == b->records_per_unit && !a->truncation && !b->truncation;
-  }
-  if (const auto* a = std::get_if<GaussianRelease>(&declared)) {
-    const auto* b = std::get_if<GaussianRelease>(&needed);
-    return b != nullptr && a->sensitivity_l2 >= b->sensitivity_l2 &&
-           a->noise_stddev <= b->noise_stddev && a->count >= b->count;
-  }
-  const auto& a = std::get<ApproximateRelease>(declared);
-  const auto* b = std::get_if<ApproximateRelease>(&needed);
-  return b != nullptr && a.epsilon >= b->epsilon && a.delta >= b->delta && a.count >= b->count;
-}
-
-bool same(const PrivacyEvent& a, const PrivacyEvent& b) { return to_json(a) == to_json(b); }
-
-bool reveals_nothing(const PrivacyEvent& event) {
-  const Json json = to_json(event);
-  return json.at(json.contains("steps") ? "steps" : "count").get<std::int64_t>() == 0;
-}
-
-/// Whether one (epsilon, delta) pays for all of `events`.
-bool pays_for(const PrivacyEvent& declared, const std::vector<PrivacyEvent>& events,
-              Adjacency adjacency) {
-  const auto* sum = std::get_if<ApproximateRelease>(&declared);
-  return sum != nullptr && sum->count >= 1 && sum->delta > 0 && sum->delta < 1 &&
-         account_epsilon(Accountant::kPld, events, sum->delta, adjacency).epsilon <= sum->epsilon;
-}
+const TakenUp kWeights = {"model.init", "weights trained on public images"};
 
 /// What cannot be looked at from here is as good as not there.
 bool is_there(const fs::path& path) {
@@ -206,25 +173,13 @@ class Judgement {
         file, name, hashes_[other], name));
   }
 
-  /// A card is believed in what it counts, which is recomputed, and not in the ε it says.
   void earlier_run(const std::string& file, const Json& card) {
     worsen("private");
     const Json initial = card.value("initial_weights", Json());
     if (initial.is_object() && initial.value("on_word", Json()) == Json(true))
       found_.on_word = true;
-    const std::vector<PrivacyEvent> counted = card_cost(file, card);
-    if (std::ranges::all_of(counted, reveals_nothing))
-      refuse(fmt::format(
-          "'{}' counts no use of private images, and yet calls its weights private: it was edited; "
-          "choose others",
-          file));
-    require(fmt::format("'{}' says that", file), card.value("unit", ""),
-            card.value("adjacency", ""), counted);
-    if (const auto defects = unfounded_fields(card); !defects.empty())
-      refuse(fmt::format(
-          "'{}' contradicts itself ({}): it was edited, and what the weights of model.init know of "
-          "private images is not known; choose others",
-          file, defects.front()));
+    std::vector<PrivacyEvent> needed;  // of each card alone: another speaks of the same weights
+    if (plan_.is_private) require_card_declared(file, card, kWeights, needed, config_, plan_);
   }
 
   void by_memory(const std::vector<KnownWeights>& all) {
@@ -268,27 +223,10 @@ class Judgement {
     });
   }
 
-  /// The claim of this run holds for the weights that it starts from too only if everything that
-  /// made them is composed into it.
   void require(const std::string& who, const std::string& unit, const std::string& adjacency,
                const std::vector<PrivacyEvent>& needed) {
-    if (!plan_.is_private) return;
-    if (unit != plan_.unit || adjacency != to_string(plan_.adjacency))
-      refuse(fmt::format(
-          "{} model.init comes from a private run whose unit of privacy is '{}' under {} "
-          "adjacency; "
-          "here they are '{}' and {}, and no sum of the two is known. Train both runs alike, or "
-          "choose weights trained on public images",
-          who, unit, adjacency, plan_.unit, to_string(plan_.adjacency)));
-    const std::vector<PrivacyEvent> missing = not_declared(needed, plan_);
-    if (missing.empty()) return;
-    std::vector<std::string> texts = config_.mechanism.declared();
-    for (const PrivacyEvent& event : missing) texts.push_back(to_text(event));
-    refuse(fmt::format(
-        "{} model.init comes from an earlier private run, whose cost counts again: what it "
-        "released is in what this run releases. Declare it, so that the claim is about both:\n"
-        "  mechanism.declared={}",
-        who, Json(texts).dump()));
+    if (plan_.is_private)
+      require_declared(who, kWeights, unit, adjacency, needed, config_, plan_);
   }
 
   /// The worst that is known of the weights stands.
@@ -312,32 +250,6 @@ std::string told(const InitialWeights& weights) {
 }
 
 }  // namespace
-
-std::vector<PrivacyEvent> not_declared(std::span<const PrivacyEvent> needed,
-                                       const MechanismPlan& plan) {
-  std::vector<PrivacyEvent> left, declared;
-  for (const PrivacyEvent& event : needed)
-    if (!reveals_nothing(event)) left.push_back(event);
-  for (const StagePlan& stage : plan.stages)
-    if (stage.declared) declared.push_back(stage.event);
-  // Equal ones first, so that a larger one is not used up for what a smaller one covers.
-  for (const auto& matches : {same, covers})
-    for (auto event = left.begin(); event != left.end();) {
-      const auto found =
-          std::find_if(declared.begin(), declared.end(),
-                       [&](const PrivacyEvent& candidate) { return matches(candidate, *event); });
-      if (found == declared.end()) {
-        ++event;
-        continue;
-      }
-      declared.erase(found);
-      event = left.erase(event);
-    }
-  if (left.empty()) return left;
-  for (const PrivacyEvent& event : declared)
-    if (pays_for(event, left, plan.adjacency)) return {};
-  return left;
-}
 
 InitialWeights find_initial_weights(const Config& config, const RecordStore& store,
                                     const MechanismPlan& plan,

@@ -8,6 +8,7 @@
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/sha256.h"
+#include "sfumato/run/checkpoint.h"
 #include "sfumato/run/run_directory.h"
 
 namespace sfumato {
@@ -61,11 +62,12 @@ std::string result_name(const Config& config, const std::string& stage) {
 
 void run_private_stages(const Config& config, const RecordStore& store, const RunDirectory& run,
                         MechanismSession& session, std::span<const Stage> table) {
+  const bool has_begun = newest_checkpoint(run.checkpoints()).has_value();
   for (const StagePlan& planned : session.plan().stages) {
     if (planned.declared) continue;
     const Stage& stage = find_stage(table, planned.name);
     const std::filesystem::path file = run.release() / result_name(config, planned.name);
-    const StageRun what{config, store, planned, session};
+    const StageRun what{config, store, planned, session, run.path(), has_begun};
     if (is_done(planned, session.ledger(), file)) {
       if (stage.check != nullptr) stage.check(what, file);
       continue;

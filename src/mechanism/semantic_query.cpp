@@ -10,11 +10,14 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/stop_signal.h"
+#include "sfumato/data/store_manifest.h"
 #include "sfumato/io/json_file.h"
+#include "sfumato/mechanism/declared_uses.h"
 #include "sfumato/mechanism/private_statistics.h"
 #include "sfumato/mechanism/session.h"
 #include "sfumato/mechanism/stage.h"
 #include "sfumato/run/public_store.h"
+#include "sfumato/run/public_uses.h"
 
 namespace sfumato {
 namespace {
@@ -57,19 +60,42 @@ bool is_whole(const SemanticQuery& query) {
          std::ranges::all_of(query.noisy_counts, is_row);
 }
 
+void note_use(const StageRun& run) {
+  note_public_use(run.config.semantic_query.public_store(),
+                  {run.session.ledger().run_id(), std::filesystem::absolute(run.folder).string()});
+}
+
+/// The manifest hash of the public store as it is now; "" where there is none any longer and
+/// nothing asks for it: the warm-up is over.
+std::string public_hash_now(const StageRun& run) {
+  if (!run.training_has_begun)
+    return open_public_store(run.config, run.store, run.session.plan()).manifest_hash();
+  try {
+    const nlohmann::json manifest = store_manifest(run.config.semantic_query.public_store());
+    if (manifest.is_object() && manifest.contains("manifest_hash"))
+      return manifest["manifest_hash"].get<std::string>();
+  } catch (const DataError&) {
+    // As good as gone.
+  } catch (const nlohmann::json::exception&) {
+    // Likewise.
+  }
+  return {};
+}
+
 /// What a stage that is done was asked must be what settings ask now: the warm-up looks its classes
 /// up in that store.
 void check_same_query(const StageRun& run, const std::filesystem::path& file) {
   const SemanticQuery query = SemanticQuery::load(file);
   const SemanticQuerySettings& settings = run.config.semantic_query;
-  const RecordStore store = open_public_store(run.config, run.store);
-  if (store.manifest_hash() != query.public_store)
+  const std::string found = public_hash_now(run);
+  if (found != query.public_store && !(run.training_has_begun && found.empty()))
     throw PrivacyError(fmt::format(
         "{} names '{}', which is not the record store whose classes were voted for in '{}' (its "
         "manifest hash is {}, and {} there; one that is prepared anew is another): put that store "
         "back, or start a new run in another run.dir",
-        settings.public_store.key(), settings.public_store(), file.string(), store.manifest_hash(),
+        settings.public_store.key(), settings.public_store(), file.string(), found,
         query.public_store));
+  if (!run.training_has_begun) note_use(run);
   if (settings.features() != query.features)
     throw UsageError(fmt::format("{} is '{}', and votes were counted by '{}'; set it back",
                                  settings.features.key(), settings.features(), query.features));
@@ -79,12 +105,13 @@ void check_same_query(const StageRun& run, const std::filesystem::path& file) {
 
 void run_stage(const StageRun& run, const std::filesystem::path& file) {
   const SemanticQuerySettings& settings = run.config.semantic_query;
-  const RecordStore store = open_public_store(run.config, run.store);
+  const RecordStore store = open_public_store(run.config, run.store, run.session.plan());
   const ImageShape shape{store.channels(), store.height(), store.width()};
   const ClassMeans votes(
       make_feature_network(settings.features(), {.shape = shape, .weights = settings.weights()}),
       store);
   require_enough_classes(run.config, votes.populated());
+  note_use(run);
   SemanticQuery query =
       release_semantic_query(run.store, run.plan, votes, settings.votes_per_record(), run.session);
   query.public_store = store.manifest_hash();
@@ -175,10 +202,17 @@ SemanticQuery release_semantic_query(const RecordStore& store, const StagePlan& 
   return query;
 }
 
-RecordStore open_public_store(const Config& config, const RecordStore& store) {
+RecordStore open_public_store(const Config& config, const RecordStore& store,
+                              const MechanismPlan& plan) {
   const Setting<std::string>& setting = config.semantic_query.public_store;
   RecordStore opened = RecordStore::open(setting());
   require_public_beside(opened, store, setting.key());
+  std::vector<PrivacyEvent> needed;
+  for (const SourceCard& card : source_cards(opened))
+    if (card.card["status"] == "private")
+      require_card_declared(card.file, card.card,
+                            {fmt::format("what {} names", setting.key()), "public images"}, needed,
+                            config, plan);
   if (opened.height() != store.height() || opened.width() != store.width() ||
       opened.channels() != store.channels())
     throw UsageError(fmt::format(

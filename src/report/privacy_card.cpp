@@ -245,11 +245,15 @@ double largest_true_positive_rate(const std::vector<std::pair<double, double>>& 
 
 Json read_privacy_card(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) return void_card(kNoCardReason);
+  return parse_privacy_card(read_file(path), path.string());
+}
+
+Json parse_privacy_card(const std::string& text, const std::string& name) {
   const auto refuse = [&](const std::string& defect) {
-    throw DataError(fmt::format("'{}' {}", path.string(), defect));
+    throw DataError(fmt::format("'{}' {}", name, defect));
   };
-  read_json(path);  // strict: refuses what the next line would pass over
-  const Json card = Json::parse(read_file(path));
+  parse_json(text, fmt::format("'{}'", name));  // strict: refuses what the next line would pass over
+  const Json card = Json::parse(text);
   if (!card.is_object() || !card.contains("schema_version") || !card.contains("status"))
     refuse("is not a privacy card; it needs schema_version and status");
   const Json& schema = card["schema_version"];

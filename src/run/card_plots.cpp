@@ -76,24 +76,42 @@ std::string spent_figure(const CardCurves& curves, const Json& card) {
                 "steps", "ε", rows);
 }
 
-/// From the smallest ε to the largest; chords over e^ε, as straight lines would lie too low here.
+/// From one point of the profile to the next along the chord over e^ε, which is an upper bound.
+/// Where δ is drawn by its logarithm it bends downwards, and a straight line between two points of
+/// it would lie below. Its tangents lie above: the line goes along those at both ends, to where
+/// they meet.
+void add_chord(std::pair<double, double> first, std::pair<double, double> last, SvgPoints& points) {
+  constexpr int kPieces = 12;  // of the same share of ln δ, so that none is far above the chord
+  const auto [high, from] = first;
+  const auto [low, to] = last;
+  const double slope = (high - low) / std::expm1(to - from), top = high + slope;
+  double begin = from, delta = high;
+  for (int piece = 1; piece <= kPieces; ++piece) {
+    const double next =
+        piece == kPieces ? low : high * std::pow(low / high, static_cast<double>(piece) / kPieces);
+    const double end =
+        piece == kPieces ? to : std::clamp(from + std::log((top - next) / slope), begin, to);
+    const double left = (top - delta) / delta, right = (top - next) / next;  // -d ln δ / dε
+    if (right > left) {
+      const double along = ((end - begin) * right + std::log(next / delta)) / (right - left);
+      const double meet = std::clamp(along, 0.0, end - begin);
+      points.emplace_back(begin + meet, delta * std::exp(-left * meet));
+    }
+    points.emplace_back(end, next);
+    begin = end, delta = next;
+  }
+}
+
+/// From the smallest ε to the largest, nowhere below the chords between points.
 SvgPoints convex(const std::vector<std::pair<double, double>>& profile) {
-  constexpr int kPieces = 12;
   std::vector<std::pair<double, double>> corners = {{1, 0}};  // no δ is above 1
   for (const auto& [delta, epsilon] : profile) {
     if (epsilon == corners.back().second) corners.pop_back();
     corners.emplace_back(delta, epsilon);
   }
   SvgPoints points = {{corners.front().second, corners.front().first}};
-  for (std::size_t i = 1; i < corners.size(); ++i) {
-    const auto [high, from] = corners[i - 1];
-    const auto [low, to] = corners[i];
-    for (int piece = 1; piece <= kPieces; ++piece) {
-      const double epsilon = piece == kPieces ? to : from + (to - from) * piece / kPieces;
-      const double share = std::expm1(epsilon - from) / std::expm1(to - from);
-      points.emplace_back(epsilon, high + (low - high) * share);
-    }
-  }
+  for (std::size_t i = 1; i < corners.size(); ++i)
+    add_chord(corners[i - 1], corners[i], points);
   return points;
 }
 

@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "run/store_origin.h"
 #include "sfumato/core/error.h"
 #include "sfumato/data/holdout.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/data/store_manifest.h"
+#include "sfumato/report/privacy_card.h"
 #include "sfumato/run/store_notes.h"
 #include "sfumato/run/witness.h"
 
@@ -17,26 +19,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What a manifest says of the set: its hash, and of a part that of the whole.
-struct StoreOrigin {
-  std::string hash, split_of;
-};
-
-std::string text_in(const nlohmann::json& json, const char* member) {
-  const auto at = json.is_object() ? json.find(member) : json.end();
-  return at != json.end() && at->is_string() ? at->get<std::string>() : std::string();
-}
-
-/// Empty for a folder that is no record store.
-StoreOrigin origin_of(const fs::path& folder) {
-  try {
-    const nlohmann::json manifest = store_manifest(folder);
-    if (manifest.is_null()) return {};
-    return {text_in(manifest, "manifest_hash"),
-            text_in(manifest.value("preparation", nlohmann::json()), "split_of")};
-  } catch (const DataError&) {
-    return {};  // other programs have manifests too
-  }
+/// Null for one that could not be read when images were prepared. DataError for what is no card.
+nlohmann::ordered_json card_in(const nlohmann::json& note) {
+  const auto text = note.is_object() ? note.find("text") : note.end();
+  if (text == note.end() || !text->is_string()) return nullptr;
+  return parse_privacy_card(text->get<std::string>(), note.value("file", ""));
 }
 
 /// Who used a store as private images; "" where nobody did.
@@ -62,19 +49,41 @@ std::string private_use_beside(const fs::path& store, const std::string& hash) {
   return {};
 }
 
-/// SHA-256 of all pixels, by the manifest of an open store.
-std::string pixels_sha256(const RecordStore& store) {
-  const nlohmann::json manifest = store_manifest(store.path());
-  return text_in(manifest.value("files", nlohmann::json()).value("records.bin", nlohmann::json()),
-                 "sha256");
+/// Why the card of images that a network drew keeps them from being public by itself.
+std::string why_not_by_card(const SourceCard& card) {
+  const std::string began = fmt::format("it was prepared from images of which '{}'", card.file);
+  if (card.card.is_null())
+    return began + " speaks, which cannot be read: what they show of private images is not known";
+  if (card.card["status"] == "not_private")
+    return began +
+           " says that they are of a network trained without privacy: they may show what it "
+           "learned; take the images themselves that it was trained on, if those are public";
+  if (card.card["status"] == "void" && !says_no_card(card.card))
+    return began + " is VOID: what they show of private images is not known";
+  return {};
 }
 
 }  // namespace
+
+std::vector<SourceCard> source_cards(const RecordStore& store) {
+  const nlohmann::json preparation = store_preparation(store.path());
+  std::vector<SourceCard> cards;
+  if (!preparation.is_object()) return cards;
+  const nlohmann::json notes = preparation.value("cards", nlohmann::json());
+  for (const nlohmann::json& note : notes)
+    cards.push_back({note.is_object() ? note.value("file", "?") : "?", card_in(note)});
+  // Older versions noted none.
+  if (!notes.is_array() && preparation.value("format", nlohmann::json()) == "corpus")
+    cards.push_back({preparation.value("source", "?"), nullptr});
+  return cards;
+}
 
 std::string why_not_public(const RecordStore& store) {
   if (is_holdout(store)) return "it holds images that were held out of a private set";
   if (!origin_of(store.path()).split_of.empty())
     return "it is a part of a private set, which a sweep split";
+  for (const SourceCard& card : source_cards(store))
+    if (std::string why = why_not_by_card(card); !why.empty()) return why;
   const std::string use = private_use_of(store.path());
   return use.empty() ? private_use_beside(store.path(), store.manifest_hash()) : use;
 }
@@ -84,14 +93,11 @@ std::string why_shared(const RecordStore& store, const RecordStore& private_stor
   if (store.manifest_hash() == private_store.manifest_hash() ||
       fs::equivalent(store.path(), private_store.path(), ignored))
     return "it is the private images' own";
-  if (const std::string pixels = pixels_sha256(store);
-      !pixels.empty() && pixels == pixels_sha256(private_store))
-    return "it holds the same images as the private one";
   for (const fs::path& related : related_stores(private_store.path()))
     if (fs::equivalent(store.path(), related, ignored) ||
         origin_of(related).hash == store.manifest_hash())
       return fmt::format("it may share images with the private one, as '{}'", related.string());
-  return {};
+  return why_same(origin_of(store.path()), origin_of(private_store.path()));
 }
 
 void require_public_beside(const RecordStore& store, const RecordStore& private_store,

@@ -210,8 +210,8 @@ nlohmann::json part_origin(const fs::path& store, double tuning_share, bool is_t
                            {"tuning_share", tuning_share},
                            {"part", is_tuning ? "tuning" : "final"}};
   const nlohmann::json whole = store_preparation(store);
-  for (const char* held : {"holdout", "held_out_of"})
-    if (whole.is_object() && whole.contains(held)) origin[held] = whole[held];
+  for (const char* kept : {"holdout", "held_out_of", "source"})
+    if (whole.is_object() && whole.contains(kept)) origin[kept] = whole[kept];
   return origin;
 }
 

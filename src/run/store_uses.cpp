@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "sfumato/core/error.h"
+#include "sfumato/run/public_uses.h"
 
 namespace sfumato {
 namespace {
@@ -123,6 +124,8 @@ class UsesOfStore {
       summary_.runs.push_back(std::move(run));
     }
     for (const SelectionUse& use : notes) own.add(use);
+    if (const std::string use = public_use_of(store); !use.empty())
+      refuse(fmt::format("of '{}' is noted that {}", store.string(), use));
     std::vector<Bill> all = {own};
     std::vector<double> shares;
     while (!of_parts.empty()) {

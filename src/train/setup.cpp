@@ -16,6 +16,7 @@
 #include "sfumato/data/record_store.h"
 #include "sfumato/device/gpu.h"
 #include "sfumato/models/tensor_file.h"
+#include "sfumato/run/public_uses.h"
 #include "sfumato/run/store_notes.h"
 #include "sfumato/train/batch_loader.h"
 
@@ -36,6 +37,7 @@ void check_store_fits(const RecordStore& store, const std::string& misfit, const
   if (config.privacy.enabled()) {
     check_holdout_adjacency(store, config.mechanism.adjacency());
     check_part_adjacency(store, config.mechanism.adjacency());
+    require_never_public(store);
   }
   if (!misfit.empty()) refuse(misfit);
   if (store.num_classes() != config.data.num_classes())

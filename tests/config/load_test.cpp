@@ -84,6 +84,10 @@ TEST(Load, AStageThatNothingBeginsWithIsACaution) {
   EXPECT_THAT(cautions({embedding, central, "warmup.steps=3"}),
               ElementsAre(HasSubstr("set warmup.embedding.steps, or leave")));
   EXPECT_THAT(cautions({embedding, "warmup.embedding.steps=3"}), SizeIs(0));
+  const std::vector<std::string> query = {stages + "semantic_query.epsilon=1",
+                                          stages + "semantic_query.public_store=public"};
+  EXPECT_THAT(cautions(query), ElementsAre(HasSubstr("set warmup.semantic.steps, or leave")));
+  EXPECT_THAT(cautions({query[0], query[1], "warmup.semantic.steps=3"}), SizeIs(0));
 }
 
 TEST(Mistake, UnknownKey) {

@@ -5,6 +5,7 @@
 #include "run/older_run.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/sha256.h"
+#include "sfumato/mechanism/declared_uses.h"
 #include "sfumato/models/tensor_file.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/report/privacy_card.h"

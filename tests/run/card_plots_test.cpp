@@ -167,6 +167,44 @@ TEST(CardPlots, ChordsDoNotCutCorners) {
   }
 }
 
+// The chord from (ε, δ) = (0, 1) to (ε, δ), and on, by brute force at every tenth of a pixel.
+TEST(CardPlots, TheLineIsNeverBelowTheChords) {
+  for (const double noise : {0.4, 2.0, 30.0}) {
+    const Json card = plotted_card(plotted_plan(1, noise, 10));
+    std::vector<std::pair<double, double>> corners = {{0, 1}};  // ε, δ
+    for (const auto& [delta, exact] : card_curves(card)->profile) {
+      const double epsilon = *parse_double(epsilon_text(exact));
+      if (corners.size() > 1 && delta < 1e-8) continue;
+      if (epsilon == corners.back().first) corners.pop_back();
+      corners.emplace_back(epsilon, delta);
+    }
+    const double most = 1.2 * corners.back().first;
+    const double decades = -std::log10(corners.back().second);
+    const SvgPoints points = curve_of_plot(card_plots(card), "δ against ε");
+    double farthest = 0;
+    for (std::size_t i = 1; i < points.size(); ++i) {
+      const auto [x0, y0] = points[i - 1];
+      const auto [x1, y1] = points[i];
+      for (double x = x0 + 0.05; x < x1; x += 0.1) {
+        const double drawn = y0 + (y1 - y0) * (x - x0) / (x1 - x0);
+        // Steep lines: a coordinate's last digit, and points that a third of a pixel left out.
+        const double slack = 0.06 + 0.4 * std::abs((y1 - y0) / (x1 - x0));
+        const double epsilon = (x - 56) / 320 * most;
+        std::size_t next = 1;
+        while (next + 1 < corners.size() && corners[next].first < epsilon) ++next;
+        const auto [from, high] = corners[next - 1];
+        const auto [to, low] = corners[next];
+        if (epsilon >= to) continue;
+        const double share = std::expm1(epsilon - from) / std::expm1(to - from);
+        const double y = 12 + 210 * -std::log10(high + (low - high) * share) / decades;
+        EXPECT_LE(drawn, y + slack) << noise << ": " << epsilon;
+        farthest = std::max(farthest, y - drawn - slack);
+      }
+    }
+    EXPECT_LT(farthest, 6) << "nor far above them";
+  }
+}
+
 TEST(CardPlots, BetweenStepsShowThoseOfTheNextPoint) {
   const Json card = plotted_card(plotted_plan(0.02, 1, 300));
   const SvgPoints points = curve_of_plot(card_plots(card), "ε by step");

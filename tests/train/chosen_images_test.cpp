@@ -8,8 +8,10 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/io/json_file.h"
+#include "sfumato/report/privacy_card.h"
 #include "sfumato/run/run_verification.h"
 #include "sfumato/run/store_notes.h"
+#include "sfumato/run/store_uses.h"
 #include "support/error_message.h"
 #include "train/tiny_run.h"
 
@@ -50,6 +52,18 @@ class ChosenImages : public TinyRun {
                                         "optimizer.name=sgd"};
     changes.insert(changes.end(), more.begin(), more.end());
     return changes;
+  }
+  /// Public images of which the manifest says that.
+  fs::path prepared(const std::string& name, const nlohmann::json& preparation) const {
+    RecordStoreWriter writer(folder / name, {8, 8, 1, 4, {"a", "b", "c", "d"}, false, 1});
+    for (int i = 0; i < 20; ++i) writer.append(public_image(refused_ + 30 + i, i % 4), i % 4);
+    writer.finish(preparation);
+    return folder / name;
+  }
+  /// Images that a network drew which had this card.
+  fs::path drawn(const std::string& name, const nlohmann::json& card_text) const {
+    return prepared(name, {{"format", "corpus"},
+                           {"cards", {{{"file", name + ".json"}, {"text", card_text}}}}});
   }
   std::string from(const fs::path& store) const {
     return "mechanism.stages.semantic_query.public_store=" + store.string();
@@ -222,6 +236,126 @@ TEST_F(ChosenImages, PrivateImagesAreNeverPublic) {
   write_tiny_store(folder / "theirs", {50, 51, 52, 53, 54, 55});
   start("their_run", {"data.store=" + (folder / "theirs").string()});
   EXPECT_THAT(refused(folder / "theirs"), HasSubstr("trained on it as private images"));
+}
+
+// Wherever the stores lie, by what their manifests say.
+TEST_F(ChosenImages, OfOneSetOrOneSourceTheyAreNeverPublic) {
+  const std::string own = RecordStore::open(folder / "store").manifest_hash();
+  EXPECT_THAT(refused(prepared("moved", {{"split_of", own}})),
+              HasSubstr("a part of the private images"));
+  const auto on = [&](const fs::path& store, const fs::path& as_public) {
+    const std::string run = "on" + store.filename().string();
+    return error_message<PrivacyError>([&] {
+      start(run, with_query({from(as_public), "data.store=" + store.string(),
+                             "data.num_classes=4"}));
+    });
+  };
+  const auto whole = prepared("whole", {{"note", "made by a test"}});
+  const std::string hash = RecordStore::open(whole).manifest_hash();
+  const nlohmann::json tuning = {{"split_of", hash}, {"part", "tuning"}};
+  fs::create_directories(folder / "elsewhere");
+  fs::rename(prepared("part", tuning), folder / "elsewhere/part");
+  EXPECT_THAT(on(folder / "elsewhere/part", whole), HasSubstr("private images are a part of it"));
+  EXPECT_THAT(on(folder / "elsewhere/part",
+                 prepared("other_part", {{"split_of", hash}, {"part", "final"}})),
+              HasSubstr("a part of the same set"));
+  const auto theirs = prepared("theirs", {{"source", "/data/faces"}});
+  int number = 0;
+  for (const char* source : {"/data/faces", "/data/faces/", "/data/faces/a", "/data"})
+    EXPECT_THAT(on(theirs, prepared("s" + std::to_string(number++), {{"source", source}})),
+                AllOf(HasSubstr(source), HasSubstr("folder or file of their own")))
+        << source;
+  EXPECT_NO_THROW(start("apart", with_query({from(prepared("s", {{"source", "/data/faces-2"}})),
+                                             "data.store=" + theirs.string(),
+                                             "data.num_classes=4"})));
+}
+
+TEST_F(ChosenImages, ThoseOfANetworkAreWhatItsCardSays) {
+  start("first", {"mechanism.steps=2"});
+  const auto text = read_file(folder / "first/release/privacy_card.json");
+  const auto card = nlohmann::ordered_json::parse(text);
+  const auto with = [&](const char* key, const nlohmann::ordered_json& value) {
+    nlohmann::ordered_json other = card;
+    other[key] = value;
+    return other.dump();
+  };
+  EXPECT_THAT(refused(drawn("private", text)),
+              AllOf(HasSubstr("earlier private run"), HasSubstr("mechanism.declared=[\"0.25:1:2\"]")));
+  EXPECT_THAT(refused(drawn("elsewhere", with("data_manifest_hash", std::string(64, 'b')))),
+              HasSubstr("mechanism.declared=[\"0.25:1:2\"]"));
+  EXPECT_THAT(refused(drawn("units", with("unit", "one user, at most 3 images"))),
+              HasSubstr("one user, at most 3 images"));
+  EXPECT_THAT(refused(drawn("void", voided(card, "a test").dump())), HasSubstr("is VOID"));
+  EXPECT_THAT(refused(drawn("open", with("status", "not_private"))),
+              HasSubstr("trained without privacy"));
+  EXPECT_THAT(refused(drawn("unread", nullptr)), HasSubstr("cannot be read"));
+  EXPECT_THAT(refused(prepared("older", {{"format", "corpus"}, {"source", "/data/corpus"}})),
+              HasSubstr("cannot be read"));
+  // Of public weights, as for model.init, and of what is paid for.
+  EXPECT_NO_THROW(
+      start("bare", with_query({from(drawn("no_card", void_card(kNoCardReason).dump()))})));
+  const TrainResult paid = start(
+      "paid", with_query({from(folder / "private"), "mechanism.declared=[\"0.25:1:2\"]"}));
+  EXPECT_GT(paid.epsilon, start("unpaid", with_query()).epsilon);
+  // Two of them are two uses.
+  const auto note = [&](const char* file) {
+    return nlohmann::json{{"file", file}, {"text", text}};
+  };
+  const auto both = prepared("both", {{"cards", {note("a"), note("b")}}});
+  EXPECT_THAT(error_message<PrivacyError>([&] {
+                start("twice", with_query({from(both), "mechanism.declared=[\"0.25:1:2\"]"}));
+              }),
+              HasSubstr("[\"0.25:1:2\",\"0.25:1:2\"]"));
+}
+
+// Weights that a run without noise took from images are out: no later noise protects these.
+TEST_F(ChosenImages, WhatWasPublicIsNeverPrivateAgain) {
+  start("run", with_query());
+  const auto private_on = [&](const std::string& store) {
+    return error_message<PrivacyError>([&] {
+      start("on_" + store, {"data.store=" + (folder / store).string(), "data.num_classes=4"});
+    });
+  };
+  const std::string run = (folder / "run").string();
+  EXPECT_THAT(private_on("public"), AllOf(HasSubstr("took it as public images"), HasSubstr(run)));
+  fs::copy(folder / "public", folder / "copy", fs::copy_options::recursive);
+  fs::remove_all(folder / "copy/uses");
+  EXPECT_THAT(private_on("copy"), HasSubstr("took it as public images"));
+  EXPECT_THAT(summarize_store(folder / "public").why_not, HasSubstr("took it as public images"));
+  EXPECT_NO_THROW(start("open", {"data.store=" + (folder / "public").string(),
+                                 "data.num_classes=4", "privacy.enabled=false"}));
+  // A note that nobody can read is one.
+  const fs::path notes = folder / "public/uses/public";
+  for (const auto& entry : fs::directory_iterator(notes)) write_file_atomic(entry.path(), "{");
+  EXPECT_THAT(private_on("public"), HasSubstr("took it as public images"));
+  // A crash before the warm-up's end, and a store that was put back without its notes.
+  copy_before_training("run", "early");
+  fs::remove_all(notes);
+  EXPECT_THAT(error_message<PrivacyError>([&] { resume("early", with_query()); }),
+              HasSubstr("are charged and lost"));
+  EXPECT_THAT(private_on("public"), HasSubstr("took it as public images"));
+}
+
+TEST_F(ChosenImages, APublicStoreThatTakesNoNotesIsWarnedOf) {
+  write_file_atomic(folder / "public/uses", "in the way of a folder, as what is read-only");
+  std::ostringstream said;
+  std::streambuf* const before = std::cerr.rdbuf(said.rdbuf());
+  set_quiet(false);
+  EXPECT_NO_THROW(start("run", with_query()));
+  set_quiet(true);
+  std::cerr.rdbuf(before);
+  EXPECT_THAT(said.str(), HasSubstr("keeps no note that this run takes its images as public"));
+}
+
+TEST_F(ChosenImages, AfterTheWarmUpNothingNeedsThem) {
+  start("run", with_query());
+  copy_run("run", "late", 4);
+  fs::create_directories(folder / "late/release");
+  fs::copy_file(released("run"), released("late"));
+  fs::rename(folder / "public", folder / "gone");
+  EXPECT_NO_THROW(resume("late", with_query()));
+  copy_before_training("run", "early");
+  EXPECT_THROW(resume("early", with_query()), DataError) << "this one warms up on them again";
 }
 
 TEST_F(ChosenImages, AStoreThatDoesNotFitIsRefusedBeforeItCosts) {

@@ -314,7 +314,8 @@ struct SemanticQuerySettings : StageSettings {
       "classes: convolution, pixels, lenet, efficientnet-lite0, squeezenet, inception or "
       "inception-clean (src/features/README.md). Its weights must be public."};
   Setting<std::string> weights{this, "weights", "", any_value(), "",
-      "Weights file of the feature network, or its folder; empty for those without one."};
+      "Weights file of the feature network, or its folder; empty for those without one, and for lenet, "
+      "whose weights come with the program."};
   Setting<int64_t> votes_per_record{this, "votes_per_record", 1, between(1, 1000), "votes",
       "Each private image votes for this many public classes, those that are nearest to it. The noise "
       "grows with its square root. A public literal."};

@@ -2,7 +2,6 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -32,11 +31,6 @@ class RecordStore;
 InitialWeights find_initial_weights(
     const Config& config, const RecordStore& store, const MechanismPlan& plan,
     const std::function<PretrainedWeights(const std::filesystem::path&)>& load);
-
-/// Those of `needed` that the declared uses of `plan` do not cover; each of them covers one, or (a
-/// single approximate one) all that are left. No entry for what was never charged.
-std::vector<PrivacyEvent> not_declared(std::span<const PrivacyEvent> needed,
-                                       const MechanismPlan& plan);
 
 /// PrivacyError unless a run that started from `noted` goes on with `found`; a ledger that notes
 /// nothing is warned of.

@@ -49,9 +49,11 @@ SemanticQuery release_semantic_query(const RecordStore& store, const StagePlan& 
                                      MechanismSession& session);
 
 /// The record store mechanism.stages.semantic_query.public_store, whole by its checksums, which
-/// shares nothing with the private `store` that stores remember (require_public_beside).
+/// shares nothing with the private `store` that stores remember (require_public_beside); where its
+/// images were drawn from earlier private runs, `plan` declares what those cost, as for model.init.
 /// UsageError if its images have another shape; DataError as RecordStore::open.
-RecordStore open_public_store(const Config& config, const RecordStore& store);
+RecordStore open_public_store(const Config& config, const RecordStore& store,
+                              const MechanismPlan& plan);
 
 /// UsageError if settings ask for more public classes than have images.
 void require_enough_classes(const Config& config, std::int64_t populated);

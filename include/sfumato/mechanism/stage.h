@@ -17,6 +17,9 @@ struct StageRun {
   const RecordStore& store;
   const StagePlan& plan;  ///< the stage's own, as frozen
   MechanismSession& session;
+  std::filesystem::path folder;  ///< of the run
+  /// A checkpoint holds what the stages led to: none of what they worked with is read again.
+  bool training_has_begun = false;
 };
 
 /// A use of the private data before training. Whether it is on, its noise, sampling rate, number of

@@ -126,6 +126,8 @@ inline constexpr double kCardTolerance = 1e-6;
 /// Reads privacy_card.json; void_card if there is none. DataError if it is not a card, one of a
 /// newer version, or one of schema version 1, which says too little to be held against a ledger.
 nlohmann::ordered_json read_privacy_card(const std::filesystem::path& path);
+/// The same for a text that was read from the file called `name`.
+nlohmann::ordered_json parse_privacy_card(const std::string& text, const std::string& name);
 
 // The three views below take any card that read_privacy_card or to_json returned.
 

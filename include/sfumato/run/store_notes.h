@@ -49,7 +49,7 @@ void check_parts(const std::filesystem::path& store, double tuning_share);
 /// Whether a folder beside a store of this name has the name of a part of it, of whichever share.
 bool is_called_part(const std::string& folder, const std::string& store);
 /// How a part of a store says what it is, in the "preparation" of its manifest: with what the
-/// store says there of images that were held out, which are the same for its parts.
+/// store says there of its source and of images that were held out, the same for its parts.
 nlohmann::json part_origin(const std::filesystem::path& store, double tuning_share, bool is_tuning);
 /// Whether a "preparation" is that of the part of this origin, whatever else it says.
 bool is_part(const nlohmann::json& preparation, const nlohmann::json& origin);
