@@ -111,7 +111,7 @@ void run_stage(const StageRun& run, const std::filesystem::path& file) {
       make_feature_network(settings.features(), {.shape = shape, .weights = settings.weights()}),
       store);
   require_enough_classes(run.config, votes.populated());
-  note_use(run);
+  note_use(run);  // whatever becomes of the run
   SemanticQuery query =
       release_semantic_query(run.store, run.plan, votes, settings.votes_per_record(), run.session);
   query.public_store = store.manifest_hash();

@@ -1,9 +1,12 @@
 #include <algorithm>
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 
 #include "data/prepare_fixture.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/sha256.h"
 #include "sfumato/core/stop_signal.h"
+#include "sfumato/data/store_manifest.h"
 #include "sfumato/io/tar.h"
 
 namespace sfumato {
@@ -41,6 +44,31 @@ TEST_F(PrepareFolder, ClassesAreFolders) {
   EXPECT_THAT(store.class_names(), ElementsAre("cat", "dog"));
   EXPECT_EQ(store.manifest_hash(), report.manifest_hash);
   EXPECT_NO_THROW(store.verify_checksums());
+}
+
+// Whoever takes the images as public ones must see what drew them, wherever they were copied from.
+TEST_F(PrepareFolder, TheManifestKeepsTheCardsThatSpeakOfTheImages) {
+  put_image("corpus/images/a/1.png", flat_png(1));
+  const auto root = options.source;
+  const std::string card = R"({"status": "private", "stages": []})";
+  put(root / "corpus/privacy_card.json", card);
+  const auto cards = [&] {
+    again();
+    return store_preparation(options.store).at("cards");
+  };
+  for (const char* source : {"", "corpus", "corpus/images", "corpus/images/a", "corpus/images/a/"}) {
+    options.source = root / source;
+    ASSERT_EQ(cards().size(), 1u) << source;
+    EXPECT_EQ(cards()[0]["text"], card);
+    EXPECT_EQ(cards()[0]["sha256"], sha256_hex(card));
+  }
+  std::filesystem::create_directory_symlink(root / "corpus/images/a", root / "link");
+  options.source = root / "link";
+  EXPECT_EQ(cards().size(), 1u) << "through links";
+  put(root / "corpus/privacy_card.json", "{");
+  EXPECT_TRUE(cards().at(0).at("text").is_null());
+  std::filesystem::remove(root / "corpus/privacy_card.json");
+  EXPECT_TRUE(cards().is_array() && cards().empty());
 }
 
 TEST_F(PrepareFolder, FlatFolderAndUnconditionalTree) {

@@ -172,7 +172,9 @@ TEST(CardPlots, TheLineIsNeverBelowTheChords) {
   for (const double noise : {0.4, 2.0, 30.0}) {
     const Json card = plotted_card(plotted_plan(1, noise, 10));
     std::vector<std::pair<double, double>> corners = {{0, 1}};  // ε, δ
-    for (const auto& [delta, exact] : card_curves(card)->profile) {
+    const auto curves = card_curves(card);
+    ASSERT_TRUE(curves);
+    for (const auto& [delta, exact] : curves->profile) {
       const double epsilon = *parse_double(epsilon_text(exact));
       if (corners.size() > 1 && delta < 1e-8) continue;
       if (epsilon == corners.back().first) corners.pop_back();

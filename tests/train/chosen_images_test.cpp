@@ -250,11 +250,10 @@ TEST_F(ChosenImages, OfOneSetOrOneSourceTheyAreNeverPublic) {
                              "data.num_classes=4"}));
     });
   };
-  const auto whole = prepared("whole", {{"note", "made by a test"}});
+  const auto whole = prepared("whole", nlohmann::json::object());
   const std::string hash = RecordStore::open(whole).manifest_hash();
-  const nlohmann::json tuning = {{"split_of", hash}, {"part", "tuning"}};
   fs::create_directories(folder / "elsewhere");
-  fs::rename(prepared("part", tuning), folder / "elsewhere/part");
+  fs::rename(prepared("part", {{"split_of", hash}}), folder / "elsewhere/part");
   EXPECT_THAT(on(folder / "elsewhere/part", whole), HasSubstr("private images are a part of it"));
   EXPECT_THAT(on(folder / "elsewhere/part",
                  prepared("other_part", {{"split_of", hash}, {"part", "final"}})),
@@ -298,10 +297,8 @@ TEST_F(ChosenImages, ThoseOfANetworkAreWhatItsCardSays) {
       "paid", with_query({from(folder / "private"), "mechanism.declared=[\"0.25:1:2\"]"}));
   EXPECT_GT(paid.epsilon, start("unpaid", with_query()).epsilon);
   // Two of them are two uses.
-  const auto note = [&](const char* file) {
-    return nlohmann::json{{"file", file}, {"text", text}};
-  };
-  const auto both = prepared("both", {{"cards", {note("a"), note("b")}}});
+  const nlohmann::json a = {{"file", "a"}, {"text", text}}, b = {{"file", "b"}, {"text", text}};
+  const auto both = prepared("both", {{"cards", {a, b}}});
   EXPECT_THAT(error_message<PrivacyError>([&] {
                 start("twice", with_query({from(both), "mechanism.declared=[\"0.25:1:2\"]"}));
               }),
@@ -326,7 +323,7 @@ TEST_F(ChosenImages, WhatWasPublicIsNeverPrivateAgain) {
                                  "data.num_classes=4", "privacy.enabled=false"}));
   // A note that nobody can read is one.
   const fs::path notes = folder / "public/uses/public";
-  for (const auto& entry : fs::directory_iterator(notes)) write_file_atomic(entry.path(), "{");
+  for (const auto& entry : fs::directory_iterator(notes)) fs::resize_file(entry.path(), 1);
   EXPECT_THAT(private_on("public"), HasSubstr("took it as public images"));
   // A crash before the warm-up's end, and a store that was put back without its notes.
   copy_before_training("run", "early");
