@@ -225,8 +225,7 @@ class Judgement {
 
   void require(const std::string& who, const std::string& unit, const std::string& adjacency,
                const std::vector<PrivacyEvent>& needed) {
-    if (plan_.is_private)
-      require_declared(who, kWeights, unit, adjacency, needed, config_, plan_);
+    if (plan_.is_private) require_declared(who, kWeights, unit, adjacency, needed, config_, plan_);
   }
 
   /// The worst that is known of the weights stands.

@@ -252,7 +252,8 @@ Json parse_privacy_card(const std::string& text, const std::string& name) {
   const auto refuse = [&](const std::string& defect) {
     throw DataError(fmt::format("'{}' {}", name, defect));
   };
-  parse_json(text, fmt::format("'{}'", name));  // strict: refuses what the next line would pass over
+  parse_json(text,
+             fmt::format("'{}'", name));  // strict: refuses what the next line would pass over
   const Json card = Json::parse(text);
   if (!card.is_object() || !card.contains("schema_version") || !card.contains("status"))
     refuse("is not a privacy card; it needs schema_version and status");

@@ -110,8 +110,7 @@ SvgPoints convex(const std::vector<std::pair<double, double>>& profile) {
     corners.emplace_back(delta, epsilon);
   }
   SvgPoints points = {{corners.front().second, corners.front().first}};
-  for (std::size_t i = 1; i < corners.size(); ++i)
-    add_chord(corners[i - 1], corners[i], points);
+  for (std::size_t i = 1; i < corners.size(); ++i) add_chord(corners[i - 1], corners[i], points);
   return points;
 }
 

@@ -37,8 +37,8 @@ bool nested(const std::string& a, const std::string& b) {
     fs::path normal = fs::path(path).lexically_normal();
     return normal.has_filename() ? normal : normal.parent_path();
   };
-  return either(plain(a), plain(b)) || either(fs::weakly_canonical(plain(a), ignored),
-                                              fs::weakly_canonical(plain(b), ignored));
+  return either(plain(a), plain(b)) ||
+         either(fs::weakly_canonical(plain(a), ignored), fs::weakly_canonical(plain(b), ignored));
 }
 
 }  // namespace
@@ -58,7 +58,8 @@ StoreOrigin origin_of(const fs::path& folder) {
 
 std::string why_same(const StoreOrigin& a, const StoreOrigin& b) {
   if (!a.hash.empty() && a.hash == b.hash) return "it is the private images' own";
-  if (!a.pixels.empty() && a.pixels == b.pixels) return "it holds the same images as the private one";
+  if (!a.pixels.empty() && a.pixels == b.pixels)
+    return "it holds the same images as the private one";
   if (!a.hash.empty() && b.split_of == a.hash) return "the private images are a part of it";
   if (!a.split_of.empty() && a.split_of == b.hash) return "it is a part of the private images";
   if (!a.split_of.empty() && a.split_of == b.split_of)

@@ -56,7 +56,8 @@ TEST_F(PrepareFolder, TheManifestKeepsTheCardsThatSpeakOfTheImages) {
     again();
     return store_preparation(options.store).at("cards");
   };
-  for (const char* source : {"", "corpus", "corpus/images", "corpus/images/a", "corpus/images/a/"}) {
+  for (const char* source :
+       {"", "corpus", "corpus/images", "corpus/images/a", "corpus/images/a/"}) {
     options.source = root / source;
     ASSERT_EQ(cards().size(), 1u) << source;
     EXPECT_EQ(cards()[0]["text"], card);

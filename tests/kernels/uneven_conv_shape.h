@@ -8,8 +8,9 @@
 namespace sfumato {
 
 /// Of 3 examples of 2 draws; neither the images nor kernel and padding are square.
-inline ConvShape shape_of(std::int64_t channels, std::int64_t out, std::int64_t side, std::int64_t kernel,
-                   std::int64_t stride, std::int64_t padding, std::int64_t dilation = 1) {
+inline ConvShape shape_of(std::int64_t channels, std::int64_t out, std::int64_t side,
+                          std::int64_t kernel, std::int64_t stride, std::int64_t padding,
+                          std::int64_t dilation = 1) {
   ConvShape s;
   s.examples = 3;
   s.draws = 2;

@@ -62,8 +62,8 @@ class ChosenImages : public TinyRun {
   }
   /// Images that a network drew which had this card.
   fs::path drawn(const std::string& name, const nlohmann::json& card_text) const {
-    return prepared(name, {{"format", "corpus"},
-                           {"cards", {{{"file", name + ".json"}, {"text", card_text}}}}});
+    return prepared(
+        name, {{"format", "corpus"}, {"cards", {{{"file", name + ".json"}, {"text", card_text}}}}});
   }
   std::string from(const fs::path& store) const {
     return "mechanism.stages.semantic_query.public_store=" + store.string();
@@ -246,8 +246,8 @@ TEST_F(ChosenImages, OfOneSetOrOneSourceTheyAreNeverPublic) {
   const auto on = [&](const fs::path& store, const fs::path& as_public) {
     const std::string run = "on" + store.filename().string();
     return error_message<PrivacyError>([&] {
-      start(run, with_query({from(as_public), "data.store=" + store.string(),
-                             "data.num_classes=4"}));
+      start(run,
+            with_query({from(as_public), "data.store=" + store.string(), "data.num_classes=4"}));
     });
   };
   const auto whole = prepared("whole", nlohmann::json::object());
@@ -264,9 +264,9 @@ TEST_F(ChosenImages, OfOneSetOrOneSourceTheyAreNeverPublic) {
     EXPECT_THAT(on(theirs, prepared("s" + std::to_string(number++), {{"source", source}})),
                 AllOf(HasSubstr(source), HasSubstr("folder or file of their own")))
         << source;
-  EXPECT_NO_THROW(start("apart", with_query({from(prepared("s", {{"source", "/data/faces-2"}})),
-                                             "data.store=" + theirs.string(),
-                                             "data.num_classes=4"})));
+  EXPECT_NO_THROW(
+      start("apart", with_query({from(prepared("s", {{"source", "/data/faces-2"}})),
+                                 "data.store=" + theirs.string(), "data.num_classes=4"})));
 }
 
 TEST_F(ChosenImages, ThoseOfANetworkAreWhatItsCardSays) {
@@ -278,8 +278,9 @@ TEST_F(ChosenImages, ThoseOfANetworkAreWhatItsCardSays) {
     other[key] = value;
     return other.dump();
   };
-  EXPECT_THAT(refused(drawn("private", text)),
-              AllOf(HasSubstr("earlier private run"), HasSubstr("mechanism.declared=[\"0.25:1:2\"]")));
+  EXPECT_THAT(
+      refused(drawn("private", text)),
+      AllOf(HasSubstr("earlier private run"), HasSubstr("mechanism.declared=[\"0.25:1:2\"]")));
   EXPECT_THAT(refused(drawn("elsewhere", with("data_manifest_hash", std::string(64, 'b')))),
               HasSubstr("mechanism.declared=[\"0.25:1:2\"]"));
   EXPECT_THAT(refused(drawn("units", with("unit", "one user, at most 3 images"))),
@@ -293,8 +294,8 @@ TEST_F(ChosenImages, ThoseOfANetworkAreWhatItsCardSays) {
   // Of public weights, as for model.init, and of what is paid for.
   EXPECT_NO_THROW(
       start("bare", with_query({from(drawn("no_card", void_card(kNoCardReason).dump()))})));
-  const TrainResult paid = start(
-      "paid", with_query({from(folder / "private"), "mechanism.declared=[\"0.25:1:2\"]"}));
+  const TrainResult paid =
+      start("paid", with_query({from(folder / "private"), "mechanism.declared=[\"0.25:1:2\"]"}));
   EXPECT_GT(paid.epsilon, start("unpaid", with_query()).epsilon);
   // Two of them are two uses.
   const nlohmann::json a = {{"file", "a"}, {"text", text}}, b = {{"file", "b"}, {"text", text}};
@@ -319,8 +320,8 @@ TEST_F(ChosenImages, WhatWasPublicIsNeverPrivateAgain) {
   fs::remove_all(folder / "copy/uses");
   EXPECT_THAT(private_on("copy"), HasSubstr("took it as public images"));
   EXPECT_THAT(summarize_store(folder / "public").why_not, HasSubstr("took it as public images"));
-  EXPECT_NO_THROW(start("open", {"data.store=" + (folder / "public").string(),
-                                 "data.num_classes=4", "privacy.enabled=false"}));
+  EXPECT_NO_THROW(start("open", {"data.store=" + (folder / "public").string(), "data.num_classes=4",
+                                 "privacy.enabled=false"}));
   // A note that nobody can read is one.
   const fs::path notes = folder / "public/uses/public";
   for (const auto& entry : fs::directory_iterator(notes)) fs::resize_file(entry.path(), 1);
