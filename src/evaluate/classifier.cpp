@@ -17,6 +17,7 @@
 #include <optional>
 
 #include "evaluate/classifier_network.h"
+#include "evaluate/tensor_average.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/stop_signal.h"
 
@@ -81,46 +82,6 @@ Tensors all_tensors(const ClassifierNetwork& network) {
   return all;
 }
 
-Tensors copies_of(const Tensors& tensors) {
-  Tensors copies;
-  for (const at::Tensor& tensor : tensors) copies.push_back(tensor.detach().clone());
-  return copies;
-}
-
-void put(const Tensors& values, Tensors& tensors) {
-  const at::NoGradGuard no_grad;
-  for (std::size_t i = 0; i < tensors.size(); ++i) tensors[i].copy_(values[i]);
-}
-
-/// The moving average of weights and statistics; the last ones where there is none.
-class Average {
- public:
-  Average(Tensors tensors, double decay)
-      : tensors_(std::move(tensors)),
-        decay_(decay),
-        average_(decay > 0 ? copies_of(tensors_) : Tensors()) {}
-  /// The first updates count more: (1 + n) / (10 + n), as torch_ema has it.
-  void update() {
-    if (decay_ == 0) return;
-    const at::NoGradGuard no_grad;
-    ++updates_;
-    const double decay = std::min(decay_, (1 + updates_) / (10 + updates_));
-    for (std::size_t i = 0; i < tensors_.size(); ++i) average_[i].lerp_(tensors_[i], 1 - decay);
-  }
-  /// Puts the average in the network; what stood there is returned.
-  Tensors take() {
-    Tensors last = copies_of(tensors_);
-    if (decay_ > 0) put(average_, tensors_);
-    return last;
-  }
-  void give_back(const Tensors& last) { put(last, tensors_); }
-
- private:
-  Tensors tensors_;
-  double decay_, updates_ = 0;
-  Tensors average_;
-};
-
 void check_trainable(const LabelledImages& images, int64_t least_side) {
   const int64_t side = std::min(images.images.size(1), images.images.size(2));
   if (side < least_side)
@@ -148,7 +109,7 @@ at::Tensor predicted(ClassifierNetwork& network, const at::Tensor& images) {
 /// One pass over `order`, whose rows are shuffled.
 void train_epoch(ClassifierNetwork& network, const LabelledImages& images, const at::Tensor& order,
                  int64_t batch, double rate, at::Generator& draw, PlainAdam& adam,
-                 Average& average) {
+                 TensorAverage& average) {
   const int64_t n = order.size(0);
   const at::Tensor shuffled = order.index_select(0, at::randperm(n, draw, at::kLong));
   for (int64_t begin = 0; begin < n; begin += batch) {
@@ -204,7 +165,7 @@ Classifier::Classifier(const LabelledImages& images, const ClassifierOptions& op
   Tensors weights, all = all_tensors(*network_), kept;
   for (const auto& [name, tensor] : network_->parameters()) weights.push_back(tensor);
   PlainAdam adam(weights);
-  Average average(all, recipe.average_decay);
+  TensorAverage average(all, recipe.average_decay);
   selection_accuracy_ = -1;
   for (int64_t epoch = 1; epoch <= recipe.epochs; ++epoch) {
     const double drops =
@@ -217,11 +178,11 @@ Classifier::Classifier(const LabelledImages& images, const ClassifierOptions& op
     if (right > selection_accuracy_) {
       selection_accuracy_ = right;
       epoch_ = epoch;
-      kept = copies_of(all);
+      kept = copies_of_tensors(all);
     }
     average.give_back(last);
   }
-  put(kept, all);
+  put_tensors(kept, all);
 }
 
 at::Tensor Classifier::predict(const at::Tensor& images) const {

@@ -13,6 +13,7 @@
 #include <gtest/gtest.h>
 
 #include "evaluate/classifier_network.h"
+#include "evaluate/tensor_average.h"
 #include "features/formula_weights.h"
 #include "sfumato/core/error.h"
 #include "support/error_message.h"
@@ -165,6 +166,29 @@ TEST(Classifiers, StatisticsAreFiniteForTheSmallestImagesAndALastBatchOfOne) {
     for (const auto& [name, buffer] : network->buffers())
       EXPECT_TRUE(buffer.isfinite().all().item<bool>()) << row.name << " " << name;
   }
+}
+
+void put_both(const at::Tensor& a, const at::Tensor& b, double value) {
+  const at::NoGradGuard no_grad;
+  for (at::Tensor one : {a, b}) one.fill_(value);
+}
+
+TEST(Classifiers, WeightsAndStatisticsAreAveragedAlike) {
+  const at::Tensor weight = at::full({2}, 1.0).requires_grad_(true), statistic = at::full({3}, 1.0);
+  TensorAverage average({weight, statistic}, 0.25);
+  double value = 1, expected = 1;
+  for (int n = 1; n <= 4; ++n) {
+    value += 2;
+    put_both(weight, statistic, value);
+    average.update();
+    const double decay = std::min(0.25, (1.0 + n) / (10.0 + n));
+    expected = decay * expected + (1 - decay) * value;
+  }
+  const auto last = average.take();
+  for (const at::Tensor& one : {weight, statistic})
+    EXPECT_NEAR(one.min().item<double>(), expected, 1e-6);
+  average.give_back(last);
+  for (const at::Tensor& one : {weight, statistic}) EXPECT_EQ(one.max().item<double>(), value);
 }
 
 TEST(Classifiers, DescribeHowTheyAreTrained) {
