@@ -82,8 +82,11 @@ void require_paths(std::initializer_list<const Setting<std::string>*> settings) 
     if (!beside.empty())
       looked += fmt::format(" and beside the configuration in '{}'",
                             fs::absolute(beside, ignored).lexically_normal().string());
-    missing.push_back(fmt::format("{} ({}): '{}' is not there{}", setting->key(),
-                                  setting->provenance(), printable(path.string()), looked));
+    const bool is_made_by_us = setting->key() == "data.store";
+    missing.push_back(
+        fmt::format("{} ({}): '{}' is not there{}{}", setting->key(), setting->provenance(),
+                    printable(path.string()), looked,
+                    is_made_by_us ? "; make it with `sfumato prepare --config FILE`" : ""));
   }
   if (!missing.empty()) throw DataError(fmt::format("{}", fmt::join(missing, "\n")));
 }

@@ -114,10 +114,10 @@ def check_people(sfumato, work: Path) -> None:
         said = run("prepare", *config, f"data.users={name}.csv", expect=DATA)
         check(remedy in said and f"{name}.csv:" in said, f"{name}: {said}")
     (work / "capital.csv").write_text("\n".join(["File,USER", *(",".join(line) for line in lines[1:])]))
-    run("prepare", *config, "data.users=capital.csv", "data.holdout=0.3")
+    run("prepare", *config, "data.users=capital.csv", "data.holdout=0.5")
     said = run("inspect", "stores/people-holdout")
     held = int(re.search(r"records +(\d+) of", said)[1])
-    check(0 < held < 30 and held % 3 == 0 and f"held_out (here)  {held}" in said, f"{held} held out:\n{said}")
+    check(20 <= held <= 40 and held % 3 == 0 and f"held_out (here)  {held}" in said, f"{held} held out:\n{said}")
     run("train", *config, "data.image_size=16", "run.dir=runs/refused", expect=DATA)
     check(not (work / "runs/refused").exists(), "a refused start left a folder")
     said = run("train", *config, "data.store=nothing", expect=DATA)
@@ -131,7 +131,7 @@ def check_people(sfumato, work: Path) -> None:
     epsilon = re.search(r"ε = ([0-9.]+)", card["statement"])[1]
     check(f"({epsilon}, " in trained, f"the card says {epsilon}, and train: {trained[-300:]}")
     said = run("audit", "membership", "runs/people", "--members", "stores/people", "--scores", "loss",
-               "--draws", 1, "--count", 9)
+               "--draws", 1, "--count", 20)
     check("non-members: 'stores/people-holdout'" in said, said)
     said = run("audit", "replication", "corpus/at1", "--store", "stores/people", "--features", "pixels")
     check("null: 'stores/people-holdout'" in said and "near duplicates" not in said, said)

@@ -54,14 +54,16 @@ class ChosenImages : public TinyRun {
     return changes;
   }
   /// Public images of which the manifest says that.
-  fs::path prepared(const std::string& name, const nlohmann::json& preparation) const {
+  /// A store of images that no other one holds.
+  fs::path prepared(const std::string& name, const nlohmann::json& preparation) {
     RecordStoreWriter writer(folder / name, {8, 8, 1, 4, {"a", "b", "c", "d"}, false, 1});
-    for (int i = 0; i < 20; ++i) writer.append(public_image(refused_ + 30 + i, i % 4), i % 4);
+    const int first = 100 + 20 * prepared_++;
+    for (int i = 0; i < 20; ++i) writer.append(public_image(first + i, i % 4), i % 4);
     writer.finish(preparation);
     return folder / name;
   }
   /// Images that a network drew which had this card.
-  fs::path drawn(const std::string& name, const nlohmann::json& card_text) const {
+  fs::path drawn(const std::string& name, const nlohmann::json& card_text) {
     return prepared(
         name, {{"format", "corpus"}, {"cards", {{{"file", name + ".json"}, {"text", card_text}}}}});
   }
@@ -93,6 +95,7 @@ class ChosenImages : public TinyRun {
 
  private:
   mutable int refused_ = 0;
+  int prepared_ = 0;
 };
 
 TEST_F(ChosenImages, AreThoseOfTheChosenClassesWithThePrivateLabel) {
@@ -244,7 +247,7 @@ TEST_F(ChosenImages, OfOneSetOrOneSourceTheyAreNeverPublic) {
   EXPECT_THAT(refused(prepared("moved", {{"split_of", own}})),
               HasSubstr("a part of the private images"));
   const auto on = [&](const fs::path& store, const fs::path& as_public) {
-    const std::string run = "on" + store.filename().string();
+    const std::string run = "on" + as_public.filename().string();
     return error_message<PrivacyError>([&] {
       start(run,
             with_query({from(as_public), "data.store=" + store.string(), "data.num_classes=4"}));
@@ -336,13 +339,10 @@ TEST_F(ChosenImages, WhatWasPublicIsNeverPrivateAgain) {
 
 TEST_F(ChosenImages, APublicStoreThatTakesNoNotesIsWarnedOf) {
   write_file_atomic(folder / "public/uses", "in the way of a folder, as what is read-only");
-  std::ostringstream said;
-  std::streambuf* const before = std::cerr.rdbuf(said.rdbuf());
-  set_quiet(false);
+  testing::internal::CaptureStderr();
   EXPECT_NO_THROW(start("run", with_query()));
-  set_quiet(true);
-  std::cerr.rdbuf(before);
-  EXPECT_THAT(said.str(), HasSubstr("keeps no note that this run takes its images as public"));
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("keeps no note that this run takes its images as public"));
 }
 
 TEST_F(ChosenImages, AfterTheWarmUpNothingNeedsThem) {
