@@ -5,16 +5,10 @@
 #include <algorithm>
 
 #include "sfumato/core/error.h"
+#include "sfumato/core/shell_word.h"
 
 namespace sfumato {
 namespace {
-
-/// One word for a shell.
-std::string shell_quote(const std::string& text) {
-  std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
 
 /// One scalar of YAML, whatever it holds.
 std::string json_quote(const std::string& text) { return nlohmann::json(text).dump(); }
@@ -76,7 +70,7 @@ std::string slurm_script(const SweepPlan& plan, const ClusterJob& job) {
       job.ranks > 1 ? fmt::format(" --launch 'srun --kill-on-bad-exit=0 --ntasks={}'", job.ranks)
                     : "";
   text += fmt::format("{} sweep run {} --task \"$SLURM_ARRAY_TASK_ID\" --of {}{} &\n",
-                      shell_quote(job.program), shell_quote(job.file), job.tasks, launch);
+                      shell_quoted(job.program), shell_quoted(job.file), job.tasks, launch);
   return text + std::string(kSlurmEnd);
 }
 
