@@ -12,6 +12,19 @@ at::Tensor ResidualNetwork::Layer::operator()(const at::Tensor& x, bool training
   return norm(at::conv2d(x, weight, {}, stride, padding, 1, groups), training);
 }
 
+std::vector<ResidualNetwork::BlockShape> ResidualNetwork::three_stages(
+    int64_t before, int64_t channels, int64_t blocks,
+    const std::function<std::string(int64_t, int64_t)>& name) {
+  std::vector<BlockShape> shapes;
+  for (int64_t stage = 0; stage < 3; ++stage)
+    for (int64_t i = 0; i < blocks; ++i) {
+      shapes.push_back(
+          {name(stage + 1, i), before, channels << stage, stage > 0 && i == 0 ? 2 : 1});
+      before = channels << stage;
+    }
+  return shapes;
+}
+
 ResidualNetwork::Layer ResidualNetwork::add_layer(const std::string& convolution,
                                                   const std::string& norm,
                                                   const std::vector<int64_t>& shape, int64_t stride,

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,13 @@ class ResidualNetwork : public ClassifierNetwork {
     int64_t before = 0, channels = 0, stride = 1;
     bool changes() const { return stride != 1 || before != channels; }
   };
+
+  /// Those of three stages of `blocks` each; every stage but the first has twice the channels of
+  /// the one before and begins with a stride of 2. `name`: of a block by its stage, from 1, and its
+  /// place in it, from 0. `before`, `channels`: of the first stage.
+  static std::vector<BlockShape> three_stages(
+      int64_t before, int64_t channels, int64_t blocks,
+      const std::function<std::string(int64_t, int64_t)>& name);
 
   Layer add_layer(const std::string& convolution, const std::string& norm,
                   const std::vector<int64_t>& shape, int64_t stride = 1, int64_t groups = 1);

@@ -12,14 +12,13 @@ class ResNet : public ResidualNetwork {
  public:
   ResNet(const ClassifierShape& shape, at::Generator draw) : ResidualNetwork(std::move(draw)) {
     first_ = add_layer("conv1", "bn1", {kResNetChannels, shape.channels, 3, 3});
-    int64_t before = kResNetChannels;
-    for (int64_t stage = 0; stage < 3; ++stage)
-      for (int64_t i = 0; i < kResNetBlocks; ++i) {
-        const int64_t channels = kResNetChannels << stage;
-        add_block({"layer" + std::to_string(stage + 1) + "." + std::to_string(i), before, channels,
-                   stage > 0 && i == 0 ? 2 : 1});
-        before = channels;
-      }
+    const auto name = [](int64_t stage, int64_t i) {
+      return "layer" + std::to_string(stage) + "." + std::to_string(i);
+    };
+    for (const BlockShape& block :
+         three_stages(kResNetChannels, kResNetChannels, kResNetBlocks, name))
+      add_block(block);
+    const int64_t before = kResNetChannels << 2;
     units_ = add_uniform("fc.weight", {shape.classes, before}, before);
     units_bias_ = add_uniform("fc.bias", {shape.classes}, before);
   }

@@ -16,15 +16,14 @@ class ResNext : public ResidualNetwork {
  public:
   ResNext(const ClassifierShape& shape, at::Generator draw) : ResidualNetwork(std::move(draw)) {
     first_ = add_layer("conv_1_3x3", "bn_1", {kResNextFirst, shape.channels, 3, 3});
-    int64_t before = kResNextFirst;
-    for (int64_t stage = 0; stage < 3; ++stage)
-      for (int64_t i = 0; i < kResNextBlocks; ++i) {
-        const int64_t channels = (kResNextFirst * kResNextWiden) << stage;
-        const std::string name = "stage_" + std::to_string(stage + 1);
-        add_block({name + "." + name + "_bottleneck_" + std::to_string(i), before, channels,
-                   stage > 0 && i == 0 ? 2 : 1});
-        before = channels;
-      }
+    const auto name = [](int64_t stage, int64_t i) {
+      const std::string of_stage = "stage_" + std::to_string(stage);
+      return of_stage + "." + of_stage + "_bottleneck_" + std::to_string(i);
+    };
+    constexpr int64_t kChannels = kResNextFirst * kResNextWiden;
+    for (const BlockShape& block : three_stages(kResNextFirst, kChannels, kResNextBlocks, name))
+      add_block(block);
+    const int64_t before = kChannels << 2;
     const double deviation = std::sqrt(2 / static_cast<double>(before));
     units_ = add("classifier.weight",
                  at::empty({shape.classes, before}, at::kFloat).normal_(0, deviation, generator()));
