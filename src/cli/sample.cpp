@@ -53,25 +53,28 @@ nlohmann::ordered_json pixel_settings(const Config& config, const SamplingModel&
   }
   settings["num_classes"] = model.num_classes;
   settings["seed"] = config.sample.seed();
+  if (model.choice != nullptr) {
+    settings["candidates"] = config.sample.candidates();
+    settings["feature_means_sha256"] = model.choice_sha256;
+  }
   // For who would draw the same with the scheduler above.
   if (const std::string note = sampler.note(); !note.empty()) settings["scheduler_note"] = note;
   return settings;
 }
 
 /// Draws what is missing, with a progress line; returns images per second of this call.
-double draw(Communicator& ranks, CorpusWriter* writer, const CorpusSource& source,
-            const ImageShape& shape, bool quiet) {
+double draw(Communicator& ranks, CorpusWriter* writer, const CorpusSource& source, bool quiet) {
   Progress progress(std::cerr, isatty(STDERR_FILENO) != 0, 10);
   const auto start = std::chrono::steady_clock::now();
   double rate = 0;
-  generate_corpus(ranks, writer, source, shape, [&](int64_t done, int64_t drawn) {
+  generate_corpus(ranks, writer, source, [&](double done, int64_t drawn) {
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    rate = static_cast<double>(drawn) / elapsed.count();
+    rate = static_cast<double>(drawn) / static_cast<double>(source.candidates) / elapsed.count();
     ProgressState state;
-    state.step = done;
+    state.step = static_cast<int64_t>(done);
     state.total = writer->total();
     state.items_per_s = rate;
-    state.seconds_left = static_cast<double>(writer->total() - done) / rate;
+    state.seconds_left = (static_cast<double>(writer->total()) - done) / rate;
     if (!quiet) progress.update(state);
   });
   if (!quiet && writer != nullptr) progress.finish();
@@ -218,9 +221,10 @@ void run(SampleArguments& arguments) {
   on_leader_or_leave(*ranks,
                      [&] { writer = open_corpus(arguments, *config, place, model, *sampler); });
 
-  const CorpusSource source{sampler.get(), config->sample.batch()};
+  const CorpusSource source{sampler.get(), config->sample.batch(), model.shape,
+                            config->sample.candidates(), model.choice.get()};
   install_stop_signals();
-  const double images_per_s = draw(*ranks, writer.get(), source, model.shape, arguments.json);
+  const double images_per_s = draw(*ranks, writer.get(), source, arguments.json);
   on_leader_or_leave(*ranks, [&] {
     writer->finish(model.card, model.origin);
     print_result(arguments, *writer, model.card, images_per_s);

@@ -82,6 +82,19 @@ SemanticQuerySettings::SemanticQuerySettings(SettingsTree* tree)
            .noise_unit = "images",
            .share = "0.01 is plenty for counts."}) {}
 
+FeatureMeansSettings::FeatureMeansSettings(SettingsTree* tree)
+    : StageSettings(
+          tree,
+          {.name = "feature_means",
+           .result = "feature_means.json",
+           .help = "Noisy means of features of each class, released once before training: of "
+                   "sample.candidates, those are kept that are like their class. It decides ε: it "
+                   "is part of the mechanism.",
+           .noise = "Standard deviation of the noise on each sum of features, to which an image "
+                    "adds a vector of norm 1.",
+           .noise_unit = "images",
+           .share = "0.01 is plenty for means of thousands of images."}) {}
+
 DiffusionSettings::DiffusionSettings(SettingsTree* tree)
     : Section(tree, "diffusion",
               "The loss of one image: noise schedule, draws, augmentation. Does not decide ε: "

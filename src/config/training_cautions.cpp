@@ -6,16 +6,18 @@ namespace sfumato {
 
 std::vector<std::string> training_cautions(const Config& config) {
   std::vector<std::string> cautions;
-  const auto idle = [&](const StageSettings& stage, const Setting<int64_t>& steps) {
-    if (!config.privacy.enabled() || !stage.on() || steps() > 0) return;
+  const auto idle = [&](const StageSettings& stage, const Setting<int64_t>& use, int64_t none = 0,
+                        const char* so = "training does not begin with it") {
+    if (!config.privacy.enabled() || !stage.on() || use() > none) return;
     cautions.push_back(fmt::format(
-        "{} is part of the budget and of the release, but {} is 0, so that training does not begin "
-        "with it; set {}, or leave the stage out",
-        stage.section_name(), place(steps), steps.key()));
+        "{} is part of the budget and of the release, but {} is {}, so that {}; set {}, or leave "
+        "the stage out",
+        stage.section_name(), place(use), none, so, use.key()));
   };
   idle(config.semantic_query, config.semantic_warmup.steps);
   idle(config.central_images, config.warmup.steps);
   idle(config.mean_embedding, config.embedding_warmup.steps);
+  idle(config.feature_means, config.sample.candidates, 1, "nothing is chosen by it");
   return cautions;
 }
 

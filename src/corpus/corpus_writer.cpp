@@ -145,10 +145,11 @@ void CorpusWriter::continue_corpus(const Json& plan) {
   remove_temporaries(spec_.folder);
 }
 
-std::vector<ImageId> CorpusWriter::next(int64_t most) {
+std::vector<ImageId> CorpusWriter::next(int64_t most, std::optional<int64_t> end) {
   pending_.clear();
   std::vector<ImageId> images;
-  for (std::size_t i = cursor_; i < order_.size() && std::ssize(images) < most; ++i) {
+  const auto stop = static_cast<std::size_t>(end.value_or(total()));
+  for (std::size_t i = cursor_; i < stop && std::ssize(images) < most; ++i) {
     if (complete_[i]) continue;
     pending_.push_back(static_cast<int64_t>(i));
     images.push_back(order_[i]);

@@ -75,12 +75,11 @@ void find_classes(std::int64_t rows, const Config& config, SamplingModel& model)
   if (classes < rows) model.null_label = classes;
 }
 
-/// Counts that the claim on the card does not cover may be exact ones: what is drawn in their
-/// proportions would tell them.
+/// What the claim on the card does not cover may be exact: what is drawn by it would tell it.
 void check_covered(const fs::path& file, const std::string& bytes, const std::string& name,
-                   const Json& card) {
-  constexpr const char* kRemedy =
-      "put the released file back beside its card, or move it away to draw all classes alike";
+                   const std::string& else_do, const Json& card) {
+  const std::string remedy =
+      fmt::format("put the released file back beside its card, or {}", else_do);
   const std::string found = sha256_hex(bytes);
   if (card.contains("stages") && card["stages"].is_array())
     for (const Json& stage : card["stages"]) {
@@ -89,12 +88,12 @@ void check_covered(const fs::path& file, const std::string& bytes, const std::st
       throw DataError(fmt::format(
           "'{}' is not what the card beside it counts as the stage '{}': its SHA-256 is {}, on the "
           "card {}; {}",
-          file.string(), name, found, stage.value("result_sha256", Json()).dump(), kRemedy));
+          file.string(), name, found, stage.value("result_sha256", Json()).dump(), remedy));
     }
   throw DataError(
-      fmt::format("'{}' is there, but the card beside it counts no stage '{}': its counts may be "
+      fmt::format("'{}' is there, but the card beside it counts no stage '{}': its numbers may be "
                   "exact ones, which sampling would give away; {}",
-                  file.string(), name, kRemedy));
+                  file.string(), name, remedy));
 }
 
 /// The shares of the classes in a released label histogram; empty where there is none.
@@ -103,7 +102,7 @@ std::vector<double> proportions_in(const fs::path& folder, const StageFacts& sta
   const fs::path file = folder / stage.result;
   if (!fs::exists(file)) return {};
   const std::string bytes = read_file(file);
-  check_covered(file, bytes, stage.name, card);
+  check_covered(file, bytes, stage.name, "move it away to draw all classes alike", card);
   const nlohmann::json histogram = parse_json(bytes, fmt::format("'{}'", file.string()));
   const auto refuse = [&] {
     throw DataError(
@@ -243,6 +242,31 @@ ModelPlace find_model(const fs::path& path) {
   return place;
 }
 
+/// What chooses among sample.candidates, by what was released beside the network.
+void open_choice(const fs::path& folder, const Config& config, SamplingModel& model) {
+  if (config.sample.candidates() == 1) return;
+  const StageFacts& stage = config.feature_means.stage;
+  const fs::path file = folder / stage.result;
+  if (!fs::exists(file))
+    throw UsageError(
+        fmt::format("{} needs means of features to choose by, and '{}' is not there; train with "
+                    "mechanism.stages.{}, or set {}=1",
+                    place(config.sample.candidates), file.string(), stage.name,
+                    config.sample.candidates.key()));
+  const std::string bytes = read_file(file);
+  check_covered(file, bytes, stage.name, "set sample.candidates=1", model.card);
+  FeatureMeans means = FeatureMeans::load(file);
+  const std::int64_t classes = std::max<std::int64_t>(model.num_classes, 1);
+  if (means.means.size(0) != classes)
+    throw UsageError(fmt::format(
+        "'{}' has means of {} classes, and {} are to be drawn; set data.num_classes, or "
+        "{}=1",
+        file.string(), means.means.size(0), classes, config.sample.candidates.key()));
+  auto network = make_feature_network(means.features, {.shape = model.shape, .weights = {}});
+  model.choice = std::make_unique<CandidateChoice>(std::move(means), std::move(network));
+  model.choice_sha256 = sha256_hex(bytes);
+}
+
 SamplingModel open_sampling_model(const ModelPlace& place, Config& config) {
   SamplingModel model;
   model.generator = open_generator(place.model, config, Placement{});
@@ -256,6 +280,7 @@ SamplingModel open_sampling_model(const ModelPlace& place, Config& config) {
   name_classes(config, model);
   if (model.num_classes > 0)
     model.class_proportions = proportions_in(place.model, config.label_histogram.stage, model.card);
+  open_choice(place.model, config, model);
   // Hashes only: the name of a folder could tell of whom the images were, and who made the corpus.
   model.origin = {{"kind", place.run.empty() ? "model" : "run"},
                   {"weights_sha256", model.weights_sha256},

@@ -7,6 +7,7 @@
 #include "features/networks/efficientnet_lite0.h"
 #include "features/networks/inception.h"
 #include "features/networks/lenet.h"
+#include "features/networks/scattering.h"
 #include "features/networks/squeezenet.h"
 #include "sfumato/core/enum_names.h"
 #include "sfumato/core/error.h"
@@ -60,6 +61,7 @@ std::unique_ptr<FeatureNetwork> make_convolution(const FeatureRequest& request) 
 std::span<const FeatureNetworkRow> feature_networks() {
   static constexpr FeatureNetworkRow kTable[] = {
       {"convolution", "fixed random filters, blind to content", false, make_convolution},
+      {"scattering", "oriented wavelets in cells of the image", false, make_scattering},
       {"pixels", "the values themselves", false, make_pixels},
       {"lenet", "a small network of public letters, for grey images", true, make_lenet},
       {"efficientnet-lite0", "ImageNet's, from a Python package", true, make_efficientnet_lite0},

@@ -105,21 +105,16 @@ RandomFeatureOptions random_feature_options(const Config& config) {
   return {stage.frequencies(), stage.width(), stage.seed()};
 }
 
-double mean_embedding_divisor(const Config& config) {
-  const double set = config.mean_embedding.expected_class_size();
-  if (set > 0) return set;
-  return config.mechanism.expected_batch_size() / config.mechanism.sample_rate() /
-         static_cast<double>(std::max<std::int64_t>(config.data.num_classes(), 1));
-}
-
 Stage mean_embedding_stage() {
   return {
       .name = "mean_embedding",
       .clip_norm_l2 = [](const Config&) { return 1.0; },
       .run =
           [](const StageRun& run, const std::filesystem::path& file) {
-            release_mean_embedding(run.store, run.plan, random_feature_options(run.config),
-                                   mean_embedding_divisor(run.config), run.session)
+            release_mean_embedding(
+                run.store, run.plan, random_feature_options(run.config),
+                class_size_divisor(run.config, run.config.mean_embedding.expected_class_size),
+                run.session)
                 .save(file);
           },
   };

@@ -13,15 +13,20 @@ Stage label_histogram_stage();
 Stage central_images_stage();
 Stage mean_embedding_stage();
 Stage semantic_query_stage();
+Stage feature_means_stage();
 
 std::span<const Stage> stage_table() {
   static const Stage table[] = {
-      label_histogram_stage(),
-      central_images_stage(),
-      mean_embedding_stage(),
-      semantic_query_stage(),
+      label_histogram_stage(), central_images_stage(), mean_embedding_stage(),
+      semantic_query_stage(),  feature_means_stage(),
   };
   return table;
+}
+
+double class_size_divisor(const Config& config, const Setting<double>& expected_class_size) {
+  if (expected_class_size() > 0) return expected_class_size();
+  return config.mechanism.expected_batch_size() / config.mechanism.sample_rate() /
+         static_cast<double>(std::max<std::int64_t>(config.data.num_classes(), 1));
 }
 
 const Stage& find_stage(std::span<const Stage> table, std::string_view name) {

@@ -237,7 +237,7 @@ TEST_F(AdversarialFamily, DrawsACorpusWhoseImagesDependOnTheirNamesAlone) {
                          .class_names = model.class_names,
                          .shape = model.shape,
                          .settings = sampler->settings()});
-    generate_corpus(writer, {sampler.get(), batch}, {});
+    generate_corpus(*single_process(), &writer, {sampler.get(), batch, model.shape}, {});
     writer.finish(model.card, model.origin);
     return read_file(folder / name / "images/0_across/000002.png");
   };

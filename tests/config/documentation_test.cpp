@@ -219,7 +219,8 @@ TEST(PublicSettings, AreThoseOfTheFamily) {
     EXPECT_TRUE(of_gan.contains(key)) << key;
   for (const std::string& key : of_gan) {
     EXPECT_FALSE(key.starts_with("diffusion.")) << key;
-    const bool shown = key == "sample.batch" || key == "sample.seed" || key == "sample.format";
+    const bool shown = key == "sample.batch" || key == "sample.candidates" ||
+                       key == "sample.seed" || key == "sample.format";
     EXPECT_TRUE(shown || !key.starts_with("sample.")) << key;
   }
   for (const char* key : {"diffusion.draws", "sample.steps", "sample.guidance", "sample.batch"})

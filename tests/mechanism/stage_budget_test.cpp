@@ -8,7 +8,7 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/mechanism/central_images.h"
-#include "sfumato/mechanism/mean_embedding.h"
+#include "sfumato/mechanism/stage.h"
 #include "sfumato/privacy/accountant.h"
 #include "sfumato/privacy/gaussian_mechanism.h"
 #include "sfumato/train/setup.h"
@@ -248,11 +248,14 @@ TEST_F(StageBudget, TheDivisorIsPublic) {
   // 0.1 / 0.25 x 10 / 2 classes
   EXPECT_DOUBLE_EQ(central_images_divisor(*config("run", {})), 2);
   EXPECT_DOUBLE_EQ(central_images_divisor(*config("run", {"data.num_classes=0"})), 4);
-  EXPECT_DOUBLE_EQ(mean_embedding_divisor(*config("run", {kEmbedding + "expected_class_size=7"})),
-                   7);
+  const auto class_size = [this](const std::vector<std::string>& overrides) {
+    const auto settings = config("run", overrides);
+    return class_size_divisor(*settings, settings->mean_embedding.expected_class_size);
+  };
+  EXPECT_DOUBLE_EQ(class_size({kEmbedding + "expected_class_size=7"}), 7);
   // 10 / 0.25 / 2 classes
-  EXPECT_DOUBLE_EQ(mean_embedding_divisor(*config("run", {})), 20);
-  EXPECT_DOUBLE_EQ(mean_embedding_divisor(*config("run", {"data.num_classes=0"})), 40);
+  EXPECT_DOUBLE_EQ(class_size({}), 20);
+  EXPECT_DOUBLE_EQ(class_size({"data.num_classes=0"}), 40);
 }
 
 TEST_F(StageBudget, WithoutPrivacyThereAreNoStages) {

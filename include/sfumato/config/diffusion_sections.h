@@ -126,6 +126,10 @@ struct SampleSettings : Section {
       "Guides where sigma is this or less alone; null knows no bound."};
   Setting<int64_t> batch{this, "batch", 64, at_least(1), "images",
       "Images drawn together; it does not change them."};
+  Setting<int64_t> candidates{this, "candidates", 1, between(1, 64), "images",
+      "Images drawn for each that is kept. Those are kept that are like their class by the noisy "
+      "means that mechanism.stages.feature_means released; 2 to 6 are worth their time. It costs no "
+      "privacy."};
   Setting<int64_t> seed{this, "seed", 0, at_least(0), "",
       "The same seed gives the same images, whatever the batch."};
   Setting<CorpusFormat> format{this, "format", CorpusFormat::kFolder,

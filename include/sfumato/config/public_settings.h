@@ -7,7 +7,8 @@
 namespace sfumato {
 
 /// What of the section sample families have a use for that draw an image in one pass.
-inline constexpr std::string_view kSampleOfEveryFamily[] = {"batch", "seed", "format"};
+inline constexpr std::string_view kSampleOfEveryFamily[] = {"batch", "candidates", "seed",
+                                                            "format"};
 
 /// The settings that may leave with a release, as YAML: values without where they came from, and
 /// without texts that could name private files, folders or people (data.source, run.dir, ...). A

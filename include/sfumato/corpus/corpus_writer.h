@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -67,8 +68,11 @@ class CorpusWriter {
   int64_t done() const { return done_; }
   const CorpusSpec& spec() const { return spec_; }
 
-  /// Up to `most` images that are still to be made; none when all are there.
-  std::vector<ImageId> next(int64_t most);
+  /// All images, in the order in which they are made.
+  std::span<const ImageId> order() const { return order_; }
+  /// Up to `most` images that are still to be made, of the first `end` of the order where that is
+  /// given; none when all are there.
+  std::vector<ImageId> next(int64_t most, std::optional<int64_t> end = std::nullopt);
   /// Writes the images that the last next() named, in its order.
   void add(std::span<const Image> images);
   /// Writes everything but the images and ends the corpus. `card` as in report/privacy_card.h;

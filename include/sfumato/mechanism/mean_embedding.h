@@ -34,8 +34,4 @@ MeanEmbedding release_mean_embedding(const RecordStore& store, const StagePlan& 
 /// The random features of a configuration.
 RandomFeatureOptions random_feature_options(const Config& config);
 
-/// Divisor of the noisy sums, from public literals only: expected_class_size where set, else
-/// mechanism.expected_batch_size / mechanism.sample_rate / data.num_classes.
-double mean_embedding_divisor(const Config& config);
-
 }  // namespace sfumato

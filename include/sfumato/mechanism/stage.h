@@ -42,6 +42,10 @@ struct Stage {
   void (*check)(const StageRun& run, const std::filesystem::path& file) = nullptr;
 };
 
+/// Divisor of sums over the images of a class, from public literals only: `expected_class_size`
+/// where it is set, else mechanism.expected_batch_size / mechanism.sample_rate / data.num_classes.
+double class_size_divisor(const Config& config, const Setting<double>& expected_class_size);
+
 /// The table: a row for every stage of this program.
 std::span<const Stage> stage_table();
 

@@ -1,0 +1,42 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "sfumato/features/feature_network.h"
+#include "sfumato/mechanism/feature_means.h"
+
+namespace sfumato {
+
+/// Chooses, among drawn candidates, those that are like their class by noisy means of features that
+/// a run released: post-processing, so it costs no privacy.
+///
+/// In the metric of the candidates' own scatter within classes, made well-conditioned by a share of
+/// its trace, candidates whose nearest mean is that of another class are left out (a linear
+/// discriminant), and of the others those are taken, one after the other, that bring the mean of
+/// what is taken nearest to the released mean (kernel herding, Welling 2009, of a linear kernel):
+/// so few images stand for their class better than as many at random. Where too few of a class are
+/// left, those with the largest margin are all that it has.
+class CandidateChoice {
+ public:
+  /// UsageError if `means` are by a network of other weights, or of images of another shape.
+  CandidateChoice(FeatureMeans means, std::unique_ptr<FeatureNetwork> network);
+
+  int64_t num_classes() const { return means_.means.size(0); }
+  const FeatureMeans& means() const { return means_; }
+
+  /// `candidates` uint8 [n, H, W, C], row i of class `labels`[i]. Of a class with m rows, m / `of`
+  /// are taken, of which `of` is a divisor. Rows of `candidates`, by class and in the order in
+  /// which they were taken; of equal ones the earlier row.
+  std::vector<std::vector<int64_t>> choose(const at::Tensor& candidates,
+                                           std::span<const int64_t> labels, int64_t of) const;
+
+ private:
+  FeatureMeans means_;
+  std::unique_ptr<FeatureNetwork> network_;
+};
+
+}  // namespace sfumato

@@ -1,0 +1,161 @@
+#include "sfumato/mechanism/feature_means.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "sfumato/core/error.h"
+#include "sfumato/core/stop_signal.h"
+#include "sfumato/io/json_file.h"
+#include "sfumato/mechanism/private_statistics.h"
+#include "sfumato/mechanism/session.h"
+#include "sfumato/mechanism/stage.h"
+
+namespace sfumato {
+namespace {
+
+constexpr int kFeatureMeansVersion = 1;
+/// Images whose features are computed at a time, each by itself.
+constexpr std::int64_t kImagesAtOnce = 1024;
+constexpr double kMostNorm = 1;
+
+/// The features of all records, each added to the row of its class.
+StatisticSum sum_of_classes(const RecordStore& store, const FeatureNetwork& network) {
+  const std::int64_t dimension = network.facts().dimension;
+  StatisticSum sum(std::max<std::int64_t>(store.num_classes(), 1), dimension, kMostNorm);
+  std::vector<float> rows(static_cast<std::size_t>(kImagesAtOnce * dimension));
+  for (std::int64_t first = 0; first < store.count(); first += kImagesAtOnce) {
+    if (stop_requested())
+      throw Interrupted(
+          "stopped while features of the private images were added up; nothing was released or "
+          "charged, continue with --resume");
+    const std::int64_t count = std::min(kImagesAtOnce, store.count() - first);
+    at::parallel_for(0, count, 1, [&](std::int64_t begin, std::int64_t end) {
+      const at::NoGradGuard no_grad;  // a thread's own
+      at::Tensor image = at::empty({1, store.height(), store.width(), store.channels()}, at::kByte);
+      for (std::int64_t i = begin; i < end; ++i) {
+        std::ranges::copy(store.pixels(first + i), image.mutable_data_ptr<std::uint8_t>());
+        const at::Tensor features = network(image).features.contiguous();
+        std::copy_n(features.const_data_ptr<float>(), dimension, rows.data() + i * dimension);
+      }
+    });
+    for (std::int64_t i = 0; i < count; ++i)
+      sum.add(store.label(first + i),
+              std::span(rows).subspan(static_cast<std::size_t>(i * dimension),
+                                      static_cast<std::size_t>(dimension)));
+  }
+  return sum;
+}
+
+/// What a stage that is done was asked must be what settings ask now.
+void check_same_features(const StageRun& run, const std::filesystem::path& file) {
+  const FeatureMeans means = FeatureMeans::load(file);
+  const Setting<std::string>& features = run.config.feature_means.features;
+  if (features() != means.features)
+    throw UsageError(fmt::format("{} is '{}', and '{}' holds means by '{}'; set it back",
+                                 features.key(), features(), file.string(), means.features));
+}
+
+void run_feature_means(const StageRun& run, const std::filesystem::path& file) {
+  const auto network = feature_means_network(
+      run.config, {run.store.channels(), run.store.height(), run.store.width()});
+  release_feature_means(
+      run.store, run.plan, *network,
+      class_size_divisor(run.config, run.config.feature_means.expected_class_size), run.session)
+      .save(file);
+}
+
+}  // namespace
+
+void FeatureMeans::save(const std::filesystem::path& path) const {
+  const std::int64_t dimension = means.size(1);
+  const double* values = means.const_data_ptr<double>();
+  std::vector<std::vector<double>> rows;
+  for (std::int64_t label = 0; label < means.size(0); ++label)
+    rows.emplace_back(values + label * dimension, values + (label + 1) * dimension);
+  write_json_atomic(path, nlohmann::ordered_json{{"schema_version", kFeatureMeansVersion},
+                                                 {"noise_stddev", noise_stddev},
+                                                 {"features", features},
+                                                 {"features_weights", features_weights},
+                                                 {"noisy_means", std::move(rows)}});
+}
+
+FeatureMeans FeatureMeans::load(const std::filesystem::path& path) {
+  const nlohmann::json json = read_json(path);
+  FeatureMeans found;
+  try {
+    if (json.at("schema_version") == kFeatureMeansVersion) {
+      json.at("noise_stddev").get_to(found.noise_stddev);
+      json.at("features").get_to(found.features);
+      json.at("features_weights").get_to(found.features_weights);
+      const auto rows = json.at("noisy_means").get<std::vector<std::vector<double>>>();
+      const std::size_t dimension = rows.empty() ? 0 : rows.front().size();
+      const auto is_row = [&](const std::vector<double>& row) {
+        return row.size() == dimension &&
+               std::ranges::all_of(row, [](double value) { return std::isfinite(value); });
+      };
+      if (dimension > 0 && found.noise_stddev >= 0 && std::ranges::all_of(rows, is_row)) {
+        found.means =
+            at::empty({std::ssize(rows), static_cast<std::int64_t>(dimension)}, at::kDouble);
+        double* out = found.means.mutable_data_ptr<double>();
+        for (const std::vector<double>& row : rows) out = std::ranges::copy(row, out).out;
+        return found;
+      }
+    }
+  } catch (const nlohmann::json::exception&) {
+    // Told below, as what is none.
+  }
+  throw DataError(fmt::format(
+      "'{}' holds no means of features: expected finite numbers, as many for each class",
+      path.string()));
+}
+
+at::Tensor features_within_unit_norm(const at::Tensor& features) {
+  const at::Tensor rows = features.to(at::kDouble);
+  return rows / rows.square().sum(1, true).sqrt().clamp_min(kMostNorm);
+}
+
+std::unique_ptr<FeatureNetwork> feature_means_network(const Config& config,
+                                                      const ImageShape& shape) {
+  return make_feature_network(config.feature_means.features(), {.shape = shape, .weights = {}});
+}
+
+FeatureMeans release_feature_means(const RecordStore& store, const StagePlan& stage,
+                                   const FeatureNetwork& network, double expected_class_size,
+                                   MechanismSession& session) {
+  const Phase phase = executed_phase(stage);
+  if (phase.sample_rate != 1 || phase.steps != 1 || stage.clip_norm_l2 != kMostNorm)
+    throw PrivacyError("means of features are one release of all records' features, of norm 1");
+  if (!(expected_class_size > 0) || !std::isfinite(expected_class_size))
+    throw PrivacyError("the expected number of images of a class must be positive and finite");
+  FeatureMeans found;
+  found.features = network.facts().network;
+  found.features_weights = network.facts().weights_sha256;
+  found.noise_stddev = phase.noise_multiplier * stage.clip_norm_l2 / expected_class_size;
+  found.means = at::empty(
+      {std::max<std::int64_t>(store.num_classes(), 1), network.facts().dimension}, at::kDouble);
+  double* out = found.means.mutable_data_ptr<double>();
+  for (const double value : session.release(sum_of_classes(store, network), stage))
+    *out++ = value / expected_class_size;
+  return found;
+}
+
+Stage feature_means_stage() {
+  return {
+      .name = "feature_means",
+      .clip_norm_l2 = [](const Config&) { return kMostNorm; },
+      .run = run_feature_means,
+      .check = check_same_features,
+  };
+}
+
+}  // namespace sfumato
