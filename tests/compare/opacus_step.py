@@ -302,7 +302,7 @@ def table(case: str, rows: dict, arguments) -> str:
             shown |= {f"  {each}": {**row, **tried} for each, tried in row["variants"].items()}
         for label, each in shown.items():
             lines.append(f"  {label:34}{each['seconds']:9.4f}{each['fastest']:9.4f}"
-                         f"{each['peak_mib']:10.0f}{spread(each["over_pytorch"]):>23}{spread(each['over_own']):>23}"
+                         f"{each['peak_mib']:10.0f}{spread(each['over_pytorch']):>23}{spread(each['over_own']):>23}"
                          f"{each['memory_over_own']:7.2f}x  {check_text(each)}")
     if setting.draws > 1 and "Opacus, ghost" in rows:
         lines.append("  Opacus, ghost: clips each draw of an image: another mechanism, for its cost "
