@@ -62,7 +62,8 @@ from typing import NamedTuple
 
 import step_engines
 import turns
-from step_engines import CASES, ROOT, Setting, Variant, make_network  # noqa: F401 (opacus_ranks.py)
+from step_cases import CASES, ROOT, Setting, Variant
+from step_engines import make_network  # noqa: F401 (opacus_ranks.py)
 
 PACKAGES = ["opacus==1.6.0", "diffusers==0.42.1"]
 # What they import beside torch and that a machine with torch may lack.

@@ -8,72 +8,27 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
+from step_cases import CASES, ROOT, Setting, Variant
+
 CHECKED = 2  # images whose norms are compared
-CASES = {
-    "small": {
-        "batch": 32,
-        "draws": 1,
-        "network": {
-            "sample_size": 28, "in_channels": 1, "out_channels": 1,
-            "block_out_channels": [32, 64, 64], "layers_per_block": 2, "norm_num_groups": 8,
-            "down_block_types": ["DownBlock2D", "DownBlock2D", "AttnDownBlock2D"],
-            "up_block_types": ["AttnUpBlock2D", "UpBlock2D", "UpBlock2D"],
-        },
-    },
-    "cifar10": {
-        "batch": 4,
-        "draws": 4,
-        "network": {
-            "sample_size": 32, "in_channels": 3, "out_channels": 3,
-            "block_out_channels": [128, 256, 256, 256], "layers_per_block": 2,
-            "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
-            "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
-            "attention_head_dim": None, "downsample_padding": 0, "flip_sin_to_cos": False,
-            "freq_shift": 1, "norm_eps": 1e-6,
-        },
-    },
-    "dcgan28": {
-        "batch": 64,
-        "draws": 2,
-        "pair": {network: ROOT / f"configs/networks/dcgan_28_{network}.json"
-                 for network in ("generator", "discriminator")},
-    },
-}
-
-
-class Variant(NamedTuple):
-    """How PyTorch may run a network."""
-    name: str
-    channels_last: bool = False
-    search: bool = False         # cuDNN tries its algorithms and takes the fastest
-    deterministic: bool = False  # cuDNN takes deterministic algorithms alone
-
-
-class Setting(NamedTuple):
-    """What a step runs on; images and their draws."""
-    case: str
-    batch: int
-    draws: int
-    device: str = "cpu"
-    precision: str = "fp32"
-    variant: Variant = Variant("NCHW")
 
 
 # Networks and their losses: [B] of B examples, the mean over K draws ----------------------------------
+
+
+def layout_of(setting: Setting):
+    import torch
+
+    return torch.channels_last if setting.variant.channels_last else torch.contiguous_format
 
 
 class Denoising:
     """Inputs: sample and target [B, K, C, H, W], timestep [B, K]."""
 
     def __init__(self, setting: Setting):
-        import torch
-
         self.setting, self.network = setting, make_network(CASES[setting.case])
-        self.layout = (torch.channels_last if setting.variant.channels_last
-                       else torch.contiguous_format)
+        self.layout = layout_of(setting)
         self.network.train().to(setting.device).to(memory_format=self.layout)
 
     def inputs(self, batch: int) -> tuple:
@@ -106,13 +61,10 @@ class Discriminating:
     """Inputs: images [B, ...] with labels [B], fakes [B, K - 1, ...] with theirs."""
 
     def __init__(self, setting: Setting):
-        import torch
-
         self.setting = setting
-        self.layout = (torch.channels_last if setting.variant.channels_last
-                       else torch.contiguous_format)
-        self.generator, self.network = (each.to(setting.device).to(memory_format=self.layout)
-                                        for each in make_pair(CASES[setting.case]))
+        self.layout = layout_of(setting)
+        self.generator, self.network = (
+            each.to(setting.device).to(memory_format=self.layout) for each in make_pair(CASES[setting.case]))
 
     def inputs(self, batch: int) -> tuple:
         import torch
@@ -120,8 +72,7 @@ class Discriminating:
         fakes, device = self.setting.draws - 1, self.setting.device
         classes = self.network.class_embedding.num_embeddings
         with torch.no_grad():
-            labels, of_fakes = (torch.randint(0, classes, (count,), device=device)
-                                for count in (batch, batch * fakes))
+            labels, of_fakes = (torch.randint(0, classes, (n,), device=device) for n in (batch, batch * fakes))
             latents = torch.randn(batch * fakes, self.generator.latent_size, device=device)
             made = self.generator(latents, of_fakes)
             real = torch.randn(batch, *made.shape[1:], device=device)
@@ -317,7 +268,7 @@ def difference(norms, exact, names: list) -> dict:
 
 
 def exact_norms(setting: Setting, per_draw: bool, inputs: tuple):
-    """In float32 and NCHW, whatever the engine computes in, with the same weights."""
+    """In float32 and NCHW, with the same weights."""
     exact = make_task(setting._replace(precision="fp32", variant=Variant("NCHW")))
     return one_at_a_time(exact, each_draw(inputs) if per_draw else inputs)
 
@@ -354,6 +305,13 @@ def peak_mib(device: str) -> float:
     raise RuntimeError("no VmHWM in /proc/self/status")
 
 
+def finish(device: str) -> None:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
 def forget_peak(device: str) -> None:
     import torch
 
@@ -379,25 +337,21 @@ def set_libraries(setting: Setting, arguments) -> None:
 def serve(engine_name: str, setting: Setting, arguments, in_a_row: int) -> None:
     """Lines of stdout: "ready" and what is known before the first step, seconds of a step for every
     line of stdin, and at its end the peak of the memory."""
-    import torch
-
     set_libraries(setting, arguments)
     task = make_task(setting)
     engine = ENGINES[engine_name](task)
     facts = {"parameters": sum(p.numel() for p in task.network.parameters())}
     if engine_name != "plain" and arguments.check:
         inputs = checked_inputs(task)
-        exact = exact_norms(setting, engine_name == "ghost", inputs)
-        facts["check"] = difference(engine.norms(inputs), exact, engine.names)
-        del exact
+        facts["check"] = difference(engine.norms(inputs), exact_norms(setting, engine_name == "ghost", inputs),
+                                    engine.names)
     forget_peak(setting.device)
 
     def seconds_of(steps: int) -> float:
         start = time.perf_counter()
         for _ in range(steps):
             engine.step()
-        if setting.device == "cuda":
-            torch.cuda.synchronize()
+        finish(setting.device)
         return (time.perf_counter() - start) / steps
 
     for _ in range(arguments.warmup):

@@ -28,7 +28,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from step_engines import CASES, ROOT
+from step_cases import CASES, ROOT
 
 SIZES_OF_A_PASS = 8  # pass_sizes of include/sfumato/train/physical_batch.h, on the CPU
 
