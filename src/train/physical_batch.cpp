@@ -127,8 +127,7 @@ int64_t cheapest_physical_batch(const LogicalBatch& batch, int64_t most, double 
   for (int64_t size = 1; size <= most; ++size) {
     const double cost = of_batch.expectation([&](int64_t n) {
       const int64_t passes = ((n + size - 1) / size + batch.ranks - 1) / batch.ranks;
-      const int64_t examples =
-          batch.ranks == 1 ? computed_examples(n, size, sizes) : passes * size;
+      const int64_t examples = batch.ranks == 1 ? computed_examples(n, size, sizes) : passes * size;
       return static_cast<double>(examples) + static_cast<double>(passes) * overhead;
     });
     if (cost < least) {
