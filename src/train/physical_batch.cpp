@@ -50,15 +50,13 @@ class SizeProbabilities {
     for (double& probability : of_) probability /= sum;
   }
 
-  /// E[ceil(ceil(N / size) / ranks)]: of the rank that has most.
-  double expected_passes(int64_t size, int64_t ranks) const {
-    double passes = 0;
-    for (size_t i = 0; i < of_.size(); ++i) {
-      const int64_t n = first_ + static_cast<int64_t>(i);
-      const int64_t batches = (n + size - 1) / size;
-      passes += of_[i] * static_cast<double>((batches + ranks - 1) / ranks);
-    }
-    return passes;
+  /// Expectation of of_size(N).
+  template <class OfSize>
+  double expectation(OfSize of_size) const {
+    double sum = 0;
+    for (size_t i = 0; i < of_.size(); ++i)
+      sum += of_[i] * of_size(first_ + static_cast<int64_t>(i));
+    return sum;
   }
 
  private:
@@ -66,7 +64,28 @@ class SizeProbabilities {
   std::vector<double> of_;
 };
 
+/// Examples that pass through the network for a step of `n` records, padding included.
+int64_t computed_examples(int64_t n, int64_t physical, int64_t sizes) {
+  const int64_t whole = std::max<int64_t>(0, n - 1) / physical;
+  return whole * physical + padded_examples(n - whole * physical, physical, sizes);
+}
+
 }  // namespace
+
+int64_t pass_sizes(c10::Device device) { return device.is_cuda() ? 1 : 8; }
+
+int64_t padded_examples(int64_t records, int64_t physical, int64_t sizes) {
+  const int64_t unit = (physical + sizes - 1) / sizes;
+  return std::min(physical, (records + unit - 1) / unit * unit);
+}
+
+double expected_padding(const LogicalBatch& batch, int64_t physical, int64_t sizes) {
+  const SizeProbabilities of_batch(batch);
+  return of_batch.expectation([&](int64_t n) {
+    return static_cast<double>(computed_examples(n, physical, sizes));
+  }) / of_batch.expectation([](int64_t n) { return static_cast<double>(n); }) -
+         1;
+}
 
 int64_t choose_physical_batch(int64_t budget_bytes, int64_t most,
                               const std::function<int64_t(int64_t)>& peak_bytes,
@@ -100,13 +119,17 @@ int64_t most_useful_examples(const LogicalBatch& batch, c10::Device device) {
                              std::llround(hardly_ever));
 }
 
-int64_t cheapest_physical_batch(const LogicalBatch& batch, int64_t most, double overhead) {
-  const SizeProbabilities sizes(batch);
+int64_t cheapest_physical_batch(const LogicalBatch& batch, int64_t most, double overhead,
+                                int64_t sizes) {
+  const SizeProbabilities of_batch(batch);
   int64_t best = 1;
   double least = std::numeric_limits<double>::infinity();
   for (int64_t size = 1; size <= most; ++size) {
-    const double cost =
-        sizes.expected_passes(size, batch.ranks) * (static_cast<double>(size) + overhead);
+    const double cost = of_batch.expectation([&](int64_t n) {
+      const int64_t passes = ((n + size - 1) / size + batch.ranks - 1) / batch.ranks;
+      const int64_t examples = batch.ranks == 1 ? computed_examples(n, size, sizes) : passes * size;
+      return static_cast<double>(examples) + static_cast<double>(passes) * overhead;
+    });
     if (cost < least) {
       least = cost;
       best = size;
@@ -125,7 +148,7 @@ int64_t physical_batch_for(const LogicalBatch& batch, int64_t budget_bytes, c10:
       batch,
       choose_physical_batch(budget_bytes, most_useful_examples(batch, device), peak_bytes,
                             batch.draws_setting),
-      pass_overhead(batch, device));
+      pass_overhead(batch, device), pass_sizes(device));
 }
 
 std::span<const int64_t> share_of_rank(std::span<const int64_t> records, int64_t physical,

@@ -72,17 +72,24 @@ StepBatches::Accumulated StepBatches::accumulate(TrainingMechanism& mechanism, i
     const int64_t size = std::min(physical_, std::ssize(all) - first);
     return std::span(all).subspan(static_cast<size_t>(first), static_cast<size_t>(size));
   };
+  const auto padded = [&](std::span<const int64_t> these) {
+    return padded_examples(std::max<int64_t>(1, std::ssize(these)), physical_,
+                           pass_sizes(gradients_.device()));
+  };
+  const auto prepare = [&](int64_t of_step, std::span<const int64_t> these) {
+    queue_.prepare(of_step, these, padded(these));
+  };
   // Of an empty share there is nothing to compute; the next step's first one is drawn all the same.
   if (records.empty() && step + 1 < end)
-    queue_.prepare(step + 1, part(sample(mechanism, step + 1).own, 0), physical_);
+    prepare(step + 1, part(sample(mechanism, step + 1).own, 0));
   for (int64_t first = 0; first < std::ssize(records);) {
     const auto here = part(records, first);
-    const TrainingBatch batch = queue_.take(step, here, physical_);
+    const TrainingBatch batch = queue_.take(step, here, padded(here));
     const int64_t next = first + std::ssize(here);
     if (next < std::ssize(records))
-      queue_.prepare(step, part(records, next), physical_);
+      prepare(step, part(records, next));
     else if (step + 1 < end)
-      queue_.prepare(step + 1, part(sample(mechanism, step + 1).own, 0), physical_);
+      prepare(step + 1, part(sample(mechanism, step + 1).own, 0));
     try {
       result.statistics.push_back(mechanism.accumulate(gradients_, batch));
       first = next;

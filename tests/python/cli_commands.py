@@ -26,8 +26,9 @@ NETWORK = {
 USAGE, DATA, PRIVACY, DEVICE = 2, 3, 4, 5
 
 
-def run(*words, code=0):
-    done = subprocess.run([SFUMATO, *map(str, words)], capture_output=True, text=True, timeout=300)
+def run(*words, code=0, stdin=None):
+    done = subprocess.run([SFUMATO, *map(str, words)], capture_output=True, text=True, timeout=300,
+                          input=stdin)
     if done.returncode != code:
         raise AssertionError(f"{words}: exit code {done.returncode}, not {code}\n{done.stdout}"
                              f"{done.stderr}")
@@ -81,6 +82,39 @@ class Commands(unittest.TestCase):
         self.assertAlmostEqual(
             case["ratio"]["peak_gradient"],
             case["private"]["peak_bytes_gradient"] / case["plain"]["peak_bytes_gradient"])
+
+    def test_bench_step_takes_precisions_by_turns(self):
+        """The same one twice, which every processor has: a ratio of 1, give or take the machine."""
+        out = run_json("bench", "step", "--network", self.network, "--examples", 3, "--repeat", 3,
+                       "--threads", 1, "--precision", "fp32,fp32")
+        first, second = out["cases"]
+        self.assertEqual((out["precision"], second["precision"]), ("fp32,fp32", "fp32"))
+        self.assertNotIn("over_first", first)
+        for kind in ("private", "plain"):
+            for part in ("gradient", "whole_step"):
+                over = second["over_first"][kind][part]
+                self.assertAlmostEqual(over["median"], second[kind][part]["median_s"] /
+                                       first[kind][part]["median_s"])
+                turns = over["by_turn"]
+                self.assertLessEqual(turns["low"], turns["median"])
+                self.assertLessEqual(turns["median"], turns["high"])
+        said = run("bench", "step", "--network", self.network, "--examples", 3, "--repeat", 1,
+                   "--threads", 1, "--precision", "fp32,fp32").stdout
+        self.assertEqual(said.count(", over fp32"), 2)
+        run("bench", "step", "--device", "cuda", "--precision", "fp32,bf16", code=USAGE)
+        run("bench", "step", "--precision", "fp32,fp31", code=USAGE)
+
+    def test_bench_step_takes_turns_with_other_programs(self):
+        words = ("bench", "step", "--network", self.network, "--examples", 3, "--threads", 1,
+                 "--by-turns", "--only")
+        for kind in ("private", "plain"):
+            said = run(*words, kind, stdin="step\n\n").stdout.splitlines()
+            self.assertEqual(len(said), 4)
+            self.assertGreater(int(said[0].removeprefix("ready ")), 1000)
+            self.assertTrue(all(0 < float(seconds) < 60 for seconds in said[1:3]))
+            idle, gradient, whole, held = map(int, said[3].split())
+            self.assertTrue(0 < idle <= gradient <= whole and held == 0)
+        run(*words[:-1], code=USAGE)
 
     def test_other_benchmarks(self):
         noise = run_json("bench", "noise", "--count", 100000, "--repeat", 2, "--threads", 1)

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <random>
+#include <set>
 
 #include "sfumato/core/error.h"
 #include "sfumato/grad/memory_meter.h"
@@ -94,6 +95,92 @@ TEST(CheapestPhysicalBatch, PadsLessThanTheExpectedBatchAsAPass) {
     const int64_t chosen = physical_batch_for(batch, int64_t{1} << 40, c10::kCUDA, peak);
     EXPECT_LT(padded(chosen), 1.3) << chosen;
   }
+}
+
+TEST(PaddedExamples, AreTheNextStepUpToTheWhole) {
+  for (int64_t physical = 1; physical <= 70; ++physical)
+    for (const int64_t sizes : {1, 8}) {
+      std::set<int64_t> seen;
+      for (int64_t records = 1; records <= physical; ++records) {
+        const int64_t padded = padded_examples(records, physical, sizes);
+        EXPECT_GE(padded, records);
+        EXPECT_LE(padded, physical);
+        EXPECT_LT(padded - records, (physical + sizes - 1) / sizes);
+        seen.insert(padded);
+      }
+      EXPECT_LE(std::ssize(seen), sizes) << "sizes of passes of " << physical;
+      EXPECT_EQ(padded_examples(physical, physical, sizes), physical);
+    }
+}
+
+/// Sizes of batches by the binomial law itself, through logarithms of factorials.
+class BinomialLaw {
+ public:
+  explicit BinomialLaw(const LogicalBatch& batch) {
+    const double q = batch.sample_rate, records = std::round(batch.expected_batch_size / q);
+    const double reach = 10 * std::sqrt(batch.expected_batch_size) + 10;
+    first_ = static_cast<int64_t>(std::max(0.0, batch.expected_batch_size - reach));
+    const double last = std::min(records, batch.expected_batch_size + reach);
+    for (auto n = static_cast<double>(first_); n <= last; ++n)
+      of_.push_back(std::exp(std::lgamma(records + 1) - std::lgamma(n + 1) -
+                             std::lgamma(records - n + 1) + n * std::log(q) +
+                             (records - n) * std::log1p(-q)));
+  }
+
+  struct Cost {
+    double passes = 0, computed = 0, real = 0;  ///< computed: with padding
+  };
+  /// Passes that are full, then one in the smallest of `sizes` sizes that holds the rest.
+  Cost of(int64_t physical, int64_t sizes) const {
+    Cost cost;
+    const int64_t step = (physical + sizes - 1) / sizes;
+    for (size_t i = 0; i < of_.size(); ++i) {
+      const int64_t n = first_ + static_cast<int64_t>(i), rest = n % physical;
+      int64_t last = 0;
+      while (last < rest) last += step;
+      last = std::min(last, physical);
+      cost.real += of_[i] * static_cast<double>(n);
+      cost.computed += of_[i] * static_cast<double>(n - rest + last);
+      cost.passes += of_[i] * static_cast<double>(n / physical + (rest > 0 ? 1 : 0));
+    }
+    return cost;
+  }
+
+ private:
+  int64_t first_ = 0;
+  std::vector<double> of_;
+};
+
+void expect_little_padding_and_least_cost(const LogicalBatch& batch, c10::Device device) {
+  const int64_t sizes = pass_sizes(device), most = most_useful_examples(batch, device);
+  const int64_t chosen = physical_batch_for(batch, int64_t{1} << 50, device, peak);
+  const double overhead = pass_overhead(batch, device);
+  const BinomialLaw law(batch);
+  const BinomialLaw::Cost cost = law.of(chosen, sizes);
+  const double padding = cost.computed / cost.real - 1;
+  EXPECT_NEAR(expected_padding(batch, chosen, sizes), padding, 1e-6) << chosen;
+  if (device.is_cpu() || batch.expected_batch_size * static_cast<double>(batch.draws) >= 2048) {
+    EXPECT_LE(padding, 0.12) << chosen;
+  }
+  for (int64_t other = 1; other <= most; other += 1 + other / 4) {
+    const BinomialLaw::Cost its = law.of(other, sizes);
+    EXPECT_LE(cost.computed + cost.passes * overhead,
+              (its.computed + its.passes * overhead) * (1 + 1e-6))
+        << chosen << " against " << other;
+  }
+}
+
+/// What is promised of training: at most 12 % of the records is added as padding, on the CPU
+/// whatever the batch, on a GPU from 2048 expected draws. And nothing costs less.
+TEST(CheapestPhysicalBatch, PadsLittleAndCostsLeastByTheBinomialLaw) {
+  for (const c10::Device device : {c10::Device(c10::kCPU), c10::Device(c10::kCUDA)})
+    for (const int64_t draws : {1, 2, 4, 16, 64})
+      for (const double expected : {2.0, 8.0, 21.0, 64.0, 150.0, 256.0, 700.0, 2048.0})
+        for (const double rate : {0.5, 0.02, 0.001}) {
+          SCOPED_TRACE(::testing::Message() << "batches of " << expected << ", rate " << rate
+                                            << ", " << draws << " draws on " << device);
+          expect_little_padding_and_least_cost({expected, rate, draws}, device);
+        }
 }
 
 TEST(CheapestPhysicalBatch, BatchesThatDoNotVaryArePassesThatAreFull) {

@@ -31,11 +31,25 @@ struct LogicalBatch {
 /// fewer leave the cores idle; and no more examples than hardly any step has.
 int64_t most_useful_examples(const LogicalBatch& batch, c10::Device device = c10::kCPU);
 
+/// In how many steps of its size a pass may be smaller than the physical batch: 1 on a GPU, where a
+/// pass is one recorded graph; 8 on the CPU. Not every size, so that few occur and the time of a
+/// step tells no more of the size of its batch than that.
+int64_t pass_sizes(c10::Device device);
+/// To how many examples a pass over `records` of at most `physical` is padded: the next multiple of
+/// physical / sizes.
+int64_t padded_examples(int64_t records, int64_t physical, int64_t sizes);
+
 /// The physical batch up to `most` for which a step costs least: the last pass of a step is filled
 /// up with padding, and a pass costs something beside its examples, so that
-///   E[ceil(ceil(N / p) / ranks)] (p + overhead)
-/// is as small as can be, N the random size of a batch. `overhead` in examples.
-int64_t cheapest_physical_batch(const LogicalBatch& batch, int64_t most, double overhead);
+///   E[passes] overhead + E[examples, padding included]
+/// is as small as can be, N the random size of a batch: with p the physical batch
+///   E[ceil(N / p)] overhead + E[(ceil(N / p) - 1) p + padded_examples(rest, p, sizes)].
+/// Of ranks those of the one that has most: all its passes count as whole ones. `overhead` in
+/// examples.
+int64_t cheapest_physical_batch(const LogicalBatch& batch, int64_t most, double overhead,
+                                int64_t sizes = 1);
+/// E[examples, padding included] / E[N] - 1 in one process.
+double expected_padding(const LogicalBatch& batch, int64_t physical, int64_t sizes);
 /// What a pass costs beside its examples: starting kernels, filling and draining the machine.
 /// Assumed, not measured: as much as 4 draws on a CPU and as 32 on a GPU.
 double pass_overhead(const LogicalBatch& batch, c10::Device device);

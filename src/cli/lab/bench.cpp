@@ -197,7 +197,7 @@ void add_bench(CLI::App& app) {
   sub->add_option("--count", noise->count, "normals")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
       ->capture_default_str();
-  add_device_options(*sub, noise->device, nullptr);
+  add_device_option(*sub, noise->device);
   add_threads(*sub, *noise);
 
   auto account = std::make_shared<Arguments>();
@@ -217,7 +217,8 @@ void add_bench(CLI::App& app) {
   sub->add_option("--batch", sample->batch, "images drawn together")
       ->check(CLI::Range(1, 100'000))
       ->capture_default_str();
-  add_device_options(*sub, sample->device, &sample->precision);
+  add_device_option(*sub, sample->device);
+  add_precision_option(*sub, sample->precision);
   add_threads(*sub, *sample);
 }
 

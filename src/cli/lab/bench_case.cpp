@@ -24,7 +24,7 @@ void add_case_options(CLI::App& sub, CaseOptions& options, const std::string& no
   sub.add_option("--draws", options.draws,
                  "noise draws of each example; of a GAN its image and fakes (default: the case's)")
       ->check(positive);
-  add_device_options(sub, options.device, &options.precision);
+  add_device_option(sub, options.device);
 }
 
 StepCase adjusted(StepCase step_case, const CaseOptions& options) {

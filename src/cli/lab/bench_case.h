@@ -17,8 +17,8 @@ struct CaseOptions {
   Precision precision = Precision::kFp32;
 };
 
-/// --network, --generator, --case, --examples, --draws, --device and --precision. `none`: what
-/// serves where neither network nor case is named, for the help.
+/// --network, --generator, --case, --examples, --draws and --device. `none`: what serves where
+/// neither network nor case is named, for the help.
 void add_case_options(CLI::App& sub, CaseOptions& options, const std::string& none);
 /// `step_case` with the sizes and the device that were asked for.
 StepCase adjusted(StepCase step_case, const CaseOptions& options);

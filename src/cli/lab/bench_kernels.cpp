@@ -142,7 +142,7 @@ void add_bench_kernels(CLI::App& bench) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* sub = bench.add_subcommand(
       "kernels", "every kernel against the limits of the machine and against the library");
-  add_device_options(*sub, arguments->options.device, nullptr);
+  add_device_option(*sub, arguments->options.device);
   const auto positive = CLI::Range(int64_t{1}, int64_t{1'000'000});
   sub->add_option("--examples", arguments->options.examples, "of the layers' batch")
       ->check(positive)

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cli/lab/bench_case.h"
+#include "cli/lab/bench_device.h"
 #include "sfumato/bench/rank_benchmark.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/text.h"
@@ -107,6 +108,7 @@ void add_bench_ranks(CLI::App& bench) {
       "ranks", "a private step in one process and in several, which torchrun or the like starts");
   arguments->of.case_name = "cifar10";
   add_case_options(*sub, arguments->of, "the built-in cifar10");
+  add_precision_option(*sub, arguments->of.precision);
   const auto positive = CLI::Range(int64_t{1}, int64_t{1'000'000});
   sub->add_option("--batch", arguments->batch, "logical batch, which the processes share")
       ->check(positive)

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "cli/lab/enum_option.h"
 #include "cli/light/program.h"
 #include "cli/subcommands.h"
 #include "sfumato/audit/clipped_sum_inspector.h"
@@ -25,6 +26,7 @@ struct ProbeOptions {
   std::string model, inputs, out;
   std::optional<double> clip_norm_l2;
   std::string layer_algorithm = "auto";
+  Precision precision = Precision::kFp32;
   int threads = 0;
 };
 
@@ -32,7 +34,7 @@ void run_probe(const ProbeOptions& options) {
   check_may_leave(options.model, options.out);
   set_threads(options.threads);
   const AlgorithmPolicy policy = parse_enum<AlgorithmPolicy>(options.layer_algorithm);
-  DenoiserProbe probe(options.model, options.inputs);
+  DenoiserProbe probe(options.model, options.inputs, options.precision);
   ClipOptions clip;
   clip.clip_norm_l2 = options.clip_norm_l2.value_or(1);
   GradientEngine engine(probe.parameters(), clip, policy);
@@ -100,6 +102,8 @@ void add_probe(CLI::App& app) {
       ->add_option("--layer-algorithm", options->layer_algorithm,
                    "how per-example norms are formed: auto, keep (the gradients themselves), gram")
       ->capture_default_str();
+  add_enum_option(*probe, "--precision", options->precision,
+                  "what products of the network are rounded to: fp32, bf16 or auto");
   probe->add_option("--threads", options->threads, "CPU threads; default: all")
       ->check(CLI::PositiveNumber);
   probe->callback([options] { run_probe(*options); });

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "sfumato/core/error.h"
+#include "sfumato/generate/placement.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/models/checkpoint_io.h"
 #include "sfumato/models/gan_networks.h"
@@ -136,8 +137,9 @@ std::unique_ptr<UNet2D> network_in(const std::filesystem::path& folder) {
 }  // namespace
 
 DenoiserProbe::DenoiserProbe(const std::filesystem::path& model,
-                             const std::filesystem::path& inputs)
+                             const std::filesystem::path& inputs, Precision precision)
     : network_(network_in(model)) {
+  network_->set_product_type(open_placement(ComputeDevice::kCpu, precision).product_type);
   const SafetensorsFile file(inputs);
   inputs_ = InputReader(file, network_->config()).read();
 }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "sfumato/core/choices.h"
 #include "sfumato/nn/module.h"
 
 namespace sfumato {
@@ -20,7 +21,9 @@ class DenoiserProbe {
   /// `model`: a folder that load_unet2d takes. `inputs`: safetensors with sample [B, C, H, W] or
   /// [B, K, C, H, W] (K draws an example), timestep and target likewise, class_labels [B] where the
   /// network has classes. DataError, which names file and tensor, for others.
-  DenoiserProbe(const std::filesystem::path& model, const std::filesystem::path& inputs);
+  /// `precision`: on the CPU; errors as of open_placement.
+  DenoiserProbe(const std::filesystem::path& model, const std::filesystem::path& inputs,
+                Precision precision = Precision::kFp32);
   ~DenoiserProbe();
 
   int64_t examples() const { return inputs_.examples; }
