@@ -13,6 +13,7 @@ Stage label_histogram_stage();
 Stage central_images_stage();
 Stage mean_embedding_stage();
 Stage semantic_query_stage();
+Stage accuracy_stage();
 
 std::span<const Stage> stage_table() {
   static const Stage table[] = {
@@ -20,6 +21,7 @@ std::span<const Stage> stage_table() {
       central_images_stage(),
       mean_embedding_stage(),
       semantic_query_stage(),
+      accuracy_stage(),
   };
   return table;
 }
