@@ -20,8 +20,6 @@ std::int64_t frozen_classifiers(const StagePlan& stage) {
   return std::llround(stage.clip_norm_l2 * stage.clip_norm_l2);
 }
 
-float share_of_one(float value) { return value > 0 ? std::min(value, 1.0F) : 0.0F; }
-
 }  // namespace
 
 double norm_of_answers(std::int64_t classifiers) {
@@ -44,7 +42,6 @@ StatisticSum count_right_answers(const StagePlan& stage, std::int64_t records,
   for (std::int64_t record = 0; record < records; ++record) {
     std::ranges::fill(right, 0.0F);
     answers(record, right);
-    std::ranges::transform(right, right.begin(), share_of_one);
     sum.add(0, right);
   }
   return sum;

@@ -265,7 +265,8 @@ TEST_F(ReleasedAccuracy, IsOfTheRunsOwnImages) {
   begin();
   write_tiny_store(folder / "other", first_records(30));
   EXPECT_THAT(refusal("run", "corpus", "other"),
-              AllOf(HasSubstr("is not the record store of the run"), HasSubstr("other")));
+              AllOf(HasSubstr("is not the record store of the run"), HasSubstr("other"),
+                    HasSubstr("was trained on another")));
   EXPECT_THAT(refusal("run", "corpus", "corpus"), HasSubstr("is no record store"));
   EXPECT_THAT(ledger("run").stage_charges, IsEmpty());
 }
@@ -350,6 +351,15 @@ TEST_F(ReleasedAccuracy, NothingIsAddedToARunThatDoesNotVerify) {
   EXPECT_EQ(ledger_bytes(), lines);
 }
 
+TEST_F(ReleasedAccuracy, ADamagedStoreIsNotMeasured) {
+  begin();
+  std::string bytes = read_file(folder / "store/records.bin");
+  bytes.back() = static_cast<char>(bytes.back() ^ 1);
+  write_file_atomic(folder / "store/records.bin", bytes);
+  EXPECT_THAT(refusal<DataError>(request()), HasSubstr("records.bin"));
+  EXPECT_THAT(ledger("run").stage_charges, IsEmpty());
+}
+
 // Whoever copies a run to draw a second number from the copy is told by the record store.
 TEST_F(ReleasedAccuracy, ACopyOfTheRunDrawsNoSecond) {
   begin();
@@ -388,7 +398,7 @@ TEST_F(HeldOutAccuracy, IsReleasedAndRememberedByBothStores) {
   EXPECT_EQ(file.expected_records, 10.0) << "10 / 0.25 * 0.2 / 0.8";
   EXPECT_NEAR(file.classifiers.at(0).noisy_right_answers,
               by_hand(asked, ClassifierKind::kSmall, 0), 4.9 * kNoise);
-  EXPECT_THAT(made.evaluation.noise->tested_on, "held-out images");
+  EXPECT_EQ(made.evaluation.noise->tested_on, "held-out images");
   EXPECT_EQ(read_witnesses(folder / "store-holdout").size(), 1u);
   EXPECT_EQ(read_witnesses(folder / "store").at(0).stage_charges.at("accuracy"), 1);
   EXPECT_THAT(problems(), IsEmpty());
@@ -400,6 +410,14 @@ TEST_F(HeldOutAccuracy, OfAnotherStoreIsRefused) {
   begin();
   EXPECT_THAT(refusal("run", "corpus", "others-holdout"),
               AllOf(HasSubstr("is not the record store of the run"), HasSubstr("held out")));
+}
+
+TEST_F(HeldOutAccuracy, OfAnotherUnitIsRefused) {
+  begin();
+  RecordStoreWriter writer(folder / "users-holdout", {8, 8, 1, 2, {"across", "down"}, true, 2});
+  for (int i = 0; i < 16; ++i) writer.append(tiny_image(100 + i), i % 2, i / 2);
+  writer.finish(nlohmann::json{{"held_out_of", {{"pair", "p"}}}});
+  EXPECT_THAT(refusal("run", "corpus", "users-holdout"), HasSubstr("its unit of privacy is"));
 }
 
 TEST_F(HeldOutAccuracy, IsNotDividedByTheirExactNumber) {

@@ -52,22 +52,24 @@ NoisyAccuracy read_noisy_accuracy(const std::filesystem::path& file);
 /// The bound on one record's contribution where k classifiers are tested: sqrt(k).
 double norm_of_answers(std::int64_t classifiers);
 
+/// Writes what a record adds, a number for each classifier.
+using Answers = std::function<void(std::int64_t record, std::span<float> right)>;
+
 /// How often each of `classifiers` networks is right on `records` records, ready to be released by
 /// MechanismSession::release.
 ///
 /// Sensitivity. `answers` writes for a record, into k numbers, the share of trainings in which each
-/// of the k classifiers named its class: r in [0, 1]^k (what is outside counts as the nearer end,
-/// NaN as 0), so that ||r||_2 <= sqrt(k). r must be a function of the record and of what was
-/// released before, of nothing else that is private: then a record that is added, removed or
-/// blanked out moves the k sums by at most sqrt(k) in L2, the stage's clip_norm_l2, whatever the
-/// others are. (Replaced: r - r' is in [-1, 1]^k, within the factor that adjacency.h counts for
-/// contributions without negative numbers.) Chosen after what training released, the classifiers
-/// are the adaptive part of the composition, in which the plan counts training and this release in
-/// full, on whichever private records it is made.
+/// of the k classifiers named its class: r in [0, 1]^k, so that ||r||_2 <= sqrt(k), the stage's
+/// clip_norm_l2 (StatisticSum clips what is longer, counts a number below 0 as 0 and what is not
+/// finite not at all). r must be a function of the record and of what was released before, and of
+/// nothing else that is private: then a record that is added, removed or blanked out moves the k
+/// sums by at most sqrt(k) in L2, whatever the others are. (Replaced: by at most sqrt(2) as much, as
+/// adjacency.h counts contributions without negative numbers.) The classifiers are chosen after what
+/// training released: the adaptive part of the composition, in which the plan counts training and
+/// this release in full, on whichever private records it is made.
 ///
 /// PrivacyError if the stage is not one release of every record; UsageError for no classifier, or
 /// more than the stage was frozen for.
-using Answers = std::function<void(std::int64_t record, std::span<float> right)>;
 StatisticSum count_right_answers(const StagePlan& stage, std::int64_t records,
                                  std::int64_t classifiers, const Answers& answers);
 
