@@ -56,7 +56,7 @@ StagePlan planned_accuracy(const MechanismPlan& plan, const RunDirectory& run) {
   return *found;
 }
 
-std::string text_in(const nlohmann::ordered_json& json, const char* key) {
+std::string card_text(const nlohmann::ordered_json& json, const char* key) {
   const auto at = json.is_object() ? json.find(key) : json.end();
   return at != json.end() && at->is_string() ? at->get<std::string>() : std::string();
 }
@@ -64,7 +64,7 @@ std::string text_in(const nlohmann::ordered_json& json, const char* key) {
 /// The keyed hash of the store that the run was trained on, as its card says; the ledger notes what
 /// that says of the data.
 std::string released_manifest(const RunDirectory& run) {
-  return text_in(nlohmann::ordered_json(read_json(run.release() / "privacy_card.json")),
+  return card_text(nlohmann::ordered_json(read_json(run.release() / "privacy_card.json")),
                  "data_manifest_hash");
 }
 
@@ -129,16 +129,16 @@ void check_corpus_of(const EvaluatedRun& run, const ImageSet& corpus, const fs::
   const fs::path card_file = place / "privacy_card.json", lineage_file = place / "lineage.json";
   if (!fs::is_regular_file(card_file) || !fs::is_regular_file(lineage_file))
     refuse("no privacy_card.json and lineage.json lie beside its images");
-  if (text_in(corpus.card, "status") != "private") refuse("its card claims no privacy");
+  if (card_text(corpus.card, "status") != "private") refuse("its card claims no privacy");
   const std::pair<const char*, std::string> expected[] = {
       {"weights_sha256", run.ledger.released.weights},
       {"plan_hash", run.ledger.plan_hash},
       {"data_manifest_hash", released_manifest(run.directory)}};
   for (const auto& [key, value] : expected)
-    if (text_in(corpus.card, key) != value)
+    if (card_text(corpus.card, key) != value)
       refuse(fmt::format("{} of its card is {}, and of the run {}", key,
-                         text_in(corpus.card, key), value));
-  if (text_in(nlohmann::ordered_json(read_json(lineage_file)), "privacy_card_sha256") !=
+                         card_text(corpus.card, key), value));
+  if (card_text(nlohmann::ordered_json(read_json(lineage_file)), "privacy_card_sha256") !=
       sha256_hex(read_file(card_file)))
     refuse("its lineage.json was written beside another card");
 }

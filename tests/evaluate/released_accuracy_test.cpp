@@ -192,7 +192,6 @@ TEST_F(ReleasedAccuracy, OfMoreClassifiersThanPlannedIsRefusedBeforeAnythingIsCh
 TEST_F(ReleasedAccuracy, EveryPageSaysWhatWasDone) {
   begin();
   const NoisyEvaluation made = evaluate_with_noise(request());
-  const std::string epsilon = card_of()["epsilon"].dump();
   const Json json = to_json(made.evaluation, made.corpus, made.reference);
   const Json& privacy = json["reference_privacy"];
   EXPECT_EQ(privacy["status"], "released_with_noise");
@@ -241,7 +240,8 @@ TEST_F(ReleasedAccuracy, IsRefusedWhereThePlanDoesNotPayForIt) {
 }
 
 TEST_F(ReleasedAccuracy, IsRefusedForARunOfASelection) {
-  start("run", planned({"mechanism.selection.mean_runs=3"}));
+  start("run", planned({"mechanism.selection.mean_runs=3", kAccuracy + "noise_multiplier=5",
+                        "mechanism.noise_multiplier=5"}));
   write_file_atomic(folder / "corpus/privacy_card.json", "{}");
   EXPECT_THAT(refusal("run"), HasSubstr("private selection"));
 }
