@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "run/store_origin.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/sha256.h"
@@ -65,7 +66,7 @@ std::string card_text(const nlohmann::ordered_json& json, const char* key) {
 /// that says of the data.
 std::string released_manifest(const RunDirectory& run) {
   return card_text(nlohmann::ordered_json(read_json(run.release() / "privacy_card.json")),
-                 "data_manifest_hash");
+                   "data_manifest_hash");
 }
 
 }  // namespace
@@ -77,17 +78,21 @@ EvaluatedRun open_evaluated_run(const fs::path& path) {
       MechanismPlan::from_json(parse_json(ledger.plan, "the plan in " + ledger.path.string()));
   StagePlan stage = planned_accuracy(plan, directory);
   if (const RunProgress progress = run_progress(path); !progress.finished)
-    throw PrivacyError(
-        fmt::format("the run in '{}' is not finished: {} of {} steps are charged, or the card of "
-                    "its release is missing; finish it with {}",
-                    path.string(), progress.charged_steps, progress.planned_steps,
-                    resume_command(path)));
+    throw PrivacyError(fmt::format(
+        "the run in '{}' is not finished: {} of {} steps are charged, or the card of "
+        "its release is missing; finish it with {}",
+        path.string(), progress.charged_steps, progress.planned_steps, resume_command(path)));
   std::unique_ptr<Config> config = load_config(directory.config(), {});
   const fs::path result = directory.release() / config->accuracy.stage.result;
   const auto charged = ledger.stage_charges.find(stage.name);
   const bool is_charged = charged != ledger.stage_charges.end() && charged->second > 0;
-  return {std::move(directory), std::move(config), std::move(ledger), std::move(plan),
-          std::move(stage),     result,            is_charged};
+  return {std::move(directory),
+          std::move(config),
+          std::move(ledger),
+          std::move(plan),
+          std::move(stage),
+          result,
+          is_charged};
 }
 
 RecordStore store_of_run(const EvaluatedRun& run, const RecordStore& reference) {
@@ -115,6 +120,10 @@ RecordStore store_of_run(const EvaluatedRun& run, const RecordStore& reference) 
   } catch (const DataError& error) {
     refuse(error.what());
   }
+  // Of runs on the two parts of a set the larger sum counts, as a record is in one of them: images
+  // that were held out of both would be in both sums.
+  if (!origin_of(own->path()).split_of.empty())
+    refuse("it was held out of a set that a sweep has split, both of whose parts it lies beside");
   if (reference.unit() != own->unit()) refuse("its unit of privacy is " + reference.unit());
   return std::move(*own);
 }
@@ -149,9 +158,9 @@ void check_verifies(const EvaluatedRun& run, const RecordStore& store) {
   options.store = store.path();
   const std::vector<std::string> problems = verify_run(options).problems();
   if (!problems.empty())
-    throw PrivacyError(fmt::format(
-        "the run in '{}' does not verify, and nothing is added to it: {}",
-        run.directory.path().string(), problems.front()));
+    throw PrivacyError(
+        fmt::format("the run in '{}' does not verify, and nothing is added to it: {}",
+                    run.directory.path().string(), problems.front()));
 }
 
 void check_result_is_there(const EvaluatedRun& run) {

@@ -19,9 +19,9 @@ struct EvaluatedRun {
   std::unique_ptr<Config> config;  ///< its own
   LedgerSummary ledger;
   MechanismPlan plan;
-  StagePlan stage;              ///< accuracy
-  std::filesystem::path result; ///< where the stage's file is, or will be
-  bool charged = false;         ///< wholly or in part
+  StagePlan stage;               ///< accuracy
+  std::filesystem::path result;  ///< where the stage's file is, or will be
+  bool charged = false;          ///< wholly or in part
 };
 
 /// PrivacyError, with the remedy: no ledger, a damaged one, a selection's, one without the stage, a
@@ -29,7 +29,8 @@ struct EvaluatedRun {
 EvaluatedRun open_evaluated_run(const std::filesystem::path& run);
 
 /// The record store that the run was trained on: `reference` itself, or the one that it was held
-/// out of. PrivacyError for any other reference. DataError for a store that is damaged or not there.
+/// out of. PrivacyError for any other reference. DataError for a store that is damaged or not
+/// there.
 RecordStore store_of_run(const EvaluatedRun& run, const RecordStore& reference);
 
 /// PrivacyError unless the card of `corpus`, an image set at `place`, is of what the run released.

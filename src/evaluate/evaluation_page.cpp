@@ -53,10 +53,9 @@ bool says_alarm(const Evaluation& evaluation) {
 }
 
 std::string banners(const Evaluation& evaluation, const ReportedSet& corpus) {
-  std::string out =
-      fmt::format("<div class=\"banner {}\"><p>{}</p></div>\n",
-                  says_alarm(evaluation) ? "alarm" : "private",
-                  html_escape(privacy_statement(evaluation)));
+  std::string out = fmt::format("<div class=\"banner {}\"><p>{}</p></div>\n",
+                                says_alarm(evaluation) ? "alarm" : "private",
+                                html_escape(privacy_statement(evaluation)));
   if (!corpus.alarm.empty())
     out += fmt::format(
         "<div class=\"banner alarm\" role=\"alert\"><strong>{}</strong><p>The corpus: "

@@ -162,8 +162,8 @@ Json to_json(const Evaluation& evaluation, const ReportedSet& corpus,
 
 std::string evaluation_markdown(const Evaluation& evaluation, const ReportedSet& corpus,
                                 const ReportedSet& reference) {
-  std::string out = fmt::format("# Evaluation of {}\n\n**{}**\n\n", corpus.name,
-                                privacy_statement(evaluation));
+  std::string out =
+      fmt::format("# Evaluation of {}\n\n**{}**\n\n", corpus.name, privacy_statement(evaluation));
   if (!corpus.alarm.empty())
     out += fmt::format("**{}**: {}\n\n", corpus.alarm, corpus.claim);
   else if (corpus.no_claim)

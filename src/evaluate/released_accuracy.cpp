@@ -129,7 +129,8 @@ NoisyAccuracy made_before(const EvaluatedRun& run, NoisyAccuracy asked) {
   std::vector<std::string> names;
   for (const NoisyAnswers& one : made.classifiers) names.push_back(one.classifier);
   throw PrivacyError(fmt::format(
-      "the accuracy of the run in '{}' was released already, once as its mechanism plans it, and of "
+      "the accuracy of the run in '{}' was released already, once as its mechanism plans it, and "
+      "of "
       "something else: a corpus of {} images (SHA-256 {}), on {}, by {} trained {} times from seed "
       "{}. It is in '{}'; another would be in nobody's ε",
       run.directory.path().string(), made.corpus_images, made.corpus, made.tested_on,
@@ -147,11 +148,10 @@ void release(const EvaluatedRun& run, const RecordStore& store, const RecordStor
   const auto newest = newest_checkpoint(run.directory.checkpoints());
   std::optional<Checkpoint> checkpoint;
   if (newest) checkpoint = read_checkpoint(*newest);
-  const SessionPlace place{
-      .ledger = run.directory.ledger(),
-      .run = run.directory.path(),
-      .store = store.path(),
-      .initial = run.ledger.initial_weights.value_or(InitialWeights{})};
+  const SessionPlace place{.ledger = run.directory.ledger(),
+                           .run = run.directory.path(),
+                           .store = store.path(),
+                           .initial = run.ledger.initial_weights.value_or(InitialWeights{})};
   MechanismSession session = MechanismSession::resume(run.plan, place, std::move(key),
                                                       checkpoint ? &*checkpoint : nullptr);
   // Held-out images remember it as well: from now on something was released that they decided.
@@ -192,8 +192,8 @@ Evaluation evaluation_of(const NoisyAccuracy& made, const EvaluationOptions& opt
     one.corpus_images = made.corpus_images;
     one.reference_images = std::llround(made.expected_records);
     one.split = made.tested_on;
-    one.detail = made.classifiers[i].detail +
-                 "; ± is the noise's; N of the reference is the public divisor";
+    one.detail =
+        made.classifiers[i].detail + "; ± is the noise's; N of the reference is the public divisor";
     out.measurements.push_back(std::move(one));
   }
   out.left_out.emplace_back(

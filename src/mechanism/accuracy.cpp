@@ -31,12 +31,13 @@ StatisticSum count_right_answers(const StagePlan& stage, std::int64_t records,
   const Phase phase = executed_phase(stage);
   const std::int64_t most = frozen_classifiers(stage);
   if (phase.sample_rate != 1 || phase.steps != 1 || stage.clip_norm_l2 != norm_of_answers(most))
-    throw PrivacyError("right answers are one release of every record, whose bound is a square root");
+    throw PrivacyError(
+        "right answers are one release of every record, whose bound is a square root");
   if (classifiers < 1 || classifiers > most)
-    throw UsageError(fmt::format(
-        "{} classifiers were named, and the mechanism was frozen for {} "
-        "(mechanism.stages.accuracy.classifiers): name 1 to {} in --classifier",
-        classifiers, most, most));
+    throw UsageError(
+        fmt::format("{} classifiers were named, and the mechanism was frozen for {} "
+                    "(mechanism.stages.accuracy.classifiers): name 1 to {} in --classifier",
+                    classifiers, most, most));
   StatisticSum sum(1, classifiers, stage.clip_norm_l2, Contributions::kNonNegative);
   std::vector<float> right(static_cast<std::size_t>(classifiers));
   for (std::int64_t record = 0; record < records; ++record) {
@@ -70,8 +71,8 @@ nlohmann::ordered_json to_json(const NoisyAccuracy& accuracy) {
 NoisyAccuracy read_noisy_accuracy(const std::filesystem::path& file) {
   const nlohmann::json json = read_json(file);
   const auto refuse = [&](const std::string& why) {
-    throw DataError(fmt::format("'{}' holds no accuracy that this program released: {}",
-                                file.string(), why));
+    throw DataError(
+        fmt::format("'{}' holds no accuracy that this program released: {}", file.string(), why));
   };
   NoisyAccuracy out;
   try {

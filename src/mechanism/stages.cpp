@@ -17,11 +17,8 @@ Stage accuracy_stage();
 
 std::span<const Stage> stage_table() {
   static const Stage table[] = {
-      label_histogram_stage(),
-      central_images_stage(),
-      mean_embedding_stage(),
-      semantic_query_stage(),
-      accuracy_stage(),
+      label_histogram_stage(), central_images_stage(), mean_embedding_stage(),
+      semantic_query_stage(),  accuracy_stage(),
   };
   return table;
 }

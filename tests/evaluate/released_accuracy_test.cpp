@@ -163,7 +163,8 @@ TEST_F(ReleasedAccuracy, IsDrawnOnce) {
   other.options.repeats = 2;
   EXPECT_THAT(refusal(other), HasSubstr("released already"));
   draw_corpus("larger", "run", 70);
-  EXPECT_THAT(refusal("run", "larger"), AllOf(HasSubstr("released already"), HasSubstr("60 images")));
+  EXPECT_THAT(refusal("run", "larger"),
+              AllOf(HasSubstr("released already"), HasSubstr("60 images")));
   EXPECT_EQ(ledger_bytes(), lines);
 }
 
@@ -175,8 +176,8 @@ TEST_F(ReleasedAccuracy, OfSeveralClassifiersIsOneVector) {
   evaluate_with_noise(asked);
   const NoisyAccuracy file = read_noisy_accuracy(folder / "run/release/accuracy.json");
   EXPECT_EQ(file.noise_stddev, kNoise * std::sqrt(2.0));
-  const double exact = (by_hand(asked, ClassifierKind::kSmall, 5) +
-                        by_hand(asked, ClassifierKind::kSmall, 6)) / 2;
+  const double exact =
+      (by_hand(asked, ClassifierKind::kSmall, 5) + by_hand(asked, ClassifierKind::kSmall, 6)) / 2;
   EXPECT_NEAR(file.classifiers.at(0).noisy_right_answers, exact, 4.9 * file.noise_stddev);
 }
 
@@ -231,11 +232,11 @@ TEST_F(ReleasedAccuracy, IsRefusedWhereThePlanDoesNotPayForIt) {
   start("without");
   draw_corpus("corpus", "without");
   EXPECT_THAT(refusal("without"),
-              AllOf(HasSubstr("frozen without an evaluation"), HasSubstr("mechanism.stages.accuracy"),
-                    HasSubstr("before training")));
+              AllOf(HasSubstr("frozen without an evaluation"),
+                    HasSubstr("mechanism.stages.accuracy"), HasSubstr("before training")));
   start("plain", {"privacy.enabled=false"});
-  EXPECT_THAT(refusal("plain"), AllOf(HasSubstr("ledger.jsonl' is not there"),
-                                      HasSubstr("trained without privacy")));
+  EXPECT_THAT(refusal("plain"),
+              AllOf(HasSubstr("ledger.jsonl' is not there"), HasSubstr("trained without privacy")));
   EXPECT_THROW((void)evaluate_with_noise(request("no_run")), UsageError);
 }
 
@@ -330,7 +331,8 @@ TEST_F(ReleasedAccuracy, IsHeldAgainstTheLedger) {
   EXPECT_THAT(problems(), Contains(HasSubstr("accuracy.json")));
   EXPECT_THAT(refusal("run"), AllOf(HasSubstr("is another file"), HasSubstr("drawn once")));
   fs::remove(file);
-  EXPECT_THAT(refusal("run"), AllOf(HasSubstr("is missing"), HasSubstr("put the released file back")));
+  EXPECT_THAT(refusal("run"),
+              AllOf(HasSubstr("is missing"), HasSubstr("put the released file back")));
   write_file_atomic(file, released);
   EXPECT_TRUE(evaluate_with_noise(request()).made_before);
   // A ledger that lost the charge, as whoever wants a second number would have it.
@@ -396,8 +398,8 @@ TEST_F(HeldOutAccuracy, IsReleasedAndRememberedByBothStores) {
   const NoisyAccuracy file = read_noisy_accuracy(folder / "run/release/accuracy.json");
   EXPECT_EQ(file.tested_on, "held-out images");
   EXPECT_EQ(file.expected_records, 10.0) << "10 / 0.25 * 0.2 / 0.8";
-  EXPECT_NEAR(file.classifiers.at(0).noisy_right_answers,
-              by_hand(asked, ClassifierKind::kSmall, 0), 4.9 * kNoise);
+  EXPECT_NEAR(file.classifiers.at(0).noisy_right_answers, by_hand(asked, ClassifierKind::kSmall, 0),
+              4.9 * kNoise);
   EXPECT_EQ(made.evaluation.noise->tested_on, "held-out images");
   EXPECT_EQ(read_witnesses(folder / "store-holdout").size(), 1u);
   EXPECT_EQ(read_witnesses(folder / "store").at(0).stage_charges.at("accuracy"), 1);
@@ -410,6 +412,16 @@ TEST_F(HeldOutAccuracy, OfAnotherStoreIsRefused) {
   begin();
   EXPECT_THAT(refusal("run", "corpus", "others-holdout"),
               AllOf(HasSubstr("is not the record store of the run"), HasSubstr("held out")));
+}
+
+// The larger of the sums over the parts is what both together cost, for records of one of them.
+TEST_F(HeldOutAccuracy, BesideAPartOfASplitIsRefused) {
+  fs::remove_all(folder / "store");
+  write("store", first_records(kTinyRecords),
+        {{"holdout", {{"pair", "p"}, {"by", "name"}}}, {"split_of", std::string(64, 'a')}});
+  begin();
+  EXPECT_THAT(refusal("run", "corpus", "store-holdout"), HasSubstr("a sweep has split"));
+  EXPECT_THAT(ledger("run").stage_charges, IsEmpty());
 }
 
 TEST_F(HeldOutAccuracy, OfAnotherUnitIsRefused) {

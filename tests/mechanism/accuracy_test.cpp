@@ -71,8 +71,7 @@ TEST(RightAnswers, OneRecordMovesThemByTheSquareRootOfTheClassifiersAtMost) {
   for (const int classifiers : {1, 2, 5, 100}) {
     const StagePlan stage = accuracy_of(classifiers, 1);
     const std::vector<float> all(static_cast<size_t>(classifiers), 1),
-        none(static_cast<size_t>(classifiers), 0),
-        too_much(static_cast<size_t>(classifiers), 5),
+        none(static_cast<size_t>(classifiers), 0), too_much(static_cast<size_t>(classifiers), 5),
         less(static_cast<size_t>(classifiers), -5),
         broken(static_cast<size_t>(classifiers), std::numeric_limits<float>::quiet_NaN());
     auto answers = random_answers(20, classifiers, 3);
@@ -123,9 +122,8 @@ TEST(RightAnswers, OfAnotherStageOrMoreClassifiersAreRefused) {
                     HasSubstr("name 1 to 2 in --classifier")));
   EXPECT_THROW(count(accuracy_of(2, 1), 0), UsageError);
   StagePlan stage = accuracy_of(1, 1);
-  for (const PrivacyEvent& event :
-       {PrivacyEvent(Phase{0.5, 1, 1}), PrivacyEvent(Phase{1, 1, 2}),
-        PrivacyEvent(ApproximateRelease{1, 1e-6})}) {
+  for (const PrivacyEvent& event : {PrivacyEvent(Phase{0.5, 1, 1}), PrivacyEvent(Phase{1, 1, 2}),
+                                    PrivacyEvent(ApproximateRelease{1, 1e-6})}) {
     stage.event = event;
     EXPECT_THROW(count(stage, 1), PrivacyError);
   }
@@ -168,13 +166,11 @@ TEST_F(AccuracyOfARun, IsCountedFromTheStartAndNotMadeBeforeTraining) {
   EXPECT_THAT(ledger("run").stage_charges, IsEmpty());
   EXPECT_FALSE(fs::exists(folder / "run/release/accuracy.json"));
   const PrivacyEvent events[] = {GaussianRelease{1, 3}, Phase{0.25, 1, 6}};
-  const double whole =
-      account_epsilon(Accountant::kPld, events, 1e-3, Adjacency::kZeroOut).epsilon;
+  const double whole = account_epsilon(Accountant::kPld, events, 1e-3, Adjacency::kZeroOut).epsilon;
   EXPECT_NEAR(result.epsilon, whole, 1e-9);
-  EXPECT_GT(result.epsilon, account_epsilon(Accountant::kPld, {&events[1], 1}, 1e-3,
-                                            Adjacency::kZeroOut).epsilon);
-  const auto card =
-      nlohmann::json::parse(read_file(folder / "run/release/privacy_card.json"));
+  EXPECT_GT(result.epsilon,
+            account_epsilon(Accountant::kPld, {&events[1], 1}, 1e-3, Adjacency::kZeroOut).epsilon);
+  const auto card = nlohmann::json::parse(read_file(folder / "run/release/privacy_card.json"));
   EXPECT_EQ(card["stages"][0]["name"], "accuracy");
   EXPECT_EQ(card["stages"][0]["planned"], 1);
   EXPECT_EQ(card["stages"][0]["charged"], 0);
@@ -183,16 +179,16 @@ TEST_F(AccuracyOfARun, IsCountedFromTheStartAndNotMadeBeforeTraining) {
   EXPECT_THAT(verify_run(options).problems(), IsEmpty());
 }
 
-// Gaussian mechanisms compose as one whose mu^2 is the sum (Dong, Roth, Su 2022): where every record
-// joins the one step, the closed form says what both cost.
+// Gaussian mechanisms compose as one whose mu^2 is the sum (Dong, Roth, Su 2022): where every
+// record joins the one step, the closed form says what both cost.
 TEST_F(AccuracyOfARun, ComposesWithTrainingAsTheClosedFormSays) {
   for (const auto& [adjacency, moved] : {std::pair{Adjacency::kZeroOut, std::pair{1.0, 1.0}},
                                          {Adjacency::kAddRemove, {1.0, 1.0}},
                                          {Adjacency::kReplaceOne, {2.0, std::sqrt(2.0)}}}) {
-    const auto settings = config("run", {kAccuracy + "noise_multiplier=2", "mechanism.steps=1",
-                                         kAccuracy + "classifiers=3", "mechanism.sample_rate=1",
-                                         "mechanism.noise_multiplier=4",
-                                         "mechanism.adjacency=" + to_string(adjacency)});
+    const auto settings = config(
+        "run", {kAccuracy + "noise_multiplier=2", "mechanism.steps=1", kAccuracy + "classifiers=3",
+                "mechanism.sample_rate=1", "mechanism.noise_multiplier=4",
+                "mechanism.adjacency=" + to_string(adjacency)});
     const MechanismPlan plan = make_plan(*settings, RecordStore::open(folder / "store"));
     ASSERT_EQ(plan.stages.size(), 1u);
     EXPECT_EQ(plan.stages[0].clip_norm_l2, std::sqrt(3.0));

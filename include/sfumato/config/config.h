@@ -31,7 +31,7 @@ struct Config : SettingsTree {
   CentralImagesSettings central_images{this};  // mechanism.stages.central_images
   MeanEmbeddingSettings mean_embedding{this};  // mechanism.stages.mean_embedding
   SemanticQuerySettings semantic_query{this};  // mechanism.stages.semantic_query
-  AccuracySettings accuracy{this};              // mechanism.stages.accuracy
+  AccuracySettings accuracy{this};             // mechanism.stages.accuracy
   DiffusionSettings diffusion{this};
   GanSettings gan{this};
   OptimizerSettings optimizer{this};

@@ -50,9 +50,9 @@ enum class ReferenceStatus {
 
 /// What is to be said of numbers that were released with noise.
 struct NoiseStatement {
-  double noise_stddev = 0;      ///< of each number of right answers
-  double expected_records = 0;  ///< the public literal that they are divided by
-  std::string tested_on;        ///< "training images", "held-out images"
+  double noise_stddev = 0;        ///< of each number of right answers
+  double expected_records = 0;    ///< the public literal that they are divided by
+  std::string tested_on;          ///< "training images", "held-out images"
   double epsilon = 0, delta = 0;  ///< of all that the run released, these numbers included
   std::string unit, adjacency, accountant;
   bool claim_stands = true;  ///< false: the noise came from a test key

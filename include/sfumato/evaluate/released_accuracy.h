@@ -41,8 +41,9 @@ struct NoisyEvaluation {
 ///
 /// PrivacyError, before anything is trained or charged: the run is not private, damaged, not
 /// finished, one of a private selection, or its mechanism was frozen without the stage; its claim
-/// is void; the reference is neither the run's record store nor what was held out of it; the corpus
-/// is, by its card, not of the run's release; the stage was made already, of something else, or its
+/// is void; the reference is neither the run's record store nor what was held out of it (nor may it
+/// be held out of a set that was split: the claims of runs on the two parts are not added up); the
+/// corpus is, by its card, not of the run's release; the stage was made already, of something else, or its
 /// charge is spent and what it paid for was lost. UsageError: more classifiers than were planned,
 /// no public divisor. That a corpus holds the pictures that the release drew is the word of whoever
 /// has it: cards and lineages are read, images carry no mark.

@@ -18,8 +18,8 @@ inline constexpr std::string_view kAccuracyStage = "accuracy";
 
 /// One classifier of a released evaluation.
 struct NoisyAnswers {
-  std::string classifier;         ///< "small"
-  std::string detail;             ///< what it is and how it was trained, in a line
+  std::string classifier;          ///< "small"
+  std::string detail;              ///< what it is and how it was trained, in a line
   double noisy_right_answers = 0;  ///< as released; may be negative, or more than there are images
   bool operator==(const NoisyAnswers&) const = default;
 };
@@ -63,10 +63,10 @@ using Answers = std::function<void(std::int64_t record, std::span<float> right)>
 /// clip_norm_l2 (StatisticSum clips what is longer, counts a number below 0 as 0 and what is not
 /// finite not at all). r must be a function of the record and of what was released before, and of
 /// nothing else that is private: then a record that is added, removed or blanked out moves the k
-/// sums by at most sqrt(k) in L2, whatever the others are. (Replaced: by at most sqrt(2) as much, as
-/// adjacency.h counts contributions without negative numbers.) The classifiers are chosen after what
-/// training released: the adaptive part of the composition, in which the plan counts training and
-/// this release in full, on whichever private records it is made.
+/// sums by at most sqrt(k) in L2, whatever the others are. (Replaced: by at most sqrt(2) as much,
+/// as adjacency.h counts contributions without negative numbers.) The classifiers are chosen after
+/// what training released: the adaptive part of the composition, in which the plan counts training
+/// and this release in full, on whichever private records it is made.
 ///
 /// PrivacyError if the stage is not one release of every record; UsageError for no classifier, or
 /// more than the stage was frozen for.

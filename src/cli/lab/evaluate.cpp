@@ -233,14 +233,15 @@ void add_sets(CLI::App& sub, EvaluateArguments& arguments) {
 /// The third of what may be done with numbers of private images.
 void add_release_with_noise(CLI::App& sub, EvaluateArguments& arguments) {
   CLI::Option* run =
-      sub.add_option("--release-with-noise", arguments.run,
-                     "release the accuracy with noise, once, as the mechanism of RUN has planned it "
-                     "(mechanism.stages.accuracy): CORPUS is drawn from its release, --reference "
-                     "its record store or what prepare held out of it; the pages may lie anywhere")
+      sub.add_option(
+             "--release-with-noise", arguments.run,
+             "release the accuracy with noise, once, as the mechanism of RUN has planned it "
+             "(mechanism.stages.accuracy): CORPUS is drawn from its release, --reference "
+             "its record store or what prepare held out of it; the pages may lie anywhere")
           ->type_name("RUN");
-  for (const char* other : {"--reference-is-public", "--features-of", "--features", "--weights",
-                            "--test", "--test-labels", "--reference-labels", "--split",
-                            "--no-classes"})
+  for (const char* other :
+       {"--reference-is-public", "--features-of", "--features", "--weights", "--test",
+        "--test-labels", "--reference-labels", "--split", "--no-classes"})
     run->excludes(sub.get_option(other));
   sub.add_option("--expected-records", arguments.expected_records,
                  "public number that the noisy right answers are divided by (default: as "
