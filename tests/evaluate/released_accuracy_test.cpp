@@ -262,6 +262,17 @@ TEST_F(ReleasedAccuracy, IsRefusedForNoiseOfATestKey) {
   EXPECT_THAT(refusal("run"), HasSubstr("is VOID"));
 }
 
+TEST_F(ReleasedAccuracy, NoiseOfATestKeyMakesTheRunVoid) {
+  begin();
+  const NoisyEvaluation made =
+      evaluate_with_noise(request(), [] { return SecureKey::insecure_for_tests(1); });
+  EXPECT_EQ(card_of()["status"], "void");
+  EXPECT_THAT(evaluation_markdown(made.evaluation, made.corpus, made.reference),
+              AllOf(HasSubstr("VOID: how many"), Not(HasSubstr("They may be shown"))));
+  EXPECT_THAT(evaluation_html(made.evaluation, made.corpus, made.reference, {}),
+              HasSubstr("banner alarm"));
+}
+
 TEST_F(ReleasedAccuracy, IsOfTheRunsOwnImages) {
   begin();
   write_tiny_store(folder / "other", first_records(30));

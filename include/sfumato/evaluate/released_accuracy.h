@@ -36,14 +36,14 @@ struct NoisyEvaluation {
 /// and writes the run's privacy card again, whose ε was that of the whole from the start.
 ///
 /// It is made once: of what was made before the same numbers come back, without noise or charge.
-/// `key`: called once where noise is drawn; others than the default are for tests, and refused for
-/// runs whose card claims something.
+/// `key`: called once where noise is drawn. Others than this are for tests: their noise protects
+/// nobody, and the card of the run is VOID from then on.
 ///
 /// PrivacyError, before anything is trained or charged: the run is not private, damaged, not
 /// finished, one of a private selection, or its mechanism was frozen without the stage; its claim
-/// is void; the reference is neither the run's record store nor what was held out of it (nor may it
-/// be held out of a set that was split: the claims of runs on the two parts are not added up); the
-/// corpus is, by its card, not of the run's release; the stage was made already, of something else, or its
+/// is void; the reference is neither the run's record store nor what was held out of it, or was held
+/// out of a set that was split since (of runs on the two parts the larger sum counts); the corpus
+/// is, by its card, not of the run's release; the stage was made already, of something else, or its
 /// charge is spent and what it paid for was lost. UsageError: more classifiers than were planned,
 /// no public divisor. That a corpus holds the pictures that the release drew is the word of whoever
 /// has it: cards and lineages are read, images carry no mark.
