@@ -86,6 +86,11 @@ std::vector<std::string> stage_mistakes(const Config& config) {
     mistakes.push_back(
         "mechanism.stages.label_histogram counts classes, but data.num_classes is 0; set "
         "data.num_classes or leave the stage out");
+  if (config.accuracy.on() && config.data.num_classes() < 2)
+    mistakes.push_back(
+        fmt::format("mechanism.stages.accuracy tests classifiers, but data.num_classes is {}; set "
+                    "data.num_classes or leave the stage out",
+                    config.data.num_classes()));
   append(mistakes, warm_up_mistakes(config));
   return mistakes;
 }

@@ -95,6 +95,21 @@ FeatureMeansSettings::FeatureMeansSettings(SettingsTree* tree)
            .noise_unit = "images",
            .share = "0.01 is plenty for means of thousands of images."}) {}
 
+AccuracySettings::AccuracySettings(SettingsTree* tree)
+    : StageSettings(
+          tree,
+          {.name = "accuracy",
+           .result = "accuracy.json",
+           .help =
+               "A noisy number of the private images that classifiers recognise which were trained "
+               "on a corpus of the run, released once by `sfumato evaluate --release-with-noise` "
+               "when the run is finished. ε counts it from the start, made or not: it decides ε "
+               "and is part of the mechanism.",
+           .noise = "Standard deviation of the noise on each number of right answers, divided by "
+                    "the square root of classifiers.",
+           .noise_unit = "images",
+           .share = "0.01 is plenty for some thousand images."}) {}
+
 DiffusionSettings::DiffusionSettings(SettingsTree* tree)
     : Section(tree, "diffusion",
               "The loss of one image: noise schedule, draws, augmentation. Does not decide ε: "

@@ -68,29 +68,35 @@ RealParts real_parts(const ImageSets& sets, const ImageSet* test, uint64_t seed)
 void add_measurement(const std::string& key, const std::string& title, const Repeated& found,
                      const std::string& detail, int64_t corpus_images, int64_t reference_images,
                      const std::string& split, ClassifierKind kind, Evaluation& out) {
-  Measurement one;
-  one.key = key;
-  one.title = title;
+  Measurement one = classifier_measurement(key, title, kind);
   one.value = found.mean();
   one.std = found.std();
   one.corpus_images = corpus_images;
   one.reference_images = reference_images;
   one.split = split;
-  one.network = to_string(kind) + " classifier, trained here";
-  one.preprocessing = "uint8 / 127.5 - 1, sides above 32 averaged down";
-  one.weights_sha256 = "none (trained for this number)";
   one.detail = detail;
   out.measurements.push_back(std::move(one));
 }
 
-std::string detail_of(const ClassifierOptions& options, int64_t repeats) {
+}  // namespace
+
+Measurement classifier_measurement(const std::string& key, const std::string& title,
+                                   ClassifierKind kind) {
+  Measurement one;
+  one.key = key;
+  one.title = title;
+  one.network = to_string(kind) + " classifier, trained here";
+  one.preprocessing = "uint8 / 127.5 - 1, sides above 32 averaged down";
+  one.weights_sha256 = "none (trained for this number)";
+  return one;
+}
+
+std::string classifier_detail(const ClassifierOptions& options, int64_t repeats) {
   return fmt::format("{}; {}", classifier_description(options),
                      repeats == 1
                          ? "one training, so its spread is not known"
                          : fmt::format("mean of {} trainings, seeds one after another", repeats));
 }
-
-}  // namespace
 
 void add_classifier_scores(const ImageSets& sets, const ImageSet* test,
                            const EvaluationOptions& options, ClassifierKind kind, Evaluation& out) {
@@ -119,7 +125,7 @@ void add_classifier_scores(const ImageSets& sets, const ImageSet* test,
   };
   ClassifierOptions described = options.classifier;
   described.kind = kind;
-  const std::string detail = detail_of(described, options.repeats);
+  const std::string detail = classifier_detail(described, options.repeats);
   // Classes have one number each: of the network that is named first.
   const bool first = options.classifiers.empty() || options.classifiers.front() == kind;
   if (first) out.class_classifier = to_string(kind);

@@ -8,4 +8,10 @@ namespace sfumato {
 void add_classifier_scores(const ImageSets& sets, const ImageSet* test,
                            const EvaluationOptions& options, ClassifierKind kind, Evaluation& out);
 
+/// A number about a network of this kind, without its value.
+Measurement classifier_measurement(const std::string& key, const std::string& title,
+                                   ClassifierKind kind);
+/// How a classifier is trained, and how often.
+std::string classifier_detail(const ClassifierOptions& options, int64_t repeats);
+
 }  // namespace sfumato

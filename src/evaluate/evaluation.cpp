@@ -226,10 +226,17 @@ void note_sets(const ImageSets& sets, Evaluation& out) {
     out.warnings.emplace_back("the corpus and the reference are the same images");
 }
 
+/// Exact numbers are not to be called noisy.
+void check_status(const EvaluationOptions& options) {
+  if (options.status == ReferenceStatus::kReleasedWithNoise)
+    throw PrivacyError("these numbers are exact; noise is evaluate_with_noise's to draw");
+}
+
 }  // namespace
 
 Evaluation evaluate(const ImageSets& sets, const ImageSet* test, const EvaluationOptions& options) {
   if (options.networks.empty()) throw UsageError("name at least one of --features");
+  check_status(options);
   Evaluation out;
   out.status = options.status;
   if (options.status == ReferenceStatus::kDeclaredPublic) {
@@ -262,6 +269,7 @@ Evaluation evaluate(const ImageSets& sets, const ImageSet* test, const Evaluatio
 
 Evaluation evaluate_features(const FeatureSet& corpus, const FeatureSet& reference,
                              const std::string& split, const EvaluationOptions& options) {
+  check_status(options);
   require_alike(corpus.facts, reference.facts);
   Evaluation out;
   out.status = options.status;

@@ -46,11 +46,16 @@ std::string list_section(const char* title, const std::vector<std::string>& text
   return fmt::format("<section>\n<h2>{}</h2>\n<ul>\n{}</ul>\n</section>\n", title, items);
 }
 
+/// Whether nothing protects what these numbers tell of private images.
+bool says_alarm(const Evaluation& evaluation) {
+  return evaluation.status == ReferenceStatus::kPrivate ||
+         (evaluation.noise && !evaluation.noise->claim_stands);
+}
+
 std::string banners(const Evaluation& evaluation, const ReportedSet& corpus) {
-  std::string out =
-      fmt::format("<div class=\"banner {}\"><p>{}</p></div>\n",
-                  evaluation.status == ReferenceStatus::kPrivate ? "alarm" : "private",
-                  html_escape(privacy_statement(evaluation.status)));
+  std::string out = fmt::format("<div class=\"banner {}\"><p>{}</p></div>\n",
+                                says_alarm(evaluation) ? "alarm" : "private",
+                                html_escape(privacy_statement(evaluation)));
   if (!corpus.alarm.empty())
     out += fmt::format(
         "<div class=\"banner alarm\" role=\"alert\"><strong>{}</strong><p>The corpus: "

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "evaluate/report_parts.h"
+#include "sfumato/core/bound_text.h"
 #include "sfumato/core/text.h"
 #include "sfumato/report/privacy_card.h"
 
@@ -17,7 +18,45 @@ using Json = nlohmann::ordered_json;
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
 std::string status_name(ReferenceStatus status) {
-  return status == ReferenceStatus::kPrivate ? "private" : "declared_public";
+  switch (status) {
+    case ReferenceStatus::kPrivate: return "private";
+    case ReferenceStatus::kDeclaredPublic: return "declared_public";
+    case ReferenceStatus::kReleasedWithNoise: return "released_with_noise";
+  }
+  return {};
+}
+
+Json privacy_json(const Evaluation& evaluation) {
+  Json out{{"status", status_name(evaluation.status)},
+           {"statement", privacy_statement(evaluation)}};
+  if (!evaluation.noise) return out;
+  const NoiseStatement& noise = *evaluation.noise;
+  out.update(Json{{"noise_stddev", noise.noise_stddev},
+                  {"expected_records", noise.expected_records},
+                  {"tested_on", noise.tested_on},
+                  {"epsilon", noise.claim_stands ? number(noise.epsilon) : Json(nullptr)},
+                  {"delta", noise.delta},
+                  {"unit", noise.unit},
+                  {"adjacency", noise.adjacency},
+                  {"accountant", noise.accountant}});
+  return out;
+}
+
+std::string noise_statement(const NoiseStatement& noise) {
+  const std::string what = fmt::format(
+      "how many private {} the classifiers, trained on the corpus alone, recognised, plus Gaussian "
+      "noise of standard deviation {:.4g}, divided by {:.6g}, a public number that stands for "
+      "theirs. The noise alone gives an accuracy a standard deviation of {:.2g}",
+      noise.tested_on, noise.noise_stddev, noise.expected_records,
+      noise.noise_stddev / noise.expected_records);
+  if (!noise.claim_stands)
+    return fmt::format("VOID: {}. The noise came from a test key and protects nobody.", what);
+  return fmt::format(
+      "Released with noise: {}. It is a stage of the run's mechanism, charged in its ledger: all "
+      "that the run released, these numbers included, is ({}, {})-differentially private for {} "
+      "({}, {}). They may be shown.",
+      what, epsilon_text(noise.epsilon), noise.delta, noise.unit, noise.adjacency,
+      noise.accountant);
 }
 
 Json set_json(const ReportedSet& set) {
@@ -90,21 +129,20 @@ ReportedSet reported(const ImageSet& set) {
   return out;
 }
 
-std::string privacy_statement(ReferenceStatus status) {
-  if (status == ReferenceStatus::kDeclaredPublic)
+std::string privacy_statement(const Evaluation& evaluation) {
+  if (evaluation.noise) return noise_statement(*evaluation.noise);
+  if (evaluation.status == ReferenceStatus::kDeclaredPublic)
     return "The reference was declared public (--reference-is-public), on the user's word alone: "
            "these numbers may be shown. They were not released with noise.";
   return "PRIVATE: these numbers tell of private reference images. They were neither noised nor "
          "charged to a budget, so they stay with the images' holder, and no choice may rest on "
-         "them "
-         "whose result leaves. (A release with noise is not offered yet.)";
+         "them whose result leaves. (An accuracy that may leave is released with noise: "
+         "--release-with-noise RUN.)";
 }
 
 Json to_json(const Evaluation& evaluation, const ReportedSet& corpus,
              const ReportedSet& reference) {
-  Json out{{"reference_privacy",
-            {{"status", status_name(evaluation.status)},
-             {"statement", privacy_statement(evaluation.status)}}},
+  Json out{{"reference_privacy", privacy_json(evaluation)},
            {"corpus", set_json(corpus)},
            {"reference", set_json(reference)}};
   out["reference"].erase("privacy");
@@ -124,8 +162,8 @@ Json to_json(const Evaluation& evaluation, const ReportedSet& corpus,
 
 std::string evaluation_markdown(const Evaluation& evaluation, const ReportedSet& corpus,
                                 const ReportedSet& reference) {
-  std::string out = fmt::format("# Evaluation of {}\n\n**{}**\n\n", corpus.name,
-                                privacy_statement(evaluation.status));
+  std::string out =
+      fmt::format("# Evaluation of {}\n\n**{}**\n\n", corpus.name, privacy_statement(evaluation));
   if (!corpus.alarm.empty())
     out += fmt::format("**{}**: {}\n\n", corpus.alarm, corpus.claim);
   else if (corpus.no_claim)

@@ -66,6 +66,7 @@ void run_private_stages(const Config& config, const RecordStore& store, const Ru
   for (const StagePlan& planned : session.plan().stages) {
     if (planned.declared) continue;
     const Stage& stage = find_stage(table, planned.name);
+    if (stage.when == StageTime::kAfterRelease) continue;
     const std::filesystem::path file = run.release() / result_name(config, planned.name);
     const StageRun what{config, store, planned, session, run.path(), has_begun};
     if (is_done(planned, session.ledger(), file)) {

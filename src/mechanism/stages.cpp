@@ -14,11 +14,12 @@ Stage central_images_stage();
 Stage mean_embedding_stage();
 Stage semantic_query_stage();
 Stage feature_means_stage();
+Stage accuracy_stage();
 
 std::span<const Stage> stage_table() {
   static const Stage table[] = {
       label_histogram_stage(), central_images_stage(), mean_embedding_stage(),
-      semantic_query_stage(),  feature_means_stage(),
+      semantic_query_stage(),  feature_means_stage(),  accuracy_stage(),
   };
   return table;
 }

@@ -38,13 +38,6 @@ void write_candidate(const ReleaseInputs& inputs);
 /// it.
 ReleasedFiles save_release(const Generator& generator, const std::filesystem::path& folder,
                            const RecordStore& store, const Config& config);
-/// Puts what a release says of its files and of the data on its card, then writes the card and the
-/// pages that show it; the JSON that was written.
-nlohmann::ordered_json write_card(const std::filesystem::path& folder, PrivacyCard card,
-                                  const ReleasedFiles& released, const RecordStore& store,
-                                  const std::optional<InitialWeights>& start, const Config& config);
-/// The card of a run without privacy, but for what write_card adds.
-PrivacyCard plain_card(const MechanismPlan& plan);
 
 /// release/: what the generator saves, its README.md included, the privacy card (JSON, Markdown)
 /// and report.html. Replaces an earlier release. The record store remembers the weights before they

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "run/checkpoint_binding.h"
+#include "run/release_card.h"
 #include "run/run_card.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"

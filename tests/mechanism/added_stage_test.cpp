@@ -218,7 +218,10 @@ TEST_F(AddedStage, IsComparedWithTheFrozenPlan) {
 
 TEST(StageTable, EveryRowHasSettingsAndEverySectionARow) {
   std::vector<std::string> rows, sections;
-  for (const Stage& stage : stage_table()) rows.emplace_back(stage.name);
+  for (const Stage& stage : stage_table()) {
+    rows.emplace_back(stage.name);
+    EXPECT_EQ(stage.run == nullptr, stage.when == StageTime::kAfterRelease) << stage.name;
+  }
   for (const StageFile& stage : stage_files()) {
     sections.push_back(stage.stage);
     EXPECT_EQ(stage.file.substr(0, stage.file.find('.')), stage.stage);

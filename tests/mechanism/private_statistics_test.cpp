@@ -8,19 +8,10 @@
 #include <random>
 
 #include "mechanism/stage_session.h"
+#include "mechanism/statistic_sums.h"
 #include "sfumato/core/error.h"
 
 namespace sfumato {
-
-/// Looks at a sum that is not released.
-class StatisticSumInspector {
- public:
-  static std::vector<double> sums(const StatisticSum& sum) {
-    std::vector<double> values;
-    for (const int64_t value : sum.sums_) values.push_back(static_cast<double>(value) * sum.unit_);
-    return values;
-  }
-};
 
 namespace {
 
@@ -37,16 +28,6 @@ std::vector<float> random_vector(std::mt19937& random, int64_t length, double no
   }
   for (float& v : values) v = static_cast<float>(v * norm / std::sqrt(squares));
   return values;
-}
-
-long double distance(const StatisticSum& a, const StatisticSum& b) {
-  const auto x = StatisticSumInspector::sums(a), y = StatisticSumInspector::sums(b);
-  long double squares = 0;
-  for (size_t i = 0; i < x.size(); ++i) {
-    const long double d = static_cast<long double>(x[i]) - y[i];
-    squares += d * d;
-  }
-  return std::sqrt(squares);
 }
 
 TEST(StatisticSum, OneRecordMovesItByAtMostTheClipNorm) {

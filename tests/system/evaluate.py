@@ -9,7 +9,8 @@ import zipfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-from sfumato_cli import DATA, PRIVACY, USAGE, check, main, prepare_small_store, write_idx
+from sfumato_cli import (DATA, PRIVACY, USAGE, check, main, prepare_small_store, smoke_arguments,
+                         write_idx)
 
 KEYS = ("frechet_distance", "kid_mean", "kid_std", "precision", "recall", "density", "coverage",
         "class_frechet_distance", "accuracy", "real_accuracy", "label_fidelity")
@@ -116,6 +117,36 @@ def check_holdout(sfumato, corpus: Path, images: Path, labels: Path, work: Path)
     check("held-out" not in said.stderr, said.stderr)
 
 
+def check_noisy(sfumato, store: Path, work: Path) -> None:
+    """One accuracy leaves, which the run has planned; it is drawn once."""
+    run, corpus, pages = work / "planned", work / "drawn", work / "noisy"
+    sfumato.run("train", *smoke_arguments(store, run, "mechanism.stages.accuracy.noise_multiplier=5"))
+    sfumato.run("sample", run, "--out", corpus, "--count", "120", "sample.steps=1")
+    epsilon = json.loads((run / "release/privacy_card.json").read_text())["epsilon"]
+    call = ("evaluate", corpus, "--reference", store, "--release-with-noise", run)
+    for other in (("--metrics", "kid"), ("--reference-is-public",), ("--test", store)):
+        sfumato.run(*call, *other, expect=USAGE)
+    said = sfumato.json(*call, "--out", pages, timeout=900)
+    privacy = said["reference_privacy"]
+    check(privacy["status"] == "released_with_noise" and privacy["noise_stddev"] == 5, f"{privacy}")
+    check(abs(privacy["epsilon"] - epsilon) < 1e-9, f"{privacy}, the card {epsilon}")
+    released = json.loads((run / "release/accuracy.json").read_text())
+    check(said["accuracy"] == released["classifiers"][0]["accuracy"], f"{said['accuracy']}, {released}")
+    for name in ("evaluation.html", "evaluation.md", "evaluation.json"):
+        check("Released with noise" in (pages / name).read_text(), f"{name} does not say it")
+    lines = (run / "ledger.jsonl").read_text()
+    check(lines.count('"stage":"accuracy"') == 2, "not one charge and one result")
+    check(sfumato.json(*call)["accuracy"] == said["accuracy"], "a second request gave another number")
+    check((run / "ledger.jsonl").read_text() == lines, "a second request was charged")
+    sfumato.run("ledger", "verify", run)
+    card = json.loads((run / "release/privacy_card.json").read_text())
+    check(card["epsilon"] == epsilon and card["stages"][0]["charged"] == 1, f"{card['stages']}")
+    other = work / "unplanned"
+    sfumato.run("train", *smoke_arguments(store, other))
+    refused = sfumato.run(*call[:-1], other, expect=PRIVACY).stderr
+    check("frozen without an evaluation" in refused, refused)
+
+
 def import_pictures(sfumato, store: Path, made: Path) -> None:
     """Grey pictures of the store's size, as PNM: readable without a library."""
     layout = json.loads(sfumato.run("inspect", store, "--json").stdout)
@@ -133,6 +164,7 @@ def run_check(sfumato, work: Path, _) -> None:
     check_public(sfumato, corpus, images, labels, work)
     check_refusals(sfumato, corpus, store, work)
     check_holdout(sfumato, corpus, images, labels, work)
+    check_noisy(sfumato, store, work)
 
 
 if __name__ == "__main__":

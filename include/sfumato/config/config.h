@@ -32,6 +32,7 @@ struct Config : SettingsTree {
   MeanEmbeddingSettings mean_embedding{this};  // mechanism.stages.mean_embedding
   SemanticQuerySettings semantic_query{this};  // mechanism.stages.semantic_query
   FeatureMeansSettings feature_means{this};    // mechanism.stages.feature_means
+  AccuracySettings accuracy{this};             // mechanism.stages.accuracy
   DiffusionSettings diffusion{this};
   GanSettings gan{this};
   OptimizerSettings optimizer{this};

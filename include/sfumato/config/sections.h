@@ -333,6 +333,18 @@ struct FeatureMeansSettings : StageSettings {
       "mechanism.expected_batch_size / mechanism.sample_rate / data.num_classes."};
 };
 
+struct AccuracySettings : StageSettings {
+  explicit AccuracySettings(SettingsTree* tree);
+
+  Setting<int64_t> classifiers{this, "classifiers", 1, between(1, 100), "",
+      "How many classifiers `sfumato evaluate` may test at once. An image that all of them recognise "
+      "moves the release by the square root of their number, and the noise grows with it."};
+  Setting<double> expected_records{this, "expected_records", 0.0, at_least(0), "images",
+      "Divisor of the noisy numbers of right answers: a public estimate of how many images test. 0 "
+      "takes mechanism.expected_batch_size / mechanism.sample_rate, and of images held out "
+      "data.holdout / (1 - data.holdout) times that."};
+};
+
 struct GanSettings : Section {
   explicit GanSettings(SettingsTree* tree);
 

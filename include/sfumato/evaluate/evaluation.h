@@ -43,8 +43,19 @@ std::vector<ClassifierKind> classifiers_of(const std::vector<std::string>& names
 
 /// What may be done with numbers that say something of the reference (law 7).
 enum class ReferenceStatus {
-  kPrivate,         ///< they stay with its holder
-  kDeclaredPublic,  ///< by the user's word
+  kPrivate,            ///< they stay with its holder
+  kDeclaredPublic,     ///< by the user's word
+  kReleasedWithNoise,  ///< as a stage of a run's mechanism (released_accuracy.h)
+};
+
+/// What is to be said of numbers that were released with noise.
+struct NoiseStatement {
+  double noise_stddev = 0;        ///< of each number of right answers
+  double expected_records = 0;    ///< the public literal that they are divided by
+  std::string tested_on;          ///< "training images", "held-out images"
+  double epsilon = 0, delta = 0;  ///< of all that the run released, these numbers included
+  std::string unit, adjacency, accountant;
+  bool claim_stands = true;  ///< false: the noise came from a test key
 };
 
 /// One number, with all that it may only be compared together with.
@@ -96,6 +107,7 @@ struct Evaluation {
   std::vector<ClassRow> classes;          ///< of the first network; empty without classes
   std::string class_classifier;           ///< whose accuracies `classes` have
   std::vector<NearestPair> nearest;       ///< by the first network, nearest first
+  std::optional<NoiseStatement> noise;    ///< where status is kReleasedWithNoise
   std::vector<std::string> left_out;      ///< what was not measured, and why
   std::vector<std::string> warnings;
 };

@@ -41,7 +41,7 @@ std::string evaluation_markdown(const Evaluation& evaluation, const ReportedSet&
 std::string evaluation_html(const Evaluation& evaluation, const ReportedSet& corpus,
                             const ReportedSet& reference, const EvaluationPictures& pictures);
 
-/// What was done with numbers about the reference, in a sentence.
-std::string privacy_statement(ReferenceStatus status);
+/// What was done with numbers about the reference, in a few sentences.
+std::string privacy_statement(const Evaluation& evaluation);
 
 }  // namespace sfumato

@@ -22,9 +22,18 @@ struct StageRun {
   bool training_has_begun = false;
 };
 
-/// A use of the private data before training. Whether it is on, its noise, sampling rate, number of
-/// releases and the name of its file are in its settings (StageSettings); planning, sharing out the
-/// budget, charging, and that it runs once are the same for all (stage_budget.h,
+/// When a run makes a stage. The plan counts it in full from the start, either way.
+enum class StageTime {
+  kBeforeTraining,
+  /// Once, on request, from what a finished run released: by whoever has what it needs (for
+  /// accuracy release_accuracy, evaluate/released_accuracy.h). A run where nobody asks for it has
+  /// counted too much, never too little.
+  kAfterRelease,
+};
+
+/// A use of the private data besides training. Whether it is on, its noise, sampling rate, number
+/// of releases and the name of its file are in its settings (StageSettings); planning, sharing out
+/// the budget, charging, and that it runs once are the same for all (stage_budget.h,
 /// private_stages.h).
 struct Stage {
   /// That of its section mechanism.stages.<name>, and in plans, ledgers and cards.
@@ -35,11 +44,12 @@ struct Stage {
   /// it): replacing a record then moves it by less.
   Contributions contributions = Contributions::kAny;
   /// Makes the planned releases, each through MechanismSession::release, and writes what follows
-  /// from them to `file`, whole or not at all.
-  void (*run)(const StageRun& run, const std::filesystem::path& file);
+  /// from them to `file`, whole or not at all. Null where it is made after the release.
+  void (*run)(const StageRun& run, const std::filesystem::path& file) = nullptr;
   /// Where a stage has settings that neither the plan nor `file`'s hash binds: refuses, for a stage
   /// that is done, what contradicts the `file` that it left. Null: there are none.
   void (*check)(const StageRun& run, const std::filesystem::path& file) = nullptr;
+  StageTime when = StageTime::kBeforeTraining;
 };
 
 /// Divisor of sums over the images of a class, from public literals only: `expected_class_size`

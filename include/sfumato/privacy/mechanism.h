@@ -49,7 +49,7 @@ struct MechanismPlan {
   std::int64_t records_per_unit = 1;
   std::string sampler = "poisson";
   Accountant accountant = Accountant::kPld;
-  std::vector<StagePlan> stages;  ///< before training, in order
+  std::vector<StagePlan> stages;  ///< besides training, in order
   /// Runs on the private set among which this result is chosen; each is charged in full (basic
   /// adaptive composition). The choice may look at what the runs release and at public data. A
   /// choice by exact private numbers (losses, a fidelity score against private images) has no

@@ -20,6 +20,7 @@
 #include "sfumato/device/threads.h"
 #include "sfumato/evaluate/evaluation.h"
 #include "sfumato/evaluate/evaluation_report.h"
+#include "sfumato/evaluate/released_accuracy.h"
 #include "sfumato/report/report_folder.h"
 
 namespace sfumato::cli {
@@ -32,11 +33,14 @@ struct EvaluateArguments {
   std::vector<std::string> features, metrics, classifiers, files;
   int64_t count = 10000, threads = 0;
   bool no_classes = false, is_public = false, json = false;
-  std::string out;
+  std::string out, run;
+  double expected_records = 0;
+  CLI::Option* count_option = nullptr;
   EvaluationOptions options;
 };
 
-/// Where the pages go: a folder for the holder's eyes, or any where the reference is public.
+/// Where the pages go: a folder for the holder's eyes, or any where the reference is public or the
+/// numbers are noisy.
 class Pages {
  public:
   /// Refuses the place before anything is computed.
@@ -141,6 +145,24 @@ void evaluate_images(const EvaluateArguments& arguments, const Pages& pages) {
               evaluation_pictures(sets, evaluation, true), pages);
 }
 
+/// One number, once, as a stage of the mechanism of a run.
+void evaluate_and_release(const EvaluateArguments& arguments, const Pages& pages) {
+  NoisyEvaluationRequest request;
+  request.run = arguments.run;
+  request.corpus.path = arguments.corpus;
+  request.corpus.labels = arguments.corpus_labels;
+  request.corpus.option = "corpus";
+  request.corpus.count = arguments.count_option->count() > 0 ? arguments.count : 0;
+  request.corpus.seed = arguments.options.seed;
+  request.reference = arguments.reference;
+  request.options = arguments.options;
+  request.expected_records = arguments.expected_records;
+  const NoisyEvaluation found = evaluate_with_noise(request);
+  log_info(fmt::format("{}: '{}'", found.made_before ? "released before" : "released",
+                       found.file.string()));
+  write_pages(arguments, found.evaluation, found.corpus, found.reference, {}, pages);
+}
+
 void check_arguments(EvaluateArguments& arguments) {
   const bool of_files = !arguments.files.empty();
   if (of_files && (!arguments.corpus.empty() || !arguments.reference.empty()))
@@ -156,6 +178,13 @@ void check_arguments(EvaluateArguments& arguments) {
     arguments.options.classifiers = classifiers_of(arguments.classifiers);
   arguments.options.weights = arguments.weights;
   if (arguments.is_public) arguments.options.status = ReferenceStatus::kDeclaredPublic;
+  if (arguments.run.empty()) return;
+  arguments.options.status = ReferenceStatus::kReleasedWithNoise;
+  const std::vector<Metric>& asked = arguments.options.metrics;
+  if (std::ranges::any_of(asked, [](Metric one) { return one != Metric::kAccuracy; }))
+    throw UsageError(
+        "--release-with-noise releases accuracy, which the run's mechanism planned; leave other "
+        "--metrics out, or measure them without it, for the images' holder");
 }
 
 void run_evaluate(EvaluateArguments& arguments) {
@@ -164,7 +193,9 @@ void run_evaluate(EvaluateArguments& arguments) {
   set_threads(arguments.threads);
   install_stop_signals();
   const Pages pages(arguments);
-  if (arguments.files.empty())
+  if (!arguments.run.empty())
+    evaluate_and_release(arguments, pages);
+  else if (arguments.files.empty())
     evaluate_images(arguments, pages);
   else
     evaluate_files(arguments, pages);
@@ -199,6 +230,27 @@ void add_sets(CLI::App& sub, EvaluateArguments& arguments) {
       ->type_name("CORPUS REFERENCE");
 }
 
+/// The third of what may be done with numbers of private images.
+void add_release_with_noise(CLI::App& sub, EvaluateArguments& arguments) {
+  CLI::Option* run =
+      sub.add_option(
+             "--release-with-noise", arguments.run,
+             "release the accuracy with noise, once, as the mechanism of RUN has planned it "
+             "(mechanism.stages.accuracy): CORPUS is drawn from its release, --reference "
+             "its record store or what prepare held out of it; the pages may lie anywhere")
+          ->type_name("RUN");
+  for (const char* other :
+       {"--reference-is-public", "--features-of", "--features", "--weights", "--test",
+        "--test-labels", "--reference-labels", "--split", "--no-classes"})
+    run->excludes(sub.get_option(other));
+  sub.add_option("--expected-records", arguments.expected_records,
+                 "public number that the noisy right answers are divided by (default: as "
+                 "mechanism.stages.accuracy.expected_records of RUN says)")
+      ->check(CLI::PositiveNumber)
+      ->needs(run)
+      ->type_name("N");
+}
+
 }  // namespace
 
 void add_evaluate(CLI::App& app) {
@@ -220,9 +272,12 @@ void add_evaluate(CLI::App& app) {
       ->delimiter(',')
       ->allow_extra_args(false)
       ->type_name("a,b");
-  sub->add_option("--count", arguments->count, "images of each side, chosen at random; 0: all")
-      ->capture_default_str()
-      ->type_name("N");
+  arguments->count_option =
+      sub->add_option("--count", arguments->count,
+                      "images of each side, chosen at random; 0: all (with --release-with-noise of "
+                      "the corpus, by default all)")
+          ->capture_default_str()
+          ->type_name("N");
   sub->add_option("--classifier", arguments->classifiers,
                   fmt::format("networks that are trained for accuracy (default: small): {}; those "
                               "but small take hours on few cores",
@@ -243,9 +298,10 @@ void add_evaluate(CLI::App& app) {
       ->capture_default_str();
   sub->add_flag("--reference-is-public", arguments->is_public,
                 "reference and test images are public: the pages may lie anywhere");
+  add_release_with_noise(*sub, *arguments);
   sub->add_option("--out", arguments->out,
                   "folder for the pages (default: REFERENCE-evaluation, which is closed to others; "
-                  "none where the reference is public)")
+                  "none where the reference is public or the numbers are noisy)")
       ->type_name("FOLDER");
   sub->add_flag("--json", arguments->json, "print the result as JSON");
   sub->callback([arguments] { run_evaluate(*arguments); });

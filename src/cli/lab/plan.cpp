@@ -19,6 +19,7 @@
 #include "sfumato/device/threads.h"
 #include "sfumato/generate/families.h"
 #include "sfumato/mechanism/plan.h"
+#include "sfumato/mechanism/stage.h"
 
 namespace sfumato::cli {
 namespace {
@@ -49,6 +50,11 @@ std::string time_text(const StepCost& cost, const PlanRow& row) {
   return seconds > 0 ? human_duration(seconds) : "-";
 }
 
+/// Whether a stage is made from what the run released.
+bool comes_after(const StagePlan& stage) {
+  return !stage.declared && find_stage(stage_table(), stage.name).when == StageTime::kAfterRelease;
+}
+
 void print_mechanism(const RunPlan& plan, const PlanArguments& arguments) {
   const MechanismPlan& m = plan.mechanism;
   fmt::print(
@@ -59,7 +65,8 @@ void print_mechanism(const RunPlan& plan, const PlanArguments& arguments) {
       m.unit, to_string(m.adjacency), epsilon_text(plan.epsilon), m.delta, to_string(m.accountant),
       m.steps, m.expected_batch_size, m.sample_rate, m.noise_multiplier, m.clip_norm_l2);
   for (const StagePlan& stage : m.stages)
-    fmt::print("  before it   {}: {}\n", stage.name, to_text(stage.event));
+    fmt::print("  {:<11} {}: {}\n", comes_after(stage) ? "after it" : "before it", stage.name,
+               to_text(stage.event));
   if (arguments.size.records)
     fmt::print(
         "  written as  mechanism.sample_rate={} mechanism.steps={} "

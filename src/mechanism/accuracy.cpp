@@ -1,0 +1,111 @@
+#include "sfumato/mechanism/accuracy.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "sfumato/core/error.h"
+#include "sfumato/io/json_file.h"
+#include "sfumato/mechanism/stage.h"
+
+namespace sfumato {
+namespace {
+
+constexpr int kAccuracySchema = 1;
+
+/// How many classifiers a stage of this bound was frozen for.
+std::int64_t frozen_classifiers(const StagePlan& stage) {
+  return std::llround(stage.clip_norm_l2 * stage.clip_norm_l2);
+}
+
+}  // namespace
+
+double norm_of_answers(std::int64_t classifiers) {
+  return std::sqrt(static_cast<double>(classifiers));
+}
+
+StatisticSum count_right_answers(const StagePlan& stage, std::int64_t records,
+                                 std::int64_t classifiers, const Answers& answers) {
+  const Phase phase = executed_phase(stage);
+  const std::int64_t most = frozen_classifiers(stage);
+  if (phase.sample_rate != 1 || phase.steps != 1 || stage.clip_norm_l2 != norm_of_answers(most))
+    throw PrivacyError(
+        "right answers are one release of every record, whose bound is a square root");
+  if (classifiers < 1 || classifiers > most)
+    throw UsageError(
+        fmt::format("{} classifiers were named, and the mechanism was frozen for {} "
+                    "(mechanism.stages.accuracy.classifiers): name 1 to {} in --classifier",
+                    classifiers, most, most));
+  StatisticSum sum(1, classifiers, stage.clip_norm_l2, Contributions::kNonNegative);
+  std::vector<float> right(static_cast<std::size_t>(classifiers));
+  for (std::int64_t record = 0; record < records; ++record) {
+    std::ranges::fill(right, 0.0F);
+    answers(record, right);
+    sum.add(0, right);
+  }
+  return sum;
+}
+
+nlohmann::ordered_json to_json(const NoisyAccuracy& accuracy) {
+  nlohmann::ordered_json classifiers = nlohmann::ordered_json::array();
+  for (const NoisyAnswers& one : accuracy.classifiers)
+    classifiers.push_back({{"classifier", one.classifier},
+                           {"detail", one.detail},
+                           {"noisy_right_answers", one.noisy_right_answers},
+                           {"accuracy", accuracy.accuracy(one)}});
+  return {{"schema_version", kAccuracySchema},
+          {"noise_stddev", accuracy.noise_stddev},
+          {"expected_records", accuracy.expected_records},
+          {"tested_on", accuracy.tested_on},
+          {"reference", accuracy.reference},
+          {"corpus", accuracy.corpus},
+          {"corpus_images", accuracy.corpus_images},
+          {"weights_sha256", accuracy.weights_sha256},
+          {"repeats", accuracy.repeats},
+          {"seed", accuracy.seed},
+          {"classifiers", std::move(classifiers)}};
+}
+
+NoisyAccuracy read_noisy_accuracy(const std::filesystem::path& file) {
+  const nlohmann::json json = read_json(file);
+  const auto refuse = [&](const std::string& why) {
+    throw DataError(
+        fmt::format("'{}' holds no accuracy that this program released: {}", file.string(), why));
+  };
+  NoisyAccuracy out;
+  try {
+    if (json.at("schema_version") != kAccuracySchema) refuse("another version wrote it");
+    json.at("noise_stddev").get_to(out.noise_stddev);
+    json.at("expected_records").get_to(out.expected_records);
+    json.at("tested_on").get_to(out.tested_on);
+    json.at("reference").get_to(out.reference);
+    json.at("corpus").get_to(out.corpus);
+    json.at("corpus_images").get_to(out.corpus_images);
+    json.at("weights_sha256").get_to(out.weights_sha256);
+    json.at("repeats").get_to(out.repeats);
+    json.at("seed").get_to(out.seed);
+    for (const nlohmann::json& one : json.at("classifiers"))
+      out.classifiers.push_back({one.at("classifier").get<std::string>(),
+                                 one.at("detail").get<std::string>(),
+                                 one.at("noisy_right_answers").get<double>()});
+  } catch (const nlohmann::json::exception& error) {
+    refuse(error.what());
+  }
+  if (!(out.expected_records > 0) || !(out.noise_stddev > 0) || out.classifiers.empty())
+    refuse("its divisor, noise or classifiers are missing");
+  return out;
+}
+
+Stage accuracy_stage() {
+  return {
+      .name = kAccuracyStage,
+      .clip_norm_l2 =
+          [](const Config& config) { return norm_of_answers(config.accuracy.classifiers()); },
+      .contributions = Contributions::kNonNegative,
+      .when = StageTime::kAfterRelease,
+  };
+}
+
+}  // namespace sfumato
