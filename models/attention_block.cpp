@@ -2,6 +2,10 @@
 
 #include <ATen/ops/scaled_dot_product_attention.h>
 
+#include <array>
+
+#include "sfumato/nn/drawing.h"
+
 namespace sfumato {
 
 AttentionBlock::AttentionBlock(const Options& o)
@@ -22,7 +26,20 @@ AttentionBlock::AttentionBlock(const Options& o)
   add_child("to_out.0", to_out_);
 }
 
+at::Tensor AttentionBlock::of_images(const at::Tensor& x) const {
+  const at::ScalarType type = to_q_.product_type();
+  const at::Tensor h =
+      group_norm_ ? group_norm_->of_images(x, {}, FusedActivation::kNone, type) : x;
+  const std::array<const Linear*, 3> products{&to_q_, &to_k_, &to_v_};
+  const std::array<const Linear*, 1> last{&to_out_};
+  const at::Tensor attended = attention_of_images(of_pixels(h, products), heads_);
+  const at::Tensor out = sum_of_images(of_pixels(attended, last), x);
+  return output_scale_ == 1 ? out : out.div_(output_scale_);
+}
+
 at::Tensor AttentionBlock::forward(const at::Tensor& x, Tape* tape) {
+  // Wider heads fill the library's products.
+  if (takes_images(x, tape) && head_dim_ % 8 == 0 && head_dim_ <= 32) return of_images(x);
   const int64_t n = x.size(0), pixels = x.size(2) * x.size(3);
   at::Tensor h = group_norm_ ? group_norm_->forward(x, tape) : x;
   // One copy that q, k and v share, also as what their gradients need; none if channels are last.

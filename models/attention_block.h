@@ -25,6 +25,8 @@ class AttentionBlock : public Module {
   at::Tensor forward(const at::Tensor& x, Tape* tape);
 
  private:
+  at::Tensor of_images(const at::Tensor& x) const;
+
   int64_t heads_, head_dim_;
   double output_scale_;
   std::unique_ptr<GroupNorm> group_norm_;

@@ -7,6 +7,7 @@
 #include <ATen/ops/silu.h>
 
 #include "sfumato/core/error.h"
+#include "sfumato/nn/drawing.h"
 
 namespace sfumato {
 
@@ -45,7 +46,22 @@ ResnetBlock::ResnetBlock(const ResnetStyle& style, const Options& o)
   add_child("conv_shortcut", *conv_shortcut_);
 }
 
+at::Tensor ResnetBlock::of_images(const at::Tensor& x, const at::Tensor& activated_time) {
+  const at::ScalarType type = conv1_.rounds_products() ? at::kBFloat16 : at::kFloat;
+  const bool averages = resample_ != Resample::kNone && resample_ != Resample::kUp;
+  at::Tensor h = norm1_.of_images(x, {}, FusedActivation::kSilu, averages ? at::kFloat : type);
+  h = conv1_.of_images(resample(h, resample_));
+  const at::Tensor time = time_emb_proj_.forward(activated_time, nullptr);
+  h = conv2_.of_images(norm2_.of_images(h, time, FusedActivation::kSilu, type));
+  const at::Tensor shortcut = resample(x, resample_);
+  h = sum_of_images(h, conv_shortcut_ ? conv_shortcut_->of_images(shortcut) : shortcut);
+  return output_scale_ == 1 ? h : h.div_(output_scale_);
+}
+
 at::Tensor ResnetBlock::forward(const at::Tensor& x, const at::Tensor& activated_time, Tape* tape) {
+  if (style_.is_silu && !style_.scale_shift && takes_channels(conv1_.options().out) &&
+      takes_images(x, tape))
+    return of_images(x, activated_time);
   at::Tensor h = activated_norm(norm1_, style_, x, tape);
   h = conv1_.forward(resample(h, resample_), tape);
 

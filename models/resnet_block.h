@@ -45,6 +45,8 @@ class ResnetBlock : public Module {
   at::Tensor forward(const at::Tensor& x, const at::Tensor& activated_time, Tape* tape);
 
  private:
+  at::Tensor of_images(const at::Tensor& x, const at::Tensor& activated_time);
+
   ResnetStyle style_;
   double output_scale_;
   Resample resample_;

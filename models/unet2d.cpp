@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "models/time_embedding.h"
@@ -10,6 +11,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
 #include "sfumato/device/kernel_bridge.h"
+#include "sfumato/nn/drawing.h"
 
 namespace sfumato {
 namespace {
@@ -103,6 +105,9 @@ at::Tensor UNet2D::forward(const at::Tensor& sample, const at::Tensor& timestep,
   // The layers follow the type and layout of what comes in.
   x = x.to(compute_type_);
   if (kernels_for(x) != nullptr) x = x.contiguous(at::MemoryFormat::ChannelsLast);
+  const bool draws =
+      only_draws(x, tape) && std::ranges::all_of(config_.block_out_channels, takes_channels);
+  if (draws) x = with_channels_last(x);
 
   UNetState state;
   // Every residual block wants the activated embedding: it is the same for all.
@@ -119,6 +124,7 @@ at::Tensor UNet2D::forward(const at::Tensor& sample, const at::Tensor& timestep,
       p.conv_out.forward(p.conv_norm_out.forward(state.h, tape, FusedActivation::kSilu), tape);
   if (state.image.defined()) out.add_(state.image);
   out = out.to(at::kFloat);
+  if (draws) out = out.contiguous();
   // Fourier networks predict a score: their timestep is the noise level.
   if (config_.time_embedding_type == "fourier") out = out.div(timestep.view({-1, 1, 1, 1}));
   return out;

@@ -4,6 +4,9 @@
 
 #include <numbers>
 #include <string>
+#include <utility>
+
+#include "sfumato/nn/drawing.h"
 
 namespace sfumato {
 namespace {
@@ -75,7 +78,7 @@ class UpBlock : public UNetBlock {
 
   void forward(UNetState& state, Tape* tape) override {
     for (std::size_t j = 0; j < resnets_.size(); ++j) {
-      state.h = resnets_[j]->forward(with_residual(state), state.activated_time, tape);
+      state.h = resnets_[j]->forward(with_residual(state, tape), state.activated_time, tape);
       if (!attentions_.empty()) state.h = attentions_[j]->forward(state.h, tape);
     }
     if (resnet_upsample_)
@@ -167,10 +170,11 @@ std::unique_ptr<AttentionBlock> make_attention(const UNet2DConfig& config, const
                               .output_scale = output_scale});
 }
 
-at::Tensor with_residual(UNetState& state) {
-  at::Tensor joined = at::cat({state.h, state.residuals.back()}, 1);
+at::Tensor with_residual(UNetState& state, const Tape* tape) {
+  const at::Tensor residual = std::move(state.residuals.back());
   state.residuals.pop_back();
-  return joined;
+  if (takes_images(state.h, tape)) return joined_images(state.h, residual);
+  return at::cat({state.h, residual}, 1);
 }
 
 std::unique_ptr<UNetBlock> make_down_block(const UNet2DConfig& config, const ResnetStyle& style,

@@ -47,6 +47,6 @@ std::unique_ptr<UNetBlock> make_skip_down_block(const UNet2DConfig& config,
 std::unique_ptr<UNetBlock> make_skip_up_block(const UNet2DConfig& config, const ResnetStyle& style,
                                               const BlockPlan& plan);
 /// cat([h, top of the residuals]) along channels; pops it.
-at::Tensor with_residual(UNetState& state);
+at::Tensor with_residual(UNetState& state, const Tape* tape);
 
 }  // namespace sfumato

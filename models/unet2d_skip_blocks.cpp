@@ -72,7 +72,7 @@ class SkipUpBlock : public UNetBlock {
 
   void forward(UNetState& state, Tape* tape) override {
     for (const std::unique_ptr<ResnetBlock>& resnet : resnets_)
-      state.h = resnet->forward(with_residual(state), state.activated_time, tape);
+      state.h = resnet->forward(with_residual(state, tape), state.activated_time, tape);
     if (attention_) state.h = attention_->forward(state.h, tape);
     if (state.image.defined()) state.image = resample(state.image, Resample::kFirUp);
     if (!resnet_up_) return;

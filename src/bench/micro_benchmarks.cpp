@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <ctime>
 #include <functional>
 #include <nlohmann/json.hpp>
 
@@ -162,14 +163,17 @@ std::vector<SampleTimings> benchmark_sampling(std::span<const nlohmann::json> ne
     (void)drawing.sampler(1)->draw(images);  // touches the pages
     samplers.push_back(drawing.sampler(options.steps));
   }
-  std::vector<std::vector<double>> seconds(samplers.size());
+  std::vector<std::vector<double>> seconds(samplers.size()), processor(samplers.size());
   for (int i = 0; i < options.repeat; ++i)
-    for (size_t d = 0; d < samplers.size(); ++d)
+    for (size_t d = 0; d < samplers.size(); ++d) {
+      const std::clock_t start = std::clock();
       seconds[d].push_back(seconds_of([&] { (void)samplers[d]->draw(images); }));
+      processor[d].push_back(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC);
+    }
   std::vector<SampleTimings> timings;
   for (size_t d = 0; d < drawings.size(); ++d)
     timings.push_back({options.batch, drawings[d].in_steps() ? options.steps : 1,
-                       summarize(std::move(seconds[d]))});
+                       summarize(std::move(seconds[d])), summarize(std::move(processor[d]))});
   return timings;
 }
 

@@ -19,6 +19,7 @@
 #include "nn/initial_values.h"
 #include "nn/per_example.h"
 #include "nn/recorded_op.h"
+#include "sfumato/nn/drawing.h"
 #include "sfumato/nn/layers.h"
 
 namespace sfumato {
@@ -249,10 +250,14 @@ void Conv2d::initialise_own(at::Generator& generator) {
   if (spectral_norm_) spectral_norm_->initialise(generator);
 }
 
+bool Conv2d::rounds_products() const {
+  return product_type() == at::kBFloat16 && options_.groups == 1 && options_.in % kLanes == 0;
+}
+
 at::Tensor Conv2d::forward(const at::Tensor& input, Tape* tape) {
   const Options& o = options_;
-  if (product_type() == at::kBFloat16 && o.groups == 1 && o.in % kLanes == 0)
-    return forward_in_bf16(input, tape);
+  if (takes_images(input, tape)) return of_images(input).to(at::kFloat);
+  if (rounds_products()) return forward_in_bf16(input, tape);
   const bool record_weight = tape != nullptr && weight.trainable;
   const bool record_bias = tape != nullptr && o.bias && bias.trainable;
   if (!record_weight && !record_bias)

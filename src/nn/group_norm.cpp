@@ -8,6 +8,7 @@
 #include "nn/initial_values.h"
 #include "nn/per_example.h"
 #include "nn/recorded_op.h"
+#include "sfumato/nn/drawing.h"
 #include "sfumato/nn/layers.h"
 
 namespace sfumato {
@@ -27,6 +28,7 @@ void GroupNorm::initialise_own(at::Generator&) { fill_as_identity(weight, bias);
 /// Its own backward pass with and without a tape: the activation needs no tensor of its own, and
 /// on a GPU LibTorch's would leave the channels-last layout.
 at::Tensor GroupNorm::forward(const at::Tensor& input, Tape* tape, FusedActivation activation) {
+  if (takes_images(input, tape)) return of_images(input, {}, activation, at::kFloat);
   const bool record_weight = tape != nullptr && weight.trainable;
   const bool record_bias = tape != nullptr && bias.trainable;
   // A frozen layer under a tape need not see examples times draws rows.

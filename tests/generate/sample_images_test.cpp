@@ -1,6 +1,8 @@
 #include "sfumato/generate/diffusion/sample_images.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/sin.h>
@@ -9,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -125,6 +128,32 @@ TEST(SampleImages, StartFromUnitNoiseInChannelOrder) {
   EXPECT_LT(std::abs(seen.square().mean().item<double>() - 1), 4.9 * std::sqrt(2 / n));
   const double expected = std::clamp(seen[2][1][5][7].item<double>() / 2 + 0.5, 0.0, 1.0) * 255;
   EXPECT_NEAR(image[2][5][7][1].item<double>(), expected, 0.501);
+}
+
+TEST(SampleImages, PartsAreDrawnAsOneBatch) {
+  const int threads = at::get_num_threads();
+  const at::Tensor x = at::sin(at::arange(7 * 6).to(at::kFloat)).view({7, 1, 2, 3});
+  const at::Tensor t = at::arange(7), labels = at::arange(7) * 3;
+  for (const int used : {1, 2}) {
+    at::set_num_threads(used);
+    for (const auto& [rows, parts] :
+         {std::pair{2, 4}, {3, used == 1 ? 3 : 4}, {7, used}, {9, 1}}) {
+      std::atomic<int> calls = 0;
+      const DenoiserFn network = [&](const at::Tensor& part, const at::Tensor& at_level,
+                                     const at::Tensor& of) {
+        ++calls;
+        EXPECT_FALSE(at::GradMode::is_enabled());
+        EXPECT_LE(part.size(0), rows);
+        return labelled_stand_in(part, at_level, of);
+      };
+      const at::NoGradGuard no_grad;
+      const at::Tensor out = in_parts(network, rows)(x, t, labels);
+      EXPECT_EQ(calls, parts) << rows << " rows, " << used << " threads";
+      EXPECT_TRUE(out.allclose(labelled_stand_in(x, t, labels), 0, 1e-6));
+      EXPECT_TRUE(in_parts(network, rows)(x, t, {}).allclose(labelled_stand_in(x, t, {}), 0, 1e-6));
+    }
+  }
+  at::set_num_threads(threads);
 }
 
 TEST(SampleImages, GuidanceCombinesBothPredictionsInOneCall) {

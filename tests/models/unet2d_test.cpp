@@ -147,6 +147,47 @@ TEST(UNet2D, ExamplesDoNotMix) {
   EXPECT_FALSE(before[1].equal(after[1]));
 }
 
+/// Networks whose layers have as many channels as vectors hold, where images are drawn by other
+/// code than examples are trained on: heads of several widths, another activation, scale and shift.
+std::vector<UNet2DConfig> drawing_networks() {
+  std::vector<UNet2DConfig> networks;
+  for (const char* changes :
+       {R"({})", R"({"attention_head_dim": 16, "num_class_embeds": 3})",
+        R"({"attention_head_dim": null, "in_channels": 1, "out_channels": 1})",
+        R"({"act_fn": "gelu", "norm_num_groups": 4, "mid_block_scale_factor": 1.5})",
+        R"({"resnet_time_scale_shift": "scale_shift", "add_attention": false})"}) {
+    nlohmann::json config = parse_json(
+        R"({"sample_size": 8, "block_out_channels": [16, 48], "layers_per_block": 1,
+            "norm_num_groups": 8, "attention_head_dim": 8,
+            "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+            "up_block_types": ["AttnUpBlock2D", "UpBlock2D"]})",
+        "a network");
+    config.update(parse_json(changes, "changes"));
+    networks.push_back(UNet2DConfig::from_json(config));
+  }
+  return networks;
+}
+
+TEST(UNet2D, DrawsWhatItIsTrainedToPredict) {
+  for (const UNet2DConfig& config : drawing_networks()) {
+    UNet2D network(config);
+    network.initialise(1);
+    const int64_t channels = config.in_channels;
+    const at::Tensor sample = at::zeros({3, channels, 8, 8}).normal_();
+    const at::Tensor timestep = at::full({3}, 400, at::kLong);
+    const at::Tensor labels =
+        config.class_conditional() ? at::full({3}, 2, at::kLong) : at::Tensor{};
+    for (const auto& [type, bound] : {std::pair{at::kFloat, 2e-5}, {at::kBFloat16, 2e-2}}) {
+      network.set_product_type(type);
+      const at::Tensor trained = network.forward(sample, timestep, labels, nullptr).detach();
+      const at::NoGradGuard no_grad;
+      const at::Tensor drawn = network.forward(sample, timestep, labels, nullptr);
+      EXPECT_EQ(drawn.sizes(), trained.sizes());
+      EXPECT_LT(test::relative_difference(drawn, trained), bound) << at::toString(type);
+    }
+  }
+}
+
 TEST(UNet2D, DropoutIsSaidToBeIgnored) {
   UNet2DConfig config = test::small_config();
   config.dropout = 0.1;

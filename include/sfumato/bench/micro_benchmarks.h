@@ -55,6 +55,8 @@ struct SampleBenchmark {
 struct SampleTimings {
   int64_t batch = 0, steps = 0;
   Timing seconds;
+  /// What the threads of the process computed meanwhile, which others on the machine disturb less.
+  Timing processor_seconds;
 
   double images_per_s() const { return static_cast<double>(batch) / seconds.median; }
 };

@@ -37,6 +37,12 @@ class Conv2d : public Module {
   explicit Conv2d(const Options& options);
   /// [N, in, H, W] -> [N, out, H', W'].
   at::Tensor forward(const at::Tensor& input, Tape* tape);
+  /// The same where nothing is kept (drawing.h), of float32 or bfloat16 with channels last, which
+  /// it returns: bfloat16 if rounds_products(), else float32.
+  at::Tensor of_images(const at::Tensor& input) const;
+  /// Whether operands are rounded: set_product_type said so, and it has as many channels as that
+  /// takes.
+  bool rounds_products() const;
   const Options& options() const { return options_; }
   Parameter weight, bias;
 
@@ -73,6 +79,10 @@ class GroupNorm : public Module {
   /// [N, C, ...] -> same shape. An activation that follows is computed in the same pass.
   at::Tensor forward(const at::Tensor& input, Tape* tape,
                      FusedActivation activation = FusedActivation::kNone);
+  /// Of input + shift, where nothing is kept (drawing.h): float32 or bfloat16 with channels last,
+  /// C a multiple of 16; `shift` float32 [N, C] for all positions, or undefined. Rounded to `type`.
+  at::Tensor of_images(const at::Tensor& input, const at::Tensor& shift, FusedActivation activation,
+                       at::ScalarType type) const;
   Parameter weight, bias;
 
  private:

@@ -124,7 +124,8 @@ Json to_json(const std::string& network, const SampleTimings& t) {
           {"steps", t.steps},
           {"images_per_s", t.images_per_s()},
           {"network_calls_per_s", t.images_per_s() * static_cast<double>(t.steps)},
-          {"batch_seconds", timing_json(t.seconds)}};
+          {"batch_seconds", timing_json(t.seconds)},
+          {"batch_processor_seconds", timing_json(t.processor_seconds)}};
 }
 
 void print(const std::string& network, const SampleTimings& t) {

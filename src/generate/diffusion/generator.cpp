@@ -20,6 +20,9 @@
 namespace sfumato {
 namespace {
 
+/// Of a small network's images: as few as fill the library's products, for the caches' sake.
+constexpr int64_t kRowsOfAPart = 32;
+
 class DiffusionSampler : public ImageSampler {
  public:
   DiffusionSampler(UNet2D& network, c10::Device device, const Config& config,
@@ -30,7 +33,7 @@ class DiffusionSampler : public ImageSampler {
         interval_{config.sample.guidance_sigma_min(), config.sample.guidance_sigma_max()},
         seed_(static_cast<uint64_t>(config.sample.seed())),
         images_(images),
-        plain_(unet_denoiser(network)),
+        plain_(in_parts(unet_denoiser(network), kRowsOfAPart)),
         guided_(guided(plain_, guidance_, images.null_label.value_or(0))),
         device_(device) {}
 
