@@ -172,6 +172,7 @@ std::unique_ptr<CorpusWriter> open_corpus(SampleArguments& arguments, const Conf
   spec.may_be_untrained = model.may_be_untrained;
   say_what_was_not_trained(spec, model);
   spec.noisy_proportions = takes_proportions(arguments.counts, model.class_proportions);
+  spec.candidates = config.sample.candidates();
   spec.shape = model.shape;
   spec.settings = pixel_settings(config, model, sampler);
   auto writer = std::make_unique<CorpusWriter>(std::move(spec));

@@ -174,11 +174,16 @@ std::string readme(const CorpusSpec& spec, const Json& card) {
       total_of(spec), spec.shape.height, spec.shape.width,
       spec.shape.channels == 1 ? "grey" : "RGB",
       classes > 1 ? fmt::format(", {} classes", classes) : "", version());
-  const std::string counts =
+  std::string counts =
       spec.noisy_proportions
           ? " The classes are in the proportions of a noisy count of the private images, which is "
             "part of the privacy statement below."
           : "";
+  if (spec.candidates > 1)
+    counts += fmt::format(
+        " Of {} images that were drawn for each, those were kept that are like their class by noisy "
+        "means of the private images' features, which are part of the privacy statement below.",
+        spec.candidates);
   return fmt::format(
       "{}\n# {}\n\n{}{}\n\n![Contact sheet]({})\n\n{}\n{}\n{}"
       "## Settings\n\n```json\n{}\n```\n",

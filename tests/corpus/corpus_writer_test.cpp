@@ -138,15 +138,17 @@ TEST(CorpusWriter, ReadmeCarriesHeaderCardAndBanner) {
   EXPECT_THAT(read_file(temp / "void/report.html"), HasSubstr("NO CLAIM"));
 }
 
-TEST(CorpusWriter, ReadmeSaysWhereTheClassCountsComeFrom) {
+TEST(CorpusWriter, ReadmeSaysWhatReleasesChoseTheImages) {
   const test::TempFolder temp;
   for (const bool noisy : {false, true}) {
     CorpusSpec spec = spec_in(temp / (noisy ? "noisy" : "even"));
     spec.noisy_proportions = noisy;
+    spec.candidates = noisy ? 6 : 1;
     CorpusWriter writer(spec);
     make_whole(writer);
     const std::string readme = read_file(spec.folder / "README.md");
     EXPECT_EQ(readme.find("proportions of a noisy count") != std::string::npos, noisy);
+    EXPECT_EQ(readme.find("Of 6 images that were drawn for each") != std::string::npos, noisy);
   }
 }
 

@@ -50,10 +50,11 @@ def check_budget(sfumato, store: Path, public: Path, run: Path) -> None:
         f"{STAGES}mean_embedding.share=0.05", f"{STAGES}mean_embedding.frequencies=100",
         f"{STAGES}semantic_query.share=0.02", f"{STAGES}semantic_query.public_store={public}",
         f"{STAGES}semantic_query.votes_per_record=2", "warmup.semantic.steps=2",
+        f"{STAGES}feature_means.share=0.02", "sample.candidates=2",
         "warmup.steps=3", "warmup.batch=8", "warmup.embedding.steps=2", "warmup.embedding.images=50",
         "warmup.embedding.generator_steps=3", "warmup.embedding.generator_batch=20"))
     check(stage_charges(run) == {"label_histogram": 1, "central_images": 4, "mean_embedding": 1,
-                                 "semantic_query": 1},
+                                 "semantic_query": 1, "feature_means": 1},
           f"the ledger charges {stage_charges(run)}")
     card = json.loads((run / "release/privacy_card.json").read_text())
     check(0.99 * 6 < card["epsilon"] <= 6, f"epsilon is {card['epsilon']}, the target 6")
@@ -63,7 +64,7 @@ def check_budget(sfumato, store: Path, public: Path, run: Path) -> None:
             phases.append(f"gaussian:{stage['sensitivity_l2']}:{stage['noise_stddev']}")
         else:  # made by each of the two candidates
             phases.append(f"{stage['sample_rate']}:{stage['noise_multiplier']}:{2 * stage['steps']}")
-    check(len(phases) == 6, f"the card lists {len(phases)} uses of the data, not 6")
+    check(len(phases) == 7, f"the card lists {len(phases)} uses of the data, not 7")
     check(any("semantic_query" in line for line in card["public_data"]),
           f"the card names no public images: {card['public_data']}")
     arguments = [word for phase in phases for word in ("--phase", phase)]
@@ -80,8 +81,11 @@ def check_proportions(sfumato, run: Path, corpus: Path) -> None:
     expected = largest_remainder(97, shares)
     check([drawn[label] for label in range(10)] == expected,
           f"classes {drawn}, the histogram asks for {expected}")
-    check("proportions of a noisy count" in (corpus / "README.md").read_text(),
+    said = (corpus / "README.md").read_text()
+    check("proportions of a noisy count" in said,
           "the corpus does not say where its class counts come from")
+    check("Of 2 images that were drawn for each" in said,
+          "the corpus does not say that its images were chosen among candidates")
 
 
 def check_kill(sfumato, store: Path, run: Path) -> None:

@@ -31,6 +31,7 @@ struct CorpusSpec {
   nlohmann::ordered_json settings;
   /// images_per_class follows a label histogram that the run released; README.md says so.
   bool noisy_proportions = false;
+  int64_t candidates = 1;  ///< drawn for each image that is kept; README.md says so
   /// As long as images_per_class; CorpusWriter sets them (corpus/class_folders.h).
   std::vector<std::string> class_folders = {};
 };
