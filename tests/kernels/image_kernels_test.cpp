@@ -15,7 +15,7 @@
 namespace sfumato {
 namespace {
 
-constexpr double kEps = 1e-5;
+constexpr double kNormEps = 1e-5;
 
 std::vector<float> drawn(std::int64_t count, unsigned seed, float mean = 0, float deviation = 1) {
   std::mt19937 generator(seed);
@@ -53,11 +53,11 @@ double error_of_norm(const NormCase& c, bool shifted, FusedActivation activation
   shape.positions = c.positions, shape.layout = Layout::kChannelsLast;
   shape.activation = activation;
   std::vector<float> mean(static_cast<std::size_t>(c.samples * c.groups)), rstd(mean.size());
-  group_norm_forward_cpu(sum.data(), gamma.data(), beta.data(), kEps, shape, expected.data(),
+  group_norm_forward_cpu(sum.data(), gamma.data(), beta.data(), kNormEps, shape, expected.data(),
                          mean.data(), rstd.data());
   ImageNorm norm;
   norm.x = x.data(), norm.shift = shifted ? shift.data() : nullptr;
-  norm.gamma = gamma.data(), norm.beta = beta.data(), norm.eps = kEps;
+  norm.gamma = gamma.data(), norm.beta = beta.data(), norm.eps = kNormEps;
   norm.channels = c.channels, norm.groups = c.groups, norm.positions = c.positions;
   norm.activation = activation, norm.y = y.data();
   image_norm_cpu(norm, 0, c.samples);
@@ -88,7 +88,7 @@ TEST(ImageNorm, ImagesDoNotMixAndNanStaysInItsGroup) {
   std::vector<float> together(x.size()), alone(static_cast<std::size_t>(image));
   x[static_cast<std::size_t>(image + 3)] = std::numeric_limits<float>::quiet_NaN();
   ImageNorm norm;
-  norm.x = x.data(), norm.gamma = gamma.data(), norm.beta = beta.data(), norm.eps = kEps;
+  norm.x = x.data(), norm.gamma = gamma.data(), norm.beta = beta.data(), norm.eps = kNormEps;
   norm.channels = channels, norm.groups = 4, norm.positions = positions, norm.y = together.data();
   image_norm_cpu(norm, 0, 3);
   norm.x = x.data() + 2 * image, norm.y = alone.data();
@@ -131,11 +131,11 @@ std::vector<float> attention_by_definition(const std::vector<float>& qkv, std::i
 }
 
 TEST(ImageAttention, IsTheSoftmaxOfScaledProducts) {
-  struct Case {
+  struct Heads {
     std::int64_t images, tokens, heads, head_dim;
   };
-  for (const Case& c :
-       {Case{2, 49, 6, 8}, Case{1, 16, 2, 16}, Case{3, 1, 1, 8}, Case{1, 70, 1, 32}}) {
+  for (const Heads& c :
+       {Heads{2, 49, 6, 8}, Heads{1, 16, 2, 16}, Heads{3, 1, 1, 8}, Heads{1, 70, 1, 32}}) {
     // Scores of up to a hundred: only their distance from the largest may be exponentiated.
     const std::vector<float> qkv =
         drawn(c.images * c.tokens * 3 * c.heads * c.head_dim, 8, 0.2f, 3.0f);
