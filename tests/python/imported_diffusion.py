@@ -173,27 +173,26 @@ def check_forms(work):
     check("sigma_data 0.4" in said and "does not say" not in said, said)
 
 
-class EDMPrecond(torch.nn.Module):
-    """In the place of EDM's, whose pickles bring their code along."""
-
-    def __init__(self):
-        super().__init__()
-        self.model, self.sigma_data, self.img_resolution, self.label_dim = song(), 0.5, 8, 3
-
-
 def check_pickle(work):
-    path = work / "network-snapshot-000001.pkl"
-    module = work / "edm_module.py"  # stands for the checkout that the pickle imports from
-    module.write_text(Path(__file__).read_text().split("\nclass EDMPrecond")[0].split("def run_import")[0]
-                      + "\nclass EDMPrecond(torch.nn.Module):\n    pass\n")
+    """A pickle is refused, and unpickle-edm makes tensors of it where its modules are."""
+    checkout = work / "checkout"
+    checkout.mkdir()
+    (checkout / "edm_networks.py").write_text((ROOT / "tests/support/edm_networks.py").read_text())
+    (checkout / "edm_module.py").write_text("import torch\n\n\nclass EDMPrecond(torch.nn.Module):\n    pass\n")
+    sys.path.append(str(checkout))
+    from edm_module import EDMPrecond
     network = EDMPrecond()
-    EDMPrecond.__module__ = "edm_module"
-    sys.path.insert(0, str(work))
-    import edm_module
-    network.__class__ = edm_module.EDMPrecond
+    network.model, network.sigma_data, network.img_resolution = song(), 0.5, 8
+    path = work / "network-snapshot-000001.pkl"
     path.write_bytes(pickle.dumps({"ema": network, "augment_pipe": None}))
     said = run_import(path, "--out", work / "no", expect=3)
     check("unpickle-edm" in said and "runs it where it is read" in said, said)
+    subprocess.run([sys.executable, ROOT / "scripts/unpickle-edm", path, work / "tensors.pt"], check=True,
+                   cwd=checkout, stdout=subprocess.DEVNULL)
+    said = run_import(work / "tensors.pt", "--out", work / "of_pickle")
+    check("SongUNet" in said and "does not say" not in said, said)
+    written = load_file(work / "of_pickle/diffusion_pytorch_model.safetensors")
+    check(torch.equal(written["conv_in.weight"], network.model.enc["8x8_conv"].weight), "other weights")
 
 
 def refused(work, name, state, *words, facts=None):
