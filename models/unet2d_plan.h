@@ -11,12 +11,12 @@ namespace sfumato {
 
 /// The channels and norm groups of one block: what diffusers works out in its constructors.
 struct BlockPlan {
-  std::string name;   ///< "down_blocks.0"
-  bool skip = false;  ///< Skip block: carries an image of three channels beside the features
-  bool ddpmpp = false;           ///< block of DDPM++
+  std::string name;     ///< "down_blocks.0"
+  bool skip = false;    ///< Skip block: carries an image of three channels beside the features
+  bool ddpmpp = false;  ///< block of DDPM++
   bool attention = false;
-  bool attention_at_end = false; ///< once, after all residual blocks
-  bool resample = false;  ///< all but the last
+  bool attention_at_end = false;  ///< once, after all residual blocks
+  bool resample = false;          ///< all but the last
   bool resample_by_resnet = false;
   std::vector<int64_t> resnet_in;  ///< input channels of each residual block
   int64_t out = 0;

@@ -183,8 +183,7 @@ void check_groups(ConfigComplaints& complaints, const UNet2DConfig& c) {
       check(fmt::format("{}.resnets.{}.norm1", block.name, j), block.groups_in[j],
             block.resnet_in[j], key);
     check(block.name + ".resnets.*.norm2", block.groups_out, block.out, key);
-    if (block.attention)
-      check(block.name + ".attentions", block.groups_attention, block.out, key);
+    if (block.attention) check(block.name + ".attentions", block.groups_attention, block.out, key);
   };
   for (const BlockPlan& block : down_plan(c)) check_block(block);
   for (const BlockPlan& block : up_plan(c)) check_block(block);

@@ -1,13 +1,10 @@
 """From a state dict of the EDM family to the files of UNet2DModel; scripts/import-checkpoint calls it."""
 from import_checkpoint import edm, ncsnpp
-from import_checkpoint.tensors import Refused, Tensors, plain_names
+from import_checkpoint.tensors import Refused, Tensors, plain_name, plain_names
 
 
 def is_one(state):
-    try:
-        names = plain_names(state)
-    except Refused:
-        return False
+    names = {plain_name(name) for name in state}
     return "map_layer0.weight" in names or any(ncsnpp.MODULE.match(name) for name in names)
 
 

@@ -18,11 +18,15 @@ class Refused(Exception):
     """Why a network is not taken; the message names tensors or properties."""
 
 
+def plain_name(name):
+    """Without what wrappers put before it: DataParallel's and Opacus' module, the denoiser's model."""
+    return re.sub(r"^((_?module|model)\.)+", "", name)
+
+
 def plain_names(state):
-    """Names without what wrappers put before them: DataParallel's and Opacus' module, the denoiser's model."""
     plain = {}
     for name, tensor in state.items():
-        short = re.sub(r"^((_?module|model)\.)+", "", name)
+        short = plain_name(name)
         if short in plain:
             raise Refused(f"'{name}' stands there twice under different prefixes")
         plain[short] = tensor

@@ -126,9 +126,8 @@ void refuse_unconverted_weights(const fs::path& named) {
     if (const std::string conversion = conversion_of(file); !conversion.empty())
       throw DataError(fmt::format("{} {}", file.string(), conversion));
   if (fs::is_regular_file(named, ignored))
-    throw DataError(
-        fmt::format("{}: is a file; name the folder that holds config.json and the weights",
-                    named.string()));
+    throw DataError(fmt::format(
+        "{}: is a file; name the folder that holds config.json and the weights", named.string()));
 }
 
 fs::path find_weights(const fs::path& unet_folder) {

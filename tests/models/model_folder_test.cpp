@@ -44,9 +44,8 @@ class ModelFolders : public testing::Test {
 TEST_F(ModelFolders, AFileOfAnotherProgramSaysWhatConvertsIt) {
   put("dpdm/final_checkpoint.pth", "pickle");
   for (const char* named : {"dpdm", "dpdm/final_checkpoint.pth"})
-    EXPECT_THAT(
-        test::error_message<DataError>([&] { find_model_folder(folder_ / named); }),
-        AllOf(HasSubstr("final_checkpoint.pth"), HasSubstr("scripts/import-checkpoint")));
+    EXPECT_THAT(test::error_message<DataError>([&] { find_model_folder(folder_ / named); }),
+                AllOf(HasSubstr("final_checkpoint.pth"), HasSubstr("scripts/import-checkpoint")));
 }
 
 TEST_F(ModelFolders, TheSchedulerIsFoundInEveryLayout) {

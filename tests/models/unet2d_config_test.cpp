@@ -105,9 +105,9 @@ TEST(UNet2DConfig, BlocksOfDdpmppStandAloneAndTheirKeysWithThem) {
     config.update(changes);
     return refusal(config);
   };
-  EXPECT_THAT(refused({{"up_block_types", {"AttnDDPMppUpBlock2D", "UpBlock2D"}},
-                       {"norm_num_groups", 4}}),
-              HasSubstr("DDPMpp blocks stand with none of another kind"));
+  EXPECT_THAT(
+      refused({{"up_block_types", {"AttnDDPMppUpBlock2D", "UpBlock2D"}}, {"norm_num_groups", 4}}),
+      HasSubstr("DDPMpp blocks stand with none of another kind"));
   EXPECT_THAT(refused({{"class_embed_type", "timestep"}}),
               HasSubstr("class_embed_in_time_features: needs a table"));
   EXPECT_THAT(refused({{"model_channels", 0}}), HasSubstr("model_channels: 0"));

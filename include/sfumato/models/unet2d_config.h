@@ -18,8 +18,8 @@ namespace sfumato {
 /// DDPMppDownBlock2D, DDPMppUpBlock2D and the same with Attn before the name. Every sum of a
 /// residual block or attention is divided by sqrt(2); norms have min(C / 4, 32) groups; residual
 /// blocks resample by means and repetition, with a 1 x 1 convolution on their shortcut; on the way
-/// up attention comes once, after the residual blocks of its level. diffusers refuses such a file by
-/// the blocks' names. Two further keys are theirs alone, and written only where they are not at
+/// up attention comes once, after the residual blocks of its level. diffusers refuses such a file
+/// by the blocks' names. Two further keys are theirs alone, and written only where they are not at
 /// their defaults.
 struct UNet2DConfig {
   std::optional<std::array<int64_t, 2>> sample_size;  ///< height, width in pixels

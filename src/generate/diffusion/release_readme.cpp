@@ -63,12 +63,13 @@ std::string own_loop(const Config& config, const ReleasedSolver& solver, bool ow
       "    x = scheduler.step(output, t, x).prev_sample\n"
       "```\n{}{}",
       version(), scheduler, to_string(config.sample.sampler()), config.sample.steps(),
-      own_blocks ? "whose\n`UNet2DModel` does not have the blocks of this network: `network.py` is it"
-                 : "whose\n`DDPMPipeline` opens the folder, but does not draw by this scheduler",
+      own_blocks
+          ? "whose\n`UNet2DModel` does not have the blocks of this network: `network.py` is it"
+          : "whose\n`DDPMPipeline` opens the folder, but does not draw by this scheduler",
       opening(own_blocks, scheduler), config.sample.steps(),
-      scheduler == "DDPMScheduler"
-          ? ""
-          : "scheduler.set_begin_index(0)  # it takes the second of equal timesteps for the first\n",
+      scheduler == "DDPMScheduler" ? ""
+                                   : "scheduler.set_begin_index(0)  # it takes the second of equal "
+                                     "timesteps for the first\n",
       config.data.channels(), config.data.image_size(), config.data.image_size(),
       classes ? fmt::format("labels = torch.arange(16) % {}\n", config.data.num_classes()) : "",
       classes ? ", class_labels=labels" : "",
