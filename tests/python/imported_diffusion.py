@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "src/generate/diffusion")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("tests/support", "src/generate/diffusion", "scripts")]
 from sfumato_cli import DATA, check, main, write_idx
 
 try:
@@ -26,6 +26,7 @@ except ImportError as error:
     print(f"skipped: {error}")
     sys.exit(77)
 import edm_networks
+from import_checkpoint import diffusion
 import network as released_network
 
 TOLERANCE = 1e-5
@@ -195,11 +196,13 @@ def check_pickle(work):
     check(torch.equal(written["conv_in.weight"], network.model.enc["8x8_conv"].weight), "other weights")
 
 
-def refused(work, name, state, *words, facts=None):
-    torch.save({"state_dict": state, "facts": facts or {}}, work / f"{name}.pt")
-    said = run_import(work / f"{name}.pt", "--out", work / "no", expect=3)
-    check(all(word in said for word in words), f"{name} is refused otherwise: {said}")
-    check(not (work / "no").exists(), f"{name}: something was written")
+def refused(name, state, *words, facts=None):
+    try:
+        diffusion.convert(state, facts or {})
+    except diffusion.Refused as error:
+        check(all(word in str(error) for word in words), f"{name} is refused otherwise: {error}")
+    else:
+        check(False, f"{name} is taken")
 
 
 def changed(network, **changes):
@@ -214,47 +217,52 @@ def without(state, name):
 def check_refusals(work):
     one, tensor = song(), torch.ones(4)
     state = changed(one)
-    refused(work, "fourier", state | {"map_noise.freqs": tensor}, "embedding_type=fourier", "NCSN++")
-    refused(work, "residual", state | {"enc.4x4_aux_residual.weight": tensor}, "encoder_type=residual")
-    refused(work, "skip", state | {"enc.4x4_aux_skip.weight": tensor}, "encoder_type=skip")
-    refused(work, "drawn", state | {"dec.4x4_aux_norm.weight": tensor}, "decoder_type=skip")
+    refused("fourier", state | {"map_noise.freqs": tensor}, "embedding_type=fourier", "NCSN++")
+    refused("residual", state | {"enc.4x4_aux_residual.weight": tensor}, "encoder_type=residual")
+    refused("skip", state | {"enc.4x4_aux_skip.weight": tensor}, "encoder_type=skip")
+    refused("drawn", state | {"dec.4x4_aux_norm.weight": tensor}, "decoder_type=skip")
     name = "enc.4x4_down.conv0.resample_filter"
     outer = torch.tensor([1.0, 3, 3, 1])
     fir = {key: (torch.outer(outer, outer) / 64)[None, None] if key == name else value
            for key, value in state.items()}
-    refused(work, "fir", fir, "resample_filter")
-    refused(work, "iddpm", state | {"u": tensor}, "iDDPMPrecond")
-    refused(work, "vp", state, "VPPrecond", facts={"precond": "VPPrecond"})
-    refused(work, "left", state | {"model.enc.8x8_block7.conv0.weight": tensor}, "enc.8x8_block7.conv0.weight")
+    refused("fir", fir, "resample_filter")
+    refused("iddpm", state | {"u": tensor}, "iDDPMPrecond")
+    refused("vp", state, "VPPrecond", facts={"precond": "VPPrecond"})
+    left = state | {"model.enc.8x8_block7.conv0.weight": tensor}
+    refused("left", left, "enc.8x8_block7.conv0.weight")
+    torch.save(left, work / "left.pt")
+    said = run_import(work / "left.pt", "--out", work / "no", expect=3)
+    check("left.pt" in said and "enc.8x8_block7" in said, said)
+    check(not (work / "no").exists(), "something was written of what was refused")
     for kind, network, name in (("edm", one, "dec.4x4_block1.affine.bias"),
                                 ("adm", adm(), "dec.4x4_in0.proj.weight"),
                                 ("dpdm", ncsnpp(), "all_modules.9.Conv_1.bias")):
         state = changed(network)
-        refused(work, f"missing_{kind}", without(state, name), name.split(".Conv")[0])
-        refused(work, f"shape_{kind}", state | {name: torch.ones(3)}, name, "shape")
+        refused(f"missing_{kind}", without(state, name), name.split(".Conv")[0])
+        refused(f"shape_{kind}", state | {name: torch.ones(3)}, name, "shape")
         state[name].view(-1)[0] = math.nan
-        refused(work, f"nan_{kind}", state, name, "NaN")
-    refused(work, "noise_width", changed(one, **{
+        refused(f"nan_{kind}", state, name, "NaN")
+    refused("noise_width", changed(one, **{
         "map_layer0.weight": torch.ones(64, 32), "map_label.weight": torch.ones(32, 3),
         "map_label.bias": torch.ones(32), "map_augment.weight": torch.ones(32, 9)}), "channel_mult_noise")
-    refused(work, "narrow_adm", adm(base=64, factors=(1, 2)).state_dict(), "groups")
-    refused(work, "deep", changed(adm(), **{"out_conv.weight": torch.ones(6, 128, 3, 3),
+    refused("narrow_adm", adm(base=64, factors=(1, 2)).state_dict(), "groups")
+    refused("deep", changed(adm(), **{"out_conv.weight": torch.ones(6, 128, 3, 3),
                                             "out_conv.bias": torch.ones(6)}), "learned variance")
 
     state = changed(ncsnpp())
-    refused(work, "score_sde", state | {"sigmas": tensor}, "score-SDE")
-    refused(work, "fourier_song", {f"all_modules.{int(name.split('.')[1]) + 1}.{name.split('.', 2)[2]}": value
+    refused("score_sde", state | {"sigmas": tensor}, "score-SDE")
+    refused("fourier_song", {f"all_modules.{int(name.split('.')[1]) + 1}.{name.split('.', 2)[2]}": value
                                    for name, value in state.items()} | {"all_modules.0.W": tensor},
             "embedding_type=fourier")
     block = "all_modules.5"
     ddpm = {name: value for name, value in state.items() if not name.startswith(f"{block}.")}
-    refused(work, "ddpm", ddpm | {f"{block}.Conv_0.weight": tensor, f"{block}.Conv_0.bias": tensor},
+    refused("ddpm", ddpm | {f"{block}.Conv_0.weight": tensor, f"{block}.Conv_0.bias": tensor},
             "resblock_type=ddpm")
-    refused(work, "fir_song", ddpm | {f"{block}.Conv2d_0.weight": tensor}, "fir=true")
-    refused(work, "gap", ddpm, f"{block} is missing")
-    refused(work, "unknown", ddpm | {f"{block}.strange": tensor}, "strange")
-    refused(work, "late", state | {"all_modules.99.weight": tensor}, "missing")
-    refused(work, "twice", state | {"module.all_modules.0.weight": tensor}, "twice")
+    refused("fir_song", ddpm | {f"{block}.Conv2d_0.weight": tensor}, "fir=true")
+    refused("gap", ddpm, f"{block} is missing")
+    refused("unknown", ddpm | {f"{block}.strange": tensor}, "strange")
+    refused("late", state | {"all_modules.99.weight": tensor}, "missing")
+    refused("twice", state | {"module.all_modules.0.weight": tensor}, "twice")
 
 
 def check_named_files(sfumato, work):
