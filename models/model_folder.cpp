@@ -9,6 +9,7 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/io/json_file.h"
+#include "sfumato/io/weights_file.h"
 
 namespace sfumato {
 namespace {
@@ -29,6 +30,7 @@ fs::path unet_of(const fs::path& folder) {
   if (!fs::exists(folder)) throw DataError(fmt::format("{}: no such folder", folder.string()));
   if (const fs::path unet = unet_within(folder); !unet.empty()) return unet;
   if (fs::exists(folder / "config.json")) return folder;
+  if (!fs::exists(folder / kIndex)) refuse_unconverted_weights(folder);
   std::string kind;
   if (fs::exists(folder / kIndex)) {
     const nlohmann::json index = read_python_json(folder / kIndex);

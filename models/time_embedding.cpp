@@ -37,7 +37,7 @@ at::Tensor look_up(Embedding& table, const at::Tensor& indices, const char* what
 }  // namespace
 
 TimeProjection::TimeProjection(const UNet2DConfig& config)
-    : channels_(config.block_out_channels[0]),
+    : channels_(config.base_channels()),
       width_(config.time_embedding_type == "fourier" ? 2 * channels_ : channels_),
       flip_sin_to_cos_(config.flip_sin_to_cos),
       freq_shift_(config.freq_shift) {
@@ -95,7 +95,9 @@ at::Tensor TimestepMlp::forward(const at::Tensor& x, Tape* tape) {
 
 ClassEmbedding::ClassEmbedding(const UNet2DConfig& config, int64_t time_features) {
   if (!config.class_embed_type) {
-    table_ = std::make_unique<Embedding>(config.num_class_embeds.value(), config.time_embed_dim());
+    const int64_t width =
+        config.class_embed_in_time_features ? time_features : config.time_embed_dim();
+    table_ = std::make_unique<Embedding>(config.num_class_embeds.value(), width);
     add_parameter("weight", table_->weight);
   } else if (*config.class_embed_type == "timestep") {
     mlp_ = std::make_unique<TimestepMlp>(time_features, config.time_embed_dim());

@@ -42,7 +42,7 @@ bool is_number_type(const at::Tensor& tensor) {
 struct UNet2D::Parts {
   explicit Parts(const UNet2DConfig& config)
       : style(style_of(config)),
-        conv_in({.in = config.in_channels, .out = config.block_out_channels[0], .padding = {1, 1}}),
+        conv_in({.in = config.in_channels, .out = config.base_channels(), .padding = {1, 1}}),
         time_proj(config),
         time_embedding(time_proj.width(), config.time_embed_dim()),
         mid_block(make_mid_block(config, style)),
@@ -133,11 +133,13 @@ at::Tensor UNet2D::forward(const at::Tensor& sample, const at::Tensor& timestep,
 at::Tensor UNet2D::embedding(const at::Tensor& timestep, const at::Tensor& class_labels,
                              Tape* tape) {
   Parts& p = *parts_;
-  const at::Tensor time =
-      p.time_embedding.forward(p.time_proj.forward(timestep, tape).to(compute_type_), tape);
-  if (!p.class_embedding) return time;
-  return time.add(
-      p.class_embedding->forward(class_labels, p.time_proj, compute_type_, tape).to(compute_type_));
+  const at::Tensor features = p.time_proj.forward(timestep, tape).to(compute_type_);
+  if (!p.class_embedding) return p.time_embedding.forward(features, tape);
+  const at::Tensor of_class =
+      p.class_embedding->forward(class_labels, p.time_proj, compute_type_, tape).to(compute_type_);
+  if (config_.class_embed_in_time_features)
+    return p.time_embedding.forward(features.add(of_class), tape);
+  return p.time_embedding.forward(features, tape).add(of_class);
 }
 
 void UNet2D::check_inputs(const at::Tensor& sample, const at::Tensor& timestep,

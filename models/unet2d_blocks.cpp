@@ -2,7 +2,6 @@
 
 #include <ATen/ops/cat.h>
 
-#include <numbers>
 #include <string>
 #include <utility>
 
@@ -11,15 +10,15 @@
 namespace sfumato {
 namespace {
 
-/// DownBlock2D, AttnDownBlock2D, ResnetDownsampleBlock2D.
+/// DownBlock2D, AttnDownBlock2D, ResnetDownsampleBlock2D and those of DDPM++.
 class DownBlock : public UNetBlock {
  public:
   DownBlock(const UNet2DConfig& config, const ResnetStyle& style, const BlockPlan& plan)
-      : resnets_(make_resnets(style, plan, 1)) {
+      : resnets_(make_resnets(style, plan)) {
     for (std::size_t j = 0; j < resnets_.size(); ++j) {
       add_child("resnets." + std::to_string(j), *resnets_[j]);
       if (!plan.attention) continue;
-      attentions_.push_back(make_attention(config, plan, 1));
+      attentions_.push_back(make_attention(config, plan));
       add_child("attentions." + std::to_string(j), *attentions_[j]);
     }
     if (!plan.resample) return;
@@ -55,16 +54,16 @@ class DownBlock : public UNetBlock {
   std::unique_ptr<ConvDownsample> conv_downsample_;
 };
 
-/// UpBlock2D, AttnUpBlock2D, ResnetUpsampleBlock2D.
+/// UpBlock2D, AttnUpBlock2D, ResnetUpsampleBlock2D and those of DDPM++, which attend once.
 class UpBlock : public UNetBlock {
  public:
   UpBlock(const UNet2DConfig& config, const ResnetStyle& style, const BlockPlan& plan)
-      : resnets_(make_resnets(style, plan, 1)) {
+      : resnets_(make_resnets(style, plan)) {
     for (std::size_t j = 0; j < resnets_.size(); ++j) {
       add_child("resnets." + std::to_string(j), *resnets_[j]);
-      if (!plan.attention) continue;
-      attentions_.push_back(make_attention(config, plan, 1));
-      add_child("attentions." + std::to_string(j), *attentions_[j]);
+      if (!plan.attention || (plan.attention_at_end && j + 1 < resnets_.size())) continue;
+      attentions_.push_back(make_attention(config, plan));
+      add_child("attentions." + std::to_string(attentions_.size() - 1), *attentions_.back());
     }
     if (!plan.resample) return;
     if (plan.resample_by_resnet) {
@@ -79,7 +78,9 @@ class UpBlock : public UNetBlock {
   void forward(UNetState& state, Tape* tape) override {
     for (std::size_t j = 0; j < resnets_.size(); ++j) {
       state.h = resnets_[j]->forward(with_residual(state, tape), state.activated_time, tape);
-      if (!attentions_.empty()) state.h = attentions_[j]->forward(state.h, tape);
+      // As many as residual blocks, or one after the last.
+      const std::size_t before = resnets_.size() - attentions_.size();
+      if (j >= before) state.h = attentions_[j - before]->forward(state.h, tape);
     }
     if (resnet_upsample_)
       state.h = resnet_upsample_->forward(state.h, state.activated_time, tape);
@@ -136,7 +137,7 @@ class MidBlock : public UNetBlock {
 }  // namespace
 
 std::vector<std::unique_ptr<ResnetBlock>> make_resnets(const ResnetStyle& style,
-                                                       const BlockPlan& plan, double output_scale) {
+                                                       const BlockPlan& plan) {
   std::vector<std::unique_ptr<ResnetBlock>> resnets;
   for (std::size_t j = 0; j < plan.resnet_in.size(); ++j)
     resnets.push_back(std::make_unique<ResnetBlock>(
@@ -144,7 +145,7 @@ std::vector<std::unique_ptr<ResnetBlock>> make_resnets(const ResnetStyle& style,
                                     .out = plan.out,
                                     .groups_in = plan.groups_in[j].value(),
                                     .groups_out = plan.groups_out.value(),
-                                    .output_scale = output_scale}));
+                                    .output_scale = plan.output_scale()}));
   return resnets;
 }
 
@@ -155,19 +156,18 @@ std::unique_ptr<ResnetBlock> make_resampling_resnet(const ResnetStyle& style, co
                                   .out = plan.out,
                                   .groups_in = plan.groups_out.value(),
                                   .groups_out = plan.groups_out.value(),
-                                  .output_scale = plan.skip ? std::numbers::sqrt2 : 1,
+                                  .output_scale = plan.output_scale(),
                                   .resample = how,
-                                  .always_shortcut = plan.skip});
+                                  .always_shortcut = plan.skip || plan.ddpmpp});
 }
 
-std::unique_ptr<AttentionBlock> make_attention(const UNet2DConfig& config, const BlockPlan& plan,
-                                               double output_scale) {
+std::unique_ptr<AttentionBlock> make_attention(const UNet2DConfig& config, const BlockPlan& plan) {
   return std::make_unique<AttentionBlock>(
       AttentionBlock::Options{.channels = plan.out,
                               .head_dim = config.attention_head_dim.value_or(plan.out),
                               .groups = plan.groups_attention,
                               .eps = config.norm_eps,
-                              .output_scale = output_scale});
+                              .output_scale = plan.output_scale()});
 }
 
 at::Tensor with_residual(UNetState& state, const Tape* tape) {

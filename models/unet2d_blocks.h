@@ -36,12 +36,11 @@ std::unique_ptr<UNetBlock> make_mid_block(const UNet2DConfig& config, const Resn
 
 /// resnets.0, resnets.1, ... of a block.
 std::vector<std::unique_ptr<ResnetBlock>> make_resnets(const ResnetStyle& style,
-                                                       const BlockPlan& plan, double output_scale);
+                                                       const BlockPlan& plan);
 /// A residual block that resamples.
 std::unique_ptr<ResnetBlock> make_resampling_resnet(const ResnetStyle& style, const BlockPlan& plan,
                                                     Resample how);
-std::unique_ptr<AttentionBlock> make_attention(const UNet2DConfig& config, const BlockPlan& plan,
-                                               double output_scale);
+std::unique_ptr<AttentionBlock> make_attention(const UNet2DConfig& config, const BlockPlan& plan);
 std::unique_ptr<UNetBlock> make_skip_down_block(const UNet2DConfig& config,
                                                 const ResnetStyle& style, const BlockPlan& plan);
 std::unique_ptr<UNetBlock> make_skip_up_block(const UNet2DConfig& config, const ResnetStyle& style,

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <map>
@@ -129,6 +130,8 @@ std::map<std::string, Reader> readers(UNet2DConfig& c) {
       {"class_embed_type", into(c.class_embed_type)},
       {"num_class_embeds", into(c.num_class_embeds)},
       {"num_train_timesteps", into(c.num_train_timesteps)},
+      {"model_channels", into(c.model_channels)},
+      {"class_embed_in_time_features", into(c.class_embed_in_time_features)},
   };
 }
 
@@ -206,6 +209,9 @@ nlohmann::json UNet2DConfig::to_json() const {
       {"num_class_embeds", optional_json(num_class_embeds)},
       {"num_train_timesteps", optional_json(num_train_timesteps)},
   };
+  // Not keys of diffusers.
+  if (model_channels) out["model_channels"] = *model_channels;
+  if (class_embed_in_time_features) out["class_embed_in_time_features"] = true;
   if (sample_size)
     out["sample_size"] = (*sample_size)[0] == (*sample_size)[1] ? nlohmann::json((*sample_size)[0])
                                                                 : nlohmann::json(*sample_size);
@@ -222,6 +228,14 @@ bool is_unet2d_config(const nlohmann::json& json_config) {
 std::string plain_block_type(const std::string& type) {
   constexpr std::string_view kPrefix = "UNetRes";
   return type.starts_with(kPrefix) ? type.substr(kPrefix.size()) : type;
+}
+
+bool has_ddpmpp_blocks(const UNet2DConfig& config) {
+  const auto is_one = [](const std::string& type) {
+    return type.find("DDPMpp") != std::string::npos;
+  };
+  return std::ranges::any_of(config.down_block_types, is_one) ||
+         std::ranges::any_of(config.up_block_types, is_one);
 }
 
 ImageShape UNet2DConfig::image_shape() const {

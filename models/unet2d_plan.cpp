@@ -12,8 +12,10 @@ BlockPlan plan_block(const UNet2DConfig& c, const std::string& type, const std::
   block.name = name;
   const std::string plain = plain_block_type(type);
   block.skip = plain.find("Skip") != std::string::npos;
+  block.ddpmpp = plain.find("DDPMpp") != std::string::npos;
   block.attention = plain.starts_with("Attn");
-  if (plain.starts_with("Resnet")) block.resample_by_resnet = true;
+  block.attention_at_end = plain == "AttnSkipUpBlock2D" || plain == "AttnDDPMppUpBlock2D";
+  if (plain.starts_with("Resnet") || block.ddpmpp) block.resample_by_resnet = true;
   if (plain == "AttnDownBlock2D") block.resample_by_resnet = c.downsample_type == "resnet";
   if (plain == "AttnUpBlock2D") block.resample_by_resnet = c.upsample_type == "resnet";
   return block;
@@ -22,13 +24,13 @@ BlockPlan plan_block(const UNet2DConfig& c, const std::string& type, const std::
 void plan_groups(const UNet2DConfig& c, BlockPlan& block) {
   block.groups_out = c.norm_num_groups;
   block.groups_attention = c.norm_num_groups;
-  if (!block.skip) {
+  if (!block.skip && !block.ddpmpp) {
     block.groups_in.assign(block.resnet_in.size(), c.norm_num_groups);
     return;
   }
-  // Skip blocks do not look at norm_num_groups.
+  // These blocks do not look at norm_num_groups.
   block.groups_out = std::min(block.out / 4, kMaxSkipGroups);
-  block.groups_attention = kMaxSkipGroups;
+  block.groups_attention = block.skip ? kMaxSkipGroups : *block.groups_out;
   for (const int64_t in : block.resnet_in)
     block.groups_in.push_back(std::min(in / 4, kMaxSkipGroups));
 }
@@ -37,7 +39,7 @@ void plan_groups(const UNet2DConfig& c, BlockPlan& block) {
 
 std::vector<BlockPlan> down_plan(const UNet2DConfig& c) {
   std::vector<BlockPlan> plan;
-  int64_t in = c.block_out_channels[0];
+  int64_t in = c.base_channels();
   for (std::size_t i = 0; i < c.block_out_channels.size(); ++i) {
     BlockPlan block = plan_block(c, c.down_block_types[i], "down_blocks." + std::to_string(i));
     block.out = c.block_out_channels[i];
@@ -60,7 +62,7 @@ std::vector<BlockPlan> up_plan(const UNet2DConfig& c) {
     block.out = channels[i];
     block.resample = i + 1 < channels.size();
     // The last residual block takes what the level above brought down with it.
-    const int64_t last_skip = channels[std::min(i + 1, channels.size() - 1)];
+    const int64_t last_skip = i + 1 < channels.size() ? channels[i + 1] : c.base_channels();
     const bool unbracketed = plain_block_type(c.up_block_types[i]) == "AttnSkipUpBlock2D";
     std::vector<std::optional<int64_t>> groups;
     for (int64_t j = 0; j <= c.layers_per_block; ++j) {

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <numbers>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,16 +11,21 @@ namespace sfumato {
 
 /// The channels and norm groups of one block: what diffusers works out in its constructors.
 struct BlockPlan {
-  std::string name;   ///< "down_blocks.0"
-  bool skip = false;  ///< Skip block: carries an image of three channels beside the features
+  std::string name;     ///< "down_blocks.0"
+  bool skip = false;    ///< Skip block: carries an image of three channels beside the features
+  bool ddpmpp = false;  ///< block of DDPM++
   bool attention = false;
-  bool resample = false;  ///< all but the last
+  bool attention_at_end = false;  ///< once, after all residual blocks
+  bool resample = false;          ///< all but the last
   bool resample_by_resnet = false;
   std::vector<int64_t> resnet_in;  ///< input channels of each residual block
   int64_t out = 0;
   std::vector<std::optional<int64_t>> groups_in;  ///< norm1 of each residual block
   std::optional<int64_t> groups_out;              ///< norm2 and the resampling residual block
   std::optional<int64_t> groups_attention;
+
+  /// By what sums of residual blocks and attention are divided.
+  double output_scale() const { return skip || ddpmpp ? std::numbers::sqrt2 : 1; }
 };
 
 std::vector<BlockPlan> down_plan(const UNet2DConfig& config);

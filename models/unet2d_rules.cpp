@@ -46,11 +46,11 @@ void check_values(ConfigComplaints& complaints, const UNet2DConfig& c) {
   for (const std::string& type : c.down_block_types)
     check_one_of(complaints, "down_block_types", plain_block_type(type),
                  {"DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D", "SkipDownBlock2D",
-                  "AttnSkipDownBlock2D"});
+                  "AttnSkipDownBlock2D", "DDPMppDownBlock2D", "AttnDDPMppDownBlock2D"});
   for (const std::string& type : c.up_block_types)
     check_one_of(complaints, "up_block_types", plain_block_type(type),
                  {"UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D", "SkipUpBlock2D",
-                  "AttnSkipUpBlock2D"});
+                  "AttnSkipUpBlock2D", "DDPMppUpBlock2D", "AttnDDPMppUpBlock2D"});
   if (c.mid_block_type)
     check_one_of(complaints, "mid_block_type", *c.mid_block_type, {"UNetMidBlock2D"}, true);
   check_one_of(complaints, "downsample_type", c.downsample_type, {"conv", "resnet"});
@@ -72,6 +72,7 @@ void check_values(ConfigComplaints& complaints, const UNet2DConfig& c) {
   check_range(complaints, "attn_norm_num_groups", c.attn_norm_num_groups, 1, kMaxChannels);
   check_range(complaints, "num_class_embeds", c.num_class_embeds, 1, kMaxRows);
   check_range(complaints, "num_train_timesteps", c.num_train_timesteps, 1, kMaxRows);
+  check_range(complaints, "model_channels", c.model_channels, 1, kMaxChannels);
   for (const int64_t channels : c.block_out_channels)
     check_range(complaints, "block_out_channels", channels, 1, kMaxChannels);
   if (!(c.norm_eps > 0 && std::isfinite(c.norm_eps)))
@@ -99,10 +100,33 @@ void check_time(ConfigComplaints& complaints, const UNet2DConfig& c) {
   if (c.time_embedding_type == "learned" && !c.num_train_timesteps)
     complaints.add(
         "num_train_timesteps: null; the learned time embedding needs its number of rows");
-  const double half = static_cast<double>(c.block_out_channels[0] / 2);
+  const double half = static_cast<double>(c.base_channels() / 2);
   if (c.time_embedding_type == "positional" && !(half - c.freq_shift > 0))
-    complaints.add(fmt::format("freq_shift: {}; must be below half of block_out_channels[0], {}",
-                               c.freq_shift, half));
+    complaints.add(fmt::format("freq_shift: {}; must be below half of {}, {}", c.freq_shift,
+                               c.model_channels ? "model_channels" : "block_out_channels[0]",
+                               half));
+}
+
+/// diffusers does not know these blocks and refuses a file by their names. It would ignore the keys
+/// that belong to them, and compute something else, where the blocks are its own.
+void check_ddpmpp_blocks(ConfigComplaints& complaints, const UNet2DConfig& c) {
+  const std::vector<BlockPlan> down = down_plan(c), up = up_plan(c);
+  const auto is_ddpmpp = [](const BlockPlan& block) { return block.ddpmpp; };
+  const bool all = std::ranges::all_of(down, is_ddpmpp) && std::ranges::all_of(up, is_ddpmpp);
+  if (has_ddpmpp_blocks(c) && !all)
+    complaints.add(
+        "down_block_types, up_block_types: DDPMpp blocks stand with none of another kind");
+  if (has_ddpmpp_blocks(c)) {
+    if (c.class_embed_in_time_features && c.class_embed_type)
+      complaints.add(fmt::format(
+          "class_embed_in_time_features: needs a table of classes, and class_embed_type is '{}'",
+          *c.class_embed_type));
+    return;
+  }
+  if (c.model_channels)
+    complaints.add("model_channels: is a key of networks with DDPMpp blocks alone");
+  if (c.class_embed_in_time_features)
+    complaints.add("class_embed_in_time_features: is a key of networks with DDPMpp blocks alone");
 }
 
 /// The image that Skip blocks carry along is resampled by them alone, so they cannot alternate with
@@ -154,14 +178,12 @@ void check_groups(ConfigComplaints& complaints, const UNet2DConfig& c) {
                                  channels, place));
   };
   const auto check_block = [&](const BlockPlan& block) {
+    const char* key = block.skip || block.ddpmpp ? "block_out_channels" : "norm_num_groups";
     for (std::size_t j = 0; j < block.resnet_in.size(); ++j)
       check(fmt::format("{}.resnets.{}.norm1", block.name, j), block.groups_in[j],
-            block.resnet_in[j], block.skip ? "block_out_channels" : "norm_num_groups");
-    check(block.name + ".resnets.*.norm2", block.groups_out, block.out,
-          block.skip ? "block_out_channels" : "norm_num_groups");
-    if (block.attention)
-      check(block.name + ".attentions", block.groups_attention, block.out,
-            block.skip ? "block_out_channels" : "norm_num_groups");
+            block.resnet_in[j], key);
+    check(block.name + ".resnets.*.norm2", block.groups_out, block.out, key);
+    if (block.attention) check(block.name + ".attentions", block.groups_attention, block.out, key);
   };
   for (const BlockPlan& block : down_plan(c)) check_block(block);
   for (const BlockPlan& block : up_plan(c)) check_block(block);
@@ -197,6 +219,7 @@ void UNet2DConfig::validate(const std::string& what) const {
                         side, size_multiple(), block_out_channels.size()));
   check_time(complaints, *this);
   check_skip_blocks(complaints, *this);
+  check_ddpmpp_blocks(complaints, *this);
   check_heads(complaints, *this);
   check_groups(complaints, *this);
   complaints.throw_if_any();

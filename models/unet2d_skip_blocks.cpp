@@ -1,4 +1,3 @@
-#include <numbers>
 #include <string>
 
 #include "models/unet2d_blocks.h"
@@ -14,11 +13,11 @@ constexpr int64_t kImageChannels = 3;
 class SkipDownBlock : public UNetBlock {
  public:
   SkipDownBlock(const UNet2DConfig& config, const ResnetStyle& style, const BlockPlan& plan)
-      : resnets_(make_resnets(style, plan, std::numbers::sqrt2)) {
+      : resnets_(make_resnets(style, plan)) {
     for (std::size_t j = 0; j < resnets_.size(); ++j) {
       add_child("resnets." + std::to_string(j), *resnets_[j]);
       if (!plan.attention) continue;
-      attentions_.push_back(make_attention(config, plan, std::numbers::sqrt2));
+      attentions_.push_back(make_attention(config, plan));
       add_child("attentions." + std::to_string(j), *attentions_[j]);
     }
     if (!plan.resample) return;
@@ -53,11 +52,11 @@ class SkipDownBlock : public UNetBlock {
 class SkipUpBlock : public UNetBlock {
  public:
   SkipUpBlock(const UNet2DConfig& config, const ResnetStyle& style, const BlockPlan& plan)
-      : resnets_(make_resnets(style, plan, std::numbers::sqrt2)) {
+      : resnets_(make_resnets(style, plan)) {
     for (std::size_t j = 0; j < resnets_.size(); ++j)
       add_child("resnets." + std::to_string(j), *resnets_[j]);
     if (plan.attention) {
-      attention_ = make_attention(config, plan, std::numbers::sqrt2);
+      attention_ = make_attention(config, plan);
       add_child("attentions.0", *attention_);
     }
     if (!plan.resample) return;

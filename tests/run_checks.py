@@ -19,8 +19,8 @@ TESTS = Path(__file__).resolve().parent
 PYTHON_CHECKS = ("release_opens_in_diffusers", "pretrained_files", "tensorboard_of_a_run",
                  "classifier_on_real_images", "cli_commands", "card_recomputed_by_dp_accounting",
                  "epsilon_against_dp_accounting", "images_against_pillow", "corpus_in_readers",
-                 "gan_networks_in_torch", "imported_gan", "tuners", "feature_weights",
-                 "classifier_networks")
+                 "gan_networks_in_torch", "imported_gan", "imported_diffusion", "tuners",
+                 "feature_weights", "classifier_networks")
 OUTCOMES = {0: "passed", 77: "skipped"}
 TIMEOUT_S = 1800
 # They take minutes each, so they begin first.

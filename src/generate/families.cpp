@@ -13,6 +13,7 @@
 #include "sfumato/core/text.h"
 #include "sfumato/generate/diffusion/family.h"
 #include "sfumato/generate/gan/family.h"
+#include "sfumato/io/weights_file.h"
 
 namespace sfumato {
 namespace {
@@ -112,6 +113,7 @@ std::unique_ptr<Generator> open_generator(const std::filesystem::path& folder, C
                                           const Placement& placement) {
   (void)family_of(config);  // the folder says which it is; a wrong name is a mistake all the same
   const Family* family = family_in(folder);
+  if (family == nullptr) refuse_unconverted_weights(folder);
   if (family == nullptr)
     throw DataError(
         fmt::format("'{}' holds no generator of a known family ({}); name a folder that holds what "

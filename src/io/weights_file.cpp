@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <cctype>
 #include <map>
 #include <optional>
 #include <string>
@@ -12,6 +14,7 @@
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
+#include "sfumato/core/shell_word.h"
 #include "sfumato/io/stand_in_file.h"
 
 namespace sfumato {
@@ -87,7 +90,45 @@ Variants variants_in(const fs::path& folder) {
   throw DataError(fmt::format("{}: no {}.safetensors", folder.string(), kWeights));
 }
 
+/// What makes a network's folder of a file that has this name; empty for other files.
+std::string conversion_of(const fs::path& file) {
+  std::string kind = file.extension().string();
+  std::ranges::transform(kind, kind.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  if (kind == ".pkl" || kind == ".pickle")
+    return "is a pickle that brings program code and runs it where it is read, as EDM's and "
+           "StyleGAN's are, and is not read; scripts/unpickle-edm makes tensors of a network of "
+           "EDM, in an environment of your own, and scripts/import-checkpoint a folder of those";
+  if (kind == ".safetensors")
+    return "has no config.json beside it, which describes its network; copy that file, too";
+  for (const char* pickled : {".pth", ".pt", ".bin", ".ckpt"})
+    if (kind == pickled)
+      return fmt::format(
+          "is a pickle, which could run any code and is not read; convert it once with "
+          "`scripts/import-checkpoint {} --out FOLDER`, and name that folder",
+          shell_word(file.string()));
+  return {};
+}
+
 }  // namespace
+
+void refuse_unconverted_weights(const fs::path& named) {
+  std::error_code ignored;
+  std::vector<fs::path> files;
+  if (fs::is_regular_file(named, ignored)) {
+    files = {named};
+  } else if (fs::is_directory(named, ignored)) {
+    for (const auto& entry : fs::directory_iterator(named))
+      if (entry.is_regular_file(ignored)) files.push_back(entry.path());
+    std::ranges::sort(files);
+  }
+  for (const fs::path& file : files)
+    if (const std::string conversion = conversion_of(file); !conversion.empty())
+      throw DataError(fmt::format("{} {}", file.string(), conversion));
+  if (fs::is_regular_file(named, ignored))
+    throw DataError(fmt::format(
+        "{}: is a file; name the folder that holds config.json and the weights", named.string()));
+}
 
 fs::path find_weights(const fs::path& unet_folder) {
   const Variants variants = variants_in(unet_folder);

@@ -41,9 +41,13 @@ constexpr const char *kDiscriminatorConfig = "discriminator/config.json",
                      *kDiscriminatorWeights = "discriminator/diffusion_pytorch_model.safetensors";
 /// What a release may hold beside the weights with their config.json, the card, its pages and what
 /// stages leave: said here and not in a ledger, so that no line can allow more.
-constexpr std::string_view kReleaseFiles[] = {
-    "README.md",          "model_index.json",   "sample.py", "scheduler/scheduler_config.json",
-    kDiscriminatorConfig, kDiscriminatorWeights};
+constexpr std::string_view kReleaseFiles[] = {"README.md",
+                                              "model_index.json",
+                                              "network.py",
+                                              "sample.py",
+                                              "scheduler/scheduler_config.json",
+                                              kDiscriminatorConfig,
+                                              kDiscriminatorWeights};
 constexpr std::string_view kConfig = "/config.json";
 
 /// FOLDER/config.json of the network that draws, where FOLDER is a plain name.

@@ -41,6 +41,32 @@ class WeightsFiles : public testing::Test {
   test::TempFolder folder_;
 };
 
+TEST_F(WeightsFiles, OtherProgramsFilesAreRefusedWithWhatConvertsThem) {
+  const auto refusal = [&](const fs::path& named) {
+    return test::error_message<DataError>([&] { refuse_unconverted_weights(named); });
+  };
+  for (const char* name : {"a b.pth", "x.PT", "pytorch_model.bin", "model.ckpt"}) {
+    fs::remove_all(folder_ / "other");
+    put(std::string("other/") + name, "anything");
+    put("other/notes.txt");
+    for (const fs::path& named : {folder_ / "other", folder_ / "other" / name})
+      EXPECT_THAT(refusal(named), AllOf(HasSubstr(name), HasSubstr("could run any code"),
+                                        HasSubstr("scripts/import-checkpoint")));
+  }
+  EXPECT_THAT(refusal(folder_ / "other"), testing::Not(HasSubstr("unpickle")));
+  put("network-snapshot-000001.pkl");
+  EXPECT_THAT(refusal(folder_ / "network-snapshot-000001.pkl"),
+              AllOf(HasSubstr("program code"), HasSubstr("scripts/unpickle-edm")));
+  put("alone.safetensors");
+  EXPECT_THAT(refusal(folder_ / "alone.safetensors"), HasSubstr("no config.json"));
+  put("notes.txt");
+  EXPECT_THAT(refusal(folder_ / "notes.txt"), HasSubstr("is a file; name the folder"));
+  fs::remove_all(folder_ / "other");
+  put("other/notes.txt");
+  EXPECT_NO_THROW(refuse_unconverted_weights(folder_ / "other"));
+  EXPECT_NO_THROW(refuse_unconverted_weights(folder_ / "absent"));
+}
+
 TEST_F(WeightsFiles, VariantsAreTakenInOneOrder) {
   const std::string plain = ".safetensors", ema = ".ema.safetensors", fp16 = ".fp16.safetensors",
                     non_ema = ".non_ema.safetensors";

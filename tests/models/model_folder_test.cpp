@@ -41,6 +41,13 @@ class ModelFolders : public testing::Test {
   test::TempFolder folder_;
 };
 
+TEST_F(ModelFolders, AFileOfAnotherProgramSaysWhatConvertsIt) {
+  put("dpdm/final_checkpoint.pth", "pickle");
+  for (const char* named : {"dpdm", "dpdm/final_checkpoint.pth"})
+    EXPECT_THAT(test::error_message<DataError>([&] { find_model_folder(folder_ / named); }),
+                AllOf(HasSubstr("final_checkpoint.pth"), HasSubstr("scripts/import-checkpoint")));
+}
+
 TEST_F(ModelFolders, TheSchedulerIsFoundInEveryLayout) {
   put("flat/config.json");
   EXPECT_EQ(scheduler_of("flat"), "");

@@ -76,6 +76,47 @@ TEST(UNet2DConfig, BookkeepingAndUnknownKeysAreNoErrors) {
   EXPECT_EQ(written, test::small_config().to_json());
 }
 
+/// A network of DPDM's.
+json ddpmpp() {
+  return changed({{"down_block_types", {"DDPMppDownBlock2D", "AttnDDPMppDownBlock2D"}},
+                  {"up_block_types", {"AttnDDPMppUpBlock2D", "DDPMppUpBlock2D"}},
+                  {"norm_num_groups", nullptr},
+                  {"attention_head_dim", nullptr},
+                  {"model_channels", 4},
+                  {"num_class_embeds", 3},
+                  {"class_embed_in_time_features", true}});
+}
+
+TEST(UNet2DConfig, BlocksOfDdpmppHaveKeysOfTheirOwnThatOtherFilesDoNotShow) {
+  const UNet2DConfig config = UNet2DConfig::from_json(ddpmpp());
+  EXPECT_EQ(config.to_json(), ddpmpp());
+  EXPECT_EQ(config.base_channels(), 4);
+  EXPECT_EQ(config.time_embed_dim(), 16);
+  EXPECT_TRUE(has_ddpmpp_blocks(config));
+  const json plain = test::small_config().to_json();
+  EXPECT_FALSE(has_ddpmpp_blocks(test::small_config()));
+  EXPECT_FALSE(plain.contains("model_channels"));
+  EXPECT_FALSE(plain.contains("class_embed_in_time_features"));
+}
+
+TEST(UNet2DConfig, BlocksOfDdpmppStandAloneAndTheirKeysWithThem) {
+  const auto refused = [](const json& changes) {
+    json config = ddpmpp();
+    config.update(changes);
+    return refusal(config);
+  };
+  EXPECT_THAT(
+      refused({{"up_block_types", {"AttnDDPMppUpBlock2D", "UpBlock2D"}}, {"norm_num_groups", 4}}),
+      HasSubstr("DDPMpp blocks stand with none of another kind"));
+  EXPECT_THAT(refused({{"class_embed_type", "timestep"}}),
+              HasSubstr("class_embed_in_time_features: needs a table"));
+  EXPECT_THAT(refused({{"model_channels", 0}}), HasSubstr("model_channels: 0"));
+  // diffusers would pass over the keys, and compute something else.
+  EXPECT_THAT(refusal(changed({{"model_channels", 4}})), HasSubstr("model_channels: is a key of"));
+  EXPECT_THAT(refusal(changed({{"num_class_embeds", 3}, {"class_embed_in_time_features", true}})),
+              HasSubstr("class_embed_in_time_features: is a key of"));
+}
+
 struct Refused {
   json changes;
   std::vector<std::string> mentions;

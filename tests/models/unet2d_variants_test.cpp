@@ -13,7 +13,9 @@
 #include "support/shared_folder.h"
 
 // Every block type, resampler, embedding and special rule of UNet2DModel against what diffusers
-// computed for it: unet2d_variants.json, made by tests/python/unet2d_against_diffusers.py. Weights
+// computed for it, and every block of DDPM++ against the network.py of releases, which
+// tests/python/imported_diffusion.py holds against other programs' networks:
+// unet2d_variants.json, made by tests/python/unet2d_against_diffusers.py. Weights
 // and inputs are the same arithmetic patterns on both sides.
 namespace sfumato {
 namespace {
@@ -161,10 +163,11 @@ INSTANTIATE_TEST_SUITE_P(
                     "scale_shift_mid_norm", "unetres_prefix", "ncsnpp", "skip_unbracketed_groups",
                     "skip_after_others", "norm_groups_null", "learned_time_classes",
                     "class_timestep", "class_identity", "class_table_centered_gray", "no_mid_block",
-                    "no_mid_attention", "head_dim_does_not_divide", "one_head_deep", "one_level"),
+                    "no_mid_attention", "head_dim_does_not_divide", "one_head_deep", "one_level",
+                    "ddpmpp", "ddpmpp_plain_classes"),
     [](const auto& test_case) { return test_case.param; });
 
-TEST(Variants, AllAreTested) { EXPECT_EQ(fixture().size(), 20u); }
+TEST(Variants, AllAreTested) { EXPECT_EQ(fixture().size(), 22u); }
 
 }  // namespace
 }  // namespace sfumato

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """`sfumato probe` computes what diffusers and autograd compute: outputs, losses, norms of per-example
-gradients and clipped sums, for every kind of block and for random configurations of UNet2DModel.
+gradients and clipped sums, for every kind of block and for random configurations of UNet2DModel; for
+blocks of DDPM++, which diffusers does not have, what the network.py of releases computes.
 
 --write-fixture FILE writes tests/models/unet2d_variants.json instead: what the C++ tests check against.
 """
@@ -10,7 +11,8 @@ import random
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "support"),
+                str(Path(__file__).resolve().parents[2] / "src/generate/diffusion")]
 from sfumato_cli import check, main
 
 try:
@@ -20,6 +22,7 @@ try:
 except ImportError as error:
     print(f"skipped: {error}")
     sys.exit(77)
+from network import DDPMppUNet
 
 torch.set_num_threads(2)
 TOLERANCE_OUT, TOLERANCE = 1e-5, 1e-4
@@ -31,6 +34,12 @@ BASE = dict(sample_size=8, in_channels=3, out_channels=3, block_out_channels=(8,
 SKIP = dict(block_out_channels=(32, 32), norm_num_groups=8,
             down_block_types=("SkipDownBlock2D", "AttnSkipDownBlock2D"),
             up_block_types=("AttnSkipUpBlock2D", "SkipUpBlock2D"))
+
+# As DPDM has it.
+DDPMPP = dict(down_block_types=("DDPMppDownBlock2D", "AttnDDPMppDownBlock2D"),
+              up_block_types=("AttnDDPMppUpBlock2D", "DDPMppUpBlock2D"), norm_num_groups=None,
+              attention_head_dim=None, norm_eps=1e-6, mid_block_scale_factor=math.sqrt(2), freq_shift=1,
+              flip_sin_to_cos=False)
 
 # Every block type, resampler, embedding and special rule at least once.
 NAMED = {
@@ -83,7 +92,29 @@ NAMED = {
         up_block_types=("ResnetUpsampleBlock2D", "AttnUpBlock2D", "UpBlock2D")),
     "one_level": dict(block_out_channels=(8,), down_block_types=("AttnDownBlock2D",),
                       up_block_types=("AttnUpBlock2D",)),
+    "ddpmpp": dict(DDPMPP, layers_per_block=2, model_channels=12, num_class_embeds=4,
+                   class_embed_in_time_features=True),
+    "ddpmpp_plain_classes": dict(
+        DDPMPP, num_class_embeds=3, block_out_channels=(8, 8, 16), resnet_time_scale_shift="scale_shift",
+        down_block_types=("AttnDDPMppDownBlock2D", "DDPMppDownBlock2D", "DDPMppDownBlock2D"),
+        up_block_types=("DDPMppUpBlock2D", "DDPMppUpBlock2D", "AttnDDPMppUpBlock2D")),
 }
+
+
+def has_own_blocks(config):
+    return any("DDPMpp" in kind for kind in config["down_block_types"])
+
+
+def make_model(config):
+    return DDPMppUNet(config) if has_own_blocks(config) else UNet2DModel(**config)
+
+
+def save_model(model, config, folder):
+    if not has_own_blocks(config):
+        return model.save_pretrained(folder)
+    folder.mkdir(parents=True)
+    save_file(model.state_dict(), folder / "diffusion_pytorch_model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 def random_config(rng):
@@ -131,9 +162,13 @@ def pattern(shape, start, scale, offset=0.0):
     return ((values.double() / 10007 - 0.5) * (2 * scale) + offset).float().reshape(shape)
 
 
+def time_embedding_of(model):
+    return getattr(model.config, "time_embedding_type", "positional")
+
+
 def set_weights(model):
     for i, (name, parameter) in enumerate(sorted(model.named_parameters())):
-        if name == "time_proj.weight" and model.config.time_embedding_type == "fourier":
+        if name == "time_proj.weight" and time_embedding_of(model) == "fourier":
             value = pattern(parameter.shape, i, 0.5)
         elif parameter.dim() == 1:
             value = pattern(parameter.shape, i, 0.3, 1.0 if name.endswith(".weight") else 0.0)
@@ -149,16 +184,17 @@ def make_inputs(model, examples, draws):
     inputs = {"sample": pattern(lead + [c.in_channels, height, width], 1, 2.0),
               "target": pattern(lead + [c.out_channels, height, width], 2, 2.0)}
     step = torch.arange(examples * draws).reshape(lead)
-    if c.time_embedding_type == "fourier":
+    if time_embedding_of(model) == "fourier":
         inputs["timestep"] = (0.3 + 0.4 * step.double()).float()
-    elif c.time_embedding_type == "learned":
+    elif time_embedding_of(model) == "learned":
         inputs["timestep"] = step * 3
     else:
         inputs["timestep"] = step * 37 + 1
-    if c.class_embed_type == "identity":
+    class_type = getattr(c, "class_embed_type", None)
+    if class_type == "identity":
         inputs["class_labels"] = pattern([examples, c.time_embedding_dim or 4 * c.block_out_channels[0]],
                                          3, 1.0)
-    elif c.class_embed_type == "timestep":
+    elif class_type == "timestep":
         inputs["class_labels"] = torch.arange(examples) * 5 + 1
     elif c.num_class_embeds is not None:
         inputs["class_labels"] = (torch.arange(examples) * 2 + 1) % c.num_class_embeds
@@ -170,7 +206,7 @@ def reference(model, inputs, clip_norm):
     model.eval()
     trainable = {n: p for n, p in model.named_parameters()
                  if p.requires_grad and not (n == "time_proj.weight"
-                                             and model.config.time_embedding_type == "fourier")}
+                                             and time_embedding_of(model) == "fourier")}
     outs, losses, norms = [], [], []
     total = {name: torch.zeros(p.shape, dtype=torch.float64) for name, p in trainable.items()}
     for i in range(inputs["sample"].shape[0]):
@@ -199,13 +235,13 @@ def relative(a, b):
 
 def differences(sfumato, name, config, work, algorithm):
     """Relative differences of what the program and diffusers compute."""
-    model = UNet2DModel(**config)
+    model = make_model(config)
     set_weights(model)
     inputs = make_inputs(model, 3, 2)
     _, _, norms, _ = reference(model, inputs, 1.0)
     clip_norm = norms.median().item()
     out, loss, norm, sums = reference(model, inputs, clip_norm)
-    model.save_pretrained(work / name)
+    save_model(model, config, work / name)
     save_file({k: v.contiguous() for k, v in inputs.items()}, work / "in.safetensors")
     sfumato.run("probe", work / name, "--inputs", work / "in.safetensors", "--out",
                 work / "out.safetensors", "--clip-norm", repr(clip_norm), "--layer-algorithm",
@@ -228,7 +264,7 @@ def rounded(value):
 def write_fixture(path):
     cases = []
     for name, changes in NAMED.items():
-        model = UNet2DModel(**{**BASE, **changes})
+        model = make_model({**BASE, **changes})
         set_weights(model)
         inputs = make_inputs(model, 2, 2)
         _, _, norms, _ = reference(model, inputs, 1.0)

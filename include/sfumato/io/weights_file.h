@@ -11,4 +11,9 @@ namespace sfumato {
 /// it cannot make), if there is none.
 std::filesystem::path find_weights(const std::filesystem::path& unet_folder);
 
+/// DataError where `named`, which should be a network's folder, is a file of weights of other
+/// programs (.pkl, .pth, .pt, .bin, .ckpt, .safetensors), or a folder with such files and no
+/// network: what to convert it with. Nothing in such a file is read: a pickle could run any code.
+void refuse_unconverted_weights(const std::filesystem::path& named);
+
 }  // namespace sfumato

@@ -12,6 +12,15 @@ namespace sfumato {
 
 /// Every constructor field of diffusers' UNet2DModel, with its defaults. The names are the keys of
 /// config.json; what a field means is written there and in the Hugging Face documentation.
+///
+/// Beyond diffusers there are the blocks of DDPM++ as DPDM and EDM train it (Song et al. 2021,
+/// arXiv 2011.13456, appendix H; their code's names: NCSNpp without FIR filters, SongUNet):
+/// DDPMppDownBlock2D, DDPMppUpBlock2D and the same with Attn before the name. Every sum of a
+/// residual block or attention is divided by sqrt(2); norms have min(C / 4, 32) groups; residual
+/// blocks resample by means and repetition, with a 1 x 1 convolution on their shortcut; on the way
+/// up attention comes once, after the residual blocks of its level. diffusers refuses such a file
+/// by the blocks' names. Two further keys are theirs alone, and written only where they are not at
+/// their defaults.
 struct UNet2DConfig {
   std::optional<std::array<int64_t, 2>> sample_size;  ///< height, width in pixels
   int64_t in_channels = 3;
@@ -35,7 +44,7 @@ struct UNet2DConfig {
   double dropout = 0;                             ///< kept for the file; never applied
   std::string act_fn = "silu";                    ///< silu, swish, mish, gelu, relu
   std::optional<int64_t> attention_head_dim = 8;  ///< null: one head
-  std::optional<int64_t> norm_num_groups = 32;    ///< null: min(C / 4, 32), Skip blocks only
+  std::optional<int64_t> norm_num_groups = 32;    ///< null: min(C / 4, 32), Skip and DDPMpp only
   std::optional<int64_t> attn_norm_num_groups;    ///< of the mid block's attention
   double norm_eps = 1e-5;
   std::string resnet_time_scale_shift = "default";  ///< default, scale_shift
@@ -43,6 +52,11 @@ struct UNet2DConfig {
   std::optional<std::string> class_embed_type;      ///< null, timestep, identity
   std::optional<int64_t> num_class_embeds;          ///< rows of the class table
   std::optional<int64_t> num_train_timesteps;       ///< rows of the learned time table
+  /// DDPMpp only: channels of conv_in and of the time features; null: block_out_channels[0].
+  std::optional<int64_t> model_channels;
+  /// DDPMpp only: rows of the class table are added to the time features, and are as wide, not to
+  /// what time_embedding makes of these.
+  bool class_embed_in_time_features = false;
 
   /// Reads config.json. Missing keys take the defaults; keys starting with "_" are bookkeeping;
   /// other unknown keys get one warning each. DataError, starting with `what`, lists every value
@@ -54,7 +68,8 @@ struct UNet2DConfig {
   /// DataError as in from_json; for configurations made in code.
   void validate(const std::string& what = "UNet2DConfig") const;
 
-  int64_t time_embed_dim() const { return time_embedding_dim.value_or(4 * block_out_channels[0]); }
+  int64_t base_channels() const { return model_channels.value_or(block_out_channels[0]); }
+  int64_t time_embed_dim() const { return time_embedding_dim.value_or(4 * base_channels()); }
   /// Height and width of samples are multiples of this: 2^(levels - 1).
   int64_t size_multiple() const { return int64_t{1} << (block_out_channels.size() - 1); }
   /// Of the images that the network was trained on (sample_size); where it does not say, the
@@ -68,6 +83,9 @@ struct UNet2DConfig {
 /// UNet2DModel too, which from_json() refuses by name. A file without a class counts where it lists
 /// such a network's levels (block_out_channels).
 bool is_unet2d_config(const nlohmann::json& json);
+
+/// Whether it has blocks of DDPM++, which are not diffusers'.
+bool has_ddpmpp_blocks(const UNet2DConfig& config);
 
 /// The block's name without the prefix "UNetRes", which diffusers ignores.
 std::string plain_block_type(const std::string& type);

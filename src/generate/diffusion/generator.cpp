@@ -133,12 +133,17 @@ SavedGenerator DiffusionGenerator::save(const std::filesystem::path& release,
   network.sample_size = {{images.height, images.width}};
   const ReleasedSolver solver = released_solver(config);
   save_pipeline(release, network, released_weights(), solver.scheduler_config);
-  write_file_atomic(release / "README.md", release_readme(config));
+  const bool own_blocks = has_ddpmpp_blocks(network);
+  write_file_atomic(release / "README.md", release_readme(config, own_blocks));
   std::vector<std::string> files = {"README.md", "model_index.json",
                                     "scheduler/scheduler_config.json", "unet/config.json"};
   if (!solver.script.empty()) {
     write_file_atomic(release / "sample.py", solver.script);
     files.insert(files.begin() + 2, "sample.py");
+  }
+  if (own_blocks) {
+    write_file_atomic(release / "network.py", released_network_script());
+    files.insert(files.begin() + 2, "network.py");
   }
   if (!solver.difference.empty())
     log_warning("the release draws other images under diffusers than here: " + solver.difference);

@@ -20,9 +20,26 @@ std::vector<int64_t> good_counts(int64_t total) {
   return counts;
 }
 
-/// Where the scheduler is one that diffusers' own pipeline does not know: a loop that all know.
-std::string own_loop(const Config& config, const ReleasedSolver& solver) {
+/// How to open the network and its scheduler.
+std::string opening(bool own_blocks, const std::string& scheduler) {
+  if (!own_blocks)
+    return "import torch\n"
+           "from diffusers import DDPMPipeline\n\n"
+           "pipeline = DDPMPipeline.from_pretrained(\"FOLDER\")\n"
+           "unet, scheduler = pipeline.unet, pipeline.scheduler\n";
+  return fmt::format(
+      "import torch\n"
+      "from diffusers import {0}\n\n"
+      "from network import load  # network.py of FOLDER\n\n"
+      "unet = load(\"FOLDER/unet\")\n"
+      "scheduler = {0}.from_pretrained(\"FOLDER/scheduler\")\n",
+      scheduler);
+}
+
+/// Where diffusers' own pipeline does not know the scheduler or the network: a loop that all know.
+std::string own_loop(const Config& config, const ReleasedSolver& solver, bool own_blocks) {
   const bool classes = config.data.num_classes() > 0;
+  const auto scheduler = solver.scheduler_config.at("_class_name").get<std::string>();
   std::string difference = solver.difference;
   if (!difference.empty()) difference[0] = static_cast<char>(std::toupper(difference[0]));
   return fmt::format(
@@ -32,14 +49,11 @@ std::string own_loop(const Config& config, const ReleasedSolver& solver) {
       "the averaged\nweights and `scheduler/` a {} of diffusers (0.42).\n\n"
       "## Drawing images\n\n"
       "`sfumato sample FOLDER --out corpus --count N sample.sampler={} sample.steps={}`, or with "
-      "diffusers, whose\n`DDPMPipeline` opens the folder, but does not draw by this scheduler:\n\n"
+      "diffusers, {}:\n\n"
       "```python\n"
-      "import torch\n"
-      "from diffusers import DDPMPipeline\n\n"
-      "pipeline = DDPMPipeline.from_pretrained(\"FOLDER\")\n"
-      "unet, scheduler = pipeline.unet, pipeline.scheduler\n"
+      "{}"
       "scheduler.set_timesteps({})\n"
-      "scheduler.set_begin_index(0)  # it takes the second of equal timesteps for the first\n"
+      "{}"
       "x = scheduler.init_noise_sigma * torch.randn(16, {}, {}, {})\n"
       "{}"
       "for t in scheduler.timesteps:\n"
@@ -48,8 +62,14 @@ std::string own_loop(const Config& config, const ReleasedSolver& solver) {
       "        output = unet(scaled, t{}).sample\n"
       "    x = scheduler.step(output, t, x).prev_sample\n"
       "```\n{}{}",
-      version(), solver.scheduler_config.at("_class_name").get<std::string>(),
-      to_string(config.sample.sampler()), config.sample.steps(), config.sample.steps(),
+      version(), scheduler, to_string(config.sample.sampler()), config.sample.steps(),
+      own_blocks
+          ? "whose\n`UNet2DModel` does not have the blocks of this network: `network.py` is it"
+          : "whose\n`DDPMPipeline` opens the folder, but does not draw by this scheduler",
+      opening(own_blocks, scheduler), config.sample.steps(),
+      scheduler == "DDPMScheduler" ? ""
+                                   : "scheduler.set_begin_index(0)  # it takes the second of equal "
+                                     "timesteps for the first\n",
       config.data.channels(), config.data.image_size(), config.data.image_size(),
       classes ? fmt::format("labels = torch.arange(16) % {}\n", config.data.num_classes()) : "",
       classes ? ", class_labels=labels" : "",
@@ -61,9 +81,10 @@ std::string own_loop(const Config& config, const ReleasedSolver& solver) {
 
 }  // namespace
 
-std::string release_readme(const Config& config) {
+std::string release_readme(const Config& config, bool own_blocks) {
   const ReleasedSolver solver = released_solver(config);
-  if (solver.scheduler_config.at("_class_name") != "DDPMScheduler") return own_loop(config, solver);
+  if (own_blocks || solver.scheduler_config.at("_class_name") != "DDPMScheduler")
+    return own_loop(config, solver, own_blocks);
   const int64_t total = config.diffusion.num_train_timesteps();
   const std::string& caution = solver.difference;
   const std::string own =

@@ -13,6 +13,10 @@ constexpr std::string_view kDiffusionScript =
 #include "diffusion_sample_script.inc"  // src/generate/diffusion/sample.py as a literal, by CMake
     ;
 
+constexpr std::string_view kNetworkScript =
+#include "diffusion_network_script.inc"  // src/generate/diffusion/network.py, likewise
+    ;
+
 /// One of its own, for settings that are refused.
 std::unique_ptr<Solver> plain_solver(const Config& config) {
   SettingsTree tree;
@@ -41,6 +45,8 @@ std::string filled_script(const Config& config, nlohmann::ordered_json settings)
 }
 
 }  // namespace
+
+std::string_view released_network_script() { return kNetworkScript; }
 
 ReleasedSolver released_solver(const Config& config) {
   const bool edm = config.diffusion.parameterization() == Parameterization::kEdm;

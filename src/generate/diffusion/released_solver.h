@@ -1,6 +1,7 @@
 #pragma once
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 #include "sfumato/config/config.h"
 
@@ -19,5 +20,8 @@ struct ReleasedSolver {
   std::string script;
 };
 ReleasedSolver released_solver(const Config& config);
+
+/// network.py: the network for PyTorch, of blocks that diffusers does not have.
+std::string_view released_network_script();
 
 }  // namespace sfumato

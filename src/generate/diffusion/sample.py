@@ -5,7 +5,7 @@
     python sample.py --count 16 --label 3 --seed 1      # of one class
 
 Karras et al. 2022 (arXiv 2206.00364), algorithm 2, which no scheduler of diffusers 0.42 is. It needs
-PyTorch, and diffusers for the network. Class and number name an image: with the same seed it is the one
+PyTorch, and diffusers for the network, or network.py where that lies beside it. Class and number name an image: with the same seed it is the one
 that `sfumato sample` draws, which may want other numbers of each class.
 """
 import argparse
@@ -19,7 +19,6 @@ from pathlib import Path
 
 warnings.filterwarnings("ignore", "Failed to initialize NumPy")  # which nothing here needs
 import torch
-from diffusers import UNet2DModel
 
 HERE = Path(__file__).resolve().parent
 SETTINGS = json.loads("""__SETTINGS__""")
@@ -81,6 +80,15 @@ def solve(network, noise, labels):
     return x.float()
 
 
+def opened(folder):
+    """The network, in whose place diffusers would make none of blocks that it does not know."""
+    if any("DDPMpp" in kind for kind in json.loads((folder / "config.json").read_text())["down_block_types"]):
+        from network import load
+        return load(folder)
+    from diffusers import UNet2DModel
+    return UNet2DModel.from_pretrained(folder, low_cpu_mem_usage=False).eval()
+
+
 # -------------------------------------------------------------------------------------- pictures
 @torch.no_grad()
 def images(network, ids, seed):
@@ -121,7 +129,7 @@ def main():
     parser.add_argument("--seed", type=whole(0, 2 ** 63 - 1), default=0)
     parser.add_argument("--batch", type=whole(1, 65536), default=64, help="images drawn together")
     arguments = parser.parse_args()
-    network = UNet2DModel.from_pretrained(arguments.network, low_cpu_mem_usage=False).eval()
+    network = opened(arguments.network)
     ids = wanted(arguments.count, arguments.label)
     batches = (ids[at:at + arguments.batch] for at in range(0, len(ids), arguments.batch))
     write_images((drawn for some in batches for drawn in zip(some, images(network, some, arguments.seed))),
