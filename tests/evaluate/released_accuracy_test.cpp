@@ -243,6 +243,7 @@ TEST_F(ReleasedAccuracy, IsRefusedWhereThePlanDoesNotPayForIt) {
 TEST_F(ReleasedAccuracy, IsRefusedForARunOfASelection) {
   start("run", planned({"mechanism.selection.mean_runs=3", kAccuracy + "noise_multiplier=5",
                         "mechanism.noise_multiplier=5"}));
+  fs::create_directories(folder / "corpus");
   write_file_atomic(folder / "corpus/privacy_card.json", "{}");
   EXPECT_THAT(refusal("run"), HasSubstr("private selection"));
 }

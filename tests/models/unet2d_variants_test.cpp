@@ -153,7 +153,8 @@ TEST_P(Variant, TapeDoesNotChangeTheOutput) {
   const test::Shown shown = test::probe_network(network, inputs, 1, AlgorithmPolicy::kAuto);
   const at::NoGradGuard no_grad;
   const at::Tensor plain = network.forward(inputs.sample, inputs.timestep, inputs.labels, nullptr);
-  EXPECT_LT(test::relative_difference(shown.out, plain), 1e-6);
+  // Images that are only drawn have kernels of their own, whose sums have another order.
+  EXPECT_LT(test::relative_difference(shown.out, plain), 3e-6);
 }
 
 INSTANTIATE_TEST_SUITE_P(
