@@ -104,7 +104,7 @@ std::vector<Case> cases() {
           {"tails of rows and channels", linear(2, 48, 184, 200), 3},
           {"more steps than stages", linear(1, 336, 248, 120), 4},
           {"a warpgroup without rows", linear(2, 32, 128, 192), 2},
-          {"a tile of fewer chunks", linear(1, 320, 320, 128), 3},
+          {"a tile of fewer chunks", linear(2, 320, 320, 128), 3},
           {"3x3", convolution({3, 1, 8, 8, 64, 128, 3, 1, 1, 1}), 3},
           {"1x1 of draws", convolution({2, 3, 4, 4, 256, 128, 1, 1, 0, 1}), 4},
           {"stride 2", convolution({2, 3, 8, 8, 128, 96, 3, 2, 1, 1}), 3},
