@@ -1,10 +1,13 @@
-// Per-example convolution weight gradients: which kernel of device/weight_grad_core.cuh for which
-// shape.
+// Per-example convolution weight gradients: which kernel for which shape and device. bfloat16 on
+// compute capability 9.0 is warpgroup_weight_grad.cu's where it takes the shape; everything else
+// goes to device/weight_grad_core.cuh.
 #include <cuda_runtime.h>
 
 #include "kernels/conv_weight_grad.h"
 #include "kernels/device/launch.cuh"
 #include "kernels/device/weight_grad_core.cuh"
+#include "kernels/device/weight_grad_launch.h"
+#include "kernels/warpgroup_weight_grad.h"
 #include "kernels/weight_grad_plan.h"
 
 namespace sfumato {
@@ -21,27 +24,12 @@ using FlatTile = device::WeightGradConfig<T, 32, 128, 32, 32, 4,
                                           weight_grad_blocks_per_sm(WeightGradTile::kFlat)>;
 static_assert(LargeTile<float>::kDepth == weight_grad_depth(Element::kFloat32) &&
               LargeTile<std::uint16_t>::kDepth == weight_grad_depth(Element::kBfloat16));
-
-bool in_range(const ConvShape& shape, const WeightGradPlan& plan) {
-  constexpr std::int64_t kSize = std::int64_t{1} << 30, kCount = std::int64_t{1} << 31;
-  const std::int64_t sizes[] = {shape.examples,
-                                shape.tokens(),
-                                shape.out_channels,
-                                shape.taps() * shape.channels,
-                                shape.height,
-                                shape.width,
-                                shape.out_height * shape.stride[0],
-                                shape.out_width * shape.stride[1],
-                                shape.kernel[0] * shape.dilation[0] + shape.padding[0],
-                                shape.kernel[1] * shape.dilation[1] + shape.padding[1]};
-  for (const std::int64_t size : sizes)
-    if (size < 0 || size >= kSize) return false;
-  if (shape.tokens() == 0 || shape.weights() == 0) return false;
-  return shape.draws * shape.height * shape.width * shape.channels < kCount &&
-         shape.tokens() * shape.out_channels < kCount &&
-         plan.tiles() < kSize / plan.division.steps &&
-         shape.examples * plan.division.workers < kCount;
-}
+// Compute capability 8.6, 8.9 and 12.0 have no more.
+constexpr int kLeastSharedBytes = 99 << 10;
+static_assert(LargeTile<float>::kSharedBytes <= kLeastSharedBytes &&
+              LargeTile<std::uint16_t>::kSharedBytes <= kLeastSharedBytes &&
+              MediumTile<float>::kSharedBytes <= kLeastSharedBytes &&
+              FlatTile<float>::kSharedBytes <= kLeastSharedBytes);
 
 /// What every thread does `step` tokens after `step` tokens, for XLoader.
 device::TokenWalk token_walk(const ConvShape& shape, std::int64_t step) {
@@ -61,31 +49,6 @@ device::TokenWalk token_walk(const ConvShape& shape, std::int64_t step) {
           .move_x = as_int(columns * shape.stride[1]),
           .span_y = as_int(shape.out_height * shape.stride[0]),
           .span_x = as_int(shape.out_width * shape.stride[1])};
-}
-
-device::WeightGradArguments arguments_of(const ConvShape& shape, const WeightGradPlan& plan) {
-  device::WeightGradArguments a = {};
-  const auto as_int = [](std::int64_t n) { return static_cast<int>(n); };
-  a.example_elements = shape.draws * shape.height * shape.width * shape.channels;
-  a.rows = as_int(shape.out_channels);
-  a.columns = as_int(shape.taps() * shape.channels);
-  a.channels = as_int(shape.channels);
-  a.tokens = as_int(shape.tokens());
-  a.height = as_int(shape.height);
-  a.width = as_int(shape.width);
-  a.out_height = as_int(shape.out_height);
-  a.out_width = as_int(shape.out_width);
-  a.kernel_width = as_int(shape.kernel[1]);
-  a.stride_y = as_int(shape.stride[0]);
-  a.stride_x = as_int(shape.stride[1]);
-  a.padding_y = as_int(shape.padding[0]);
-  a.padding_x = as_int(shape.padding[1]);
-  a.dilation_y = as_int(shape.dilation[0]);
-  a.dilation_x = as_int(shape.dilation[1]);
-  a.row_tiles = as_int(plan.row_tiles);
-  a.column_tiles = as_int(plan.column_tiles);
-  a.division = plan.division;
-  return a;
 }
 
 template <class Config, bool kWideX, bool kWideDy>
@@ -116,24 +79,9 @@ int launch_element(const device::WeightGradArguments& a, const ConvShape& shape,
       return launch_tiles<LargeTile<T>, true, true>(a, shape, plan, stream);
     case WeightGradTile::kMedium: return launch_widths<MediumTile<T>>(a, shape, plan, stream);
     case WeightGradTile::kFlat: return launch_widths<FlatTile<T>>(a, shape, plan, stream);
+    case WeightGradTile::kWarpgroup: break;  // of another plan
   }
   return cudaErrorInvalidValue;
-}
-
-/// The workspace in its parts, in the order of weight_grad_plan.h.
-void place_workspace(device::WeightGradArguments& a, const ConvShape& shape,
-                     const WeightGradPlan& plan, void* workspace) {
-  auto* at = static_cast<unsigned char*>(workspace);
-  const auto take = [&]<class T>(T*& part, std::int64_t bytes) {
-    part = reinterpret_cast<T*>(at);
-    at += bytes;
-  };
-  take(a.arrived, plan.arrival_bytes(shape));
-  a.finished = a.arrived + shape.examples * plan.tiles();
-  take(a.norms, plan.norm_bytes(shape));
-  take(a.bias_norms, plan.bias_norm_bytes(shape));
-  take(a.parts, plan.part_bytes(shape));
-  take(a.bias_parts, plan.bias_part_bytes(shape));
 }
 
 }  // namespace
@@ -142,22 +90,18 @@ int launch_conv_weight_grad(const void* x, const void* dy, Element in, const Con
                             void* grad, Element out, float* bias_grad, double* squared_norm,
                             double* bias_squared_norm, void* workspace, void* stream) {
   const WeightGradPlan plan = plan_weight_grad(shape, in);
-  if (!in_range(shape, plan) || (bias_grad == nullptr && bias_squared_norm != nullptr))
+  if (!device::weight_grad_in_range(shape, plan) ||
+      (bias_grad == nullptr && bias_squared_norm != nullptr))
     return cudaErrorInvalidValue;
   if (shape.examples == 0) return cudaSuccess;
-  device::WeightGradArguments a = arguments_of(shape, plan);
-  a.x = x;
-  a.dy = dy;
-  a.grad = grad;
-  a.bfloat16_out = grad != nullptr && out == Element::kBfloat16;
-  a.bias = bias_grad;
-  a.squared_norm = squared_norm;
-  a.bias_squared_norm = bias_squared_norm;
-  place_workspace(a, shape, plan, workspace);
-  const int status = device::refused(
-      cudaMemsetAsync(a.arrived, 0, static_cast<std::size_t>(plan.arrival_bytes(shape)),
-                      static_cast<cudaStream_t>(stream)));
-  if (status != cudaSuccess) return status;
+  const device::WeightGradTensors tensors{
+      x, dy, grad, out, bias_grad, squared_norm, bias_squared_norm, workspace};
+  if (in == Element::kBfloat16)
+    if (const auto status = launch_warpgroup_weight_grad(tensors, shape, stream)) return *status;
+  device::WeightGradArguments a = {};
+  device::set_shape(a, shape, plan);
+  device::set_tensors(a, tensors, shape, plan);
+  if (const int status = device::clear_arrivals(a, shape, plan, stream)) return status;
   return in == Element::kFloat32 ? launch_element<float>(a, shape, plan, stream)
                                  : launch_element<std::uint16_t>(a, shape, plan, stream);
 }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/element_access.h"
+#include "kernels/warpgroup_weight_grad_plan.h"
 #include "kernels/weight_grad_plan.h"
 
 namespace sfumato {
@@ -38,8 +39,10 @@ std::vector<float> as_floats(const void* data, Element element, std::int64_t beg
 }  // namespace
 
 std::int64_t conv_weight_grad_workspace_bytes(const ConvShape& shape) {
-  return std::max(plan_weight_grad(shape, Element::kFloat32).workspace_bytes(shape),
-                  plan_weight_grad(shape, Element::kBfloat16).workspace_bytes(shape));
+  return std::max({plan_weight_grad(shape, Element::kFloat32).workspace_bytes(shape),
+                   plan_weight_grad(shape, Element::kBfloat16).workspace_bytes(shape),
+                   warpgroup_takes(shape) ? plan_warpgroup_weight_grad(shape).workspace_bytes(shape)
+                                          : std::int64_t{0}});
 }
 
 void conv_weight_grad_cpu(const void* x, const void* dy, Element in, const ConvShape& shape,

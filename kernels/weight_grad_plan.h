@@ -16,6 +16,9 @@ enum class WeightGradTile {
   kLarge,   ///< 128 x 128: half the traffic of kMedium; only where all copies are 16 bytes
   kMedium,  ///< 64 x 64
   kFlat,    ///< 32 x 128: few output channels
+  /// 128 x 128, 192 or 256, on compute capability 9.0 (warpgroup_weight_grad_plan.h). Its columns
+  /// are chunks of 64 of one tap, the last of a tap filled up.
+  kWarpgroup,
 };
 
 /// An example's tiles, each of `steps` steps over tokens, form one row of tiles x steps; worker w
@@ -90,22 +93,26 @@ struct WeightGradPlan {
 /// Multiprocessors that are to be kept busy, those of a large GPU. Fixed, so that the order of sums
 /// is the same on every GPU.
 inline constexpr std::int64_t kWeightGradMultiprocessors = 132;
-/// A worker has at least so many tokens' work of a tile that others share.
-inline constexpr std::int64_t kWeightGradSplitTokens = 1024;
 
 /// Blocks that one multiprocessor holds, and tokens of one step.
 constexpr std::int64_t weight_grad_blocks_per_sm(WeightGradTile tile) {
-  return tile == WeightGradTile::kLarge ? 2 : 4;
+  return tile == WeightGradTile::kWarpgroup ? 1 : tile == WeightGradTile::kLarge ? 2 : 4;
 }
 constexpr std::int64_t weight_grad_depth(Element in) { return in == Element::kFloat32 ? 16 : 32; }
 
-/// Time that a division takes, in steps of a block that shares its multiprocessor. Of the numbers
-/// in it none is measured; they are reasoned from clocks of instructions and bytes.
+/// What things cost beside a step of a block that shares its multiprocessor as usual. None of it is
+/// measured; it is reasoned from clocks of instructions and bytes.
+struct WeightGradCosts {
+  double tile = 2;     ///< filling the pipeline, storing the tile
+  double part = 5;     ///< storing a part, adding it up
+  double alone = 0.8;  ///< a step of a block that shares with nobody
+  /// A worker has at least so many tokens' work of a tile that others share.
+  std::int64_t split_tokens = 1024;
+};
+
+/// Time that a division takes, in such steps.
 constexpr double weight_grad_time(const WeightGradDivision& division, std::int64_t examples,
-                                  std::int64_t slots) {
-  constexpr double kTileCost = 2;     // filling the pipeline, storing the tile
-  constexpr double kPartCost = 5;     // storing a part, adding it up
-  constexpr double kAloneCost = 0.8;  // a step of a block that shares with nobody
+                                  std::int64_t slots, const WeightGradCosts& costs) {
   const auto workers = static_cast<double>(division.workers);
   const auto tiles = static_cast<double>(division.tiles);
   const bool whole = division.tiles % division.workers == 0;
@@ -114,10 +121,10 @@ constexpr double weight_grad_time(const WeightGradDivision& division, std::int64
                        : division.workers % division.tiles == 0
                            ? 1
                            : std::min(2.0, 1 + tiles / workers);
-  const double one = tiles / workers * (division.steps + kTileCost) + parts * kPartCost;
+  const double one = tiles / workers * (division.steps + costs.tile) + parts * costs.part;
   const std::int64_t blocks = examples * division.workers, rest = blocks % slots;
   // The last wave, where it leaves half of the places empty, has multiprocessors to itself.
-  const double last = rest == 0 ? 0 : rest * 2 <= slots ? kAloneCost : 1;
+  const double last = rest == 0 ? 0 : rest * 2 <= slots ? costs.alone : 1;
   return (static_cast<double>(blocks / slots) + last) * one;
 }
 
@@ -125,21 +132,22 @@ constexpr double weight_grad_time(const WeightGradDivision& division, std::int64
 /// later takes more memory, and has to be worth it.
 constexpr WeightGradDivision divide_weight_grad(std::int64_t tiles, std::int64_t tokens,
                                                 std::int64_t steps, std::int64_t examples,
-                                                std::int64_t slots) {
+                                                std::int64_t slots,
+                                                const WeightGradCosts& costs = {}) {
   // What does not fit is refused before a launch; here it must only not overflow.
   const auto as_int = [](std::int64_t n) {
     return static_cast<std::int32_t>(std::min<std::int64_t>(n, 1 << 30));
   };
   WeightGradDivision best = WeightGradDivision::of(as_int(tiles), as_int(steps), as_int(tiles));
   if (tiles > (std::int64_t{1} << 31) / steps - 1) return best;
-  const std::int64_t most = std::max(tiles, tiles * tokens / kWeightGradSplitTokens);
-  double fastest = weight_grad_time(best, examples, slots);
+  const std::int64_t most = std::max(tiles, tiles * tokens / costs.split_tokens);
+  double fastest = weight_grad_time(best, examples, slots, costs);
   constexpr std::int64_t kMostWaves = 2;  // parts take memory: 64 KiB each
   for (std::int64_t waves = 1; waves <= kMostWaves; ++waves) {
     const auto division =
         WeightGradDivision::of(best.tiles, best.steps,
                                as_int(std::clamp<std::int64_t>(waves * slots / examples, 1, most)));
-    const double time = weight_grad_time(division, examples, slots);
+    const double time = weight_grad_time(division, examples, slots, costs);
     if (time < 0.97 * fastest) {
       fastest = time;
       best = division;

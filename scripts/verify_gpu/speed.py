@@ -2,6 +2,7 @@
 import hashlib
 import json
 import math
+import re
 
 from call import ROOT
 from common_steps import (FIRST_STEPS, HERE, bench_step, ended_well, judge_bench_step, parsed, positive,
@@ -9,8 +10,8 @@ from common_steps import (FIRST_STEPS, HERE, bench_step, ended_well, judge_bench
 from runner import Finished, Step, Unmet
 
 # Profiled: where a private step spends what a plain one does not.
-PROFILED = ("weight_grad_kernel", "gram_pair_kernel", "clip_accumulate_kernel",
-            "private_update_kernel")
+PROFILED = ("warpgroup_weight_grad_kernel", "weight_grad_kernel", "gram_pair_kernel",
+            "clip_accumulate_kernel", "private_update_kernel")
 IMAGES, QUICK_IMAGES = 1797, 200
 EPSILON = 10
 SAMPLES = 64
@@ -84,7 +85,7 @@ def judge_ncu(call, done: Finished) -> str:
     text = (call.work / "ncu.csv").read_text(errors="replace")
     if '"Kernel Name"' not in text:
         raise Unmet("no table of kernels")
-    seen = [name for name in PROFILED if name in text]
+    seen = [name for name in PROFILED if re.search(rf"\b{name}\b", text)]
     if not seen and not call.dry_run:
         raise Unmet("none of the kernels was profiled")
     return f"profiled: {', '.join(seen) or 'none'}"

@@ -93,6 +93,10 @@ std::vector<ConvShape> conv_shapes() {
     all.push_back(made(b, k, side, c, p, 3, 1, 1, 1));
   all.push_back(made(2, 2, 32, 256, 128, 1, 1, 0, 1));
   all.push_back(made(2, 2, 32, 128, 128, 3, 2, 1, 1));
+  ConvShape square = made(2, 4, 32, 128, 128, 3, 2, 1, 1);  // what tensor copies walk over
+  square.width = square.height;
+  square.out_width = square.out_height;
+  all.push_back(square);
   return all;
 }
 
@@ -135,7 +139,10 @@ TEST_F(Twins, ConvolutionGradientsAndNorms) {
 TEST_F(Twins, LinearGradientsAndNorms) {
   std::vector<LinearShape> shapes = {{2, 1, 5, 7}, {3, 6, 8, 4}};
   if (on_gpu())
-    shapes.insert(shapes.end(), {{16, 4, 512, 2048}, {2, 1024, 256, 512}, {128, 1, 512, 512}});
+    shapes.insert(shapes.end(), {{16, 4, 512, 2048},
+                                 {2, 1024, 256, 512},
+                                 {128, 1, 512, 512},
+                                 {3, 208, 184, 200}});  // tails of every kind
   for (const LinearShape& s : shapes) {
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
       const at::Tensor x = at::randn({s.examples, s.tokens, s.in_features}).to(type);

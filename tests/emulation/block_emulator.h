@@ -1,6 +1,7 @@
 #pragma once
 // The emulator of one host thread: what emulator.h offers, beneath. emulator.cpp runs blocks and
-// their threads, meetings.cpp what threads wait in.
+// their threads, meetings.cpp what threads wait in, proxy_meetings.cpp what they wait for of the
+// asynchronous proxy.
 #include <cuda_runtime.h>
 
 #include <cstdint>
@@ -14,10 +15,13 @@
 #include <vector>
 
 #include "emulation/async_copies.h"
+#include "emulation/async_proxy.h"
 #include "emulation/emulator.h"
 #include "emulation/fiber_pool.h"
 #include "emulation/guarded_memory.h"
+#include "emulation/mbarriers.h"
 #include "emulation/schedule.h"
+#include "emulation/warpgroup_products.h"
 
 namespace sfumato::emulation {
 
@@ -26,20 +30,30 @@ struct Abandoned {};
 
 /// A CUDA thread of the block at hand.
 struct Thread {
-  enum class State { kRunning, kAtBarrier, kInWarp, kDone };
+  enum class State { kRunning, kAtBarrier, kAtNamedBarrier, kAtMbarrier, kInWarp, kDone };
   State state = State::kRunning;
   uint3 index = {0, 0, 0};
   Fiber* fiber = nullptr;  // null until it starts
   std::source_location where;
   unsigned mask = 0;
+  int barrier_id = 0;              // at a named barrier
+  const void* mbarrier = nullptr;  // waited for, the phase of this parity
+  unsigned parity = 0;
   AsyncCopies copies;
+  WarpgroupProducts products;
 
   void reset(uint3 at) {
     state = State::kRunning;
     index = at;
     fiber = nullptr;
     copies.clear();
+    products.clear();
   }
+};
+
+/// A barrier of some of the block's threads: how many come together, and have come.
+struct NamedBarrier {
+  int threads = 0, arrived = 0;
 };
 
 /// Meetings of one warp that wait for lanes.
@@ -74,6 +88,18 @@ class Emulator {
   void async_copy(const AsyncCopies::Copy& copy);
   void async_commit();
   void async_wait(int pending_groups);
+  std::uint32_t shared_address(const void* place, std::size_t bytes,
+                               const std::source_location& where);
+  void named_barrier(int id, int threads, const std::source_location& where);
+  void mbarrier_init(void* barrier, unsigned arrivals, const std::source_location& where);
+  void mbarrier_arrive(void* barrier, unsigned expected_bytes, const std::source_location& where);
+  void mbarrier_wait(void* barrier, unsigned parity, const std::source_location& where);
+  void fence_async_proxy();
+  void tensor_copy(const TensorCopy& copy, const std::source_location& where);
+  void warpgroup_fence();
+  void warpgroup_product(const WarpgroupProduct& product, const std::source_location& where);
+  void warpgroup_commit();
+  void warpgroup_wait(int pending_groups, const std::source_location& where);
   [[noreturn]] void fail(const std::string& why, const std::source_location& where);
 
   Schedule schedule;
@@ -81,6 +107,7 @@ class Emulator {
   std::string error;
   int last_status = cudaSuccess;
   std::size_t most_shared = kMostSharedMemory;
+  int capability = 80, multiprocessors = 4;
 
  private:
   int refuse(int status, const std::string& why);
@@ -97,6 +124,11 @@ class Emulator {
   void report_standstill();
   std::string name(const Thread& thread) const;
   std::string activity(const Thread& thread) const;
+  bool land_copy();
+  Mbarrier mbarrier_at(const void* barrier, const char* what, const std::source_location& where);
+  bool advance(void* place, Mbarrier barrier);
+  void require_capability(int least, const char* what, const std::source_location& where);
+  std::string unfinished() const;
   detail::Meeting& open_meeting(unsigned mask, std::size_t size, const std::source_location& where);
 
   FiberPool pool_;
@@ -106,6 +138,9 @@ class Emulator {
   std::vector<detail::Meeting*> free_meetings_;
   std::map<const void*, std::size_t> allowed_;
   std::optional<GuardedMemory> shared_;
+  AsyncProxy proxy_;
+  std::map<int, NamedBarrier> named_barriers_;
+  std::map<unsigned, std::vector<WarpgroupProducts::Signature>> products_;  // of each warpgroup
   const std::function<void()>* body_ = nullptr;
   Thread* current_ = nullptr;
   unsigned finished_ = 0;

@@ -45,6 +45,7 @@ int Emulator::launch(const LaunchShape& shape, const std::function<void()>& thre
   if (threads_.size() < threads) threads_.resize(threads);
   warps_.resize((threads + kWarp - 1) / kWarp);
   shared_.emplace(shape.shared_bytes);
+  proxy_.open(shape.shared_bytes);
   body_ = &thread;
   failed_ = false;
   ++statistics.launches;
@@ -57,6 +58,7 @@ int Emulator::launch(const LaunchShape& shape, const std::function<void()>& thre
     run_block(threads);
   }
   shared_.reset();
+  proxy_.close();
   body_ = nullptr;
   if (!failed_) return cudaSuccess;
   return last_status = cudaErrorLaunchFailure;
@@ -65,6 +67,9 @@ int Emulator::launch(const LaunchShape& shape, const std::function<void()>& thre
 void Emulator::run_block(unsigned threads) {
   ++statistics.blocks;
   shared_->forget();
+  proxy_.forget();
+  named_barriers_.clear();
+  products_.clear();
   finished_ = at_barrier_ = 0;
   for (Warp& warp : warps_) warp.open.clear();
   free_meetings_.clear();
@@ -82,6 +87,8 @@ void Emulator::run_block(unsigned threads) {
   if (!failed_ && !shared_->margins_intact())
     abandon("block " + triple(blockIdx.x, blockIdx.y, blockIdx.z) +
             " wrote beside its shared memory of " + std::to_string(shared_->bytes()) + " bytes");
+  if (const std::string left = failed_ ? "" : unfinished(); !left.empty())
+    abandon("block " + triple(blockIdx.x, blockIdx.y, blockIdx.z) + " ended " + left);
 }
 
 /// The life of a fiber: it runs threads from start to end. A thread that nobody has started needs
@@ -117,8 +124,9 @@ void Emulator::run_thread(Thread& thread) {
 Thread* Emulator::next() {
   if (finished_ == threads_.size()) return nullptr;
   unsigned number = schedule.take();
+  while (number == Schedule::kNobody && !failed_ && land_copy()) number = schedule.take();
   if (number == Schedule::kNobody) {
-    report_standstill();
+    if (!failed_) report_standstill();
     if (finished_ == threads_.size()) return nullptr;
     number = schedule.take();
   }
@@ -166,6 +174,10 @@ void Emulator::abandon(const std::string& why) {
 void set_schedule(std::uint64_t seed) { emulator().schedule.set_seed(seed); }
 std::size_t most_shared_memory() { return emulator().most_shared; }
 void set_most_shared_memory(std::size_t bytes) { emulator().most_shared = bytes; }
+int compute_capability() { return emulator().capability; }
+void set_compute_capability(int capability) { emulator().capability = capability; }
+int multiprocessors() { return emulator().multiprocessors; }
+void set_multiprocessors(int count) { emulator().multiprocessors = count; }
 std::string last_error() { return emulator().error; }
 void clear_error() { emulator().error.clear(); }
 Statistics statistics() { return emulator().statistics; }

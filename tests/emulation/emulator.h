@@ -30,6 +30,13 @@ inline constexpr std::size_t kMostSharedMemory = 227 << 10;
 std::size_t most_shared_memory();
 void set_most_shared_memory(std::size_t bytes);
 
+/// What the device says of itself: compute capability (80 for 8.0) and multiprocessors. 80 and 4
+/// until set.
+int compute_capability();
+void set_compute_capability(int capability);
+int multiprocessors();
+void set_multiprocessors(int count);
+
 /// Why the last launch that failed did so, with block, thread and place in the source; empty if
 /// none failed since the last call of clear_error().
 std::string last_error();
@@ -59,6 +66,58 @@ void async_copy(void* to, const void* from, int bytes, int zero_fill_bytes);
 /// cp.async.commit_group and cp.async.wait_group, of the calling thread.
 void async_commit();
 void async_wait(int pending_groups);
+
+/// Place in shared memory as instructions take it. 16-byte aligned where the memory starts, and on
+/// purpose no better.
+std::uint32_t shared_address(const void* place,
+                             std::source_location where = std::source_location::current());
+
+/// bar.sync: the first `threads` threads that come to barrier `id` (1..15) wait for each other.
+void named_barrier(int id, int threads,
+                   std::source_location where = std::source_location::current());
+
+/// mbarrier.init, .arrive (after .expect_tx of that many bytes) and a wait for the end of the phase
+/// with that parity. The 8 bytes hold the barrier's state.
+void mbarrier_init(void* barrier, unsigned arrivals,
+                   std::source_location where = std::source_location::current());
+void mbarrier_arrive(void* barrier, unsigned expected_bytes,
+                     std::source_location where = std::source_location::current());
+void mbarrier_wait(void* barrier, unsigned parity,
+                   std::source_location where = std::source_location::current());
+
+/// fence.proxy.async: what ordinary instructions wrote to shared memory is from here on seen by
+/// tensor copies and warpgroup products, which otherwise see what was there before.
+void fence_async_proxy();
+
+/// cp.async.bulk.tensor: a box of the tensor of `map` (a CUtensorMap) to shared memory. Until its
+/// bytes are counted at `barrier`, as late as anybody waits, the target holds 0xff.
+struct TensorCopy {
+  void* to;
+  const void* map;
+  void* barrier;
+  int rank;
+  std::array<std::int32_t, 5> coordinates;
+  bool im2col;
+  std::array<std::uint16_t, 3> offsets;
+};
+void tensor_copy(const TensorCopy& copy,
+                 std::source_location where = std::source_location::current());
+
+/// wgmma.mma_async.m64nNk16 of bfloat16, a thread's part: `d` has N / 2 floats, operands are
+/// described as the instruction demands. The sums are NaN until the wait for their group, which
+/// reads the operands.
+struct WarpgroupProduct {
+  float* d;
+  int columns;
+  std::uint64_t a, b;
+  bool a_is_m_major, b_is_n_major;
+};
+void warpgroup_fence();
+void warpgroup_product(const WarpgroupProduct& product,
+                       std::source_location where = std::source_location::current());
+void warpgroup_commit();
+void warpgroup_wait(int pending_groups,
+                    std::source_location where = std::source_location::current());
 
 /// Ends the launch with an error.
 [[noreturn]] void fail(const std::string& why,
@@ -134,6 +193,8 @@ struct LaunchShape {
 int launch(const LaunchShape& shape, const std::function<void()>& thread);
 /// Allows `kernel` that many bytes of dynamic shared memory. Returns a cudaError_t.
 int allow_shared_memory(const void* kernel, int bytes);
+/// A function of the driver by its name; null if <cuda.h> of the emulator has none.
+void* driver_function(const char* name);
 /// cudaGetLastError and cudaPeekAtLastError.
 int take_last_status(bool clear);
 

@@ -46,6 +46,12 @@ std::string Emulator::activity(const Thread& thread) const {
   switch (thread.state) {
     case Thread::State::kDone: return "has finished";
     case Thread::State::kAtBarrier: return "waits at the barrier of " + place(thread.where);
+    case Thread::State::kAtNamedBarrier:
+      return "waits at barrier " + std::to_string(thread.barrier_id) + " of " + place(thread.where);
+    case Thread::State::kAtMbarrier:
+      return "waits in " + place(thread.where) + " for the end of parity " +
+             std::to_string(thread.parity) + " of an mbarrier with " +
+             Mbarrier::read(thread.mbarrier).text();
     case Thread::State::kInWarp:
       return "waits in the warp operation of " + place(thread.where) + " with mask " +
              hexadecimal(thread.mask);
@@ -67,6 +73,14 @@ void Emulator::report_standstill() {
     const auto lane = static_cast<unsigned>(std::countr_zero(in_warp->mask & ~arrived));
     abandon(name(*in_warp) + " " + activity(*in_warp) + " for lane " + std::to_string(lane) +
             ", which " + activity(threads_[first + lane]));
+    return;
+  }
+  const auto alone = std::find_if(threads_.begin(), threads_.end(), [](const Thread& thread) {
+    return thread.state == Thread::State::kAtMbarrier ||
+           thread.state == Thread::State::kAtNamedBarrier;
+  });
+  if (alone != threads_.end()) {
+    abandon(name(*alone) + " " + activity(*alone) + ", and nobody else can go on");
     return;
   }
   const Thread* waiting = nullptr;

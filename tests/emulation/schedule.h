@@ -27,6 +27,8 @@ class Schedule {
     const unsigned rank = rank_of_[thread];
     ready_[rank / 64] &= ~(std::uint64_t{1} << (rank % 64));
   }
+  /// Whether the youngest of several copies lands first.
+  bool youngest_first() const { return seed_ % 2 == 1; }
   /// Takes one thread out of the set; kNobody if it is empty.
   unsigned take();
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "emulation/weight_grad_case.h"
 #include "kernels/conv_weight_grad.h"
 
 namespace sfumato {
@@ -55,6 +56,27 @@ TEST(WeightGradPlan, FillsTheMultiprocessorsOfTheNetworkItIsMadeFor) {
     EXPECT_EQ(plan.division.tiles, row.tiles) << row.size << " " << row.channels;
     EXPECT_EQ(plan.division.workers, row.workers) << row.size << " " << row.channels;
   }
+}
+
+TEST(ConvWeightGradLaunch, EveryTileFitsTheSmallestSharedMemory) {
+  emulation::set_most_shared_memory(99 << 10);  // compute capability 8.6, 8.9, 12.0
+  for (const auto& [channels, tile] :
+       {std::pair{128, WeightGradTile::kLarge}, std::pair{40, WeightGradTile::kMedium},
+        std::pair{8, WeightGradTile::kFlat}})
+    for (const Element in : {Element::kFloat32, Element::kBfloat16}) {
+      ConvShape s = same_size(2, channels, channels, 1);
+      s.examples = s.draws = 1;
+      EXPECT_EQ(plan_weight_grad(s, in).tile, tile);
+      const auto x = emulation::random_floats(4 * channels, 1);
+      const auto outputs = emulation::run_weight_grad(
+          x, x, in, in, 1, s.weights(), channels, conv_weight_grad_workspace_bytes(s), {},
+          [&](auto px, auto dy, auto grad, auto bias, auto norm, auto bias_norm, auto workspace) {
+            EXPECT_LAUNCHED(launch_conv_weight_grad(px, dy, in, s, grad, in, bias, norm, bias_norm,
+                                                    workspace, nullptr));
+          });
+      EXPECT_GT(outputs.norm[0], 0);
+    }
+  emulation::set_most_shared_memory(emulation::kMostSharedMemory);
 }
 
 // Refused on the host, before a pointer is looked at --------------------------------------------

@@ -5,6 +5,7 @@
 #include <cuda.h>
 #include <dlfcn.h>
 
+#include <cstdint>
 #include <memory>
 #include <set>
 #include <string>
@@ -37,6 +38,14 @@ CUfunction function_named(const std::string& name) {
 }
 const std::string& name_of(CUfunction function) {
   return *reinterpret_cast<const std::string*>(function);
+}
+
+CUresult make_map(CUtensorMap* map, const void* tensor) {
+  if (map == nullptr || reinterpret_cast<std::uintptr_t>(map) % 64 != 0 ||
+      reinterpret_cast<std::uintptr_t>(tensor) % 16 != 0)
+    return CUDA_ERROR_INVALID_VALUE;
+  *map = {};
+  return CUDA_SUCCESS;
 }
 
 }  // namespace
@@ -138,11 +147,19 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int*, CUfunction, int, size
 CUresult cuPointerGetAttribute(void*, CUpointer_attribute, CUdeviceptr) {
   return refuse("cuPointerGetAttribute");
 }
-CUresult cuTensorMapEncodeTiled(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*,
+// Maps of tensors that nobody reads: kernels are not executed.
+CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType, cuuint32_t, void* tensor,
                                 const cuuint64_t*, const cuuint64_t*, const cuuint32_t*,
                                 const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
                                 CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
-  return refuse("cuTensorMapEncodeTiled");
+  return make_map(map, tensor);
+}
+CUresult cuTensorMapEncodeIm2col(CUtensorMap* map, CUtensorMapDataType, cuuint32_t, void* tensor,
+                                 const cuuint64_t*, const cuuint64_t*, const int*, const int*,
+                                 cuuint32_t, cuuint32_t, const cuuint32_t*, CUtensorMapInterleave,
+                                 CUtensorMapSwizzle, CUtensorMapL2promotion,
+                                 CUtensorMapFloatOOBfill) {
+  return make_map(map, tensor);
 }
 
 }  // extern "C"
