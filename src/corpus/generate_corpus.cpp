@@ -51,6 +51,8 @@ class SharedDrawing {
       : ranks_(ranks), source_(source), batch_(source.batch) {}
 
   int64_t most_at_once() const { return source_.batch * ranks_.size(); }
+  /// Where this process ends on its own: others need not take it for lost.
+  void leave() { ranks_.leave(); }
 
   /// uint8 [N, H, W, C], on rank 0 of its `ids`; on others, which name none, of those that it
   /// named. Undefined when rank 0 names none any more. `stopped` says where a stop was heard.
@@ -151,8 +153,7 @@ class CorpusMaking {
     std::vector<int64_t> labels;
     for (const ImageId& id : all)
       labels.insert(labels.end(), static_cast<size_t>(source_.candidates), id.label);
-    std::vector<std::vector<int64_t>> rows =
-        source_.choice->choose(pixels, labels, source_.candidates);
+    std::vector<std::vector<int64_t>> rows = chosen(pixels, labels);
     for (auto& of_class : rows) std::ranges::reverse(of_class);  // to be taken from the back
     std::vector<Image> pictures;
     for (const ImageId& id : all) {
@@ -163,6 +164,16 @@ class CorpusMaking {
     }
     writer_.add(pictures);
     tell(0);
+  }
+
+  std::vector<std::vector<int64_t>> chosen(const at::Tensor& pixels,
+                                           std::span<const int64_t> labels) {
+    try {
+      return source_.choice->choose(pixels, labels, source_.candidates);
+    } catch (const Interrupted&) {
+      drawing_.leave();
+      stopped_with(writer_);
+    }
   }
 
   at::Tensor draw_candidates(std::span<const ImageId> ids) {

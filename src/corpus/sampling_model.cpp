@@ -255,7 +255,7 @@ void open_choice(const fs::path& folder, const Config& config, SamplingModel& mo
                     config.sample.candidates.key()));
   const std::string bytes = read_file(file);
   check_covered(file, bytes, stage.name, "set sample.candidates=1", model.card);
-  FeatureMeans means = FeatureMeans::load(file);
+  FeatureMeans means = FeatureMeans::parse(bytes, file);
   const std::int64_t classes = std::max<std::int64_t>(model.num_classes, 1);
   if (means.means.size(0) != classes)
     throw UsageError(fmt::format(

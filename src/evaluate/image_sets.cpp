@@ -224,8 +224,9 @@ ImageSet open_set(const SetRequest& request, const Names& names) {
     check_is_whole(request.path, set.found);
   }
   if (set.found < 2)
-    throw DataError(fmt::format("'{}' holds {} images, and a comparison of sets needs many",
-                                request.path.string(), set.found));
+    throw DataError(
+        fmt::format("'{}' holds fewer than two images, and a comparison of sets needs many",
+                    request.path.string()));
   choose(request, set);
   if (set.identity.empty()) set.identity = hash_of(set.images);
   set.card = read_privacy_card(request.path / "privacy_card.json");

@@ -142,6 +142,17 @@ void write_card_again(const EvaluatedRun& run, const RecordStore& store, const L
              ledger.initial_weights(), *run.config);
 }
 
+/// What makes a number that costs minutes a number that is had once: a copy of the run, or another
+/// run on the same images, would else know nothing of it.
+void require_witness(const fs::path& store, const EvaluatedRun& run) {
+  if (WitnessKeeper(store).writable() && read_witness(store, run.ledger.run_id)) return;
+  throw PrivacyError(fmt::format(
+      "'{}' does not remember the run in '{}' and cannot be made to (uses/ is not there or not "
+      "writable): a copy of the run could release its accuracy once more, and nobody would add the "
+      "two up; make the record store writable, or leave out --release-with-noise",
+      store.string(), run.directory.path().string()));
+}
+
 /// Charges, draws the noise and writes what follows, in this order.
 void release(const EvaluatedRun& run, const RecordStore& store, const RecordStore& reference,
              StatisticSum&& sum, SecureKey key, NoisyAccuracy& out) {
@@ -155,8 +166,10 @@ void release(const EvaluatedRun& run, const RecordStore& store, const RecordStor
   MechanismSession session = MechanismSession::resume(run.plan, place, std::move(key),
                                                       checkpoint ? &*checkpoint : nullptr);
   // Held-out images remember it as well: from now on something was released that they decided.
-  if (reference.manifest_hash() != store.manifest_hash())
+  if (reference.manifest_hash() != store.manifest_hash()) {
     WitnessKeeper(reference.path()).write(session.ledger(), run.directory.path(), true);
+    require_witness(reference.path(), run);
+  }
   const std::vector<double> noisy = session.release(std::move(sum), run.stage);
   for (std::size_t i = 0; i < noisy.size(); ++i) out.classifiers[i].noisy_right_answers = noisy[i];
   write_json_atomic(run.result, to_json(out));
@@ -203,9 +216,10 @@ Evaluation evaluation_of(const NoisyAccuracy& made, const EvaluationOptions& opt
 }
 
 /// Of private images that say no more than is public: not even how many there are.
-ReportedSet reference_of(const NoisyAccuracy& made, const std::string& name) {
+/// The name of a folder could tell of whom they are.
+ReportedSet reference_of(const NoisyAccuracy& made) {
   ReportedSet out;
-  out.name = name;
+  out.name = made.tested_on;
   out.identity = made.reference;
   out.split = made.tested_on;
   out.found = out.used = std::llround(made.expected_records);
@@ -243,12 +257,13 @@ NoisyEvaluation evaluate_with_noise(const NoisyEvaluationRequest& request,
     log_info(fmt::format("released before: '{}'", run.result.string()));
   } else {
     check_verifies(run, store);
+    require_witness(store.path(), run);
     reference.verify_checksums();
     StatisticSum sum = count_on(reference, run.stage, trained(sets.corpus.images, request.options));
     release(run, store, reference, std::move(sum), key(), accuracy);
   }
   NoisyEvaluation out{evaluation_of(accuracy, request.options), reported(sets.corpus),
-                      reference_of(accuracy, sets.reference.name), run.result, run.charged};
+                      reference_of(accuracy), run.result, run.charged};
   const auto card = read_privacy_card(run.directory.release() / "privacy_card.json");
   warn_if_card_is_behind(run, card);
   out.evaluation.noise = statement_of(accuracy, run, card);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/mechanism/private_statistics.h"
@@ -90,7 +91,11 @@ void FeatureMeans::save(const std::filesystem::path& path) const {
 }
 
 FeatureMeans FeatureMeans::load(const std::filesystem::path& path) {
-  const nlohmann::json json = read_json(path);
+  return parse(read_file(path), path);
+}
+
+FeatureMeans FeatureMeans::parse(const std::string& bytes, const std::filesystem::path& path) {
+  const nlohmann::json json = parse_json(bytes, fmt::format("'{}'", path.string()));
   FeatureMeans found;
   try {
     if (json.at("schema_version") == kFeatureMeansVersion) {

@@ -72,7 +72,7 @@ int64_t computed_examples(int64_t n, int64_t physical, int64_t sizes) {
 
 }  // namespace
 
-int64_t pass_sizes(c10::Device device) { return device.is_cuda() ? 1 : 8; }
+int64_t pass_sizes(c10::Device device, bool in_bf16) { return device.is_cuda() || in_bf16 ? 1 : 8; }
 
 int64_t padded_examples(int64_t records, int64_t physical, int64_t sizes) {
   const int64_t unit = (physical + sizes - 1) / sizes;
@@ -148,7 +148,7 @@ int64_t physical_batch_for(const LogicalBatch& batch, int64_t budget_bytes, c10:
       batch,
       choose_physical_batch(budget_bytes, most_useful_examples(batch, device), peak_bytes,
                             batch.draws_setting),
-      pass_overhead(batch, device), pass_sizes(device));
+      pass_overhead(batch, device), pass_sizes(device, batch.in_bf16));
 }
 
 std::span<const int64_t> share_of_rank(std::span<const int64_t> records, int64_t physical,

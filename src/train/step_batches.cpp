@@ -8,11 +8,18 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
+#include "sfumato/generate/placement.h"
 #include "sfumato/train/batch_loader.h"
 #include "sfumato/train/physical_batch.h"
 
 namespace sfumato {
 namespace {
+
+bool computes_in_bf16(const Config& config) {
+  const PerformanceSettings& settings = config.performance;
+  return chosen_precision(settings.precision(), chosen_device(settings.device())) ==
+         Precision::kBf16;
+}
 
 int64_t physical_size(const Config& config, const MechanismPlan& plan, GradientStep& gradients,
                       TrainRanks& ranks) {
@@ -26,7 +33,8 @@ int64_t physical_size(const Config& config, const MechanismPlan& plan, GradientS
     // What a machine can give is shared by its ranks; each has a GPU of its own.
     if (device.is_cpu() && config.performance.memory_budget_gib() <= 0) budget /= all.local_size();
     physical = physical_batch_for(
-        {plan.expected_batch_size, plan.sample_rate, draws, all.size(), objective.draws_setting()},
+        {plan.expected_batch_size, plan.sample_rate, draws, all.size(), objective.draws_setting(),
+         computes_in_bf16(config)},
         budget, device, [&](int64_t b) { return gradients.peak_bytes(b, plan.is_private); });
   }
   physical = ranks.smallest(physical);
@@ -48,6 +56,7 @@ StepBatches::StepBatches(const Config& config, const RecordStore& store, const M
         return objective.draw(load_examples(store, records, physical), seed,
                               static_cast<uint64_t>(step));
       }),
+      sizes_(pass_sizes(gradients.device(), computes_in_bf16(config))),
       shared_size_(physical_size(config, plan, gradients, ranks)),
       physical_(shared_size_) {}
 
@@ -73,8 +82,7 @@ StepBatches::Accumulated StepBatches::accumulate(TrainingMechanism& mechanism, i
     return std::span(all).subspan(static_cast<size_t>(first), static_cast<size_t>(size));
   };
   const auto padded = [&](std::span<const int64_t> these) {
-    return padded_examples(std::max<int64_t>(1, std::ssize(these)), physical_,
-                           pass_sizes(gradients_.device()));
+    return padded_examples(std::max<int64_t>(1, std::ssize(these)), physical_, sizes_);
   };
   const auto prepare = [&](int64_t of_step, std::span<const int64_t> these) {
     queue_.prepare(of_step, these, padded(these));

@@ -53,6 +53,7 @@ class StepBatches {
   BatchQueue queue_;
   Sample sampled_;
   int64_t sampled_step_ = -1;
+  const int64_t sizes_;        ///< pass_sizes
   const int64_t shared_size_;  ///< of the physical batches that ranks share out
   int64_t physical_ = 0, size_tried_again_ = 0;
 };

@@ -152,7 +152,8 @@ class BinomialLaw {
 };
 
 void expect_little_padding_and_least_cost(const LogicalBatch& batch, c10::Device device) {
-  const int64_t sizes = pass_sizes(device), most = most_useful_examples(batch, device);
+  const int64_t sizes = pass_sizes(device, batch.in_bf16),
+                most = most_useful_examples(batch, device);
   const int64_t chosen = physical_batch_for(batch, int64_t{1} << 50, device, peak);
   const double overhead = pass_overhead(batch, device);
   const BinomialLaw law(batch);

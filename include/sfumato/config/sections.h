@@ -324,10 +324,9 @@ struct SemanticQuerySettings : StageSettings {
 struct FeatureMeansSettings : StageSettings {
   explicit FeatureMeansSettings(SettingsTree* tree);
 
-  Setting<std::string> features{this, "features", "scattering", any_value(), "",
-      "Feature network whose features are averaged: scattering, convolution, pixels or lenet "
-      "(src/features/README.md); none that needs a weights file of yours. What it says of an image "
-      "is scaled down to norm 1 where it is more."};
+  Setting<std::string> features{this, "features", "scattering", one_of({"scattering", "pixels"}), "",
+      "What is averaged of an image (src/features/README.md), scaled down to norm 1 where it is more: "
+      "features that follow from its bytes alone, bit for bit."};
   Setting<double> expected_class_size{this, "expected_class_size", 0.0, at_least(0), "images",
       "Divisor of each noisy sum: a public estimate of the number of images in a class. 0 takes "
       "mechanism.expected_batch_size / mechanism.sample_rate / data.num_classes."};

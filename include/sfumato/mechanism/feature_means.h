@@ -25,6 +25,8 @@ struct FeatureMeans {
   void save(const std::filesystem::path& path) const;
   /// DataError if the file is damaged or holds something else.
   static FeatureMeans load(const std::filesystem::path& path);
+  /// The same of what the file holds; `path` is for messages.
+  static FeatureMeans parse(const std::string& bytes, const std::filesystem::path& path);
 };
 
 /// What is averaged: features times min(1, 1 / their norm). float32 [n, dimension] -> float64.

@@ -45,6 +45,12 @@ inline constexpr std::int64_t kMostParameters = std::int64_t{1} << 32;
 ///   of at most B physical batches, by a grid step in each of P elements: by B 2^-40 sqrt(P) C in
 ///   the worst case, the last 1/16 of 2^-20 B C for P = kMostParameters, beyond which the engine
 ///   refuses a network.
+/// - The last physical batch of a step on the CPU in float32 has one of eight sizes, by how many
+///   records there are, and matrix products of another size may sum in another order: that may move
+///   each of its at most 64 clipped gradients by some 10^-6 of C, at random by 8 10^-6 C together,
+///   which is a fifteenth of 2^-20 B C for the least B (128): it stays within what the first point
+///   leaves, since no more than 64 examples are added in a row there. In bfloat16 all physical
+///   batches have one size (train/physical_batch.h).
 /// Single contributions have a margin of their own: the engine's clip factors are rounded down and
 /// 1e-6 smaller than the formula.
 double rounding_margin(double expected_batch_size);

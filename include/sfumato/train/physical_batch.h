@@ -25,6 +25,7 @@ struct LogicalBatch {
   int64_t draws = 1;
   int64_t ranks = 1;               ///< that share its physical batches out
   std::string draws_setting = {};  ///< for messages: Objective::draws_setting
+  bool in_bf16 = false;            ///< what layers compute in on the CPU
 };
 
 /// The `most` of training: more than some 64 draws in a pass (4096 on a GPU) only take memory,
@@ -33,8 +34,10 @@ int64_t most_useful_examples(const LogicalBatch& batch, c10::Device device = c10
 
 /// In how many steps of its size a pass may be smaller than the physical batch: 1 on a GPU, where a
 /// pass is one recorded graph; 8 on the CPU. Not every size, so that few occur and the time of a
-/// step tells no more of the size of its batch than that.
-int64_t pass_sizes(c10::Device device);
+/// step tells no more of the size of its batch than that. 1 in bf16, too: products of another
+/// number of rows may sum in another order, and what a rounding to bfloat16 makes of that in the
+/// gradients of the other examples of the pass has no place in the margin of privacy/bounds.h.
+int64_t pass_sizes(c10::Device device, bool in_bf16);
 /// To how many examples a pass over `records` of at most `physical` is padded: the next multiple of
 /// physical / sizes.
 int64_t padded_examples(int64_t records, int64_t physical, int64_t sizes);
