@@ -189,7 +189,9 @@ def child_main(arguments) -> None:
     case, = arguments.case
     rows = rows_of(case, arguments)
     if arguments.child == "save":
-        print(json.dumps(step_engines.save(setting_of(case, rows[0], arguments), arguments.folder)))
+        check = arguments.check and arguments.device == "cpu"  # where probe finds norms
+        print(json.dumps(step_engines.save(setting_of(case, rows[0], arguments), arguments.folder,
+                                           check)))
         return
     row = rows[int(arguments.child)]
     in_a_row = IN_A_ROW if arguments.device == "cuda" and row.engine == "plain" else 1

@@ -46,7 +46,7 @@ class Denoising:
         with torch.autocast(self.setting.device, torch.bfloat16,
                             enabled=self.setting.precision == "bf16"):
             out = network(sample.to(memory_format=self.layout), timestep).sample.float()
-        return (out - target).square().view(len(inputs[0]), -1).mean(dim=1)
+        return (out - target).square().flatten(1).mean(dim=1)
 
     def by_hooks(self, network, inputs: tuple) -> None:
         """Backward passes that leave per-example gradients of images in Opacus' grad_sample."""
@@ -273,9 +273,9 @@ def exact_norms(setting: Setting, per_draw: bool, inputs: tuple):
     return one_at_a_time(exact, each_draw(inputs) if per_draw else inputs)
 
 
-def save(setting: Setting, folder: Path) -> dict:
+def save(setting: Setting, folder: Path, check: bool) -> dict:
     """What `sfumato bench step --network` and `sfumato probe` take; the norms that the second is to
-    find. Nothing of that for a GAN, which it does not take."""
+    find, if it is asked. Nothing of that for a GAN, which it does not take."""
     case = CASES[setting.case]
     if "pair" in case:
         for network, path in case["pair"].items():
@@ -286,6 +286,8 @@ def save(setting: Setting, folder: Path) -> dict:
 
     task = Denoising(setting._replace(device="cpu"))
     task.network.save_pretrained(folder)
+    if not check:
+        return {}
     inputs = checked_inputs(task)
     save_file(dict(zip(("sample", "timestep", "target"), inputs)), folder / "inputs.safetensors")
     return {"norms": one_at_a_time(task, inputs).norm(dim=1).tolist()}

@@ -151,7 +151,7 @@ TEST_F(EvaluationTest, ACorpusThatLacksAShardIsRefused) {
 TEST_F(EvaluationTest, OneImageIsRefusedAndFewAreNamed) {
   const fs::path real = store("s", classed_images(20, 2));
   const fs::path one = corpus("one", classed_images(1, 1));
-  EXPECT_THAT(refusal<DataError>(one, real), HasSubstr("holds 1 images"));
+  EXPECT_THAT(refusal<DataError>(one, real), HasSubstr("holds fewer than two images"));
   const ImageSets few = open(corpus("few", classed_images(4, 1)), real);
   EXPECT_THAT(
       error_message<DataError>([&] { evaluate(few, nullptr, quick({Metric::kPrecisionRecall})); }),
