@@ -30,6 +30,14 @@ bool device_has_warpgroups() {
 #endif
 }
 
+std::int64_t shared_bytes(std::int64_t chunks) {
+  switch (chunks) {
+    case 2: return device::WarpgroupConfig<2>::kSharedBytes;
+    case 3: return device::WarpgroupConfig<3>::kSharedBytes;
+    default: return device::WarpgroupConfig<4>::kSharedBytes;
+  }
+}
+
 struct Maps {
   CUtensorMap dy, x;
 };
@@ -65,7 +73,9 @@ std::optional<int> launch_warpgroup_weight_grad(const device::WeightGradTensors&
                                                 const ConvShape& shape, void* stream) {
   if (!warpgroup_takes(shape) || !device_has_warpgroups()) return std::nullopt;
   const WeightGradPlan plan = plan_warpgroup_weight_grad(shape);
-  if (!device::weight_grad_in_range(shape, plan)) return std::nullopt;
+  if (!device::weight_grad_in_range(shape, plan) ||
+      shared_bytes(plan.tile_columns / kWarpgroupChunk) > device::most_shared_bytes())
+    return std::nullopt;
   Maps maps;
   if (!make_maps(maps, tensors, shape)) return std::nullopt;
   int device = 0, multiprocessors = 0;
