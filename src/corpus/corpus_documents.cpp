@@ -181,7 +181,8 @@ std::string readme(const CorpusSpec& spec, const Json& card) {
           : "";
   if (spec.candidates > 1)
     counts += fmt::format(
-        " Of {} images that were drawn for each, those were kept that are like their class by noisy "
+        " Of {} images that were drawn for each, those were kept that are like their class by "
+        "noisy "
         "means of the private images' features, which are part of the privacy statement below.",
         spec.candidates);
   return fmt::format(

@@ -54,7 +54,8 @@ std::string noise_statement(const NoiseStatement& noise) {
   return fmt::format(
       "Released with noise: {}. It is a stage of the run's mechanism, charged in its ledger: all "
       "that the run released, these numbers included, is ({}, {})-differentially private for {} "
-      "({}, {}). They may be shown, if neither corpus nor classifiers nor seed were chosen by exact "
+      "({}, {}). They may be shown, if neither corpus nor classifiers nor seed were chosen by "
+      "exact "
       "numbers of these images.",
       what, epsilon_text(noise.epsilon), noise.delta, noise.unit, noise.adjacency,
       noise.accountant);

@@ -89,9 +89,8 @@ TEST(Load, AStageThatNothingBeginsWithIsACaution) {
   EXPECT_THAT(cautions(query), ElementsAre(HasSubstr("set warmup.semantic.steps, or leave")));
   EXPECT_THAT(cautions({query[0], query[1], "warmup.semantic.steps=3"}), SizeIs(0));
   const std::string means = stages + "feature_means.epsilon=1";
-  EXPECT_THAT(cautions({means}),
-              ElementsAre(AllOf(HasSubstr("sample.candidates (default) is 1"),
-                                HasSubstr("nothing is chosen by it"))));
+  EXPECT_THAT(cautions({means}), ElementsAre(AllOf(HasSubstr("sample.candidates (default) is 1"),
+                                                   HasSubstr("nothing is chosen by it"))));
   EXPECT_THAT(cautions({means, "sample.candidates=2"}), SizeIs(0));
 }
 

@@ -136,8 +136,7 @@ TEST(SampleImages, PartsAreDrawnAsOneBatch) {
   const at::Tensor t = at::arange(7), labels = at::arange(7) * 3;
   for (const int used : {1, 2}) {
     at::set_num_threads(used);
-    for (const auto& [rows, parts] :
-         {std::pair{2, 4}, {3, used == 1 ? 3 : 4}, {7, used}, {9, 1}}) {
+    for (const auto& [rows, parts] : {std::pair{2, 4}, {3, used == 1 ? 3 : 4}, {7, used}, {9, 1}}) {
       std::atomic<int> calls = 0;
       const DenoiserFn network = [&](const at::Tensor& part, const at::Tensor& at_level,
                                      const at::Tensor& of) {

@@ -41,12 +41,12 @@ struct NoisyEvaluation {
 ///
 /// PrivacyError, before anything is trained or charged: the run is not private, damaged, not
 /// finished, one of a private selection, or its mechanism was frozen without the stage; its claim
-/// is void; the reference is neither the run's record store nor what was held out of it, or was held
-/// out of a set that was split since (of runs on the two parts the larger sum counts); the corpus
-/// is, by its card, not of the run's release; the stage was made already, of something else, or its
-/// charge is spent and what it paid for was lost. UsageError: more classifiers than were planned,
-/// no public divisor. That a corpus holds the pictures that the release drew is the word of whoever
-/// has it: cards and lineages are read, images carry no mark.
+/// is void; the reference is neither the run's record store nor what was held out of it, or was
+/// held out of a set that was split since (of runs on the two parts the larger sum counts); the
+/// corpus is, by its card, not of the run's release; the stage was made already, of something else,
+/// or its charge is spent and what it paid for was lost. UsageError: more classifiers than were
+/// planned, no public divisor. That a corpus holds the pictures that the release drew is the word
+/// of whoever has it: cards and lineages are read, images carry no mark.
 NoisyEvaluation evaluate_with_noise(
     const NoisyEvaluationRequest& request,
     const std::function<SecureKey()>& key = [] { return SecureKey::generate(); });

@@ -20,8 +20,9 @@ using DenoiserFn =
 DenoiserFn unet_denoiser(UNet2D& network, Tape* tape = nullptr);
 
 /// The same in parts of at most `rows` images, of which each thread computes its own: what layers
-/// hand on stays in a core's caches, and threads wait for each other once a call. On the CPU without
-/// autograd; else, and where a part would have less than half of `rows`, `model` itself is called.
+/// hand on stays in a core's caches, and threads wait for each other once a call. On the CPU
+/// without autograd; else, and where a part would have less than half of `rows`, `model` itself is
+/// called.
 DenoiserFn in_parts(DenoiserFn model, int64_t rows);
 
 /// Classifier-free guidance (Ho & Salimans 2022): (1 + w) f(x, t, y) - w f(x, t, null) in one call
