@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/every_x86_64.h"
 #include "kernels/lane_tokens.h"
 
 namespace sfumato {
@@ -16,9 +17,8 @@ using Doubles = double __attribute__((vector_size(64)));
 
 /// gram[t, s] for s <= t, and some beyond: sums over `taps` and `width` values (a multiple of 8) of
 /// rows[tap, t] rows[tap, s]. `count` is a multiple of 4, the distance of gram's lines too.
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void gram_of_rows(
-    const double* const* rows, std::int64_t taps, std::int64_t count, std::int64_t width,
-    double* gram) {
+SFUMATO_EVERY_X86_64 void gram_of_rows(const double* const* rows, std::int64_t taps,
+                                       std::int64_t count, std::int64_t width, double* gram) {
   for (std::int64_t t = 0; t < count; t += kGramTile)
     for (std::int64_t s = 0; s <= t; s += kGramTile) {
       Doubles sums[kGramTile][kGramTile];

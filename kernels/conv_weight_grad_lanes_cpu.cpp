@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/every_x86_64.h"
 #include "kernels/lane_math.h"
 #include "kernels/lane_tokens.h"
 #include "kernels/row_norm.h"
@@ -51,8 +52,8 @@ inline __attribute__((always_inline)) void swap_blocks(Lanes (&rows)[16]) {
 }
 
 /// put_channels_last of as many channels as whole lanes: 16 x 16 at a time, in registers.
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void put_lanes_last(
-    const float* from, std::int64_t rows, std::int64_t channels, std::int64_t area, float* to) {
+SFUMATO_EVERY_X86_64 void put_lanes_last(const float* from, std::int64_t rows,
+                                         std::int64_t channels, std::int64_t area, float* to) {
   for (std::int64_t r = 0; r < rows; ++r, from += area * channels, to += area * channels) {
     std::int64_t i = 0;
     for (; i + kLanes <= area; i += kLanes)
@@ -65,8 +66,7 @@ __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) vo
         swap_blocks<4>(block);
         swap_blocks<8>(block);
 #pragma GCC unroll 16
-        for (int l = 0; l < 16; ++l)
-          std::memcpy(to + (i + l) * channels + c, &block[l], sizeof(Lanes));
+        for (int l = 0; l < 16; ++l) store_lanes(block[l], to + (i + l) * channels + c);
       }
     for (std::int64_t c = 0; c < channels; ++c)
       for (std::int64_t j = i; j < area; ++j) to[j * channels + c] = from[c * area + j];
@@ -101,8 +101,7 @@ inline __attribute__((always_inline)) void add_up_tile(const float* dy, const fl
     if (i < rows) std::memcpy(out + i * stride, sums[i], sizeof sums[i]);
 }
 
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void add_up(
-    const TileOperands& operands, const ConvShape& s, float* grad) {
+SFUMATO_EVERY_X86_64 void add_up(const TileOperands& operands, const ConvShape& s, float* grad) {
   const std::int64_t tokens = s.tokens(), taps = s.taps(), stride = taps * s.channels;
   for (std::int64_t tap = 0; tap < taps; ++tap) {
     const float* const* inputs = operands.inputs.data() + tap * tokens;

@@ -1,12 +1,10 @@
+#include "kernels/every_x86_64.h"
 #include "kernels/exact_sum.h"
 
 #include <cmath>
 
 namespace sfumato {
 namespace {
-
-#define SFUMATO_EVERY_X86_64 \
-  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 
 inline std::int64_t rounded(float value, const ExactGrid& grid) {
   double units = value * grid.units;

@@ -4,13 +4,14 @@
 #include <vector>
 
 #include "kernels/element_access.h"
+#include "kernels/every_x86_64.h"
 #include "kernels/gram_norm_plan.h"
 
 namespace sfumato {
 
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) GramNorm
-gram_norm_conv_cpu(const double* gram_input, const double* gram_output,
-                   const ConvGeometry& geometry) {
+SFUMATO_EVERY_X86_64 GramNorm gram_norm_conv_cpu(const double* gram_input,
+                                                 const double* gram_output,
+                                                 const ConvGeometry& geometry) {
   const auto& [draws, hp, wp, ho, wo, kernel, stride, dilation] = geometry;
   const int64_t padded = draws * hp * wp, tokens = draws * ho * wo;
   double total = 0, magnitude = 0;

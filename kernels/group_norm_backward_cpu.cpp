@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/element_access.h"
+#include "kernels/every_x86_64.h"
 #include "kernels/lane_math.h"
 
 namespace sfumato {
@@ -80,18 +81,15 @@ SFUMATO_INLINE Sums channel_sums(const Group& g, std::int64_t c) {
 }
 
 /// First pass: the sums of each channel of a group.
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void group_sums(
-    const Group& g, Sums* sums) {
+SFUMATO_EVERY_X86_64 void group_sums(const Group& g, Sums* sums) {
   for (std::int64_t c = 0; c < g.per_group; ++c) sums[c] = channel_sums<false>(g, c);
 }
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void group_sums_silu(
-    const Group& g, Sums* sums) {
+SFUMATO_EVERY_X86_64 void group_sums_silu(const Group& g, Sums* sums) {
   for (std::int64_t c = 0; c < g.per_group; ++c) sums[c] = channel_sums<true>(g, c);
 }
 
 /// Second pass: dx = weight d + slope (x - mean) + level; d may be dx.
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void scale_group(
-    const Group& g, const float* d, float slope, float level) {
+SFUMATO_EVERY_X86_64 void scale_group(const Group& g, const float* d, float slope, float level) {
   for (std::int64_t c = 0; c < g.per_group; ++c) {
     const float weight = g.weight(c), mean = g.mean;
     const float *x = g.x + c * g.positions, *dc = d + c * g.positions;

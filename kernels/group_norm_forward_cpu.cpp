@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "kernels/element_access.h"
+#include "kernels/every_x86_64.h"
 #include "kernels/lane_math.h"
 
 namespace sfumato {
@@ -26,8 +27,7 @@ void merge(Moments& to, const Moments& from) {
 
 /// The moments of consecutive values: of each run the mean first, then the squared differences from
 /// it, while the run is in the first-level cache.
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) Moments moments(
-    const float* x, std::int64_t size) {
+SFUMATO_EVERY_X86_64 Moments moments(const float* x, std::int64_t size) {
   Moments all;
   for (std::int64_t start = 0; start < size; start += kRun) {
     const std::int64_t length = std::min(kRun, size - start), whole = length / kLanes * kLanes;
@@ -84,14 +84,8 @@ inline __attribute__((always_inline)) void apply_channels(const Group& g) {
   }
 }
 
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void apply(
-    const Group& g) {
-  apply_channels<false>(g);
-}
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void apply_silu(
-    const Group& g) {
-  apply_channels<true>(g);
-}
+SFUMATO_EVERY_X86_64 void apply(const Group& g) { apply_channels<false>(g); }
+SFUMATO_EVERY_X86_64 void apply_silu(const Group& g) { apply_channels<true>(g); }
 
 }  // namespace
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/every_x86_64.h"
 #include "kernels/lane_math.h"
 
 namespace sfumato {
@@ -19,12 +20,7 @@ struct QueryLanes {
   float *scores, *out;  ///< [T, kLanes], [D, kLanes]
 };
 
-inline __attribute__((always_inline)) void store_lanes(const Lanes& lanes, float* to) {
-  std::memcpy(to, &lanes, sizeof lanes);
-}
-
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void attend(
-    const QueryLanes& a) {
+SFUMATO_EVERY_X86_64 void attend(const QueryLanes& a) {
   Lanes most = {}, score;
   most -= 3.0e38f;
   for (std::int64_t first = 0; first < a.head_dim; first += kStep) {

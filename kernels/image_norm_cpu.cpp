@@ -4,10 +4,9 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/every_x86_64.h"
 #include "kernels/lane_math.h"
 
-#define SFUMATO_EVERY_LEVEL \
-  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #define SFUMATO_INLINE inline __attribute__((always_inline))
 
 namespace sfumato {
@@ -62,12 +61,12 @@ SFUMATO_INLINE void moments_of_lanes(const T* x, std::int64_t stride, std::int64
   }
 }
 
-SFUMATO_EVERY_LEVEL void channel_moments(const float* x, std::int64_t stride,
-                                         std::int64_t positions, ChannelMoments* out) {
+SFUMATO_EVERY_X86_64 void channel_moments(const float* x, std::int64_t stride,
+                                          std::int64_t positions, ChannelMoments* out) {
   moments_of_lanes(x, stride, positions, out);
 }
-SFUMATO_EVERY_LEVEL void channel_moments(const std::uint16_t* x, std::int64_t stride,
-                                         std::int64_t positions, ChannelMoments* out) {
+SFUMATO_EVERY_X86_64 void channel_moments(const std::uint16_t* x, std::int64_t stride,
+                                          std::int64_t positions, ChannelMoments* out) {
   moments_of_lanes(x, stride, positions, out);
 }
 
@@ -89,7 +88,7 @@ SFUMATO_INLINE void apply_lanes(const From* x, const Affine& affine, To* y) {
       read_lanes(x + s * channels + first, lanes);
       lanes = (lanes - mean) * weight + offset;
       float z[kLanes];
-      std::memcpy(z, &lanes, sizeof z);
+      store_lanes(lanes, z);
       if constexpr (kSilu)
         for (std::int64_t c = 0; c < kLanes; ++c) z[c] *= lane_sigmoid(z[c]);
       To* to = y + s * channels + first;
@@ -107,20 +106,20 @@ SFUMATO_INLINE void apply_either(const From* x, const Affine& affine, FusedActiv
     apply_lanes<false>(x, affine, y);
 }
 
-SFUMATO_EVERY_LEVEL void apply(const float* x, const Affine& affine, FusedActivation activation,
-                               float* y) {
+SFUMATO_EVERY_X86_64 void apply(const float* x, const Affine& affine, FusedActivation activation,
+                                float* y) {
   apply_either(x, affine, activation, y);
 }
-SFUMATO_EVERY_LEVEL void apply(const float* x, const Affine& affine, FusedActivation activation,
-                               std::uint16_t* y) {
+SFUMATO_EVERY_X86_64 void apply(const float* x, const Affine& affine, FusedActivation activation,
+                                std::uint16_t* y) {
   apply_either(x, affine, activation, y);
 }
-SFUMATO_EVERY_LEVEL void apply(const std::uint16_t* x, const Affine& affine,
-                               FusedActivation activation, float* y) {
+SFUMATO_EVERY_X86_64 void apply(const std::uint16_t* x, const Affine& affine,
+                                FusedActivation activation, float* y) {
   apply_either(x, affine, activation, y);
 }
-SFUMATO_EVERY_LEVEL void apply(const std::uint16_t* x, const Affine& affine,
-                               FusedActivation activation, std::uint16_t* y) {
+SFUMATO_EVERY_X86_64 void apply(const std::uint16_t* x, const Affine& affine,
+                                FusedActivation activation, std::uint16_t* y) {
   apply_either(x, affine, activation, y);
 }
 
@@ -198,8 +197,9 @@ void image_norm_cpu(const ImageNorm& norm, std::int64_t begin, std::int64_t end)
   norms_of<std::uint16_t, std::uint16_t>(norm, begin, end);
 }
 
-SFUMATO_EVERY_LEVEL void image_sum_cpu(const void* a, Element type_a, const void* b, Element type_b,
-                                       float* sum, std::int64_t begin, std::int64_t end) {
+SFUMATO_EVERY_X86_64 void image_sum_cpu(const void* a, Element type_a, const void* b,
+                                        Element type_b, float* sum, std::int64_t begin,
+                                        std::int64_t end) {
   const auto *wide_a = static_cast<const float*>(a), *wide_b = static_cast<const float*>(b);
   const auto *half_a = static_cast<const std::uint16_t*>(a),
              *half_b = static_cast<const std::uint16_t*>(b);

@@ -15,6 +15,10 @@ inline __attribute__((always_inline)) void load_lanes(const float* from, Lanes& 
   std::memcpy(&lanes, from, sizeof lanes);
 }
 
+inline __attribute__((always_inline)) void store_lanes(const Lanes& lanes, float* to) {
+  std::memcpy(to, &lanes, sizeof lanes);
+}
+
 /// The sum of the lanes, as a tree.
 inline __attribute__((always_inline)) double lane_sum(const Lanes& lanes) {
   using Eight = float __attribute__((vector_size(32)));

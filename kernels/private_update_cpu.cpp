@@ -13,6 +13,7 @@
 #endif
 
 #include "kernels/device/update_rule.cuh"
+#include "kernels/every_x86_64.h"
 
 namespace sfumato {
 namespace {
@@ -26,8 +27,7 @@ constexpr std::int64_t kGroupsAtATime = 4;
 constexpr std::int64_t kElementsAtATime = kGroupsAtATime * kNormalsPerGroup;
 
 #define SFUMATO_INLINE inline __attribute__((always_inline))
-#define SFUMATO_EVERY_X86 \
-  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define SFUMATO_EVERY_X86 SFUMATO_EVERY_X86_64
 
 /// Part of one tensor; what the rule does not use is not read.
 struct Range {

@@ -1,12 +1,13 @@
 #include "kernels/row_norm.h"
 
 #include "kernels/element_access.h"
+#include "kernels/every_x86_64.h"
 
 namespace sfumato {
 
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void
-row_squared_norms_cpu(const float* rows, std::int64_t begin, std::int64_t end, std::int64_t columns,
-                      double* out) {
+SFUMATO_EVERY_X86_64 void row_squared_norms_cpu(const float* rows, std::int64_t begin,
+                                                std::int64_t end, std::int64_t columns,
+                                                double* out) {
   // Fixed lanes instead of -ffast-math: the order of the sum is the same on every machine.
   constexpr std::int64_t kLanes = 32;
   for (std::int64_t r = begin; r < end; ++r) {

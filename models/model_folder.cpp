@@ -30,9 +30,10 @@ fs::path unet_of(const fs::path& folder) {
   if (!fs::exists(folder)) throw DataError(fmt::format("{}: no such folder", folder.string()));
   if (const fs::path unet = unet_within(folder); !unet.empty()) return unet;
   if (fs::exists(folder / "config.json")) return folder;
-  if (!fs::exists(folder / kIndex)) refuse_unconverted_weights(folder);
   std::string kind;
-  if (fs::exists(folder / kIndex)) {
+  if (!fs::exists(folder / kIndex)) {
+    refuse_unconverted_weights(folder);
+  } else {
     const nlohmann::json index = read_python_json(folder / kIndex);
     if (index.is_object() && index.contains("_class_name") && index["_class_name"].is_string())
       kind = fmt::format(" ({} is of a {})", kIndex, index["_class_name"].get<std::string>());

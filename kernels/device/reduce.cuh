@@ -19,21 +19,32 @@ __device__ __forceinline__ T warp_sum(T value) {
   return value;
 }
 
-/// The sum over the block, in every thread the same bits. Every thread of the block takes part; the
-/// block is a whole number of warps (up to 32). `shared` is room for 32 values of T in shared
-/// memory, free to be used again (by anything) once the call returns: two barriers.
-/// Order: each warp's butterfly, then a butterfly over the warps' sums.
-template <class T>
-__device__ __forceinline__ T block_sum(T value, T* shared) {
+/// A team: the first threads of a block, a whole number of warps (up to 32), that wait for each
+/// other. This one is all of them.
+struct WholeBlock {
+  static __device__ __forceinline__ int threads() { return static_cast<int>(blockDim.x); }
+  static __device__ __forceinline__ void meet() { __syncthreads(); }
+};
+
+/// The sum over a team, in every thread of it the same bits. Every one takes part. `shared` is room
+/// for 32 values of T in shared memory, free to be used again (by anything) once the call returns:
+/// two barriers. Order: each warp's butterfly, then a butterfly over the warps' sums.
+template <class Team, class T>
+__device__ __forceinline__ T team_sum(T value, T* shared) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int warps = static_cast<int>(blockDim.x) / kWarp;
   value = warp_sum(value);
   if (lane == 0) shared[warp] = value;
-  __syncthreads();
-  value = warp_sum(lane < warps ? shared[lane] : T{0});
-  __syncthreads();
+  Team::meet();
+  value = warp_sum(lane < Team::threads() / kWarp ? shared[lane] : T{0});
+  Team::meet();
   return value;
+}
+
+/// team_sum over the block.
+template <class T>
+__device__ __forceinline__ T block_sum(T value, T* shared) {
+  return team_sum<WholeBlock>(value, shared);
 }
 
 }  // namespace sfumato::device

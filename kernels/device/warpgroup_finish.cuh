@@ -40,8 +40,13 @@ struct WarpgroupRoom {
   }
 };
 
-/// All threads that multiply, or those of the calling one's warpgroup, wait for each other.
-__device__ __forceinline__ void meet_multipliers() { named_barrier<kWarpgroupMultipliers>(1); }
+/// The threads of a block that multiply.
+struct Multipliers {
+  static __device__ __forceinline__ int threads() { return kWarpgroupMultipliers; }
+  static __device__ __forceinline__ void meet() { named_barrier<kWarpgroupMultipliers>(1); }
+};
+
+/// Those of the calling one's warpgroup wait for each other.
 __device__ __forceinline__ void meet_warpgroup() {
   named_barrier<kWarpgroup>(2 + static_cast<int>(threadIdx.x) / kWarpgroup);
 }
@@ -104,33 +109,6 @@ class ChunkSums {
   float sums_[2] = {};
 };
 
-/// block_sum and completes (weight_grad_finish.cuh) of the threads that multiply.
-__device__ __forceinline__ double multipliers_sum(double value, const WarpgroupRoom& room) {
-  auto* const shared = reinterpret_cast<double*>(room.scratch);
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  value = warp_sum(value);
-  if (lane == 0) shared[static_cast<int>(threadIdx.x) / kWarp] = value;
-  meet_multipliers();
-  value = warp_sum(lane < kWarpgroupMultipliers / kWarp ? shared[lane] : 0.0);
-  meet_multipliers();
-  return value;
-}
-__device__ __forceinline__ bool multipliers_complete(std::uint32_t* counter, int count, int full,
-                                                     const WarpgroupRoom& room) {
-  auto* const complete = reinterpret_cast<int*>(room.scratch);
-  __threadfence();
-  meet_multipliers();
-  if (threadIdx.x == 0) {
-    const std::uint32_t before = atomicAdd(counter, static_cast<std::uint32_t>(count));
-    *complete = before + static_cast<std::uint32_t>(count) == static_cast<std::uint32_t>(full);
-  }
-  meet_multipliers();
-  const bool result = __shfl_sync(kWholeWarp, *complete, 0) != 0;  // the compiler sees: for all
-  meet_multipliers();
-  if (result) __threadfence();
-  return result;
-}
-
 /// join_parts of weight_grad_finish.cuh.
 template <class Config>
 __device__ __forceinline__ bool join_warpgroup_parts(float (&sums)[Config::kSums], float& bias,
@@ -148,7 +126,8 @@ __device__ __forceinline__ bool join_warpgroup_parts(float (&sums)[Config::kSums
     to[i / 4 * kWarpgroupMultipliers] = make_float4(sums[i], sums[i + 1], sums[i + 2], sums[i + 3]);
   if (has_bias) a.bias_parts[mine * kWarpgroupTileRows + row] = bias;
   std::uint32_t* const arrived = a.arrived + std::int64_t{at.example} * a.division.tiles + at.tile;
-  if (!multipliers_complete(arrived, at.end - at.begin, a.division.steps, room)) return false;
+  if (!completes<Multipliers>(arrived, at.end - at.begin, a.division.steps, room.scratch))
+    return false;
   SFUMATO_UNROLL
   for (int i = 0; i < Config::kSums; ++i) sums[i] = 0;
   bias = 0;
@@ -254,38 +233,17 @@ __device__ __forceinline__ void store_rows(const float (&sums)[Config::kSums],
   }
 }
 
-/// The sum of `count` values that other blocks stored, the same in every thread that multiplies.
-__device__ __forceinline__ double multipliers_sum_of_stored(const double* values, int count,
-                                                            const WarpgroupRoom& room) {
-  double sum = 0;
-  SFUMATO_NO_UNROLL
-  for (int j = static_cast<int>(threadIdx.x); j < count; j += kWarpgroupMultipliers)
-    sum += __ldcg(values + j);
-  return multipliers_sum(sum, room);
-}
-
-/// The bias of a tile's rows and its squared norm, in tiles of the first column.
-__device__ __forceinline__ void finish_bias(float bias, double* norms, const WarpgroupArguments& a,
-                                            const TilePart& at, const WarpgroupRoom& room) {
-  const int thread = static_cast<int>(threadIdx.x), inside = thread % kWarpgroup;
-  const int row = at.row + thread / kWarpgroup * 64 + inside;
-  const bool has_row = inside < 64 && row < a.rows;
-  if (has_row) a.bias[std::int64_t{at.example} * a.rows + row] = bias;
-  if (a.bias_squared_norm == nullptr) return;
-  const double sum = multipliers_sum(has_row ? double{bias} * double{bias} : 0.0, room);
-  if (thread == 0) norms[at.row / kWarpgroupTileRows] = sum;
-}
-
 /// finish_tile of weight_grad_finish.cuh.
 template <class Config>
 __device__ __forceinline__ void finish_warpgroup_tile(float (&sums)[Config::kSums], float bias,
                                                       const WarpgroupArguments& a,
                                                       const TilePart& at,
                                                       const WarpgroupRoom& room) {
-  const int thread = static_cast<int>(threadIdx.x);
-  double* const norms = a.norms + std::int64_t{at.example} * a.division.tiles;
-  double* const bias_norms = a.bias_norms + std::int64_t{at.example} * a.row_tiles;
-  if (a.bias != nullptr && at.column == 0) finish_bias(bias, bias_norms, a, at, room);
+  const int thread = static_cast<int>(threadIdx.x), inside = thread % kWarpgroup;
+  const int row = at.row + thread / kWarpgroup * 64 + inside;
+  if (a.bias != nullptr && at.column == 0)
+    finish_bias<Multipliers>(a, at, kWarpgroupTileRows, row, inside < 64 && row < a.rows, bias,
+                             room.scratch);
   if (a.bfloat16_out) {
     SFUMATO_UNROLL
     for (int i = 0; i < Config::kSums; i += 2) {
@@ -297,8 +255,8 @@ __device__ __forceinline__ void finish_warpgroup_tile(float (&sums)[Config::kSum
   if (a.squared_norm != nullptr) {
     const double mine =
         has_rows(a, at) ? squares_of_sums<Config>(sums, live_chunks<Config>(a, at)) : 0.0;
-    const double sum = multipliers_sum(mine, room);
-    if (thread == 0) norms[at.tile] = sum;
+    const double sum = team_sum<Multipliers>(mine, reinterpret_cast<double*>(room.scratch));
+    if (thread == 0) norms_of(a, at.example)[at.tile] = sum;
   }
   if (a.grad != nullptr && has_rows(a, at)) {
     if (a.bfloat16_out)
@@ -306,16 +264,7 @@ __device__ __forceinline__ void finish_warpgroup_tile(float (&sums)[Config::kSum
     else
       store_rows<Config, float>(sums, a, at, room.of_warp());
   }
-  if (a.squared_norm == nullptr && a.bias_squared_norm == nullptr) return;
-  if (!multipliers_complete(a.finished + at.example, 1, a.division.tiles, room)) return;
-  if (a.squared_norm != nullptr) {
-    const double sum = multipliers_sum_of_stored(norms, a.division.tiles, room);
-    if (thread == 0) a.squared_norm[at.example] = sum;
-  }
-  if (a.bias_squared_norm != nullptr) {
-    const double sum = multipliers_sum_of_stored(bias_norms, a.row_tiles, room);
-    if (thread == 0) a.bias_squared_norm[at.example] = sum;
-  }
+  finish_example<Multipliers>(a, at.example, room.scratch);
 }
 
 }  // namespace sfumato::device

@@ -22,6 +22,11 @@ struct TilePart {
   int begin, end;
 };
 
+/// The threads of a block of weight_grad_core.cuh.
+struct WeightGradBlock : WholeBlock {
+  static __device__ __forceinline__ int threads() { return kWeightGradThreads; }
+};
+
 /// Where a warp is in its block's tile.
 template <class Config>
 __device__ __forceinline__ int warp_row() {
@@ -32,22 +37,23 @@ __device__ __forceinline__ int warp_column() {
   return static_cast<int>(threadIdx.x) / kWarp % Config::kWarpsAcross * Config::kWarpColumns;
 }
 
-/// Adds `count` to `*counter` and tells all threads of the block whether it has reached `full`.
-/// What this block wrote before is then seen by the one that completes the count, which reads it by
+/// Adds `count` to `*counter` and tells all threads of a team whether it has reached `full`. What
+/// this team wrote before is then seen by the one that completes the count, which reads it by
 /// __ldcg: threads of other blocks wrote it, and the first-level cache knows nothing of them.
 /// `shared` is free room, free again on return.
+template <class Team>
 __device__ __forceinline__ bool completes(std::uint32_t* counter, int count, int full,
                                           void* shared) {
   auto* const complete = static_cast<int*>(shared);
   __threadfence();  // every thread's own writes, before the barrier and the count after it
-  __syncthreads();
+  Team::meet();
   if (threadIdx.x == 0) {
     const std::uint32_t before = atomicAdd(counter, static_cast<std::uint32_t>(count));
     *complete = before + static_cast<std::uint32_t>(count) == static_cast<std::uint32_t>(full);
   }
-  __syncthreads();
-  const bool result = *complete != 0;
-  __syncthreads();
+  Team::meet();
+  const bool result = __shfl_sync(kWholeWarp, *complete, 0) != 0;  // the compiler sees: for all
+  Team::meet();
   if (result) __threadfence();
   return result;
 }
@@ -96,7 +102,8 @@ __device__ __forceinline__ bool join_parts(
   }
   if (has_bias) a.bias_parts[mine * Config::kTileRows + thread] = bias;
   std::uint32_t* const arrived = a.arrived + std::int64_t{at.example} * a.division.tiles + at.tile;
-  if (!completes(arrived, at.end - at.begin, a.division.steps, shared)) return false;
+  if (!completes<WeightGradBlock>(arrived, at.end - at.begin, a.division.steps, shared))
+    return false;
   SFUMATO_UNROLL
   for (int i = 0; i < Config::kRowBlocks; ++i) {
     SFUMATO_UNROLL
@@ -230,13 +237,52 @@ __device__ __forceinline__ void store_tile(
     });
 }
 
-/// The sum of `count` values that other blocks stored, the same in every thread.
+/// The sum of `count` values that other blocks stored, the same in every thread of a team.
+template <class Team>
 __device__ __forceinline__ double sum_of_stored(const double* values, int count, void* shared) {
   double sum = 0;
   SFUMATO_NO_UNROLL  // few: most examples have fewer tiles than a block has threads
-      for (int j = static_cast<int>(threadIdx.x); j < count; j += kWeightGradThreads) sum +=
+      for (int j = static_cast<int>(threadIdx.x); j < count; j += Team::threads()) sum +=
       __ldcg(values + j);
-  return block_sum(sum, static_cast<double*>(shared));
+  return team_sum<Team>(sum, static_cast<double*>(shared));
+}
+
+/// Where the squared norms of an example's tiles lie, and those of its bias by tiles of rows.
+__device__ __forceinline__ double* norms_of(const WeightGradArguments& a, int example) {
+  return a.norms + std::int64_t{example} * a.division.tiles;
+}
+__device__ __forceinline__ double* bias_norms_of(const WeightGradArguments& a, int example) {
+  return a.bias_norms + std::int64_t{example} * a.row_tiles;
+}
+
+/// A tile of an example is done, its norms are stored: the team that says so last adds them up.
+template <class Team>
+__device__ __forceinline__ void finish_example(const WeightGradArguments& a, int example,
+                                               void* shared) {
+  if (a.squared_norm == nullptr && a.bias_squared_norm == nullptr) return;
+  if (!completes<Team>(a.finished + example, 1, a.division.tiles, shared)) return;
+  const bool first = threadIdx.x == 0;
+  if (a.squared_norm != nullptr) {
+    const double sum = sum_of_stored<Team>(norms_of(a, example), a.division.tiles, shared);
+    if (first) a.squared_norm[example] = sum;
+  }
+  if (a.bias_squared_norm != nullptr) {
+    const double sum = sum_of_stored<Team>(bias_norms_of(a, example), a.row_tiles, shared);
+    if (first) a.bias_squared_norm[example] = sum;
+  }
+}
+
+/// The bias of a row of a tile of the first column, in the threads that have one, and the squared
+/// norm of all of them, of which the tile has `tile_rows` at most.
+template <class Team>
+__device__ __forceinline__ void finish_bias(const WeightGradArguments& a, const TilePart& at,
+                                            int tile_rows, int row, bool has_row, float bias,
+                                            void* shared) {
+  if (has_row) a.bias[std::int64_t{at.example} * a.rows + row] = bias;
+  if (a.bias_squared_norm == nullptr) return;
+  const double sum =
+      team_sum<Team>(has_row ? double{bias} * double{bias} : 0.0, static_cast<double*>(shared));
+  if (threadIdx.x == 0) bias_norms_of(a, at.example)[at.row / tile_rows] = sum;
 }
 
 /// A tile is complete: stores it and, in the first column, the bias of its rows (`bias`: of row
@@ -245,34 +291,18 @@ template <class Config, bool kPairs>
 __device__ __forceinline__ void finish_tile(
     float (&sums)[Config::kRowBlocks][Config::kColumnBlocks][4], float bias,
     const WeightGradArguments& a, const TilePart& at, void* shared) {
-  auto* const room = static_cast<double*>(shared);
-  const int thread = static_cast<int>(threadIdx.x);
-  double* const norms = a.norms + std::int64_t{at.example} * a.division.tiles;
-  double* const bias_norms = a.bias_norms + std::int64_t{at.example} * a.row_tiles;
-  if (a.bias != nullptr && at.column == 0) {
-    const bool has_row = thread < Config::kTileRows && at.row + thread < a.rows;
-    if (has_row) a.bias[std::int64_t{at.example} * a.rows + at.row + thread] = bias;
-    if (a.bias_squared_norm != nullptr) {
-      const double sum = block_sum(has_row ? double{bias} * double{bias} : 0.0, room);
-      if (thread == 0) bias_norms[at.row / Config::kTileRows] = sum;
-    }
-  }
+  const int thread = static_cast<int>(threadIdx.x), row = at.row + thread;
+  if (a.bias != nullptr && at.column == 0)
+    finish_bias<WeightGradBlock>(a, at, Config::kTileRows, row,
+                                 thread < Config::kTileRows && row < a.rows, bias, shared);
   if (a.bfloat16_out) round_tile<Config>(sums);
   if (a.squared_norm != nullptr) {
-    const double sum = block_sum(squares_of_tile<Config>(sums), room);
-    if (thread == 0) norms[at.tile] = sum;
+    const double sum =
+        team_sum<WeightGradBlock>(squares_of_tile<Config>(sums), static_cast<double*>(shared));
+    if (thread == 0) norms_of(a, at.example)[at.tile] = sum;
   }
   if (a.grad != nullptr) store_tile<Config, kPairs>(sums, a, at);
-  if (a.squared_norm == nullptr && a.bias_squared_norm == nullptr) return;
-  if (!completes(a.finished + at.example, 1, a.division.tiles, shared)) return;
-  if (a.squared_norm != nullptr) {
-    const double sum = sum_of_stored(norms, a.division.tiles, shared);
-    if (thread == 0) a.squared_norm[at.example] = sum;
-  }
-  if (a.bias_squared_norm != nullptr) {
-    const double sum = sum_of_stored(bias_norms, a.row_tiles, shared);
-    if (thread == 0) a.bias_squared_norm[at.example] = sum;
-  }
+  finish_example<WeightGradBlock>(a, at.example, shared);
 }
 
 }  // namespace sfumato::device

@@ -24,9 +24,7 @@ void report_memory(const Config& config, GradientStep& step, NetworkReport& repo
   report.physical_batch = config.performance.physical_batch();
   if (report.physical_batch == 0)
     report.physical_batch = physical_batch_for(
-        {config.mechanism.expected_batch_size(), config.mechanism.sample_rate(),
-         step.objective().draws()},
-        report.budget_bytes, device,
+        logical_batch(config, step), report.budget_bytes, device,
         [&](int64_t b) { return b == 1 ? report.peak_bytes_one : report.peak_bytes_two; });
   report.peak_bytes = report.peak_bytes_one +
                       (report.physical_batch - 1) * (report.peak_bytes_two - report.peak_bytes_one);

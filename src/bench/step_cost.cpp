@@ -94,8 +94,7 @@ std::int64_t physical_batch_of(const Config& config, GradientStep& gradients, St
   std::int64_t batch = config.performance.physical_batch();
   if (batch == 0)
     batch = physical_batch_for(
-        {config.mechanism.expected_batch_size(), config.mechanism.sample_rate(),
-         gradients.objective().draws()},
+        logical_batch(config, gradients),
         memory_budget_bytes(config.performance.memory_budget_gib(), gradients.device()),
         gradients.device(),
         [&](std::int64_t b) { return static_cast<std::int64_t>(b == 1 ? one : two); });

@@ -215,8 +215,8 @@ Evaluation evaluation_of(const NoisyAccuracy& made, const EvaluationOptions& opt
   return out;
 }
 
-/// Of private images that say no more than is public: not even how many there are.
-/// The name of a folder could tell of whom they are.
+/// Of private images that say no more than is public: neither how many there are nor the name of
+/// their folder, which could tell of whom they are.
 ReportedSet reference_of(const NoisyAccuracy& made) {
   ReportedSet out;
   out.name = made.tested_on;

@@ -113,12 +113,13 @@ std::unique_ptr<Generator> open_generator(const std::filesystem::path& folder, C
                                           const Placement& placement) {
   (void)family_of(config);  // the folder says which it is; a wrong name is a mistake all the same
   const Family* family = family_in(folder);
-  if (family == nullptr) refuse_unconverted_weights(folder);
-  if (family == nullptr)
+  if (family == nullptr) {
+    refuse_unconverted_weights(folder);
     throw DataError(
         fmt::format("'{}' holds no generator of a known family ({}); name a folder that holds what "
                     "one of these looks for",
                     folder.string(), known_layouts()));
+  }
   return family->open(folder, config, placement);
 }
 

@@ -28,11 +28,10 @@ double norm_of_answers(std::int64_t classifiers) {
 
 StatisticSum count_right_answers(const StagePlan& stage, std::int64_t records,
                                  std::int64_t classifiers, const Answers& answers) {
-  const Phase phase = executed_phase(stage);
   const std::int64_t most = frozen_classifiers(stage);
-  if (phase.sample_rate != 1 || phase.steps != 1 || stage.clip_norm_l2 != norm_of_answers(most))
-    throw PrivacyError(
-        "right answers are one release of every record, whose bound is a square root");
+  (void)executed_release(stage, norm_of_answers(most),
+                         "right answers are one release of every record, whose bound is a square "
+                         "root");
   if (classifiers < 1 || classifiers > most)
     throw UsageError(
         fmt::format("{} classifiers were named, and the mechanism was frozen for {} "

@@ -76,8 +76,7 @@ CentralImages CentralImages::load(const std::filesystem::path& path) {
 CentralImages release_central_images(const RecordStore& store, const StagePlan& stage,
                                      double expected_class_batch, MechanismSession& session) {
   const Phase phase = executed_phase(stage);
-  if (!(expected_class_batch > 0) || !std::isfinite(expected_class_batch))
-    throw PrivacyError("the expected number of images of a class must be positive and finite");
+  check_class_size(expected_class_batch);
   CentralImages central{at::empty({phase.steps, std::max<std::int64_t>(store.num_classes(), 1),
                                    store.channels(), store.height(), store.width()})};
   float* out = central.images.mutable_data_ptr<float>();

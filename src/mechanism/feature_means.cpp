@@ -67,8 +67,9 @@ void check_same_features(const StageRun& run, const std::filesystem::path& file)
 }
 
 void run_feature_means(const StageRun& run, const std::filesystem::path& file) {
-  const auto network = feature_means_network(
-      run.config, {run.store.channels(), run.store.height(), run.store.width()});
+  const auto network = make_feature_network(
+      run.config.feature_means.features(),
+      {.shape = {run.store.channels(), run.store.height(), run.store.width()}, .weights = {}});
   release_feature_means(
       run.store, run.plan, *network,
       class_size_divisor(run.config, run.config.feature_means.expected_class_size), run.session)
@@ -129,19 +130,12 @@ at::Tensor features_within_unit_norm(const at::Tensor& features) {
   return rows / rows.square().sum(1, true).sqrt().clamp_min(kMostNorm);
 }
 
-std::unique_ptr<FeatureNetwork> feature_means_network(const Config& config,
-                                                      const ImageShape& shape) {
-  return make_feature_network(config.feature_means.features(), {.shape = shape, .weights = {}});
-}
-
 FeatureMeans release_feature_means(const RecordStore& store, const StagePlan& stage,
                                    const FeatureNetwork& network, double expected_class_size,
                                    MechanismSession& session) {
-  const Phase phase = executed_phase(stage);
-  if (phase.sample_rate != 1 || phase.steps != 1 || stage.clip_norm_l2 != kMostNorm)
-    throw PrivacyError("means of features are one release of all records' features, of norm 1");
-  if (!(expected_class_size > 0) || !std::isfinite(expected_class_size))
-    throw PrivacyError("the expected number of images of a class must be positive and finite");
+  const Phase phase = executed_release(
+      stage, kMostNorm, "means of features are one release of all records' features, of norm 1");
+  check_class_size(expected_class_size);
   FeatureMeans found;
   found.features = network.facts().network;
   found.features_weights = network.facts().weights_sha256;

@@ -32,9 +32,8 @@ nlohmann::ordered_json to_json(const LabelHistogram& histogram) {
 
 LabelHistogram release_label_histogram(const RecordStore& store, const StagePlan& stage,
                                        MechanismSession& session) {
-  const Phase phase = executed_phase(stage);
-  if (phase.sample_rate != 1 || phase.steps != 1 || stage.clip_norm_l2 != 1)
-    throw PrivacyError("a label histogram is one release that counts every record once");
+  const Phase phase =
+      executed_release(stage, 1, "a label histogram is one release that counts every record once");
   StatisticSum counts(std::max<std::int64_t>(store.num_classes(), 1), 1, stage.clip_norm_l2,
                       Contributions::kNonNegative);
   const float one = 1;

@@ -84,11 +84,9 @@ MeanEmbedding MeanEmbedding::load(const std::filesystem::path& path) {
 MeanEmbedding release_mean_embedding(const RecordStore& store, const StagePlan& stage,
                                      const RandomFeatureOptions& features,
                                      double expected_class_size, MechanismSession& session) {
-  const Phase phase = executed_phase(stage);
-  if (phase.sample_rate != 1 || phase.steps != 1 || stage.clip_norm_l2 != 1)
-    throw PrivacyError("a mean embedding is one release of all records' features, of norm 1");
-  if (!(expected_class_size > 0) || !std::isfinite(expected_class_size))
-    throw PrivacyError("the expected number of images of a class must be positive and finite");
+  const Phase phase = executed_release(
+      stage, 1, "a mean embedding is one release of all records' features, of norm 1");
+  check_class_size(expected_class_size);
   const RandomFeatures of(features, {store.channels(), store.height(), store.width()});
   MeanEmbedding embedding;
   embedding.features = features;

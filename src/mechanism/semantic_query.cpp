@@ -182,12 +182,10 @@ SemanticQuery SemanticQuery::load(const std::filesystem::path& path) {
 SemanticQuery release_semantic_query(const RecordStore& store, const StagePlan& stage,
                                      const ClassMeans& votes, std::int64_t votes_per_record,
                                      MechanismSession& session) {
-  const Phase phase = executed_phase(stage);
-  if (phase.sample_rate != 1 || phase.steps != 1 ||
-      stage.clip_norm_l2 != norm_of_votes(votes_per_record))
-    throw PrivacyError(
-        fmt::format("a semantic query is one release of every record's {} votes, of norm {}",
-                    votes_per_record, norm_of_votes(votes_per_record)));
+  const Phase phase = executed_release(
+      stage, norm_of_votes(votes_per_record),
+      fmt::format("a semantic query is one release of every record's {} votes, of norm {}",
+                  votes_per_record, norm_of_votes(votes_per_record)));
   SemanticQuery query;
   query.noise_stddev = phase.noise_multiplier * stage.clip_norm_l2;
   query.votes_per_record = votes_per_record;

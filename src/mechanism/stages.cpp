@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "sfumato/core/error.h"
@@ -41,6 +42,18 @@ Phase executed_phase(const StagePlan& stage) {
   if (!phase)
     throw PrivacyError(fmt::format("the stage '{}' is not one that a run executes", stage.name));
   return *phase;
+}
+
+Phase executed_release(const StagePlan& stage, double clip_norm_l2, const std::string& what) {
+  const Phase phase = executed_phase(stage);
+  if (phase.sample_rate != 1 || phase.steps != 1 || stage.clip_norm_l2 != clip_norm_l2)
+    throw PrivacyError(what);
+  return phase;
+}
+
+void check_class_size(double expected) {
+  if (!(expected > 0) || !std::isfinite(expected))
+    throw PrivacyError("the expected number of images of a class must be positive and finite");
 }
 
 }  // namespace sfumato

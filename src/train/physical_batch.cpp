@@ -9,11 +9,14 @@
 #include <numeric>
 #include <vector>
 
+#include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/text.h"
 #include "sfumato/device/gpu.h"
 #include "sfumato/dist/communicator.h"
+#include "sfumato/generate/placement.h"
 #include "sfumato/grad/memory_meter.h"
+#include "sfumato/train/gradient_step.h"
 
 namespace sfumato {
 namespace {
@@ -71,6 +74,17 @@ int64_t computed_examples(int64_t n, int64_t physical, int64_t sizes) {
 }
 
 }  // namespace
+
+LogicalBatch logical_batch(const Config& config, const GradientStep& gradients) {
+  const ComputeDevice device =
+      gradients.device().is_cuda() ? ComputeDevice::kCuda : ComputeDevice::kCpu;
+  return {config.mechanism.expected_batch_size(),
+          config.mechanism.sample_rate(),
+          gradients.objective().draws(),
+          1,
+          gradients.objective().draws_setting(),
+          chosen_precision(config.performance.precision(), device) == Precision::kBf16};
+}
 
 int64_t pass_sizes(c10::Device device, bool in_bf16) { return device.is_cuda() || in_bf16 ? 1 : 8; }
 

@@ -8,23 +8,14 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
-#include "sfumato/generate/placement.h"
 #include "sfumato/train/batch_loader.h"
 #include "sfumato/train/physical_batch.h"
 
 namespace sfumato {
 namespace {
 
-bool computes_in_bf16(const Config& config) {
-  const PerformanceSettings& settings = config.performance;
-  return chosen_precision(settings.precision(), chosen_device(settings.device())) ==
-         Precision::kBf16;
-}
-
-int64_t physical_size(const Config& config, const MechanismPlan& plan, GradientStep& gradients,
-                      TrainRanks& ranks) {
-  const Objective& objective = gradients.objective();
-  const int64_t draws = objective.draws();
+int64_t physical_size(const Config& config, LogicalBatch batch, bool is_private,
+                      GradientStep& gradients, TrainRanks& ranks) {
   int64_t physical = config.performance.physical_batch();
   if (physical == 0) {
     const Communicator& all = *ranks.communicator();
@@ -32,14 +23,13 @@ int64_t physical_size(const Config& config, const MechanismPlan& plan, GradientS
     int64_t budget = memory_budget_bytes(config.performance.memory_budget_gib(), device);
     // What a machine can give is shared by its ranks; each has a GPU of its own.
     if (device.is_cpu() && config.performance.memory_budget_gib() <= 0) budget /= all.local_size();
-    physical = physical_batch_for(
-        {plan.expected_batch_size, plan.sample_rate, draws, all.size(), objective.draws_setting(),
-         computes_in_bf16(config)},
-        budget, device, [&](int64_t b) { return gradients.peak_bytes(b, plan.is_private); });
+    batch.ranks = all.size();
+    physical = physical_batch_for(batch, budget, device,
+                                  [&](int64_t b) { return gradients.peak_bytes(b, is_private); });
   }
   physical = ranks.smallest(physical);
   if (ranks.leads())
-    log_info(fmt::format("physical batch: {} images of {} draws", physical, draws));
+    log_info(fmt::format("physical batch: {} images of {} draws", physical, batch.draws));
   return physical;
 }
 
@@ -56,8 +46,8 @@ StepBatches::StepBatches(const Config& config, const RecordStore& store, const M
         return objective.draw(load_examples(store, records, physical), seed,
                               static_cast<uint64_t>(step));
       }),
-      sizes_(pass_sizes(gradients.device(), computes_in_bf16(config))),
-      shared_size_(physical_size(config, plan, gradients, ranks)),
+      batch_(logical_batch(config, gradients)),
+      shared_size_(physical_size(config, batch_, plan.is_private, gradients, ranks)),
       physical_(shared_size_) {}
 
 const StepBatches::Sample& StepBatches::sample(const TrainingMechanism& mechanism, int64_t step) {
@@ -82,7 +72,8 @@ StepBatches::Accumulated StepBatches::accumulate(TrainingMechanism& mechanism, i
     return std::span(all).subspan(static_cast<size_t>(first), static_cast<size_t>(size));
   };
   const auto padded = [&](std::span<const int64_t> these) {
-    return padded_examples(std::max<int64_t>(1, std::ssize(these)), physical_, sizes_);
+    return padded_examples(std::max<int64_t>(1, std::ssize(these)), physical_,
+                           pass_sizes(gradients_.device(), batch_.in_bf16));
   };
   const auto prepare = [&](int64_t of_step, std::span<const int64_t> these) {
     queue_.prepare(of_step, these, padded(these));

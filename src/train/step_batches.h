@@ -6,6 +6,7 @@
 #include "sfumato/data/record_store.h"
 #include "sfumato/privacy/mechanism.h"
 #include "sfumato/train/gradient_step.h"
+#include "sfumato/train/physical_batch.h"
 #include "sfumato/train/training_mechanism.h"
 #include "train/batch_queue.h"
 #include "train/train_ranks.h"
@@ -53,7 +54,7 @@ class StepBatches {
   BatchQueue queue_;
   Sample sampled_;
   int64_t sampled_step_ = -1;
-  const int64_t sizes_;        ///< pass_sizes
+  const LogicalBatch batch_;
   const int64_t shared_size_;  ///< of the physical batches that ranks share out
   int64_t physical_ = 0, size_tried_again_ = 0;
 };

@@ -1,5 +1,4 @@
 #include <ATen/Parallel.h>
-#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "corpus/sampled_run.h"
 #include "sfumato/config/config.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
@@ -36,122 +36,9 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 
-UNet2DConfig tiny_config(std::optional<int64_t> classes) {
-  UNet2DConfig config;
-  config.sample_size = {{8, 8}};
-  config.in_channels = config.out_channels = 1;
-  config.down_block_types = {"DownBlock2D", "AttnDownBlock2D"};
-  config.up_block_types = {"AttnUpBlock2D", "UpBlock2D"};
-  config.block_out_channels = {8, 16};
-  config.layers_per_block = 1;
-  config.norm_num_groups = 4;
-  config.num_class_embeds = classes;
-  return config;
-}
+using test::largest_difference;
 
-/// A run directory with a released random network of three classes and a row for "no label".
-class SamplingTest : public testing::Test {
- protected:
-  SamplingTest() {
-    at::set_num_threads(1);  // the networks are so small that threads only wait for one another
-    make_run(4);
-  }
-  ~SamplingTest() override { set_stop_requested(false); }
-
-  void make_run(std::optional<int64_t> rows) {
-    UNet2D network(tiny_config(rows));
-    network.name_parameters();
-    network.initialise(3);
-    fs::remove_all(run());
-    NoiseScheduleOptions schedule;
-    schedule.num_train_timesteps = 100;
-    save_pipeline(run() / "release", network.config(), named_values(network.parameters()),
-                  ddpm_scheduler_config(schedule, Prediction::kVPrediction));
-    PrivacyCard card;
-    card.status = PrivacyCard::Status::kPrivate;
-    card.epsilon = 2.5;
-    card.delta = 1e-5;
-    card.unit = "one image";
-    card.adjacency = "add_remove";
-    card.num_classes = rows ? *rows - 1 : 0;
-    card.weights_sha256 =
-        sha256_hex(read_file(run() / "release/unet/diffusion_pytorch_model.safetensors"));
-    write_json_atomic(run() / "release/privacy_card.json", to_json(card));
-  }
-
-  fs::path run() const { return temp_ / "run"; }
-
-  /// Puts a label histogram beside the weights, and its stage on their card.
-  void release_histogram(const std::string& bytes) const {
-    const fs::path path = run() / "release/privacy_card.json";
-    std::ofstream(run() / "release/label_histogram.json") << bytes;
-    auto card = read_privacy_card(path);
-    card["stages"] = {{{"name", "label_histogram"}, {"result_sha256", sha256_hex(bytes)}}};
-    write_json_atomic(path, card);
-  }
-
-  /// Puts means of pixels of `classes` classes beside the weights, and their stage on the card.
-  void release_means(int64_t classes = 3) const {
-    FeatureMeans means;
-    means.means = at::zeros({classes, 64}, at::kDouble);
-    for (int64_t c = 0; c < classes; ++c) means.means[c].slice(0, 20 * c, 20 * c + 20) += 0.2;
-    means.features = "pixels";
-    means.features_weights = "none";
-    const fs::path file = run() / "release/feature_means.json";
-    means.save(file);
-    auto card = read_privacy_card(run() / "release/privacy_card.json");
-    card["stages"] = {{{"name", "feature_means"}, {"result_sha256", sha256_hex(read_file(file))}}};
-    write_json_atomic(run() / "release/privacy_card.json", card);
-  }
-
-  static std::unique_ptr<Config> config(std::vector<std::string> overrides = {}) {
-    overrides.push_back("sample.steps=6");
-    return load_config(std::nullopt, overrides);
-  }
-
-  /// Draws a corpus of 3 + 2 + 2 images into temp_/name and returns its pictures in order.
-  std::vector<Image> draw(const std::string& name, int64_t batch,
-                          std::vector<std::string> overrides = {}, int64_t stop_after = -1) {
-    const auto settings = config(std::move(overrides));
-    const SamplingModel model = open_sampling_model(find_model(run()), *settings);
-    const std::unique_ptr<ImageSampler> sampler = sampler_of(model, *settings);
-    CorpusSpec spec{.folder = temp_ / name,
-                    .images_per_class = {3, 2, 2},
-                    .shape = model.shape,
-                    .settings = {{"seed", settings->sample.seed()}}};
-    CorpusWriter writer(std::move(spec));
-    const CorpusSource source{sampler.get(), batch, model.shape, settings->sample.candidates(),
-                              model.choice.get()};
-    generate_corpus(*single_process(), &writer, source, [&](double done, int64_t drawn) {
-      last_drawn_ = drawn;
-      if (done == static_cast<double>(stop_after)) set_stop_requested(true);
-    });
-    writer.finish(model.card, model.origin);
-    return pictures(name);
-  }
-  /// Those of a corpus in temp_/name.
-  std::vector<Image> pictures(const std::string& name) const {
-    std::vector<Image> all;
-    for (const auto& [label, count] : {std::pair{0, 3}, {1, 2}, {2, 2}})
-      for (int i = 0; i < count; ++i) {
-        const std::string file =
-            "images/" + std::to_string(label) + "/00000" + std::to_string(i) + ".png";
-        all.push_back(decode_image(read_file(temp_ / name / file), file));
-      }
-    return all;
-  }
-
-  test::TempFolder temp_;
-  int64_t last_drawn_ = 0;
-};
-
-int largest_difference(const std::vector<Image>& a, const std::vector<Image>& b) {
-  int largest = a.size() == b.size() ? 0 : 1000;
-  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i)
-    for (std::size_t p = 0; p < a[i].pixels.size(); ++p)
-      largest = std::max(largest, std::abs(a[i].pixels[p] - b[i].pixels[p]));
-  return largest;
-}
+class SamplingTest : public test::SampledRun {};
 
 TEST_F(SamplingTest, TheBatchDoesNotChangeTheImages) {
   for (const std::vector<std::string>& how : std::vector<std::vector<std::string>>{
@@ -234,120 +121,6 @@ TEST_F(SamplingTest, AStopOfRanksEndsAllAndTheCorpusContinues) {
     EXPECT_THROW(std::rethrow_exception(error), Interrupted);
   }
   EXPECT_LE(largest_difference(draw("stopped", 3), draw("whole", 3)), 1);
-}
-
-TEST_F(SamplingTest, CandidatesAreChosenAsByHandWhateverTheBatchOrTheRanks) {
-  release_means();
-  const std::vector<std::string> four = {"sample.candidates=4"};
-  // By hand: all candidates of a class in order, and which of them are taken.
-  const auto settings = config(four);
-  const SamplingModel model = open_sampling_model(find_model(run()), *settings);
-  const std::unique_ptr<ImageSampler> sampler = sampler_of(model, *settings);
-  std::vector<ImageId> ids;
-  std::vector<int64_t> labels;
-  for (const ImageId& id : corpus_order(std::vector<int64_t>{3, 2, 2}))
-    for (int64_t j = 0; j < 4; ++j) {
-      ids.push_back({id.label, 4 * id.index + j});
-      labels.push_back(id.label);
-    }
-  const at::Tensor all = sampler->draw(ids);
-  const auto chosen = model.choice->choose(all, labels, 4);
-  std::vector<Image> expected;
-  for (const auto& rows : chosen)
-    for (const int64_t row : rows) {
-      const auto* data = all[row].const_data_ptr<uint8_t>();
-      expected.push_back({.height = 8, .width = 8, .channels = 1, .pixels = {data, data + 64}});
-    }
-  const auto whole = draw("whole", 28, four);
-  EXPECT_EQ(last_drawn_, 28);
-  EXPECT_LE(largest_difference(whole, expected), 0);
-  EXPECT_LE(largest_difference(draw("small", 3, four), expected), 1);
-  test::ThreadRanks(3).run_well([&](const std::shared_ptr<Communicator>& ranks) {
-    const auto own = config(four);
-    const SamplingModel mine = open_sampling_model(find_model(run()), *own);
-    const std::unique_ptr<ImageSampler> drawing = sampler_of(mine, *own);
-    std::unique_ptr<CorpusWriter> writer;
-    if (ranks->leads())
-      writer = std::make_unique<CorpusWriter>(CorpusSpec{.folder = temp_ / "ranks",
-                                                         .images_per_class = {3, 2, 2},
-                                                         .shape = mine.shape,
-                                                         .settings = {{"seed", 0}}});
-    generate_corpus(*ranks, writer.get(), {drawing.get(), 2, mine.shape, 4, mine.choice.get()}, {});
-    if (writer) writer->finish(mine.card, mine.origin);
-  });
-  EXPECT_LE(largest_difference(pictures("ranks"), expected), 1);
-}
-
-TEST_F(SamplingTest, ACorpusOfCandidatesContinues) {
-  release_means();
-  const std::vector<std::string> two = {"sample.candidates=2"};
-  const auto whole = draw("whole", 5, two);
-  // Stopped while candidates are drawn: none of the stretch is there yet.
-  EXPECT_THROW(draw("stopped", 5, two, /*stop_after=*/5), Interrupted);
-  set_stop_requested(false);
-  EXPECT_LE(largest_difference(draw("stopped", 5, two), whole), 0);
-  EXPECT_EQ(last_drawn_, 14);
-  // Killed while a stretch was written: what is there stays, the rest is what it would have been.
-  {
-    const auto settings = config(two);
-    CorpusWriter writer({.folder = temp_ / "killed",
-                         .images_per_class = {3, 2, 2},
-                         .shape = {1, 8, 8},
-                         .settings = {{"seed", settings->sample.seed()}}});
-    ASSERT_EQ(writer.next(2).size(), 2u);
-    writer.add(std::vector<Image>(2, whole[6]));
-  }
-  const auto killed = draw("killed", 5, two);
-  const std::vector<Image> begun = {killed[0], killed[3]},
-                           rest = {killed[1], killed[2], killed[4], killed[5], killed[6]};
-  EXPECT_EQ(largest_difference(begun, {whole[6], whole[6]}), 0);
-  EXPECT_EQ(largest_difference(rest, {whole[1], whole[2], whole[4], whole[5], whole[6]}), 0);
-}
-
-TEST_F(SamplingTest, CandidatesNeedMeansThatTheCardCounts) {
-  const auto open = [&](const std::string& setting) {
-    const auto settings = config({setting});
-    (void)open_sampling_model(find_model(run()), *settings);
-  };
-  const auto refusal = [&] {
-    return test::error_message<Error>([&] { open("sample.candidates=2"); });
-  };
-  EXPECT_THAT(refusal(),
-              AllOf(HasSubstr("feature_means.json' is not there"),
-                    HasSubstr("mechanism.stages.feature_means"), HasSubstr("sample.candidates=1")));
-  release_means(2);
-  EXPECT_THAT(refusal(), AllOf(HasSubstr("2 classes"), HasSubstr("3 are to be drawn")));
-  release_means();
-  EXPECT_NO_THROW(open("sample.candidates=2"));
-  // Means that nobody counts, or others than the card counts, may be exact ones.
-  auto card = read_privacy_card(run() / "release/privacy_card.json");
-  card["stages"][0]["result_sha256"] = std::string(64, 'a');
-  write_json_atomic(run() / "release/privacy_card.json", card);
-  EXPECT_THAT(refusal(), HasSubstr("is not what the card beside it counts"));
-  card["stages"] = nlohmann::ordered_json::array();
-  write_json_atomic(run() / "release/privacy_card.json", card);
-  EXPECT_THAT(refusal(), AllOf(HasSubstr("counts no stage 'feature_means'"),
-                               HasSubstr("sample.candidates=1")));
-  EXPECT_NO_THROW(open("sample.candidates=1")) << "with one candidate nothing is read of them";
-}
-
-TEST(CorpusStretches, AreFewAndEvenAndBounded) {
-  EXPECT_THAT(corpus_stretches(7, 4, 784), ElementsAre(7));
-  EXPECT_THAT(corpus_stretches(8192, 1, 784), ElementsAre(8192));
-  EXPECT_THAT(corpus_stretches(8193, 1, 784), ElementsAre(4096, 8193));
-  EXPECT_THAT(corpus_stretches(3, 64, int64_t{1} << 30), ElementsAre(1, 2, 3));
-  for (const int64_t total : {1, 999, 60000})
-    for (const int64_t candidates : {2, 5, 64})
-      for (const int64_t bytes : {784, 3 * 256 * 256}) {
-        int64_t begin = 0;
-        for (const int64_t end : corpus_stretches(total, candidates, bytes)) {
-          EXPECT_GT(end, begin);
-          EXPECT_LE((end - begin) * candidates, 8192);
-          EXPECT_LE((end - begin) * candidates * bytes, int64_t{1} << 28);
-          begin = end;
-        }
-        EXPECT_EQ(begin, total);
-      }
 }
 
 TEST_F(SamplingTest, CardTravelsWithTheWeights) {

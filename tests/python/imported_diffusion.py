@@ -14,7 +14,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / folder) for folder in ("tests/support", "src/generate/diffusion", "scripts")]
-from sfumato_cli import DATA, check, main, write_idx
+from sfumato_cli import DATA, check, main, run_import, write_idx
 
 try:
     import torch
@@ -54,14 +54,6 @@ NETWORKS = {
     "adm": adm(), "adm_unconditional": adm(factors=(1,), attends=(8,), classes=0),
     "ncsnpp": ncsnpp(), "ncsnpp_unconditional": ncsnpp(factors=(1, 1, 2), attends=(8,), classes=0, colours=3),
     "ncsnpp_one_level": ncsnpp(factors=(1,), layers=1, attends=(8,))}
-
-
-def run_import(*arguments, expect=0):
-    done = subprocess.run([sys.executable, ROOT / "scripts/import-checkpoint", *map(str, arguments)],
-                          capture_output=True, text=True)
-    check(done.returncode == expect, f"import-checkpoint {arguments} ended with {done.returncode}:\n"
-          f"{done.stdout}{done.stderr}")
-    return done.stdout + done.stderr
 
 
 def inputs_of(network, examples=3, draws=2):

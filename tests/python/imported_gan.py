@@ -13,7 +13,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "src/generate/gan")]
-from sfumato_cli import check, main
+from sfumato_cli import check, main, run_import
 
 try:
     import torch
@@ -49,14 +49,6 @@ def discriminator_of_the_tutorial(width=8, channels=3):
         layers += [nn.BatchNorm2d(width * factor)] * (i > 0) + [nn.LeakyReLU(0.2)]
         before = width * factor
     return nn.Sequential(*layers, nn.Conv2d(before, 1, 4, bias=False), nn.Sigmoid())
-
-
-def run_import(*arguments, expect=0):
-    done = subprocess.run([sys.executable, ROOT / "scripts/import-checkpoint", *map(str, arguments)],
-                          capture_output=True, text=True)
-    check(done.returncode == expect, f"import-checkpoint {arguments} ended with {done.returncode}:\n"
-          f"{done.stdout}{done.stderr}")
-    return done.stdout + done.stderr
 
 
 def check_tensors(file, wanted):

@@ -31,6 +31,15 @@ def check(condition, message: str) -> None:
         raise CheckFailed(message)
 
 
+def run_import(*arguments, expect=0) -> str:
+    """What scripts/import-checkpoint says."""
+    done = subprocess.run([sys.executable, ROOT / "scripts/import-checkpoint", *map(str, arguments)],
+                          capture_output=True, text=True)
+    check(done.returncode == expect, f"import-checkpoint {arguments} ended with {done.returncode}:\n"
+          f"{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
 class Sfumato:
     """The program under test, run from the top of the checkout."""
 

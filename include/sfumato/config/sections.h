@@ -6,6 +6,7 @@
 
 #include "sfumato/config/diffusion_sections.h"
 #include "sfumato/config/settings_tree.h"
+#include "sfumato/config/stage_sections.h"
 #include "sfumato/core/choices.h"
 
 // The declarations. A new setting is one more member here: the YAML reader, overrides, --help,
@@ -227,121 +228,6 @@ struct SelectionSettings : Section {
   Setting<double> eta{this, "eta", 0.5, between(0, 100), "",
       "Shape of the law negative_binomial: 0 is logarithmic, 1 geometric. Other laws have no use "
       "for it."};
-};
-
-/// What a stage's section says in words of its own.
-struct StageFacts {
-  std::string name;        ///< of the section mechanism.stages.<name>, in plans, ledgers and cards
-  std::string result;      ///< name of the file that the stage leaves in release/
-  std::string help;        ///< of the section
-  std::string noise;       ///< what noise_multiplier is
-  std::string noise_unit;
-  std::string share;       ///< how large a share is enough
-};
-
-/// How a stage meets the records: in each release every record with this probability.
-struct StageSampling {
-  double sample_rate = 1;
-  int64_t releases = 1;
-};
-
-/// The section of a stage, mechanism.stages.<name>: whether it is on, and how noisy. Derive where a
-/// stage has settings besides. What the stage does is a row of mechanism/stage.h.
-struct StageSettings : Section {
-  StageSettings(SettingsTree* tree, StageFacts facts);
-  bool on() const { return noise_multiplier() || epsilon() || share(); }
-  /// Override where a stage samples.
-  virtual StageSampling sampling() const { return {}; }
-
-  const StageFacts stage;
-  Setting<std::optional<double>> noise_multiplier{this, "noise_multiplier", std::nullopt,
-      greater_than(0), stage.noise_unit,
-      stage.noise + " Set at most one of this, epsilon and share; with none of them the stage is "
-      "off."};
-  Setting<std::optional<double>> epsilon{this, "epsilon", std::nullopt, greater_than(0), "",
-      "The ε that the stage alone may spend at mechanism.delta; the noise follows from it."};
-  Setting<std::optional<double>> share{this, "share", std::nullopt, strictly_between(0, 1), "",
-      "Share of the budget mechanism.target_epsilon, counted in squared μ of Gaussian "
-      "differential privacy; the noise follows from it. " + stage.share};
-};
-
-/// The sections of the stages in a tree, in their order.
-std::vector<const StageSettings*> stage_settings(const SettingsTree& settings);
-
-struct CentralImagesSettings : StageSettings {
-  explicit CentralImagesSettings(SettingsTree* tree);
-  StageSampling sampling() const override { return {sample_rate(), releases()}; }
-
-  Setting<double> sample_rate{this, "sample_rate", 0.1, above_up_to(0, 1), "",
-      "Probability with which each record independently enters one central image of its class. A "
-      "public literal, never computed from the size of the private set."};
-  Setting<int64_t> releases{this, "releases", 10, between(1, 100000), "images per class",
-      "Number of central images of each class; each is charged to the budget."};
-  Setting<double> clip_norm_l2{this, "clip_norm_l2", 0.0, at_least(0), "",
-      "Bound on the L2 norm of one image, whose values are in [-1, 1]; 0 is the largest norm "
-      "possible, data.image_size times the square root of data.channels."};
-  Setting<double> expected_class_batch{this, "expected_class_batch", 0.0, at_least(0), "images",
-      "Divisor of each noisy sum: about sample_rate times a public estimate of a class's size. 0 "
-      "takes sample_rate / mechanism.sample_rate * mechanism.expected_batch_size / "
-      "data.num_classes."};
-};
-
-struct MeanEmbeddingSettings : StageSettings {
-  explicit MeanEmbeddingSettings(SettingsTree* tree);
-
-  Setting<int64_t> frequencies{this, "frequencies", 5000, between(1, 1000000), "",
-      "Random frequencies w; an image's features are cos and sin of each w·x, for its values x in "
-      "[0, 1]: twice as many numbers. More of them cost time and no privacy."};
-  Setting<double> width{this, "width", 105.0, greater_than(0), "",
-      "Squared width of the kernel that the features stand for: frequencies are drawn from N(0, I / "
-      "width). About the usual squared distance of two images, from public ones: 105 for MNIST."};
-  Setting<int64_t> seed{this, "seed", 0, at_least(0), "",
-      "Seeds the frequencies, which are public; the privacy noise never depends on it."};
-  Setting<double> expected_class_size{this, "expected_class_size", 0.0, at_least(0), "images",
-      "Divisor of each noisy sum: a public estimate of the number of images in a class. 0 takes "
-      "mechanism.expected_batch_size / mechanism.sample_rate / data.num_classes."};
-};
-
-struct SemanticQuerySettings : StageSettings {
-  explicit SemanticQuerySettings(SettingsTree* tree);
-
-  Setting<std::string> public_store{this, "public_store", "", any_value(), "",
-      "A prepared record store of public images with classes, of the size and channels of the "
-      "private ones: its classes are voted for. That it is public is your word, which the privacy "
-      "card repeats; a store that any run used as private images is refused."};
-  Setting<std::string> features{this, "features", "convolution", any_value(), "",
-      "Feature network in whose space an image's nearest classes are found, by the means of the public "
-      "classes: convolution, pixels, lenet, efficientnet-lite0, squeezenet, inception or "
-      "inception-clean (src/features/README.md). Its weights must be public."};
-  Setting<std::string> weights{this, "weights", "", any_value(), "",
-      "Weights file of the feature network, or its folder; empty for those without one, and for lenet, "
-      "whose weights come with the program."};
-  Setting<int64_t> votes_per_record{this, "votes_per_record", 1, between(1, 1000), "votes",
-      "Each private image votes for this many public classes, those that are nearest to it. The noise "
-      "grows with its square root. A public literal."};
-};
-
-struct FeatureMeansSettings : StageSettings {
-  explicit FeatureMeansSettings(SettingsTree* tree);
-
-  Setting<std::string> features{this, "features", "scattering", one_of({"scattering", "pixels"}), "",
-      "What is averaged of an image (src/features/README.md), scaled down to norm 1 where it is more: "
-      "features that follow from its bytes alone, bit for bit."};
-  Setting<double> expected_class_size{this, "expected_class_size", 0.0, at_least(0), "images",
-      "Divisor of each noisy sum: a public estimate of the number of images in a class. 0 takes "
-      "mechanism.expected_batch_size / mechanism.sample_rate / data.num_classes."};
-};
-
-struct AccuracySettings : StageSettings {
-  explicit AccuracySettings(SettingsTree* tree);
-
-  Setting<int64_t> classifiers{this, "classifiers", 1, between(1, 100), "",
-      "How many classifiers `sfumato evaluate` may test at once. An image that all of them recognise "
-      "moves the release by the square root of their number, and the noise grows with it."};
-  Setting<double> expected_records{this, "expected_records", 0.0, at_least(0), "images",
-      "Divisor of the noisy numbers of right answers: a public estimate of how many images test. 0 "
-      "takes mechanism.expected_batch_size / mechanism.sample_rate, and of images held out "
-      "data.holdout / (1 - data.holdout) times that."};
 };
 
 struct GanSettings : Section {

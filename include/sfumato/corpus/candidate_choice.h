@@ -26,7 +26,6 @@ class CandidateChoice {
   CandidateChoice(FeatureMeans means, std::unique_ptr<FeatureNetwork> network);
 
   int64_t num_classes() const { return means_.means.size(0); }
-  const FeatureMeans& means() const { return means_; }
 
   /// `candidates` uint8 [n, H, W, C], row i of class `labels`[i]. Of a class with m rows, m / `of`
   /// are taken, of which `of` is a divisor. Rows of `candidates`, by class and in the order in

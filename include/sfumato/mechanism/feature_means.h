@@ -2,7 +2,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
-#include <memory>
 #include <string>
 
 #include "sfumato/config/config.h"
@@ -31,10 +30,6 @@ struct FeatureMeans {
 
 /// What is averaged: features times min(1, 1 / their norm). float32 [n, dimension] -> float64.
 at::Tensor features_within_unit_norm(const at::Tensor& features);
-
-/// The network that mechanism.stages.feature_means.features names, for images of this shape.
-std::unique_ptr<FeatureNetwork> feature_means_network(const Config& config,
-                                                      const ImageShape& shape);
 
 /// Runs the stage: one release over all records of the class sums of their features, each of norm 1
 /// at most, divided by `expected_class_size`, a public number. One class if the store has none.

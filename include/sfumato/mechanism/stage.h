@@ -1,6 +1,7 @@
 #pragma once
 #include <filesystem>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "sfumato/config/config.h"
@@ -65,5 +66,11 @@ const Stage& find_stage(std::span<const Stage> table, std::string_view name);
 /// What a run executes as this stage: a sampled Gaussian (StagePlan::executed). PrivacyError if it
 /// is something else or only declared.
 Phase executed_phase(const StagePlan& stage);
+/// The same of a stage that is one release over every record, each with that bound. PrivacyError,
+/// which says `what` it must be, if it is anything else.
+Phase executed_release(const StagePlan& stage, double clip_norm_l2, const std::string& what);
+
+/// PrivacyError unless a divisor of class sums, a public number, is positive and finite.
+void check_class_size(double expected);
 
 }  // namespace sfumato

@@ -8,6 +8,9 @@
 
 namespace sfumato {
 
+struct Config;
+class GradientStep;
+
 /// Largest physical batch whose tensors fit `budget_bytes`: `peak_bytes(b)` measures a pass over b
 /// examples at b = 1 and 2, the rest is linear. Between 1 and `most`. DeviceError if not even one
 /// example fits, which names `draws_setting` (Objective::draws_setting).
@@ -27,6 +30,9 @@ struct LogicalBatch {
   std::string draws_setting = {};  ///< for messages: Objective::draws_setting
   bool in_bf16 = false;            ///< what layers compute in on the CPU
 };
+
+/// Those of these settings in one process.
+LogicalBatch logical_batch(const Config& config, const GradientStep& gradients);
 
 /// The `most` of training: more than some 64 draws in a pass (4096 on a GPU) only take memory,
 /// fewer leave the cores idle; and no more examples than hardly any step has.
