@@ -2,6 +2,7 @@
 #include <cstdint>
 
 #include "kernels/conv_shape.h"
+#include "kernels/every_x86_64.h"
 #include "kernels/gram_norm.h"
 
 namespace sfumato {
@@ -15,8 +16,9 @@ namespace sfumato {
 /// matrices of all pixels and the shift identity (gram_norm_conv_cpu): fewer where a stride or a
 /// padding makes inputs outnumber tokens. Products and sums are float64. An example's bits depend
 /// on it and its shape alone; NaN and infinity reach no other. Memory: 8 (K H W C + T P) + 16 T^2
-/// bytes a thread.
+/// bytes a thread. `level`: for tests; no more than the machine has.
 void conv_gram_norm_lanes_cpu(const float* x, const float* dy, const ConvShape& shape,
-                              std::int64_t begin, std::int64_t end, GramNorm* out);
+                              std::int64_t begin, std::int64_t end, GramNorm* out,
+                              X86Level level = x86_level());
 
 }  // namespace sfumato

@@ -12,7 +12,9 @@
 namespace sfumato {
 namespace {
 
-constexpr std::int64_t kTileRows = 6;  ///< 6 x 4 sums, 4 inputs and a factor: of 32 registers 29
+/// 6 x 4 sums, 4 inputs and a factor: of AVX-512's 32 registers 29; 6 x 2, 2 and one: of 16
+/// others 15.
+constexpr std::int64_t kTileRows = 6;
 
 /// An example's tensors as the tiles read them; made anew for each.
 struct TileOperands {
@@ -73,22 +75,23 @@ SFUMATO_EVERY_X86_64 void put_lanes_last(const float* from, std::int64_t rows,
   }
 }
 
-/// out[i, 0 .. 16 N) = sum over t of dy[t, i] inputs[t][offset ..], rows i < `rows`, which lie
-/// `stride` apart.
-template <int N>
+/// out[i, 0 .. width N) = sum over t of dy[t, i] inputs[t][offset ..], rows i < `rows`, which lie
+/// `stride` apart; by vectors of one width.
+template <typename Vector, int N>
 inline __attribute__((always_inline)) void add_up_tile(const float* dy, const float* const* inputs,
                                                        std::int64_t offset, std::int64_t tokens,
                                                        float* out, std::int64_t stride,
                                                        std::int64_t rows) {
-  Lanes sums[kTileRows][N];
+  constexpr std::int64_t kWidth = sizeof(Vector) / sizeof(float);
+  Vector sums[kTileRows][N];
 #pragma GCC unroll 8
   for (int i = 0; i < kTileRows; ++i)
 #pragma GCC unroll 8
-    for (int j = 0; j < N; ++j) sums[i][j] = Lanes{};
+    for (int j = 0; j < N; ++j) sums[i][j] = Vector{};
   for (std::int64_t t = 0; t < tokens; ++t) {
-    Lanes values[N];
+    Vector values[N];
 #pragma GCC unroll 8
-    for (int j = 0; j < N; ++j) load_lanes(inputs[t] + offset + kLanes * j, values[j]);
+    for (int j = 0; j < N; ++j) load_lanes(inputs[t] + offset + kWidth * j, values[j]);
 #pragma GCC unroll 8
     for (int i = 0; i < kTileRows; ++i) {
       const float factor = dy[t * kTileRows + i];
@@ -101,35 +104,53 @@ inline __attribute__((always_inline)) void add_up_tile(const float* dy, const fl
     if (i < rows) std::memcpy(out + i * stride, sums[i], sizeof sums[i]);
 }
 
-SFUMATO_EVERY_X86_64 void add_up(const TileOperands& operands, const ConvShape& s, float* grad) {
+/// In tiles of `Most` vectors, and what channels are left in fewer. Each sum goes over tokens in
+/// their order, so that its bits do not hang on the width.
+template <typename Vector, int Most>
+inline __attribute__((always_inline)) void add_up_all(const TileOperands& operands,
+                                                      const ConvShape& s, float* grad) {
+  constexpr std::int64_t kWidth = sizeof(Vector) / sizeof(float);
   const std::int64_t tokens = s.tokens(), taps = s.taps(), stride = taps * s.channels;
   for (std::int64_t tap = 0; tap < taps; ++tap) {
     const float* const* inputs = operands.inputs.data() + tap * tokens;
     for (std::int64_t c = 0; c < s.channels;) {
-      const std::int64_t lanes = std::min<std::int64_t>(4, (s.channels - c) / kLanes);
+      const std::int64_t vectors = std::min<std::int64_t>(Most, (s.channels - c) / kWidth);
       for (std::int64_t p = 0; p < s.out_channels; p += kTileRows) {
         const float* dy = operands.dy.data() + p * tokens;
         float* out = grad + (p * taps + tap) * s.channels + c;
         const std::int64_t rows = s.out_channels - p;
-        if (lanes == 4)
-          add_up_tile<4>(dy, inputs, c, tokens, out, stride, rows);
-        else if (lanes == 3)
-          add_up_tile<3>(dy, inputs, c, tokens, out, stride, rows);
-        else if (lanes == 2)
-          add_up_tile<2>(dy, inputs, c, tokens, out, stride, rows);
+        if (vectors == Most)
+          add_up_tile<Vector, Most>(dy, inputs, c, tokens, out, stride, rows);
+        else if (vectors == 3)
+          add_up_tile<Vector, 3>(dy, inputs, c, tokens, out, stride, rows);
+        else if (vectors == 2)
+          add_up_tile<Vector, 2>(dy, inputs, c, tokens, out, stride, rows);
         else
-          add_up_tile<1>(dy, inputs, c, tokens, out, stride, rows);
+          add_up_tile<Vector, 1>(dy, inputs, c, tokens, out, stride, rows);
       }
-      c += lanes * kLanes;
+      c += vectors * kWidth;
     }
   }
+}
+
+SFUMATO_X86_64_V4 void add_up_v4(const TileOperands& operands, const ConvShape& s, float* grad) {
+  add_up_all<Lanes, 4>(operands, s, grad);
+}
+SFUMATO_X86_64_V3 void add_up_v3(const TileOperands& operands, const ConvShape& s, float* grad) {
+  add_up_all<HalfLanes, 2>(operands, s, grad);
+}
+void add_up_everywhere(const TileOperands& operands, const ConvShape& s, float* grad) {
+  add_up_all<QuarterLanes, 2>(operands, s, grad);
 }
 
 }  // namespace
 
 void conv_weight_grad_lanes_cpu(const float* x, const float* dy, const ConvShape& s,
                                 std::int64_t begin, std::int64_t end, float* grad,
-                                double* squared_norm) {
+                                double* squared_norm, X86Level level) {
+  const auto add_up = level == X86Level::kV4   ? add_up_v4
+                      : level == X86Level::kV3 ? add_up_v3
+                                               : add_up_everywhere;
   const std::int64_t tokens = s.tokens();
   const std::int64_t image = s.draws * s.height * s.width * s.channels;
   TileOperands operands;

@@ -1,6 +1,8 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/every_x86_64.h"
+
 namespace sfumato {
 
 /// softmax(q k^T / sqrt(D)) v of the heads of images that are drawn (inference on the CPU), for
@@ -15,8 +17,10 @@ struct ImageAttention {
   static constexpr std::int64_t head_dim_step = 8;
 };
 
-/// Images [begin, end). 16 queries beside each other; the scores of a query are kept until their
-/// maximum is known (64 T bytes). Sums in float32, in the order of the keys; exp by lane_exp.
-void image_attention_cpu(const ImageAttention& attention, std::int64_t begin, std::int64_t end);
+/// Images [begin, end). 16 queries beside each other, as many in a register as it holds; the scores
+/// of a query are kept until their maximum is known (64 T bytes). Sums in float32, in the order of
+/// the keys; exp by lane_exp. `level`: for tests; no more than the machine has.
+void image_attention_cpu(const ImageAttention& attention, std::int64_t begin, std::int64_t end,
+                         X86Level level = x86_level());
 
 }  // namespace sfumato

@@ -7,26 +7,29 @@
 
 namespace sfumato {
 
-/// 16 floats in as many registers as the machine needs for them.
+/// 16 floats in as many registers as the machine needs for them; what multiplies them by a number
+/// takes the width of a register (SFUMATO_X86_64_V3).
 inline constexpr std::int64_t kLanes = 16;
 using Lanes = float __attribute__((vector_size(64)));
+using HalfLanes = float __attribute__((vector_size(32)));
+using QuarterLanes = float __attribute__((vector_size(16)));
 
-inline __attribute__((always_inline)) void load_lanes(const float* from, Lanes& lanes) {
+template <typename Vector>
+inline __attribute__((always_inline)) void load_lanes(const float* from, Vector& lanes) {
   std::memcpy(&lanes, from, sizeof lanes);
 }
 
-inline __attribute__((always_inline)) void store_lanes(const Lanes& lanes, float* to) {
+template <typename Vector>
+inline __attribute__((always_inline)) void store_lanes(const Vector& lanes, float* to) {
   std::memcpy(to, &lanes, sizeof lanes);
 }
 
 /// The sum of the lanes, as a tree.
 inline __attribute__((always_inline)) double lane_sum(const Lanes& lanes) {
-  using Eight = float __attribute__((vector_size(32)));
-  using Four = float __attribute__((vector_size(16)));
-  Eight eight[2];
+  HalfLanes eight[2];
   std::memcpy(eight, &lanes, sizeof eight);
   eight[0] += eight[1];
-  Four four[2];
+  QuarterLanes four[2];
   std::memcpy(four, &eight[0], sizeof four);
   four[0] += four[1];
   return (double{four[0][0]} + double{four[0][2]}) + (double{four[0][1]} + double{four[0][3]});

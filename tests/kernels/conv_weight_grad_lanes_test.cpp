@@ -57,10 +57,10 @@ WeightGradients empty_gradients(const ConvShape& s) {
           std::vector<double>(static_cast<std::size_t>(s.examples), -1)};
 }
 
-WeightGradients by_lanes(const Convolution& c) {
+WeightGradients by_lanes(const Convolution& c, X86Level level = x86_level()) {
   WeightGradients g = empty_gradients(c.shape);
   conv_weight_grad_lanes_cpu(c.x.data(), c.dy.data(), c.shape, 0, c.shape.examples,
-                             g.weights.data(), g.squared_norm.data());
+                             g.weights.data(), g.squared_norm.data(), level);
   return g;
 }
 
@@ -82,14 +82,23 @@ TEST(ConvWeightGradLanes, AgreesWithSumsInFloat64ForEveryWidthOfTiles) {
         shape_of(64, 13, 7, 3, 2, 1), shape_of(80, 5, 4, 4, 1, 2), shape_of(112, 12, 6, 3, 1, 2, 2),
         shape_of(160, 3, 3, 3, 3, 1)}) {
     const Convolution c = random_convolution(s, ++seed);
-    const WeightGradients got = by_lanes(c), wanted = by_definition(c);
+    const WeightGradients wanted = by_definition(c);
     // Of T products of standard normal numbers each.
     const double tolerance = 1e-5 * std::sqrt(static_cast<double>(s.tokens()));
-    for (std::size_t i = 0; i < got.weights.size(); ++i)
-      ASSERT_NEAR(got.weights[i], wanted.weights[i], tolerance) << s.channels << " at " << i;
-    for (std::size_t i = 0; i < got.squared_norm.size(); ++i)
-      EXPECT_NEAR(got.squared_norm[i], wanted.squared_norm[i], 1e-5 * wanted.squared_norm[i]);
+    for (const X86Level level : x86_levels()) {
+      const WeightGradients got = by_lanes(c, level);
+      for (std::size_t i = 0; i < got.weights.size(); ++i)
+        ASSERT_NEAR(got.weights[i], wanted.weights[i], tolerance) << s.channels << " at " << i;
+      for (std::size_t i = 0; i < got.squared_norm.size(); ++i)
+        EXPECT_NEAR(got.squared_norm[i], wanted.squared_norm[i], 1e-5 * wanted.squared_norm[i]);
+    }
   }
+}
+
+TEST(ConvWeightGradLanes, LevelsThatFuseHaveTheSameBits) {
+  if (x86_level() < X86Level::kV4) GTEST_SKIP() << "this machine has no AVX-512";
+  const Convolution c = random_convolution(shape_of(80, 13, 7, 3, 2, 1), 8);
+  EXPECT_EQ(by_lanes(c, X86Level::kV3).weights, by_lanes(c, X86Level::kV4).weights);
 }
 
 TEST(ConvWeightGradLanes, TheNormIsThatOfWhatIsStored) {
@@ -130,14 +139,16 @@ TEST(ConvGramNormLanes, AgreesWithTheGradientAndWithTheOtherWay) {
         shape_of(64, 13, 7, 3, 2, 1), shape_of(80, 8, 4, 4, 1, 2), shape_of(16, 12, 6, 3, 1, 2, 2),
         shape_of(32, 17, 3, 3, 3, 1)}) {
     const Convolution c = random_convolution(s, ++seed);
-    std::vector<GramNorm> got(static_cast<std::size_t>(s.examples), GramNorm{-1, -1});
-    for (const std::int64_t i : {2, 0, 1})
-      conv_gram_norm_lanes_cpu(c.x.data(), c.dy.data(), s, i, i + 1, got.data());
     const WeightGradients wanted = by_definition(c);
-    for (std::size_t i = 0; i < got.size(); ++i) {
-      EXPECT_NEAR(got[i].squared, wanted.squared_norm[i], 1e-6 * wanted.squared_norm[i]);
-      // The triangle inequality, and Cauchy's over T terms.
-      EXPECT_GE(got[i].magnitude * got[i].magnitude, got[i].squared * (1 - 1e-9));
+    for (const X86Level level : x86_levels()) {
+      std::vector<GramNorm> got(static_cast<std::size_t>(s.examples), GramNorm{-1, -1});
+      for (const std::int64_t i : {2, 0, 1})
+        conv_gram_norm_lanes_cpu(c.x.data(), c.dy.data(), s, i, i + 1, got.data(), level);
+      for (std::size_t i = 0; i < got.size(); ++i) {
+        EXPECT_NEAR(got[i].squared, wanted.squared_norm[i], 1e-6 * wanted.squared_norm[i]);
+        // The triangle inequality, and Cauchy's over T terms.
+        EXPECT_GE(got[i].magnitude * got[i].magnitude, got[i].squared * (1 - 1e-9));
+      }
     }
   }
 }
