@@ -32,7 +32,7 @@ struct EvaluateArguments {
   std::string corpus, corpus_labels, reference, reference_labels, test, test_labels, split, weights;
   std::vector<std::string> features, metrics, classifiers, files;
   int64_t count = 10000, threads = 0;
-  bool no_classes = false, is_public = false, json = false;
+  bool no_classes = false, no_ceiling = false, is_public = false, json = false;
   std::string out, run;
   double expected_records = 0;
   CLI::Option* count_option = nullptr;
@@ -177,6 +177,7 @@ void check_arguments(EvaluateArguments& arguments) {
   if (!arguments.classifiers.empty())
     arguments.options.classifiers = classifiers_of(arguments.classifiers);
   arguments.options.weights = arguments.weights;
+  arguments.options.ceiling = !arguments.no_ceiling;
   if (arguments.is_public) arguments.options.status = ReferenceStatus::kDeclaredPublic;
   if (arguments.run.empty()) return;
   arguments.options.status = ReferenceStatus::kReleasedWithNoise;
@@ -241,7 +242,7 @@ void add_release_with_noise(CLI::App& sub, EvaluateArguments& arguments) {
           ->type_name("RUN");
   for (const char* other :
        {"--reference-is-public", "--features-of", "--features", "--weights", "--test",
-        "--test-labels", "--reference-labels", "--split", "--no-classes"})
+        "--test-labels", "--reference-labels", "--split", "--no-classes", "--no-ceiling"})
     run->excludes(sub.get_option(other));
   sub.add_option("--expected-records", arguments.expected_records,
                  "public number that the noisy right answers are divided by (default: as "
@@ -288,6 +289,10 @@ void add_evaluate(CLI::App& app) {
   sub->add_option("--repeats", arguments->options.repeats, "trainings of each classifier")
       ->capture_default_str()
       ->type_name("N");
+  sub->add_flag(
+      "--no-ceiling", arguments->no_ceiling,
+      "train no classifiers on real images: half the time, and neither the ceiling of the "
+      "accuracy nor label fidelity");
   sub->add_option("--threads", arguments->threads, "0: all cores")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str()
