@@ -140,7 +140,7 @@ class Protocol:
         most = max(1, round(EPOCHS * a.records / a.batch))
         for draws in sorted(a.draws, reverse=True):
             epsilon = max(a.epsilon)  # which one takes no time of a step
-            plan = self.program.json("plan", "--config", a.config, "--epsilons", epsilon, *self.settings(
+            plan = self.program.json("plan", "--epsilons", epsilon, "--config", a.config, *self.settings(
                 mechanism__steps=LEAST_STEPS, mechanism__target_epsilon=epsilon, diffusion__draws=draws))
             row = next(row for row in plan["rows"] if row["is_configured"])
             seconds = row["seconds"] / row["steps"]

@@ -67,12 +67,12 @@ def differences(results: list[dict], question: dict) -> list[str]:
         f"Network: {one['parameters']:,} trained parameters, started and warmed up as the configuration says (stages are "
         "part of epsilon); DPImageBench's has 1.49 million. Nothing was tuned for it; unless it was kept, the learning "
         "rate grows as steps become fewer.",
-        "Privacy: epsilon by privacy loss distributions, stages included, for sets that differ by one image; most rows "
-        "of DPImageBench by RDP, which asks for 5 to 8 % more noise at the same epsilon, and DP-LDM and DP-LoRA by PRV. "
+        "Privacy: epsilon by privacy loss distributions, stages included, for sets in which one image is blanked out (their number is public); most rows "
+        "of DPImageBench by RDP, for one added or removed, which asks for 5 to 8 % more noise at the same epsilon, and DP-LDM and DP-LoRA by PRV. "
         f"Delta is {one['delta']:g}, its 1 / (N ln N) for N = {question['records']:,}. Noise is cryptographic; there it "
         "follows from a seed.",
-        f"Private images: {question['records']:,} train, as a public hash of their names chooses (by about as many as "
-        "expected). There 5,000 images are set apart by a seed and choose the epoch of classifiers without noise; here "
+        f"Private images: {question['records']:,} train, as a public hash of their places chooses (about as many as "
+        "that). There 5,000 images are set apart by a seed and choose the epoch of classifiers without noise; here "
         "those apart are not used.",
         f"Images drawn: {one['images']:,}, of 8 bits, labels in equal parts. There 60,000, of floats.",
         "Distances: to all training images of the set, those set apart included; there to the 55,000 of training. "
