@@ -1,6 +1,7 @@
 #include "sfumato/evaluate/classifier.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/adaptive_avg_pool2d.h>
@@ -29,9 +30,9 @@ using Tensors = std::vector<at::Tensor>;
 constexpr int64_t kLargestSide = 32;
 constexpr int64_t kPredicted = 500;  // images at once
 
-/// uint8 [n, H, W, C] -> float32 [n, C, h, w] in [-1, 1].
-at::Tensor inputs_of(const at::Tensor& images) {
-  at::Tensor x = (images.to(at::kFloat) / 127.5 - 1).permute({0, 3, 1, 2}).contiguous();
+/// uint8 [n, H, W, C] -> float32 [n, C, h, w] in [-1, 1], on the device.
+at::Tensor inputs_of(const at::Tensor& images, const c10::Device& device) {
+  at::Tensor x = (images.to(device).to(at::kFloat) / 127.5 - 1).permute({0, 3, 1, 2}).contiguous();
   const int64_t height = std::min(x.size(2), kLargestSide),
                 width = std::min(x.size(3), kLargestSide);
   if (height == x.size(2) && width == x.size(3)) return x;
@@ -101,7 +102,7 @@ at::Tensor predicted(ClassifierNetwork& network, const at::Tensor& images) {
   for (int64_t begin = 0; begin < images.size(0); begin += kPredicted) {
     if (stop_requested()) throw Interrupted("stopped; nothing was written");
     const at::Tensor part = images.narrow(0, begin, std::min(kPredicted, images.size(0) - begin));
-    parts.push_back(network.logits(inputs_of(part)).argmax(1));
+    parts.push_back(network.logits(inputs_of(part, network.device())).argmax(1).to(at::kCPU));
   }
   return at::cat(parts);
 }
@@ -115,9 +116,9 @@ void train_epoch(ClassifierNetwork& network, const LabelledImages& images, const
   for (int64_t begin = 0; begin < n; begin += batch) {
     if (stop_requested()) throw Interrupted("stopped; nothing was written");
     const at::Tensor rows = shuffled.narrow(0, begin, std::min(batch, n - begin));
-    const at::Tensor x = inputs_of(images.images.index_select(0, rows));
-    at::cross_entropy_loss(network.training_logits(x, draw), images.labels.index_select(0, rows))
-        .backward();
+    const at::Tensor x = inputs_of(images.images.index_select(0, rows), network.device());
+    const at::Tensor labels = images.labels.index_select(0, rows).to(network.device());
+    at::cross_entropy_loss(network.training_logits(x, draw), labels).backward();
     adam.step(rate);
     average.update();
   }
@@ -134,8 +135,9 @@ std::string classifier_description(const ClassifierOptions& options) {
     rate += fmt::format(", weights and statistics averaged by {}", recipe.average_decay);
   return fmt::format(
       "{}, {}, {} epochs, batch {}, pixels 2x - 1, sides above {} averaged down, epoch chosen on "
-      "training images set apart, seed {}",
-      recipe.description, rate, recipe.epochs, recipe.batch, kLargestSide, options.seed);
+      "training images set apart, seed {}{}",
+      recipe.description, rate, recipe.epochs, recipe.batch, kLargestSide, options.seed,
+      options.device.is_cpu() ? "" : ", on a GPU");
 }
 
 Classifier::~Classifier() = default;
@@ -159,9 +161,13 @@ Classifier::Classifier(const LabelledImages& images, const ClassifierOptions& op
   const at::Tensor apart_rows = order.narrow(0, trained_on_, apart);
   const at::Tensor apart_images = images.images.index_select(0, apart_rows);
   const at::Tensor apart_labels = images.labels.index_select(0, apart_rows);
-  const at::Tensor sample = inputs_of(apart_images.narrow(0, 0, 1));
+  const at::Tensor sample = inputs_of(apart_images.narrow(0, 0, 1), c10::kCPU);
   network_ = classifier_row(options.kind)
                  .make({sample.size(1), sample.size(2), sample.size(3), num_classes_}, draw);
+  if (!options.device.is_cpu()) {
+    network_->move_to(options.device);
+    at::manual_seed(options.seed);  // of that device's generator, which draws dropout
+  }
   Tensors weights, all = all_tensors(*network_), kept;
   for (const auto& [name, tensor] : network_->parameters()) weights.push_back(tensor);
   PlainAdam adam(weights);

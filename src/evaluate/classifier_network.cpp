@@ -1,6 +1,7 @@
 #include "evaluate/classifier_network.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/batch_norm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -82,10 +83,17 @@ ClassifierNetwork::Norm ClassifierNetwork::add_norm(const std::string& name, int
   return norm;
 }
 
+void ClassifierNetwork::move_to(const c10::Device& device) {
+  const at::NoGradGuard no_grad;
+  for (Named* all : {&parameters_, &buffers_})
+    for (auto& [name, tensor] : *all) tensor.set_data(tensor.detach().to(device));
+}
+
 at::Tensor ClassifierNetwork::dropped(const at::Tensor& x, double share,
                                       std::optional<at::Generator>& draw) {
   if (!draw) return x;
-  return x * at::empty_like(x).bernoulli_(1 - share, *draw) / (1 - share);
+  const auto by = x.device() == draw->device() ? draw : std::nullopt;
+  return x * at::empty_like(x).bernoulli_(1 - share, by) / (1 - share);
 }
 
 }  // namespace sfumato

@@ -44,6 +44,10 @@ class ClassifierNetwork {
   /// In the order and by the names of a PyTorch module of the same layers.
   const Named& parameters() const { return parameters_; }
   const Named& buffers() const { return buffers_; }  ///< running means and variances
+  /// Where its tensors are.
+  c10::Device device() const { return parameters_.front().second.device(); }
+  /// The same tensors, with their values there.
+  void move_to(const c10::Device& device);
 
  protected:
   struct Norm {
@@ -62,6 +66,7 @@ class ClassifierNetwork {
   /// Normal with the variance 2 / (outputs of a tap): He et al. 2015, by what leaves.
   at::Tensor add_convolution(const std::string& name, const std::vector<int64_t>& shape);
   Norm add_norm(const std::string& name, int64_t channels);
+  /// On the CPU by `draw`, elsewhere by that device's own generator.
   static at::Tensor dropped(const at::Tensor& x, double share, std::optional<at::Generator>& draw);
   at::Generator& generator() { return draw_; }
 

@@ -137,6 +137,7 @@ void add_classifier_scores(const ImageSets& sets, const ImageSet* test,
     for (std::size_t i = 0; first && i < out.classes.size(); ++i)
       out.classes[i].accuracy = synthetic.per_class[i];
   }
+  if (!options.ceiling) return;
   if (!repeat("real", real.train, [&](const Classifier& classifier) {
         ceiling.add(classifier.accuracy(real.test), options.repeats);
         fidelity.add(classifier.accuracy(corpus), options.repeats);

@@ -7,6 +7,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "evaluate/evaluation_fixture.h"
 #include "evaluate/feature_sets.h"
 #include "sfumato/core/error.h"
@@ -79,6 +81,19 @@ TEST_F(EvaluationTest, ClassifiersLearnTheClassesAndSeeWrongLabels) {
   EXPECT_LT(measured(wrong, "accuracy").value, 0.05);
   EXPECT_LT(measured(wrong, "label_fidelity").value, 0.05);
   EXPECT_GT(measured(wrong, "real_accuracy").value, 0.95);
+}
+
+TEST_F(EvaluationTest, WithoutTheCeilingTheAccuracyIsTheSameAndNothingElseIsMeasured) {
+  const fs::path made = corpus("c", classed_images(60, 3)),
+                 real = store("s", classed_images(60, 4));
+  EvaluationOptions options = quick({Metric::kAccuracy});
+  const Evaluation with = evaluate(open(made, real), nullptr, options);
+  options.ceiling = false;
+  const Evaluation without = evaluate(open(made, real), nullptr, options);
+  EXPECT_EQ(with.measurements.size(), 3u);
+  ASSERT_EQ(without.measurements.size(), 1u);
+  EXPECT_EQ(measured(without, "accuracy").value, measured(with, "accuracy").value);
+  EXPECT_TRUE(std::isnan(without.classes[0].real_accuracy));
 }
 
 TEST_F(EvaluationTest, TrainingIsTheSameWithTheSameSeed) {

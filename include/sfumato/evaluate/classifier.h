@@ -1,5 +1,6 @@
 #pragma once
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include <cstdint>
 #include <memory>
@@ -38,6 +39,7 @@ struct ClassifierOptions {
   int64_t selection = 5000;
   double most_selected = 1.0 / 6;
   uint64_t seed = 0;
+  c10::Device device = c10::kCPU;  ///< ready for work (open_device); where it is trained and asked
 };
 
 /// What the classifier is, in a line, as it stands beside its numbers.
@@ -60,13 +62,14 @@ class Classifier {
  public:
   /// Shuffles, sets the last images apart, and keeps the weights of the epoch that does best on
   /// these: nothing but `images` chooses. DataError: fewer than two classes with images, too few
-  /// images, or too small ones. Interrupted if a stop signal came. The same seed and threads give
-  /// the same weights.
+  /// images, or too small ones. Interrupted if a stop signal came. On the CPU the same seed and
+  /// threads give the same weights. On a GPU it begins with those, but dropout is drawn there, and
+  /// sums are taken in no fixed order.
   Classifier(const LabelledImages& images, const ClassifierOptions& options);
   ~Classifier();
   Classifier(Classifier&&) noexcept;
 
-  /// int64 [n], from uint8 [n, H, W, C].
+  /// int64 [n] on the CPU, from uint8 [n, H, W, C] there.
   at::Tensor predict(const at::Tensor& images) const;
   Accuracy accuracy(const LabelledImages& images) const;
 

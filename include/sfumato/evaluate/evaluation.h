@@ -98,6 +98,8 @@ struct EvaluationOptions {
   /// Classes have the accuracies of the first.
   std::vector<ClassifierKind> classifiers = {ClassifierKind::kSmall};
   int64_t repeats = 1;  ///< of training, with seeds one after another
+  /// Trains them on real images as well: real_accuracy, label_fidelity. As long again.
+  bool ceiling = true;
   uint64_t seed = 0;
 };
 

@@ -9,14 +9,17 @@
 #include <string>
 #include <vector>
 
+#include "cli/lab/enum_option.h"
 #include "cli/light/program.h"
 #include "cli/subcommands.h"
+#include "sfumato/core/choices.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/log.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/holdout.h"
 #include "sfumato/data/record_store.h"
+#include "sfumato/device/gpu.h"
 #include "sfumato/device/threads.h"
 #include "sfumato/evaluate/evaluation.h"
 #include "sfumato/evaluate/evaluation_report.h"
@@ -32,7 +35,8 @@ struct EvaluateArguments {
   std::string corpus, corpus_labels, reference, reference_labels, test, test_labels, split, weights;
   std::vector<std::string> features, metrics, classifiers, files;
   int64_t count = 10000, threads = 0;
-  bool no_classes = false, is_public = false, json = false;
+  DeviceChoice device = DeviceChoice::kCpu;
+  bool no_classes = false, no_ceiling = false, is_public = false, json = false;
   std::string out, run;
   double expected_records = 0;
   CLI::Option* count_option = nullptr;
@@ -177,6 +181,7 @@ void check_arguments(EvaluateArguments& arguments) {
   if (!arguments.classifiers.empty())
     arguments.options.classifiers = classifiers_of(arguments.classifiers);
   arguments.options.weights = arguments.weights;
+  arguments.options.ceiling = !arguments.no_ceiling;
   if (arguments.is_public) arguments.options.status = ReferenceStatus::kDeclaredPublic;
   if (arguments.run.empty()) return;
   arguments.options.status = ReferenceStatus::kReleasedWithNoise;
@@ -191,6 +196,7 @@ void run_evaluate(EvaluateArguments& arguments) {
   if (arguments.json) set_quiet(true);
   check_arguments(arguments);
   set_threads(arguments.threads);
+  arguments.options.classifier.device = open_device(chosen_device(arguments.device));
   install_stop_signals();
   const Pages pages(arguments);
   if (!arguments.run.empty())
@@ -239,9 +245,9 @@ void add_release_with_noise(CLI::App& sub, EvaluateArguments& arguments) {
              "(mechanism.stages.accuracy): CORPUS is drawn from its release, --reference "
              "its record store or what prepare held out of it; the pages may lie anywhere")
           ->type_name("RUN");
-  for (const char* other :
-       {"--reference-is-public", "--features-of", "--features", "--weights", "--test",
-        "--test-labels", "--reference-labels", "--split", "--no-classes"})
+  for (const char* other : {"--reference-is-public", "--features-of", "--features", "--weights",
+                            "--test", "--test-labels", "--reference-labels", "--split",
+                            "--no-classes", "--no-ceiling", "--device"})
     run->excludes(sub.get_option(other));
   sub.add_option("--expected-records", arguments.expected_records,
                  "public number that the noisy right answers are divided by (default: as "
@@ -288,6 +294,12 @@ void add_evaluate(CLI::App& app) {
   sub->add_option("--repeats", arguments->options.repeats, "trainings of each classifier")
       ->capture_default_str()
       ->type_name("N");
+  sub->add_flag(
+      "--no-ceiling", arguments->no_ceiling,
+      "train no classifiers on real images: half the time, and neither the ceiling of the "
+      "accuracy nor label fidelity");
+  add_enum_option(*sub, "--device", arguments->device,
+                  "where classifiers are trained; everything else is computed on the CPU");
   sub->add_option("--threads", arguments->threads, "0: all cores")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str()
