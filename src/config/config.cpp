@@ -91,6 +91,12 @@ std::vector<std::string> stage_mistakes(const Config& config) {
         fmt::format("mechanism.stages.accuracy tests classifiers, but data.num_classes is {}; set "
                     "data.num_classes or leave the stage out",
                     config.data.num_classes()));
+  if (const FrechetDistanceSettings& distance = config.frechet_distance;
+      distance.on() && distance.features() == "lenet" && config.data.channels() != 1)
+    mistakes.push_back(
+        fmt::format("{}: lenet is for grey images, but data.channels is {}; name "
+                    "other features, or leave the stage out",
+                    place(distance.features), config.data.channels()));
   append(mistakes, warm_up_mistakes(config));
   return mistakes;
 }

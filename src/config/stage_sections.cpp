@@ -83,4 +83,20 @@ AccuracySettings::AccuracySettings(SettingsTree* tree)
            .noise_unit = "images",
            .share = "0.01 is plenty for some thousand images."}) {}
 
+FrechetDistanceSettings::FrechetDistanceSettings(SettingsTree* tree)
+    : StageSettings(
+          tree,
+          {.name = "frechet_distance",
+           .result = "frechet_distance.json",
+           .help =
+               "Noisy sums of projected and clipped features of the private images and of their "
+               "products, released once by `sfumato evaluate --release-with-noise` when the run is "
+               "finished: a Fréchet distance of a corpus of the run follows from them, in that "
+               "space alone, which the noise pushes upwards. ε counts it from the start, made or "
+               "not: it decides ε and is part of the mechanism.",
+           .noise = "Standard deviation of the noise on each sum, to which an image adds a vector "
+                    "of norm 1 at most.",
+           .noise_unit = "images",
+           .share = "0.05 is enough for some ten thousand images."}) {}
+
 }  // namespace sfumato

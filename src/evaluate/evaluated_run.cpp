@@ -1,8 +1,10 @@
 #include "evaluate/evaluated_run.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "run/store_origin.h"
 #include "sfumato/core/error.h"
@@ -11,6 +13,7 @@
 #include "sfumato/data/holdout.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/mechanism/accuracy.h"
+#include "sfumato/mechanism/frechet_distance.h"
 #include "sfumato/run/run_progress.h"
 #include "sfumato/run/run_verification.h"
 
@@ -39,22 +42,43 @@ LedgerSummary sound_ledger(const RunDirectory& run) {
   return ledger;
 }
 
-StagePlan planned_accuracy(const MechanismPlan& plan, const RunDirectory& run) {
+constexpr std::string_view kEvaluations[] = {kAccuracyStage, kFrechetDistanceStage};
+
+/// Those stages of the plan that were asked for by name; without names, all that an evaluation
+/// releases.
+std::vector<EvaluatedStage> planned_evaluations(const MechanismPlan& plan, const Config& config,
+                                                const RunDirectory& run,
+                                                const std::vector<std::string_view>& asked) {
   if (plan.selection)
     throw PrivacyError(fmt::format(
         "the run in '{}' is one of a private selection, of which nothing leaves but what the best "
         "run released: no number of its private images can be added; {}",
         run.path().string(), kOtherwise));
-  const auto found = std::ranges::find_if(plan.stages, [](const StagePlan& stage) {
-    return !stage.declared && stage.name == kAccuracyStage;
-  });
-  if (found == plan.stages.end())
-    throw PrivacyError(fmt::format(
-        "the mechanism of the run in '{}' was frozen without an evaluation, and what is measured "
-        "on its private images now would be in nobody's ε. Set noise_multiplier, epsilon or share "
-        "of mechanism.stages.accuracy before training, or {}",
-        run.path().string(), kOtherwise));
-  return *found;
+  const std::vector<StageFile> files = stage_files(config);
+  std::vector<EvaluatedStage> stages;
+  for (const StagePlan& stage : plan.stages) {
+    const bool wanted = asked.empty()
+                            ? std::ranges::find(kEvaluations, stage.name) != std::end(kEvaluations)
+                            : std::ranges::find(asked, stage.name) != asked.end();
+    if (stage.declared || !wanted) continue;
+    stages.push_back(
+        {stage, run.release() / std::ranges::find(files, stage.name, &StageFile::stage)->file});
+  }
+  const auto is_missing = [&](std::string_view name) {
+    return std::ranges::none_of(
+        stages, [&](const EvaluatedStage& stage) { return stage.plan.name == name; });
+  };
+  std::vector<std::string_view> missing(asked);
+  if (asked.empty() && stages.empty())
+    missing.assign(std::begin(kEvaluations), std::end(kEvaluations));
+  std::erase_if(missing, [&](std::string_view name) { return !is_missing(name); });
+  if (missing.empty()) return stages;
+  throw PrivacyError(fmt::format(
+      "the mechanism of the run in '{}' was frozen without {}, and what is measured on its private "
+      "images now would be in nobody's ε. Set noise_multiplier, epsilon or share of "
+      "mechanism.stages.{} before training, or {}",
+      run.path().string(), asked.empty() ? "an evaluation" : "the evaluation that was asked for",
+      fmt::join(missing, " or mechanism.stages."), kOtherwise));
 }
 
 std::string card_text(const nlohmann::ordered_json& json, const char* key) {
@@ -71,29 +95,28 @@ std::string released_manifest(const RunDirectory& run) {
 
 }  // namespace
 
-EvaluatedRun open_evaluated_run(const fs::path& path) {
+bool EvaluatedRun::is_charged(const EvaluatedStage& stage) const {
+  const auto charges = ledger.stage_charges.find(stage.plan.name);
+  return charges != ledger.stage_charges.end() && charges->second > 0;
+}
+
+EvaluatedRun open_evaluated_run(const fs::path& path, const std::vector<std::string_view>& asked) {
   RunDirectory directory = RunDirectory::look_at(path);
   LedgerSummary ledger = sound_ledger(directory);
   MechanismPlan plan =
       MechanismPlan::from_json(parse_json(ledger.plan, "the plan in " + ledger.path.string()));
-  StagePlan stage = planned_accuracy(plan, directory);
+  std::unique_ptr<Config> config = load_config(directory.config(), {});
+  std::vector<EvaluatedStage> stages = planned_evaluations(plan, *config, directory, asked);
   if (const RunProgress progress = run_progress(path); !progress.finished)
     throw PrivacyError(fmt::format(
         "the run in '{}' is not finished: {} of {} steps are charged, or the card of "
         "its release is missing; finish it with {}",
         path.string(), progress.charged_steps, progress.planned_steps, resume_command(path)));
-  std::unique_ptr<Config> config = load_config(directory.config(), {});
-  const fs::path result = directory.release() / config->accuracy.stage.result;
-  const auto charged = ledger.stage_charges.find(stage.name);
-  const bool is_charged = charged != ledger.stage_charges.end() && charged->second > 0;
-  return {std::move(directory),
-          std::move(config),
-          std::move(ledger),
-          std::move(plan),
-          std::move(stage),
-          result,
-          is_charged};
+  return {std::move(directory), std::move(config), std::move(ledger), std::move(plan),
+          std::move(stages)};
 }
+
+void read_ledger_again(EvaluatedRun& run) { run.ledger = sound_ledger(run.directory); }
 
 RecordStore store_of_run(const EvaluatedRun& run, const RecordStore& reference) {
   const std::string manifest = released_manifest(run.directory);
@@ -163,24 +186,27 @@ void check_verifies(const EvaluatedRun& run, const RecordStore& store) {
                     run.directory.path().string(), problems.front()));
 }
 
-void check_result_is_there(const EvaluatedRun& run) {
-  const auto noted = run.ledger.stage_results.find(run.stage.name);
-  const std::string file = run.result.string();
+void check_result_is_there(const EvaluatedRun& run, const EvaluatedStage& stage) {
+  const auto noted = run.ledger.stage_results.find(stage.plan.name);
+  const std::string file = stage.result.string();
   if (noted == run.ledger.stage_results.end())
     throw PrivacyError(fmt::format(
-        "the release of accuracy is charged in '{}', but an interruption lost what it paid for{}. "
+        "the release of {} is charged in '{}', but an interruption lost what it paid for{}. "
         "Noise may have been seen, so the charge is spent and no other number is drawn; the run, "
         "whose ε counted it from the start, stands as it is (if its card is behind its ledger, {} "
         "writes it again)",
-        run.ledger.path.string(),
-        fs::exists(run.result) ? fmt::format(" ('{}' is not noted there; move it away)", file) : "",
+        stage.plan.name, run.ledger.path.string(),
+        fs::exists(stage.result) ? fmt::format(" ('{}' is not noted there; move it away)", file)
+                                 : "",
         resume_command(run.directory.path())));
-  const std::string found = fs::exists(run.result) ? sha256_hex(read_file(run.result)) : "missing";
+  const std::string found =
+      fs::exists(stage.result) ? sha256_hex(read_file(stage.result)) : "missing";
   if (found != noted->second)
     throw PrivacyError(fmt::format(
-        "'{}' is {}, and the ledger notes {} as the accuracy that was released; put the released "
+        "'{}' is {}, and the ledger notes {} as the {} that was released; put the released "
         "file back: it is drawn once",
-        file, found == "missing" ? found : "another file, of SHA-256 " + found, noted->second));
+        file, found == "missing" ? found : "another file, of SHA-256 " + found, noted->second,
+        stage.plan.name));
 }
 
 }  // namespace sfumato

@@ -10,6 +10,7 @@
 
 #include "evaluate/classifier_scores.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/stop_signal.h"
 #include "sfumato/evaluate/frechet_distance.h"
 #include "sfumato/evaluate/kernel_distance.h"
 
@@ -36,6 +37,7 @@ class FeatureScores {
 
   void measure() {
     if (asked(options_, Metric::kFrechetDistance)) {
+      if (stop_requested()) throw Interrupted("stopped; nothing was written");
       const double distance = frechet_distance(frechet_statistics(corpus_, "the corpus"),
                                                frechet_statistics(reference_, "the reference"));
       Measurement& one = add("frechet_distance", corpus_.facts.distance, distance, true);

@@ -37,7 +37,11 @@ constexpr const char* kEvaluationNotes[] = {
     "reference's balls that hold one. A collapsed generator has high precision and low coverage.",
     "accuracy: of a network that is trained on the corpus alone, its epoch too chosen by the "
     "corpus, on real images. The ceiling is that of the same network trained on real images.",
-    "label fidelity: accuracy, on the corpus, of the network trained on real images."};
+    "label fidelity: accuracy, on the corpus, of the network trained on real images.",
+    "A noisy distance, where there is one, is of features that were projected and clipped, and "
+    "noise "
+    "pushes it upwards: compare it with what the noise alone gives, and with no distance without "
+    "noise."};
 
 std::string list_section(const char* title, const std::vector<std::string>& texts) {
   if (texts.empty()) return {};

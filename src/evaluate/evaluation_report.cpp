@@ -31,8 +31,12 @@ Json privacy_json(const Evaluation& evaluation) {
            {"statement", privacy_statement(evaluation)}};
   if (!evaluation.noise) return out;
   const NoiseStatement& noise = *evaluation.noise;
-  out.update(Json{{"noise_stddev", noise.noise_stddev},
-                  {"expected_records", noise.expected_records},
+  Json stages = Json::array();
+  for (const NoisyStage& stage : noise.stages)
+    stages.push_back({{"stage", stage.name},
+                      {"noise_stddev", stage.noise_stddev},
+                      {"expected_records", stage.expected_records}});
+  out.update(Json{{"stages", std::move(stages)},
                   {"tested_on", noise.tested_on},
                   {"epsilon", noise.claim_stands ? number(noise.epsilon) : Json(nullptr)},
                   {"delta", noise.delta},
@@ -43,22 +47,18 @@ Json privacy_json(const Evaluation& evaluation) {
 }
 
 std::string noise_statement(const NoiseStatement& noise) {
-  const std::string what = fmt::format(
-      "how many private {} the classifiers, trained on the corpus alone, recognised, plus Gaussian "
-      "noise of standard deviation {:.4g}, divided by {:.6g}, a public number that stands for "
-      "theirs. The noise alone gives an accuracy a standard deviation of {:.2g}",
-      noise.tested_on, noise.noise_stddev, noise.expected_records,
-      noise.noise_stddev / noise.expected_records);
+  std::string what;
+  for (const NoisyStage& stage : noise.stages)
+    what += (what.empty() ? "" : ". Also: ") + stage.statement;
   if (!noise.claim_stands)
     return fmt::format("VOID: {}. The noise came from a test key and protects nobody.", what);
   return fmt::format(
-      "Released with noise: {}. It is a stage of the run's mechanism, charged in its ledger: all "
-      "that the run released, these numbers included, is ({}, {})-differentially private for {} "
-      "({}, {}). They may be shown, if neither corpus nor classifiers nor seed were chosen by "
-      "exact "
-      "numbers of these images.",
-      what, epsilon_text(noise.epsilon), noise.delta, noise.unit, noise.adjacency,
-      noise.accountant);
+      "Released with noise: {}. {} of the run's mechanism, charged in its ledger: all that the run "
+      "released, these numbers included, is ({}, {})-differentially private for {} ({}, {}). They "
+      "may be shown, if neither corpus nor classifiers nor seed were chosen by exact numbers of "
+      "these images.",
+      what, noise.stages.size() == 1 ? "It is a stage" : "They are stages",
+      epsilon_text(noise.epsilon), noise.delta, noise.unit, noise.adjacency, noise.accountant);
 }
 
 Json set_json(const ReportedSet& set) {
@@ -138,8 +138,8 @@ std::string privacy_statement(const Evaluation& evaluation) {
            "these numbers may be shown. They were not released with noise.";
   return "PRIVATE: these numbers tell of private reference images. They were neither noised nor "
          "charged to a budget, so they stay with the images' holder, and no choice may rest on "
-         "them whose result leaves. (An accuracy that may leave is released with noise: "
-         "--release-with-noise RUN.)";
+         "them whose result leaves. (An accuracy and a distance that may leave are released with "
+         "noise: --release-with-noise RUN.)";
 }
 
 Json to_json(const Evaluation& evaluation, const ReportedSet& corpus,

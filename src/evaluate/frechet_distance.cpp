@@ -22,9 +22,8 @@ namespace {
 constexpr int64_t kRowsOfBlock = 1024;
 
 /// Sum of the roots of the eigenvalues of a positive semi-definite matrix, whose lower half is
-/// read.
+/// read. Never interrupted: where a charge has paid for one side the number must come.
 double root_trace(const at::Tensor& matrix) {
-  if (stop_requested()) throw Interrupted("stopped; nothing was written");
   return at::linalg_eigvalsh(matrix).clamp_min_(0).sqrt_().sum().item<double>();
 }
 
@@ -121,6 +120,7 @@ std::vector<ClassDistance> class_frechet_distances(const FeatureSet& corpus,
                                                    int64_t num_classes) {
   std::vector<ClassDistance> found;
   for (int64_t label = 0; label < num_classes; ++label) {
+    if (stop_requested()) throw Interrupted("stopped; nothing was written");
     const FeatureSet a = rows_of(corpus, corpus_labels, label);
     const FeatureSet b = rows_of(reference, reference_labels, label);
     ClassDistance one{a.count(), b.count(), std::numeric_limits<double>::quiet_NaN(),

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "sfumato/core/error.h"
-#include "sfumato/io/json_file.h"
 #include "sfumato/mechanism/stage.h"
 
 namespace sfumato {
@@ -54,46 +54,25 @@ nlohmann::ordered_json to_json(const NoisyAccuracy& accuracy) {
                            {"detail", one.detail},
                            {"noisy_right_answers", one.noisy_right_answers},
                            {"accuracy", accuracy.accuracy(one)}});
-  return {{"schema_version", kAccuracySchema},
-          {"noise_stddev", accuracy.noise_stddev},
-          {"expected_records", accuracy.expected_records},
-          {"tested_on", accuracy.tested_on},
-          {"reference", accuracy.reference},
-          {"corpus", accuracy.corpus},
-          {"corpus_images", accuracy.corpus_images},
-          {"weights_sha256", accuracy.weights_sha256},
-          {"repeats", accuracy.repeats},
-          {"seed", accuracy.seed},
-          {"classifiers", std::move(classifiers)}};
+  nlohmann::ordered_json json = release_json(accuracy, kAccuracySchema);
+  json["repeats"] = accuracy.repeats;
+  json["seed"] = accuracy.seed;
+  json["classifiers"] = std::move(classifiers);
+  return json;
 }
 
 NoisyAccuracy read_noisy_accuracy(const std::filesystem::path& file) {
-  const nlohmann::json json = read_json(file);
-  const auto refuse = [&](const std::string& why) {
-    throw DataError(
-        fmt::format("'{}' holds no accuracy that this program released: {}", file.string(), why));
-  };
   NoisyAccuracy out;
-  try {
-    if (json.at("schema_version") != kAccuracySchema) refuse("another version wrote it");
-    json.at("noise_stddev").get_to(out.noise_stddev);
-    json.at("expected_records").get_to(out.expected_records);
-    json.at("tested_on").get_to(out.tested_on);
-    json.at("reference").get_to(out.reference);
-    json.at("corpus").get_to(out.corpus);
-    json.at("corpus_images").get_to(out.corpus_images);
-    json.at("weights_sha256").get_to(out.weights_sha256);
+  read_release(file, kAccuracySchema, "accuracy", out, [&](const nlohmann::json& json) {
     json.at("repeats").get_to(out.repeats);
     json.at("seed").get_to(out.seed);
     for (const nlohmann::json& one : json.at("classifiers"))
       out.classifiers.push_back({one.at("classifier").get<std::string>(),
                                  one.at("detail").get<std::string>(),
                                  one.at("noisy_right_answers").get<double>()});
-  } catch (const nlohmann::json::exception& error) {
-    refuse(error.what());
-  }
-  if (!(out.expected_records > 0) || !(out.noise_stddev > 0) || out.classifiers.empty())
-    refuse("its divisor, noise or classifiers are missing");
+    if (out.classifiers.empty())
+      throw DataError(fmt::format("'{}' holds no classifiers", file.string()));
+  });
   return out;
 }
 

@@ -1,8 +1,6 @@
 #include "sfumato/mechanism/feature_means.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <fmt/format.h>
 
@@ -13,9 +11,9 @@
 #include <utility>
 #include <vector>
 
+#include "mechanism/record_features.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
-#include "sfumato/core/stop_signal.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/mechanism/private_statistics.h"
 #include "sfumato/mechanism/session.h"
@@ -25,35 +23,19 @@ namespace sfumato {
 namespace {
 
 constexpr int kFeatureMeansVersion = 1;
-/// Images whose features are computed at a time, each by itself.
-constexpr std::int64_t kImagesAtOnce = 1024;
 constexpr double kMostNorm = 1;
 
 /// The features of all records, each added to the row of its class.
 StatisticSum sum_of_classes(const RecordStore& store, const FeatureNetwork& network) {
-  const std::int64_t dimension = network.facts().dimension;
-  StatisticSum sum(std::max<std::int64_t>(store.num_classes(), 1), dimension, kMostNorm);
-  std::vector<float> rows(static_cast<std::size_t>(kImagesAtOnce * dimension));
-  for (std::int64_t first = 0; first < store.count(); first += kImagesAtOnce) {
-    if (stop_requested())
-      throw Interrupted(
-          "stopped while features of the private images were added up; nothing was released or "
-          "charged, continue with --resume");
-    const std::int64_t count = std::min(kImagesAtOnce, store.count() - first);
-    at::parallel_for(0, count, 1, [&](std::int64_t begin, std::int64_t end) {
-      const at::NoGradGuard no_grad;  // a thread's own
-      at::Tensor image = at::empty({1, store.height(), store.width(), store.channels()}, at::kByte);
-      for (std::int64_t i = begin; i < end; ++i) {
-        std::ranges::copy(store.pixels(first + i), image.mutable_data_ptr<std::uint8_t>());
-        const at::Tensor features = network(image).features.contiguous();
-        std::copy_n(features.const_data_ptr<float>(), dimension, rows.data() + i * dimension);
-      }
-    });
-    for (std::int64_t i = 0; i < count; ++i)
-      sum.add(store.label(first + i),
-              std::span(rows).subspan(static_cast<std::size_t>(i * dimension),
-                                      static_cast<std::size_t>(dimension)));
-  }
+  StatisticSum sum(std::max<std::int64_t>(store.num_classes(), 1), network.facts().dimension,
+                   kMostNorm);
+  visit_record_features(
+      store, network,
+      "stopped while features of the private images were added up; nothing was released or "
+      "charged, continue with --resume",
+      [&](std::int64_t record, std::span<const float> features) {
+        sum.add(store.label(record), features);
+      });
   return sum;
 }
 

@@ -1,20 +1,18 @@
 // An accuracy on private images that may leave: planned, charged, noisy, drawn once.
-#include "sfumato/evaluate/released_accuracy.h"
-
 #include <gmock/gmock.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "evaluate/evaluation_fixture.h"
+#include "evaluate/noisy_evaluation_fixture.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/sha256.h"
 #include "sfumato/data/holdout.h"
+#include "sfumato/evaluate/classifier.h"
 #include "sfumato/io/json_file.h"
+#include "sfumato/mechanism/accuracy.h"
 #include "sfumato/privacy/accountant.h"
-#include "sfumato/run/run_verification.h"
 #include "sfumato/run/witness.h"
-#include "train/tiny_run.h"
 
 namespace sfumato {
 namespace {
@@ -32,7 +30,7 @@ const std::string kAccuracy = "mechanism.stages.accuracy.";
 /// Of a number of right answers: an exact one among the integers is told by it.
 constexpr double kNoise = 0.2;
 
-class ReleasedAccuracy : public TinyRun {
+class ReleasedAccuracy : public NoisyEvaluationTest {
  protected:
   /// 50 is not the number of the private images.
   static std::vector<std::string> planned(std::vector<std::string> more = {}) {
@@ -41,59 +39,9 @@ class ReleasedAccuracy : public TinyRun {
     changes.insert(changes.end(), more.begin(), more.end());
     return changes;
   }
-  /// Images as `sample` would write them, beside the card of the run's release.
-  void draw_corpus(const std::string& name, const std::string& run, int images = 60) const {
-    for (int i = 0; i < images; ++i)
-      write_picture(folder / name / "images" / std::to_string(i % 2) / fmt::format("{:06}.png", i),
-                    tiny_image(i + 1000));
-    const std::string card = read_file(folder / run / "release/privacy_card.json");
-    write_file_atomic(folder / name / "privacy_card.json", card);
-    Json lineage = lineage_of({(images + 1) / 2, images / 2});
-    lineage["classes"][0]["name"] = "across";
-    lineage["classes"][1]["name"] = "down";
-    lineage["privacy_card_sha256"] = sha256_hex(card);
-    write_file_atomic(folder / name / "lineage.json", lineage.dump());
-  }
-  NoisyEvaluationRequest request(const std::string& run = "run",
-                                 const std::string& corpus = "corpus",
-                                 const std::string& reference = "store") const {
-    NoisyEvaluationRequest out;
-    out.run = folder / run;
-    out.corpus.path = folder / corpus;
-    out.corpus.option = "corpus";
-    out.reference = folder / reference;
-    out.options = quick({Metric::kAccuracy});
-    return out;
-  }
-  template <class E = PrivacyError>
-  std::string refusal(const NoisyEvaluationRequest& asked) const {
-    return error_message<E>([&] { (void)evaluate_with_noise(asked); });
-  }
-  std::string refusal(const std::string& run, const std::string& corpus = "corpus",
-                      const std::string& reference = "store") const {
-    return refusal(request(run, corpus, reference));
-  }
   void begin(const std::vector<std::string>& more = {}) const {
     start("run", planned(more));
     draw_corpus("corpus", "run");
-  }
-  std::string ledger_bytes(const std::string& run = "run") const {
-    return read_file(folder / run / "ledger.jsonl");
-  }
-  std::vector<std::string> problems(const std::string& run = "run") const {
-    RunVerificationOptions options;
-    options.run = folder / run;
-    return verify_run(options).problems();
-  }
-  Json card_of(const std::string& run = "run") const {
-    return Json::parse(read_file(folder / run / "release/privacy_card.json"));
-  }
-  /// As an interruption leaves it that came after the charge.
-  void charge_alone(const std::string& run = "run") const {
-    const SecureKey key = SecureKey::generate();
-    Ledger ledger = Ledger::open(folder / run / "ledger.jsonl");
-    ledger.resume(key);
-    (void)ledger.charge_stage("accuracy", key);
   }
   /// Right answers on a store, counted in one go.
   double by_hand(const NoisyEvaluationRequest& asked, ClassifierKind kind, uint64_t seed) const {
@@ -196,8 +144,8 @@ TEST_F(ReleasedAccuracy, EveryPageSaysWhatWasDone) {
   const Json json = to_json(made.evaluation, made.corpus, made.reference);
   const Json& privacy = json["reference_privacy"];
   EXPECT_EQ(privacy["status"], "released_with_noise");
-  EXPECT_EQ(privacy["noise_stddev"], kNoise);
-  EXPECT_EQ(privacy["expected_records"], 50);
+  EXPECT_EQ(privacy["stages"], Json::parse(R"([{"stage": "accuracy", "noise_stddev": 0.2,
+                                                "expected_records": 50.0}])"));
   EXPECT_EQ(privacy["delta"], 1e-3);
   EXPECT_NEAR(privacy["epsilon"].get<double>(), card_of()["epsilon"].get<double>(), 1e-9);
   EXPECT_EQ(json["accuracy"], measured(made.evaluation, "accuracy").value);
@@ -232,7 +180,7 @@ TEST_F(ReleasedAccuracy, IsRefusedWhereThePlanDoesNotPayForIt) {
   start("without");
   draw_corpus("corpus", "without");
   EXPECT_THAT(refusal("without"),
-              AllOf(HasSubstr("frozen without an evaluation"),
+              AllOf(HasSubstr("frozen without the evaluation that was asked for"),
                     HasSubstr("mechanism.stages.accuracy"), HasSubstr("before training")));
   start("plain", {"privacy.enabled=false"});
   EXPECT_THAT(refusal("plain"),
@@ -315,7 +263,7 @@ TEST_F(ReleasedAccuracy, IsOfACorpusThatTheRunDrew) {
 TEST_F(ReleasedAccuracy, WhatAnInterruptionLostIsSpent) {
   begin();
   forget_uses();
-  charge_alone();
+  charge_alone("accuracy");
   const std::string lines = ledger_bytes();
   EXPECT_THAT(refusal("run"),
               AllOf(HasSubstr("an interruption lost what it paid for"), HasSubstr("is spent"),
@@ -386,20 +334,7 @@ TEST_F(ReleasedAccuracy, ACopyOfTheRunDrawsNoSecond) {
 /// A store of which `prepare` held images out.
 class HeldOutAccuracy : public ReleasedAccuracy {
  protected:
-  HeldOutAccuracy() {
-    fs::remove_all(folder / "store");
-    write("store", first_records(kTinyRecords), {{"holdout", {{"pair", "p"}, {"by", "name"}}}});
-    std::vector<int> apart;
-    for (int i = 0; i < 16; ++i) apart.push_back(100 + i);
-    write("store-holdout", apart, {{"held_out_of", {{"pair", "p"}}}});
-    write("others-holdout", apart, {{"held_out_of", {{"pair", "q"}}}});
-  }
-  void write(const std::string& name, const std::vector<int>& indices,
-             const nlohmann::json& preparation) const {
-    RecordStoreWriter writer(folder / name, {8, 8, 1, 2, {"across", "down"}, false, 1});
-    for (const int i : indices) writer.append(tiny_image(i), i % 2);
-    writer.finish(preparation);
-  }
+  HeldOutAccuracy() { hold_images_out(); }
 };
 
 TEST_F(HeldOutAccuracy, IsReleasedAndRememberedByBothStores) {
@@ -429,8 +364,9 @@ TEST_F(HeldOutAccuracy, OfAnotherStoreIsRefused) {
 // The larger of the sums over the parts is what both together cost, for records of one of them.
 TEST_F(HeldOutAccuracy, BesideAPartOfASplitIsRefused) {
   fs::remove_all(folder / "store");
-  write("store", first_records(kTinyRecords),
-        {{"holdout", {{"pair", "p"}, {"by", "name"}}}, {"split_of", std::string(64, 'a')}});
+  write_prepared(
+      "store", first_records(kTinyRecords),
+      {{"holdout", {{"pair", "p"}, {"by", "name"}}}, {"split_of", std::string(64, 'a')}});
   begin();
   EXPECT_THAT(refusal("run", "corpus", "store-holdout"), HasSubstr("a sweep has split"));
   EXPECT_THAT(ledger("run").stage_charges, IsEmpty());

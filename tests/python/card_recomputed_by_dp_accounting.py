@@ -171,6 +171,7 @@ def check_all(sfumato, work: Path, arguments):
         "with_stages": ("mechanism.steps=12", "mechanism.candidates=2",
                         "mechanism.stages.label_histogram.noise_multiplier=20",
                         "mechanism.stages.accuracy.noise_multiplier=15",
+                        "mechanism.stages.frechet_distance.noise_multiplier=40",
                         'mechanism.declared=["gaussian:1:30:2", "approximate:0.05:1e-9"]'),
         "plain": ("mechanism.steps=6", "mechanism.accountant=rdp", "mechanism.adjacency=add_remove"),
     }
@@ -183,7 +184,7 @@ def check_all(sfumato, work: Path, arguments):
         recomputed_by_us(sfumato, path, card)
         check_refuses({**card, "epsilon": card["epsilon"] * 0.95}, theirs)
         if name == "with_stages":
-            check(len(card["stages"]) == 5, f"{len(card['stages'])} stages on the card")
+            check(len(card["stages"]) == 6, f"{len(card['stages'])} stages on the card")
             check_refuses(card, Theirs({**card, "stages": card["stages"] + card["stages"][-1:]}))
 
 

@@ -118,9 +118,12 @@ def check_holdout(sfumato, corpus: Path, images: Path, labels: Path, work: Path)
 
 
 def check_noisy(sfumato, store: Path, work: Path) -> None:
-    """One accuracy leaves, which the run has planned; it is drawn once."""
+    """An accuracy and a distance leave, which the run has planned; they are drawn once."""
     run, corpus, pages = work / "planned", work / "drawn", work / "noisy"
-    sfumato.run("train", *smoke_arguments(store, run, "mechanism.stages.accuracy.noise_multiplier=5"))
+    stages = "mechanism.stages."
+    sfumato.run("train", *smoke_arguments(store, run, f"{stages}accuracy.noise_multiplier=5",
+                                          f"{stages}frechet_distance.noise_multiplier=2",
+                                          f"{stages}frechet_distance.dimension=4"))
     sfumato.run("sample", run, "--out", corpus, "--count", "120", "sample.steps=1")
     epsilon = json.loads((run / "release/privacy_card.json").read_text())["epsilon"]
     call = ("evaluate", corpus, "--reference", store, "--release-with-noise", run)
@@ -128,19 +131,27 @@ def check_noisy(sfumato, store: Path, work: Path) -> None:
         sfumato.run(*call, *other, expect=USAGE)
     said = sfumato.json(*call, "--out", pages, timeout=900)
     privacy = said["reference_privacy"]
-    check(privacy["status"] == "released_with_noise" and privacy["noise_stddev"] == 5, f"{privacy}")
+    check(privacy["status"] == "released_with_noise", f"{privacy}")
+    check([(one["stage"], one["noise_stddev"]) for one in privacy["stages"]]
+          == [("accuracy", 5), ("frechet_distance", 2)], f"{privacy}")
     check(abs(privacy["epsilon"] - epsilon) < 1e-9, f"{privacy}, the card {epsilon}")
     released = json.loads((run / "release/accuracy.json").read_text())
     check(said["accuracy"] == released["classifiers"][0]["accuracy"], f"{said['accuracy']}, {released}")
+    distance = json.loads((run / "release/frechet_distance.json").read_text())
+    check(said["frechet_distance_noisy"] == distance["frechet_distance_noisy"]
+          and said["frechet_distance_noise_alone"] == distance["noise_alone"]["mean"], f"{said}, {distance}")
+    check("frechet_distance" not in said, "a noisy distance is called as an exact one")
     for name in ("evaluation.html", "evaluation.md", "evaluation.json"):
         check("Released with noise" in (pages / name).read_text(), f"{name} does not say it")
     lines = (run / "ledger.jsonl").read_text()
-    check(lines.count('"stage":"accuracy"') == 2, "not one charge and one result")
+    for stage in ("accuracy", "frechet_distance"):
+        check(lines.count(f'"stage":"{stage}"') == 2, f"not one charge and one result of {stage}")
     check(sfumato.json(*call)["accuracy"] == said["accuracy"], "a second request gave another number")
     check((run / "ledger.jsonl").read_text() == lines, "a second request was charged")
     sfumato.run("ledger", "verify", run)
     card = json.loads((run / "release/privacy_card.json").read_text())
-    check(card["epsilon"] == epsilon and card["stages"][0]["charged"] == 1, f"{card['stages']}")
+    check(card["epsilon"] == epsilon and all(stage["charged"] == 1 for stage in card["stages"]),
+          f"{card['stages']}")
     other = work / "unplanned"
     sfumato.run("train", *smoke_arguments(store, other))
     refused = sfumato.run(*call[:-1], other, expect=PRIVACY).stderr

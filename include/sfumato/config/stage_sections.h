@@ -115,6 +115,10 @@ struct FeatureMeansSettings : StageSettings {
       kExpectedClassSize};
 };
 
+inline constexpr const char kExpectedRecords[] =
+    "a public estimate of how many images they are of. 0 takes mechanism.expected_batch_size / "
+    "mechanism.sample_rate, and of images held out data.holdout / (1 - data.holdout) times that.";
+
 struct AccuracySettings : StageSettings {
   explicit AccuracySettings(SettingsTree* tree);
 
@@ -122,9 +126,25 @@ struct AccuracySettings : StageSettings {
       "How many classifiers `sfumato evaluate` may test at once. An image that all of them recognise "
       "moves the release by the square root of their number, and the noise grows with it."};
   Setting<double> expected_records{this, "expected_records", 0.0, at_least(0), "images",
-      "Divisor of the noisy numbers of right answers: a public estimate of how many images test. 0 "
-      "takes mechanism.expected_batch_size / mechanism.sample_rate, and of images held out "
-      "data.holdout / (1 - data.holdout) times that."};
+      std::string("Divisor of the noisy numbers of right answers: ") + kExpectedRecords};
+};
+
+struct FrechetDistanceSettings : StageSettings {
+  explicit FrechetDistanceSettings(SettingsTree* tree);
+  static constexpr int64_t kMostDimensions = 192;
+
+  Setting<std::string> features{this, "features", "scattering",
+      one_of({"convolution", "scattering", "pixels", "lenet", "efficientnet-lite0", "squeezenet",
+              "inception", "inception-clean"}), "",
+      "Feature network whose features are compared (src/features/README.md). Those after lenet, which "
+      "is for grey images, need --weights of `sfumato evaluate`."};
+  Setting<int64_t> dimension{this, "dimension", 16, between(1, kMostDimensions), "",
+      "Dimensions to which a fixed random projection brings features that have more. More of them see "
+      "finer differences, and the noise, which is on about half the square of this number, pushes the "
+      "distance up by far more."};
+  Setting<double> expected_records{this, "expected_records", 0.0, at_least(0), "images",
+      std::string("Divisor of the noisy sums of features and of their products, 2 or more: ") +
+      kExpectedRecords};
 };
 
 }  // namespace sfumato

@@ -14,7 +14,7 @@ class RecordStore;
 // are private as all others. Training never reads them, so that its claim says nothing of them, and
 // nothing protects a number that is computed from them: it stays with their holder, unless it is
 // released with noise that the mechanism of a run on the other images has planned
-// (evaluate/released_accuracy.h).
+// (evaluate/noisy_evaluation.h).
 
 /// Whether a unit of privacy is held out: SHA-256 of its public name (a user's id, or where there
 /// are no users the name of an image in the source) falls below `share`. It hangs on that name

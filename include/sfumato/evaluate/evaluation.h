@@ -45,15 +45,24 @@ std::vector<ClassifierKind> classifiers_of(const std::vector<std::string>& names
 enum class ReferenceStatus {
   kPrivate,            ///< they stay with its holder
   kDeclaredPublic,     ///< by the user's word
-  kReleasedWithNoise,  ///< as a stage of a run's mechanism (released_accuracy.h)
+  kReleasedWithNoise,  ///< as stages of a run's mechanism (noisy_evaluation.h)
+};
+
+/// What is to be said of one stage of an evaluation.
+struct NoisyStage {
+  std::string name;             ///< of the stage: "accuracy"
+  double noise_stddev = 0;      ///< of each number that was released
+  double expected_records = 0;  ///< the public literal that they are divided by
+  /// What was released and how noisy it is, in a sentence or two that begin with a small letter and
+  /// have no full stop at their end.
+  std::string statement;
 };
 
 /// What is to be said of numbers that were released with noise.
 struct NoiseStatement {
-  double noise_stddev = 0;        ///< of each number of right answers
-  double expected_records = 0;    ///< the public literal that they are divided by
-  std::string tested_on;          ///< "training images", "held-out images"
-  double epsilon = 0, delta = 0;  ///< of all that the run released, these numbers included
+  std::vector<NoisyStage> stages;  ///< one at least
+  std::string tested_on;           ///< "training images", "held-out images"
+  double epsilon = 0, delta = 0;   ///< of all that the run released, these numbers included
   std::string unit, adjacency, accountant;
   bool claim_stands = true;  ///< false: the noise came from a test key
 };

@@ -27,7 +27,8 @@ FrechetStatistics frechet_statistics(const FeatureSet& set, const std::string& w
 /// (Dowson and Landau 1982; Heusel et al. 2017). The trace of the root is the sum of the roots of
 /// the eigenvalues of L' S2 L with S1 = L L', which are those of S1^1/2 S2 S1^1/2: L is a Cholesky
 /// factor, the rows themselves where N < d, or the symmetric root where S1 is singular. Eigenvalues
-/// below 0 are rounding and count 0.
+/// below 0 are rounding and count 0. No stop signal interrupts it: one side may be what a charge
+/// has paid for.
 double frechet_distance(const FrechetStatistics& a, const FrechetStatistics& b);
 
 /// Of one class. With fewer rows than dimensions the estimate is biased upwards by far, and

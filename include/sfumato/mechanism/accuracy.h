@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "sfumato/mechanism/noisy_release.h"
 #include "sfumato/mechanism/private_statistics.h"
 #include "sfumato/privacy/mechanism.h"
 
@@ -24,16 +25,9 @@ struct NoisyAnswers {
   bool operator==(const NoisyAnswers&) const = default;
 };
 
-/// What the stage released, and what it was measured with. All of it may be seen: the counts are
-/// noisy, the rest follows from them, from settings or from what the run released before.
-struct NoisyAccuracy {
-  double noise_stddev = 0;      ///< of each number of right answers
-  double expected_records = 0;  ///< the divisor, a public literal
-  std::string tested_on;        ///< "training images" or "held-out images", private ones
-  std::string reference;        ///< RecordStore::manifest_hash() of the store of these
-  std::string corpus;           ///< SHA-256 of the pixels and labels that trained
-  std::string weights_sha256;   ///< of the network that drew the corpus
-  std::int64_t corpus_images = 0;
+/// What the stage released, and what it was measured with: of the corpus's images and labels, which
+/// trained.
+struct NoisyAccuracy : NoisyRelease {
   std::int64_t repeats = 1;  ///< trainings of each classifier, whose right answers are averaged
   std::uint64_t seed = 0;    ///< of the first of them
   std::vector<NoisyAnswers> classifiers;

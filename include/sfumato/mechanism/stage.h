@@ -26,9 +26,9 @@ struct StageRun {
 /// When a run makes a stage. The plan counts it in full from the start, either way.
 enum class StageTime {
   kBeforeTraining,
-  /// Once, on request, from what a finished run released: by whoever has what it needs (for
-  /// accuracy release_accuracy, evaluate/released_accuracy.h). A run where nobody asks for it has
-  /// counted too much, never too little.
+  /// Once, on request, from what a finished run released: by whoever has what it needs
+  /// (evaluate_with_noise, evaluate/noisy_evaluation.h). A run where nobody asks for it has counted
+  /// too much, never too little.
   kAfterRelease,
 };
 

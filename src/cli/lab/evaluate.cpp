@@ -23,7 +23,7 @@
 #include "sfumato/device/threads.h"
 #include "sfumato/evaluate/evaluation.h"
 #include "sfumato/evaluate/evaluation_report.h"
-#include "sfumato/evaluate/released_accuracy.h"
+#include "sfumato/evaluate/noisy_evaluation.h"
 #include "sfumato/report/report_folder.h"
 
 namespace sfumato::cli {
@@ -149,7 +149,7 @@ void evaluate_images(const EvaluateArguments& arguments, const Pages& pages) {
               evaluation_pictures(sets, evaluation, true), pages);
 }
 
-/// One number, once, as a stage of the mechanism of a run.
+/// What the mechanism of a run has planned of it, once.
 void evaluate_and_release(const EvaluateArguments& arguments, const Pages& pages) {
   NoisyEvaluationRequest request;
   request.run = arguments.run;
@@ -162,8 +162,9 @@ void evaluate_and_release(const EvaluateArguments& arguments, const Pages& pages
   request.options = arguments.options;
   request.expected_records = arguments.expected_records;
   const NoisyEvaluation found = evaluate_with_noise(request);
-  log_info(fmt::format("{}: '{}'", found.made_before ? "released before" : "released",
-                       found.file.string()));
+  for (const fs::path& file : found.files)
+    log_info(fmt::format("{}: '{}'", found.made_before ? "released before" : "in the release",
+                         file.string()));
   write_pages(arguments, found.evaluation, found.corpus, found.reference, {}, pages);
 }
 
@@ -183,13 +184,7 @@ void check_arguments(EvaluateArguments& arguments) {
   arguments.options.weights = arguments.weights;
   arguments.options.ceiling = !arguments.no_ceiling;
   if (arguments.is_public) arguments.options.status = ReferenceStatus::kDeclaredPublic;
-  if (arguments.run.empty()) return;
-  arguments.options.status = ReferenceStatus::kReleasedWithNoise;
-  const std::vector<Metric>& asked = arguments.options.metrics;
-  if (std::ranges::any_of(asked, [](Metric one) { return one != Metric::kAccuracy; }))
-    throw UsageError(
-        "--release-with-noise releases accuracy, which the run's mechanism planned; leave other "
-        "--metrics out, or measure them without it, for the images' holder");
+  if (!arguments.run.empty()) arguments.options.status = ReferenceStatus::kReleasedWithNoise;
 }
 
 void run_evaluate(EvaluateArguments& arguments) {
@@ -241,17 +236,18 @@ void add_release_with_noise(CLI::App& sub, EvaluateArguments& arguments) {
   CLI::Option* run =
       sub.add_option(
              "--release-with-noise", arguments.run,
-             "release the accuracy with noise, once, as the mechanism of RUN has planned it "
-             "(mechanism.stages.accuracy): CORPUS is drawn from its release, --reference "
-             "its record store or what prepare held out of it; the pages may lie anywhere")
+             "release accuracy and Frechet distance with noise, each once, as the mechanism of RUN "
+             "has planned them (mechanism.stages.accuracy, frechet_distance; --metrics for one of "
+             "them): CORPUS is drawn from its release, --reference its record store or what "
+             "prepare held out of it; the pages may lie anywhere")
           ->type_name("RUN");
-  for (const char* other : {"--reference-is-public", "--features-of", "--features", "--weights",
-                            "--test", "--test-labels", "--reference-labels", "--split",
-                            "--no-classes", "--no-ceiling", "--device"})
+  for (const char* other :
+       {"--reference-is-public", "--features-of", "--features", "--test", "--test-labels",
+        "--reference-labels", "--split", "--no-classes", "--no-ceiling", "--device"})
     run->excludes(sub.get_option(other));
   sub.add_option("--expected-records", arguments.expected_records,
-                 "public number that the noisy right answers are divided by (default: as "
-                 "mechanism.stages.accuracy.expected_records of RUN says)")
+                 "public number that the noisy sums are divided by (default: as expected_records "
+                 "of the stages of RUN says)")
       ->check(CLI::PositiveNumber)
       ->needs(run)
       ->type_name("N");

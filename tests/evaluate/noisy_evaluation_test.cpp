@@ -1,0 +1,143 @@
+// Both stages of an evaluation, one or the other; requests that meet; sessions that end.
+#include "sfumato/evaluate/noisy_evaluation.h"
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "evaluate/noisy_evaluation_fixture.h"
+#include "sfumato/core/error.h"
+#include "sfumato/mechanism/accuracy.h"
+#include "sfumato/mechanism/frechet_distance.h"
+
+namespace sfumato {
+namespace {
+
+using namespace test;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::Pair;
+using ::testing::SizeIs;
+
+const std::string kAccuracy = "mechanism.stages.accuracy.noise_multiplier=0.5";
+const std::string kFrechet = "mechanism.stages.frechet_distance.noise_multiplier=0.5";
+const std::string kFew = "mechanism.stages.frechet_distance.dimension=4";
+
+class NoisyEvaluations : public NoisyEvaluationTest {
+ protected:
+  void begin(const std::vector<std::string>& changes) const {
+    start("run", changes);
+    draw_corpus("corpus", "run");
+  }
+  NoisyEvaluationRequest request_of(const std::vector<Metric>& metrics) const {
+    NoisyEvaluationRequest out = request();
+    out.options.metrics = metrics;
+    return out;
+  }
+  static std::vector<double> values_of(const NoisyEvaluation& made) {
+    std::vector<double> values;
+    for (const Measurement& one : made.evaluation.measurements) values.push_back(one.value);
+    return values;
+  }
+};
+
+TEST_F(NoisyEvaluations, OfBothStagesIsOneSession) {
+  begin({kAccuracy, kFrechet, kFew});
+  const size_t sessions = ledger("run").sessions.size();
+  const NoisyEvaluation made = evaluate_with_noise(request_of({}));
+  EXPECT_THAT(made.files, ElementsAre(folder / "run/release/accuracy.json",
+                                      folder / "run/release/frechet_distance.json"));
+  const LedgerSummary found = ledger("run");
+  EXPECT_THAT(found.problems, IsEmpty());
+  EXPECT_THAT(found.stage_charges, ElementsAre(Pair("accuracy", 1), Pair("frechet_distance", 1)));
+  EXPECT_THAT(found.stage_results, SizeIs(2));
+  EXPECT_EQ(found.sessions.size(), sessions + 1);
+  EXPECT_EQ(found.last_event, "stop");
+  EXPECT_THAT(problems(), IsEmpty());
+  EXPECT_EQ(measured(made.evaluation, "accuracy").value,
+            read_noisy_accuracy(made.files[0]).classifiers.at(0).noisy_right_answers / 40);
+  EXPECT_EQ(measured(made.evaluation, "frechet_distance_noisy").value,
+            read_noisy_frechet_distance(made.files[1]).distance);
+  EXPECT_THAT(evaluation_markdown(made.evaluation, made.corpus, made.reference),
+              AllOf(HasSubstr("how many private training images"), HasSubstr("sums of features"),
+                    HasSubstr("They are stages of the run's mechanism")));
+  const std::string lines = ledger_bytes();
+  const NoisyEvaluation again = evaluate_with_noise(request_of({}));
+  EXPECT_TRUE(again.made_before);
+  EXPECT_EQ(values_of(again), values_of(made));
+  EXPECT_EQ(ledger_bytes(), lines);
+}
+
+TEST_F(NoisyEvaluations, OfWhatIsLeftKeepWhatWasMade) {
+  begin({kAccuracy, kFrechet, kFew});
+  const NoisyEvaluation first = evaluate_with_noise(request_of({Metric::kFrechetDistance}));
+  EXPECT_THAT(ledger("run").stage_charges, ElementsAre(Pair("frechet_distance", 1)));
+  EXPECT_THAT(problems(), IsEmpty());
+  const NoisyEvaluation both = evaluate_with_noise(request_of({}));
+  EXPECT_FALSE(both.made_before);
+  EXPECT_EQ(measured(both.evaluation, "frechet_distance_noisy").value,
+            measured(first.evaluation, "frechet_distance_noisy").value);
+  EXPECT_THAT(ledger("run").stage_charges,
+              ElementsAre(Pair("accuracy", 1), Pair("frechet_distance", 1)));
+  EXPECT_THAT(problems(), IsEmpty());
+}
+
+TEST_F(NoisyEvaluations, OfWhatThePlanDoesNotPayForAreRefused) {
+  begin({kAccuracy});
+  EXPECT_THAT(refusal(request_of({Metric::kAccuracy, Metric::kFrechetDistance})),
+              AllOf(HasSubstr("frozen without the evaluation that was asked for"),
+                    HasSubstr("mechanism.stages.frechet_distance"),
+                    Not(HasSubstr("mechanism.stages.accuracy"))));
+  EXPECT_THAT(refusal<UsageError>(request_of({Metric::kKid})),
+              HasSubstr("kid is not released with noise"));
+  NoisyEvaluationRequest with_weights = request_of({});
+  with_weights.options.weights = folder / "weights";
+  EXPECT_THAT(refusal<UsageError>(with_weights), HasSubstr("leave out --weights"));
+  EXPECT_THAT(ledger("run").stage_charges, IsEmpty());
+  start("without");
+  NoisyEvaluationRequest asked = request_of({});
+  asked.run = folder / "without";
+  EXPECT_THAT(refusal(asked), AllOf(HasSubstr("frozen without an evaluation"),
+                                    HasSubstr("stages.accuracy or mechanism.stages.frechet")));
+}
+
+// While one measures another may come first: its numbers are those of both, and no session begins.
+TEST_F(NoisyEvaluations, TakeWhatAnotherRequestHasReleasedMeanwhile) {
+  begin({kAccuracy});
+  std::string lines;
+  std::vector<double> first;
+  const NoisyEvaluation later = evaluate_with_noise(request(), [&] {
+    first = values_of(evaluate_with_noise(request()));
+    lines = ledger_bytes();
+    return SecureKey::generate();
+  });
+  EXPECT_TRUE(later.made_before);
+  EXPECT_EQ(values_of(later), first);
+  EXPECT_EQ(ledger_bytes(), lines);
+  EXPECT_THAT(ledger("run").problems, IsEmpty());
+}
+
+TEST_F(NoisyEvaluations, EndTheirSessionWhateverBreaksThem) {
+  begin({kAccuracy});
+  const fs::path file = folder / "run/release/accuracy.json";
+  EXPECT_THROW((void)evaluate_with_noise(request(),
+                                         [&] {
+                                           // Where a file should be: it cannot be written.
+                                           fs::create_directories(file / "in the way");
+                                           return SecureKey::generate();
+                                         }),
+               DataError);
+  const LedgerSummary found = ledger("run");
+  EXPECT_THAT(found.stage_charges, ElementsAre(Pair("accuracy", 1)));
+  EXPECT_EQ(found.last_event, "stop");
+  EXPECT_THAT(found.problems, IsEmpty());
+  fs::remove_all(file);
+  EXPECT_THAT(refusal("run"), HasSubstr("is spent"));
+}
+
+}  // namespace
+}  // namespace sfumato
