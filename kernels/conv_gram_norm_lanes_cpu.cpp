@@ -1,5 +1,6 @@
 #include "kernels/conv_gram_norm_lanes.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -101,7 +102,8 @@ GramNorm norm_of_grams(const std::vector<double>& gram_x, const std::vector<doub
 }  // namespace
 
 void conv_gram_norm_lanes_cpu(const float* x, const float* dy, const ConvShape& s,
-                              std::int64_t begin, std::int64_t end, GramNorm* out, X86Level level) {
+                              std::int64_t begin, std::int64_t end, GramNorm* out, Layout layout,
+                              X86Level level) {
   const auto gram_of_rows = level == X86Level::kV4   ? gram_of_rows_v4
                             : level == X86Level::kV3 ? gram_of_rows_v3
                                                      : gram_of_rows_everywhere;
@@ -116,9 +118,15 @@ void conv_gram_norm_lanes_cpu(const float* x, const float* dy, const ConvShape& 
   for (std::int64_t t = 0; t < count; ++t) rows.push_back(dy_rows.data() + t * width);
   std::vector<double> gram_x(static_cast<std::size_t>(count * count)), gram_dy(gram_x.size());
   for (std::int64_t i = begin; i < end; ++i) {
-    put_channels_last(x + i * image, s.draws, s.channels, area, x_rows.data(), s.channels);
-    put_channels_last(dy + i * tokens * s.out_channels, s.draws, s.out_channels, out_area,
-                      dy_rows.data(), width);
+    const float *example = x + i * image, *slopes = dy + i * tokens * s.out_channels;
+    if (layout == Layout::kChannelsLast) {
+      std::copy_n(example, image, x_rows.data());
+      for (std::int64_t t = 0; t < tokens; ++t)
+        std::copy_n(slopes + t * s.out_channels, s.out_channels, dy_rows.data() + t * width);
+    } else {
+      put_channels_last(example, s.draws, s.channels, area, x_rows.data(), s.channels);
+      put_channels_last(slopes, s.draws, s.out_channels, out_area, dy_rows.data(), width);
+    }
     gram_of_rows(inputs.data(), s.taps(), count, s.channels, gram_x.data());
     gram_of_rows(rows.data(), 1, count, width, gram_dy.data());
     out[i] = norm_of_grams(gram_x, gram_dy, tokens, count);

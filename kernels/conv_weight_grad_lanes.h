@@ -3,12 +3,14 @@
 
 #include "kernels/conv_shape.h"
 #include "kernels/every_x86_64.h"
+#include "kernels/layout.h"
 
 namespace sfumato {
 
 /// Weight gradients of a 2-d convolution (groups = 1), one for each example, on the CPU in float32:
 /// what conv_weight_grad_cpu defines, of tensors as PyTorch lays them out, with x [B K, C, H, W]
-/// and dy [B K, P, Ho, Wo] contiguous. For examples [begin, end): the caller splits over threads.
+/// and dy [B K, P, Ho, Wo], both contiguous or both with channels last. For examples [begin, end):
+/// the caller splits over threads.
 ///   grad          float [B, P, kh, kw, C]
 ///   squared_norm  double [B]: of grad as stored (row_squared_norms_cpu), taken while it is in the
 ///                 cache
@@ -21,6 +23,7 @@ namespace sfumato {
 /// Ho Wo tokens. C must be a multiple of kLanes.
 void conv_weight_grad_lanes_cpu(const float* x, const float* dy, const ConvShape& shape,
                                 std::int64_t begin, std::int64_t end, float* grad,
-                                double* squared_norm, X86Level level = x86_level());
+                                double* squared_norm, Layout layout = Layout::kChannelsFirst,
+                                X86Level level = x86_level());
 
 }  // namespace sfumato

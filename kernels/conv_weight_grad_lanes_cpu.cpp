@@ -33,6 +33,17 @@ void tile_dy(const float* dy, const ConvShape& s, float* to) {
     }
 }
 
+/// dy [K, Ho Wo, P] likewise.
+void tile_dy_of_rows(const float* dy, const ConvShape& s, float* to) {
+  const std::int64_t tokens = s.tokens();
+  for (std::int64_t p = 0; p < s.out_channels; p += kTileRows, to += tokens * kTileRows) {
+    const std::int64_t rows = std::min(kTileRows, s.out_channels - p);
+    for (std::int64_t t = 0; t < tokens; ++t)
+      for (std::int64_t i = 0; i < rows; ++i)
+        to[t * kTileRows + i] = dy[t * s.out_channels + p + i];
+  }
+}
+
 using LaneIndices = std::int32_t __attribute__((vector_size(64)));
 
 /// Swaps the blocks beside the diagonal of every 2 D x 2 D block: for D = 1, 2, 4, 8 in turn a
@@ -147,7 +158,7 @@ void add_up_everywhere(const TileOperands& operands, const ConvShape& s, float* 
 
 void conv_weight_grad_lanes_cpu(const float* x, const float* dy, const ConvShape& s,
                                 std::int64_t begin, std::int64_t end, float* grad,
-                                double* squared_norm, X86Level level) {
+                                double* squared_norm, Layout layout, X86Level level) {
   const auto add_up = level == X86Level::kV4   ? add_up_v4
                       : level == X86Level::kV3 ? add_up_v3
                                                : add_up_everywhere;
@@ -158,8 +169,14 @@ void conv_weight_grad_lanes_cpu(const float* x, const float* dy, const ConvShape
   operands.dy.assign(static_cast<std::size_t>(rounded_up(s.out_channels, kTileRows) * tokens), 0);
   operands.inputs = pixels_of_tokens(s, operands.x.data(), tokens);
   for (std::int64_t i = begin; i < end; ++i) {
-    put_lanes_last(x + i * image, s.draws, s.channels, s.height * s.width, operands.x.data());
-    tile_dy(dy + i * tokens * s.out_channels, s, operands.dy.data());
+    const float *example = x + i * image, *slopes = dy + i * tokens * s.out_channels;
+    if (layout == Layout::kChannelsLast) {
+      std::copy_n(example, image, operands.x.data());
+      tile_dy_of_rows(slopes, s, operands.dy.data());
+    } else {
+      put_lanes_last(example, s.draws, s.channels, s.height * s.width, operands.x.data());
+      tile_dy(slopes, s, operands.dy.data());
+    }
     add_up(operands, s, grad + i * s.weights());
     row_squared_norms_cpu(grad, i, i + 1, s.weights(), squared_norm);
   }

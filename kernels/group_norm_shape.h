@@ -2,11 +2,9 @@
 #include <cstdint>
 
 #include "kernels/element.h"
+#include "kernels/layout.h"
 
 namespace sfumato {
-
-/// Where the channels of a tensor are: [N, C, S] or [N, S, C], S positions (height times width).
-enum class Layout : std::int32_t { kChannelsFirst, kChannelsLast };
 
 /// What follows the normalisation in the same pass. SiLU: z / (1 + exp(-z)).
 enum class FusedActivation : std::int32_t { kNone, kSilu };

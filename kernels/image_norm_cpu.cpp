@@ -133,10 +133,10 @@ class ImageNorms {
         weight_(moments_.size()) {}
 
   template <typename From, typename To>
-  void image(const From* x, const float* shift, To* y) {
+  void image(const From* x, std::int64_t n, const float* shift, To* y) {
     for (std::int64_t c = 0; c < norm_.channels; c += kLanes)
       channel_moments(x + c, norm_.channels, norm_.positions, moments_.data() + c);
-    for (std::int64_t g = 0; g < norm_.groups; ++g) find_group(g, shift);
+    for (std::int64_t g = 0; g < norm_.groups; ++g) find_group(n, g, shift);
     apply(x, {mean_.data(), weight_.data(), norm_.beta, norm_.channels, norm_.positions},
           norm_.activation, y);
   }
@@ -144,7 +144,7 @@ class ImageNorms {
  private:
   /// Mean and weight of a group's channels, from their moments. They have as many values each:
   /// Chan, Golub and LeVeque (1983), (2.1).
-  void find_group(std::int64_t group, const float* shift) {
+  void find_group(std::int64_t n, std::int64_t group, const float* shift) {
     const std::int64_t per_group = norm_.channels / norm_.groups, first = group * per_group;
     const double positions = static_cast<double>(norm_.positions);
     double mean = 0, squares = 0;
@@ -160,6 +160,10 @@ class ImageNorms {
     }
     const double variance = squares / (static_cast<double>(per_group) * positions);
     const double rstd = 1 / std::sqrt(variance + norm_.eps);
+    if (norm_.mean != nullptr) {
+      norm_.mean[n * norm_.groups + group] = static_cast<float>(mean);
+      norm_.rstd[n * norm_.groups + group] = static_cast<float>(rstd);
+    }
     for (std::int64_t c = first; c < first + per_group; ++c) {
       const auto i = static_cast<std::size_t>(c);
       mean_[i] = static_cast<float>(shift == nullptr ? mean : mean - double{shift[c]});
@@ -177,7 +181,7 @@ void norms_of(const ImageNorm& norm, std::int64_t begin, std::int64_t end) {
   ImageNorms norms(norm);
   const std::int64_t size = norm.positions * norm.channels;
   for (std::int64_t n = begin; n < end; ++n)
-    norms.image(static_cast<const From*>(norm.x) + n * size,
+    norms.image(static_cast<const From*>(norm.x) + n * size, n,
                 norm.shift == nullptr ? nullptr : norm.shift + n * norm.channels,
                 static_cast<To*>(norm.y) + n * size);
 }

@@ -155,9 +155,10 @@ struct StepBenchmark::Parts {
         batches(share.batches),
         ranks(share.ranks ? share.ranks : single_process()),
         plan(plan_of(step_case, share)),
-        generator(random_generator(step_case.network,
-                                   open_placement(step_case.device, step_case.precision), kStepSeed,
-                                   step_case.draws)),
+        generator(random_generator(
+            step_case.network,
+            open_placement(step_case.device, step_case.precision, step_case.memory_format),
+            kStepSeed, step_case.draws)),
         batch(synthetic_batch(generator->objective(), keys_of(step_case))),
         gradients(generator->objective(), clip_options(plan),
                   StepOptions{.policy = policy, .tuner = nullptr, .ranks = share.ranks}),

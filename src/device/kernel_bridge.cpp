@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 
 #include "device/bridge_checks.h"
+#include "kernels/image_norm.h"
+#include "kernels/lane_math.h"
 
 namespace sfumato::bridge {
 namespace {
@@ -150,9 +152,11 @@ at::Tensor row_norms(const at::Tensor& rows) {
 
 namespace {
 
-void check_for_twin(const char* kernel, const at::Tensor& x) {
-  if (x.scalar_type() != at::kFloat || !x.is_contiguous())
-    refuse(kernel, x, "contiguous float32 on the CPU");
+/// On the CPU: contiguous, or channels last of as many channels as fill vectors.
+void check_for_twin(const char* kernel, const at::Tensor& x, const GroupNormShape& s) {
+  if (x.scalar_type() != at::kFloat ||
+      (s.layout == Layout::kChannelsLast && s.channels % kLanes != 0))
+    refuse(kernel, x, "float32, contiguous or of channels in sixteens, on the CPU");
 }
 
 GroupNormGradients group_norm_backward_on_cpu(const at::Tensor& x, const at::Tensor& dy,
@@ -160,7 +164,7 @@ GroupNormGradients group_norm_backward_on_cpu(const at::Tensor& x, const at::Ten
                                               const at::Tensor& gamma, const at::Tensor& beta,
                                               const GroupNormShape& s, bool want_dx,
                                               bool want_gamma) {
-  check_for_twin("group_norm_backward", x);
+  check_for_twin("group_norm_backward", x, s);
   GroupNormGradients out;
   if (want_dx) out.dx = at::empty_like(x);
   if (want_gamma) {
@@ -174,6 +178,15 @@ GroupNormGradients group_norm_backward_on_cpu(const at::Tensor& x, const at::Ten
   float* pdx = data_or_null<float>(out.dx);
   float *pdgamma = data_or_null<float>(out.gamma), *pdbeta = data_or_null<float>(out.beta);
   at::parallel_for(0, s.samples, 1, [&](int64_t begin, int64_t end) {
+    if (s.layout == Layout::kChannelsLast) {
+      ImageNormBackward norm;
+      norm.x = px, norm.dy = pdy, norm.mean = pmean, norm.rstd = prstd;
+      norm.gamma = pgamma, norm.beta = pbeta;
+      norm.channels = s.channels, norm.groups = s.groups, norm.positions = s.positions;
+      norm.activation = s.activation;
+      norm.dx = pdx, norm.dgamma = pdgamma, norm.dbeta = pdbeta;
+      return image_norm_backward_cpu(norm, begin, end);
+    }
     group_norm_backward_float_cpu(px, pdy, pmean, prstd, pgamma, pbeta, begin, end, s.channels,
                                   s.groups, s.positions, s.activation, pdx, pdgamma, pdbeta);
   });
@@ -190,7 +203,7 @@ GroupNormOutput group_norm(const at::Tensor& x, const at::Tensor& gamma, const a
                            int64_t groups, double eps, FusedActivation activation) {
   constexpr const char* kName = "group_norm_forward";
   const GroupNormShape shape = group_norm_shape(kName, x, x.size(0), groups, activation);
-  if (kernels_for(x) == nullptr) check_for_twin(kName, x);
+  if (kernels_for(x) == nullptr) check_for_twin(kName, x, shape);
   check_type(kName, gamma, at::kFloat, shape.channels);
   check_type(kName, beta, at::kFloat, shape.channels);
   GroupNormOutput out{at::empty_like(x),
@@ -202,6 +215,14 @@ GroupNormOutput group_norm(const at::Tensor& x, const at::Tensor& gamma, const a
     float* py = out.y.mutable_data_ptr<float>();
     float *pmean = out.mean.mutable_data_ptr<float>(), *prstd = out.rstd.mutable_data_ptr<float>();
     at::parallel_for(0, shape.samples, 1, [&](int64_t begin, int64_t end) {
+      if (shape.layout == Layout::kChannelsLast) {
+        ImageNorm norm;
+        norm.x = px, norm.gamma = pgamma, norm.beta = pbeta, norm.eps = eps;
+        norm.channels = shape.channels, norm.groups = groups, norm.positions = shape.positions;
+        norm.activation = activation;
+        norm.y = py, norm.mean = pmean, norm.rstd = prstd;
+        return image_norm_cpu(norm, begin, end);
+      }
       group_norm_forward_float_cpu(px, pgamma, pbeta, eps, begin, end, shape.channels, groups,
                                    shape.positions, activation, py, pmean, prstd);
     });

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "kernels/cpu_bf16.h"
+#include "kernels/every_x86_64.h"
 #include "sfumato/config/sections.h"
 #include "sfumato/core/error.h"
 #include "sfumato/device/gpu.h"
@@ -11,8 +12,19 @@
 namespace sfumato {
 
 Placement open_placement(const PerformanceSettings& settings) {
-  return open_placement(chosen_device(settings.device()), settings.precision());
+  return open_placement(chosen_device(settings.device()), settings.precision(),
+                        settings.memory_format());
 }
+
+namespace {
+
+/// By measurement (kernels/MEASURED.md, on the CPU).
+bool chosen_channels_last(MemoryFormat asked) {
+  if (asked == MemoryFormat::kAuto) return x86_level() == X86Level::kV3;
+  return asked == MemoryFormat::kChannelsLast;
+}
+
+}  // namespace
 
 Precision chosen_precision(Precision asked, ComputeDevice device) {
   if (asked != Precision::kAuto) return asked;
@@ -31,7 +43,7 @@ std::string device_text(const PerformanceSettings& settings) {
   return fmt::format("{} (performance.device=auto: {})", where, why_no_gpu());
 }
 
-Placement open_placement(ComputeDevice where, Precision asked) {
+Placement open_placement(ComputeDevice where, Precision asked, MemoryFormat format) {
   const c10::Device device = open_device(where);
   const Precision precision = chosen_precision(asked, where);
   if (device.is_cpu()) {
@@ -39,7 +51,7 @@ Placement open_placement(ComputeDevice where, Precision asked) {
       throw UsageError(
           "performance.precision = tf32 needs a GPU; set performance.device=cuda (which says why "
           "there is none), or performance.precision to fp32 or auto");
-    if (precision == Precision::kFp32) return {};
+    if (precision == Precision::kFp32) return {.channels_last = chosen_channels_last(format)};
     if (!cpu_has_bf16())
       throw DeviceError(
           "performance.precision = bf16 needs a GPU or a CPU with AVX512-BF16, which this one has "

@@ -101,13 +101,23 @@ bool gram_takes_pairs(const ConvShape& s) {
   return s.tokens() * s.tokens() * s.taps() < 2 * inputs * inputs;
 }
 
+/// The layout of images whose channels are last, and else of what is contiguous.
+at::MemoryFormat format_of(const at::Tensor& x) {
+  return x.is_contiguous(at::MemoryFormat::ChannelsLast) ? at::MemoryFormat::ChannelsLast
+                                                         : at::MemoryFormat::Contiguous;
+}
+Layout layout_of(at::MemoryFormat format) {
+  return format == at::MemoryFormat::ChannelsLast ? Layout::kChannelsLast : Layout::kChannelsFirst;
+}
+
 at::Tensor gram_norms_by_lanes(const at::Tensor& x, const at::Tensor& dy, const ConvShape& s) {
-  const at::Tensor x_dense = x.contiguous(), dy_dense = dy.contiguous();
+  const at::MemoryFormat format = format_of(x);
+  const at::Tensor x_dense = x.contiguous(format), dy_dense = dy.contiguous(format);
   at::Tensor out = at::empty({s.examples}, at::kDouble);
   std::vector<GramNorm> norms(static_cast<size_t>(s.examples));
   at::parallel_for(0, s.examples, 1, [&](int64_t begin, int64_t end) {
     conv_gram_norm_lanes_cpu(x_dense.const_data_ptr<float>(), dy_dense.const_data_ptr<float>(), s,
-                             begin, end, norms.data());
+                             begin, end, norms.data(), layout_of(format));
   });
   double* squared = out.mutable_data_ptr<double>();
   for (size_t i = 0; i < norms.size(); ++i)
@@ -178,16 +188,17 @@ namespace {
 
 /// Kept gradients of our own kernel: written once, in the memory order of a channels-last weight.
 PerExampleGradient kept_by_lanes(const at::Tensor& x, const at::Tensor& dy, const ConvShape& s) {
-  const at::Tensor images = x.contiguous();
+  const at::MemoryFormat format = format_of(x);
+  const at::Tensor images = x.contiguous(format), slopes = dy.contiguous(format);
   at::Tensor kept =
       at::empty({s.examples, s.out_channels, s.kernel[0], s.kernel[1], s.channels}, x.options());
   at::Tensor squared_norm = at::empty({s.examples}, at::kDouble);
   const float* px = images.const_data_ptr<float>();
-  const float* pdy = dy.const_data_ptr<float>();
+  const float* pdy = slopes.const_data_ptr<float>();
   float* out = kept.mutable_data_ptr<float>();
   double* norms = squared_norm.mutable_data_ptr<double>();
   at::parallel_for(0, s.examples, 1, [&](int64_t begin, int64_t end) {
-    conv_weight_grad_lanes_cpu(px, pdy, s, begin, end, out, norms);
+    conv_weight_grad_lanes_cpu(px, pdy, s, begin, end, out, norms, layout_of(format));
   });
   return kept_channels_last(std::move(kept), std::move(squared_norm));
 }
@@ -270,7 +281,7 @@ at::Tensor Conv2d::forward(const at::Tensor& input, Tape* tape) {
   if (record_bias) tape->expect(bias.name);
   const bool on_kernels = kernels_for(input) != nullptr;
   const at::MemoryFormat layout =
-      on_kernels ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+      on_kernels ? at::MemoryFormat::ChannelsLast : input.suggest_memory_format();
   at::Tensor x = on_kernels ? input.detach().contiguous(layout) : input.detach();
   at::Tensor output, value;
   {

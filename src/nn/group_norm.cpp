@@ -36,8 +36,9 @@ at::Tensor GroupNorm::forward(const at::Tensor& input, Tape* tape, FusedActivati
   if (record_weight || record_bias) check_rows(*tape, input.size(0), weight.name);
   if (record_weight) tape->expect(weight.name);
   if (record_bias) tape->expect(bias.name);
-  const at::MemoryFormat layout =
-      kernels_for(input) != nullptr ? input.suggest_memory_format() : at::MemoryFormat::Contiguous;
+  const at::MemoryFormat layout = kernels_for(input) != nullptr || takes_channels(channels_)
+                                      ? input.suggest_memory_format()
+                                      : at::MemoryFormat::Contiguous;
   at::Tensor x = input.detach().contiguous(layout);
   bridge::GroupNormOutput saved =
       bridge::group_norm(x, weight.value.detach(), bias.value.detach(), groups_, eps_, activation);

@@ -57,20 +57,26 @@ WeightGradients empty_gradients(const ConvShape& s) {
           std::vector<double>(static_cast<std::size_t>(s.examples), -1)};
 }
 
-WeightGradients by_lanes(const Convolution& c, X86Level level = x86_level()) {
+WeightGradients by_lanes(const Convolution& c, X86Level level = x86_level(),
+                         Layout layout = Layout::kChannelsFirst) {
   WeightGradients g = empty_gradients(c.shape);
   conv_weight_grad_lanes_cpu(c.x.data(), c.dy.data(), c.shape, 0, c.shape.examples,
-                             g.weights.data(), g.squared_norm.data(), level);
+                             g.weights.data(), g.squared_norm.data(), layout, level);
   return g;
+}
+
+Convolution with_channels_last(const Convolution& c) {
+  const ConvShape& s = c.shape;
+  const std::int64_t rows = s.examples * s.draws;
+  return {s, transposed(c.x, rows, s.channels, s.height * s.width),
+          transposed(c.dy, rows, s.out_channels, s.out_height * s.out_width)};
 }
 
 WeightGradients by_definition(const Convolution& c) {
   const ConvShape& s = c.shape;
-  const std::int64_t rows = s.examples * s.draws;
-  const Floats x = transposed(c.x, rows, s.channels, s.height * s.width);
-  const Floats dy = transposed(c.dy, rows, s.out_channels, s.out_height * s.out_width);
+  const Convolution last = with_channels_last(c);
   WeightGradients g = empty_gradients(s);
-  conv_weight_grad_cpu(x.data(), dy.data(), Element::kFloat32, s, g.weights.data(),
+  conv_weight_grad_cpu(last.x.data(), last.dy.data(), Element::kFloat32, s, g.weights.data(),
                        Element::kFloat32, nullptr, g.squared_norm.data(), nullptr);
   return g;
 }
@@ -92,6 +98,17 @@ TEST(ConvWeightGradLanes, AgreesWithSumsInFloat64ForEveryWidthOfTiles) {
       for (std::size_t i = 0; i < got.squared_norm.size(); ++i)
         EXPECT_NEAR(got.squared_norm[i], wanted.squared_norm[i], 1e-5 * wanted.squared_norm[i]);
     }
+  }
+}
+
+TEST(ConvWeightGradLanes, BothLayoutsHaveTheSameBits) {
+  for (const ConvShape& s : {shape_of(80, 13, 7, 3, 2, 1), shape_of(16, 6, 5, 1, 1, 0)}) {
+    const Convolution c = random_convolution(s, 9);
+    const WeightGradients first = by_lanes(c);
+    const WeightGradients last =
+        by_lanes(with_channels_last(c), x86_level(), Layout::kChannelsLast);
+    EXPECT_EQ(last.weights, first.weights);
+    EXPECT_EQ(last.squared_norm, first.squared_norm);
   }
 }
 
@@ -143,9 +160,15 @@ TEST(ConvGramNormLanes, AgreesWithTheGradientAndWithTheOtherWay) {
     for (const X86Level level : x86_levels()) {
       std::vector<GramNorm> got(static_cast<std::size_t>(s.examples), GramNorm{-1, -1});
       for (const std::int64_t i : {2, 0, 1})
-        conv_gram_norm_lanes_cpu(c.x.data(), c.dy.data(), s, i, i + 1, got.data(), level);
+        conv_gram_norm_lanes_cpu(c.x.data(), c.dy.data(), s, i, i + 1, got.data(),
+                                 Layout::kChannelsFirst, level);
+      const Convolution last = with_channels_last(c);
+      std::vector<GramNorm> of_last(got.size());
+      conv_gram_norm_lanes_cpu(last.x.data(), last.dy.data(), s, 0, s.examples, of_last.data(),
+                               Layout::kChannelsLast, level);
       for (std::size_t i = 0; i < got.size(); ++i) {
         EXPECT_NEAR(got[i].squared, wanted.squared_norm[i], 1e-6 * wanted.squared_norm[i]);
+        EXPECT_EQ(of_last[i].squared, got[i].squared);
         // The triangle inequality, and Cauchy's over T terms.
         EXPECT_GE(got[i].magnitude * got[i].magnitude, got[i].squared * (1 - 1e-9));
       }

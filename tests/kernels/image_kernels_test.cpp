@@ -1,4 +1,4 @@
-// What images are drawn by on the CPU, channels last: group norms and attention.
+// What images with channels last go through on the CPU: group norms and attention.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "kernels/group_norm_backward.h"
 #include "kernels/group_norm_forward.h"
 #include "kernels/image_attention.h"
 #include "kernels/image_norm.h"
@@ -96,6 +97,88 @@ TEST(ImageNorm, ImagesDoNotMixAndNanStaysInItsGroup) {
   EXPECT_TRUE(std::equal(alone.begin(), alone.end(), together.begin() + 2 * image));
   for (std::int64_t i = 0; i < image; ++i)
     EXPECT_EQ(std::isnan(together[static_cast<std::size_t>(image + i)]), i % channels < 8) << i;
+}
+
+/// The largest distances from the twin in float64, of dx and of gradients of gamma and beta over
+/// their number of terms.
+void expect_backward_of_twin(const NormCase& c, FusedActivation activation) {
+  const std::int64_t count = c.samples * c.positions * c.channels, rows = c.samples * c.channels;
+  const std::vector<float> x = drawn(count, 1, c.center), dy = drawn(count, 2);
+  const std::vector<float> gamma = drawn(c.channels, 3), beta = drawn(c.channels, 4);
+  GroupNormShape shape;
+  shape.samples = c.samples, shape.channels = c.channels, shape.groups = c.groups;
+  shape.positions = c.positions, shape.layout = Layout::kChannelsLast;
+  shape.activation = activation;
+  std::vector<float> y(x.size()), mean(static_cast<std::size_t>(c.samples * c.groups));
+  std::vector<float> rstd(mean.size()), kept_mean(mean.size()), kept_rstd(mean.size());
+  group_norm_forward_cpu(x.data(), gamma.data(), beta.data(), kNormEps, shape, y.data(),
+                         mean.data(), rstd.data());
+  std::vector<float> dx(x.size()), dgamma(static_cast<std::size_t>(rows)), dbeta(dgamma.size());
+  group_norm_backward_cpu(x.data(), dy.data(), mean.data(), rstd.data(), gamma.data(), beta.data(),
+                          shape, dx.data(), dgamma.data(), dbeta.data());
+
+  ImageNorm forward;
+  forward.x = x.data(), forward.gamma = gamma.data(), forward.beta = beta.data();
+  forward.eps = kNormEps, forward.channels = c.channels, forward.groups = c.groups;
+  forward.positions = c.positions, forward.activation = activation, forward.y = y.data();
+  forward.mean = kept_mean.data(), forward.rstd = kept_rstd.data();
+  image_norm_cpu(forward, 0, c.samples);
+  EXPECT_LT(farthest(kept_mean, mean), 1e-6);
+  EXPECT_LT(farthest(kept_rstd, rstd), 1e-5);
+
+  std::vector<float> got_dx(x.size(), -1), got_dgamma(dgamma.size(), -1), got_dbeta(got_dgamma);
+  ImageNormBackward norm;
+  norm.x = x.data(), norm.dy = dy.data(), norm.mean = mean.data(), norm.rstd = rstd.data();
+  norm.gamma = gamma.data(), norm.beta = beta.data();
+  norm.channels = c.channels, norm.groups = c.groups, norm.positions = c.positions;
+  norm.activation = activation;
+  norm.dx = got_dx.data(), norm.dgamma = got_dgamma.data(), norm.dbeta = got_dbeta.data();
+  image_norm_backward_cpu(norm, 0, c.samples);
+  EXPECT_LT(farthest(got_dx, dx), 5e-5);
+  const double terms = std::sqrt(static_cast<double>(c.positions));
+  EXPECT_LT(farthest(got_dgamma, dgamma), 1e-5 * terms);
+  EXPECT_LT(farthest(got_dbeta, dbeta), 1e-5 * terms);
+
+  // Without dx, and without gradients of parameters, what is left has the same bits.
+  std::vector<float> alone(x.size()), alone_dgamma(dgamma.size()), alone_dbeta(dgamma.size());
+  norm.dx = nullptr, norm.dgamma = alone_dgamma.data(), norm.dbeta = alone_dbeta.data();
+  image_norm_backward_cpu(norm, 0, c.samples);
+  norm.dx = alone.data(), norm.dgamma = norm.dbeta = nullptr;
+  image_norm_backward_cpu(norm, 0, c.samples);
+  EXPECT_EQ(alone, got_dx);
+  EXPECT_EQ(alone_dgamma, got_dgamma);
+  EXPECT_EQ(alone_dbeta, got_dbeta);
+}
+
+TEST(ImageNormBackward, IsThatOfTheGroupNorm) {
+  for (const NormCase& c : {NormCase{3, 16, 8, 784},
+                            {2, 48, 8, 49},    // groups across vectors
+                            {2, 80, 16, 196},  // of five channels
+                            {1, 32, 1, 7},
+                            {2, 96, 32, 65}})
+    for (const FusedActivation activation : {FusedActivation::kNone, FusedActivation::kSilu}) {
+      SCOPED_TRACE(c.channels);
+      expect_backward_of_twin(c, activation);
+    }
+}
+
+TEST(ImageNormBackward, NanStaysInItsImage) {
+  const std::int64_t channels = 32, positions = 9, image = channels * positions;
+  std::vector<float> x = drawn(3 * image, 5), dy = drawn(3 * image, 6), gamma = drawn(channels, 7);
+  const std::vector<float> mean(12, 0.25f), rstd(12, 0.5f);
+  x[static_cast<std::size_t>(image + 3)] = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> dx(x.size()), dgamma(3 * channels), dbeta(3 * channels);
+  ImageNormBackward norm;
+  norm.x = x.data(), norm.dy = dy.data(), norm.mean = mean.data(), norm.rstd = rstd.data();
+  norm.gamma = gamma.data(), norm.beta = gamma.data();
+  norm.channels = channels, norm.groups = 4, norm.positions = positions;
+  norm.activation = FusedActivation::kSilu;
+  norm.dx = dx.data(), norm.dgamma = dgamma.data(), norm.dbeta = dbeta.data();
+  image_norm_backward_cpu(norm, 0, 3);
+  for (std::int64_t i = 0; i < 3 * image; ++i)
+    EXPECT_EQ(std::isnan(dx[static_cast<std::size_t>(i)]), i / image == 1 && i % channels < 8) << i;
+  for (std::int64_t c = 0; c < 3 * channels; ++c)
+    EXPECT_EQ(std::isnan(dbeta[static_cast<std::size_t>(c)]), c == channels + 3) << c;
 }
 
 /// softmax(q k^T / sqrt(D)) v by definition.

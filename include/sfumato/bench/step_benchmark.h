@@ -21,6 +21,7 @@ struct StepCase {
   bool by_name_only = false;  ///< takes long on a CPU
   ComputeDevice device = ComputeDevice::kCpu;
   Precision precision = Precision::kFp32;
+  MemoryFormat memory_format = MemoryFormat::kAuto;
 };
 
 /// "small": 1.6 M parameters, 28x28 grey, B = 32, K = 1. "cifar10": the 35.7 M parameters of

@@ -398,6 +398,10 @@ struct PerformanceSettings : Section {
       "rounds the operands of convolutions and products; tf32 (GPU) keeps float32's range. auto: "
       "bf16 on such a CPU, fp32 on others, tf32 on a GPU. Weights, norms, sums and noise are "
       "float32 or better in all."};
+  Setting<MemoryFormat> memory_format{this, "memory_format", MemoryFormat::kAuto,
+      "Where the channels of images lie while a diffusion network trains on the CPU in fp32: the same "
+      "sums in another order. auto: channels_last on a CPU with AVX2 and without AVX-512, where it was "
+      "measured to be faster (sfumato bench step --memory-format says by how much), else channels_first."};
   Setting<bool> cuda_graph{this, "cuda_graph", true, any_value(), "",
       "On a GPU, run a physical batch of training as one recorded graph instead of thousands of "
       "launches."};

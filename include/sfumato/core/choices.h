@@ -230,6 +230,17 @@ struct EnumNames<Precision> {
                                                    {Precision::kAuto, "auto"}};
 };
 
+/// Where the channels of images lie while a network trains on the CPU in float32.
+enum class MemoryFormat { kAuto, kChannelsFirst, kChannelsLast };
+template <>
+struct EnumNames<MemoryFormat> {
+  static constexpr std::string_view kWhat = "memory format";
+  static constexpr EnumName<MemoryFormat> kTable[] = {
+      {MemoryFormat::kAuto, "auto"},
+      {MemoryFormat::kChannelsFirst, "channels_first"},
+      {MemoryFormat::kChannelsLast, "channels_last"}};
+};
+
 // sample, with the names of diffusers' configurations ---------------------------------------------
 
 /// How images are drawn from a diffusion network: each is a row of generate/diffusion/solvers.cpp.

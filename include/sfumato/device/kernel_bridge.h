@@ -71,7 +71,7 @@ struct GroupNormGradients {
   at::Tensor gamma, beta;  ///< [B, C] float32; undefined if not asked for
 };
 /// x [N, C, ...] contiguous or channels last, float32 or bfloat16; gamma, beta [C] float32. CPU
-/// tensors, contiguous float32, are served by the twins.
+/// tensors, float32 and with channels last of a multiple of 16, are served by routines of theirs.
 GroupNormOutput group_norm(const at::Tensor& x, const at::Tensor& gamma, const at::Tensor& beta,
                            int64_t groups, double eps, FusedActivation activation);
 GroupNormGradients group_norm_backward(const at::Tensor& x, const at::Tensor& dy,

@@ -17,6 +17,7 @@ struct Placement {
   /// On the CPU: what operands of convolutions and products of tokens are rounded to
   /// (Module::set_product_type).
   c10::ScalarType product_type = c10::ScalarType::Float;
+  bool channels_last = false;  ///< on the CPU in float32 (Module::set_channels_last)
 };
 
 /// What `asked` means there: auto is bf16 on a CPU with AVX512-BF16, where it was measured to be
@@ -27,7 +28,8 @@ Precision chosen_precision(Precision asked, ComputeDevice device);
 /// Before optimizers, averages and engines are made. DeviceError where there is no GPU, or no
 /// AVX512-BF16 for bf16 on the CPU; UsageError for a precision that the device does not know.
 Placement open_placement(const PerformanceSettings& settings);
-Placement open_placement(ComputeDevice device, Precision precision);
+Placement open_placement(ComputeDevice device, Precision precision,
+                         MemoryFormat format = MemoryFormat::kAuto);
 
 /// For a log: "on the GPU (NVIDIA H200), in fp32", or "on the CPU" with its precision and, where
 /// the device was left open, why there is no GPU.

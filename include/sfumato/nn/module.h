@@ -70,6 +70,11 @@ class Module {
   /// what layers hand to each other stay float32.
   void set_product_type(at::ScalarType type);
   at::ScalarType product_type() const { return product_type_; }
+  /// Whether a network that trains on the CPU in float32 has its images go through it with channels
+  /// last, where it can: the same sums in another order. Networks read it, layers follow the layout
+  /// of what comes in.
+  void set_channels_last(bool last) { channels_last_ = last; }
+  bool channels_last() const { return channels_last_; }
 
  protected:
   void add_child(const std::string& name, Module& child);
@@ -85,6 +90,7 @@ class Module {
   std::vector<std::pair<std::string, Parameter*>> own_;
   std::vector<std::pair<std::string, at::Tensor*>> own_buffers_;
   at::ScalarType product_type_ = at::kFloat;
+  bool channels_last_ = false;
 };
 
 /// Marks a parameter (un)trainable; keeps requires_grad in step.

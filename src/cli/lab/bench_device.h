@@ -17,20 +17,21 @@ inline void add_precision_option(CLI::App& sub, Precision& precision) {
   add_enum_option(sub, "--precision", precision, "fp32 or bf16; on a GPU also tf32");
 }
 
-/// --precision of a benchmark that takes several by turns: their names, with commas between.
-inline void add_precisions_option(CLI::App& sub, std::vector<Precision>& precisions) {
+/// An option of a benchmark that takes several choices by turns: their names, with commas between.
+template <typename Choice>
+void add_choices_option(CLI::App& sub, const std::string& option, std::vector<Choice>& choices,
+                        const std::string& help) {
   sub.add_option_function<std::vector<std::string>>(
-         "--precision",
-         [&precisions](const std::vector<std::string>& names) {
-           precisions.clear();
-           for (const std::string& name : names) precisions.push_back(parse_enum<Precision>(name));
+         option,
+         [&choices](const std::vector<std::string>& names) {
+           choices.clear();
+           for (const std::string& name : names) choices.push_back(parse_enum<Choice>(name));
          },
-         "fp32 or bf16; on a GPU also tf32. Several by turns in one process, as in fp32,bf16: the "
-         "others over the first, turn for turn")
+         help)
       ->delimiter(',')
       ->allow_extra_args(false)
-      ->check(CLI::IsMember(names_of<Precision>()))
-      ->default_str("fp32");
+      ->check(CLI::IsMember(names_of<Choice>()))
+      ->default_str(to_string(choices.front()));
 }
 
 }  // namespace sfumato::cli

@@ -27,6 +27,7 @@ using Json = nlohmann::ordered_json;
 struct Arguments {
   CaseOptions of;
   std::vector<Precision> precisions{Precision::kFp32};
+  std::vector<MemoryFormat> formats{MemoryFormat::kAuto};
   std::string only;
   AlgorithmPolicy layer_algorithm = AlgorithmPolicy::kAuto;
   int64_t threads = 0;
@@ -79,9 +80,23 @@ std::vector<StepCase> cases(const CaseOptions& options) {
   return all;
 }
 
-StepCase with_precision(StepCase step_case, Precision precision) {
-  step_case.precision = precision;
-  return step_case;
+/// Every precision in every memory format.
+std::vector<StepCase> ways_of(const Arguments& arguments, StepCase step_case) {
+  std::vector<StepCase> ways;
+  for (const Precision precision : arguments.precisions)
+    for (const MemoryFormat format : arguments.formats) {
+      step_case.precision = precision;
+      step_case.memory_format = format;
+      ways.push_back(step_case);
+    }
+  return ways;
+}
+
+/// "fp32", "fp32 channels_last".
+std::string way_text(const StepCase& way) {
+  return way.memory_format == MemoryFormat::kAuto
+             ? to_string(way.precision)
+             : fmt::format("{} {}", to_string(way.precision), to_string(way.memory_format));
 }
 
 StepMemory memory_of(const Arguments& arguments, const StepCase& step_case, StepKind kind) {
@@ -101,6 +116,7 @@ StepMemory memory_of(const Arguments& arguments, const StepCase& step_case, Step
   add("--layer-algorithm", to_string(arguments.layer_algorithm));
   add("--device", to_string(step_case.device));
   add("--precision", to_string(step_case.precision));
+  add("--memory-format", to_string(step_case.memory_format));
   return memory_in_child(std::move(words), kind);
 }
 
@@ -129,12 +145,11 @@ void measure_time(const Arguments& arguments, std::vector<StepResult>& results) 
   for (size_t i = 0; i < results.size(); ++i) results[i].recorded = benchmarks[i]->recorded();
 }
 
-/// Of every precision.
 std::vector<StepResult> measure(const Arguments& arguments, const StepCase& step_case) {
   std::vector<StepResult> results;
-  for (const Precision precision : arguments.precisions) {
+  for (StepCase& way : ways_of(arguments, step_case)) {
     StepResult result;
-    result.step_case = with_precision(step_case, precision);
+    result.step_case = std::move(way);
     for (const StepKind kind : kKinds)
       result.of(kind).memory = memory_of(arguments, result.step_case, kind);
     results.push_back(std::move(result));
@@ -159,7 +174,7 @@ Json to_json(const KindResult& kind) {
   return out;
 }
 
-/// `first`: of the first precision.
+/// `first`: of the first way.
 Json to_json(const StepResult& r, const StepResult& first) {
   const auto time = [](const std::vector<double>& a, const std::vector<double>& b) {
     const Timing x = summarize(a), y = summarize(b);
@@ -169,6 +184,7 @@ Json to_json(const StepResult& r, const StepResult& first) {
   };
   Json out{{"name", r.step_case.name},
            {"precision", to_string(r.step_case.precision)},
+           {"memory_format", to_string(r.step_case.memory_format)},
            {"parameters", r.parameters},
            {"examples", r.step_case.examples},
            {"draws", r.step_case.draws},
@@ -186,6 +202,7 @@ Json to_json(const StepResult& r, const StepResult& first) {
     return Json{{"gradient", time(a.gradient, b.gradient)}, {"whole_step", time(a.whole, b.whole)}};
   };
   out["over_first"] = {{"precision", to_string(first.step_case.precision)},
+                       {"memory_format", to_string(first.step_case.memory_format)},
                        {"private", over(r.priv, first.priv)},
                        {"plain", over(r.plain, first.plain)}};
   return out;
@@ -194,7 +211,7 @@ Json to_json(const StepResult& r, const StepResult& first) {
 void print(const StepResult& r, const StepResult& first) {
   fmt::print("{}: {:.1f} M parameters, {} examples of {} draws, {}\n", r.step_case.name,
              static_cast<double>(r.parameters) * 1e-6, r.step_case.examples, r.step_case.draws,
-             to_string(r.step_case.precision));
+             way_text(r.step_case));
   fmt::print("  {:<28}{:>30}{:>30}  ratio of medians, minima; of turns\n", "",
              "private: min, median, max", "plain: min, median, max");
   const auto time = [](const char* what, const std::vector<double>& of_private,
@@ -227,7 +244,7 @@ void print(const StepResult& r, const StepResult& first) {
     };
     fmt::print("  {:<28}{:>30}{:>30}\n", what, text(by_turn(a, b)), text(by_turn(c, d)));
   };
-  const std::string of_first = fmt::format(", over {}", to_string(first.step_case.precision));
+  const std::string of_first = fmt::format(", over {}", way_text(first.step_case));
   over(("gradient" + of_first).c_str(), r.priv.gradient, first.priv.gradient, r.plain.gradient,
        first.plain.gradient);
   over(("with Adam" + of_first).c_str(), r.priv.whole, first.priv.whole, r.plain.whole,
@@ -238,7 +255,7 @@ void run(const Arguments& arguments) {
   if (arguments.json) set_quiet(true);
   set_threads(arguments.threads);
   if (!arguments.only.empty())
-    return run_one_kind(with_precision(cases(arguments.of).at(0), arguments.precisions.front()),
+    return run_one_kind(ways_of(arguments, cases(arguments.of).at(0)).front(),
                         arguments.only == "private" ? StepKind::kPrivate : StepKind::kPlain,
                         arguments.layer_algorithm, arguments.by_turns);
   if (arguments.of.device == ComputeDevice::kCuda && arguments.precisions.size() > 1)
@@ -271,7 +288,12 @@ void add_bench_step(CLI::App& bench) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* sub = bench.add_subcommand("step", "a private training step against a plain one");
   add_case_options(*sub, arguments->of, "small and cifar10");
-  add_precisions_option(*sub, arguments->precisions);
+  add_choices_option(*sub, "--precision", arguments->precisions,
+                     "fp32 or bf16; on a GPU also tf32. Several by turns in one process, as in "
+                     "fp32,bf16: the others over the first, turn for turn");
+  add_choices_option(*sub, "--memory-format", arguments->formats,
+                     "of images on the CPU in fp32: auto, channels_first or channels_last; several "
+                     "by turns, as above");
   sub->add_option("--repeat", arguments->repeat, "times of each kind (on a GPU, of 4 steps each)")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();

@@ -139,7 +139,9 @@ std::unique_ptr<UNet2D> network_in(const std::filesystem::path& folder) {
 DenoiserProbe::DenoiserProbe(const std::filesystem::path& model,
                              const std::filesystem::path& inputs, Precision precision)
     : network_(network_in(model)) {
-  network_->set_product_type(open_placement(ComputeDevice::kCpu, precision).product_type);
+  const Placement placement = open_placement(ComputeDevice::kCpu, precision);
+  network_->set_product_type(placement.product_type);
+  network_->set_channels_last(placement.channels_last);
   const SafetensorsFile file(inputs);
   inputs_ = InputReader(file, network_->config()).read();
 }

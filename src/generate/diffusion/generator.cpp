@@ -170,6 +170,7 @@ void DiffusionGenerator::move_to(const Placement& placement) {
   device_ = placement.device;
   network_->set_compute_type(placement.compute_type);
   network_->set_product_type(placement.product_type);
+  network_->set_channels_last(placement.channels_last);
   move_parameters(network_->parameters(), device_);
 }
 
