@@ -49,7 +49,8 @@ std::unique_ptr<MemberWalk> make_zip_walk(const ArchiveSet& archives);
 
 /// `source` is an archive, a folder within one ("images.zip/train"), a folder of archives, or a
 /// pattern of archives ("shards/{000..003}.tar", "shards/*.tar"). DataError if there is none, or if
-/// a folder or what * ? [ match are archives of several splits.
+/// a folder or what * ? [ match are archives of several splits, or one of them is the same file as
+/// another, also through links.
 ArchiveSet find_archives(const std::filesystem::path& source);
 /// True if `source` does not exist and reads as a pattern.
 bool is_archive_pattern(const std::filesystem::path& source);
