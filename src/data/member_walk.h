@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cards_of_source.h"
 #include "sfumato/data/prepare.h"
 
 namespace sfumato {
@@ -32,6 +33,8 @@ class MemberWalk {
   virtual std::string place() const = 0;
   /// After the end: what the user should be told about the archives.
   virtual std::vector<std::string> remarks() const { return {}; }
+  /// After the end: the privacy cards in the archives that speak of the images.
+  virtual std::vector<CardFound> cards() const { return {}; }
 };
 
 using WalkFactory = std::function<std::unique_ptr<MemberWalk>()>;

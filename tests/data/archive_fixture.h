@@ -29,6 +29,7 @@ class PrepareArchive : public Prepare {
     std::vector<ZipMember> members;
     for (const auto& [member, content] : files)
       members.push_back({.name = member, .content = content, .deflated = members.size() % 2 == 0});
+    std::filesystem::create_directories((folder / name).parent_path());
     put(folder / name, make_zip(members));
   }
 };
