@@ -22,10 +22,16 @@ bool lies_within(const fs::path& path, const fs::path& folder) {
          folder.end();
 }
 
+fs::path this_program() {
+  std::error_code error;
+  const fs::path file = fs::read_symlink("/proc/self/exe", error);
+  return error ? fs::path() : file;
+}
+
 fs::path shipped(const fs::path& name) {
   constexpr int kFoldersAbove = 4;
   std::error_code ignored;
-  fs::path folder = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+  fs::path folder = this_program().parent_path();
   for (int above = 0; above <= kFoldersAbove && folder.has_relative_path();
        ++above, folder = folder.parent_path())
     if (fs::exists(folder / name, ignored)) return folder / name;

@@ -1,8 +1,11 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <glob.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include "image_source.h"
 #include "member_walk.h"
@@ -100,6 +103,28 @@ void refuse_split_files(const fs::path& source, const std::vector<fs::path>& fil
       example.string()));
 }
 
+/// An archive that several patterns stand for, or one by several names, would be prepared as often,
+/// and its images would count as several of their owner's. `patterns[i]` stands for files[i].
+void refuse_repeated_files(const std::vector<fs::path>& files,
+                           const std::vector<std::string>& patterns) {
+  std::map<std::pair<dev_t, ino_t>, std::size_t> seen;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    struct stat at {};
+    if (::stat(files[i].c_str(), &at) != 0) continue;  // who opens it says why
+    const auto [entry, is_new] = seen.try_emplace({at.st_dev, at.st_ino}, i);
+    if (is_new) continue;
+    const std::size_t first = entry->second;
+    const std::string file = files[first].string(), again = files[i].string();
+    std::string why =
+        patterns[first] == patterns[i]
+            ? fmt::format("'{}' stands for it twice", patterns[i])
+            : fmt::format("'{}' stands for it, and so does '{}'", patterns[first], patterns[i]);
+    if (again != file) why += fmt::format(", the second time as '{}'", again);
+    throw DataError(
+        fmt::format("'{}' would be prepared twice: {}; name it once in data.source", file, why));
+  }
+}
+
 void expand_glob(const std::string& pattern, std::vector<fs::path>& out) {
   if (pattern.find_first_of("*?[") == std::string::npos) {
     std::error_code error;
@@ -175,10 +200,15 @@ ArchiveSet find_archives(const fs::path& source) {
       throw DataError(
           fmt::format("no archive in '{}', though data.format says so", source.string()));
     refuse_split_files(source, set.files);
+    refuse_repeated_files(set.files, std::vector(set.files.size(), source.string()));
   } else if (is_archive_pattern(source)) {
-    std::vector<std::string> patterns;
+    std::vector<std::string> patterns, of_files;
     expand_braces(source.string(), patterns);
-    for (const std::string& pattern : patterns) expand_glob(pattern, set.files);
+    for (const std::string& pattern : patterns) {
+      expand_glob(pattern, set.files);
+      of_files.resize(set.files.size(), pattern);
+    }
+    refuse_repeated_files(set.files, of_files);
   } else {
     ArchivePath path = split_archive_path(source);
     set.files = {std::move(path.archive)};

@@ -175,17 +175,26 @@ class CorpusShards : public ImageSource {
         reader_.emplace(shards_[next_shard_++]);
       }
       TarEntry entry;
-      while (reader_->next(entry))
-        if (entry.kind == TarEntry::Kind::kFile && has_image_extension(entry.name)) {
-          take(entry.name, item);
-          return true;
-        }
+      while (reader_->next(entry)) {
+        if (entry.kind != TarEntry::Kind::kFile) continue;
+        if (cards_.wants(entry.name)) take_card(entry);
+        if (!has_image_extension(entry.name)) continue;
+        take(entry.name, item);
+        return true;
+      }
     }
   }
 
   ClassesFound classes_found() const override { return classes_of(corpus_); }
+  std::vector<CardFound> cards() const override { return cards_.found(); }
 
  private:
+  void take_card(const TarEntry& entry) {
+    std::optional<std::string> content;
+    if (entry.size <= CardsInArchives::kMostBytes) content = reader_->read_content();
+    cards_.add(reader_->path().string(), entry.name, content);
+  }
+
   void take(const std::string& member, SourceItem& item) {
     const fs::path& shard = reader_->path();
     item = {};
@@ -217,6 +226,7 @@ class CorpusShards : public ImageSource {
   std::vector<fs::path> shards_;
   std::size_t next_shard_ = 0;
   std::optional<TarReader> reader_;
+  CardsInArchives cards_{""};
 };
 
 /// Numbers and names of its classes stand in the lineage, side by side.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cards_of_source.h"
 #include "sfumato/data/prepare.h"
 #include "sfumato/io/image_codec.h"
 
@@ -66,6 +67,8 @@ class ImageSource {
     (void)class_name;
     return {};
   }
+  /// After the end: the privacy cards that lie in archives with the images.
+  virtual std::vector<CardFound> cards() const { return {}; }
 };
 
 /// Whether the caller needs the pictures, or only their names.

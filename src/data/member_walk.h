@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cards_of_source.h"
 #include "sfumato/data/prepare.h"
 
 namespace sfumato {
@@ -32,6 +33,8 @@ class MemberWalk {
   virtual std::string place() const = 0;
   /// After the end: what the user should be told about the archives.
   virtual std::vector<std::string> remarks() const { return {}; }
+  /// After the end: the privacy cards in the archives that speak of the images.
+  virtual std::vector<CardFound> cards() const { return {}; }
 };
 
 using WalkFactory = std::function<std::unique_ptr<MemberWalk>()>;
@@ -49,7 +52,8 @@ std::unique_ptr<MemberWalk> make_zip_walk(const ArchiveSet& archives);
 
 /// `source` is an archive, a folder within one ("images.zip/train"), a folder of archives, or a
 /// pattern of archives ("shards/{000..003}.tar", "shards/*.tar"). DataError if there is none, or if
-/// a folder or what * ? [ match are archives of several splits.
+/// a folder or what * ? [ match are archives of several splits, or one of them is the same file as
+/// another, also through links.
 ArchiveSet find_archives(const std::filesystem::path& source);
 /// True if `source` does not exist and reads as a pattern.
 bool is_archive_pattern(const std::filesystem::path& source);

@@ -346,7 +346,7 @@ class Preparation {
       depth_range = {options_.depth_range->first, options_.depth_range->second};
     return {{"format", name_of(format_)},
             {"source", printable(std::filesystem::absolute(options_.source).string())},
-            {"cards", cards_of_source(options_.source)},
+            {"cards", cards_of_source(options_.source, source_->cards())},
             {"image_size", options_.image_size},
             {"channels", options_.channels},
             {"deduplicate", options_.deduplicate},

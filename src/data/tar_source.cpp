@@ -13,7 +13,7 @@ namespace {
 /// One archive after the other. Members of several are called after their archive, too.
 class TarWalk : public MemberWalk {
  public:
-  explicit TarWalk(const ArchiveSet& archives) : archives_(archives) {}
+  explicit TarWalk(const ArchiveSet& archives) : archives_(archives), cards_(archives.folder) {}
 
   bool next(Member& member) override {
     for (;; reader_.reset()) {
@@ -23,6 +23,7 @@ class TarWalk : public MemberWalk {
         origin_ = origin_of(archives_, reader_->path());
       }
       while (reader_->next(entry_)) {
+        look_for_card();
         std::string name = entry_.name;
         if (!relative_member_name(archives_.folder, place(), name)) continue;
         member = {std::move(name), kind_of(entry_), origin_};
@@ -33,13 +34,22 @@ class TarWalk : public MemberWalk {
     }
   }
 
-  std::string content(std::int64_t limit) override { return reader_->read_content(limit); }
+  std::string content(std::int64_t limit) override {
+    return content_ ? *content_ : reader_->read_content(limit);
+  }
   std::string place() const override {
     return fmt::format("{}:{}", reader_->path().string(), entry_.name);
   }
   std::vector<std::string> remarks() const override { return remarks_; }
+  std::vector<CardFound> cards() const override { return cards_.found(); }
 
  private:
+  void look_for_card() {
+    content_.reset();
+    if (entry_.kind != TarEntry::Kind::kFile || !cards_.wants(entry_.name)) return;
+    if (entry_.size <= CardsInArchives::kMostBytes) content_ = reader_->read_content();
+    cards_.add(reader_->path().string(), entry_.name, content_);
+  }
   static Member::Kind kind_of(const TarEntry& entry) {
     switch (entry.kind) {
       case TarEntry::Kind::kFile: return Member::Kind::kFile;
@@ -53,6 +63,8 @@ class TarWalk : public MemberWalk {
   std::size_t next_file_ = 0;
   std::optional<TarReader> reader_;
   TarEntry entry_;
+  std::optional<std::string> content_;  ///< of the entry, where it was read already
+  CardsInArchives cards_;
   std::vector<std::string> remarks_;
 };
 

@@ -111,6 +111,7 @@ class TreeSource : public ImageSource {
     return found;
   }
   UnreadFiles unread_files() const override { return unread_; }
+  std::vector<CardFound> cards() const override { return walk_->cards(); }
   UnreadFiles unread_files_of(const std::string& class_name) const override {
     const auto at = unread_of_class_.find(class_name);
     return at == unread_of_class_.end() ? UnreadFiles{} : at->second;

@@ -46,6 +46,7 @@ class WebDatasetSource : public ImageSource {
 
   ClassesFound classes_found() const override { return labels_.classes_found(); }
   UnreadFiles unread_files() const override { return unread_; }
+  std::vector<CardFound> cards() const override { return walk_->cards(); }
 
  private:
   struct Sample {

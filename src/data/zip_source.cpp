@@ -4,6 +4,7 @@
 
 #include "image_source.h"
 #include "member_walk.h"
+#include "sfumato/core/error.h"
 #include "sfumato/io/zip.h"
 #include "tree_source.h"
 
@@ -13,7 +14,7 @@ namespace {
 /// One archive after the other. Members of several are called after their archive, too.
 class ZipWalk : public MemberWalk {
  public:
-  explicit ZipWalk(const ArchiveSet& archives) : archives_(archives) {}
+  explicit ZipWalk(const ArchiveSet& archives) : archives_(archives), cards_(archives.folder) {}
 
   bool next(Member& member) override {
     for (;; reader_.reset()) {
@@ -25,6 +26,7 @@ class ZipWalk : public MemberWalk {
       }
       while (next_entry_ < reader_->entries().size()) {
         entry_ = &reader_->entries()[next_entry_++];
+        look_for_card();
         std::string name = entry_->name;
         if (!relative_member_name(archives_.folder, place(), name)) continue;
         member = {std::move(name), kind_of(*entry_), origin_};
@@ -37,8 +39,19 @@ class ZipWalk : public MemberWalk {
   std::string place() const override {
     return fmt::format("{}:{}", reader_->path().string(), entry_->name);
   }
+  std::vector<CardFound> cards() const override { return cards_.found(); }
 
  private:
+  void look_for_card() {
+    if (entry_->kind != ZipEntry::Kind::kFile || !cards_.wants(entry_->name)) return;
+    std::optional<std::string> content;
+    try {
+      content = reader_->read(*entry_, CardsInArchives::kMostBytes);
+    } catch (const DataError&) {
+      // Damaged, encrypted or too large.
+    }
+    cards_.add(reader_->path().string(), entry_->name, content);
+  }
   static Member::Kind kind_of(const ZipEntry& entry) {
     switch (entry.kind) {
       case ZipEntry::Kind::kFile: return Member::Kind::kFile;
@@ -53,6 +66,7 @@ class ZipWalk : public MemberWalk {
   std::optional<ZipReader> reader_;
   std::size_t next_entry_ = 0;
   const ZipEntry* entry_ = nullptr;
+  CardsInArchives cards_;
 };
 
 }  // namespace

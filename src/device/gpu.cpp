@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "sfumato/core/error.h"
+#include "sfumato/core/place.h"
 
 namespace sfumato {
 namespace {
@@ -32,7 +33,7 @@ struct Found {
 std::filesystem::path plugin_path() {
   namespace fs = std::filesystem;
   std::error_code ignored;
-  const fs::path folder = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+  const fs::path folder = this_program().parent_path();
   for (const fs::path& place : {folder / kPlugin, folder.parent_path() / "lib" / kPlugin})
     if (fs::exists(place, ignored)) return place;
   return {};

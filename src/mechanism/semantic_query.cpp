@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <stdexcept>
 #include <utility>
 
 #include "sfumato/core/error.h"
@@ -126,10 +127,7 @@ std::vector<std::vector<std::int64_t>> SemanticQuery::chosen_classes(std::int64_
   for (std::size_t c = 0; c < public_images.size(); ++c)
     if (public_images[c] > 0) candidates.push_back(static_cast<std::int64_t>(c));
   if (kept < 1 || kept > std::ssize(candidates))
-    throw UsageError(
-        fmt::format("warmup.semantic.classes_kept is {}, and {} public classes have "
-                    "images; set it lower",
-                    kept, candidates.size()));
+    throw std::logic_error("settings that ask for more public classes than have images");
   std::vector<std::vector<std::int64_t>> chosen;
   for (const std::vector<double>& counts : noisy_counts) {
     std::vector<std::int64_t> order = candidates;

@@ -11,38 +11,47 @@
 namespace sfumato {
 namespace {
 
-// The lattice of orders: order(k) = 1 + 2^(k / 4096). Half an octave separates the orders of the
-// coarse scan; the objective is near a e^s + b e^-s in s = ln(order - 1), so its one minimum lies
-// between the neighbours of the best coarse order, and half a lattice step loses less than 1e-6 of
-// it even where the RDP bends sharply (tiny q).
+// Orders are 1 + 2^octave. RDP is kept for those on a lattice of octaves, k / 4096. Half an octave
+// separates the orders of the coarse scan; the objective is near a e^s + b e^-s in
+// s = ln(order - 1), so its one minimum lies between the neighbours of the best coarse order. Where
+// the RDP bends sharply (tiny q) that minimum is a kink, of which even a step of the lattice loses
+// 1e-4: the end of a search goes between the lattice's orders.
 constexpr int kPerOctave = 4096;
 constexpr int kLowest = -8 * kPerOctave;
 constexpr int kHighest = 20 * kPerOctave;
 constexpr int kCoarse = kPerOctave / 2;
+constexpr int kFine = kPerOctave / 32;
+// A kink loses as much of its height as of the width of the search, in octaves times ln 2.
+constexpr double kWidth = 5e-7;
+// A minimum that is no kink is found where two orders so close have almost the same value.
+constexpr int kFlat = 4;
+constexpr double kLevel = 1e-8;
+constexpr double kGolden = 0.6180339887498949;
 // The RDP of each order is raised by this share, above every rounding and quadrature error.
 constexpr double kSafety = 1 + 1e-9;
 
-double order_at(int index) { return 1 + std::exp2(static_cast<double>(index) / kPerOctave); }
+double octave_of(int index) { return static_cast<double>(index) / kPerOctave; }
+double order_at(double octave) { return 1 + std::exp2(octave); }
 
 struct Minimum {
   double value = kInfinity;
-  int index = kLowest;
-  void offer(double candidate, int at) {
+  double octave = octave_of(kLowest);
+  void offer(double candidate, double at) {
     if (candidate < value) *this = {candidate, at};
   }
 };
 
-/// Golden section between the neighbours of the best coarse order. Whatever it finds is sound,
-/// since every order proves a bound of its own.
+/// Golden section on the lattice between the neighbours of the best coarse order. Whatever it finds
+/// is sound, since every order proves a bound of its own.
 template <typename Objective>
 void refine(const Objective& objective, Minimum& best) {
-  constexpr double kGolden = 0.6180339887498949;
-  int low = std::max(best.index - kCoarse, kLowest);
-  int high = std::min(best.index + kCoarse, kHighest);
+  const auto middle = static_cast<int>(std::lround(best.octave * kPerOctave));
+  int low = std::max(middle - kCoarse, kLowest);
+  int high = std::min(middle + kCoarse, kHighest);
   const auto probe = [&](double share) {
     const int index = low + static_cast<int>(std::lround(share * (high - low)));
-    const double value = objective(index);
-    best.offer(value, index);
+    const double value = objective(octave_of(index));
+    best.offer(value, octave_of(index));
     return std::pair(value, index);
   };
   while (high - low > 4) {
@@ -50,40 +59,79 @@ void refine(const Objective& objective, Minimum& best) {
     const auto [right_value, right] = probe(kGolden);
     (left_value <= right_value ? high : low) = left_value <= right_value ? right : left;
   }
-  for (int index = low + 1; index < high; ++index) best.offer(objective(index), index);
+  for (int index = low + 1; index < high; ++index)
+    best.offer(objective(octave_of(index)), octave_of(index));
 }
 
-/// The same for an objective that costs some 10 microseconds: octaves first.
+/// The same over all real orders within `reach` of the best one, whose neighbours at that distance
+/// are no better.
 template <typename Objective>
-void sharpen(const Objective& objective, Minimum& best) {
-  for (int stride : {kPerOctave, kPerOctave / 4, kPerOctave / 32}) {
-    for (const int direction : {-1, 1}) {
-      for (int index = best.index + direction * stride; index >= kLowest && index <= kHighest;
-           index += direction * stride) {
-        const double value = objective(index);
-        if (!(value < best.value)) break;
-        best.offer(value, index);
-      }
+void polish(const Objective& objective, double reach, Minimum& best) {
+  double low = std::max(best.octave - reach, octave_of(kLowest));
+  double high = std::min(best.octave + reach, octave_of(kHighest));
+  const auto probe = [&](double octave) {
+    const double value = objective(octave);
+    best.offer(value, octave);
+    return value;
+  };
+  double left = high - kGolden * (high - low), right = low + kGolden * (high - low);
+  double left_value = probe(left), right_value = probe(right);
+  const auto is_flat = [&] {
+    return high - low < octave_of(kFlat) &&
+           std::max(left_value, right_value) - best.value <= kLevel * std::fabs(best.value);
+  };
+  while (high - low > kWidth && !is_flat()) {
+    if (left_value <= right_value) {
+      high = std::exchange(right, left);
+      right_value = left_value;
+      left_value = probe(left = high - kGolden * (high - low));
+    } else {
+      low = std::exchange(left, right);
+      left_value = right_value;
+      right_value = probe(right = low + kGolden * (high - low));
     }
-    best.offer(objective(best.index), best.index);
   }
 }
+
+/// The best order of an objective that costs some 10 microseconds, from one near by: octaves first,
+/// real orders last.
+template <typename Objective>
+void sharpen(const Objective& objective, Minimum& best) {
+  const auto is_order = [](double octave) {
+    return octave >= octave_of(kLowest) && octave <= octave_of(kHighest);
+  };
+  for (const int step : {kPerOctave, kPerOctave / 4, kFine}) {
+    for (const double stride : {-octave_of(step), octave_of(step)}) {
+      for (double octave = best.octave + stride; is_order(octave); octave += stride) {
+        const double value = objective(octave);
+        if (!(value < best.value)) break;
+        best.offer(value, octave);
+      }
+    }
+    best.offer(objective(best.octave), best.octave);
+  }
+  polish(objective, octave_of(kFine), best);
+}
+
+enum class SearchTo { kLattice, kRealOrders };
 
 /// The best order for epsilon at delta by the conversion of epsilon_at_order.
 template <typename Rdp>
-Minimum converted(const Rdp& rdp, double delta) {
-  const auto objective = [&](int index) {
-    return epsilon_at_order(rdp(index), order_at(index), delta);
+Minimum converted(const Rdp& rdp, double delta, SearchTo to) {
+  const auto objective = [&](double octave) {
+    return epsilon_at_order(rdp(octave), order_at(octave), delta);
   };
   Minimum best;
   for (int index = kLowest; index <= kHighest; index += kCoarse) {
-    best.offer(objective(index), index);
+    const double octave = octave_of(index);
+    best.offer(objective(octave), octave);
     // RDP and ln(1 - 1/a) grow with the order a, and ln(delta a) / (a - 1) <= delta always:
     // no later order can beat this.
-    const double floor = rdp(index) + std::log1p(-1 / order_at(index)) - delta;
+    const double floor = rdp(octave) + std::log1p(-1 / order_at(octave)) - delta;
     if (floor >= best.value) break;
   }
   refine(objective, best);
+  if (to == SearchTo::kRealOrders) polish(objective, octave_of(1), best);
   return best;
 }
 
@@ -121,13 +169,15 @@ double randomised_response_rdp(double epsilon, double order) {
 
 }  // namespace
 
-/// RDP of one release of an event, on the lattice computed when first asked for.
+/// RDP of one release of an event, on the lattice computed once, when first asked for.
 class RdpAccountant::Curve {
  public:
   Curve(const PrivacyEvent& one, Adjacency adjacency) : one_(one), adjacency_(adjacency) {}
-  double at(int index) {
-    const auto [entry, is_new] = values_.try_emplace(index, 0.0);
-    if (is_new) entry->second = at_order(order_at(index));
+  double at(double octave) {
+    const double place = octave * kPerOctave;
+    if (place != std::floor(place)) return at_order(order_at(octave));
+    const auto [entry, is_new] = values_.try_emplace(static_cast<int>(place), 0.0);
+    if (is_new) entry->second = at_order(order_at(octave));
     return entry->second;
   }
   double at_order(double order) const {
@@ -185,9 +235,9 @@ double RdpAccountant::delta_left(double delta) const {
   return -std::expm1(std::log1p(-delta) - ln_no_failure_);
 }
 
-double RdpAccountant::lattice_rdp(int index) const {
+double RdpAccountant::raised_rdp(double octave) const {
   double total = 0;
-  for (std::size_t i = 0; i < curves_.size(); ++i) total += counts_[i] * curves_[i]->at(index);
+  for (std::size_t i = 0; i < curves_.size(); ++i) total += counts_[i] * curves_[i]->at(octave);
   return total * kSafety;
 }
 
@@ -203,68 +253,74 @@ EpsilonResult RdpAccountant::epsilon(double target) const {
   const double delta = delta_left(target);
   if (!(delta > 0)) return {kInfinity, 0};
   // Total variation <= sqrt(1 - exp(-KL)) (Bretagnolle, Huber) and KL <= RDP of any order.
-  const double smallest = lattice_rdp(kLowest);
+  const double smallest = raised_rdp(octave_of(kLowest));
   if (smallest == kInfinity) return {kInfinity, 0};
-  if (delta * delta + std::expm1(-smallest) > 0) return {0, order_at(kLowest)};
-  Minimum best = converted([this](int index) { return lattice_rdp(index); }, delta);
+  if (delta * delta + std::expm1(-smallest) > 0) return {0, order_at(octave_of(kLowest))};
+  const auto rdp = [this](double octave) { return raised_rdp(octave); };
+  Minimum best = converted(rdp, delta, SearchTo::kLattice);
   if (best.value == kInfinity) return {kInfinity, 0};
   // The exact conversion is dearer and has its best order near by.
-  const auto exactly = [&](int index) {
-    return exact_epsilon_at_order(lattice_rdp(index), order_at(index), delta);
+  const auto exactly = [&](double octave) {
+    return exact_epsilon_at_order(rdp(octave), order_at(octave), delta);
   };
   sharpen(exactly, best);
-  return {std::max(0.0, best.value), order_at(best.index)};
+  return {std::max(0.0, best.value), order_at(best.octave)};
 }
 
 EpsilonResult RdpAccountant::epsilon_of_selection(double delta, double eta, double ln_gamma,
                                                   double mean) const {
   check_delta(delta);
   if (ln_no_failure_ < 0) return {kInfinity, 0};
-  const auto rdp = [this](int index) { return lattice_rdp(index); };
-  const auto choosing = [&](int index) {
-    const double order = order_at(index);
-    return (1 - 1 / order) * rdp(index) - ln_gamma / order;
+  const auto rdp = [this](double octave) { return raised_rdp(octave); };
+  const auto choosing = [&](double octave) {
+    const double order = order_at(octave);
+    return (1 - 1 / order) * rdp(octave) - ln_gamma / order;
   };
   Minimum choice;
   for (int index = kLowest; index <= kHighest; index += kCoarse) {
-    choice.offer(choosing(index), index);
+    const double octave = octave_of(index);
+    choice.offer(choosing(octave), octave);
     // The first term grows with the order.
-    if ((1 - 1 / order_at(index)) * rdp(index) >= choice.value) break;
+    if ((1 - 1 / order_at(octave)) * rdp(octave) >= choice.value) break;
   }
   refine(choosing, choice);
-  const Minimum best = converted(rdp, delta / mean);
+  polish(choosing, octave_of(1), choice);
+  const Minimum best = converted(rdp, delta / mean, SearchTo::kRealOrders);
   if (best.value == kInfinity || choice.value == kInfinity) return {kInfinity, 0};
   const double epsilon = std::max(0.0, best.value + (1 + eta) * choice.value);
-  return {epsilon * kSafety, order_at(best.index)};
+  return {epsilon * kSafety, order_at(best.octave)};
 }
 
 DeltaResult RdpAccountant::delta(double epsilon) const {
   check_epsilon(epsilon);
-  const double smallest = lattice_rdp(kLowest);
+  const double smallest = raised_rdp(octave_of(kLowest));
   const double failure = -std::expm1(ln_no_failure_);
-  if (smallest == 0) return {failure, order_at(kLowest)};
+  if (smallest == 0) return {failure, order_at(octave_of(kLowest))};
   const double by_total_variation = std::sqrt(-std::expm1(-smallest));
-  const auto objective = [&](int index) {
-    return ln_delta_at_order(lattice_rdp(index), order_at(index), epsilon);
+  const auto objective = [&](double octave) {
+    return ln_delta_at_order(raised_rdp(octave), order_at(octave), epsilon);
   };
   Minimum best;
   for (int index = kLowest; index <= kHighest; index += kCoarse) {
-    best.offer(objective(index), index);
+    const double octave = octave_of(index);
+    best.offer(objective(octave), octave);
     // With c = rdp - epsilon + ln(1 - 1/a) the bound at later orders is at least that of
     // (a - 1) c - ln(a), which grows once c > 1/a.
-    const double order = order_at(index);
-    const double c = lattice_rdp(index) - epsilon + std::log1p(-1 / order);
-    if (c > 1 / order && objective(index) >= std::min(best.value, 0.0)) break;
+    const double order = order_at(octave);
+    const double c = raised_rdp(octave) - epsilon + std::log1p(-1 / order);
+    if (c > 1 / order && objective(octave) >= std::min(best.value, 0.0)) break;
   }
   refine(objective, best);
-  Minimum exact{std::exp(best.value), best.index};
+  Minimum exact{std::exp(best.value), best.octave};
   sharpen(
-      [&](int index) { return exact_delta_at_order(lattice_rdp(index), order_at(index), epsilon); },
+      [&](double octave) {
+        return exact_delta_at_order(raised_rdp(octave), order_at(octave), epsilon);
+      },
       exact);
   const double smaller = std::min(exact.value * kSafety, by_total_variation);
   const double delta = failure + (1 - failure) * smaller;
   if (delta >= 1) return {1, 0};
-  return {delta, order_at(by_total_variation <= exact.value ? kLowest : exact.index)};
+  return {delta, order_at(by_total_variation <= exact.value ? octave_of(kLowest) : exact.octave)};
 }
 
 }  // namespace sfumato

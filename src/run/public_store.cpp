@@ -53,7 +53,9 @@ std::string private_use_beside(const fs::path& store, const std::string& hash) {
 std::string why_not_by_card(const SourceCard& card) {
   const std::string began = fmt::format("it was prepared from images of which '{}'", card.file);
   if (card.card.is_null())
-    return began + " speaks, which cannot be read: what they show of private images is not known";
+    return began +
+           " speaks, which is missing or cannot be read: what they show of private images is not "
+           "known";
   if (card.card["status"] == "not_private")
     return began +
            " says that they are of a network trained without privacy: they may show what it "

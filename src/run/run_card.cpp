@@ -14,7 +14,9 @@
 namespace sfumato {
 namespace {
 
-/// Spread over what cards of others state; the larger ones tighten the bounds on attackers.
+/// Spread over what cards of others state; the larger ones tighten the bounds on attackers. Still
+/// larger ones would do so from an epsilon of about 8 on, at a false positive rate of 0.1 (at 10.6
+/// for 1e-5: 0.80 and not 0.95), and change what cards that are already out must say.
 constexpr double kDeltas[] = {0.3,  0.1,  0.03, 0.01, 1e-3,  1e-4,  1e-5,
                               1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12};
 constexpr double kLargestListedDelta = 1e-3;

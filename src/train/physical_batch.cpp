@@ -93,14 +93,6 @@ int64_t padded_examples(int64_t records, int64_t physical, int64_t sizes) {
   return std::min(physical, (records + unit - 1) / unit * unit);
 }
 
-double expected_padding(const LogicalBatch& batch, int64_t physical, int64_t sizes) {
-  const SizeProbabilities of_batch(batch);
-  return of_batch.expectation([&](int64_t n) {
-    return static_cast<double>(computed_examples(n, physical, sizes));
-  }) / of_batch.expectation([](int64_t n) { return static_cast<double>(n); }) -
-         1;
-}
-
 int64_t choose_physical_batch(int64_t budget_bytes, int64_t most,
                               const std::function<int64_t(int64_t)>& peak_bytes,
                               const std::string& draws_setting) {

@@ -34,5 +34,11 @@ TEST(Places, LieWithinByWholeParts) {
   EXPECT_FALSE(lies_within("/a", "/a/b"));
 }
 
+TEST(Places, OfTheProgramThatRuns) {
+  const fs::path program = this_program();
+  EXPECT_FALSE(fs::is_symlink(program));
+  EXPECT_TRUE(fs::equivalent(program, "/proc/self/exe")) << program;
+}
+
 }  // namespace
 }  // namespace sfumato

@@ -42,21 +42,23 @@ std::chrono::milliseconds time_of(const char* name, std::chrono::milliseconds ot
 
 }  // namespace
 
-int free_port() {
-  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+HeldPort::HeldPort() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  const int reuse = 1;
+  EXPECT_EQ(::setsockopt(socket_, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse)), 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t size = sizeof(address);
-  EXPECT_EQ(::bind(socket, reinterpret_cast<sockaddr*>(&address), size), 0);
-  EXPECT_EQ(::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size), 0);
-  ::close(socket);
-  return ntohs(address.sin_port);
+  EXPECT_EQ(::bind(socket_, reinterpret_cast<sockaddr*>(&address), size), 0);
+  EXPECT_EQ(::getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  number_ = ntohs(address.sin_port);
 }
+
+HeldPort::~HeldPort() { ::close(socket_); }
 
 RankProcesses::RankProcesses(const std::string& role, int64_t size, const Variables& more,
                              const std::vector<int64_t>& started)
-    : role_(role), size_(size), more_(more), port_(free_port()) {
+    : role_(role), size_(size), more_(more) {
   for (const int64_t rank : started) start(rank);
   for (int64_t rank = 0; started.empty() && rank < size; ++rank) start(rank);
 }
@@ -74,7 +76,7 @@ std::size_t RankProcesses::start(int64_t rank) {
   Variables wanted = {{"RANK", std::to_string(rank)},
                       {"WORLD_SIZE", std::to_string(size_)},
                       {"MASTER_ADDR", "127.0.0.1"},
-                      {"MASTER_PORT", std::to_string(port_)},
+                      {"MASTER_PORT", std::to_string(port_.number())},
                       {"OMP_NUM_THREADS", "1"}};
   for (const auto& [name, value] : more_) wanted[name] = value;
   std::vector<std::string> variables;

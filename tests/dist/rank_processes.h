@@ -13,8 +13,21 @@ namespace sfumato::test {
 
 using Variables = std::map<std::string, std::string>;
 
-/// A port of this machine that nobody uses now.
-int free_port();
+/// A port of this machine that the system gives to nobody else as long as this lives: a socket is
+/// bound to it and does not listen. Who binds it by number with SO_REUSEADDR, as a store of names
+/// does, can serve there.
+class HeldPort {
+ public:
+  HeldPort();
+  ~HeldPort();
+  HeldPort(const HeldPort&) = delete;
+  HeldPort& operator=(const HeldPort&) = delete;
+
+  int number() const { return number_; }
+
+ private:
+  int socket_, number_ = 0;
+};
 
 /// Processes of this test program that play a role (rank_roles.cpp) on this machine, each a rank of
 /// `size`. Those that live are killed in the end.
@@ -42,7 +55,7 @@ class RankProcesses {
   std::string role_;
   int64_t size_;
   Variables more_;
-  int port_;
+  HeldPort port_;
   TempFolder folder_;
   std::vector<pid_t> processes_;
   std::vector<bool> waited_;

@@ -7,6 +7,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
 #include "dist/rank_processes.h"
 
 namespace sfumato {
@@ -123,33 +128,64 @@ TEST(Ranks, RefuseANameThatIsTaken) {
   EXPECT_FALSE(ranks.has_ended(1));
 }
 
-/// Accepts connections and says nothing, as a stopped process does; or is in the way.
+/// Accepts connections and says nothing, as a stopped process does; or is in the way. At a port
+/// that the system chooses.
 class Listener {
  public:
-  explicit Listener(int port) : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  Listener() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_ANY);
-    address.sin_port = htons(static_cast<uint16_t>(port));
-    EXPECT_EQ(::bind(socket_, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    socklen_t size = sizeof(address);
+    EXPECT_EQ(::bind(socket_, reinterpret_cast<sockaddr*>(&address), size), 0);
     EXPECT_EQ(::listen(socket_, 8), 0);
+    EXPECT_EQ(::getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size), 0);
+    port_ = ntohs(address.sin_port);
   }
   ~Listener() { ::close(socket_); }
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
 
+  std::string port() const { return std::to_string(port_); }
+
  private:
-  int socket_;
+  int socket_, port_ = 0;
 };
 
+/// Whether another socket may listen at that port of this machine, with SO_REUSEADDR.
+bool can_serve_at(int port) {
+  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), reuse = 1;
+  EXPECT_EQ(::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse)), 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_ANY);
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  const bool can = ::bind(socket, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 &&
+                   ::listen(socket, 8) == 0;
+  ::close(socket);
+  return can;
+}
+
+TEST(HeldPorts, AreOfOneHolderWhoMayServeThere) {
+  std::vector<std::unique_ptr<test::HeldPort>> held;
+  std::set<int> numbers;
+  for (int i = 0; i < 500; ++i) {
+    held.push_back(std::make_unique<test::HeldPort>());
+    EXPECT_TRUE(numbers.insert(held.back()->number()).second);
+  }
+  EXPECT_TRUE(can_serve_at(held.front()->number()));
+  const Listener listener;
+  EXPECT_EQ(numbers.count(std::stoi(listener.port())), 0u);
+  EXPECT_FALSE(can_serve_at(std::stoi(listener.port())));
+}
+
 TEST(Ranks, EndWhereOneDoesNotComeOrThePortIsInUse) {
-  const int port = test::free_port();
-  const Listener listener(port);
+  const Listener listener;
   const Variables soon = {{"RANK_TEST_JOIN", "1000"}};
   RankProcesses some("Compute", 3, {{"RANK_TEST_JOIN", "2500"}}, {0, 2});
   RankProcesses without_store("Compute", 2, soon, {1});
   RankProcesses in_use("Compute", 2,
-                       {{"MASTER_PORT", std::to_string(port)}, {"RANK_TEST_JOIN", "1000"}});
+                       {{"MASTER_PORT", listener.port()}, {"RANK_TEST_JOIN", "1000"}});
   expect_lost(some, 0, "rank 1");
   expect_lost(some, 1, "come");  // by itself, or as rank 0 ends
   expect_lost(without_store, 0, "127.0.0.1:");

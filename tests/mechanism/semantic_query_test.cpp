@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 
 #include "mechanism/stage_session.h"
 #include "sfumato/core/error.h"
@@ -235,8 +236,8 @@ TEST(SemanticQuery, ChoosesTheLargestCountsOfClassesWithImages) {
   EXPECT_THAT(some_query().chosen_classes(1), ElementsAre(ElementsAre(1), ElementsAre(0)));
   EXPECT_THAT(some_query().chosen_classes(3),
               ElementsAre(ElementsAre(1, 0, 3), ElementsAre(0, 1, 3)));
-  EXPECT_THROW((void)some_query().chosen_classes(4), UsageError);
-  EXPECT_THROW((void)some_query().chosen_classes(0), UsageError);
+  EXPECT_THROW((void)some_query().chosen_classes(4), std::logic_error);
+  EXPECT_THROW((void)some_query().chosen_classes(0), std::logic_error);
 }
 
 TEST(SemanticQuery, ReadsBackAndRefusesOtherFiles) {

@@ -53,8 +53,7 @@ class ChosenImages : public TinyRun {
     changes.insert(changes.end(), more.begin(), more.end());
     return changes;
   }
-  /// Public images of which the manifest says that.
-  /// A store of images that no other one holds.
+  /// A store of images that no other one holds, of which the manifest says that.
   fs::path prepared(const std::string& name, const nlohmann::json& preparation) {
     RecordStoreWriter writer(folder / name, {8, 8, 1, 4, {"a", "b", "c", "d"}, false, 1});
     const int first = 100 + 20 * prepared_++;
@@ -368,7 +367,8 @@ TEST_F(ChosenImages, AStoreThatDoesNotFitIsRefusedBeforeItCosts) {
   };
   EXPECT_THAT(refused_by({"mechanism.stages.semantic_query.votes_per_record=5"}),
               HasSubstr("4 classes with images"));
-  EXPECT_THAT(refused_by({"warmup.semantic.classes_kept=5"}), HasSubstr("4 classes with images"));
+  EXPECT_THAT(refused_by({"warmup.semantic.classes_kept=5"}),
+              HasSubstr("classes_kept is 5, and the public store has 4 classes with images"));
   {
     RecordStoreWriter writer(folder / "large", {16, 16, 1, 2, {"a", "b"}, false, 1});
     writer.append(std::vector<uint8_t>(256, 1), 0);

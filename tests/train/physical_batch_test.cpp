@@ -159,7 +159,6 @@ void expect_little_padding_and_least_cost(const LogicalBatch& batch, c10::Device
   const BinomialLaw law(batch);
   const BinomialLaw::Cost cost = law.of(chosen, sizes);
   const double padding = cost.computed / cost.real - 1;
-  EXPECT_NEAR(expected_padding(batch, chosen, sizes), padding, 1e-6) << chosen;
   if (device.is_cpu() || batch.expected_batch_size * static_cast<double>(batch.draws) >= 2048) {
     EXPECT_LE(padding, 0.12) << chosen;
   }

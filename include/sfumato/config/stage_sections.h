@@ -92,7 +92,9 @@ struct SemanticQuerySettings : StageSettings {
   Setting<std::string> public_store{this, "public_store", "", any_value(), "",
       "A prepared record store of public images with classes, of the size and channels of the "
       "private ones: its classes are voted for. That it is public is your word, which the privacy "
-      "card repeats; a store that any run used as private images is refused."};
+      "card repeats; a store that any run used as private images is refused. Images that a network "
+      "drew from private ones are known by the privacy_card.json or lineage.json of their corpus, "
+      "beside them or in their archive, when they are prepared: copied without both, they are not."};
   Setting<std::string> features{this, "features", "convolution", any_value(), "",
       "Feature network in whose space an image's nearest classes are found, by the means of the public "
       "classes: convolution, pixels, lenet, efficientnet-lite0, squeezenet, inception or "

@@ -14,6 +14,9 @@ std::filesystem::path resolved(const std::filesystem::path& path);
 /// paths, as they are.
 bool lies_within(const std::filesystem::path& path, const std::filesystem::path& folder);
 
+/// The file of the program that runs, links followed; empty where the system does not tell.
+std::filesystem::path this_program();
+
 /// Where a file or folder of what the program comes with lies ("models/public/lenet"): in the
 /// program's folder or one of the four above it, as in a build, a bundle and an installed package;
 /// else in the working folder. Empty where it is in none.

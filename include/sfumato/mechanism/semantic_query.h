@@ -26,8 +26,9 @@ struct SemanticQuery {
   std::string features, features_weights;   ///< network and what its weights are (FeatureFacts)
 
   /// For each private class the `kept` public classes with its largest counts, largest first and of
-  /// equal ones the lower label first. Public classes without images are never chosen. UsageError
-  /// if there are fewer than `kept` others.
+  /// equal ones the lower label first. Public classes without images are never chosen; of the
+  /// others there must be at least `kept`, as require_enough_classes sees to; else
+  /// std::logic_error.
   std::vector<std::vector<std::int64_t>> chosen_classes(std::int64_t kept) const;
 
   /// As JSON.
@@ -55,7 +56,8 @@ SemanticQuery release_semantic_query(const RecordStore& store, const StagePlan& 
 RecordStore open_public_store(const Config& config, const RecordStore& store,
                               const MechanismPlan& plan);
 
-/// UsageError if settings ask for more public classes than have images.
+/// UsageError if settings ask for more public classes than have images: before anything is charged,
+/// and where a run goes on before its warm-up.
 void require_enough_classes(const Config& config, std::int64_t populated);
 
 }  // namespace sfumato

@@ -50,11 +50,12 @@ double exact_epsilon_at_order(double rdp, double order, double delta);
 /// The same for delta: the largest p - e^epsilon q.
 double exact_delta_at_order(double rdp, double order, double epsilon);
 
-/// Adds up events and converts. Orders are searched on a lattice even in ln(order - 1), from
-/// 1.004 to 10^6: coarse scan, then golden section; the loss against the best real order is below
-/// 1e-6 relative. RDP values per (q, sigma, m) are kept, so asking again after each step of a
-/// training run costs microseconds, and copies share them (not to be used from two threads).
-/// Results are never smaller than what the lattice proves: RDP is raised by 1e-9 relative.
+/// Adds up events and converts. Orders are searched evenly in ln(order - 1), from 1.004 to 10^6:
+/// coarse scan and golden section on a lattice, then between its orders; the loss against the best
+/// real order is below 1e-6 relative. RDP values per (q, sigma, m) are kept on the lattice, so
+/// asking again after each step of a training run costs a millisecond, and copies share them (not
+/// to be used from two threads). Results are never smaller than what an order proves: RDP is raised
+/// by 1e-9 relative.
 class RdpAccountant {
  public:
   explicit RdpAccountant(Adjacency adjacency);
@@ -76,7 +77,7 @@ class RdpAccountant {
  private:
   class Curve;
   void add_steps(const PrivacyEvent& one, double steps);
-  double lattice_rdp(int index) const;
+  double raised_rdp(double octave) const;
   double delta_left(double delta) const;
   Adjacency adjacency_;
   std::vector<std::shared_ptr<Curve>> curves_;  // of one release each; equal ones merged

@@ -8,10 +8,13 @@ namespace sfumato {
 
 class RecordStore;
 
-/// A privacy card that lay by the images when a record store was prepared: a network drew them.
+/// A privacy card that lay by the images, or in their archive, when a record store was prepared: a
+/// network drew them.
 struct SourceCard {
   std::string file;
-  nlohmann::ordered_json card;  ///< null: it could not be read, or an older version did not look
+  /// Null: it could not be read, was missing from a corpus of ours, or an older version did not
+  /// look.
+  nlohmann::ordered_json card;
 };
 /// Of all of them, by the manifest. DataError for what is no card, or one of a newer version.
 std::vector<SourceCard> source_cards(const RecordStore& store);
@@ -21,8 +24,9 @@ std::vector<SourceCard> source_cards(const RecordStore& store);
 /// PRIVATE or unreadable (where a card says only that its network had none, that its images are
 /// public is somebody's word; what a private card counts is for whoever takes them to declare); a
 /// run, or a sweep, took it as private images, or a copy or part of it that lies beside it. ""
-/// where nothing that stores remember speaks against it: that it is public remains somebody's word.
-/// DataError for notes that are damaged.
+/// where nothing that stores remember speaks against it: that it is public remains somebody's word,
+/// and images of a network that were prepared away from the card and lineage of their corpus are
+/// not known. DataError for notes that are damaged.
 std::string why_not_public(const RecordStore& store);
 
 /// Why `store` cannot be public where `private_store` is private: it is the same one or a copy,

@@ -57,8 +57,6 @@ int64_t padded_examples(int64_t records, int64_t physical, int64_t sizes);
 /// examples.
 int64_t cheapest_physical_batch(const LogicalBatch& batch, int64_t most, double overhead,
                                 int64_t sizes = 1);
-/// E[examples, padding included] / E[N] - 1 in one process.
-double expected_padding(const LogicalBatch& batch, int64_t physical, int64_t sizes);
 /// What a pass costs beside its examples: starting kernels, filling and draining the machine.
 /// Assumed, not measured: as much as 4 draws on a CPU and as 32 on a GPU.
 double pass_overhead(const LogicalBatch& batch, c10::Device device);

@@ -12,6 +12,7 @@
 #include "cli/light/program.h"
 #include "cli/subcommands.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/place.h"
 
 using namespace sfumato::cli;
 
@@ -34,8 +35,7 @@ std::string_view program_for(int argc, char** argv) {
 
 /// Becomes another program: the same process, with the same name in its texts.
 [[noreturn]] void become(std::string_view name, char** argv) {
-  std::error_code error;
-  const fs::path self = fs::read_symlink("/proc/self/exe", error);
+  const fs::path self = sfumato::this_program();
   const fs::path program = self.parent_path() / name;
   const auto refuse = [&](const std::string& reason) {
     throw sfumato::DeviceError(
@@ -43,8 +43,9 @@ std::string_view program_for(int argc, char** argv) {
                     "scripts/build, or move the programs together",
                     program.string(), reason));
   };
-  if (error) refuse("where this program lies is not known: " + error.message());
-  if (fs::equivalent(self, program, error)) refuse("it is this program");
+  if (self.empty()) refuse("where this program lies is not known");
+  std::error_code ignored;
+  if (fs::equivalent(self, program, ignored)) refuse("it is this program");
   ::setenv(kBuildVariable, build_name().c_str(), 1);
   // LibTorch's threads wait for each other by spinning, by default for milliseconds: a step then
   // takes many times as long where other programs use the cores. So many rounds are some

@@ -10,6 +10,7 @@
 #include "cli/subcommands.h"
 #include "sfumato/core/bound_text.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/place.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/core/text.h"
 #include "sfumato/privacy/selection.h"
@@ -40,10 +41,9 @@ struct SweepOptions {
 };
 
 /// The program that this command line called, so that its runs are of the same build.
-std::filesystem::path this_program() {
-  std::error_code error;
-  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-  if (error) throw DeviceError("where this program lies is not known: " + error.message());
+std::filesystem::path program_of_runs() {
+  std::filesystem::path self = this_program();
+  if (self.empty()) throw DeviceError("where this program lies is not known");
   return self;
 }
 
@@ -127,7 +127,7 @@ std::vector<std::string> words_of(const std::string& text) {
 
 RunnerOptions runner_options(const SweepOptions& options) {
   RunnerOptions runner = options.runner;
-  runner.program = this_program();
+  runner.program = program_of_runs();
   runner.launch = words_of(options.launch);
   runner.stale_after = options.stale_after();
   if (runner.task < 0 || runner.of < 1 || runner.task >= runner.of)
@@ -237,7 +237,7 @@ void run_slurm(const SweepOptions& options) {
   const SweepPlan plan = open_sweep(options.file, /*may_freeze=*/true);
   ClusterJob job = options.job;
   job.file = options.file;
-  if (job.program.empty()) job.program = this_program().string();
+  if (job.program.empty()) job.program = program_of_runs().string();
   fmt::print("{}", slurm_script(plan, job));
 }
 
