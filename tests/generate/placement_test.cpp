@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/cpu_bf16.h"
+#include "kernels/every_x86_64.h"
 #include "sfumato/core/error.h"
 
 namespace sfumato {
@@ -24,6 +25,16 @@ TEST(Placement, OfTheCpuKeepsFloat32BetweenLayers) {
     const bool rounds = asked == Precision::kAuto && cpu_has_bf16();
     EXPECT_EQ(placement.product_type, rounds ? c10::ScalarType::BFloat16 : c10::ScalarType::Float);
   }
+}
+
+TEST(Placement, ImagesLieAsAskedAndByTheMachineWhereNobodyAsks) {
+  const auto last = [](Precision precision, MemoryFormat format) {
+    return open_placement(ComputeDevice::kCpu, precision, format).channels_last;
+  };
+  EXPECT_TRUE(last(Precision::kFp32, MemoryFormat::kChannelsLast));
+  EXPECT_FALSE(last(Precision::kFp32, MemoryFormat::kChannelsFirst));
+  EXPECT_EQ(last(Precision::kFp32, MemoryFormat::kAuto), x86_level() == X86Level::kV3);
+  if (cpu_has_bf16()) EXPECT_FALSE(last(Precision::kBf16, MemoryFormat::kChannelsLast));
 }
 
 TEST(Placement, RefusesAPrecisionThatTheCpuLacks) {

@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -184,6 +185,31 @@ TEST(UNet2D, DrawsWhatItIsTrainedToPredict) {
       const at::Tensor drawn = network.forward(sample, timestep, labels, nullptr);
       EXPECT_EQ(drawn.sizes(), trained.sizes());
       EXPECT_LT(test::relative_difference(drawn, trained), bound) << at::toString(type);
+    }
+  }
+}
+
+TEST(UNet2D, TrainsTheSameWithChannelsLast) {
+  for (const UNet2DConfig& config : drawing_networks()) {
+    UNet2D network(config);
+    network.initialise(1);
+    test::Inputs inputs{.examples = 3, .draws = 2};
+    inputs.sample = at::zeros({6, config.in_channels, 8, 8}).normal_();
+    inputs.target = at::zeros_like(inputs.sample).normal_();
+    inputs.timestep = at::full({6}, 400, at::kLong);
+    if (config.class_conditional()) inputs.labels = at::full({6}, 2, at::kLong);
+    for (const AlgorithmPolicy policy : {AlgorithmPolicy::kKeep, AlgorithmPolicy::kGram}) {
+      SCOPED_TRACE(to_string(policy));
+      network.set_channels_last(false);
+      const test::Shown first = test::probe_network(network, inputs, 0.1, policy);
+      network.set_channels_last(true);
+      const test::Shown last = test::probe_network(network, inputs, 0.1, policy);
+      EXPECT_TRUE(last.out.is_contiguous());
+      EXPECT_LT(test::relative_difference(last.out, first.out), 2e-5);
+      EXPECT_LT(test::relative_difference(last.norm, first.norm), 2e-5);
+      ASSERT_EQ(last.clipped_sum_norm.size(), first.clipped_sum_norm.size());
+      for (const auto& [name, norm] : first.clipped_sum_norm)
+        EXPECT_NEAR(last.clipped_sum_norm.at(name), norm, 1e-4 * norm + 1e-8) << name;
     }
   }
 }
