@@ -16,15 +16,10 @@ Placement open_placement(const PerformanceSettings& settings) {
                         settings.memory_format());
 }
 
-namespace {
-
-/// By measurement (kernels/MEASURED.md, on the CPU).
-bool chosen_channels_last(MemoryFormat asked) {
-  if (asked == MemoryFormat::kAuto) return x86_level() == X86Level::kV3;
-  return asked == MemoryFormat::kChannelsLast;
+MemoryFormat chosen_memory_format(MemoryFormat asked) {
+  if (asked != MemoryFormat::kAuto) return asked;
+  return x86_level() == X86Level::kV3 ? MemoryFormat::kChannelsLast : MemoryFormat::kChannelsFirst;
 }
-
-}  // namespace
 
 Precision chosen_precision(Precision asked, ComputeDevice device) {
   if (asked != Precision::kAuto) return asked;
@@ -51,7 +46,8 @@ Placement open_placement(ComputeDevice where, Precision asked, MemoryFormat form
       throw UsageError(
           "performance.precision = tf32 needs a GPU; set performance.device=cuda (which says why "
           "there is none), or performance.precision to fp32 or auto");
-    if (precision == Precision::kFp32) return {.channels_last = chosen_channels_last(format)};
+    if (precision == Precision::kFp32)
+      return {.channels_last = chosen_memory_format(format) == MemoryFormat::kChannelsLast};
     if (!cpu_has_bf16())
       throw DeviceError(
           "performance.precision = bf16 needs a GPU or a CPU with AVX512-BF16, which this one has "

@@ -34,7 +34,9 @@ TEST(Placement, ImagesLieAsAskedAndByTheMachineWhereNobodyAsks) {
   EXPECT_TRUE(last(Precision::kFp32, MemoryFormat::kChannelsLast));
   EXPECT_FALSE(last(Precision::kFp32, MemoryFormat::kChannelsFirst));
   EXPECT_EQ(last(Precision::kFp32, MemoryFormat::kAuto), x86_level() == X86Level::kV3);
-  if (cpu_has_bf16()) EXPECT_FALSE(last(Precision::kBf16, MemoryFormat::kChannelsLast));
+  if (cpu_has_bf16()) {
+    EXPECT_FALSE(last(Precision::kBf16, MemoryFormat::kChannelsLast));
+  }
 }
 
 TEST(Placement, RefusesAPrecisionThatTheCpuLacks) {

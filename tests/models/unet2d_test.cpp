@@ -193,7 +193,8 @@ TEST(UNet2D, TrainsTheSameWithChannelsLast) {
   for (const UNet2DConfig& config : drawing_networks()) {
     UNet2D network(config);
     network.initialise(1);
-    test::Inputs inputs{.examples = 3, .draws = 2};
+    test::Inputs inputs;
+    inputs.examples = 3, inputs.draws = 2;
     inputs.sample = at::zeros({6, config.in_channels, 8, 8}).normal_();
     inputs.target = at::zeros_like(inputs.sample).normal_();
     inputs.timestep = at::full({6}, 400, at::kLong);

@@ -24,6 +24,10 @@ struct Placement {
 /// faster, fp32 on others and tf32 on a GPU.
 Precision chosen_precision(Precision asked, ComputeDevice device);
 
+/// What `asked` means on this CPU, in fp32: auto is channels_last with AVX2 and without AVX-512,
+/// where it was measured to be faster (kernels/MEASURED.md).
+MemoryFormat chosen_memory_format(MemoryFormat asked);
+
 /// Opens performance.device for performance.precision, with LibTorch's deterministic algorithms.
 /// Before optimizers, averages and engines are made. DeviceError where there is no GPU, or no
 /// AVX512-BF16 for bf16 on the CPU; UsageError for a precision that the device does not know.

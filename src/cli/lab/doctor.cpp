@@ -27,7 +27,12 @@ using Json = nlohmann::ordered_json;
 std::string bytes_text(int64_t bytes) { return human_bytes(static_cast<double>(bytes)); }
 // Machine -----------------------------------------------------------------------------------------
 
-void print(const Machine& m, const std::vector<Check>& checks, Precision automatic) {
+struct Automatic {
+  Precision precision;
+  MemoryFormat format;
+};
+
+void print(const Machine& m, const std::vector<Check>& checks, const Automatic& automatic) {
   fmt::print("sfumato {} ({})\n", version(), git_commit());
   fmt::print("  processor   {}, {} cores, {}\n", m.cpu_model, m.cores, fmt::join(m.simd, " "));
   fmt::print("  memory      {}, of which {} free\n", bytes_text(m.memory_bytes),
@@ -36,7 +41,9 @@ void print(const Machine& m, const std::vector<Check>& checks, Precision automat
              m.tensor_kernels);
   fmt::print("  noise       ChaCha20, {} kernels\n", m.noise_kernels);
   fmt::print("  bfloat16    {} of the processor; performance.precision=auto takes {}\n", m.cpu_bf16,
-             to_string(automatic));
+             to_string(automatic.precision));
+  fmt::print("  images      {} where networks train in fp32 (performance.memory_format=auto)\n",
+             to_string(automatic.format));
   if (m.gpu)
     fmt::print(
         "  GPU         {}, compute capability {}.{}, {}, of which {} free; CUDA {}, driver "
@@ -81,12 +88,14 @@ void run(const ConfigOptions& options, bool json) {
   set_threads(config->performance.threads());
   const Machine machine = describe_machine();
   const std::vector<Check> checks = run_checks(config->run.dir());
-  const Precision automatic =
-      chosen_precision(Precision::kAuto, chosen_device(config->performance.device()));
+  const Automatic automatic{
+      chosen_precision(Precision::kAuto, chosen_device(config->performance.device())),
+      chosen_memory_format(MemoryFormat::kAuto)};
   Json out{{"version", version()},
            {"git_commit", git_commit()},
            {"machine", to_json(machine)},
-           {"automatic_precision", to_string(automatic)}};
+           {"automatic_precision", to_string(automatic.precision)},
+           {"automatic_memory_format", to_string(automatic.format)}};
   for (const Check& check : checks)
     out["checks"].push_back({{"name", check.name}, {"ok", check.ok}, {"detail", check.detail}});
   if (!json) print(machine, checks, automatic);
