@@ -194,6 +194,11 @@ Evaluation evaluation_of(const EvaluatedRun& run, const Releases& releases) {
       fmt::format("everything else: each number of private images that leaves is planned and "
                   "charged, and what was asked for of the mechanism is {}",
                   fmt::join(names, " and ")));
+  if (run.plan.version < kMeasuresSince)
+    out.warnings.emplace_back(
+        "the run's ledger, begun by an older version, does not freeze what these stages measure: "
+        "features, dimension and divisors are those of its config.yaml, on the word of whoever "
+        "holds it");
   return out;
 }
 

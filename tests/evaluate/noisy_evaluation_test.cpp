@@ -18,6 +18,7 @@ namespace {
 
 using namespace test;
 using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -191,6 +192,32 @@ TEST_F(NoisyEvaluations, OfARunCopiedWithItsStoreAreRefusedWhereTheFirstStillLie
   // One that was moved is no copy.
   fs::rename(folder / "run", folder / "elsewhere");
   EXPECT_FALSE(evaluate_with_noise(asked).made_before);
+}
+
+// Whoever changed it now could have looked at the images before.
+TEST_F(NoisyEvaluations, OfOtherSettingsThanTheFrozenAreRefused) {
+  begin({kAccuracy, kFrechet, kFew});
+  const fs::path file = folder / "run/config.yaml";
+  const std::string settings = read_file(file), lines = ledger_bytes();
+  for (const auto& [line, change] :
+       {std::pair{"features: scattering", "features: pixels"},
+        std::pair{"dimension: 4", "dimension: 3"}, std::pair{"classifiers: 1", "classifiers: 2"},
+        std::pair{"expected_records: 0", "expected_records: 7"}}) {
+    const std::size_t section = settings.find(
+        std::string(line).starts_with("classifiers") ? "accuracy:" : "frechet_distance:");
+    const std::size_t at = settings.find(line, section);
+    ASSERT_NE(at, std::string::npos) << line;
+    std::string changed = settings;
+    write_file_atomic(file, changed.replace(at, std::string(line).size(), change));
+    EXPECT_THAT(problems(), Contains(AllOf(HasSubstr("(what is measured)"),
+                                           HasSubstr("put back the configuration"))))
+        << line;
+    EXPECT_THAT(refusal(request_of({})), HasSubstr("(what is measured)")) << line;
+  }
+  EXPECT_EQ(ledger_bytes(), lines);
+  write_file_atomic(file, settings);
+  EXPECT_THAT(problems(), IsEmpty());
+  EXPECT_FALSE(evaluate_with_noise(request_of({})).made_before);
 }
 
 }  // namespace
