@@ -20,7 +20,7 @@ namespace sfumato {
 struct MechanismSession::State {
   State(const MechanismPlan& frozen, const SessionPlace& where, SecureKey session_key)
       : plan(frozen), place(where), key(std::move(session_key)), sampler(key, plan.sample_rate) {
-    if (place.must_be_witnessed && place.store.empty())
+    if ((place.must_be_witnessed || !place.held_out.empty()) && place.store.empty())
       throw PrivacyError("a release that must be remembered needs the record store of its run");
     if (!place.store.empty())
       witness.emplace(place.store,
