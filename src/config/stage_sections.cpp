@@ -1,5 +1,7 @@
 #include "sfumato/config/stage_sections.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 namespace sfumato {
@@ -98,5 +100,14 @@ FrechetDistanceSettings::FrechetDistanceSettings(SettingsTree* tree)
                     "of norm 1 at most.",
            .noise_unit = "images",
            .share = "0.05 is enough for some ten thousand images."}) {}
+
+std::string AccuracySettings::measures() const {
+  return fmt::format("classifiers={}, expected_records={}", classifiers(), expected_records());
+}
+
+std::string FrechetDistanceSettings::measures() const {
+  return fmt::format("features={}, dimension={}, expected_records={}", features(), dimension(),
+                     expected_records());
+}
 
 }  // namespace sfumato

@@ -55,8 +55,9 @@ std::string noise_statement(const NoiseStatement& noise) {
   return fmt::format(
       "Released with noise: {}. {} of the run's mechanism, charged in its ledger: all that the run "
       "released, these numbers included, is ({}, {})-differentially private for {} ({}, {}). They "
-      "may be shown, if neither corpus nor classifiers nor seed were chosen by exact numbers of "
-      "these images.",
+      "may be shown, if nothing that they hang on was chosen by exact numbers of these images: "
+      "neither corpus (nor how many of its images, --count) nor classifiers, repeats and seed, nor "
+      "features and their dimension, nor a divisor.",
       what, noise.stages.size() == 1 ? "It is a stage" : "They are stages",
       epsilon_text(noise.epsilon), noise.delta, noise.unit, noise.adjacency, noise.accountant);
 }

@@ -96,13 +96,12 @@ void write_card_again(const EvaluatedRun& run, const RecordStore& store, const L
 
 /// What makes a number that costs minutes a number that is had once: a copy of the run, or another
 /// run on the same images, would else know nothing of it.
-void require_witness(const fs::path& store, const EvaluatedRun& run) {
-  if (WitnessKeeper(store).writable() && read_witness(store, run.ledger.run_id)) return;
-  throw PrivacyError(fmt::format(
-      "'{}' does not remember the run in '{}' and cannot be made to (uses/ is not there or not "
-      "writable): a copy of the run could release its evaluation once more, and nobody would add "
-      "the two up; make the record store writable, or leave out --release-with-noise",
-      store.string(), run.directory.path().string()));
+/// Asked before minutes of measuring; the session asks again, and at every charge.
+void require_witness(const EvaluatedRun& run, const RecordStore& store,
+                     const RecordStore& reference) {
+  (void)WitnessKeeper(store.path(), WitnessDuty::kRefuses).check(run.ledger);
+  if (reference.manifest_hash() == store.manifest_hash()) return;
+  const WitnessKeeper of_held_out(reference.path(), WitnessDuty::kRefuses);
 }
 
 /// The session ends in the ledger as well, whatever broke it.
@@ -121,18 +120,16 @@ void release_all(const EvaluatedRun& run, const RecordStore& store, const Record
   std::optional<Checkpoint> checkpoint;
   if (newest) checkpoint = read_checkpoint(*newest);
   const std::int64_t step = checkpoint ? checkpoint->step : 0;
-  const SessionPlace place{.ledger = run.directory.ledger(),
-                           .run = run.directory.path(),
-                           .store = store.path(),
-                           .initial = run.ledger.initial_weights.value_or(InitialWeights{})};
+  SessionPlace place{.ledger = run.directory.ledger(),
+                     .run = run.directory.path(),
+                     .store = store.path(),
+                     .initial = run.ledger.initial_weights.value_or(InitialWeights{}),
+                     .must_be_witnessed = true};
+  // Held-out images remember it as well: something is released that they decide.
+  if (reference.manifest_hash() != store.manifest_hash()) place.held_out = reference.path();
   MechanismSession session = MechanismSession::resume(run.plan, place, std::move(key),
                                                       checkpoint ? &*checkpoint : nullptr);
   try {
-    // Held-out images remember it as well: from now on something was released that they decided.
-    if (reference.manifest_hash() != store.manifest_hash()) {
-      WitnessKeeper(reference.path()).write(session.ledger(), run.directory.path(), true);
-      require_witness(reference.path(), run);
-    }
     for (Measured& one : measured) {
       const EvaluatedStage& stage = one.release->stage();
       const std::vector<double> noisy = session.release(std::move(one.sum), stage.plan);
@@ -160,7 +157,7 @@ bool measure_and_release(EvaluatedRun& run, const RecordStore& store, const Reco
     if (!made_before(*release)) due.push_back(release.get());
   if (due.empty()) return false;
   check_verifies(run, store);
-  require_witness(store.path(), run);
+  require_witness(run, store, reference);
   reference.verify_checksums();
   std::vector<Measured> measured;
   for (StageRelease* release : due) measured.push_back({release, release->sum()});
@@ -197,6 +194,11 @@ Evaluation evaluation_of(const EvaluatedRun& run, const Releases& releases) {
       fmt::format("everything else: each number of private images that leaves is planned and "
                   "charged, and what was asked for of the mechanism is {}",
                   fmt::join(names, " and ")));
+  if (run.plan.version < kMeasuresSince)
+    out.warnings.emplace_back(
+        "the run's ledger, begun by an older version, does not freeze what these stages measure: "
+        "features, dimension and divisors are those of its config.yaml, on the word of whoever "
+        "holds it");
   return out;
 }
 

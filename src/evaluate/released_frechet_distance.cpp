@@ -99,17 +99,18 @@ class FrechetDistanceRelease : public StageRelease {
   }
 
   NoisyStage statement() const override {
-    return {
-        stage_.plan.name, distance_.noise_stddev, distance_.expected_records,
-        fmt::format(
-            "sums of features '{}' of the private {}, projected to {} dimensions and clipped, "
-            "and of their products, plus Gaussian noise of standard deviation {:.4g}, divided "
-            "by {:.6g}, a public number that stands for theirs. The Frechet distance that "
-            "follows is one in that space alone, no FID, and comparable to no distance without "
-            "noise, which pushes it upwards: were the images as the corpus, the noise alone "
-            "would give {:.3g} ± {:.2g}",
-            distance_.features, distance_.tested_on, distance_.dimension, distance_.noise_stddev,
-            distance_.expected_records, distance_.noise_alone_mean, distance_.noise_alone_std)};
+    return {stage_.plan.name, distance_.noise_stddev, distance_.expected_records,
+            fmt::format(
+                "sums of features '{}' (weights: {}) of the private {}, projected to {} dimensions "
+                "and clipped, "
+                "and of their products, plus Gaussian noise of standard deviation {:.4g}, divided "
+                "by {:.6g}, a public number that stands for theirs. The Frechet distance that "
+                "follows is one in that space alone, no FID, and comparable to no distance without "
+                "noise, which pushes it upwards: were the images as the corpus, the noise alone "
+                "would give {:.3g} ± {:.2g}",
+                distance_.features, distance_.features_weights, distance_.tested_on,
+                distance_.dimension, distance_.noise_stddev, distance_.expected_records,
+                distance_.noise_alone_mean, distance_.noise_alone_std)};
   }
 
   const NoisyRelease& facts() const override { return distance_; }

@@ -26,10 +26,13 @@ void visit_record_features(const RecordStore& store, const FeatureNetwork& netwo
   for (std::int64_t first = 0; first < store.count(); first += kImagesAtOnce) {
     if (stop_requested()) throw Interrupted(stopped);
     const std::int64_t count = std::min(kImagesAtOnce, store.count() - first);
-    at::parallel_for(0, count, 1, [&](std::int64_t begin, std::int64_t end) {
+    // Two turns at least: for one no parallel region is opened, and the network itself would run on
+    // all threads, which may add up in another order than the one thread of each image else.
+    const std::int64_t turns = std::max<std::int64_t>(count, 2);
+    at::parallel_for(0, turns, 1, [&](std::int64_t begin, std::int64_t end) {
       const at::NoGradGuard no_grad;  // a thread's own
       at::Tensor image = at::empty({1, store.height(), store.width(), store.channels()}, at::kByte);
-      for (std::int64_t i = begin; i < end; ++i) {
+      for (std::int64_t i = begin; i < std::min(end, count); ++i) {
         std::ranges::copy(store.pixels(first + i), image.mutable_data_ptr<std::uint8_t>());
         const at::Tensor features = network(image).features.contiguous();
         std::copy_n(features.const_data_ptr<float>(), dimension, rows.data() + i * dimension);

@@ -13,7 +13,8 @@ namespace sfumato {
 using FeatureVisitor = std::function<void(std::int64_t record, std::span<const float> features)>;
 
 /// All records of `store`, in their order. Each image goes through the network alone, so that its
-/// features follow from its own bytes, whatever else is in the store. Interrupted, which says
+/// features follow from its own bytes, whatever else is in the store: on one thread each, however
+/// many images there are. Interrupted, which says
 /// `stopped`, if a stop signal came.
 void visit_record_features(const RecordStore& store, const FeatureNetwork& network,
                            const std::string& stopped, const FeatureVisitor& visit);

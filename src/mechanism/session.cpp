@@ -20,7 +20,12 @@ namespace sfumato {
 struct MechanismSession::State {
   State(const MechanismPlan& frozen, const SessionPlace& where, SecureKey session_key)
       : plan(frozen), place(where), key(std::move(session_key)), sampler(key, plan.sample_rate) {
-    if (!place.store.empty()) witness.emplace(place.store);
+    if ((place.must_be_witnessed || !place.held_out.empty()) && place.store.empty())
+      throw PrivacyError("a release that must be remembered needs the record store of its run");
+    if (!place.store.empty())
+      witness.emplace(place.store,
+                      place.must_be_witnessed ? WitnessDuty::kRefuses : WitnessDuty::kWarns);
+    if (!place.held_out.empty()) of_held_out.emplace(place.held_out, WitnessDuty::kRefuses);
   }
   bool witnessed() const { return witness && witness->writable(); }
 
@@ -28,7 +33,7 @@ struct MechanismSession::State {
   SessionPlace place;
   SecureKey key;  // the sampler and released gradients hold references to it
   PoissonSampler sampler;
-  std::optional<WitnessKeeper> witness;
+  std::optional<WitnessKeeper> witness, of_held_out;
   std::optional<Ledger> ledger;
   std::shared_ptr<Communicator> ranks;  ///< that this one leads; null: none
   std::optional<SamplingKey> shared_key;
@@ -95,8 +100,10 @@ void check_sensitivity(const StatisticSum& sum, const StagePlan& stage, Adjacenc
 
 MechanismSession::MechanismSession(std::unique_ptr<State> state) : state_(std::move(state)) {
   if (state_->witness)
-    state_->ledger->on_charge(
-        [s = state_.get()] { s->witness->write_if_due(*s->ledger, s->place.run); });
+    state_->ledger->on_charge([s = state_.get()] {
+      s->witness->write_if_due(*s->ledger, s->place.run);
+      if (s->of_held_out) s->of_held_out->write_if_due(*s->ledger, s->place.run);
+    });
   remember();
 }
 
@@ -215,7 +222,8 @@ void MechanismSession::stop(std::int64_t step, const std::string& reason) {
 }
 
 void MechanismSession::remember(bool stopped) {
-  if (state_->witness) state_->witness->write(*state_->ledger, state_->place.run, stopped);
+  for (auto* keeper : {&state_->witness, &state_->of_held_out})
+    if (*keeper) (*keeper)->write(*state_->ledger, state_->place.run, stopped);
 }
 
 const MechanismPlan& MechanismSession::plan() const { return state_->plan; }

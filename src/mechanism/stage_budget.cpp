@@ -93,6 +93,7 @@ PrivacyEvent stage_event(const Stage& stage, const StageSettings& settings,
 
 std::vector<StagePlan> plan_stages(const Config& config, const MechanismPlan& plan,
                                    std::span<const Stage> table, const MechanismPlan* frozen) {
+  const bool says_what_is_measured = frozen == nullptr || frozen->version >= kMeasuresSince;
   std::vector<StagePlan> planned;
   for (const StageSettings* settings : stage_settings(config)) {
     if (!settings->on()) continue;
@@ -100,7 +101,8 @@ std::vector<StagePlan> plan_stages(const Config& config, const MechanismPlan& pl
     const double clip_norm_l2 = stage.clip_norm_l2(config);
     planned.push_back({.name = settings->stage.name,
                        .event = stage_event(stage, *settings, plan, clip_norm_l2, frozen),
-                       .clip_norm_l2 = clip_norm_l2});
+                       .clip_norm_l2 = clip_norm_l2,
+                       .measures = says_what_is_measured ? settings->measures() : std::string()});
   }
   int64_t number = 0;
   for (const std::string& text : config.mechanism.declared())

@@ -56,6 +56,7 @@ void visit_stage_fields(Stage& stage, const Visit& visit) {
   visit("clip_norm_l2", stage.clip_norm_l2, 0);
   visit("declared", stage.declared, 0);
   visit("mechanism", stage.event, 0);  // and the event's other fields, beside it
+  visit("measures", stage.measures, kMeasuresSince);
 }
 inline constexpr auto kStageFields = [](auto&& stage, const auto& visit) {
   visit_stage_fields(stage, visit);

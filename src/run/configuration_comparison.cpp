@@ -8,11 +8,11 @@
 namespace sfumato {
 namespace {
 
-/// The stage of this name that a run makes itself, if there is one.
-std::optional<Phase> executed_stage(const MechanismPlan& plan, const std::string& name) {
+/// The stage of this name that a run makes itself; null if there is none.
+const StagePlan* own_stage(const MechanismPlan& plan, const std::string& name) {
   for (const StagePlan& stage : plan.stages)
-    if (!stage.declared && stage.name == name) return stage.executed();
-  return std::nullopt;
+    if (!stage.declared && stage.name == name) return &stage;
+  return nullptr;
 }
 
 template <typename Compare>
@@ -20,7 +20,8 @@ void compare_stage_settings(const Config& config, const MechanismPlan& plan,
                             const Compare& compare) {
   for (const StageSettings* settings : stage_settings(config)) {
     const std::string& key = settings->section_name();
-    const std::optional<Phase> frozen = executed_stage(plan, settings->stage.name);
+    const StagePlan* stage = own_stage(plan, settings->stage.name);
+    const std::optional<Phase> frozen = stage ? stage->executed() : std::nullopt;
     compare(key + " (on)", settings->on(), frozen.has_value());
     if (!settings->on() || !frozen) continue;
     if (settings->noise_multiplier())
@@ -28,6 +29,8 @@ void compare_stage_settings(const Config& config, const MechanismPlan& plan,
     const auto [sample_rate, releases] = settings->sampling();
     compare(key + ".releases", releases, frozen->steps);
     compare(key + ".sample_rate", sample_rate, frozen->sample_rate);
+    if (plan.version >= kMeasuresSince)
+      compare(key + " (what is measured)", settings->measures(), stage->measures);
   }
   std::vector<std::string> here, frozen;
   for (const std::string& text : config.mechanism.declared())

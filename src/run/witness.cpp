@@ -198,6 +198,26 @@ std::optional<ForgottenCharges> charged_elsewhere(const Witness& witness,
   return forgotten;
 }
 
+[[noreturn]] void refuse_unknown(const fs::path& store, const LedgerSummary& ledger) {
+  throw PrivacyError(fmt::format(
+      "'{}' does not remember the run in '{}' (uses/{}.json is not there): a copy of the run could "
+      "release the same once more, and nobody would add the two up; put the file back, or name the "
+      "record store that the run was trained on",
+      store.string(), ledger.path.parent_path().string(), ledger.run_id));
+}
+
+/// Of a run that was copied together with its store neither knows what the other two release.
+void refuse_copied_store(const Witness& witness, const LedgerSummary& ledger) {
+  if (is_in_place(witness, ledger)) return;
+  const fs::path other = fs::path(witness.place) / "ledger.jsonl";
+  if (!fs::exists(other) || verify_ledger(other).run_id != ledger.run_id) return;
+  throw PrivacyError(fmt::format(
+      "'{}' remembers this run in '{}', where it still lies, and not in '{}', which is a copy of "
+      "it: both could release the same, each unknown to the other, where the record store was "
+      "copied as well; release it in '{}', or move that run instead of copying it",
+      witness.file.string(), witness.place, ledger.path.parent_path().string(), witness.place));
+}
+
 /// Enough to find where a copy left the run; of the older ones every second goes first.
 void add_to_trail(std::vector<WitnessPoint>& trail, WitnessPoint point) {
   constexpr std::size_t kMostPoints = 128;
@@ -251,11 +271,13 @@ std::optional<ForgottenCharges> forgotten_charges(const Witness& witness,
   return forgotten;
 }
 
-WitnessKeeper::WitnessKeeper(fs::path store) : store_(std::move(store)) {
+WitnessKeeper::WitnessKeeper(fs::path store, WitnessDuty duty)
+    : store_(std::move(store)), duty_(duty) {
   try {
     check_witness_folder(store_);
     writable_ = true;
   } catch (const DataError& error) {
+    if (refuses()) cannot_write(error);
     log_warning(
         fmt::format("the record store keeps no witness of this run ({}): a copy of the run "
                     "that forgets what was charged could not be told; the ledger says so",
@@ -263,9 +285,34 @@ WitnessKeeper::WitnessKeeper(fs::path store) : store_(std::move(store)) {
   }
 }
 
+WitnessKeeper::~WitnessKeeper() = default;
+
+void WitnessKeeper::hold(const std::string& run_id) {
+  try {
+    if (!lock_) lock_ = std::make_unique<UseLock>(store_, run_id);
+  } catch (const DataError& error) {
+    cannot_write(error);
+  }
+}
+
+void WitnessKeeper::cannot_write(const std::exception& error) {
+  const bool goes_on = duty_ == WitnessDuty::kWarns;
+  if (!goes_on)
+    throw PrivacyError(fmt::format(
+        "the record store '{}' cannot remember what would be released now ({}), so that a copy of "
+        "the run could release it once more, and nobody would add the two up: nothing is "
+        "released; let uses/ of the record store be written",
+        store_.string(), error.what()));
+  writable_ = false;
+  log_warning(
+      fmt::format("the record store keeps the witness of this run no longer: {}", error.what()));
+}
+
 std::optional<ForgottenCharges> WitnessKeeper::check(const LedgerSummary& ledger) {
   if (!ledger.problems.empty()) return std::nullopt;  // opening it says what is wrong
+  if (refuses()) hold(ledger.run_id);
   const auto witness = read_witness(store_, ledger.run_id);
+  if (!witness && refuses()) refuse_unknown(store_, ledger);
   if (!witness && was_witnessed(ledger))
     log_warning(fmt::format(
         "the record store '{}' has no witness of run {}, although the run kept one: it was "
@@ -276,6 +323,7 @@ std::optional<ForgottenCharges> WitnessKeeper::check(const LedgerSummary& ledger
   const std::string found = contradiction(*witness, ledger);
   std::optional<ForgottenCharges> forgotten = forgotten_charges(*witness, ledger);
   if (!found.empty() && !forgotten) throw PrivacyError(found);
+  if (refuses()) refuse_copied_store(*witness, ledger);
   last_head_ = witness->head;
   trail_ = shared_trail(*witness, ledger);
   return forgotten;
@@ -283,16 +331,17 @@ std::optional<ForgottenCharges> WitnessKeeper::check(const LedgerSummary& ledger
 
 void WitnessKeeper::write(const Ledger& ledger, const fs::path& run_folder, bool stopped) {
   if (!writable_) return;
+  if (refuses()) hold(ledger.run_id());
   try {
     const auto there = read_witness(store_, ledger.run_id());
+    if (!there && refuses() && !last_head_.empty())
+      throw DataError("the witness that was there is gone");
     if (there && there->head != last_head_)
       if (const std::string found = contradiction(*there, verify_ledger(ledger.path()));
           !found.empty())
         throw PrivacyError(found);
   } catch (const DataError& error) {
-    writable_ = false;
-    log_warning(
-        fmt::format("the record store keeps the witness of this run no longer: {}", error.what()));
+    cannot_write(error);
     return;
   }
   const auto now = std::chrono::steady_clock::now();
@@ -336,16 +385,14 @@ void WitnessKeeper::write(const Ledger& ledger, const fs::path& run_folder, bool
     last_stages_ = ledger.stage_charges().size();
     last_time_ = now;
   } catch (const DataError& error) {
-    writable_ = false;
-    log_warning(
-        fmt::format("the record store keeps the witness of this run no longer: {}", error.what()));
+    cannot_write(error);
   }
 }
 
 void WitnessKeeper::write_if_due(const Ledger& ledger, const fs::path& run_folder) {
   const bool covered =
       ledger.charged_steps() <= reserved_ && ledger.stage_charges().size() <= last_stages_;
-  if (!covered || std::chrono::steady_clock::now() - last_time_ >= kWriteInterval)
+  if (refuses() || !covered || std::chrono::steady_clock::now() - last_time_ >= kWriteInterval)
     write(ledger, run_folder, /*stopped=*/false);
 }
 

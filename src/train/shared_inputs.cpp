@@ -32,10 +32,11 @@ std::optional<MechanismPlan> frozen_plan(const Config& config) {
 
 MechanismPlan plan_of_run(const Config& config, const RecordStore& store) {
   MechanismPlan plan = make_plan(config, store);
-  const bool newly_counted = std::ranges::any_of(plan.stages, [](const StagePlan& stage) {
-    return !stage.declared && std::holds_alternative<GaussianRelease>(stage.event);
+  const bool newly_planned = std::ranges::any_of(plan.stages, [](const StagePlan& stage) {
+    return !stage.declared &&
+           (std::holds_alternative<GaussianRelease>(stage.event) || !stage.measures.empty());
   });
-  if (!newly_counted) return plan;
+  if (!newly_planned) return plan;
   const std::optional<MechanismPlan> frozen = frozen_plan(config);
   return frozen ? make_plan(config, store, &*frozen) : plan;
 }

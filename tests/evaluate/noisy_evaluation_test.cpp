@@ -4,10 +4,12 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "evaluate/noisy_evaluation_fixture.h"
 #include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
 #include "sfumato/mechanism/accuracy.h"
 #include "sfumato/mechanism/frechet_distance.h"
 
@@ -16,6 +18,7 @@ namespace {
 
 using namespace test;
 using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -137,6 +140,84 @@ TEST_F(NoisyEvaluations, EndTheirSessionWhateverBreaksThem) {
   EXPECT_THAT(found.problems, IsEmpty());
   fs::remove_all(file);
   EXPECT_THAT(refusal("run"), HasSubstr("is spent"));
+}
+
+// Measuring takes minutes, in which a copy of the run may release the same.
+TEST_F(NoisyEvaluations, OfARunThatTheStoreForgetsMeanwhileAreRefused) {
+  begin({kAccuracy});
+  const fs::path uses = folder / "store/uses", elsewhere = folder / "uses";
+  const auto refused = [&](const std::function<void()>& fault) {
+    const std::string message = error_message<PrivacyError>([&] {
+      (void)evaluate_with_noise(request(), [&] {
+        fault();
+        return SecureKey::generate();
+      });
+    });
+    EXPECT_FALSE(fs::exists(folder / "run/release/accuracy.json"));
+    EXPECT_THAT(ledger("run").stage_charges, IsEmpty());
+    return message;
+  };
+  EXPECT_THAT(refused([&] { fs::rename(uses, elsewhere); }),
+              HasSubstr("does not remember the run"));
+  fs::remove_all(uses);
+  write_file_atomic(uses, "in the way");  // as good as read-only, also for root
+  EXPECT_THAT(refusal("run"), HasSubstr("has no witness")) << "before anything is measured";
+  fs::remove(uses);
+  fs::rename(elsewhere, uses);
+  EXPECT_THAT(refused([&] {
+                fs::rename(uses, elsewhere);
+                write_file_atomic(uses, "in the way");
+              }),
+              HasSubstr("cannot remember"));
+  fs::remove(uses);
+  fs::rename(elsewhere, uses);
+  EXPECT_NO_THROW(evaluate_with_noise(request())) << "nothing was spent";
+}
+
+// Each store would remember its own copy of the run alone.
+TEST_F(NoisyEvaluations, OfARunCopiedWithItsStoreAreRefusedWhereTheFirstStillLies) {
+  begin({kAccuracy});
+  const fs::path there = folder / "there";
+  fs::create_directories(there);
+  for (const char* name : {"run", "store"})
+    fs::copy(folder / name, there / name, fs::copy_options::recursive);
+  std::string settings = read_file(there / "run/config.yaml");
+  const std::string store = (folder / "store").string();
+  ASSERT_NE(settings.find(store), std::string::npos);
+  settings.replace(settings.find(store), store.size(), (there / "store").string());
+  write_file_atomic(there / "run/config.yaml", settings);
+  NoisyEvaluationRequest asked = request("there/run", "corpus", "there/store");
+  EXPECT_THAT(refusal(asked), AllOf(HasSubstr("where it still lies"), HasSubstr("is a copy")));
+  EXPECT_THAT(ledger("there/run").stage_charges, IsEmpty());
+  // One that was moved is no copy.
+  fs::rename(folder / "run", folder / "elsewhere");
+  EXPECT_FALSE(evaluate_with_noise(asked).made_before);
+}
+
+// Whoever changed it now could have looked at the images before.
+TEST_F(NoisyEvaluations, OfOtherSettingsThanTheFrozenAreRefused) {
+  begin({kAccuracy, kFrechet, kFew});
+  const fs::path file = folder / "run/config.yaml";
+  const std::string settings = read_file(file), lines = ledger_bytes();
+  for (const auto& [line, change] :
+       {std::pair{"features: scattering", "features: pixels"},
+        std::pair{"dimension: 4", "dimension: 3"}, std::pair{"classifiers: 1", "classifiers: 2"},
+        std::pair{"expected_records: 0", "expected_records: 7"}}) {
+    const std::size_t section = settings.find(
+        std::string(line).starts_with("classifiers") ? "accuracy:" : "frechet_distance:");
+    const std::size_t at = settings.find(line, section);
+    ASSERT_NE(at, std::string::npos) << line;
+    std::string changed = settings;
+    write_file_atomic(file, changed.replace(at, std::string(line).size(), change));
+    EXPECT_THAT(problems(), Contains(AllOf(HasSubstr("(what is measured)"),
+                                           HasSubstr("put back the configuration"))))
+        << line;
+    EXPECT_THAT(refusal(request_of({})), HasSubstr("(what is measured)")) << line;
+  }
+  EXPECT_EQ(ledger_bytes(), lines);
+  write_file_atomic(file, settings);
+  EXPECT_THAT(problems(), IsEmpty());
+  EXPECT_FALSE(evaluate_with_noise(request_of({})).made_before);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -257,6 +258,9 @@ TEST_F(InceptionFile, IsConvertedFromTheOneThatDefinesFid) {
   EXPECT_THAT(
       refusal_of({{"source_sha256", kSource}, {"tensors_sha256", kTensors}}),
       AllOf(HasSubstr("holds no tensor 'Conv2d_1a_3x3.conv.weight'"), HasSubstr("x.safetensors")));
+  // Whoever wrote the notes chose them: what the file holds is said beside them.
+  EXPECT_EQ(inception_weights({.shape = {}, .weights = folder_ / "x.safetensors"}).sha256(),
+            fmt::format("{}, tensors {}", kSource, kTensors));
   write_file_atomic(folder_ / "pt_inception.pth", "pickle");
   EXPECT_THAT(refusal("inception", folder_ / "pt_inception.pth"),
               AllOf(HasSubstr("is not converted"), HasSubstr("scripts/feature-weights inception")));

@@ -2,21 +2,25 @@
 // neighbours of a small store, noise on every number, a public divisor, its file.
 #include "sfumato/mechanism/feature_means.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "mechanism/made_up_features.h"
 #include "mechanism/stage_session.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/record_store_writer.h"
 #include "sfumato/io/json_file.h"
+#include "src/mechanism/record_features.h"
 #include "train/tiny_run.h"
 
 namespace sfumato {
@@ -194,6 +198,37 @@ TEST(FeatureMeans, ReadsBackAndRefusesOtherFiles) {
   refused("noisy_means", {{1, 2}, {1}});
   refused("noisy_means", {{1, nullptr}});
   refused("noisy_means", "none");
+}
+
+// A network that ran on all threads for one image, and on one where there are more, would let an
+// image decide of another's last bits.
+TEST_F(FeatureMeansTest, EachImageIsOneThreadsWhateverTheirNumber) {
+  const int threads = at::get_num_threads();
+  at::set_num_threads(2);
+  for (const int records : {1, 2, 3, 1024, 1025, 1026}) {
+    std::atomic<int> seen = 0, alone = 0;
+    const MadeUpFeatures counting(1, [&](const at::Tensor& images) {
+      ++seen;
+      if (at::in_parallel_region()) ++alone;
+      return at::zeros({images.size(0), 1}, at::kFloat);
+    });
+    visit_record_features(store(some_records(records)), counting, "stopped",
+                          [](std::int64_t, std::span<const float>) {});
+    EXPECT_EQ(seen, records);
+    EXPECT_EQ(alone, records) << "of " << records;
+  }
+  at::set_num_threads(threads);
+}
+
+TEST_F(FeatureMeansTest, FeaturesDoNotHangOnTheNumberOfRecords) {
+  std::vector<std::vector<float>> last;
+  for (const int records : {1025, 1026})
+    visit_record_features(store(some_records(records)), *network(), "stopped",
+                          [&](std::int64_t record, std::span<const float> features) {
+                            if (record == 1024) last.emplace_back(features.begin(), features.end());
+                          });
+  ASSERT_EQ(last.size(), 2u);
+  EXPECT_EQ(last[0], last[1]);
 }
 
 }  // namespace

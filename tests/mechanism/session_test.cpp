@@ -13,6 +13,7 @@
 #include "sfumato/models/tensor_file.h"
 #include "sfumato/nn/layers.h"
 #include "sfumato/privacy/poisson_sampler.h"
+#include "sfumato/run/witness.h"
 #include "support/error_message.h"
 
 namespace sfumato {
@@ -155,6 +156,102 @@ TEST_F(Sessions, ALedgerOfAnOlderPlanVersionGoesOnWithItsHash) {
   Checkpoint saved;
   session.checkpoint(saved);
   EXPECT_EQ(saved.state["plan_hash"], hash);
+}
+
+/// Of the central images, of which the plan releases two, for a store that must remember them.
+class WitnessedSessions : public Sessions {
+ protected:
+  WitnessedSessions() {
+    namespace fs = std::filesystem;
+    fs::create_directories(uses().parent_path());
+    MechanismSession::create(plan, in_store(false), SecureKey::insecure_for_tests(1)).stop(0, "test");
+  }
+  std::filesystem::path uses() const { return folder / "store/uses"; }
+  SessionPlace in_store(bool must_be_witnessed) {
+    SessionPlace out = place();
+    out.store = folder / "store";
+    out.must_be_witnessed = must_be_witnessed;
+    return out;
+  }
+  MechanismSession resume_in_store(bool must_be_witnessed) {
+    return MechanismSession::resume(plan, in_store(must_be_witnessed), SecureKey::generate());
+  }
+  std::string refusal(MechanismSession& session) {
+    return error_message<PrivacyError>(
+        [&] { (void)session.release(StatisticSum(1, 1, 4), plan.stages[0]); });
+  }
+  std::int64_t remembered() const {
+    const auto witness =
+        read_witness(folder / "store", verify_ledger(folder / "ledger.jsonl").run_id);
+    return witness->stage_charges.at("central_images");
+  }
+};
+
+TEST_F(WitnessedSessions, DrawNoNoiseThatTheStoreDoesNotRemember) {
+  MechanismSession session = resume_in_store(true);
+  EXPECT_EQ(session.release(StatisticSum(1, 1, 4), plan.stages[0]).size(), 1u);
+  EXPECT_EQ(remembered(), 1);
+  std::filesystem::remove_all(uses());
+  write_file_atomic(uses(), "in the way");  // as good as read-only, also for root
+  EXPECT_THAT(refusal(session), HasSubstr("nothing is released"));
+  EXPECT_EQ(session.ledger().charged_releases("central_images"), 2) << "charged, and lost";
+  EXPECT_THAT(error_message<PrivacyError>([&] { resume_in_store(true); }),
+              HasSubstr("nothing is released"));
+}
+
+TEST_F(WitnessedSessions, AreWrittenAtEveryRelease) {
+  MechanismSession session = resume_in_store(true);
+  for (const std::int64_t made : {1, 2}) {
+    (void)session.release(StatisticSum(1, 1, 4), plan.stages[0]);
+    EXPECT_EQ(remembered(), made);
+  }
+}
+
+TEST_F(WitnessedSessions, AreNotBegunAnewWhereTheWitnessIsGone) {
+  MechanismSession session = resume_in_store(true);
+  std::filesystem::remove_all(uses());
+  std::filesystem::create_directory(uses());
+  EXPECT_THAT(refusal(session), HasSubstr("is gone"));
+  EXPECT_THAT(error_message<PrivacyError>([&] { resume_in_store(true); }),
+              HasSubstr("does not remember the run"));
+}
+
+TEST_F(WitnessedSessions, OfTrainingGoOnWithout) {
+  MechanismSession session = resume_in_store(false);
+  std::filesystem::remove_all(uses());
+  write_file_atomic(uses(), "in the way");
+  EXPECT_EQ(session.release(StatisticSum(1, 1, 4), plan.stages[0]).size(), 1u);
+}
+
+TEST_F(WitnessedSessions, ReleaseOneAtATime) {
+  {
+    const MechanismSession session = resume_in_store(true);
+    WitnessKeeper copy(folder / "store", WitnessDuty::kRefuses);
+    EXPECT_THAT(error_message<PrivacyError>(
+                    [&] { (void)copy.check(verify_ledger(folder / "ledger.jsonl")); }),
+                HasSubstr("another process releases something"));
+  }
+  WitnessKeeper later(folder / "store", WitnessDuty::kRefuses);
+  EXPECT_NO_THROW((void)later.check(verify_ledger(folder / "ledger.jsonl")));
+}
+
+TEST_F(WitnessedSessions, AreRememberedByHeldOutImagesAfterTheCharge) {
+  const std::filesystem::path held_out = folder / "held-out";
+  std::filesystem::create_directory(held_out);
+  SessionPlace where = in_store(true);
+  where.held_out = held_out;
+  MechanismSession session = MechanismSession::resume(plan, where, SecureKey::generate());
+  const std::string id = session.ledger().run_id();
+  (void)session.release(StatisticSum(1, 1, 4), plan.stages[0]);
+  EXPECT_EQ(read_witness(held_out, id)->stage_charges.at("central_images"), 1);
+  std::filesystem::remove_all(held_out / "uses");
+  EXPECT_THAT(refusal(session), HasSubstr("nothing is released"));
+}
+
+TEST_F(WitnessedSessions, NeedAStore) {
+  SessionPlace where = place();
+  where.must_be_witnessed = true;
+  EXPECT_THROW(MechanismSession::resume(plan, where, SecureKey::generate()), PrivacyError);
 }
 
 }  // namespace

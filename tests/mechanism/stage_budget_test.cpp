@@ -208,6 +208,24 @@ TEST_F(StageBudget, VotesAreChargedByTheirNumber) {
   }
 }
 
+TEST_F(StageBudget, SaysWhatIsMeasuredAfterTrainingWhereTheLedgerHasAPlaceForIt) {
+  const auto run = config("run", {"mechanism.stages.accuracy.noise_multiplier=5",
+                                  "mechanism.stages.accuracy.expected_records=50.5",
+                                  "mechanism.stages.frechet_distance.noise_multiplier=5",
+                                  "mechanism.stages.frechet_distance.dimension=8"});
+  const RecordStore store = RecordStore::open(folder / "store");
+  const MechanismPlan now = make_plan(*run, store);
+  EXPECT_EQ(now.stages.at(0).measures, "classifiers=1, expected_records=50.5");
+  EXPECT_EQ(now.stages.at(1).measures, "features=scattering, dimension=8, expected_records=0");
+  MechanismPlan older = now;
+  older.version = kMeasuresSince - 1;
+  for (StagePlan& stage : older.stages) stage.measures.clear();
+  std::filesystem::create_directories(folder / "run");
+  const SecureKey key = SecureKey::insecure_for_tests(1);
+  (void)Ledger::create(folder / "run" / "ledger.jsonl", older.to_json(), 6, key);
+  EXPECT_EQ(older.describe_difference(plan_of_run(*run, store)), "");
+}
+
 // A run that was begun when every stage was a sampled Gaussian goes on with its plan.
 TEST_F(StageBudget, FrozenStagesKeepTheirEvent) {
   const std::vector<std::string> settings = {

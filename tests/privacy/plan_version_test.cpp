@@ -91,13 +91,17 @@ TEST(PlanVersions, AFieldOfAStageThatCameLaterHasItsDefaultAndChangesNoHash) {
         {.name = "declared_1", .event = GaussianRelease{1, 20, 3}, .declared = true},
         {.name = "declared_2", .event = Phase{.1, 10, 5, 1, Truncation{99, 9}}, .declared = true}};
     const std::string written = today.to_json().dump();
+    const std::string measures = version < kMeasuresSince ? "" : R"(,"measures":"")";
     EXPECT_THAT(
         written,
         HasSubstr(R"("stages":[{"name":"central_images","clip_norm_l2":2.5,"declared":false,)"
                   R"("mechanism":"sampled_gaussian","sample_rate":0.1,"noise_multiplier":10.0,)"
-                  R"("steps":5,"records_per_unit":1},{"name":"declared_1","clip_norm_l2":1.0,)"
+                  R"("steps":5,"records_per_unit":1)" +
+                  measures +
+                  R"(},{"name":"declared_1","clip_norm_l2":1.0,)"
                   R"("declared":true,"mechanism":"gaussian","sensitivity_l2":1.0,)"
-                  R"("noise_stddev":20.0,"count":3},{)"));
+                  R"("noise_stddev":20.0,"count":3)" +
+                  measures + "},{"));
     EXPECT_EQ(MechanismPlan::from_json(json::parse(written)).to_json().dump(), written);
     LaterPlan later = read_later(json::parse(written));
     ASSERT_EQ(later.stages.size(), 3u);
@@ -178,6 +182,21 @@ TEST(PlanVersions, ASelectionNeedsItsVersion) {
               HasSubstr("'selection' is missing"));
   edited["selection"] = {{"law", "truncated_negative_binomial"}, {"eta", 0}, {"mean_runs", 0.5}};
   EXPECT_THROW(MechanismPlan::from_json(edited), DataError);
+}
+
+TEST(PlanVersions, WhatAStageMeasuresNeedsItsVersion) {
+  MechanismPlan plan = MechanismPlan::from_json(json::parse(verify_ledger(older_ledger()).plan));
+  plan.stages = {{.name = "accuracy", .event = Phase{1, 10, 1}, .measures = "classifiers=1"}};
+  for (const std::int64_t version : {0, 1, 2}) {
+    plan.version = version;
+    EXPECT_THAT(error_message<PrivacyError>([&] { (void)plan.hash(); }),
+                HasSubstr("measures \"classifiers=1\" needs version 3"));
+  }
+  plan.version = 3;
+  EXPECT_EQ(MechanismPlan::from_json(plan.to_json()).stages.at(0).measures, "classifiers=1");
+  const std::string whole = plan.hash();
+  plan.stages[0].measures = "classifiers=2";
+  EXPECT_NE(plan.hash(), whole);
 }
 
 }  // namespace

@@ -33,6 +33,9 @@ struct StageSettings : Section {
   bool on() const { return noise_multiplier() || epsilon() || share(); }
   /// Override where a stage samples.
   virtual StageSampling sampling() const { return {}; }
+  /// Override where a stage is made when training is over: all its other settings, in words that the
+  /// frozen plan holds and that never change for equal settings (StagePlan::measures).
+  virtual std::string measures() const { return {}; }
 
   const StageFacts stage;
   Setting<std::optional<double>> noise_multiplier{this, "noise_multiplier", std::nullopt,
@@ -123,6 +126,7 @@ inline constexpr const char kExpectedRecords[] =
 
 struct AccuracySettings : StageSettings {
   explicit AccuracySettings(SettingsTree* tree);
+  std::string measures() const override;
 
   Setting<int64_t> classifiers{this, "classifiers", 1, between(1, 100), "",
       "How many classifiers `sfumato evaluate` may test at once. An image that all of them recognise "
@@ -133,6 +137,7 @@ struct AccuracySettings : StageSettings {
 
 struct FrechetDistanceSettings : StageSettings {
   explicit FrechetDistanceSettings(SettingsTree* tree);
+  std::string measures() const override;
   static constexpr int64_t kMostDimensions = 192;
 
   Setting<std::string> features{this, "features", "scattering",

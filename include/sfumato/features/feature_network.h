@@ -19,8 +19,9 @@ struct FeatureFacts {
   std::string network;  ///< its name in the table: "pixels"
   /// Of a distance by it: "FD-pixels". "FID" is Inception's alone.
   std::string distance;
-  /// SHA-256 of the weights file; of networks without a file of what their weights follow from, in
-  /// words: "none", "seed: ...".
+  /// SHA-256 of the weights file; of a converted one of its original and of the tensors that it
+  /// holds; of networks without a file of what their weights follow from, in words: "none", "seed:
+  /// ...".
   std::string weights_sha256;
   /// Decoding, resizing and range in one line: "float of uint8, /255, no resizing".
   std::string preprocessing;

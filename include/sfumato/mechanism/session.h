@@ -25,6 +25,12 @@ struct SessionPlace {
   InitialWeights initial = {};  ///< what the run starts from
   /// Training steps that the ledger will ever charge; empty: those of the plan.
   std::optional<std::int64_t> most_steps = std::nullopt;
+  /// Of releases of a finished run: each is noted in the store's witness between its charge and its
+  /// noise, or PrivacyError, and no noise is drawn (WitnessDuty::kRefuses).
+  bool must_be_witnessed = false;
+  /// The store of the records that are released, where it is another (what `prepare` held out): it
+  /// remembers the run likewise. Empty: none.
+  std::filesystem::path held_out = {};
 };
 
 /// One session of a private run: the only place where sampling, charge and noise meet. Training,

@@ -19,7 +19,8 @@ namespace sfumato {
 ///
 /// Under replace_one a stage of non-negative contributions that samples nothing is a
 /// GaussianRelease of its own sensitivity, sqrt(2) clip norms, where a sampled Gaussian would count
-/// 2; not so where `frozen`, the plan of a run that goes on, has it as a sampled Gaussian.
+/// 2; not so where `frozen`, the plan of a run that goes on, has it as a sampled Gaussian. What
+/// stages measure is left out where the version of `frozen` has no place for it.
 std::vector<StagePlan> plan_stages(const Config& config, const MechanismPlan& plan,
                                    std::span<const Stage> table = stage_table(),
                                    const MechanismPlan* frozen = nullptr);

@@ -14,7 +14,9 @@ namespace sfumato {
 
 /// Of the list of fields of a MechanismPlan (src/privacy/plan_fields.h). Ledgers hold plans of this
 /// version or an older one, each with the fields, text and hash of its own version.
-inline constexpr std::int64_t kPlanVersion = 2;
+inline constexpr std::int64_t kPlanVersion = 3;
+/// The first whose stages say what they measure.
+inline constexpr std::int64_t kMeasuresSince = 3;
 
 /// A use of the private data besides training, which the plan charges in full.
 struct StagePlan {
@@ -22,15 +24,19 @@ struct StagePlan {
   PrivacyEvent event;
   double clip_norm_l2 = 1;  ///< bound of one record's contribution to a release, L2
   bool declared = false;    ///< made elsewhere: counted, never executed here
+  /// Of a stage that is made once training is over: what it measures, and by which public numbers
+  /// (StageSettings::measures). Frozen, since whoever set it then could have seen private numbers.
+  std::string measures = {};
 
   /// What a run executes: the sampled Gaussian that the event is, or of a GaussianRelease the one
   /// of every record whose noise it counts. Empty for what is declared, or is no Gaussian.
   std::optional<Phase> executed() const;
 };
 
-/// Everything that decides epsilon, and nothing else: two runs with equal plans make the same
-/// privacy statement whatever their hardware, batch split or precision. Fixed before the first
-/// step, hashed, written to the ledger; a resumed run must bring an equal one.
+/// Everything that decides epsilon, and nothing else but what later releases measure: two runs with
+/// equal plans make the same privacy statement whatever their hardware, batch split or precision.
+/// Fixed before the first step, hashed, written to the ledger; a resumed run must bring an equal
+/// one.
 struct MechanismPlan {
   std::int64_t version = kPlanVersion;  ///< 0: written before plans had one
   double sample_rate = 0;               ///< probability with which a record joins a step

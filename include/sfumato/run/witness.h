@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,6 +12,8 @@
 #include "sfumato/privacy/mechanism.h"
 
 namespace sfumato {
+
+class UseLock;
 
 /// Where the ledger of a run stood when a witness was written.
 struct WitnessPoint {
@@ -61,29 +64,49 @@ std::string contradiction(const Witness& witness, const LedgerSummary& ledger);
 std::optional<ForgottenCharges> forgotten_charges(const Witness& witness,
                                                   const LedgerSummary& ledger);
 
-/// Keeps the witness of one run while it trains.
+/// What a keeper does where the store takes no witness.
+enum class WitnessDuty {
+  kWarns,  ///< training: the run goes on without, and its ledger says so
+  /// Releases of a finished run, which take minutes: the witness alone tells a copy of the run that
+  /// they were made. PrivacyError from whatever would have warned, and where another process
+  /// releases at the same time: from check() on, the keeper holds the lock STORE/uses/RUN.lock.
+  kRefuses,
+};
+
+/// Keeps the witness of one run while it trains, or releases something else.
 class WitnessKeeper {
  public:
   /// Warns once where none can be written (a read-only store); the run may go on without.
-  explicit WitnessKeeper(std::filesystem::path store);
+  /// PrivacyError in its place for kRefuses.
+  explicit WitnessKeeper(std::filesystem::path store, WitnessDuty duty = WitnessDuty::kWarns);
+  ~WitnessKeeper();
   /// For the session's line in the ledger.
   bool writable() const { return writable_; }
   /// Before a run is resumed. What its ledger, an older copy, must charge first, if anything; then
   /// this object may replace the witness. PrivacyError if the witness contradicts the ledger
-  /// otherwise. One that should be there and is not is warned of.
+  /// otherwise. One that should be there and is not is warned of. For kRefuses there must be one,
+  /// and PrivacyError as well where it names another folder in which this run still lies: run and
+  /// store were copied together, and the other two know nothing of what is released here.
   std::optional<ForgottenCharges> check(const LedgerSummary& ledger);
-  /// Replaces the witness; DataError never: a store that has become read-only is warned of.
+  /// Replaces the witness; DataError never: a store that has become read-only is warned of (for
+  /// kRefuses: PrivacyError, also where the witness that check() found is gone).
   /// PrivacyError if the one there knows a line that this ledger lacks: another copy of the run
   /// goes on as well.
   void write(const Ledger& ledger, const std::filesystem::path& run_folder, bool stopped);
-  /// write() where the last is kWriteInterval old, or does not cover what is charged now: to be
+  /// write() where the last is kWriteInterval old, does not cover what is charged now, or for
+  /// kRefuses: to be
   /// called at every charge, before its noise is drawn, so that no release is ever unknown to the
   /// store.
   void write_if_due(const Ledger& ledger, const std::filesystem::path& run_folder);
   static constexpr std::chrono::milliseconds kWriteInterval{1000};
 
  private:
+  void hold(const std::string& run_id);
+  void cannot_write(const std::exception& error);
+  bool refuses() const { return duty_ == WitnessDuty::kRefuses; }
   std::filesystem::path store_;
+  WitnessDuty duty_;
+  std::unique_ptr<UseLock> lock_;  ///< for kRefuses
   bool writable_ = false;
   std::string last_head_;           ///< of the witness that this object wrote last, or may replace
   std::int64_t last_charged_ = -1;  ///< in it; -1: none was written

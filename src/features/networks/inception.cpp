@@ -220,8 +220,9 @@ std::string metadata_of(const SafetensorsFile& file, const char* key) {
   return found == file.metadata().end() ? "" : found->second;
 }
 
-/// What scripts/feature-weights notes of the original and of its own copy.
-NetworkWeights read_inception(const FeatureRequest& request) {
+}  // namespace
+
+NetworkWeights inception_weights(const FeatureRequest& request) {
   const fs::path path = weights_path(request, kInception);
   if (path.extension() != ".safetensors")
     throw DataError(fmt::format("'{}' is not converted; {}", path.string(), kInception.source));
@@ -236,16 +237,19 @@ NetworkWeights read_inception(const FeatureRequest& request) {
     const auto bytes = file.info(name).bytes;
     hash.update(bytes.data(), bytes.size());
   }
-  if (hex(hash.finish()) != metadata_of(file, "tensors_sha256"))
+  const std::string tensors = hex(hash.finish());
+  if (tensors != metadata_of(file, "tensors_sha256"))
     throw DataError(fmt::format("the weights of '{}' are not those that were converted; {}",
                                 path.string(), kInception.source));
-  return NetworkWeights(file, std::string(kInception.sha256));
+  return NetworkWeights(file, fmt::format("{}, tensors {}", kInception.sha256, tensors));
 }
+
+namespace {
 
 std::unique_ptr<FeatureNetwork> made_inception(const FeatureRequest& request,
                                                InceptionResizing resizing, std::string_view name) {
   require_grey_or_colour(request.shape, name);
-  auto network = inception_of(read_inception(request), resizing);
+  auto network = inception_of(inception_weights(request), resizing);
   network->made_for(request.shape);
   return network;
 }

@@ -20,6 +20,11 @@ enum class InceptionResizing {
 std::unique_ptr<FeatureNetwork> make_inception(const FeatureRequest& request);
 std::unique_ptr<FeatureNetwork> make_clean_inception(const FeatureRequest& request);
 
+/// Those of the file that the request names. Of which original they are only the file itself says
+/// (scripts/feature-weights notes it): NetworkWeights::sha256() therefore names the tensors that it
+/// holds as well, "SHA-256 of the original, tensors SHA-256". DataError for other files.
+NetworkWeights inception_weights(const FeatureRequest& request);
+
 /// With any weights: for tests.
 std::unique_ptr<LayeredNetwork> inception_of(const NetworkWeights& weights,
                                              InceptionResizing resizing);
