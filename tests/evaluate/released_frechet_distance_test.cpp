@@ -28,7 +28,7 @@ using ::testing::Not;
 using ::testing::Pair;
 
 const std::string kFrechet = "mechanism.stages.frechet_distance.";
-constexpr double kNoise = 0.3;
+constexpr double kMomentNoise = 0.3;
 constexpr int kCorpusImages = 60;
 
 class ReleasedFrechetDistance : public NoisyEvaluationTest {
@@ -86,7 +86,7 @@ TEST_F(ReleasedFrechetDistance, IsOfTheSumsByHandAndThePlansNoise) {
   EXPECT_FALSE(made.made_before);
   EXPECT_THAT(made.files, ElementsAre(folder / "run/release/frechet_distance.json"));
   const NoisyFrechetDistance found = file();
-  EXPECT_EQ(found.noise_stddev, kNoise);
+  EXPECT_EQ(found.noise_stddev, kMomentNoise);
   EXPECT_EQ(found.tested_on, "training images");
   EXPECT_EQ(found.features, "pixels");
   EXPECT_EQ(found.dimension, 64);
@@ -99,7 +99,7 @@ TEST_F(ReleasedFrechetDistance, IsOfTheSumsByHandAndThePlansNoise) {
     for (size_t i = 0; i < 64; ++i)
       for (size_t j = i; j < 64; ++j) *out++ -= b * (i == j ? 1 : std::sqrt(2.0)) * row[i] * row[j];
   }
-  expect_noise(noise, kNoise);
+  expect_noise(noise, kMomentNoise);
   // What follows from the sums, by the public number, against the corpus in the same ball.
   std::vector<int> drawn;
   for (int i = 0; i < kCorpusImages; ++i) drawn.push_back(1000 + i);
@@ -109,7 +109,7 @@ TEST_F(ReleasedFrechetDistance, IsOfTheSumsByHandAndThePlansNoise) {
   const FeatureMoments of_corpus = moments_of_rows(corpus);
   EXPECT_NEAR(found.distance, frechet_distance(moments_of(found.noisy_sums, 64, 50), of_corpus),
               1e-4 * found.distance);
-  const NoiseAlone alone = distance_by_noise_alone(of_corpus, 50, kNoise);
+  const NoiseAlone alone = distance_by_noise_alone(of_corpus, 50, kMomentNoise);
   EXPECT_NEAR(found.noise_alone_mean, alone.mean, 1e-4 * alone.mean);
   EXPECT_NEAR(found.noise_alone_std, alone.std, 1e-2 * alone.std);
   EXPECT_EQ(measured(made.evaluation, "frechet_distance_noisy").value, found.distance);
