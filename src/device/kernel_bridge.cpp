@@ -33,7 +33,10 @@ LayerGradients make_outputs(const at::Tensor& x, int64_t examples, int64_t weigh
 GroupNormShape group_norm_shape(const char* kernel, const at::Tensor& x, int64_t examples,
                                 int64_t groups, FusedActivation activation) {
   if (x.dim() < 2) refuse(kernel, x, "[N, C, ...]");
-  const bool last = x.dim() == 4 && x.is_contiguous(at::MemoryFormat::ChannelsLast);
+  // With one channel or one position a tensor is both, and on the CPU one of any number of
+  // channels.
+  const bool last = x.dim() == 4 && x.is_contiguous(at::MemoryFormat::ChannelsLast) &&
+                    (kernels_for(x) != nullptr || !x.is_contiguous());
   if (!last && !x.is_contiguous()) refuse(kernel, x, "a contiguous or channels-last tensor");
   GroupNormShape shape;
   shape.samples = x.size(0);
