@@ -18,7 +18,7 @@ struct ImageNorm {
   FusedActivation activation = FusedActivation::kNone;
   void* y = nullptr;  ///< [N, S, C]; may be x where both are of one type
   Element to = Element::kFloat32;
-  float *mean = nullptr, *rstd = nullptr;  ///< [N, G], for the backward pass; null: not kept
+  float *mean = nullptr, *rstd = nullptr;  ///< [N, G], for the backward pass; both null: not kept
 };
 
 /// Images [begin, end). Vector code for every x86-64 level. Sums of a channel in float lanes around
@@ -36,11 +36,11 @@ struct ImageNormBackward {
   std::int64_t channels = 0, groups = 1, positions = 0;  ///< C a multiple of kLanes; S >= 1
   FusedActivation activation = FusedActivation::kNone;
   float* dx = nullptr;                        ///< [N, S, C]; null: not wanted
-  float *dgamma = nullptr, *dbeta = nullptr;  ///< [N, C] (overwritten); null: not wanted
+  float *dgamma = nullptr, *dbeta = nullptr;  ///< [N, C] (overwritten); both null: not wanted
 };
 
 /// Images [begin, end). Float lanes over runs of 64 positions of a channel, float64 across runs.
-/// With SiLU, dx holds dy silu'(z) between the passes: one exp per element.
+/// With SiLU, dx, where it is wanted, holds dy silu'(z) between the passes: one exp per element.
 void image_norm_backward_cpu(const ImageNormBackward& norm, std::int64_t begin, std::int64_t end);
 
 /// sum[i] = a[i] + b[i], i in [begin, end), in float32. `sum` may be a float32 a or b.

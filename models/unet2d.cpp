@@ -124,7 +124,7 @@ at::Tensor UNet2D::forward(const at::Tensor& sample, const at::Tensor& timestep,
       p.conv_out.forward(p.conv_norm_out.forward(state.h, tape, FusedActivation::kSilu), tape);
   if (state.image.defined()) out.add_(state.image);
   out = out.to(at::kFloat);
-  if (last) out = out.contiguous();
+  if (last || only_draws(x, tape)) out = out.contiguous();
   // Fourier networks predict a score: their timestep is the noise level.
   if (config_.time_embedding_type == "fourier") out = out.div(timestep.view({-1, 1, 1, 1}));
   return out;

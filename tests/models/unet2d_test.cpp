@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
@@ -156,7 +157,13 @@ std::vector<UNet2DConfig> drawing_networks() {
        {R"({})", R"({"attention_head_dim": 16, "num_class_embeds": 3})",
         R"({"attention_head_dim": null, "in_channels": 1, "out_channels": 1})",
         R"({"act_fn": "gelu", "norm_num_groups": 4, "mid_block_scale_factor": 1.5})",
-        R"({"resnet_time_scale_shift": "scale_shift", "add_attention": false})"}) {
+        R"({"resnet_time_scale_shift": "scale_shift", "add_attention": false})",
+        R"({"downsample_padding": 0,
+            "down_block_types": ["ResnetDownsampleBlock2D", "AttnDownBlock2D"],
+            "up_block_types": ["AttnUpBlock2D", "ResnetUpsampleBlock2D"]})",
+        R"({"block_out_channels": [32, 32], "norm_eps": 1e-6,
+            "down_block_types": ["SkipDownBlock2D", "AttnSkipDownBlock2D"],
+            "up_block_types": ["AttnSkipUpBlock2D", "SkipUpBlock2D"]})"}) {
     nlohmann::json config = parse_json(
         R"({"sample_size": 8, "block_out_channels": [16, 48], "layers_per_block": 1,
             "norm_num_groups": 8, "attention_head_dim": 8,
@@ -211,6 +218,16 @@ TEST(UNet2D, TrainsTheSameWithChannelsLast) {
       ASSERT_EQ(last.clipped_sum_norm.size(), first.clipped_sum_norm.size());
       for (const auto& [name, norm] : first.clipped_sum_norm)
         EXPECT_NEAR(last.clipped_sum_norm.at(name), norm, 1e-4 * norm + 1e-8) << name;
+
+      // An example without a finite gradient is left out in either.
+      test::Inputs excluding = inputs;
+      excluding.sample = inputs.sample.clone();
+      excluding.sample.select(0, 2).fill_(std::numeric_limits<double>::quiet_NaN());
+      const test::Shown others = test::probe_network(network, excluding, 0.1, policy);
+      network.set_channels_last(false);
+      const test::Shown wanted = test::probe_network(network, excluding, 0.1, policy);
+      for (const auto& [name, norm] : wanted.clipped_sum_norm)
+        EXPECT_NEAR(others.clipped_sum_norm.at(name), norm, 1e-4 * norm + 1e-8) << name;
     }
   }
 }

@@ -185,6 +185,7 @@ Json to_json(const StepResult& r, const StepResult& first) {
   Json out{{"name", r.step_case.name},
            {"precision", to_string(r.step_case.precision)},
            {"memory_format", to_string(r.step_case.memory_format)},
+           {"chosen_memory_format", to_string(chosen_memory_format(r.step_case.memory_format))},
            {"parameters", r.parameters},
            {"examples", r.step_case.examples},
            {"draws", r.step_case.draws},

@@ -42,8 +42,9 @@ void print(const Machine& m, const std::vector<Check>& checks, const Automatic& 
   fmt::print("  noise       ChaCha20, {} kernels\n", m.noise_kernels);
   fmt::print("  bfloat16    {} of the processor; performance.precision=auto takes {}\n", m.cpu_bf16,
              to_string(automatic.precision));
-  fmt::print("  images      {} where networks train in fp32 (performance.memory_format=auto)\n",
-             to_string(automatic.format));
+  fmt::print(
+      "  images      {} where networks train on the CPU in fp32 (performance.memory_format=auto)\n",
+      to_string(automatic.format));
   if (m.gpu)
     fmt::print(
         "  GPU         {}, compute capability {}.{}, {}, of which {} free; CUDA {}, driver "
