@@ -12,8 +12,8 @@ namespace sfumato {
 namespace {
 
 constexpr std::int64_t kGramTile = 4;  ///< count of tokens rounded up to it; no tile is larger
-constexpr std::int64_t kGramLanes =
-    8;  ///< sums of a pair, added up at the end: of one AVX-512 register
+/// Sums of a pair, added up at the end: of one AVX-512 register.
+constexpr std::int64_t kGramLanes = 8;
 
 /// gram[t .. t + Tile, s .. s + Tile): what gram_of_rows says, by vectors of one width.
 template <typename Vector, std::int64_t kTile>
@@ -104,9 +104,8 @@ GramNorm norm_of_grams(const std::vector<double>& gram_x, const std::vector<doub
 void conv_gram_norm_lanes_cpu(const float* x, const float* dy, const ConvShape& s,
                               std::int64_t begin, std::int64_t end, GramNorm* out, Layout layout,
                               X86Level level) {
-  const auto gram_of_rows = level == X86Level::kV4   ? gram_of_rows_v4
-                            : level == X86Level::kV3 ? gram_of_rows_v3
-                                                     : gram_of_rows_everywhere;
+  const auto gram_of_rows =
+      for_level(level, gram_of_rows_v4, gram_of_rows_v3, gram_of_rows_everywhere);
   const std::int64_t tokens = s.tokens(), count = rounded_up(tokens, kGramTile);
   const std::int64_t width = rounded_up(s.out_channels, kGramLanes);
   const std::int64_t area = s.height * s.width, out_area = s.out_height * s.out_width;

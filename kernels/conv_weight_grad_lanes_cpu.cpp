@@ -159,9 +159,7 @@ void add_up_everywhere(const TileOperands& operands, const ConvShape& s, float* 
 void conv_weight_grad_lanes_cpu(const float* x, const float* dy, const ConvShape& s,
                                 std::int64_t begin, std::int64_t end, float* grad,
                                 double* squared_norm, Layout layout, X86Level level) {
-  const auto add_up = level == X86Level::kV4   ? add_up_v4
-                      : level == X86Level::kV3 ? add_up_v3
-                                               : add_up_everywhere;
+  const auto add_up = for_level(level, add_up_v4, add_up_v3, add_up_everywhere);
   const std::int64_t tokens = s.tokens();
   const std::int64_t image = s.draws * s.height * s.width * s.channels;
   TileOperands operands;

@@ -33,4 +33,10 @@ inline std::vector<X86Level> x86_levels() {
   return levels;
 }
 
+/// Of a function that is written for each level, the one for `level`.
+template <typename Function>
+Function for_level(X86Level level, Function v4, Function v3, Function every) {
+  return level == X86Level::kV4 ? v4 : level == X86Level::kV3 ? v3 : every;
+}
+
 }  // namespace sfumato

@@ -33,12 +33,6 @@ struct Group {
   float weight(std::int64_t c) const { return rstd * gamma[c]; }
 };
 
-/// dy silu'(z).
-SFUMATO_INLINE float through_silu(float dy, float z) {
-  const float sigmoid = lane_sigmoid(z);
-  return dy * (sigmoid * (1.0f + z * (1.0f - sigmoid)));
-}
-
 /// Sums over one channel: float lanes over short runs, double across runs. With SiLU, d is kept in
 /// dx where there is one, for the second pass.
 template <bool kSilu>

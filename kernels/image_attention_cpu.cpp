@@ -86,9 +86,7 @@ void attend_everywhere(const QueryLanes& a) { attend_all<QuarterLanes>(a); }
 
 void image_attention_cpu(const ImageAttention& a, std::int64_t begin, std::int64_t end,
                          X86Level level) {
-  const auto attend = level == X86Level::kV4   ? attend_v4
-                      : level == X86Level::kV3 ? attend_v3
-                                               : attend_everywhere;
+  const auto attend = for_level(level, attend_v4, attend_v3, attend_everywhere);
   const std::int64_t width = a.heads * a.head_dim, stride = 3 * width;
   const float scale = 1 / std::sqrt(static_cast<float>(a.head_dim));
   std::vector<float> queries(static_cast<std::size_t>(a.head_dim * kLanes)), out(queries.size());

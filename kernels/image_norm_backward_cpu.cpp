@@ -15,36 +15,20 @@ constexpr std::int64_t kRun = 64;  // positions whose sums stay in float32
 
 /// What the passes read of an image's channels, and what they leave.
 struct Channels {
-  explicit Channels(std::int64_t count)
-      : all(static_cast<std::size_t>(5 * count)), sums(2 * all.size() / 5) {
-    mean = all.data();
-    weight = mean + count;
-    beta = weight + count;
-    slope = beta + count;
-    level = slope + count;
-    d = sums.data();
-    dx = d + count;
-  }
-  std::vector<float> all;
-  std::vector<double> sums;
-  float *mean, *weight, *beta, *slope, *level;
-  double *d, *dx;  ///< sums of d and d (x - mean)
+  explicit Channels(std::size_t count)
+      : mean(count), weight(count), beta(count), slope(count), level(count), d(count), dx(count) {}
+  std::vector<float> mean, weight, beta, slope, level;
+  std::vector<double> d, dx;  ///< sums of d and d (x - mean)
 };
-
-/// dy silu'(z).
-SFUMATO_INLINE float through_silu(float dy, float z) {
-  const float sigmoid = lane_sigmoid(z);
-  return dy * (sigmoid * (1.0f + z * (1.0f - sigmoid)));
-}
 
 /// The sums of kLanes channels from `first` on; with SiLU, d is kept where there is a place for it.
 template <bool kSilu>
 SFUMATO_INLINE void sums_of_lanes(const float* x, const float* dy, float* kept,
                                   const ImageNormBackward& norm, std::int64_t first, Channels& c) {
   Lanes mean, weight, beta, offset, d;
-  load_lanes(c.mean + first, mean);
-  load_lanes(c.weight + first, weight);
-  load_lanes(c.beta + first, beta);
+  load_lanes(c.mean.data() + first, mean);
+  load_lanes(c.weight.data() + first, weight);
+  load_lanes(c.beta.data() + first, beta);
   for (std::int64_t start = 0; start < norm.positions; start += kRun) {
     const std::int64_t stop = std::min(start + kRun, norm.positions);
     Lanes sum_d = {}, sum_dx = {};
@@ -90,10 +74,10 @@ SFUMATO_EVERY_X86_64 void scale_image(const float* x, const float* d, const Imag
                                       const Channels& c, float* dx) {
   for (std::int64_t first = 0; first < norm.channels; first += kLanes) {
     Lanes mean, weight, slope, level, offset, lanes;
-    load_lanes(c.mean + first, mean);
-    load_lanes(c.weight + first, weight);
-    load_lanes(c.slope + first, slope);
-    load_lanes(c.level + first, level);
+    load_lanes(c.mean.data() + first, mean);
+    load_lanes(c.weight.data() + first, weight);
+    load_lanes(c.slope.data() + first, slope);
+    load_lanes(c.level.data() + first, level);
     for (std::int64_t s = 0; s < norm.positions; ++s) {
       const std::int64_t place = s * norm.channels + first;
       load_lanes(x + place, offset);
@@ -140,7 +124,7 @@ void backward_of_image(const ImageNormBackward& norm, std::int64_t n, Channels& 
 }  // namespace
 
 void image_norm_backward_cpu(const ImageNormBackward& norm, std::int64_t begin, std::int64_t end) {
-  Channels channels(norm.channels);
+  Channels channels(static_cast<std::size_t>(norm.channels));
   for (std::int64_t n = begin; n < end; ++n) backward_of_image(norm, n, channels);
 }
 

@@ -63,4 +63,10 @@ inline __attribute__((always_inline)) float lane_sigmoid(float x) {
   return 1.0f / (1.0f + lane_exp(-x));
 }
 
+/// dy silu'(z), silu(z) = z lane_sigmoid(z).
+inline __attribute__((always_inline)) float through_silu(float dy, float z) {
+  const float sigmoid = lane_sigmoid(z);
+  return dy * (sigmoid * (1.0f + z * (1.0f - sigmoid)));
+}
+
 }  // namespace sfumato

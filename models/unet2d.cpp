@@ -105,8 +105,9 @@ at::Tensor UNet2D::forward(const at::Tensor& sample, const at::Tensor& timestep,
   // The layers follow the type and layout of what comes in.
   x = x.to(compute_type_);
   if (kernels_for(x) != nullptr) x = x.contiguous(at::MemoryFormat::ChannelsLast);
-  const bool last = kernels_for(x) == nullptr && (channels_last() || only_draws(x, tape)) &&
-                    x.is_cpu() && std::ranges::all_of(config_.block_out_channels, takes_channels);
+  const bool draws = only_draws(x, tape);
+  const bool last = kernels_for(x) == nullptr && (channels_last() || draws) && x.is_cpu() &&
+                    std::ranges::all_of(config_.block_out_channels, takes_channels);
   if (last) x = with_channels_last(x);
 
   UNetState state;
@@ -124,7 +125,7 @@ at::Tensor UNet2D::forward(const at::Tensor& sample, const at::Tensor& timestep,
       p.conv_out.forward(p.conv_norm_out.forward(state.h, tape, FusedActivation::kSilu), tape);
   if (state.image.defined()) out.add_(state.image);
   out = out.to(at::kFloat);
-  if (last || only_draws(x, tape)) out = out.contiguous();
+  if (last || draws) out = out.contiguous();
   // Fourier networks predict a score: their timestep is the noise level.
   if (config_.time_embedding_type == "fourier") out = out.div(timestep.view({-1, 1, 1, 1}));
   return out;

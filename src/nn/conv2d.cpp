@@ -101,17 +101,12 @@ bool gram_takes_pairs(const ConvShape& s) {
   return s.tokens() * s.tokens() * s.taps() < 2 * inputs * inputs;
 }
 
-/// The layout of images whose channels are last, and else of what is contiguous.
-at::MemoryFormat format_of(const at::Tensor& x) {
-  return x.is_contiguous(at::MemoryFormat::ChannelsLast) ? at::MemoryFormat::ChannelsLast
-                                                         : at::MemoryFormat::Contiguous;
-}
 Layout layout_of(at::MemoryFormat format) {
   return format == at::MemoryFormat::ChannelsLast ? Layout::kChannelsLast : Layout::kChannelsFirst;
 }
 
 at::Tensor gram_norms_by_lanes(const at::Tensor& x, const at::Tensor& dy, const ConvShape& s) {
-  const at::MemoryFormat format = format_of(x);
+  const at::MemoryFormat format = x.suggest_memory_format();
   const at::Tensor x_dense = x.contiguous(format), dy_dense = dy.contiguous(format);
   at::Tensor out = at::empty({s.examples}, at::kDouble);
   std::vector<GramNorm> norms(static_cast<size_t>(s.examples));
@@ -188,7 +183,7 @@ namespace {
 
 /// Kept gradients of our own kernel: written once, in the memory order of a channels-last weight.
 PerExampleGradient kept_by_lanes(const at::Tensor& x, const at::Tensor& dy, const ConvShape& s) {
-  const at::MemoryFormat format = format_of(x);
+  const at::MemoryFormat format = x.suggest_memory_format();
   const at::Tensor images = x.contiguous(format), slopes = dy.contiguous(format);
   at::Tensor kept =
       at::empty({s.examples, s.out_channels, s.kernel[0], s.kernel[1], s.channels}, x.options());

@@ -51,6 +51,10 @@ void add_plain_gradient(Parameter& parameter, const at::Tensor& gradient) {
     grad = gradient;
 }
 
+bool has_channels_last(const at::Tensor& tensor) {
+  return tensor.dim() == 4 && tensor.is_contiguous(at::MemoryFormat::ChannelsLast);
+}
+
 at::Tensor tokens_of(const at::Tensor& images, int64_t examples) {
   return images.permute({0, 2, 3, 1}).view({examples, -1, images.size(1)});
 }
@@ -118,7 +122,7 @@ at::Tensor weighted_by_example(const at::Tensor& tensor, const ClipWeights& weig
   if (kernels_for(tensor) != nullptr) return bridge::scaled_examples(tensor, weights.factors);
   const int64_t examples = weights.factors.size(0);
   const at::Tensor clean = without_excluded(tensor, weights, draws);
-  const bool last = clean.dim() == 4 && clean.is_contiguous(at::MemoryFormat::ChannelsLast);
+  const bool last = has_channels_last(clean);
   const at::Tensor dense = last ? clean.permute({0, 2, 3, 1}) : clean;
   const at::Tensor weighted =
       at::mul(dense.reshape({examples, -1}), weights.factors.unsqueeze(1)).view(dense.sizes());
@@ -145,11 +149,9 @@ PerExampleGradient kept_gradient(at::Tensor gradients, at::IntArrayRef shape,
 }
 
 PerExampleGradient bias_gradient(const at::Tensor& grad_output, int64_t examples) {
-  if (kernels_for(grad_output) != nullptr) return token_sums(tokens_of(grad_output, examples));
+  if (kernels_for(grad_output) != nullptr || has_channels_last(grad_output))
+    return token_sums(tokens_of(grad_output, examples));
   const int64_t width = grad_output.size(1);
-  if (grad_output.dim() == 4 && grad_output.is_contiguous(at::MemoryFormat::ChannelsLast))
-    return kept_gradient(grad_output.permute({0, 2, 3, 1}).reshape({examples, -1, width}).sum({1}),
-                         {width});
   const int64_t draws = grad_output.size(0) / std::max<int64_t>(examples, 1);
   const at::Tensor sums = grad_output.reshape({examples, draws, width, -1}).sum({1, 3});
   return kept_gradient(sums, {width});

@@ -25,6 +25,8 @@ at::Tensor compute_value(const Parameter& parameter, const at::Tensor& input);
 bool rounds_operands(const at::Tensor& tensor);
 /// Adds to .grad, as autograd does for a leaf: for layers whose plain backward is their own.
 void add_plain_gradient(Parameter& parameter, const at::Tensor& gradient);
+/// Whether it is [N, C, H, W], dense, with channels last.
+bool has_channels_last(const at::Tensor& tensor);
 /// Channels-last [B K, C, H, W] as tokens [B, K H W, C], without a copy.
 at::Tensor tokens_of(const at::Tensor& images, int64_t examples);
 
@@ -46,7 +48,7 @@ at::Tensor weighted_by_example(const at::Tensor& tensor, const ClipWeights& weig
 at::Tensor without_excluded(const at::Tensor& tensor, const ClipWeights& weights, int64_t draws);
 
 /// Bias gradient of each example: [N, p, ...] summed over draws and positions (dim 1 is p). On
-/// kernels four dimensions are channels last.
+/// kernels four dimensions are channels last, and on the CPU they may be.
 PerExampleGradient bias_gradient(const at::Tensor& grad_output, int64_t examples);
 
 /// The same from tokens [B, T, p].
