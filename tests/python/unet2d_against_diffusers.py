@@ -112,7 +112,7 @@ def make_model(config):
 def save_model(model, config, folder):
     if not has_own_blocks(config):
         return model.save_pretrained(folder)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)  # as save_pretrained: a network is tried three times
     save_file(model.state_dict(), folder / "diffusion_pytorch_model.safetensors")
     (folder / "config.json").write_text(json.dumps(config))
 
