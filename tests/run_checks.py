@@ -22,7 +22,7 @@ PYTHON_CHECKS = ("release_opens_in_diffusers", "pretrained_files", "tensorboard_
                  "gan_networks_in_torch", "imported_gan", "imported_diffusion", "tuners",
                  "feature_weights", "classifier_networks")
 OUTCOMES = {0: "passed", 77: "skipped"}
-TIMEOUT_S = 1800
+TIMEOUT_S = 900  # the longest take two minutes or three; one that hangs leaves time for the others
 # They take minutes each, so they begin first.
 LONG = ("emulation_faults", "verify_gpu", "classifier_on_real_images", "container")
 
