@@ -55,7 +55,7 @@ nlohmann::ordered_json pixel_settings(const Config& config, const SamplingModel&
   settings["seed"] = config.sample.seed();
   if (model.choice != nullptr) {
     settings["candidates"] = config.sample.candidates();
-    settings["feature_means_sha256"] = model.choice_sha256;
+    settings.update(model.choice_files);
   }
   // For who would draw the same with the scheduler above.
   if (const std::string note = sampler.note(); !note.empty()) settings["scheduler_note"] = note;

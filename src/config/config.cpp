@@ -86,11 +86,14 @@ std::vector<std::string> stage_mistakes(const Config& config) {
     mistakes.push_back(
         "mechanism.stages.label_histogram counts classes, but data.num_classes is 0; set "
         "data.num_classes or leave the stage out");
-  if (config.accuracy.on() && config.data.num_classes() < 2)
-    mistakes.push_back(
-        fmt::format("mechanism.stages.accuracy tests classifiers, but data.num_classes is {}; set "
-                    "data.num_classes or leave the stage out",
-                    config.data.num_classes()));
+  const auto needs_classes = [&](const StageSettings& stage, const char* why) {
+    if (!stage.on() || config.data.num_classes() >= 2) return;
+    mistakes.push_back(fmt::format(
+        "{} {}, but data.num_classes is {}; set data.num_classes or leave the stage out",
+        stage.section_name(), why, config.data.num_classes()));
+  };
+  needs_classes(config.feature_classifier, "tells classes apart");
+  needs_classes(config.accuracy, "tests classifiers");
   if (const FrechetDistanceSettings& distance = config.frechet_distance;
       distance.on() && distance.features() == "lenet" && config.data.channels() != 1)
     mistakes.push_back(

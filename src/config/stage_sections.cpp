@@ -70,6 +70,20 @@ FeatureMeansSettings::FeatureMeansSettings(SettingsTree* tree)
            .noise_unit = "images",
            .share = "0.01 is plenty for means of thousands of images."}) {}
 
+FeatureClassifierSettings::FeatureClassifierSettings(SettingsTree* tree)
+    : StageSettings(
+          tree,
+          {.name = "feature_classifier",
+           .result = "feature_classifier.json",
+           .help =
+               "A linear classifier of features, trained before the generator in noisy steps: of "
+               "sample.candidates, those are kept that it takes for images of their class. It "
+               "decides ε: it is part of the mechanism.",
+           .noise = "Standard deviation of the noise on each sum of gradients, to which an image "
+                    "adds a vector of norm 1 at most.",
+           .noise_unit = "",
+           .share = "0.02 is plenty for thousands of images of a class."}) {}
+
 AccuracySettings::AccuracySettings(SettingsTree* tree)
     : StageSettings(
           tree,

@@ -17,7 +17,13 @@ std::vector<std::string> training_cautions(const Config& config) {
   idle(config.semantic_query, config.semantic_warmup.steps);
   idle(config.central_images, config.warmup.steps);
   idle(config.mean_embedding, config.embedding_warmup.steps);
-  idle(config.feature_means, config.sample.candidates, 1, "nothing is chosen by it");
+  const char* nothing = "nothing is chosen by it";
+  idle(config.feature_means, config.sample.candidates, 1, nothing);
+  idle(config.feature_classifier, config.sample.candidates, 1, nothing);
+  if (config.privacy.enabled() && config.feature_classifier.on() && !config.feature_means.on())
+    cautions.push_back(fmt::format(
+        "{} is part of the budget and of the release, but without {} {}; set both, or neither",
+        config.feature_classifier.section_name(), config.feature_means.section_name(), nothing));
   return cautions;
 }
 

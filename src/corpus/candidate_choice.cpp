@@ -44,21 +44,26 @@ at::Tensor whitening(const at::Tensor& rows, std::span<const std::vector<int64_t
   return at::linalg_solve_triangular(lower, at::eye(dimension, at::kDouble), /*upper=*/false).t();
 }
 
-/// By how much nearer each row of class `label` is to its own mean than to the nearest other one,
-/// in halves of squared distance; positive if it is nearest. All are where there is one class.
-std::vector<double> margins(const at::Tensor& rows, const at::Tensor& means, int64_t label) {
-  std::vector<double> found(static_cast<size_t>(rows.size(0)), 1.0);
-  if (means.size(0) == 1) return found;
-  const at::Tensor scores = (at::matmul(rows, means.t()) - means.square().sum(1) / 2).contiguous();
-  const double* score = scores.const_data_ptr<double>();
+/// By how much each row's score of class `label` is above that of the best other one; positive
+/// where there is one class.
+std::vector<double> margins(const at::Tensor& scores, int64_t label) {
+  std::vector<double> found(static_cast<size_t>(scores.size(0)), 1.0);
+  if (scores.size(1) == 1) return found;
+  const at::Tensor dense = scores.contiguous();
+  const double* score = dense.const_data_ptr<double>();
   for (double& margin : found) {
     double other = -std::numeric_limits<double>::infinity();
-    for (int64_t c = 0; c < means.size(0); ++c)
+    for (int64_t c = 0; c < scores.size(1); ++c)
       if (c != label) other = std::max(other, score[c]);
     margin = score[label] - other;
-    score += means.size(0);
+    score += scores.size(1);
   }
   return found;
+}
+
+/// [n, classes]: by how much nearer a row is to a mean than another one is half of the difference.
+at::Tensor nearness(const at::Tensor& rows, const at::Tensor& means) {
+  return at::matmul(rows, means.t()) - means.square().sum(1) / 2;
 }
 
 /// Of positions in a class those that may be taken: whose margin is positive or, where those are
@@ -100,20 +105,32 @@ std::vector<int64_t> herd(const at::Tensor& rows, const at::Tensor& target, int6
 
 }  // namespace
 
-CandidateChoice::CandidateChoice(FeatureMeans means, std::unique_ptr<FeatureNetwork> network)
-    : means_(std::move(means)), network_(std::move(network)) {
-  const FeatureFacts& facts = network_->facts();
-  if (means_.features != facts.network || means_.features_weights != facts.weights_sha256)
+CandidateChoice::CandidateChoice(FeatureMeans means, std::unique_ptr<FeatureNetwork> network,
+                                 std::optional<FeatureClassifier> classifier)
+    : means_(std::move(means)), classifier_(std::move(classifier)), network_(std::move(network)) {
+  const auto check = [&](const char* what, const std::string& features, const std::string& weights,
+                         int64_t dimension) {
+    const FeatureFacts& facts = network_->facts();
+    if (features != facts.network || weights != facts.weights_sha256)
+      throw UsageError(fmt::format(
+          "sample.candidates: the released {} by the features '{}' of weights {}, and those here "
+          "are '{}' of weights {}; use the program that trained, or set sample.candidates=1",
+          what, features, weights, facts.network, facts.weights_sha256));
+    if (dimension != facts.dimension)
+      throw UsageError(
+          fmt::format("sample.candidates: the released {} of {} numbers for each class, and an "
+                      "image of this size has {}: of other images, set sample.candidates=1",
+                      what, dimension, facts.dimension));
+  };
+  check("means are", means_.features, means_.features_weights, means_.means.size(1));
+  if (!classifier_) return;
+  check("classifier is", classifier_->features, classifier_->features_weights,
+        classifier_->weights.size(1));
+  if (classifier_->weights.size(0) != num_classes())
     throw UsageError(fmt::format(
-        "sample.candidates: the released means are by the features '{}' of weights {}, and those "
-        "here are '{}' of weights {}; use the program that trained, or set sample.candidates=1",
-        means_.features, means_.features_weights, facts.network, facts.weights_sha256));
-  if (means_.means.size(1) != facts.dimension)
-    throw UsageError(
-        fmt::format("sample.candidates: the released means have {} numbers for each class, and an "
-                    "image of this "
-                    "size has {}; they are of other images, set sample.candidates=1",
-                    means_.means.size(1), facts.dimension));
+        "sample.candidates: the released classifier tells {} classes apart, and the released means "
+        "are of {}; set sample.candidates=1",
+        classifier_->weights.size(0), num_classes()));
 }
 
 std::vector<std::vector<int64_t>> CandidateChoice::choose(const at::Tensor& candidates,
@@ -132,8 +149,10 @@ std::vector<std::vector<int64_t>> CandidateChoice::choose(const at::Tensor& cand
     chosen.emplace_back();
     if (own.empty()) continue;
     const int64_t wanted = std::ssize(own) / of;
-    const at::Tensor mine = at::matmul(rows.index_select(0, at::tensor(own, at::kLong)), white);
-    const std::vector<int64_t> may = eligible(margins(mine, means, label), wanted);
+    const at::Tensor plain = rows.index_select(0, at::tensor(own, at::kLong));
+    const at::Tensor mine = at::matmul(plain, white);
+    const at::Tensor scores = classifier_ ? classifier_->scores(plain) : nearness(mine, means);
+    const std::vector<int64_t> may = eligible(margins(scores, label), wanted);
     const at::Tensor left = mine.index_select(0, at::tensor(may, at::kLong));
     for (const int64_t i : herd(left, means[label], wanted))
       chosen.back().push_back(own[static_cast<size_t>(may[static_cast<size_t>(i)])]);

@@ -181,9 +181,9 @@ std::string readme(const CorpusSpec& spec, const Json& card) {
           : "";
   if (spec.candidates > 1)
     counts += fmt::format(
-        " Of {} images that were drawn for each, those were kept that are like their class by "
-        "noisy "
-        "means of the private images' features, which are part of the privacy statement below.",
+        " Of {} images that were drawn for each, those were kept that are like their class by what "
+        "was released with noise of the private images' features, which is part of the privacy "
+        "statement below.",
         spec.candidates);
   return fmt::format(
       "{}\n# {}\n\n{}{}\n\n![Contact sheet]({})\n\n{}\n{}\n{}"

@@ -242,6 +242,14 @@ ModelPlace find_model(const fs::path& path) {
   return place;
 }
 
+/// What the file that a stage released holds, noted among what decides the choice.
+std::string choice_file(const fs::path& file, const StageFacts& stage, SamplingModel& model) {
+  std::string bytes = read_file(file);
+  check_covered(file, bytes, stage.name, "set sample.candidates=1", model.card);
+  model.choice_files[stage.name + "_sha256"] = sha256_hex(bytes);
+  return bytes;
+}
+
 /// What chooses among sample.candidates, by what was released beside the network.
 void open_choice(const fs::path& folder, const Config& config, SamplingModel& model) {
   if (config.sample.candidates() == 1) return;
@@ -253,18 +261,20 @@ void open_choice(const fs::path& folder, const Config& config, SamplingModel& mo
                     "mechanism.stages.{}, or set {}=1",
                     place(config.sample.candidates), file.string(), stage.name,
                     config.sample.candidates.key()));
-  const std::string bytes = read_file(file);
-  check_covered(file, bytes, stage.name, "set sample.candidates=1", model.card);
-  FeatureMeans means = FeatureMeans::parse(bytes, file);
+  FeatureMeans means = FeatureMeans::parse(choice_file(file, stage, model), file);
   const std::int64_t classes = std::max<std::int64_t>(model.num_classes, 1);
   if (means.means.size(0) != classes)
     throw UsageError(fmt::format(
         "'{}' has means of {} classes, and {} are to be drawn; set data.num_classes, or "
         "{}=1",
         file.string(), means.means.size(0), classes, config.sample.candidates.key()));
+  std::optional<FeatureClassifier> classifier;
+  const StageFacts& better = config.feature_classifier.stage;
+  if (const fs::path there = folder / better.result; fs::exists(there))
+    classifier = FeatureClassifier::parse(choice_file(there, better, model), there);
   auto network = make_feature_network(means.features, {.shape = model.shape, .weights = {}});
-  model.choice = std::make_unique<CandidateChoice>(std::move(means), std::move(network));
-  model.choice_sha256 = sha256_hex(bytes);
+  model.choice = std::make_unique<CandidateChoice>(std::move(means), std::move(network),
+                                                   std::move(classifier));
 }
 
 SamplingModel open_sampling_model(const ModelPlace& place, Config& config) {

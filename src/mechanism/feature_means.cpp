@@ -5,12 +5,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <utility>
-#include <vector>
 
+#include "mechanism/number_rows.h"
 #include "mechanism/record_features.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
@@ -61,16 +60,11 @@ void run_feature_means(const StageRun& run, const std::filesystem::path& file) {
 }  // namespace
 
 void FeatureMeans::save(const std::filesystem::path& path) const {
-  const std::int64_t dimension = means.size(1);
-  const double* values = means.const_data_ptr<double>();
-  std::vector<std::vector<double>> rows;
-  for (std::int64_t label = 0; label < means.size(0); ++label)
-    rows.emplace_back(values + label * dimension, values + (label + 1) * dimension);
   write_json_atomic(path, nlohmann::ordered_json{{"schema_version", kFeatureMeansVersion},
                                                  {"noise_stddev", noise_stddev},
                                                  {"features", features},
                                                  {"features_weights", features_weights},
-                                                 {"noisy_means", std::move(rows)}});
+                                                 {"noisy_means", json_of_rows(means)}});
 }
 
 FeatureMeans FeatureMeans::load(const std::filesystem::path& path) {
@@ -85,19 +79,8 @@ FeatureMeans FeatureMeans::parse(const std::string& bytes, const std::filesystem
       json.at("noise_stddev").get_to(found.noise_stddev);
       json.at("features").get_to(found.features);
       json.at("features_weights").get_to(found.features_weights);
-      const auto rows = json.at("noisy_means").get<std::vector<std::vector<double>>>();
-      const std::size_t dimension = rows.empty() ? 0 : rows.front().size();
-      const auto is_row = [&](const std::vector<double>& row) {
-        return row.size() == dimension &&
-               std::ranges::all_of(row, [](double value) { return std::isfinite(value); });
-      };
-      if (dimension > 0 && found.noise_stddev >= 0 && std::ranges::all_of(rows, is_row)) {
-        found.means =
-            at::empty({std::ssize(rows), static_cast<std::int64_t>(dimension)}, at::kDouble);
-        double* out = found.means.mutable_data_ptr<double>();
-        for (const std::vector<double>& row : rows) out = std::ranges::copy(row, out).out;
-        return found;
-      }
+      found.means = rows_of_json(json.at("noisy_means"));
+      if (found.means.defined() && found.noise_stddev >= 0) return found;
     }
   } catch (const nlohmann::json::exception&) {
     // Told below, as what is none.

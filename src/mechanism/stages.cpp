@@ -15,14 +15,15 @@ Stage central_images_stage();
 Stage mean_embedding_stage();
 Stage semantic_query_stage();
 Stage feature_means_stage();
+Stage feature_classifier_stage();
 Stage accuracy_stage();
 Stage frechet_distance_stage();
 
 std::span<const Stage> stage_table() {
   static const Stage table[] = {
-      label_histogram_stage(),  central_images_stage(), mean_embedding_stage(),
-      semantic_query_stage(),   feature_means_stage(),  accuracy_stage(),
-      frechet_distance_stage(),
+      label_histogram_stage(), central_images_stage(),   mean_embedding_stage(),
+      semantic_query_stage(),  feature_means_stage(),    feature_classifier_stage(),
+      accuracy_stage(),        frechet_distance_stage(),
   };
   return table;
 }

@@ -92,6 +92,13 @@ TEST(Load, AStageThatNothingBeginsWithIsACaution) {
   EXPECT_THAT(cautions({means}), ElementsAre(AllOf(HasSubstr("sample.candidates (default) is 1"),
                                                    HasSubstr("nothing is chosen by it"))));
   EXPECT_THAT(cautions({means, "sample.candidates=2"}), SizeIs(0));
+  const std::string classifier = stages + "feature_classifier.epsilon=1";
+  EXPECT_THAT(cautions({means, classifier, "data.num_classes=2", "sample.candidates=2"}),
+              SizeIs(0));
+  EXPECT_THAT(cautions({means, classifier, "data.num_classes=2"}),
+              ElementsAre(HasSubstr("feature_means"), HasSubstr("feature_classifier")));
+  EXPECT_THAT(cautions({classifier, "data.num_classes=2", "sample.candidates=2"}),
+              ElementsAre(HasSubstr("without mechanism.stages.feature_means nothing is chosen")));
 }
 
 TEST(Mistake, UnknownKey) {

@@ -193,6 +193,35 @@ TEST(CandidateChoice, MeansOfTheChosenComeNearerThanThoseOfAll) {
   }
 }
 
+/// Of the pixels: class 1 if the first is above `threshold`, else class 0.
+FeatureClassifier by_first_pixel(double threshold) {
+  FeatureClassifier found;
+  found.weights = at::zeros({2, kValues}, at::kDouble);
+  found.weights[1][0] = 2;
+  found.biases = at::zeros({2}, at::kDouble);
+  found.biases[1] = -2 * threshold;
+  found.features = "pixels";
+  found.features_weights = "none";
+  return found;
+}
+
+TEST(CandidateChoice, AReleasedClassifierSaysWhatIsLeftOut) {
+  const std::vector<int64_t> labels = labels_in_turn(96, 2);
+  at::Tensor truth;
+  const at::Tensor images = candidates(labels, 2, 13, &truth);
+  const at::Tensor first = rows_of(images).select(1, 0);
+  const double threshold = first.median().item<double>();
+  const auto chosen = CandidateChoice(means_of(truth), pixels(), by_first_pixel(threshold))
+                          .choose(images, labels, 8);
+  const BruteForce brute(images, labels, truth);
+  for (int64_t c = 0; c < 2; ++c) {
+    ASSERT_THAT(chosen[static_cast<size_t>(c)], SizeIs(6));
+    for (const int64_t i : chosen[static_cast<size_t>(c)])
+      EXPECT_EQ(first[i].item<double>() > threshold, c == 1) << i;
+    EXPECT_NE(chosen[static_cast<size_t>(c)], brute.choose(c, 6)) << "else the means decided";
+  }
+}
+
 // Identical candidates have no scatter at all.
 TEST(CandidateChoice, TakesTheEarlierOfEqualOnes) {
   const at::Tensor images = at::full({6, kSide, kSide, 1}, 100, at::kByte);
@@ -212,6 +241,17 @@ TEST(CandidateChoice, RefusesMeansOfOtherFeatures) {
   EXPECT_THROW(CandidateChoice(other, pixels()), UsageError);
   EXPECT_THROW(CandidateChoice(means_of(at::full({2, 17}, 0.2, at::kDouble)), pixels()),
                UsageError);
+  const FeatureClassifier good = by_first_pixel(0.5);
+  EXPECT_NO_THROW(CandidateChoice(means_of(means), pixels(), good));
+  FeatureClassifier stranger = good;
+  stranger.features = "scattering";
+  EXPECT_THROW(CandidateChoice(means_of(means), pixels(), stranger), UsageError);
+  stranger = good;
+  stranger.weights = at::zeros({2, 17}, at::kDouble);
+  EXPECT_THROW(CandidateChoice(means_of(means), pixels(), stranger), UsageError);
+  stranger = good;
+  stranger.weights = at::zeros({3, kValues}, at::kDouble);
+  EXPECT_THROW(CandidateChoice(means_of(means), pixels(), stranger), UsageError);
 }
 
 }  // namespace

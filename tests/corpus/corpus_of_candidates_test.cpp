@@ -131,6 +131,38 @@ TEST_F(CandidatesOfACorpus, NeedMeansThatTheCardCounts) {
   EXPECT_NO_THROW(open("sample.candidates=1")) << "with one candidate nothing is read of them";
 }
 
+TEST_F(CandidatesOfACorpus, AReleasedClassifierIsAskedIfTheCardCountsIt) {
+  release_means();
+  const auto open = [&] {
+    const auto settings = config({"sample.candidates=4"});
+    return open_sampling_model(find_model(run()), *settings);
+  };
+  EXPECT_EQ(open().choice_files.size(), 1u);
+  FeatureClassifier classifier;
+  classifier.weights = at::zeros({3, 64}, at::kDouble);
+  classifier.weights[1] += 1;  // light images are of class 1, dark ones of class 2
+  classifier.weights[2] -= 1;
+  classifier.biases = at::zeros({3}, at::kDouble);
+  classifier.features = "pixels";
+  classifier.features_weights = "none";
+  const fs::path file = run() / "release/feature_classifier.json";
+  const auto refusal = [&] { return test::error_message<Error>([&] { (void)open(); }); };
+  classifier.save(file);
+  EXPECT_THAT(refusal(), HasSubstr("counts no stage 'feature_classifier'"));
+  auto card = read_privacy_card(run() / "release/privacy_card.json");
+  card["stages"].push_back(
+      {{"name", "feature_classifier"}, {"result_sha256", sha256_hex(read_file(file))}});
+  write_json_atomic(run() / "release/privacy_card.json", card);
+  const SamplingModel model = open();
+  EXPECT_EQ(model.choice_files["feature_classifier_sha256"], sha256_hex(read_file(file)));
+  const at::Tensor images = at::zeros({8, 8, 8, 1}, at::kByte);
+  images.slice(0, 4, 8) += 30;  // as dark ones first, of class 2 as of class 1
+  const auto chosen = model.choice->choose(images, std::vector<int64_t>(8, 1), 2);
+  EXPECT_THAT(chosen[1], ElementsAre(4, 5, 6, 7));
+  write_file_atomic(file, "{}");
+  EXPECT_THAT(refusal(), HasSubstr("is not what the card beside it counts"));
+}
+
 TEST(CorpusStretches, AreFewAndEvenAndBounded) {
   EXPECT_THAT(corpus_stretches(7, 4, 784), ElementsAre(7));
   EXPECT_THAT(corpus_stretches(8192, 1, 784), ElementsAre(8192));

@@ -28,12 +28,13 @@ struct Config : SettingsTree {
        .noise = "Standard deviation of the noise on each class's count.",
        .noise_unit = "images",
        .share = "0.01 is plenty for counts."}};
-  CentralImagesSettings central_images{this};      // mechanism.stages.central_images
-  MeanEmbeddingSettings mean_embedding{this};      // mechanism.stages.mean_embedding
-  SemanticQuerySettings semantic_query{this};      // mechanism.stages.semantic_query
-  FeatureMeansSettings feature_means{this};        // mechanism.stages.feature_means
-  AccuracySettings accuracy{this};                 // mechanism.stages.accuracy
-  FrechetDistanceSettings frechet_distance{this};  // mechanism.stages.frechet_distance
+  CentralImagesSettings central_images{this};          // mechanism.stages.central_images
+  MeanEmbeddingSettings mean_embedding{this};          // mechanism.stages.mean_embedding
+  SemanticQuerySettings semantic_query{this};          // mechanism.stages.semantic_query
+  FeatureMeansSettings feature_means{this};            // mechanism.stages.feature_means
+  FeatureClassifierSettings feature_classifier{this};  // mechanism.stages.feature_classifier
+  AccuracySettings accuracy{this};                     // mechanism.stages.accuracy
+  FrechetDistanceSettings frechet_distance{this};      // mechanism.stages.frechet_distance
   DiffusionSettings diffusion{this};
   GanSettings gan{this};
   OptimizerSettings optimizer{this};

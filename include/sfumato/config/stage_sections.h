@@ -124,6 +124,25 @@ inline constexpr const char kExpectedRecords[] =
     "a public estimate of how many images they are of. 0 takes mechanism.expected_batch_size / "
     "mechanism.sample_rate, and of images held out data.holdout / (1 - data.holdout) times that.";
 
+struct FeatureClassifierSettings : StageSettings {
+  explicit FeatureClassifierSettings(SettingsTree* tree);
+  StageSampling sampling() const override { return {sample_rate(), releases()}; }
+
+  Setting<double> sample_rate{this, "sample_rate", 0.05, above_up_to(0, 1), "",
+      "Probability with which each record independently enters one step of the classifier's training. "
+      "A public literal."};
+  Setting<int64_t> releases{this, "releases", 300, between(1, 100000), "",
+      "Steps of the classifier's training, each one noisy sum of gradients."};
+  Setting<std::string> features{this, "features", "scattering", one_of({"scattering", "pixels"}), "",
+      "What is classified of an image (src/features/README.md), scaled down to norm 1 where it is more: "
+      "features that follow from its bytes alone, bit for bit."};
+  Setting<double> learning_rate{this, "learning_rate", 8.0, greater_than(0), "",
+      "Of the classifier, which is linear: with momentum 0.9, on means of gradients of norm 1 at most."};
+  Setting<double> expected_records{this, "expected_records", 0.0, at_least(0), "images",
+      "What sums of gradients are divided by, times sample_rate: a public estimate of how many images "
+      "there are. 0 takes mechanism.expected_batch_size / mechanism.sample_rate."};
+};
+
 struct AccuracySettings : StageSettings {
   explicit AccuracySettings(SettingsTree* tree);
   std::string measures() const override;

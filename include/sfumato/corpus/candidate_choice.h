@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "sfumato/features/feature_network.h"
+#include "sfumato/mechanism/feature_classifier.h"
 #include "sfumato/mechanism/feature_means.h"
 
 namespace sfumato {
@@ -14,16 +16,19 @@ namespace sfumato {
 /// Chooses, among drawn candidates, those that are like their class by noisy means of features that
 /// a run released: post-processing, so it costs no privacy.
 ///
-/// In the metric of the candidates' own scatter within classes, made well-conditioned by a share of
-/// its trace, candidates whose nearest mean is that of another class are left out (a linear
-/// discriminant), and of the others those are taken, one after the other, that bring the mean of
-/// what is taken nearest to the released mean (kernel herding, Welling 2009, of a linear kernel):
-/// so few images stand for their class better than as many at random. Where too few of a class are
-/// left, those with the largest margin are all that it has.
+/// Candidates that are taken for another class are left out: by a released classifier of features
+/// where there is one, else by the nearest mean (a linear discriminant). Of the others those are
+/// taken, one after the other, that bring the mean of what is taken nearest to the released mean
+/// (kernel herding, Welling 2009, of a linear kernel): so few images stand for their class better
+/// than as many at random. Where too few of a class are left, those with the largest margin are all
+/// that it has. Distances are in the metric of the candidates' own scatter within classes, made
+/// well-conditioned by a share of its trace.
 class CandidateChoice {
  public:
-  /// UsageError if `means` are by a network of other weights, or of images of another shape.
-  CandidateChoice(FeatureMeans means, std::unique_ptr<FeatureNetwork> network);
+  /// UsageError if `means` or the `classifier` are by a network of other weights, of images of
+  /// another shape, or of other classes than each other.
+  CandidateChoice(FeatureMeans means, std::unique_ptr<FeatureNetwork> network,
+                  std::optional<FeatureClassifier> classifier = std::nullopt);
 
   int64_t num_classes() const { return means_.means.size(0); }
 
@@ -35,6 +40,7 @@ class CandidateChoice {
 
  private:
   FeatureMeans means_;
+  std::optional<FeatureClassifier> classifier_;
   std::unique_ptr<FeatureNetwork> network_;
 };
 

@@ -41,9 +41,10 @@ struct SamplingModel {
   std::optional<int64_t> null_label;  ///< the row that stands for "no label", if it was trained
   /// Of the classes, from the noisy label histogram released beside the network; empty without one.
   std::vector<double> class_proportions;
-  /// By the noisy means of features released beside it; null where sample.candidates is 1.
+  /// By the noisy means of features released beside it, and the noisy classifier of features where
+  /// there is one; null where sample.candidates is 1.
   std::unique_ptr<CandidateChoice> choice;
-  std::string choice_sha256;  ///< of the file of those means
+  nlohmann::ordered_json choice_files;  ///< "<stage>_sha256" of each file of these
 };
 
 /// Opens the generator (open_generator) on the CPU and with it fills those settings of `config`
@@ -53,9 +54,10 @@ struct SamplingModel {
 /// of the class table (less one, for "no label", if guidance is asked for). Their names are
 /// data.class_names where set, else the card's.
 /// UsageError: guidance that the network was not trained for, an image size that is not known.
-/// Sampling chooses among candidates by feature_means.json, which is then needed.
-/// DataError: as open_generator; a damaged label_histogram.json or feature_means.json, or one that
-/// the card beside the network does not count.
+/// Sampling chooses among candidates by feature_means.json, which is then needed, and by
+/// feature_classifier.json where it is there.
+/// DataError: as open_generator; a damaged label_histogram.json, feature_means.json or
+/// feature_classifier.json, or one that the card beside the network does not count.
 SamplingModel open_sampling_model(const ModelPlace& place, Config& config);
 /// What draws its images, with the settings sample.*. Borrows the generator.
 std::unique_ptr<ImageSampler> sampler_of(const SamplingModel& model, const Config& config);

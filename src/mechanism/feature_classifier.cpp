@@ -1,0 +1,214 @@
+#include "sfumato/mechanism/feature_classifier.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/matmul.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "mechanism/number_rows.h"
+#include "mechanism/record_features.h"
+#include "sfumato/core/error.h"
+#include "sfumato/core/file.h"
+#include "sfumato/io/json_file.h"
+#include "sfumato/mechanism/private_statistics.h"
+#include "sfumato/mechanism/session.h"
+#include "sfumato/mechanism/stage.h"
+
+namespace sfumato {
+namespace {
+
+constexpr int kFeatureClassifierVersion = 1;
+constexpr double kMostNorm = 1;
+constexpr double kMomentum = 0.9;
+
+/// The features of all records, [n, dimension + 1]: each of norm kClassifierFeatureScale at most,
+/// and a 1.
+class Rows {
+ public:
+  Rows(const RecordStore& store, const FeatureNetwork& network)
+      : width_(static_cast<std::size_t>(network.facts().dimension) + 1),
+        values_(static_cast<std::size_t>(store.count()) * width_) {
+    visit_record_features(
+        store, network,
+        "stopped while features of the private images were computed; nothing was released or "
+        "charged, continue with --resume",
+        [&](std::int64_t record, std::span<const float> features) {
+          double squares = 0;
+          for (const float value : features) squares += static_cast<double>(value) * value;
+          const double norm = std::max(std::sqrt(squares), kMostNorm);
+          float* row = values_.data() + static_cast<std::size_t>(record) * width_;
+          for (const float value : features)
+            *row++ = static_cast<float>(kClassifierFeatureScale * value / norm);
+          *row = 1;
+        });
+  }
+  std::size_t width() const { return width_; }
+  std::span<const float> operator[](std::int64_t record) const {
+    return std::span(values_).subspan(static_cast<std::size_t>(record) * width_, width_);
+  }
+
+ private:
+  std::size_t width_;
+  std::vector<float> values_;
+};
+
+/// In place: of scores, the probabilities of classes.
+void softmax(std::vector<float>& scores) {
+  const float most = std::ranges::max(scores);
+  float sum = 0;
+  for (float& score : scores) sum += score = std::exp(score - most);
+  for (float& score : scores) score /= sum;
+}
+
+/// The gradient of -log softmax(weights^T row)[label] by the weights, [width, classes] as they are.
+/// One record's alone: `gradient` is overwritten.
+void cross_entropy_gradient(std::span<const float> row, std::int64_t label,
+                            const std::vector<float>& weights, std::vector<float>& scores,
+                            std::vector<float>& gradient) {
+  const std::size_t classes = scores.size();
+  std::ranges::fill(scores, 0.0f);
+  const float* weight = weights.data();
+  for (const float value : row)
+    for (std::size_t c = 0; c < classes; ++c) scores[c] += value * *weight++;
+  softmax(scores);
+  scores[static_cast<std::size_t>(label)] -= 1;
+  float* out = gradient.data();
+  for (const float value : row)
+    for (std::size_t c = 0; c < classes; ++c) *out++ = value * scores[c];
+}
+
+/// The same weights, for features of norm 1 at most.
+FeatureClassifier classifier_of(const std::vector<double>& weights, std::size_t classes,
+                                const FeatureFacts& facts) {
+  const auto rows = static_cast<std::int64_t>(classes);
+  FeatureClassifier found;
+  found.features = facts.network;
+  found.features_weights = facts.weights_sha256;
+  found.weights = at::empty({rows, facts.dimension}, at::kDouble);
+  found.biases = at::empty({rows}, at::kDouble);
+  double* out = found.weights.mutable_data_ptr<double>();
+  double* bias = found.biases.mutable_data_ptr<double>();
+  const auto dimension = static_cast<std::size_t>(facts.dimension);
+  for (std::size_t c = 0; c < classes; ++c) {
+    for (std::size_t i = 0; i < dimension; ++i)
+      *out++ = kClassifierFeatureScale * weights[i * classes + c];
+    *bias++ = weights[dimension * classes + c];
+  }
+  return found;
+}
+
+double expected_records(const Config& config) {
+  const double set = config.feature_classifier.expected_records();
+  return set > 0 ? set : config.mechanism.expected_batch_size() / config.mechanism.sample_rate();
+}
+
+/// What a stage that is done was asked must be what settings ask now.
+void check_same_features(const StageRun& run, const std::filesystem::path& file) {
+  const FeatureClassifier made = FeatureClassifier::parse(read_file(file), file);
+  const Setting<std::string>& features = run.config.feature_classifier.features;
+  if (features() != made.features)
+    throw UsageError(fmt::format("{} is '{}', and '{}' holds a classifier of '{}'; set it back",
+                                 features.key(), features(), file.string(), made.features));
+}
+
+void run_feature_classifier(const StageRun& run, const std::filesystem::path& file) {
+  const FeatureClassifierSettings& settings = run.config.feature_classifier;
+  const auto network = make_feature_network(
+      settings.features(),
+      {.shape = {run.store.channels(), run.store.height(), run.store.width()}, .weights = {}});
+  release_feature_classifier(run.store, run.plan, *network, expected_records(run.config),
+                             settings.learning_rate(), run.session)
+      .save(file);
+}
+
+}  // namespace
+
+at::Tensor FeatureClassifier::scores(const at::Tensor& rows) const {
+  return at::matmul(rows, weights.t()) + biases;
+}
+
+void FeatureClassifier::save(const std::filesystem::path& path) const {
+  write_json_atomic(path, nlohmann::ordered_json{{"schema_version", kFeatureClassifierVersion},
+                                                 {"features", features},
+                                                 {"features_weights", features_weights},
+                                                 {"biases", json_of_rows(biases.unsqueeze(0))},
+                                                 {"weights", json_of_rows(weights)}});
+}
+
+FeatureClassifier FeatureClassifier::parse(const std::string& bytes,
+                                           const std::filesystem::path& path) {
+  const nlohmann::json json = parse_json(bytes, fmt::format("'{}'", path.string()));
+  FeatureClassifier found;
+  try {
+    if (json.at("schema_version") == kFeatureClassifierVersion) {
+      json.at("features").get_to(found.features);
+      json.at("features_weights").get_to(found.features_weights);
+      found.weights = rows_of_json(json.at("weights"));
+      const at::Tensor biases = rows_of_json(json.at("biases"));
+      if (found.weights.defined() && found.weights.size(0) > 1 && biases.defined() &&
+          biases.size(0) == 1 && biases.size(1) == found.weights.size(0)) {
+        found.biases = biases[0];
+        return found;
+      }
+    }
+  } catch (const nlohmann::json::exception&) {
+    // Told below, as what is none.
+  }
+  throw DataError(
+      fmt::format("'{}' holds no classifier of features: expected finite numbers, as many for each "
+                  "of two classes or more",
+                  path.string()));
+}
+
+FeatureClassifier release_feature_classifier(const RecordStore& store, const StagePlan& stage,
+                                             const FeatureNetwork& network, double expected_records,
+                                             double learning_rate, MechanismSession& session) {
+  const Phase phase = executed_phase(stage);
+  if (stage.clip_norm_l2 != kMostNorm)
+    throw PrivacyError("gradients of a classifier of features are clipped to norm 1");
+  if (!(expected_records > 0) || !std::isfinite(expected_records))
+    throw PrivacyError("the expected number of images must be positive and finite");
+  if (store.num_classes() < 2)
+    throw UsageError(fmt::format(
+        "mechanism.stages.{} tells classes apart, and the store has {}; leave the stage out",
+        stage.name, store.num_classes()));
+  const Rows rows(store, network);
+  const auto classes = static_cast<std::size_t>(store.num_classes());
+  const double step = learning_rate / (phase.sample_rate * expected_records);
+  std::vector<float> weights(rows.width() * classes), scores(classes), gradient(weights.size());
+  std::vector<double> exact(weights.size()), velocity(weights.size()), mean(weights.size());
+  const std::int64_t averaged = (phase.steps + 1) / 2;
+  for (std::int64_t release = 0; release < phase.steps; ++release) {
+    StatisticSum sum(1, std::ssize(gradient), kMostNorm);
+    for (const std::int64_t record : session.sample(stage, release, store.count())) {
+      cross_entropy_gradient(rows[record], store.label(record), weights, scores, gradient);
+      sum.add(0, gradient);
+    }
+    const std::vector<double> noisy = session.release(std::move(sum), stage);
+    for (std::size_t i = 0; i < exact.size(); ++i) {
+      velocity[i] = kMomentum * velocity[i] + noisy[i];
+      exact[i] -= step * velocity[i];
+      weights[i] = static_cast<float>(exact[i]);
+      if (release >= phase.steps - averaged) mean[i] += exact[i] / static_cast<double>(averaged);
+    }
+  }
+  return classifier_of(mean, classes, network.facts());
+}
+
+Stage feature_classifier_stage() {
+  return {
+      .name = "feature_classifier",
+      .clip_norm_l2 = [](const Config&) { return kMostNorm; },
+      .run = run_feature_classifier,
+      .check = check_same_features,
+  };
+}
+
+}  // namespace sfumato
