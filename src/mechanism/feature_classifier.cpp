@@ -25,14 +25,14 @@ namespace sfumato {
 namespace {
 
 constexpr int kFeatureClassifierVersion = 1;
-constexpr double kMostNorm = 1;
+constexpr double kMostGradientNorm = 1;
 constexpr double kMomentum = 0.9;
 
 /// The features of all records, [n, dimension + 1]: each of norm kClassifierFeatureScale at most,
 /// and a 1.
-class Rows {
+class ClassifierRows {
  public:
-  Rows(const RecordStore& store, const FeatureNetwork& network)
+  ClassifierRows(const RecordStore& store, const FeatureNetwork& network)
       : width_(static_cast<std::size_t>(network.facts().dimension) + 1),
         values_(static_cast<std::size_t>(store.count()) * width_) {
     visit_record_features(
@@ -42,7 +42,7 @@ class Rows {
         [&](std::int64_t record, std::span<const float> features) {
           double squares = 0;
           for (const float value : features) squares += static_cast<double>(value) * value;
-          const double norm = std::max(std::sqrt(squares), kMostNorm);
+          const double norm = std::max(std::sqrt(squares), kMostGradientNorm);
           float* row = values_.data() + static_cast<std::size_t>(record) * width_;
           for (const float value : features)
             *row++ = static_cast<float>(kClassifierFeatureScale * value / norm);
@@ -104,13 +104,13 @@ FeatureClassifier classifier_of(const std::vector<double>& weights, std::size_t 
   return found;
 }
 
-double expected_records(const Config& config) {
+double number_of_records(const Config& config) {
   const double set = config.feature_classifier.expected_records();
   return set > 0 ? set : config.mechanism.expected_batch_size() / config.mechanism.sample_rate();
 }
 
 /// What a stage that is done was asked must be what settings ask now.
-void check_same_features(const StageRun& run, const std::filesystem::path& file) {
+void check_same_classified(const StageRun& run, const std::filesystem::path& file) {
   const FeatureClassifier made = FeatureClassifier::parse(read_file(file), file);
   const Setting<std::string>& features = run.config.feature_classifier.features;
   if (features() != made.features)
@@ -123,7 +123,7 @@ void run_feature_classifier(const StageRun& run, const std::filesystem::path& fi
   const auto network = make_feature_network(
       settings.features(),
       {.shape = {run.store.channels(), run.store.height(), run.store.width()}, .weights = {}});
-  release_feature_classifier(run.store, run.plan, *network, expected_records(run.config),
+  release_feature_classifier(run.store, run.plan, *network, number_of_records(run.config),
                              settings.learning_rate(), run.session)
       .save(file);
 }
@@ -171,7 +171,7 @@ FeatureClassifier release_feature_classifier(const RecordStore& store, const Sta
                                              const FeatureNetwork& network, double expected_records,
                                              double learning_rate, MechanismSession& session) {
   const Phase phase = executed_phase(stage);
-  if (stage.clip_norm_l2 != kMostNorm)
+  if (stage.clip_norm_l2 != kMostGradientNorm)
     throw PrivacyError("gradients of a classifier of features are clipped to norm 1");
   if (!(expected_records > 0) || !std::isfinite(expected_records))
     throw PrivacyError("the expected number of images must be positive and finite");
@@ -179,14 +179,14 @@ FeatureClassifier release_feature_classifier(const RecordStore& store, const Sta
     throw UsageError(fmt::format(
         "mechanism.stages.{} tells classes apart, and the store has {}; leave the stage out",
         stage.name, store.num_classes()));
-  const Rows rows(store, network);
+  const ClassifierRows rows(store, network);
   const auto classes = static_cast<std::size_t>(store.num_classes());
   const double step = learning_rate / (phase.sample_rate * expected_records);
   std::vector<float> weights(rows.width() * classes), scores(classes), gradient(weights.size());
   std::vector<double> exact(weights.size()), velocity(weights.size()), mean(weights.size());
   const std::int64_t averaged = (phase.steps + 1) / 2;
   for (std::int64_t release = 0; release < phase.steps; ++release) {
-    StatisticSum sum(1, std::ssize(gradient), kMostNorm);
+    StatisticSum sum(1, std::ssize(gradient), kMostGradientNorm);
     for (const std::int64_t record : session.sample(stage, release, store.count())) {
       cross_entropy_gradient(rows[record], store.label(record), weights, scores, gradient);
       sum.add(0, gradient);
@@ -205,9 +205,9 @@ FeatureClassifier release_feature_classifier(const RecordStore& store, const Sta
 Stage feature_classifier_stage() {
   return {
       .name = "feature_classifier",
-      .clip_norm_l2 = [](const Config&) { return kMostNorm; },
+      .clip_norm_l2 = [](const Config&) { return kMostGradientNorm; },
       .run = run_feature_classifier,
-      .check = check_same_features,
+      .check = check_same_classified,
   };
 }
 
