@@ -20,7 +20,8 @@ std::vector<std::string> training_cautions(const Config& config) {
   const char* nothing = "nothing is chosen by it";
   idle(config.feature_means, config.sample.candidates, 1, nothing);
   idle(config.feature_classifier, config.sample.candidates, 1, nothing);
-  if (config.privacy.enabled() && config.feature_classifier.on() && !config.feature_means.on())
+  if (config.privacy.enabled() && config.feature_classifier.on() && !config.feature_means.on() &&
+      config.sample.candidates() > 1)
     cautions.push_back(fmt::format(
         "{} is part of the budget and of the release, but without {} {}; set both, or neither",
         config.feature_classifier.section_name(), config.feature_means.section_name(), nothing));

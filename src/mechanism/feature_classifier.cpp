@@ -1,5 +1,6 @@
 #include "sfumato/mechanism/feature_classifier.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/matmul.h>
@@ -16,6 +17,7 @@
 #include "mechanism/record_features.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
+#include "sfumato/core/log.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/mechanism/private_statistics.h"
 #include "sfumato/mechanism/session.h"
@@ -27,6 +29,10 @@ namespace {
 constexpr int kFeatureClassifierVersion = 1;
 constexpr double kMostGradientNorm = 1;
 constexpr double kMomentum = 0.9;
+constexpr double kMostWeight = 1e30;  // a float, whatever the learning rate
+/// Of a mean gradient's largest norm, on each of its numbers: ten classes are still told apart
+/// (docs/utility.md).
+constexpr double kMuchNoise = 0.005;
 
 /// The features of all records, [n, dimension + 1]: each of norm kClassifierFeatureScale at most,
 /// and a 1.
@@ -84,6 +90,28 @@ void cross_entropy_gradient(std::span<const float> row, std::int64_t label,
     for (std::size_t c = 0; c < classes; ++c) *out++ = value * scores[c];
 }
 
+/// The clipped gradients of the sampled records. Threads take a part of them each: sums of whole
+/// numbers are the same in every order.
+StatisticSum sum_of_gradients(const RecordStore& store, const ClassifierRows& rows,
+                              std::span<const std::int64_t> sample, std::size_t classes,
+                              const std::vector<float>& weights) {
+  const StatisticSum none(1, std::ssize(weights), kMostGradientNorm);
+  const auto count = std::ssize(sample);
+  const std::int64_t parts = std::clamp<std::int64_t>(at::get_num_threads(), 1, count + 1);
+  std::vector<StatisticSum> sums(static_cast<std::size_t>(parts), none);
+  at::parallel_for(0, parts, 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> scores(classes), gradient(weights.size());
+    for (std::int64_t part = begin; part < end; ++part)
+      for (std::int64_t i = part * count / parts; i < (part + 1) * count / parts; ++i) {
+        const std::int64_t record = sample[static_cast<std::size_t>(i)];
+        cross_entropy_gradient(rows[record], store.label(record), weights, scores, gradient);
+        sums[static_cast<std::size_t>(part)].add(0, gradient);
+      }
+  });
+  for (std::size_t part = 1; part < sums.size(); ++part) sums[0].merge(std::move(sums[part]));
+  return std::move(sums[0]);
+}
+
 /// The same weights, for features of norm 1 at most.
 FeatureClassifier classifier_of(const std::vector<double>& weights, std::size_t classes,
                                 const FeatureFacts& facts) {
@@ -104,18 +132,19 @@ FeatureClassifier classifier_of(const std::vector<double>& weights, std::size_t 
   return found;
 }
 
-double number_of_records(const Config& config) {
-  const double set = config.feature_classifier.expected_records();
-  return set > 0 ? set : config.mechanism.expected_batch_size() / config.mechanism.sample_rate();
-}
-
-/// What a stage that is done was asked must be what settings ask now.
-void check_same_classified(const StageRun& run, const std::filesystem::path& file) {
-  const FeatureClassifier made = FeatureClassifier::parse(read_file(file), file);
-  const Setting<std::string>& features = run.config.feature_classifier.features;
-  if (features() != made.features)
-    throw UsageError(fmt::format("{} is '{}', and '{}' holds a classifier of '{}'; set it back",
-                                 features.key(), features(), file.string(), made.features));
+/// What the plan and public numbers say of the noise on a mean gradient, whose norm is 1 at most.
+void tell_of_noise(const StagePlan& stage, double expected_records) {
+  const Phase phase = executed_phase(stage);
+  const double noise = phase.noise_multiplier / (phase.sample_rate * expected_records);
+  log_info(fmt::format("stage {}: {} releases; stopped before the last one, the run cannot go on",
+                       stage.name, phase.steps));
+  if (noise > kMuchNoise)
+    log_warning(fmt::format(
+        "stage {}: the noise on each mean gradient is {:.2g} of its largest norm, where {} is "
+        "known to "
+        "work: images may be chosen at random by it; leave it out, or let more records or less "
+        "noise into each release",
+        stage.name, noise, kMuchNoise));
 }
 
 void run_feature_classifier(const StageRun& run, const std::filesystem::path& file) {
@@ -123,8 +152,11 @@ void run_feature_classifier(const StageRun& run, const std::filesystem::path& fi
   const auto network = make_feature_network(
       settings.features(),
       {.shape = {run.store.channels(), run.store.height(), run.store.width()}, .weights = {}});
-  release_feature_classifier(run.store, run.plan, *network, number_of_records(run.config),
-                             settings.learning_rate(), run.session)
+  const double set = settings.expected_records();
+  const double records = set > 0 ? set : expected_records_of(run.config);
+  tell_of_noise(run.plan, records);
+  release_feature_classifier(run.store, run.plan, *network, records, settings.learning_rate(),
+                             run.session)
       .save(file);
 }
 
@@ -182,19 +214,16 @@ FeatureClassifier release_feature_classifier(const RecordStore& store, const Sta
   const ClassifierRows rows(store, network);
   const auto classes = static_cast<std::size_t>(store.num_classes());
   const double step = learning_rate / (phase.sample_rate * expected_records);
-  std::vector<float> weights(rows.width() * classes), scores(classes), gradient(weights.size());
+  std::vector<float> weights(rows.width() * classes);
   std::vector<double> exact(weights.size()), velocity(weights.size()), mean(weights.size());
   const std::int64_t averaged = (phase.steps + 1) / 2;
   for (std::int64_t release = 0; release < phase.steps; ++release) {
-    StatisticSum sum(1, std::ssize(gradient), kMostGradientNorm);
-    for (const std::int64_t record : session.sample(stage, release, store.count())) {
-      cross_entropy_gradient(rows[record], store.label(record), weights, scores, gradient);
-      sum.add(0, gradient);
-    }
+    StatisticSum sum = sum_of_gradients(store, rows, session.sample(stage, release, store.count()),
+                                        classes, weights);
     const std::vector<double> noisy = session.release(std::move(sum), stage);
     for (std::size_t i = 0; i < exact.size(); ++i) {
       velocity[i] = kMomentum * velocity[i] + noisy[i];
-      exact[i] -= step * velocity[i];
+      exact[i] = std::clamp(exact[i] - step * velocity[i], -kMostWeight, kMostWeight);
       weights[i] = static_cast<float>(exact[i]);
       if (release >= phase.steps - averaged) mean[i] += exact[i] / static_cast<double>(averaged);
     }
@@ -207,7 +236,11 @@ Stage feature_classifier_stage() {
       .name = "feature_classifier",
       .clip_norm_l2 = [](const Config&) { return kMostGradientNorm; },
       .run = run_feature_classifier,
-      .check = check_same_classified,
+      .check =
+          [](const StageRun& run, const std::filesystem::path& file) {
+            check_same_features(run.config.feature_classifier.features,
+                                FeatureClassifier::parse(read_file(file), file).features, file);
+          },
   };
 }
 

@@ -38,15 +38,6 @@ StatisticSum sum_of_classes(const RecordStore& store, const FeatureNetwork& netw
   return sum;
 }
 
-/// What a stage that is done was asked must be what settings ask now.
-void check_same_features(const StageRun& run, const std::filesystem::path& file) {
-  const FeatureMeans means = FeatureMeans::load(file);
-  const Setting<std::string>& features = run.config.feature_means.features;
-  if (features() != means.features)
-    throw UsageError(fmt::format("{} is '{}', and '{}' holds means by '{}'; set it back",
-                                 features.key(), features(), file.string(), means.features));
-}
-
 void run_feature_means(const StageRun& run, const std::filesystem::path& file) {
   const auto network = make_feature_network(
       run.config.feature_means.features(),
@@ -118,7 +109,11 @@ Stage feature_means_stage() {
       .name = "feature_means",
       .clip_norm_l2 = [](const Config&) { return kMostNorm; },
       .run = run_feature_means,
-      .check = check_same_features,
+      .check =
+          [](const StageRun& run, const std::filesystem::path& file) {
+            check_same_features(run.config.feature_means.features,
+                                FeatureMeans::load(file).features, file);
+          },
   };
 }
 

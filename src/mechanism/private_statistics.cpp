@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "kernels/chacha_gaussian.h"
 #include "sfumato/core/error.h"
@@ -15,8 +16,10 @@ constexpr std::int64_t kMostRecords = std::int64_t{1} << 30;
 constexpr double kMostNoise = 1e9;
 constexpr std::int64_t kNormalsPerNumber = 4;
 
-/// At least the true norm: the root of the sum of squares of up to 2^23 numbers is off by less than
-/// 2^-30 of it.
+constexpr std::int64_t kMostColumns = std::int64_t{1} << 23;
+
+/// At least the true norm: the root of the sum of squares of up to kMostColumns numbers is off by
+/// less than 2^-30 of it.
 double norm_from_above(std::span<const float> values) {
   double squares = 0;
   for (const float value : values) squares += static_cast<double>(value) * value;
@@ -30,6 +33,10 @@ StatisticSum::StatisticSum(std::int64_t rows, std::int64_t columns, double clip_
     : columns_(columns), clip_norm_l2_(clip_norm_l2), contributions_(contributions) {
   if (!(clip_norm_l2 > 0) || !std::isfinite(clip_norm_l2))
     throw UsageError(fmt::format("a clip norm of {} bounds nothing", clip_norm_l2));
+  if (columns > kMostColumns)
+    throw UsageError(
+        fmt::format("a record's {} numbers are more than the {} whose norm is known to be bounded",
+                    columns, kMostColumns));
   int exponent = 0;
   std::frexp(clip_norm_l2, &exponent);  // clip_norm_l2 <= 2^exponent
   unit_ = std::ldexp(1.0, exponent - 32);
@@ -41,7 +48,7 @@ void StatisticSum::add(std::int64_t row, std::span<const float> values) {
     throw UsageError(fmt::format("a record's {} numbers for row {} do not fit the statistic",
                                  values.size(), row));
   // Every number is at most 2^32 units: 2^30 of them cannot overflow.
-  if (++records_ > kMostRecords) throw UsageError("too many records for one statistic");
+  count(1);
   const double norm = norm_from_above(values);
   if (!std::isfinite(norm)) return;
   const double scale = (norm <= clip_norm_l2_ ? 1.0 : clip_norm_l2_ / norm) / unit_;
@@ -49,6 +56,20 @@ void StatisticSum::add(std::int64_t row, std::span<const float> values) {
   for (std::int64_t i = 0; i < columns_; ++i)
     sums_[static_cast<std::size_t>(row * columns_ + i)] +=
         std::max(least, static_cast<std::int64_t>(values[static_cast<std::size_t>(i)] * scale));
+}
+
+void StatisticSum::merge(StatisticSum&& other) {
+  if (other.sums_.size() != sums_.size() || other.columns_ != columns_ ||
+      other.clip_norm_l2_ != clip_norm_l2_ || other.contributions_ != contributions_)
+    throw UsageError("sums of different statistics do not add up");
+  count(other.records_);
+  for (std::size_t i = 0; i < sums_.size(); ++i) sums_[i] += std::exchange(other.sums_[i], 0);
+  other.records_ = 0;
+}
+
+void StatisticSum::count(std::int64_t records) {
+  records_ += records;
+  if (records_ > kMostRecords) throw UsageError("too many records for one statistic");
 }
 
 std::vector<double> release_statistic(StatisticSum&& sum, double noise_multiplier,

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <vector>
@@ -42,6 +43,13 @@ void visit_record_features(const RecordStore& store, const FeatureNetwork& netwo
       visit(first + i, std::span(rows).subspan(static_cast<std::size_t>(i * dimension),
                                                static_cast<std::size_t>(dimension)));
   }
+}
+
+void check_same_features(const Setting<std::string>& asked, const std::string& made,
+                         const std::filesystem::path& file) {
+  if (asked() != made)
+    throw UsageError(fmt::format("{} is '{}', and '{}' was made by '{}'; set it back", asked.key(),
+                                 asked(), file.string(), made));
 }
 
 }  // namespace sfumato

@@ -1,9 +1,11 @@
 #pragma once
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <span>
 #include <string>
 
+#include "sfumato/config/settings_tree.h"
 #include "sfumato/data/record_store.h"
 #include "sfumato/features/feature_network.h"
 
@@ -18,5 +20,10 @@ using FeatureVisitor = std::function<void(std::int64_t record, std::span<const f
 /// `stopped`, if a stop signal came.
 void visit_record_features(const RecordStore& store, const FeatureNetwork& network,
                            const std::string& stopped, const FeatureVisitor& visit);
+
+/// For a stage that is done: UsageError unless the features that settings ask for are those that
+/// its `file` was made by.
+void check_same_features(const Setting<std::string>& asked, const std::string& made,
+                         const std::filesystem::path& file);
 
 }  // namespace sfumato

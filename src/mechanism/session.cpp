@@ -74,13 +74,21 @@ NoisyGradient noised(ClippedSum&& sum, const MechanismPlan& plan, const SecureKe
                                 key, std::move(charge));
 }
 
-/// The stage as the plan has it, which decides noise and sampling. PrivacyError if `stage` is
-/// another.
-Phase planned(const MechanismPlan& plan, const StagePlan& stage) {
-  for (const StagePlan& each : plan.stages)
+/// What decides noise and sampling of a stage.
+struct Planned {
+  Phase phase;
+  std::int64_t place;  ///< among the stages of the plan
+};
+
+/// The stage as the plan has it. PrivacyError if `stage` is another.
+Planned planned(const MechanismPlan& plan, const StagePlan& stage) {
+  for (std::size_t i = 0; i < plan.stages.size(); ++i) {
+    const StagePlan& each = plan.stages[i];
     if (each.name == stage.name && !each.declared && !stage.declared &&
         each.clip_norm_l2 == stage.clip_norm_l2 && to_json(each.event) == to_json(stage.event))
-      if (const std::optional<Phase> phase = each.executed()) return *phase;
+      if (const std::optional<Phase> phase = each.executed())
+        return {*phase, static_cast<std::int64_t>(i)};
+  }
   throw PrivacyError(
       fmt::format("the mechanism plans no stage '{}' of this noise, rate and bound", stage.name));
 }
@@ -164,8 +172,8 @@ std::vector<std::int64_t> MechanismSession::sample(std::int64_t step, std::int64
 
 std::vector<std::int64_t> MechanismSession::sample(const StagePlan& stage, std::int64_t release,
                                                    std::int64_t records) const {
-  return PoissonSampler(state_->key, planned(state_->plan, stage).sample_rate,
-                        StreamDomain::kStagePoisson)
+  const Planned own = planned(state_->plan, stage);
+  return PoissonSampler::of_stage(state_->key, own.phase.sample_rate, own.place)
       .draw(release, records);
 }
 
@@ -180,7 +188,7 @@ NoisyGradient MechanismSession::release(ClippedSum&& sum, std::int64_t step) {
 }
 
 std::vector<double> MechanismSession::release(StatisticSum&& sum, const StagePlan& stage) {
-  const Phase phase = planned(state_->plan, stage);
+  const Phase phase = planned(state_->plan, stage).phase;
   if (sum.clip_norm_l2() != stage.clip_norm_l2)
     throw PrivacyError(
         fmt::format("a sum clipped to {} is none of the stage '{}', whose bound is {}",

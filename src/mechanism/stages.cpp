@@ -30,8 +30,12 @@ std::span<const Stage> stage_table() {
 
 double class_size_divisor(const Config& config, const Setting<double>& expected_class_size) {
   if (expected_class_size() > 0) return expected_class_size();
-  return config.mechanism.expected_batch_size() / config.mechanism.sample_rate() /
+  return expected_records_of(config) /
          static_cast<double>(std::max<std::int64_t>(config.data.num_classes(), 1));
+}
+
+double expected_records_of(const Config& config) {
+  return config.mechanism.expected_batch_size() / config.mechanism.sample_rate();
 }
 
 const Stage& find_stage(std::span<const Stage> table, std::string_view name) {

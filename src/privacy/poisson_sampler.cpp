@@ -11,10 +11,18 @@
 
 namespace sfumato {
 
-PoissonSampler::PoissonSampler(const SecureKey& key, double sample_rate, StreamDomain domain)
-    : key_(key), sample_rate_(sample_rate), domain_(domain) {
-  if (domain != StreamDomain::kPoisson && domain != StreamDomain::kStagePoisson)
-    throw PrivacyError("batches are drawn from a sampling stream, never from one of noise");
+PoissonSampler::PoissonSampler(const SecureKey& key, double sample_rate)
+    : PoissonSampler(key, sample_rate, StreamDomain::kPoisson, 0) {}
+
+PoissonSampler PoissonSampler::of_stage(const SecureKey& key, double sample_rate,
+                                        std::int64_t place) {
+  make_nonce(StreamDomain::kStagePoisson, 0, place);  // refuses what no nonce can hold
+  return {key, sample_rate, StreamDomain::kStagePoisson, place};
+}
+
+PoissonSampler::PoissonSampler(const SecureKey& key, double sample_rate, StreamDomain domain,
+                               std::int64_t place)
+    : key_(key), sample_rate_(sample_rate), domain_(domain), place_(place) {
   if (!(sample_rate >= std::ldexp(1.0, -64) && sample_rate <= 1.0))
     throw UsageError(fmt::format(
         "sample rate {} is outside (0, 1]; it is the expected batch divided by the number of "
@@ -25,7 +33,7 @@ PoissonSampler::PoissonSampler(const SecureKey& key, double sample_rate, StreamD
 std::vector<std::int64_t> PoissonSampler::draw(std::int64_t step, std::int64_t records) const {
   if (records < 0 || records > kMaxWords64PerStream)
     throw UsageError(fmt::format("cannot sample from {} records", records));
-  ChaChaStream stream(key_, domain_, step);
+  ChaChaStream stream(key_, domain_, step, place_);
   std::vector<std::int64_t> batch;
   if (sample_rate_ == 1.0) {
     batch.resize(static_cast<std::size_t>(records));

@@ -99,7 +99,7 @@ TEST_F(CentralImagesTest, SamplesAreIndependentOfTrainings) {
   const at::Tensor images = release(40, central_stage(0.3, 1e-7, 5, 8), 1);
   const SecureKey key = SecureKey::insecure_for_tests(1);
   const RecordStore set = store(40);
-  const PoissonSampler sampler(key, 0.3, StreamDomain::kStagePoisson);
+  const PoissonSampler sampler = PoissonSampler::of_stage(key, 0.3, 0);
   for (int64_t r = 0; r < 5; ++r) {
     double sum = 0, squares = 0;
     for (const int64_t record : sampler.draw(r, 40))

@@ -5,18 +5,20 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/softmax.h>
-#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 #include "mechanism/stage_session.h"
 #include "sfumato/core/error.h"
@@ -25,6 +27,7 @@
 #include "sfumato/data/record_store_writer.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/mechanism/feature_means.h"
+#include "sfumato/privacy/poisson_sampler.h"
 #include "train/tiny_run.h"
 
 namespace sfumato {
@@ -56,13 +59,12 @@ at::Tensor row_of(int number) {
       {values * 4 / std::max(1.0, values.norm().item<double>()), at::ones({1}, at::kDouble)});
 }
 
-/// The gradient of the cross entropy by [classes, pixels + 1] weights, clipped to norm 1.
-at::Tensor clipped_gradient(const Record& record, const at::Tensor& weights) {
+/// The gradient of the cross entropy by [classes, pixels + 1] weights.
+at::Tensor gradient_of(const Record& record, const at::Tensor& weights) {
   const at::Tensor row = row_of(record.number);
   at::Tensor residual = at::softmax(weights.mv(row), 0);
   residual[record.label] -= 1;
-  const at::Tensor gradient = residual.outer(row);
-  return gradient / std::max(1.0, gradient.norm().item<double>());
+  return residual.outer(row);
 }
 
 /// Weights as they were trained: [classes, pixels + 1].
@@ -102,25 +104,37 @@ class FeatureClassifierTest : public ::testing::Test {
 };
 
 TEST_F(FeatureClassifierTest, TakesTheStepsOfBruteForce) {
-  const std::vector<Record> records = some_records(9);
-  for (const int64_t steps : {1, 2, 5, 6}) {
-    at::Tensor weights = at::zeros({kClasses, kPixels + 1}, at::kDouble);
-    at::Tensor velocity = at::zeros_like(weights), sum = at::zeros_like(weights);
-    for (int64_t step = 0; step < steps; ++step) {
-      at::Tensor gradient = at::zeros_like(weights);
-      for (const Record& each : records) gradient += clipped_gradient(each, weights);
-      velocity = 0.9 * velocity + gradient / 4;
-      weights = weights - kRate * velocity;
-      if (step >= steps / 2) sum += weights;
+  const std::vector<Record> records = some_records(15);
+  int shorter = 0, longer = 0;
+  for (const double rate : {1.0, 0.4})
+    for (const int64_t steps : {1, 2, 5, 6}) {
+      at::Tensor weights = at::zeros({kClasses, kPixels + 1}, at::kDouble);
+      at::Tensor velocity = at::zeros_like(weights), sum = at::zeros_like(weights);
+      const SecureKey key = SecureKey::insecure_for_tests(1);
+      const PoissonSampler sampler = PoissonSampler::of_stage(key, rate, 0);
+      for (int64_t step = 0; step < steps; ++step) {
+        at::Tensor gradient = at::zeros_like(weights);
+        for (const int64_t record : sampler.draw(step, 15)) {
+          const at::Tensor own = gradient_of(records[static_cast<size_t>(record)], weights);
+          const double norm = own.norm().item<double>();
+          ++(norm < 1 ? shorter : longer);
+          gradient += own / std::max(1.0, norm);
+        }
+        velocity = 0.9 * velocity + gradient / (rate * 4);
+        weights = weights - kRate * velocity;
+        if (step >= steps / 2) sum += weights;
+      }
+      const at::Tensor expected = sum / static_cast<double>(steps - steps / 2);
+      const FeatureClassifier found = classifier(records, classifier_stage(kNothing, steps, rate));
+      EXPECT_LT((trained_weights(found) - expected).abs().max().item<double>(), 1e-5)
+          << steps << " " << rate;
+      const at::Tensor image =
+          features_within_unit_norm((*pixels())(at::full({1, 8, 8, 1}, 90, at::kByte)).features);
+      const at::Tensor scores = expected.mv(at::cat({image[0] * 4, at::ones({1}, at::kDouble)}));
+      EXPECT_LT((found.scores(image)[0] - scores).abs().max().item<double>(), 1e-4) << steps;
     }
-    const at::Tensor expected = sum / static_cast<double>(steps - steps / 2);
-    const FeatureClassifier found = classifier(records, classifier_stage(kNothing, steps));
-    EXPECT_LT((trained_weights(found) - expected).abs().max().item<double>(), 1e-5) << steps;
-    const at::Tensor image =
-        features_within_unit_norm((*pixels())(at::full({1, 8, 8, 1}, 90, at::kByte)).features);
-    const at::Tensor scores = expected.mv(at::cat({image[0] * 4, at::ones({1}, at::kDouble)}));
-    EXPECT_LT((found.scores(image)[0] - scores).abs().max().item<double>(), 1e-4) << steps;
-  }
+  EXPECT_GT(shorter, 0) << "else normalising would pass for clipping";
+  EXPECT_GT(longer, 0);
 }
 
 // Over all neighbours: every record left out, and every one replaced by images of any class.
@@ -150,30 +164,18 @@ TEST_F(FeatureClassifierTest, ARecordMovesAReleaseByNoMoreThanIsCharged) {
 TEST_F(FeatureClassifierTest, NoiseIsOnEveryNumber) {
   const std::vector<Record> records = some_records(4);
   const at::Tensor exact = trained_weights(classifier(records, classifier_stage(kNothing)));
-  std::vector<double> noise;
-  for (uint64_t seed = 1; seed <= 4; ++seed) {
+  std::vector<double> noise, of_biases;
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
     const at::Tensor moved =
-        (trained_weights(classifier(records, classifier_stage(8), seed)) - exact).contiguous();
-    const double* values = moved.const_data_ptr<double>();
-    noise.insert(noise.end(), values, values + moved.numel());
+        trained_weights(classifier(records, classifier_stage(8), seed)) - exact;
+    for (int64_t c = 0; c < kClasses; ++c) {
+      of_biases.push_back(moved[c][kPixels].item<double>());
+      if (seed <= 4)
+        for (int64_t p = 0; p < kPixels; ++p) noise.push_back(moved[c][p].item<double>());
+    }
   }
   expect_noise(noise, 8.0 * kRate / 4);
-}
-
-TEST_F(FeatureClassifierTest, SamplesRecordsAsPlanned) {
-  // By the sum of the gradients' bias of the class that none has: 1/3 each before clipping.
-  std::vector<Record> records;
-  for (int i = 0; i < 400; ++i) records.push_back({i % 7, i % 2});
-  const auto pull = [&](double rate) {
-    return classifier(records, classifier_stage(kNothing, 1, rate), 3, 400 * rate)
-        .biases[2]
-        .item<double>();
-  };
-  // The divisor is the expected size of a sample of what is told to be there: rate * 400 * rate.
-  const double whole = pull(1), part = pull(0.25) * 0.25;
-  const double sampled = part / whole * 400;
-  EXPECT_NEAR(sampled, 100, kQuantile * std::sqrt(400 * 0.25 * 0.75) * 1.2);
-  EXPECT_NE(sampled, 400);
+  expect_noise(of_biases, 8.0 * kRate / 4);
 }
 
 TEST_F(FeatureClassifierTest, TellsClassesApart) {

@@ -93,6 +93,23 @@ TEST(StatisticSum, TheOrderOfRecordsDoesNotMatter) {
   EXPECT_EQ(StatisticSumInspector::sums(forward), StatisticSumInspector::sums(backward));
 }
 
+TEST(StatisticSum, PartsAddUpToTheWhole) {
+  std::mt19937 random(7);
+  StatisticSum whole(2, 10, 2), first(2, 10, 2), second(2, 10, 2);
+  for (int i = 0; i < 50; ++i) {
+    const auto record = random_vector(random, 10, 0.1 * (i + 1));
+    whole.add(i % 2, record);
+    (i < 20 ? first : second).add(i % 2, record);
+  }
+  first.merge(std::move(second));
+  EXPECT_EQ(StatisticSumInspector::sums(first), StatisticSumInspector::sums(whole));
+  EXPECT_THROW(first.merge(StatisticSum(1, 10, 2)), UsageError);
+  EXPECT_THROW(first.merge(StatisticSum(4, 5, 2)), UsageError);
+  EXPECT_THROW(first.merge(StatisticSum(2, 10, 1)), UsageError);
+  EXPECT_THROW(first.merge(StatisticSum(2, 10, 2, Contributions::kNonNegative)), UsageError);
+  EXPECT_EQ(StatisticSumInspector::sums(first), StatisticSumInspector::sums(whole));
+}
+
 TEST(StatisticSum, AVectorThatIsNotFiniteAddsNothing) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float infinity = std::numeric_limits<float>::infinity();
@@ -111,6 +128,8 @@ TEST(StatisticSum, WhatDoesNotFitIsRefused) {
   EXPECT_THROW(sum.add(0, two), UsageError);
   for (const double clip : {0.0, -1.0, std::nan(""), HUGE_VAL})
     EXPECT_THROW(StatisticSum(1, 1, clip), UsageError);
+  EXPECT_NO_THROW(StatisticSum(1, 1 << 23, 1));
+  EXPECT_THROW(StatisticSum(1, (1 << 23) + 1, 1), UsageError);
 }
 
 TEST(ReleaseStatistic, TheNoiseHasTheStandardDeviationOfThePlan) {

@@ -6,6 +6,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+
 #include "mechanism/stage_session.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
@@ -50,10 +54,27 @@ class Sessions : public ::testing::Test {
 TEST_F(Sessions, SamplesAreThoseOfTheKeyAtTheRateOfThePlan) {
   const MechanismSession session = create();
   const SecureKey key = SecureKey::insecure_for_tests(1);
-  const PoissonSampler training(key, 0.25), stage(key, 0.5, StreamDomain::kStagePoisson);
+  const PoissonSampler training(key, 0.25), stage = PoissonSampler::of_stage(key, 0.5, 0);
   for (const int64_t step : {0, 3}) {
     EXPECT_EQ(session.sample(step, 1000), training.draw(step, 1000));
     EXPECT_EQ(session.sample(plan.stages[0], step, 1000), stage.draw(step, 1000));
+  }
+}
+
+// The accountant composes stages as independent mechanisms: the release r of one must not tell who
+// is in the release r of another.
+TEST(SamplesOfStages, AreIndependentOfEachOther) {
+  const StagePlan first{.name = "central_images", .event = Phase{0.1, 5, 10}},
+      second{.name = "feature_classifier", .event = Phase{0.05, 3, 10}};
+  const test::Session session({first, second});
+  constexpr int64_t kRecords = 100'000;
+  for (const int64_t release : {0, 1, 9}) {
+    const std::vector<int64_t> one = session.mechanism.sample(first, release, kRecords),
+                               other = session.mechanism.sample(second, release, kRecords);
+    std::vector<int64_t> both;
+    std::ranges::set_intersection(one, other, std::back_inserter(both));
+    const double expected = 0.1 * 0.05 * kRecords;
+    EXPECT_NEAR(static_cast<double>(both.size()), expected, test::kQuantile * std::sqrt(expected));
   }
 }
 
@@ -164,7 +185,8 @@ class WitnessedSessions : public Sessions {
   WitnessedSessions() {
     namespace fs = std::filesystem;
     fs::create_directories(uses().parent_path());
-    MechanismSession::create(plan, in_store(false), SecureKey::insecure_for_tests(1)).stop(0, "test");
+    MechanismSession::create(plan, in_store(false), SecureKey::insecure_for_tests(1))
+        .stop(0, "test");
   }
   std::filesystem::path uses() const { return folder / "store/uses"; }
   SessionPlace in_store(bool must_be_witnessed) {

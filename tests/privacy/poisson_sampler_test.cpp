@@ -43,13 +43,16 @@ TEST(PoissonSampler, RecordJoinsIfItsWordIsBelowTheThreshold) {
 TEST(PoissonSampler, StagesAndTrainingDrawFromStreamsOfTheirOwn) {
   const SecureKey key = SecureKey::insecure_for_tests(1);
   const auto training = PoissonSampler(key, 0.5).draw(0, 4000);
-  EXPECT_EQ(PoissonSampler(key, 0.5, StreamDomain::kPoisson).draw(0, 4000), training);
-  const auto stage = PoissonSampler(key, 0.5, StreamDomain::kStagePoisson).draw(0, 4000);
-  std::vector<std::int64_t> both;
-  std::ranges::set_intersection(training, stage, std::back_inserter(both));
-  EXPECT_NEAR(static_cast<double>(both.size()), 1000, kZ * std::sqrt(4000 * 0.25 * 0.75));
-  for (const StreamDomain noise : {StreamDomain::kNoise, StreamDomain::kSideStatistic})
-    EXPECT_THROW(PoissonSampler(key, 0.5, noise), PrivacyError);
+  const auto first = PoissonSampler::of_stage(key, 0.5, 0).draw(0, 4000);
+  const auto second = PoissonSampler::of_stage(key, 0.5, 1).draw(0, 4000);
+  for (const auto& [one, other] :
+       {std::pair(&training, &first), std::pair(&training, &second), std::pair(&first, &second)}) {
+    std::vector<std::int64_t> both;
+    std::ranges::set_intersection(*one, *other, std::back_inserter(both));
+    EXPECT_NEAR(static_cast<double>(both.size()), 1000, kZ * std::sqrt(4000 * 0.25 * 0.75));
+  }
+  for (const std::int64_t place : {std::int64_t{-1}, std::int64_t{1} << 32})
+    EXPECT_THROW((void)PoissonSampler::of_stage(key, 0.5, place), PrivacyError);
 }
 
 TEST(PoissonSampler, FewerRecordsAreAPrefix) {

@@ -128,8 +128,9 @@ struct SampleSettings : Section {
       "Images drawn together; it does not change them."};
   Setting<int64_t> candidates{this, "candidates", 1, between(1, 64), "images",
       "Images drawn for each that is kept. Those are kept that are like their class by the noisy "
-      "means that mechanism.stages.feature_means released; 2 to 6 are worth their time. It costs no "
-      "privacy."};
+      "means that mechanism.stages.feature_means released, and by the classifier of "
+      "mechanism.stages.feature_classifier where there is one; 2 to 6 are worth their time. It costs "
+      "no privacy."};
   Setting<int64_t> seed{this, "seed", 0, at_least(0), "",
       "The same seed gives the same images, whatever the batch."};
   Setting<CorpusFormat> format{this, "format", CorpusFormat::kFolder,

@@ -21,7 +21,7 @@ namespace sfumato {
 /// order.
 class StatisticSum {
  public:
-  /// UsageError unless clip_norm_l2 is positive and finite.
+  /// UsageError unless clip_norm_l2 is positive and finite, and for more than 2^23 columns.
   StatisticSum(std::int64_t rows, std::int64_t columns, double clip_norm_l2,
                Contributions contributions = Contributions::kAny);
 
@@ -30,6 +30,10 @@ class StatisticSum {
   /// UsageError for a row or a length that does not fit, or more than 2^30 records.
   void add(std::int64_t row, std::span<const float> values);
 
+  /// Adds what `other` summed of other records: the same sum as if one had taken them all.
+  /// UsageError unless it is one of the same rows, columns, bound and contributions.
+  void merge(StatisticSum&& other);
+
   double clip_norm_l2() const { return clip_norm_l2_; }
   Contributions contributions() const { return contributions_; }
 
@@ -37,6 +41,7 @@ class StatisticSum {
   friend std::vector<double> release_statistic(StatisticSum&& sum, double noise_multiplier,
                                                const SecureKey& key, ChargedStep&& charge);
   friend class StatisticSumInspector;  // of tests
+  void count(std::int64_t records);
   std::int64_t columns_;
   double clip_norm_l2_;
   Contributions contributions_;

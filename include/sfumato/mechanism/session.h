@@ -62,7 +62,7 @@ class MechanismSession {
   /// The Poisson sample of a training step out of records 0 ... records-1. The same step draws the
   /// same records.
   std::vector<std::int64_t> sample(std::int64_t step, std::int64_t records) const;
-  /// The Poisson sample of a stage's release, independent of those of training.
+  /// The Poisson sample of a stage's release, independent of those of training and of other stages.
   std::vector<std::int64_t> sample(const StagePlan& stage, std::int64_t release,
                                    std::int64_t records) const;
 

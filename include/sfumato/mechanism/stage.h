@@ -57,6 +57,10 @@ struct Stage {
 /// where it is set, else mechanism.expected_batch_size / mechanism.sample_rate / data.num_classes.
 double class_size_divisor(const Config& config, const Setting<double>& expected_class_size);
 
+/// How many images there are, from public literals only: mechanism.expected_batch_size /
+/// mechanism.sample_rate.
+double expected_records_of(const Config& config);
+
 /// The table: a row for every stage of this program.
 std::span<const Stage> stage_table();
 

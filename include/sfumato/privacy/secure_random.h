@@ -18,7 +18,7 @@ enum class StreamDomain : std::uint32_t {
   kNoise = 1,          ///< Gaussian noise on a clipped sum; id = index of the tensor
   kPoisson = 2,        ///< which records join a step
   kSideStatistic = 3,  ///< noise on anything else that is released, such as a label histogram
-  kStagePoisson = 4,   ///< which records join a release of a stage before training
+  kStagePoisson = 4,   ///< which records join a release of a stage; id = its place in the plan
 };
 
 /// The 256-bit key of one session (one process's work on one run), from the operating system.
