@@ -32,7 +32,7 @@ constexpr double kMomentum = 0.9;
 constexpr double kMostWeight = 1e30;  // a float, whatever the learning rate
 /// Of a mean gradient's largest norm, on each of its numbers: ten classes are still told apart
 /// (docs/utility.md).
-constexpr double kMuchNoise = 0.005;
+constexpr double kMuchNoise = 0.002;
 
 /// The features of all records, [n, dimension + 1]: each of norm kClassifierFeatureScale at most,
 /// and a 1.
