@@ -193,11 +193,11 @@ TEST(CandidateChoice, MeansOfTheChosenComeNearerThanThoseOfAll) {
   }
 }
 
-/// Of the pixels: class 1 if the first is above `threshold`, else class 0.
-FeatureClassifier by_first_pixel(double threshold) {
+/// Class 1 if that pixel is above `threshold`, else class 0.
+FeatureClassifier by_one_pixel(int64_t pixel, double threshold) {
   FeatureClassifier found;
   found.weights = at::zeros({2, kValues}, at::kDouble);
-  found.weights[1][0] = 2;
+  found.weights[1][pixel] = 2;
   found.biases = at::zeros({2}, at::kDouble);
   found.biases[1] = -2 * threshold;
   found.features = "pixels";
@@ -209,15 +209,17 @@ TEST(CandidateChoice, AReleasedClassifierSaysWhatIsLeftOut) {
   const std::vector<int64_t> labels = labels_in_turn(96, 2);
   at::Tensor truth;
   const at::Tensor images = candidates(labels, 2, 13, &truth);
-  const at::Tensor first = rows_of(images).select(1, 0);
-  const double threshold = first.median().item<double>();
-  const auto chosen = CandidateChoice(means_of(truth), pixels(), by_first_pixel(threshold))
+  // The pixel that is the lightest in class 1, compared with class 0.
+  const int64_t pixel = (truth[1] - truth[0]).argmax().item<int64_t>();
+  const at::Tensor values = rows_of(images).select(1, pixel);
+  const double threshold = values.median().item<double>();
+  const auto chosen = CandidateChoice(means_of(truth), pixels(), by_one_pixel(pixel, threshold))
                           .choose(images, labels, 8);
   const BruteForce brute(images, labels, truth);
   for (int64_t c = 0; c < 2; ++c) {
     ASSERT_THAT(chosen[static_cast<size_t>(c)], SizeIs(6));
     for (const int64_t i : chosen[static_cast<size_t>(c)])
-      EXPECT_EQ(first[i].item<double>() > threshold, c == 1) << i;
+      EXPECT_EQ(values[i].item<double>() > threshold, c == 1) << i;
     EXPECT_NE(chosen[static_cast<size_t>(c)], brute.choose(c, 6)) << "else the means decided";
   }
 }
@@ -241,7 +243,7 @@ TEST(CandidateChoice, RefusesMeansOfOtherFeatures) {
   EXPECT_THROW(CandidateChoice(other, pixels()), UsageError);
   EXPECT_THROW(CandidateChoice(means_of(at::full({2, 17}, 0.2, at::kDouble)), pixels()),
                UsageError);
-  const FeatureClassifier good = by_first_pixel(0.5);
+  const FeatureClassifier good = by_one_pixel(0, 0.5);
   EXPECT_NO_THROW(CandidateChoice(means_of(means), pixels(), good));
   FeatureClassifier stranger = good;
   stranger.features = "scattering";
