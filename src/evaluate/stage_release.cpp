@@ -19,7 +19,7 @@ double public_divisor(const NoisyEvaluationRequest& request, const Config& confi
                       const Setting<double>& expected_records, bool held_out) {
   if (request.expected_records > 0) return request.expected_records;
   if (expected_records() > 0) return expected_records();
-  const double all = config.mechanism.expected_batch_size() / config.mechanism.sample_rate();
+  const double all = expected_records_of(config);
   if (!held_out) return all;
   const double share = config.data.holdout();
   if (share == 0)

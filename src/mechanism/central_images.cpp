@@ -76,7 +76,7 @@ CentralImages CentralImages::load(const std::filesystem::path& path) {
 CentralImages release_central_images(const RecordStore& store, const StagePlan& stage,
                                      double expected_class_batch, MechanismSession& session) {
   const Phase phase = executed_phase(stage);
-  check_class_size(expected_class_batch);
+  check_divisor(expected_class_batch);
   CentralImages central{at::empty({phase.steps, std::max<std::int64_t>(store.num_classes(), 1),
                                    store.channels(), store.height(), store.width()})};
   float* out = central.images.mutable_data_ptr<float>();

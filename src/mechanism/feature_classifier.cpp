@@ -48,7 +48,7 @@ class ClassifierRows {
         [&](std::int64_t record, std::span<const float> features) {
           double squares = 0;
           for (const float value : features) squares += static_cast<double>(value) * value;
-          const double norm = std::max(std::sqrt(squares), kMostGradientNorm);
+          const double norm = std::max(std::sqrt(squares), 1.0);
           float* row = values_.data() + static_cast<std::size_t>(record) * width_;
           for (const float value : features)
             *row++ = static_cast<float>(kClassifierFeatureScale * value / norm);
@@ -141,9 +141,8 @@ void tell_of_noise(const StagePlan& stage, double expected_records) {
   if (noise > kMuchNoise)
     log_warning(fmt::format(
         "stage {}: the noise on each mean gradient is {:.2g} of its largest norm, where {} is "
-        "known to "
-        "work: images may be chosen at random by it; leave it out, or let more records or less "
-        "noise into each release",
+        "known to work: images may be chosen at random by it; leave it out, or let more records or "
+        "less noise into each release",
         stage.name, noise, kMuchNoise));
 }
 
@@ -205,8 +204,7 @@ FeatureClassifier release_feature_classifier(const RecordStore& store, const Sta
   const Phase phase = executed_phase(stage);
   if (stage.clip_norm_l2 != kMostGradientNorm)
     throw PrivacyError("gradients of a classifier of features are clipped to norm 1");
-  if (!(expected_records > 0) || !std::isfinite(expected_records))
-    throw PrivacyError("the expected number of images must be positive and finite");
+  check_divisor(expected_records);
   if (store.num_classes() < 2)
     throw UsageError(fmt::format(
         "mechanism.stages.{} tells classes apart, and the store has {}; leave the stage out",

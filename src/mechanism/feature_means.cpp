@@ -91,7 +91,7 @@ FeatureMeans release_feature_means(const RecordStore& store, const StagePlan& st
                                    MechanismSession& session) {
   const Phase phase = executed_release(
       stage, kMostNorm, "means of features are one release of all records' features, of norm 1");
-  check_class_size(expected_class_size);
+  check_divisor(expected_class_size);
   FeatureMeans found;
   found.features = network.facts().network;
   found.features_weights = network.facts().weights_sha256;

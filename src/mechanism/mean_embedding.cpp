@@ -86,7 +86,7 @@ MeanEmbedding release_mean_embedding(const RecordStore& store, const StagePlan& 
                                      double expected_class_size, MechanismSession& session) {
   const Phase phase = executed_release(
       stage, 1, "a mean embedding is one release of all records' features, of norm 1");
-  check_class_size(expected_class_size);
+  check_divisor(expected_class_size);
   const RandomFeatures of(features, {store.channels(), store.height(), store.width()});
   MeanEmbedding embedding;
   embedding.features = features;

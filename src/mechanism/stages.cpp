@@ -58,9 +58,9 @@ Phase executed_release(const StagePlan& stage, double clip_norm_l2, const std::s
   return phase;
 }
 
-void check_class_size(double expected) {
+void check_divisor(double expected) {
   if (!(expected > 0) || !std::isfinite(expected))
-    throw PrivacyError("the expected number of images of a class must be positive and finite");
+    throw PrivacyError("the expected number of images that sums are divided by must be positive and finite");
 }
 
 }  // namespace sfumato

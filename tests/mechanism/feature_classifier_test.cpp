@@ -20,11 +20,11 @@
 #include <string>
 #include <vector>
 
+#include "mechanism/labelled_store.h"
 #include "mechanism/stage_session.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/file.h"
 #include "sfumato/core/stop_signal.h"
-#include "sfumato/data/record_store_writer.h"
 #include "sfumato/io/json_file.h"
 #include "sfumato/mechanism/feature_means.h"
 #include "sfumato/privacy/poisson_sampler.h"
@@ -36,12 +36,7 @@ namespace {
 using namespace test;
 
 constexpr double kRate = 0.5, kNothing = 1e-7;  // the learning rate; noise that nobody sees
-constexpr int64_t kClasses = 3, kPixels = 64;
-
-/// An image of the private set: tiny_image(number) in a class.
-struct Labelled {
-  int number, label;
-};
+constexpr int64_t kPixels = 64;
 
 StagePlan classifier_stage(double noise_multiplier, int64_t steps = 1, double sample_rate = 1) {
   return {.name = "feature_classifier", .event = Phase{sample_rate, noise_multiplier, steps}};
@@ -60,7 +55,7 @@ at::Tensor row_of(int number) {
 }
 
 /// The gradient of the cross entropy by [classes, pixels + 1] weights.
-at::Tensor gradient_of(const Labelled& record, const at::Tensor& weights) {
+at::Tensor gradient_of(const LabelledImage& record, const at::Tensor& weights) {
   const at::Tensor row = row_of(record.number);
   at::Tensor residual = at::softmax(weights.mv(row), 0);
   residual[record.label] -= 1;
@@ -72,18 +67,9 @@ at::Tensor trained_weights(const FeatureClassifier& found) {
   return at::cat({found.weights / 4, found.biases.unsqueeze(1)}, 1);
 }
 
-class FeatureClassifierTest : public ::testing::Test {
+class FeatureClassifierTest : public LabelledStores {
  protected:
-  RecordStore store(const std::vector<Labelled>& records, int64_t classes = kClasses) {
-    const auto path = folder / ("private" + std::to_string(++stores_));
-    std::vector<std::string> names = {"across", "down", "none"};
-    names.resize(static_cast<size_t>(classes));
-    RecordStoreWriter writer(path, {8, 8, 1, classes, names, false, 1});
-    for (const Labelled& each : records) writer.append(tiny_image(each.number), each.label);
-    writer.finish({{"note", "made by a test"}});
-    return RecordStore::open(path);
-  }
-  FeatureClassifier classifier(const std::vector<Labelled>& records, const StagePlan& stage,
+  FeatureClassifier classifier(const std::vector<LabelledImage>& records, const StagePlan& stage,
                                uint64_t seed = 1, double expected = 4) {
     Session session({stage}, seed);
     FeatureClassifier found = release_feature_classifier(store(records), stage, *pixels(), expected,
@@ -92,19 +78,11 @@ class FeatureClassifierTest : public ::testing::Test {
               stage.executed()->steps);
     return found;
   }
-  static std::vector<Labelled> some_records(int count) {
-    std::vector<Labelled> records;
-    for (int i = 0; i < count; ++i) records.push_back({i, i % 3});
-    return records;
-  }
-  TempFolder folder;
-
- private:
-  int stores_ = 0;
+  static std::vector<LabelledImage> some_records(int count) { return labelled_images(count, 3); }
 };
 
 TEST_F(FeatureClassifierTest, TakesTheStepsOfBruteForce) {
-  const std::vector<Labelled> records = some_records(15);
+  const std::vector<LabelledImage> records = some_records(15);
   int shorter = 0, longer = 0;
   for (const double rate : {1.0, 0.4})
     for (const int64_t steps : {1, 2, 5, 6}) {
@@ -139,14 +117,14 @@ TEST_F(FeatureClassifierTest, TakesTheStepsOfBruteForce) {
 
 // Over all neighbours: every record left out, and every one replaced by images of any class.
 TEST_F(FeatureClassifierTest, ARecordMovesAReleaseByNoMoreThanIsCharged) {
-  const std::vector<Labelled> records = some_records(6);
-  const auto released = [&](const std::vector<Labelled>& of) {
+  const std::vector<LabelledImage> records = some_records(6);
+  const auto released = [&](const std::vector<LabelledImage>& of) {
     return trained_weights(classifier(of, classifier_stage(kNothing))) * 4 / kRate;
   };
   const at::Tensor all = released(records);
   double removed = 0, replaced = 0;
   for (size_t i = 0; i < records.size(); ++i) {
-    std::vector<Labelled> others = records;
+    std::vector<LabelledImage> others = records;
     others.erase(others.begin() + static_cast<std::ptrdiff_t>(i));
     removed = std::max(removed, (released(others) - all).norm().item<double>());
     for (int label = 0; label < kClasses; ++label) {
@@ -162,7 +140,7 @@ TEST_F(FeatureClassifierTest, ARecordMovesAReleaseByNoMoreThanIsCharged) {
 }
 
 TEST_F(FeatureClassifierTest, NoiseIsOnEveryNumber) {
-  const std::vector<Labelled> records = some_records(4);
+  const std::vector<LabelledImage> records = some_records(4);
   const at::Tensor exact = trained_weights(classifier(records, classifier_stage(kNothing)));
   std::vector<double> noise, of_biases;
   for (uint64_t seed = 1; seed <= 60; ++seed) {
@@ -179,7 +157,7 @@ TEST_F(FeatureClassifierTest, NoiseIsOnEveryNumber) {
 }
 
 TEST_F(FeatureClassifierTest, TellsClassesApart) {
-  std::vector<Labelled> records;
+  std::vector<LabelledImage> records;
   for (int i = 0; i < 60; ++i) records.push_back({i % 3, i % 3});
   const FeatureClassifier found = classifier(records, classifier_stage(0.5, 60, 0.5), 1, 60);
   for (int number = 0; number < 3; ++number) {

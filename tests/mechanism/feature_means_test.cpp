@@ -14,11 +14,11 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "mechanism/labelled_store.h"
 #include "mechanism/made_up_features.h"
 #include "mechanism/stage_session.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/stop_signal.h"
-#include "sfumato/data/record_store_writer.h"
 #include "sfumato/io/json_file.h"
 #include "src/mechanism/record_features.h"
 #include "train/tiny_run.h"
@@ -27,11 +27,6 @@ namespace sfumato {
 namespace {
 
 using namespace test;
-
-/// An image of the private set: tiny_image(number) in a class.
-struct Record {
-  int number, label;
-};
 
 StagePlan means_stage(double noise_multiplier) {
   return {.name = "feature_means", .event = Phase{1, noise_multiplier, 1}};
@@ -51,18 +46,10 @@ at::Tensor contribution(int number, const std::string& features) {
   return found / std::max(1.0, found.norm().item<double>());
 }
 
-class FeatureMeansTest : public ::testing::Test {
+class FeatureMeansTest : public LabelledStores {
  protected:
-  static constexpr int kClasses = 3;
-  RecordStore store(const std::vector<Record>& records) {
-    const auto path = folder / ("private" + std::to_string(++stores_));
-    RecordStoreWriter writer(path, {8, 8, 1, kClasses, {"across", "down", "none"}, false, 1});
-    for (const Record& each : records) writer.append(tiny_image(each.number), each.label);
-    writer.finish({{"note", "made by a test"}});
-    return RecordStore::open(path);
-  }
   /// With noise that nobody sees, or with that of a seed.
-  at::Tensor means(const std::vector<Record>& records, double divisor, double noise = 1e-7,
+  at::Tensor means(const std::vector<LabelledImage>& records, double divisor, double noise = 1e-7,
                    uint64_t seed = 1, const std::string& features = "scattering") {
     Session session({means_stage(noise)}, seed);
     const FeatureMeans found = release_feature_means(
@@ -72,22 +59,14 @@ class FeatureMeansTest : public ::testing::Test {
     EXPECT_EQ(found.features, features);
     return found.means;
   }
-  static std::vector<Record> some_records(int count) {
-    std::vector<Record> records;
-    for (int i = 0; i < count; ++i) records.push_back({i, i % 2});
-    return records;
-  }
-  TempFolder folder;
-
- private:
-  int stores_ = 0;
+  static std::vector<LabelledImage> some_records(int count) { return labelled_images(count, 2); }
 };
 
 TEST_F(FeatureMeansTest, AreSumsOfRecordsAloneDividedByAPublicNumber) {
-  const std::vector<Record> records = some_records(11);
+  const std::vector<LabelledImage> records = some_records(11);
   for (const std::string features : {"scattering", "pixels"}) {
     at::Tensor expected = at::zeros({kClasses, network(features)->facts().dimension}, at::kDouble);
-    for (const Record& each : records)
+    for (const LabelledImage& each : records)
       expected[each.label] += contribution(each.number, features) / 4;
     const at::Tensor found = means(records, 4, 1e-7, 1, features);
     ASSERT_EQ(found.sizes(), expected.sizes());
@@ -98,12 +77,12 @@ TEST_F(FeatureMeansTest, AreSumsOfRecordsAloneDividedByAPublicNumber) {
 // Over all neighbours: every record left out, and every one replaced by images of any class. By
 // pixels, whose norm is far above 1, a record moves the sums by just what is charged.
 TEST_F(FeatureMeansTest, ARecordMovesThemByNoMoreThanIsCharged) {
-  const std::vector<Record> records = some_records(6);
+  const std::vector<LabelledImage> records = some_records(6);
   for (const std::string features : {"scattering", "pixels"}) {
     const at::Tensor all = means(records, 1, 1e-7, 1, features);
     double removed = 0, replaced = 0;
     for (size_t i = 0; i < records.size(); ++i) {
-      std::vector<Record> others = records;
+      std::vector<LabelledImage> others = records;
       others.erase(others.begin() + static_cast<std::ptrdiff_t>(i));
       removed =
           std::max(removed, (means(others, 1, 1e-7, 1, features) - all).norm().item<double>());
@@ -122,7 +101,7 @@ TEST_F(FeatureMeansTest, ARecordMovesThemByNoMoreThanIsCharged) {
 }
 
 TEST_F(FeatureMeansTest, NoiseIsOnEveryNumber) {
-  const std::vector<Record> records = some_records(4);
+  const std::vector<LabelledImage> records = some_records(4);
   const at::Tensor exact = means(records, 5);
   std::vector<double> noise;
   for (uint64_t seed = 1; seed <= 3; ++seed) {

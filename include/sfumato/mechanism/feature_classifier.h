@@ -36,11 +36,11 @@ inline constexpr double kClassifierFeatureScale = 4;
 
 /// Runs the stage: DP-SGD (Abadi et al. 2016) of softmax regression on the features of
 /// features_within_unit_norm, lengthened and followed by a 1, as Tramer and Boneh (2021) train on
-/// handcrafted features. Each of the planned releases is the sum, over a
-/// Poisson sample, of the gradients of the cross entropy, each clipped to norm 1; divided by the
-/// size that the sample is expected to have, sample_rate * `expected_records` (a public number), it
-/// moves the weights with momentum. The classifier is the mean of the weights after the releases of
-/// the second half, which is post-processing.
+/// handcrafted features. Each of the planned releases is the sum, over a Poisson sample, of the
+/// gradients of the cross entropy, each clipped to norm 1; divided by the size that the sample is
+/// expected to have, sample_rate * `expected_records` (a public number), it moves the weights with
+/// momentum. The classifier is the mean of the weights after the releases of the second half, which
+/// is post-processing.
 ///
 /// Sensitivity 1: what a record adds follows from its own bytes, its class and the weights, which
 /// follow from earlier releases; it is computed for each record by itself, so that no bit of it

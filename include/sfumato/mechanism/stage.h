@@ -74,7 +74,7 @@ Phase executed_phase(const StagePlan& stage);
 /// which says `what` it must be, if it is anything else.
 Phase executed_release(const StagePlan& stage, double clip_norm_l2, const std::string& what);
 
-/// PrivacyError unless a divisor of class sums, a public number, is positive and finite.
-void check_class_size(double expected);
+/// PrivacyError unless a divisor of sums over images, a public number, is positive and finite.
+void check_divisor(double expected);
 
 }  // namespace sfumato
