@@ -36,6 +36,12 @@ class Call:
     def dry_run(self) -> bool:
         return PRETENDED in self.gpu
 
+    @property
+    def patience(self) -> int:
+        """How many times a step's limit it may take: nothing is learned from the time of a dry run, which
+        runs on the processor, beside whatever else it has to do."""
+        return 4 if self.dry_run else 1
+
     def dressed(self, headline: str) -> str:
         return f"dry run: {headline}" if self.dry_run else headline
 

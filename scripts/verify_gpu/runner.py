@@ -131,7 +131,7 @@ def take(run: Run, call, step: Step) -> Outcome:
     if left < LEAST_SHARE * step.limit_s:
         return Outcome(step.name, SKIPPED, None, 0.0,
                        f"{max(left, 0):.0f} s left of the call's {run.budget_s:.0f}, too few for it")
-    limit = min(step.limit_s, left)
+    limit = min(step.limit_s * call.patience, left)
     call.limit_s = limit
     began, rc = time.monotonic(), None
     try:
