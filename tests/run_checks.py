@@ -24,7 +24,8 @@ PYTHON_CHECKS = ("release_opens_in_diffusers", "pretrained_files", "tensorboard_
 OUTCOMES = {0: "passed", 77: "skipped"}
 TIMEOUT_S = 900  # the longest take two minutes or three; one that hangs leaves time for the others
 # They take minutes each, so they begin first.
-LONG = ("emulation_faults", "verify_gpu", "classifier_on_real_images", "container")
+LONG = ("emulation_faults", "verify_gpu", "classifier_on_real_images", "container", "ranks", "pretend_gpu",
+        "slurm", "release_opens_in_diffusers", "imported_diffusion", "imported_gan")
 
 
 def run_check(script: Path, sfumato: Path, work: Path) -> tuple[str, str]:
