@@ -108,6 +108,11 @@ std::string unknown_section(const SettingsTree& tree, std::string_view name) {
 /// `path`: a section, or a place that only holds sections.
 std::string unknown_setting(const SettingsTree& tree, const std::string& path,
                             std::string_view name) {
+  // A section that is given a value, say to take a stage out.
+  if (const Section* inner = tree.find_section(path + "." + std::string(name));
+      inner != nullptr && !inner->settings().empty())
+    return fmt::format("'{0}' is a section, which takes no value; set what is in it, such as '{1}'",
+                       shown(name), inner->settings().front()->key());
   std::vector<std::string> names;
   if (const Section* section = tree.find_section(path))
     for (const SettingBase* setting : section->settings()) names.push_back(setting->name());

@@ -44,7 +44,9 @@ class Budget {
     if (already > target.epsilon)
       throw PrivacyError(fmt::format(
           "target epsilon {} at delta {} is unreachable: what is already spent costs {}; "
-          "raise the target epsilon or delta",
+          "raise the target epsilon or delta, or spend less there (of mechanism.stages.*, each "
+          "with a "
+          "larger noise_multiplier, or null to leave it out)",
           target.epsilon, target.delta, upper_bound_text(already)));
   }
   Phase phase(double sample_rate, double noise_multiplier, std::int64_t steps) const {

@@ -332,6 +332,9 @@ TEST(InnerSection, MistakesNameTheirPlace) {
   EXPECT_THAT(mistakes_of("mechanism:\n  stages:\n    central_images:\n      realeases: 3\n"),
               ElementsAre(AllOf(StartsWith("c.yaml:4:7: unknown key 'realeases'"),
                                 HasSubstr("did you mean 'releases'?"))));
+  EXPECT_THAT(mistakes_of("", {"mechanism.stages.central_images=null"}),
+              ElementsAre(AllOf(HasSubstr("'central_images' is a section, which takes no value"),
+                                HasSubstr("'mechanism.stages.central_images.noise_multiplier'"))));
   EXPECT_THAT(mistakes_of("mechanism: {stages: 3}"),
               ElementsAre("c.yaml:1:21: section 'mechanism.stages' holds 'key: value' lines, got "
                           "'3'"));
