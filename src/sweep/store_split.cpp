@@ -39,6 +39,19 @@ void check_never_noted(const fs::path& store, double share, const fs::path& part
           part.string(), use.place));
 }
 
+/// Where records leave a store for what they are, one that is blanked out or replaced moves the
+/// places of all later ones, and half of what lies between them would change parts.
+void check_places_are_kept(const fs::path& store) {
+  const nlohmann::json preparation = store_preparation(store);
+  for (const char* setting : {"deduplicate", "skip_unreadable"})
+    if (preparation.value(setting, false))
+      throw PrivacyError(fmt::format(
+          "'{}' was prepared with data.{}=true: an image that is left out by it moves all later "
+          "ones, and with them the parts of a split; prepare it again with data.{}=false, into "
+          "another folder, or take the purpose private_selection",
+          store.string(), setting, setting));
+}
+
 void write_part(const RecordStore& store, double share, bool tuning, const fs::path& place,
                 const nlohmann::json& origin) {
   RecordStoreWriter writer(place, store.layout());
@@ -65,6 +78,7 @@ StoreParts split_store(const fs::path& path, double share, Adjacency adjacency) 
         fmt::format("the records of one user of '{}' would lie in both parts of a "
                     "split; take the purpose private_selection or ablation",
                     path.string()));
+  check_places_are_kept(path);
   const StoreParts parts{part_place(path, share, true), part_place(path, share, false)};
   for (const bool tuning : {true, false}) {
     const fs::path& place = tuning ? parts.tuning : parts.final_run;

@@ -104,12 +104,12 @@ def write_idx(folder: Path, per_class: int, classes: int = 10, size: int = 16,
     return images_path, labels_path
 
 
-def prepare_small_store(sfumato: Sfumato, work: Path, per_class: int = 40) -> Path:
+def prepare_small_store(sfumato: Sfumato, work: Path, *overrides: str, per_class: int = 40) -> Path:
     """A record store of generated images that fits configs/smoke.yaml."""
     images, labels = write_idx(work, per_class)
     store = work / "store"
     sfumato.run("prepare", "--config", "configs/smoke.yaml", f"data.source={images}",
-                f"data.labels={labels}", f"data.store={store}")
+                f"data.labels={labels}", f"data.store={store}", *overrides)
     return store
 
 

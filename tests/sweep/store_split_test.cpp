@@ -75,6 +75,23 @@ TEST_F(StoreSplits, AreRefusedWherePartsWouldNotComposeInParallel) {
   EXPECT_FALSE(fs::exists("users-tuning-0.25"));
 }
 
+/// Two sets of equal size that differ in one image, which in one of them is a copy of another:
+/// where copies are left out, all images behind it move.
+TEST_F(StoreSplits, AreRefusedWhereAnImageThatIsLeftOutMovesTheOthers) {
+  for (const char* setting : {"deduplicate", "skip_unreadable"}) {
+    const std::string name = std::string("with_") + setting;
+    RecordStoreWriter writer(name, {4, 4, 1, 0, {}});
+    writer.append(std::vector<std::uint8_t>(16), 0);
+    nlohmann::json preparation = {{"deduplicate", false}, {"skip_unreadable", false}};
+    preparation[setting] = true;
+    writer.finish(preparation);
+    EXPECT_THAT(
+        error_message<PrivacyError>([&] { split_store(name, 0.25, Adjacency::kReplaceOne); }),
+        HasSubstr("prepare it again with data." + std::string(setting) + "=false"));
+    EXPECT_FALSE(fs::exists(name + "-tuning-0.25"));
+  }
+}
+
 TEST_F(StoreSplits, LieBesideTheStoreHoweverItIsWritten) {
   for (const char* store : {"whole/", "./whole", "whole//"}) {
     const StoreParts parts = split_store(store, 0.25, Adjacency::kZeroOut);

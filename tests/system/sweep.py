@@ -171,7 +171,7 @@ def check_sweep(sfumato, work: Path, _):
     check_tuning(sfumato, prepare_small_store(sfumato, own), work)
     split = work / "parts"
     split.mkdir()
-    check_split(sfumato, prepare_small_store(sfumato, split), work)
+    check_split(sfumato, prepare_small_store(sfumato, split, "data.deduplicate=false"), work)
 
 
 if __name__ == "__main__":
