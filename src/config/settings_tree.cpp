@@ -108,11 +108,6 @@ std::string unknown_section(const SettingsTree& tree, std::string_view name) {
 /// `path`: a section, or a place that only holds sections.
 std::string unknown_setting(const SettingsTree& tree, const std::string& path,
                             std::string_view name) {
-  // A section that is given a value, say to take a stage out.
-  if (const Section* inner = tree.find_section(path + "." + std::string(name));
-      inner != nullptr && !inner->settings().empty())
-    return fmt::format("'{0}' is a section, which takes no value; set what is in it, such as '{1}'",
-                       shown(name), inner->settings().front()->key());
   std::vector<std::string> names;
   if (const Section* section = tree.find_section(path))
     for (const SettingBase* setting : section->settings()) names.push_back(setting->name());
@@ -304,6 +299,11 @@ std::optional<std::string> SettingsTree::key_mistake(std::string_view key) const
     if (hint.empty()) hint = suggestion(key, keys_outside_stages(*this));
     return fmt::format("expected section.setting=value{}", hint);
   }
+  // A section that is given a value, say to take a stage out.
+  for (const std::string& inside : keys())
+    if (inside.starts_with(fmt::format("{}.", key)))
+      return fmt::format("'{}' is a section, which takes no value; set what is in it, such as '{}'",
+                         shown(key.substr(dot + 1)), inside);
   const std::string_view section_name = key.substr(0, dot);
   if (has_section_at(section_name))
     return unknown_setting(*this, std::string(section_name), key.substr(dot + 1));

@@ -335,6 +335,9 @@ TEST(InnerSection, MistakesNameTheirPlace) {
   EXPECT_THAT(mistakes_of("", {"mechanism.stages.central_images=null"}),
               ElementsAre(AllOf(HasSubstr("'central_images' is a section, which takes no value"),
                                 HasSubstr("'mechanism.stages.central_images.noise_multiplier'"))));
+  EXPECT_THAT(mistakes_of("", {"mechanism.stages=3"}),
+              ElementsAre(AllOf(HasSubstr("'stages' is a section, which takes no value"),
+                                HasSubstr("'mechanism.stages."))));
   EXPECT_THAT(mistakes_of("mechanism: {stages: 3}"),
               ElementsAre("c.yaml:1:21: section 'mechanism.stages' holds 'key: value' lines, got "
                           "'3'"));
