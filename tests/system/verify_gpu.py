@@ -169,8 +169,10 @@ class NoCall:
         return headline
 
 
-def check_patience(logs: Path, work: Path) -> None:
+def check_patience(work: Path) -> None:
     """A step of a dry run may take longer than its limit, but never more than is left of the call."""
+    logs = work / "patience"
+    logs.mkdir()
     step = runner.Step("slow", 1, lambda _: ["sleep", "2"], lambda *_: "fine")
     for budget, wanted in ((60, "ok"), (1, "timed out")):
         run = runner.Run((step,), budget, logs, dict(os.environ), work)
@@ -201,7 +203,6 @@ def check_limits(work: Path) -> None:
                      lambda run: seen.append([each.status for each in run.outcomes]))
     runner.run_steps(run, given)
     check(given.limit_s == 5, f"the last step was told of {given.limit_s} s")
-    check_patience(logs, work)
     wanted = ["timed out", "failed", "failed", "ok", "ok", "skipped", "ok"]
     check(seen[-1] == wanted and len(seen) == len(wanted), f"outcomes {seen[-1:]}")
     hung = run.outcomes[0]
@@ -230,6 +231,7 @@ def check_end_from_outside(build: Path, archive: Path, work: Path) -> None:
 def verify_gpu(sfumato, work: Path, _):
     build = sfumato.binary.parent
     check_limits(work)
+    check_patience(work)
     check_evidence(work / "evidence")
     reason = why_not(build)
     if reason:
