@@ -14,7 +14,7 @@ from step_cases import CASES, ROOT, Setting, Variant
 CHECKED = 2  # images whose norms are compared
 
 
-# Networks and their losses: [B] of B examples, the mean over K draws ----------------------------------
+# Networks and their losses, whose mean over one example's is its own: [B K] of draws, or [B] --------------
 
 
 def layout_of(setting: Setting):
@@ -238,13 +238,14 @@ def each_draw(inputs: tuple) -> tuple:
 
 
 def one_at_a_time(task, inputs: tuple):
-    """Norms of the gradients of examples [examples, parameters], a backward pass for each."""
+    """Norms of the gradients of examples [examples, parameters], a backward pass for each: of the mean
+    loss of its draws."""
     import torch
 
     norms = []
     for i in range(len(inputs[0])):
         task.network.zero_grad(set_to_none=True)
-        task.losses(task.network, tuple(each[i:i + 1] for each in inputs)).sum().backward()
+        task.losses(task.network, tuple(each[i:i + 1] for each in inputs)).mean().backward()
         norms.append(torch.stack([p.grad.norm() for p in task.network.parameters()]))
     task.network.zero_grad(set_to_none=True)
     return torch.stack(norms)
