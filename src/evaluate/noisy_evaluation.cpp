@@ -124,7 +124,8 @@ void release_all(const EvaluatedRun& run, const RecordStore& store, const Record
                      .run = run.directory.path(),
                      .store = store.path(),
                      .initial = run.ledger.initial_weights.value_or(InitialWeights{}),
-                     .must_be_witnessed = true};
+                     .must_be_witnessed = true,
+                     .data_manifest_hash = store.manifest_hash()};
   // Held-out images remember it as well: something is released that they decide.
   if (reference.manifest_hash() != store.manifest_hash()) place.held_out = reference.path();
   MechanismSession session = MechanismSession::resume(run.plan, place, std::move(key),

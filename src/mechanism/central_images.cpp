@@ -81,8 +81,7 @@ CentralImages release_central_images(const RecordStore& store, const StagePlan& 
                                    store.channels(), store.height(), store.width()})};
   float* out = central.images.mutable_data_ptr<float>();
   for (std::int64_t release = 0; release < phase.steps; ++release) {
-    StatisticSum sum =
-        sum_images(store, session.sample(stage, release, store.count()), stage.clip_norm_l2);
+    StatisticSum sum = sum_images(store, session.sample(stage, store.count()), stage.clip_norm_l2);
     for (const double value : session.release(std::move(sum), stage))
       *out++ = static_cast<float>(value / expected_class_batch);
   }

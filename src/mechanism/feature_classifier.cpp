@@ -216,8 +216,8 @@ FeatureClassifier release_feature_classifier(const RecordStore& store, const Sta
   std::vector<double> exact(weights.size()), velocity(weights.size()), mean(weights.size());
   const std::int64_t averaged = (phase.steps + 1) / 2;
   for (std::int64_t release = 0; release < phase.steps; ++release) {
-    StatisticSum sum = sum_of_gradients(store, rows, session.sample(stage, release, store.count()),
-                                        classes, weights);
+    StatisticSum sum =
+        sum_of_gradients(store, rows, session.sample(stage, store.count()), classes, weights);
     const std::vector<double> noisy = session.release(std::move(sum), stage);
     for (std::size_t i = 0; i < exact.size(); ++i) {
       velocity[i] = kMomentum * velocity[i] + noisy[i];

@@ -67,6 +67,17 @@ void check_bound(const ClippedSum& sum, const MechanismPlan& plan) {
                     sum.clip_norm_l2(), plan.clip_norm_l2));
 }
 
+/// A run has one record store from its first charge on: what its stages released of one must not
+/// be followed by steps on another, whose card would not speak of the first.
+void check_records(const LedgerSummary& found, const SessionPlace& place) {
+  if (!found.data_manifest_hash.empty() && found.data_manifest_hash != place.data_manifest_hash)
+    throw PrivacyError(fmt::format(
+        "the record store{} is not the one that the run in '{}' was started with; set data.store "
+        "to that one, or start a new run",
+        place.store.empty() ? std::string() : fmt::format(" '{}'", place.store.string()),
+        place.ledger.parent_path().string()));
+}
+
 /// The release of a training step, on whichever rank.
 NoisyGradient noised(ClippedSum&& sum, const MechanismPlan& plan, const SecureKey& key,
                      ChargedStep&& charge) {
@@ -122,9 +133,9 @@ MechanismSession& MechanismSession::operator=(MechanismSession&&) noexcept = def
 MechanismSession MechanismSession::create(const MechanismPlan& plan, const SessionPlace& place,
                                           SecureKey key) {
   auto state = std::make_unique<State>(plan, place, std::move(key));
-  state->ledger.emplace(Ledger::create(place.ledger, plan.to_json(),
-                                       place.most_steps.value_or(plan.steps), state->key,
-                                       state->witnessed(), place.initial));
+  state->ledger.emplace(
+      Ledger::create(place.ledger, plan.to_json(), place.most_steps.value_or(plan.steps),
+                     state->key, state->witnessed(), place.initial, place.data_manifest_hash));
   return MechanismSession(std::move(state));
 }
 
@@ -132,6 +143,7 @@ MechanismSession MechanismSession::resume(const MechanismPlan& plan, const Sessi
                                           SecureKey key, const Checkpoint* checkpoint) {
   auto state = std::make_unique<State>(plan, place, std::move(key));
   const LedgerSummary found = verify_ledger(place.ledger);
+  check_records(found, place);
   std::optional<ForgottenCharges> forgotten;
   if (state->witness) forgotten = state->witness->check(found);
   // The head that the checkpoint saw must still be in the chain: no lines were cut from the end.
@@ -170,11 +182,11 @@ std::vector<std::int64_t> MechanismSession::sample(std::int64_t step, std::int64
   return (state_->shared_sampler ? *state_->shared_sampler : state_->sampler).draw(step, records);
 }
 
-std::vector<std::int64_t> MechanismSession::sample(const StagePlan& stage, std::int64_t release,
+std::vector<std::int64_t> MechanismSession::sample(const StagePlan& stage,
                                                    std::int64_t records) const {
   const Planned own = planned(state_->plan, stage);
   return PoissonSampler::of_stage(state_->key, own.phase.sample_rate, own.place)
-      .draw(release, records);
+      .draw(state_->ledger->charged_releases(stage.name), records);
 }
 
 NoisyGradient MechanismSession::release(ClippedSum&& sum, std::int64_t step) {

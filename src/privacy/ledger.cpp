@@ -93,7 +93,7 @@ ChargedStep ToldCharges::told(std::int64_t optimizer_step, std::int64_t release_
 
 Ledger Ledger::create(const std::filesystem::path& path, const json& plan,
                       std::int64_t max_charged_steps, const SecureKey& noise_key, bool witnessed,
-                      const InitialWeights& initial) {
+                      const InitialWeights& initial, const std::string& data_manifest_hash) {
   if (max_charged_steps < 1)
     throw UsageError(fmt::format("a plan of {} steps trains nothing", max_charged_steps));
   Ledger ledger;
@@ -112,6 +112,7 @@ Ledger Ledger::create(const std::filesystem::path& path, const json& plan,
   state.plan_hash = sha256_hex(state.plan);
   state.max_charged_steps = max_charged_steps;
   state.initial_weights = initial;
+  state.data_manifest_hash = data_manifest_hash;
   try {
     lock(ledger.lock_fd_, path);
     ledger.file_ = std::make_unique<AppendFile>(path);
@@ -124,6 +125,7 @@ Ledger Ledger::create(const std::filesystem::path& path, const json& plan,
                   {"initial_weights", to_json(initial)}};
     // Beside them: older versions refuse another key among those three, and ignore one here.
     if (!initial.folders.empty()) first["initial_folders"] = initial.folders;
+    if (!data_manifest_hash.empty()) first["data_manifest_hash"] = data_manifest_hash;
     ledger.begin_session(std::move(first), noise_key, witnessed);
     fsync_path(path.has_parent_path() ? path.parent_path() : ".");
   } catch (...) {

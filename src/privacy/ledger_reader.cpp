@@ -147,6 +147,11 @@ class Reader {
       initial_weights(*initial);
     if (const auto folders = object.find("initial_folders"); folders != object.end())
       initial_folders(*folders);
+    if (object.contains("data_manifest_hash")) {
+      found_.data_manifest_hash = text(object, "data_manifest_hash");
+      if (!is_sha256(found_.data_manifest_hash))
+        problem("does not say on which record store the run trains (data_manifest_hash)");
+    }
   }
 
   void initial_weights(const json& object) {

@@ -237,6 +237,12 @@ RunCheck check_facts(const LedgerSummary& ledger, const Json& card, const fs::pa
   for (const std::string& defect : facts_defects(card))
     problems.push_back(fmt::format("'{}': {}; {}", card_file.string(), defect, remedy));
   const std::string found = card_facts_sha256(card);
+  if (!ledger.data_manifest_hash.empty() &&
+      card.value("data_manifest_hash", Json()) != Json(ledger.data_manifest_hash))
+    problems.push_back(
+        fmt::format("'{}': data_manifest_hash is not that of the record store with which the "
+                    "ledger begins ({}); {}",
+                    card_file.string(), ledger.data_manifest_hash, remedy));
   if (!ledger.released.card_facts.empty()) {
     held_against.push_back("the ledger's note of them");
     if (found != ledger.released.card_facts)

@@ -32,7 +32,13 @@ class RunRecord {
   /// A new run that was refused after begin(), before it had a ledger, leaves nothing.
   void withdraw() const;
   /// Where a session of this run keeps its ledger.
-  SessionPlace place() const { return {run_.ledger(), run_.path(), store_.path(), start_}; }
+  SessionPlace place() const {
+    return {.ledger = run_.ledger(),
+            .run = run_.path(),
+            .store = store_.path(),
+            .initial = start_,
+            .data_manifest_hash = store_.manifest_hash()};
+  }
   /// Once nothing refuses the run that goes on after `step`; before, its own configuration stays.
   /// What changes in it is said and kept: RunDirectory::settings_history.
   void accept(int64_t step) const;

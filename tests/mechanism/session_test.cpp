@@ -54,10 +54,19 @@ class Sessions : public ::testing::Test {
 TEST_F(Sessions, SamplesAreThoseOfTheKeyAtTheRateOfThePlan) {
   const MechanismSession session = create();
   const SecureKey key = SecureKey::insecure_for_tests(1);
-  const PoissonSampler training(key, 0.25), stage = PoissonSampler::of_stage(key, 0.5, 0);
-  for (const int64_t step : {0, 3}) {
+  const PoissonSampler training(key, 0.25);
+  for (const int64_t step : {0, 3})
     EXPECT_EQ(session.sample(step, 1000), training.draw(step, 1000));
-    EXPECT_EQ(session.sample(plan.stages[0], step, 1000), stage.draw(step, 1000));
+}
+
+TEST_F(Sessions, AStageDrawsAnotherSampleForEveryRelease) {
+  MechanismSession session = create();
+  const SecureKey key = SecureKey::insecure_for_tests(1);
+  const PoissonSampler stage = PoissonSampler::of_stage(key, 0.5, 0);
+  for (const int64_t release : {0, 1}) {
+    for (const int asked : {1, 2})
+      EXPECT_EQ(session.sample(plan.stages[0], 1000), stage.draw(release, 1000)) << asked;
+    (void)session.release(StatisticSum(1, 1, 4), plan.stages[0]);
   }
 }
 
@@ -66,15 +75,17 @@ TEST_F(Sessions, SamplesAreThoseOfTheKeyAtTheRateOfThePlan) {
 TEST(SamplesOfStages, AreIndependentOfEachOther) {
   const StagePlan first{.name = "central_images", .event = Phase{0.1, 5, 10}},
       second{.name = "feature_classifier", .event = Phase{0.05, 3, 10}};
-  const test::Session session({first, second});
+  test::Session session({first, second});
   constexpr int64_t kRecords = 100'000;
-  for (const int64_t release : {0, 1, 9}) {
-    const std::vector<int64_t> one = session.mechanism.sample(first, release, kRecords),
-                               other = session.mechanism.sample(second, release, kRecords);
+  for (int release = 0; release < 3; ++release) {
+    const std::vector<int64_t> one = session.mechanism.sample(first, kRecords),
+                               other = session.mechanism.sample(second, kRecords);
     std::vector<int64_t> both;
     std::ranges::set_intersection(one, other, std::back_inserter(both));
     const double expected = 0.1 * 0.05 * kRecords;
     EXPECT_NEAR(static_cast<double>(both.size()), expected, test::kQuantile * std::sqrt(expected));
+    for (const StagePlan& stage : {first, second})
+      (void)session.mechanism.release(StatisticSum(1, 1, stage.clip_norm_l2), stage);
   }
 }
 
@@ -128,10 +139,32 @@ TEST_F(Sessions, AStageIsReleasedAsThePlanHasItOrNotAtAll) {
   EXPECT_THAT(refused(central_stage(0.5, 3, 2, 1), 1), HasSubstr("plans no stage"));
   EXPECT_THAT(refused(test::histogram_stage(3), 1), HasSubstr("plans no stage"));
   EXPECT_THAT(refused(plan.stages[0], 100), HasSubstr("clipped to 100"));
-  EXPECT_THROW((void)session.sample(central_stage(0.9, 3, 2, 4), 0, 10), PrivacyError);
+  EXPECT_THROW((void)session.sample(central_stage(0.9, 3, 2, 4), 10), PrivacyError);
   EXPECT_EQ(session.ledger().charged_releases("central_images"), 0) << "nothing was released";
   EXPECT_EQ(session.release(StatisticSum(3, 5, 4), plan.stages[0]).size(), 15u);
   EXPECT_EQ(session.ledger().charged_releases("central_images"), 1);
+}
+
+TEST_F(Sessions, GoOnWithTheRecordsThatTheyBeganWith) {
+  const std::string own(64, 'a'), other(64, 'b');
+  SessionPlace where = place();
+  where.data_manifest_hash = own;
+  {
+    MechanismSession session =
+        MechanismSession::create(plan, where, SecureKey::insecure_for_tests(1));
+    (void)session.release(StatisticSum(1, 1, 4), plan.stages[0]);
+  }
+  const std::string before = read_file(where.ledger);
+  for (const std::string& found : {other, std::string()}) {
+    where.data_manifest_hash = found;
+    EXPECT_THAT(error_message<PrivacyError>([&] {
+                  (void)MechanismSession::resume(plan, where, SecureKey::insecure_for_tests(2));
+                }),
+                HasSubstr("is not the one that the run"));
+  }
+  EXPECT_EQ(read_file(where.ledger), before);
+  where.data_manifest_hash = own;
+  EXPECT_NO_THROW(MechanismSession::resume(plan, where, SecureKey::insecure_for_tests(2)));
 }
 
 TEST_F(Sessions, AResumedSessionHasANewKeyAndTheFrozenPlan) {

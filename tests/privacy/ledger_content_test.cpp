@@ -103,6 +103,18 @@ TEST(LedgerStart, WhereItsWeightsLayIsNotedOrNotKnown) {
   EXPECT_THAT(read_file(folder / "s"), ::testing::Not(HasSubstr("initial_folders")));
 }
 
+TEST(LedgerStart, NotesTheRecordStoreOrNothing) {
+  TempFolder folder;
+  (void)Ledger::create(folder / "l", small_plan(), 3, SecureKey::generate(), true, {}, kHash);
+  EXPECT_EQ(verify_ledger(folder / "l").data_manifest_hash, kHash);
+  (void)Ledger::create(folder / "none", small_plan(), 3, SecureKey::generate());
+  EXPECT_EQ(verify_ledger(folder / "none").data_manifest_hash, "");
+  EXPECT_THAT(read_file(folder / "none"), ::testing::Not(HasSubstr("data_manifest_hash")));
+  (void)Ledger::create(folder / "odd", small_plan(), 3, SecureKey::generate(), true, {}, "a store");
+  EXPECT_THAT(verify_ledger(folder / "odd").problems,
+              testing::Contains(HasSubstr("on which record store the run trains")));
+}
+
 TEST(LedgerRelease, IsWholeOrAProblem) {
   TempFolder folder;
   const auto path = folder / "l";

@@ -31,6 +31,8 @@ struct SessionPlace {
   /// The store of the records that are released, where it is another (what `prepare` held out): it
   /// remembers the run likewise. Empty: none.
   std::filesystem::path held_out = {};
+  /// RecordStore::manifest_hash of the records that are used; empty: no private data.
+  std::string data_manifest_hash = {};
 };
 
 /// One session of a private run: the only place where sampling, charge and noise meet. Training,
@@ -44,7 +46,7 @@ class MechanismSession {
   static MechanismSession create(const MechanismPlan& plan, const SessionPlace& place,
                                  SecureKey key);
   /// The next session of a ledger. PrivacyError, before anything is written, unless the ledger is
-  /// sound, holds an equal plan and the same initial weights, continues what the record store
+  /// sound, holds an equal plan, the same records and initial weights, continues what the store
   /// remembers (an older copy charges what it has forgotten first), and `checkpoint` (null: none
   /// was saved yet) is one that it notes.
   static MechanismSession resume(const MechanismPlan& plan, const SessionPlace& place,
@@ -62,9 +64,9 @@ class MechanismSession {
   /// The Poisson sample of a training step out of records 0 ... records-1. The same step draws the
   /// same records.
   std::vector<std::int64_t> sample(std::int64_t step, std::int64_t records) const;
-  /// The Poisson sample of a stage's release, independent of those of training and of other stages.
-  std::vector<std::int64_t> sample(const StagePlan& stage, std::int64_t release,
-                                   std::int64_t records) const;
+  /// The Poisson sample of a stage's next release, by the ledger's count: it is another as soon as
+  /// that is charged. Independent of those of training and of other stages.
+  std::vector<std::int64_t> sample(const StagePlan& stage, std::int64_t records) const;
 
   /// The noisy gradient of a training step: charged on disk, then noised with the plan's multiplier
   /// and divided by its expected batch. PrivacyError as Ledger::charge, and if the sum has another

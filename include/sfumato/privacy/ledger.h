@@ -134,6 +134,9 @@ struct LedgerSummary {
   std::int64_t max_charged_steps = 0;
   /// What the run started from; empty in ledgers of versions that did not note it.
   std::optional<InitialWeights> initial_weights;
+  /// The keyed hash of the record store that it trains on (RecordStore::manifest_hash); empty where
+  /// there is none, and in ledgers of versions that did not note it.
+  std::string data_manifest_hash;
   std::int64_t lines = 0;
   /// Noisy releases paid for, steps re-run after a crash included; epsilon follows from this.
   std::int64_t charged_steps = 0;
@@ -161,8 +164,10 @@ struct LedgerSummary {
 /// `sha256`, its own. The first line freezes the mechanism and the number of steps it may take;
 /// every noisy release is a "charge" line (a training step) or a "stage" line (any other use of the
 /// private data) that is on disk (fsync) before the noise exists. A crash can therefore over-count,
-/// never under-count. Nothing private is in it (no batch size, loss, or
-/// time of a step, which would tell the batch size): the ledger may leave.
+/// never under-count. Nothing that a step computes is in it (no batch size, no loss): the
+/// ledger may leave. When something was saved is in it (`checkpoint` lines, the times of sessions),
+/// which tells roughly how long steps took and with that the sizes of batches together; with
+/// run.checkpoint_minutes = 0 checkpoints follow steps alone.
 ///
 /// Chaining detects any edited, inserted, swapped or missing line but the removal of whole lines
 /// from the end; whoever keeps head_hash() elsewhere (checkpoint, card) detects that too: pass it
@@ -175,7 +180,8 @@ class Ledger {
   /// it cannot be written.
   static Ledger create(const std::filesystem::path& path, const nlohmann::ordered_json& plan,
                        std::int64_t max_charged_steps, const SecureKey& noise_key,
-                       bool witnessed = true, const InitialWeights& initial = {});
+                       bool witnessed = true, const InitialWeights& initial = {},
+                       const std::string& data_manifest_hash = {});
   /// Opens for resuming; call resume() before charging. The whole chain is verified. A torn last
   /// line (the machine stopped while it was written; its noise was never used) is cut and noted as
   /// a "recovered" line. It is counted as everything that it may have been: one training step, and
