@@ -15,9 +15,8 @@ namespace sfumato {
 namespace {
 
 /// An example adds at most C (1 + 2^-20) to an element, so at most 2^41 units and a little; twice
-/// that is let through. 2^20 of them stay within 2^62.
+/// that is let through. kMostExamplesOfASum, 2^20, of them stay within 2^62.
 constexpr double kMostUnits = 0x1p42;
-constexpr int64_t kMostExamples = int64_t{1} << 20;
 
 double unit_of(double clip_norm_l2) { return std::ldexp(1.0, std::ilogb(clip_norm_l2) - 40); }
 
@@ -41,7 +40,7 @@ ExactGrid ExactSum::grid(int64_t examples) const {
 }
 
 void ExactSum::expect(int64_t examples) {
-  if (examples > kMostExamples / slices_->ranks().size() - examples_)
+  if (examples > kMostExamplesOfASum / slices_->ranks().size() - examples_)
     throw PrivacyError(fmt::format(
         "a batch of more than {} examples on {} processes: their exact sum could overflow; set a "
         "smaller mechanism.expected_batch_size",

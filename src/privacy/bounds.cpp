@@ -48,4 +48,17 @@ void check_batch_bound(std::int64_t records, double sample_rate, double expected
       over - 1, expected_batch_size));
 }
 
+void check_exact_sum(double expected_batch_size, std::int64_t physical_batch, std::int64_t ranks) {
+  // Refused by memory: once at the whole size, once more, then at halves of it.
+  constexpr double kTakenAgain = 4;
+  const double physical = static_cast<double>(physical_batch), all = static_cast<double>(ranks),
+               passes = std::ceil(std::ceil(batch_bound(expected_batch_size) / physical) / all);
+  if ((passes + kTakenAgain) * physical * all <= static_cast<double>(kMostExamplesOfASum)) return;
+  throw UsageError(fmt::format(
+      "mechanism.expected_batch_size {} on {} processes in physical batches of {}: a step may hold "
+      "more examples than can be added up exactly ({}); set a smaller one, or a smaller "
+      "performance.physical_batch",
+      expected_batch_size, ranks, physical_batch, kMostExamplesOfASum));
+}
+
 }  // namespace sfumato

@@ -8,6 +8,7 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/log.h"
+#include "sfumato/privacy/bounds.h"
 #include "sfumato/train/batch_loader.h"
 #include "sfumato/train/physical_batch.h"
 
@@ -48,7 +49,9 @@ StepBatches::StepBatches(const Config& config, const RecordStore& store, const M
       }),
       batch_(logical_batch(config, gradients)),
       shared_size_(physical_size(config, batch_, plan.is_private, gradients, ranks)),
-      physical_(shared_size_) {}
+      physical_(shared_size_) {
+  if (plan.is_private) check_exact_sum(plan.expected_batch_size, physical_, ranks_.size());
+}
 
 const StepBatches::Sample& StepBatches::sample(const TrainingMechanism& mechanism, int64_t step) {
   if (sampled_step_ != step) {

@@ -86,5 +86,28 @@ TEST(Bounds, AdmittedStoresKeepTheBoundOfTheirBatches) {
   }
 }
 
+TEST(Bounds, EveryAdmittedBatchIsAddedUpExactly) {
+  for (const std::int64_t ranks : {1, 3, 64})
+    for (const std::int64_t physical : {1, 100, 4096})
+      for (double b = 1; b < 3e6; b *= 1.2) {
+        // The largest share of a rank, by dealing out whole physical batches one by one.
+        std::int64_t left = static_cast<std::int64_t>(batch_bound(b)), first = 0;
+        for (std::int64_t rank = 0; left > 0; rank = (rank + 1) % ranks) {
+          if (rank == 0) first += physical;
+          left -= physical;
+        }
+        bool refused = false;
+        try {
+          check_exact_sum(b, physical, ranks);
+        } catch (const UsageError&) {
+          refused = true;
+        }
+        if (!refused) EXPECT_LE(first, kMostExamplesOfASum / ranks) << b << " " << physical;
+        if (first * ranks < kMostExamplesOfASum / 2 && physical * ranks < kMostExamplesOfASum / 16)
+          EXPECT_FALSE(refused) << b << " in " << physical << " by " << ranks;
+      }
+  EXPECT_THROW(check_exact_sum(1e6, 64, 1), UsageError);
+}
+
 }  // namespace
 }  // namespace sfumato
