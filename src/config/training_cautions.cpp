@@ -17,6 +17,14 @@ std::vector<std::string> training_cautions(const Config& config) {
   idle(config.semantic_query, config.semantic_warmup.steps);
   idle(config.central_images, config.warmup.steps);
   idle(config.mean_embedding, config.embedding_warmup.steps);
+  const MechanismSettings& mechanism = config.mechanism;
+  const double records = mechanism.expected_batch_size() / mechanism.sample_rate();
+  if (config.privacy.enabled() && mechanism.delta() * records >= 1)
+    cautions.push_back(fmt::format(
+        "{} is {}, which is not below one over the number of records (some {:.0f}, by "
+        "expected_batch_size and sample_rate): giving away a record whole would keep such a "
+        "promise; set a smaller one",
+        place(mechanism.delta), mechanism.delta(), records));
   const char* nothing = "nothing is chosen by it";
   idle(config.feature_means, config.sample.candidates, 1, nothing);
   idle(config.feature_classifier, config.sample.candidates, 1, nothing);

@@ -78,7 +78,7 @@ static std::string private_warnings(const RecordStore& store, const MechanismPla
 Training::Training(const Config& config, bool resume, TrainRanks& ranks, SecureKey noise_key)
     : config_(config),
       ranks_(ranks),
-      store_(open_shared_store(config.data.store(), *ranks.communicator())),
+      store_(open_shared_store(config.data.store(), *ranks.communicator(), /*verify=*/!resume)),
       plan_(make_shared_plan(config, store_, ranks)),
       state_(config, plan_, ranks) {
   Generator& generator = state_.generator();

@@ -101,6 +101,20 @@ TEST(Load, AStageThatNothingBeginsWithIsACaution) {
               ElementsAre(HasSubstr("without mechanism.stages.feature_means nothing is chosen")));
 }
 
+TEST(Load, ADeltaThatPromisesNobodyAnythingIsACaution) {
+  const auto cautions = [](const std::string& delta) {
+    return training_cautions(
+        *load_text("", {"mechanism.target_epsilon=8", delta, "mechanism.sample_rate=0.01",
+                        "mechanism.expected_batch_size=100"}));
+  };
+  EXPECT_THAT(cautions("mechanism.delta=9e-5"), SizeIs(0));
+  EXPECT_THAT(
+      cautions("mechanism.delta=1e-4"),
+      ElementsAre(AllOf(HasSubstr("mechanism.delta (command line) is"), HasSubstr("some 10000"))));
+  EXPECT_THAT(training_cautions(*load_text("", {"privacy.enabled=false", "mechanism.delta=0.5"})),
+              SizeIs(0));
+}
+
 TEST(Mistake, UnknownKey) {
   EXPECT_THAT(mistakes_of("optimizer:\n  learing_rate: 1\n"),
               ElementsAre("c.yaml:2:3: unknown key 'learing_rate' in section 'optimizer'; did you "

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <fstream>
 #include <thread>
 
 #include "sfumato/core/error.h"
@@ -221,6 +222,20 @@ TEST_F(Resume, AnotherStoreIsRefused) {
   EXPECT_THAT(error_message<PrivacyError>(
                   [&] { resume("again", {"data.store=" + (folder / "other").string()}); }),
               HasSubstr("data.store"));
+  // Nor where no checkpoint tells, as after a stage of the first store and no step yet.
+  fs::remove_all(folder / "again/private/checkpoints");
+  EXPECT_THAT(error_message<PrivacyError>(
+                  [&] { resume("again", {"data.store=" + (folder / "other").string()}); }),
+              HasSubstr("is not the one that the run"));
+}
+
+TEST_F(Resume, ANewRunReadsWhetherTheStoreIsWhole) {
+  std::fstream records(folder / "store/records.bin",
+                       std::ios::in | std::ios::out | std::ios::binary);
+  records.seekp(4096 + 5).put('x');
+  records.close();
+  EXPECT_THAT(error_message<DataError>([&] { start("run"); }), HasSubstr("records.bin"));
+  EXPECT_FALSE(fs::exists(folder / "run"));
 }
 
 TEST_F(Resume, ALedgerThatWasTamperedWithIsRefused) {
