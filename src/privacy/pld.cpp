@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <functional>
+#include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "composed_loss.h"
@@ -229,11 +232,83 @@ PldBracket closed_delta(double mu, double epsilon) {
   return {std::max(0.0, delta - margin), std::min(1.0, delta + margin), 0};
 }
 
+/// What was asked lately, and the answers: a card, the pages beside it and whoever verifies them
+/// ask the same of one mechanism. Questions are compared field by field, and a number that is none
+/// equals nothing, so that what is refused once is refused again.
+class RecentAnswers {
+ public:
+  struct Question {
+    std::vector<PrivacyEvent> events;
+    double at;  ///< delta or epsilon
+    Adjacency adjacency;
+    PldOptions options;
+    bool operator==(const Question&) const = default;
+  };
+
+  template <typename Work>
+  PldBracket answer(Question question, const Work& work) {
+    {
+      const std::lock_guard lock(mutex_);
+      for (const auto& [asked, answer] : recent_)
+        if (asked == question) return answer;
+    }
+    const PldBracket answer = work();
+    const std::lock_guard lock(mutex_);
+    if (recent_.size() == kMost) recent_.pop_front();
+    recent_.emplace_back(std::move(question), answer);
+    return answer;
+  }
+
+ private:
+  static constexpr std::size_t kMost = 64;
+  std::mutex mutex_;
+  std::deque<std::pair<Question, PldBracket>> recent_;
+};
+
 /// Above every crossing of a ceiling that reaches 1.
 double where_one(const std::function<double(double)>& ceiling) {
   double epsilon = 1;
   while (ceiling(epsilon) < 1) epsilon *= 2;
   return epsilon;
+}
+
+PldBracket compute_epsilon(std::span<const PrivacyEvent> events, double delta, Adjacency adjacency,
+                           const PldOptions& options) {
+  const Composition all = composition_of(events, adjacency);
+  if (all.reveals_all) return {0, kInfinity, 0};
+  if (all.mechanisms.empty()) return closed_epsilon(std::sqrt(all.gaussian_mu_squared), delta);
+  Evaluation evaluation(
+      all, {.delta = delta}, delta, options,
+      [&](const ComposedLoss& loss) { return loss.epsilon(delta); },
+      [&](const ComposedLoss& loss, double answer) { return loss.delta(answer) <= delta; });
+  PldBracket result = evaluation.bracket().value_or(PldBracket{0, kInfinity, 0});
+  result.upper += evaluation.loss_rounding();
+  if (!options.sketch || std::isinf(result.upper))
+    result.upper = std::min(result.upper, epsilon_from_rdp(events, delta, adjacency).epsilon);
+  result.lower = std::max(0.0, result.lower - evaluation.loss_rounding());
+  return result;
+}
+
+PldBracket compute_delta(std::span<const PrivacyEvent> events, double epsilon, Adjacency adjacency,
+                         const PldOptions& options) {
+  const Composition all = composition_of(events, adjacency);
+  if (all.reveals_all) return {0, 1, 0};
+  if (all.mechanisms.empty()) return closed_delta(std::sqrt(all.gaussian_mu_squared), epsilon);
+  const double by_rdp = delta_from_rdp(events, epsilon, adjacency).delta;
+  PldBracket result{0, by_rdp, 0};
+  // The tails are chosen by delta: again, where it comes out far below what the RDP makes of it.
+  for (int round = 0; round < 3; ++round) {
+    const double about = result.upper;
+    Evaluation evaluation(
+        all, {.delta = std::nullopt, .epsilon = epsilon, .about_delta = about}, about, options,
+        [&](const ComposedLoss& loss) { return loss.delta(epsilon); },
+        [&](const ComposedLoss& loss, double answer) { return loss.delta(epsilon) <= answer; });
+    const std::optional<PldBracket> found = evaluation.bracket();
+    if (!found) break;
+    result = {std::max(result.lower, found->lower), std::min(about, found->upper), found->grid};
+    if (result.upper > 0.01 * about) break;
+  }
+  return result;
 }
 
 }  // namespace
@@ -276,42 +351,17 @@ PldBracket epsilon_under_ceiling(std::span<const PrivacyEvent> events,
 PldBracket epsilon_from_pld(std::span<const PrivacyEvent> events, double delta, Adjacency adjacency,
                             const PldOptions& options) {
   check_delta(delta);
-  const Composition all = composition_of(events, adjacency);
-  if (all.reveals_all) return {0, kInfinity, 0};
-  if (all.mechanisms.empty()) return closed_epsilon(std::sqrt(all.gaussian_mu_squared), delta);
-  Evaluation evaluation(
-      all, {.delta = delta}, delta, options,
-      [&](const ComposedLoss& loss) { return loss.epsilon(delta); },
-      [&](const ComposedLoss& loss, double answer) { return loss.delta(answer) <= delta; });
-  PldBracket result = evaluation.bracket().value_or(PldBracket{0, kInfinity, 0});
-  result.upper += evaluation.loss_rounding();
-  if (!options.sketch || std::isinf(result.upper))
-    result.upper = std::min(result.upper, epsilon_from_rdp(events, delta, adjacency).epsilon);
-  result.lower = std::max(0.0, result.lower - evaluation.loss_rounding());
-  return result;
+  static RecentAnswers recent;
+  return recent.answer({{events.begin(), events.end()}, delta, adjacency, options},
+                       [&] { return compute_epsilon(events, delta, adjacency, options); });
 }
 
 PldBracket delta_from_pld(std::span<const PrivacyEvent> events, double epsilon, Adjacency adjacency,
                           const PldOptions& options) {
   check_epsilon(epsilon);
-  const Composition all = composition_of(events, adjacency);
-  if (all.reveals_all) return {0, 1, 0};
-  if (all.mechanisms.empty()) return closed_delta(std::sqrt(all.gaussian_mu_squared), epsilon);
-  const double by_rdp = delta_from_rdp(events, epsilon, adjacency).delta;
-  PldBracket result{0, by_rdp, 0};
-  // The tails are chosen by delta: again, where it comes out far below what the RDP makes of it.
-  for (int round = 0; round < 3; ++round) {
-    const double about = result.upper;
-    Evaluation evaluation(
-        all, {.delta = std::nullopt, .epsilon = epsilon, .about_delta = about}, about, options,
-        [&](const ComposedLoss& loss) { return loss.delta(epsilon); },
-        [&](const ComposedLoss& loss, double answer) { return loss.delta(epsilon) <= answer; });
-    const std::optional<PldBracket> found = evaluation.bracket();
-    if (!found) break;
-    result = {std::max(result.lower, found->lower), std::min(about, found->upper), found->grid};
-    if (result.upper > 0.01 * about) break;
-  }
-  return result;
+  static RecentAnswers recent;
+  return recent.answer({{events.begin(), events.end()}, epsilon, adjacency, options},
+                       [&] { return compute_delta(events, epsilon, adjacency, options); });
 }
 
 }  // namespace sfumato

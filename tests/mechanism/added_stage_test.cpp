@@ -60,7 +60,7 @@ void count_bright_images(const StageRun& run, const fs::path& file) {
   nlohmann::json counts = nlohmann::json::array();
   for (int64_t release = 0; release < executed_phase(run.plan).steps; ++release) {
     StatisticSum sum(1, 1, run.plan.clip_norm_l2);
-    for (const int64_t record : run.session.sample(run.plan, release, run.store.count())) {
+    for (const int64_t record : run.session.sample(run.plan, run.store.count())) {
       double mean = 0;
       for (const uint8_t value : run.store.pixels(record)) mean += value / 255.0 / 64;
       const float one = mean > 0.3 ? 1 : 0;

@@ -361,6 +361,55 @@ RC_GTEST_PROP(Pld, NeverBelowAThresholdTest, ()) {
   RC_ASSERT(found.lower <= found.upper);
 }
 
+// Answers are kept for a while: each question differs from the first in one thing that the answer
+// depends on, and is asked when all others have been.
+TEST(Pld, AnotherQuestionHasAnotherAnswer) {
+  const Phase phase{0.02, 1.1, 300};
+  const GaussianRelease release{3, 1, 1};
+  const ApproximateRelease other{0.1, 1e-7, 1};
+  PldOptions coarse;
+  coarse.points = 1 << 10;
+  coarse.sketch = true;
+  struct Question {
+    Events events;
+    double delta = 1e-5;
+    Adjacency adjacency = kZeroOut;
+    PldOptions options = {};
+  };
+  const std::vector<Question> questions = {
+      {{phase}},
+      {{Phase{0.021, 1.1, 300}}},
+      {{Phase{0.02, 1.2, 300}}},
+      {{Phase{0.02, 1.1, 301}}},
+      {{Phase{0.02, 1.1, 300, 2}}},
+      {{phase}, 1e-6},
+      {{phase}, 1e-5, kReplaceOne},
+      {{phase}, 1e-5, kZeroOut, coarse},
+      {{phase, release}},
+      {{phase, GaussianRelease{2.5, 1, 1}}},
+      {{phase, GaussianRelease{3, 1.25, 1}}},
+      {{phase, GaussianRelease{3, 1, 2}}},
+      {{phase, other}},
+      {{phase, ApproximateRelease{0.2, 1e-7, 1}}},
+      {{phase, ApproximateRelease{0.1, 1e-6, 1}}},
+      {{phase, ApproximateRelease{0.1, 1e-7, 2}}},
+  };
+  std::vector<double> first;
+  for (const Question& q : questions)
+    first.push_back(epsilon_from_pld(q.events, q.delta, q.adjacency, q.options).upper);
+  for (std::size_t i = 0; i < questions.size(); ++i) {
+    const Question& q = questions[i];
+    EXPECT_EQ(epsilon_from_pld(q.events, q.delta, q.adjacency, q.options).upper, first[i]) << i;
+    for (std::size_t j = 0; j < i; ++j) EXPECT_NE(first[i], first[j]) << i << " and " << j;
+  }
+  const double delta = delta_from_pld(questions[0].events, 1, kZeroOut).upper;
+  EXPECT_NE(delta_from_pld(questions[0].events, 1.1, kZeroOut).upper, delta);
+  EXPECT_EQ(delta_from_pld(questions[0].events, 1, kZeroOut).upper, delta);
+  const Phase nonsense{0.02, std::nan(""), 300};
+  for (int again = 0; again < 2; ++again)
+    EXPECT_THROW((void)epsilon_from_pld(Events{nonsense}, 1e-5, kZeroOut), UsageError) << again;
+}
+
 TEST(Pld, TinyDeltasOfOneStepAreExact) {
   for (const double q : {0.01, 0.3}) {
     const auto found = epsilon_from_pld(Events{Phase{q, 1, 1}}, 1e-20, kZeroOut);

@@ -18,6 +18,7 @@ struct GaussianRelease {
   double sensitivity_l2;
   double noise_stddev;
   std::int64_t count = 1;
+  bool operator==(const GaussianRelease&) const = default;
 };
 
 /// `count` uses of any mechanism that is (epsilon, delta)-DP under the adjacency that is accounted
@@ -26,6 +27,7 @@ struct ApproximateRelease {
   double epsilon;
   double delta;
   std::int64_t count = 1;
+  bool operator==(const ApproximateRelease&) const = default;
 };
 
 /// One use of the private data as accountants see it. Events compose adaptively.

@@ -24,6 +24,7 @@ struct Phase {
   std::int64_t steps;
   std::int64_t records_per_unit = 1;  ///< most records that one unit of privacy (a user) owns
   std::optional<Truncation> truncation = std::nullopt;  ///< none: true Poisson batches
+  bool operator==(const Phase&) const = default;
 };
 
 /// UsageError: sample_rate outside [0, 1], noise_multiplier negative or NaN, steps negative,

@@ -22,6 +22,7 @@ struct PldOptions {
   /// Only the upper end of the first direction, P against Q, which is the larger one for steps
   /// alone, whatever the RDP says; for a search that ends with a full computation.
   bool sketch = false;
+  bool operator==(const PldOptions&) const = default;
 };
 
 /// The exact value lies in [lower, upper] and the claim is upper. `grid`: spacing of the losses in
