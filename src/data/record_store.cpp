@@ -9,6 +9,8 @@
 
 #include "sfumato/core/error.h"
 #include "sfumato/core/sha256.h"
+#include "sfumato/core/stop_signal.h"
+#include "sfumato/core/text.h"
 #include "sfumato/io/json_file.h"
 #include "store_format.h"
 
@@ -134,8 +136,14 @@ void RecordStore::check_contents() const {
 void RecordStore::verify_checksums() const {
   for (std::size_t i = 0; i < files_.size(); ++i) {
     const auto bytes = files_[i].bytes();
-    const std::string actual =
-        sha256_hex(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+    constexpr std::size_t kAtATime = std::size_t{64} << 20;
+    Sha256 hash;
+    for (std::size_t at = 0; at < bytes.size(); at += kAtATime) {
+      if (stop_requested())
+        throw Interrupted("stopped while a record store was read; nothing was begun");
+      hash.update(bytes.data() + at, std::min(kAtATime, bytes.size() - at));
+    }
+    const std::string actual = hex(hash.finish());
     if (actual != checksums_[i])
       throw DataError(
           fmt::format("'{}' is damaged: its SHA-256 is {}, the manifest says {}; "

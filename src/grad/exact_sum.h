@@ -26,6 +26,8 @@ class ExactSum {
   /// Before physical batches of that many examples are added, padding included. PrivacyError where
   /// integers could overflow.
   void expect(int64_t examples);
+  /// Of examples that were expected and not added after all.
+  void withdraw(int64_t examples) { examples_ -= examples; }
   /// Adds the sums of one physical batch of `examples`, in the layout of the parameters. Allocates
   /// nothing. What is no number adds nothing, and nothing adds more than examples could.
   void add(const std::vector<at::Tensor>& sums, int64_t examples);

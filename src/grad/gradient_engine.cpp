@@ -180,14 +180,21 @@ void GradientEngine::begin_batch(int64_t examples, const at::Tensor& mask) {
   if (std::exchange(sum_is_stale_, false)) flat_.zero_();
 }
 
+void GradientEngine::withdraw_batch(int64_t examples) { exact_->withdraw(examples); }
+
 BatchStatistics GradientEngine::accumulate(int64_t examples, int64_t draws, const at::Tensor& mask,
                                            const std::function<at::Tensor(Tape&)>& loss) {
   begin_batch(examples, mask);
-  const at::Tensor device_mask =
-      mask.defined() ? mask.to(trainable_.front()->value.device()) : mask;
-  BatchStatistics statistics = accumulate_checked(examples, draws, device_mask, loss);
-  statistics.mask = mask;
-  return statistics;
+  try {
+    const at::Tensor device_mask =
+        mask.defined() ? mask.to(trainable_.front()->value.device()) : mask;
+    BatchStatistics statistics = accumulate_checked(examples, draws, device_mask, loss);
+    statistics.mask = mask;
+    return statistics;
+  } catch (const c10::OutOfMemoryError&) {
+    withdraw_batch(examples);
+    throw;
+  }
 }
 
 BatchStatistics GradientEngine::accumulate_checked(int64_t examples, int64_t draws,

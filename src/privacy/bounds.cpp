@@ -48,16 +48,19 @@ void check_batch_bound(std::int64_t records, double sample_rate, double expected
       over - 1, expected_batch_size));
 }
 
-void check_exact_sum(double expected_batch_size, std::int64_t physical_batch, std::int64_t ranks) {
-  // Refused by memory: once at the whole size, once more, then at halves of it.
-  constexpr double kTakenAgain = 4;
+bool adds_up_exactly(double expected_batch_size, std::int64_t physical_batch, std::int64_t ranks) {
   const double physical = static_cast<double>(physical_batch), all = static_cast<double>(ranks),
                passes = std::ceil(std::ceil(batch_bound(expected_batch_size) / physical) / all);
-  if ((passes + kTakenAgain) * physical * all <= static_cast<double>(kMostExamplesOfASum)) return;
+  return passes * physical * all <= static_cast<double>(kMostExamplesOfASum);
+}
+
+void check_exact_sum(double expected_batch_size, std::int64_t physical_batch, std::int64_t ranks) {
+  if (adds_up_exactly(expected_batch_size, physical_batch, ranks)) return;
   throw UsageError(fmt::format(
-      "mechanism.expected_batch_size {} on {} processes in physical batches of {}: a step may hold "
-      "more examples than can be added up exactly ({}); set a smaller one, or a smaller "
-      "performance.physical_batch",
+      "mechanism.expected_batch_size {} by {} processes in physical batches of {}: with padding a "
+      "step "
+      "may hold more examples than can be added up exactly ({}); set a smaller "
+      "mechanism.expected_batch_size or performance.physical_batch, or start fewer processes",
       expected_batch_size, ranks, physical_batch, kMostExamplesOfASum));
 }
 

@@ -41,6 +41,15 @@ BatchStatistics GradientStep::accumulate(const TrainingBatch& batch, bool is_pri
     engine_.begin_batch(batch.examples, batch.mask);
   else
     begin_plain();
+  try {
+    return accumulate_begun(batch, is_private);
+  } catch (const c10::OutOfMemoryError&) {
+    if (is_private) engine_.withdraw_batch(batch.examples);
+    throw;
+  }
+}
+
+BatchStatistics GradientStep::accumulate_begun(const TrainingBatch& batch, bool is_private) {
   const TrainingBatch placed = objective_.place(batch);
   const at::Tensor mask = batch.mask.to(device_);
   Recording& recording = recordings_[is_private ? 1 : 0];

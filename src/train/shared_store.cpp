@@ -8,7 +8,7 @@
 
 namespace sfumato {
 
-RecordStore open_shared_store(const std::filesystem::path& path, Communicator& ranks, bool verify) {
+RecordStore open_shared_store(const std::filesystem::path& path, Communicator& ranks) {
   std::optional<RecordStore> store;
   or_part(ranks, [&] { everywhere(ranks, [&] { store.emplace(RecordStore::open(path)); }); });
   ranks.require_same("the record store", store->manifest_hash(),
@@ -18,13 +18,12 @@ RecordStore open_shared_store(const std::filesystem::path& path, Communicator& r
   const std::string place = std::filesystem::absolute(store->path()).lexically_normal().string();
   const bool elsewhere = place != ranks.from_leader(place);
   const bool several = ranks.any(elsewhere || ranks.local_size() < ranks.size());
-  const auto read_all = [&] {
-    const bool as_leader = verify && ranks.rank() == 0;
-    if (!as_leader && (!several || (!elsewhere && ranks.local_rank() != 0))) return;
+  const auto verify = [&] {
+    if (!several || (!elsewhere && ranks.local_rank() != 0)) return;
     const RankHold hold(ranks);
     store->verify_checksums();
   };
-  or_part(ranks, [&] { everywhere(ranks, read_all); });
+  or_part(ranks, [&] { everywhere(ranks, verify); });
   return std::move(*store);
 }
 

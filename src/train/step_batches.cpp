@@ -29,6 +29,10 @@ int64_t physical_size(const Config& config, LogicalBatch batch, bool is_private,
                                   [&](int64_t b) { return gradients.peak_bytes(b, is_private); });
   }
   physical = ranks.smallest(physical);
+  const double expected = config.mechanism.expected_batch_size();
+  if (is_private && config.performance.physical_batch() == 0)
+    while (physical > 1 && !adds_up_exactly(expected, physical, ranks.communicator()->size()))
+      physical = smaller_physical_batch(physical);
   if (ranks.leads())
     log_info(fmt::format("physical batch: {} images of {} draws", physical, batch.draws));
   return physical;
@@ -50,7 +54,9 @@ StepBatches::StepBatches(const Config& config, const RecordStore& store, const M
       batch_(logical_batch(config, gradients)),
       shared_size_(physical_size(config, batch_, plan.is_private, gradients, ranks)),
       physical_(shared_size_) {
-  if (plan.is_private) check_exact_sum(plan.expected_batch_size, physical_, ranks_.size());
+  ranks.everywhere([&] {
+    if (plan.is_private) check_exact_sum(plan.expected_batch_size, physical_, ranks_.size());
+  });
 }
 
 const StepBatches::Sample& StepBatches::sample(const TrainingMechanism& mechanism, int64_t step) {

@@ -75,10 +75,21 @@ static std::string private_warnings(const RecordStore& store, const MechanismPla
   return batch + (batch.empty() || unit.empty() ? "" : "\n") + unit;
 }
 
+/// Whether the images are those that the manifest and with it the card speak of.
+static void read_whole(const RecordStore& store, Communicator& ranks) {
+  const RankHold hold(ranks);
+  const double gigabytes = 1e-9 * static_cast<double>(store.count()) *
+                           static_cast<double>(store.height() * store.width() * store.channels());
+  if (gigabytes > 2)
+    log_info(
+        fmt::format("reading the record store, {:.0f} GB, to see that it is whole", gigabytes));
+  store.verify_checksums();
+}
+
 Training::Training(const Config& config, bool resume, TrainRanks& ranks, SecureKey noise_key)
     : config_(config),
       ranks_(ranks),
-      store_(open_shared_store(config.data.store(), *ranks.communicator(), /*verify=*/!resume)),
+      store_(open_shared_store(config.data.store(), *ranks.communicator())),
       plan_(make_shared_plan(config, store_, ranks)),
       state_(config, plan_, ranks) {
   Generator& generator = state_.generator();
@@ -88,6 +99,8 @@ Training::Training(const Config& config, bool resume, TrainRanks& ranks, SecureK
   ranks_.on_leader([&] { record_->note_start(plan_, generator.state()); });
   ranks_.everywhere([&] { verify_before_training(generator, state_.gradients()); });
   batches_.emplace(config, store_, plan_, state_.gradients(), ranks_);
+  // Last of what refuses a run, as it may take minutes.
+  if (!resume) ranks_.on_leader([&] { read_whole(store_, *ranks_.communicator()); });
   open_run(resume, std::move(noise_key));
 }
 

@@ -44,6 +44,11 @@ def unlike(sfumato, work: Path, store: Path) -> None:
     ranks.expect(USAGE)
     refused(ranks, run, "the record store of rank 1", "copy the store of the first rank")
 
+    large = [*small_run(store, run, STEPS), "mechanism.expected_batch_size=2000000"]
+    ranks = Ranks(sfumato, 2, large, work / "large.log")
+    ranks.expect(USAGE)
+    refused(ranks, run, "added up exactly", "fewer processes")
+
 
 def one_record(sfumato, work: Path, store: Path) -> None:
     run, copy = work / "record", work / "copy"

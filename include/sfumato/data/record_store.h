@@ -45,7 +45,8 @@ class RecordStore {
   /// a file of a wrong size, a label out of range. File contents are left to verify_checksums().
   static RecordStore open(const std::filesystem::path& path);
 
-  /// Reads everything; DataError names the file whose SHA-256 differs.
+  /// Reads everything; DataError names the file whose SHA-256 differs. Interrupted where a signal
+  /// asks to stop.
   void verify_checksums() const;
 
   std::int64_t count() const { return count_; }

@@ -88,6 +88,8 @@ class GradientEngine {
   /// run many times on the same addresses, with the mask on the device. Losses need not be looked
   /// at on the CPU.
   void begin_batch(int64_t examples, const at::Tensor& mask);
+  /// Takes begin_batch() back where memory ran out before anything was added.
+  void withdraw_batch(int64_t examples);
   BatchStatistics accumulate_checked(int64_t examples, int64_t draws, const at::Tensor& device_mask,
                                      const std::function<at::Tensor(Tape&)>& loss);
 

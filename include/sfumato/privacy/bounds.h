@@ -65,10 +65,12 @@ void check_batch_bound(std::int64_t records, double sample_rate, double expected
 /// integers (grad/exact_sum.h): 2^20.
 inline constexpr std::int64_t kMostExamplesOfASum = std::int64_t{1} << 20;
 
-/// UsageError unless every batch within batch_bound, shared out in whole physical batches, can be
-/// added up so, with room for a few that memory refuses and that are taken again. Asked before
-/// anything is charged and of public numbers alone: a run that stopped at the first batch that is
-/// too large would tell its size, and would train on batches that are not Poisson's.
+/// Whether every batch within batch_bound, shared out in whole physical batches, can be added up
+/// so.
+bool adds_up_exactly(double expected_batch_size, std::int64_t physical_batch, std::int64_t ranks);
+/// UsageError unless it can. Asked before anything is charged and of public numbers alone: a run
+/// that stopped at the first batch that is too large would tell its size, and would train on
+/// batches that are not Poisson's.
 void check_exact_sum(double expected_batch_size, std::int64_t physical_batch, std::int64_t ranks);
 
 }  // namespace sfumato

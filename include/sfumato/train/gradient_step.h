@@ -58,6 +58,7 @@ class GradientStep {
   BatchStatistics plain(const TrainingBatch& placed, const at::Tensor& mask);
   void begin_plain();
   BatchStatistics accumulate(const TrainingBatch& batch, bool is_private);
+  BatchStatistics accumulate_begun(const TrainingBatch& batch, bool is_private);
   BatchStatistics run_recorded(Recording& recording, const TrainingBatch& placed,
                                const at::Tensor& mask, bool is_private);
   void make_plain_gradients();

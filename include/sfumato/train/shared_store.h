@@ -8,9 +8,7 @@ namespace sfumato {
 
 /// A record store that all ranks read: that of rank 0, with the same bytes. Collective. Where it
 /// throws, all ranks do, and have left: UsageError names the ranks whose store is another one,
-/// errors of RecordStore::open and verify_checksums go to the rank that has them. Rank 0 verifies
-/// its own where `verify` says so, the others where theirs may be another file.
-RecordStore open_shared_store(const std::filesystem::path& path, Communicator& ranks,
-                              bool verify = false);
+/// errors of RecordStore::open and verify_checksums go to the rank that has them.
+RecordStore open_shared_store(const std::filesystem::path& path, Communicator& ranks);
 
 }  // namespace sfumato
