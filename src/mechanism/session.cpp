@@ -22,6 +22,8 @@ struct MechanismSession::State {
       : plan(frozen), place(where), key(std::move(session_key)), sampler(key, plan.sample_rate) {
     if ((place.must_be_witnessed || !place.held_out.empty()) && place.store.empty())
       throw PrivacyError("a release that must be remembered needs the record store of its run");
+    if (!place.store.empty() && place.data_manifest_hash.empty())
+      throw PrivacyError("a session on a record store needs its manifest_hash, for the ledger");
     if (!place.store.empty())
       witness.emplace(place.store,
                       place.must_be_witnessed ? WitnessDuty::kRefuses : WitnessDuty::kWarns);
@@ -72,8 +74,9 @@ void check_bound(const ClippedSum& sum, const MechanismPlan& plan) {
 void check_records(const LedgerSummary& found, const SessionPlace& place) {
   if (!found.data_manifest_hash.empty() && found.data_manifest_hash != place.data_manifest_hash)
     throw PrivacyError(fmt::format(
-        "the record store{} is not the one that the run in '{}' was started with; set data.store "
-        "to that one, or start a new run",
+        "the record store{} is not the one that the run in '{}' was started with (one that is "
+        "prepared again, from the same images too, is another); set data.store to that one, or "
+        "start a new run",
         place.store.empty() ? std::string() : fmt::format(" '{}'", place.store.string()),
         place.ledger.parent_path().string()));
 }

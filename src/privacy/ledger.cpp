@@ -96,6 +96,9 @@ Ledger Ledger::create(const std::filesystem::path& path, const json& plan,
                       const InitialWeights& initial, const std::string& data_manifest_hash) {
   if (max_charged_steps < 1)
     throw UsageError(fmt::format("a plan of {} steps trains nothing", max_charged_steps));
+  if (!data_manifest_hash.empty() && !is_sha256(data_manifest_hash))
+    throw PrivacyError(
+        fmt::format("'{}' is no manifest_hash of a record store", data_manifest_hash));
   Ledger ledger;
   ledger.lock_fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (ledger.lock_fd_ < 0 && errno == EEXIST)

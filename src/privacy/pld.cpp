@@ -244,13 +244,17 @@ class RecentAnswers {
     PldOptions options;
     bool operator==(const Question&) const = default;
   };
+  using Answered = std::pair<Question, PldBracket>;
 
   template <typename Work>
   PldBracket answer(Question question, const Work& work) {
     {
       const std::lock_guard lock(mutex_);
-      for (const auto& [asked, answer] : recent_)
-        if (asked == question) return answer;
+      const auto found = std::ranges::find(recent_, question, &Answered::first);
+      if (found != recent_.end()) {
+        std::rotate(found, found + 1, recent_.end());  // the newest is last
+        return recent_.back().second;
+      }
     }
     const PldBracket answer = work();
     const std::lock_guard lock(mutex_);
@@ -262,7 +266,7 @@ class RecentAnswers {
  private:
   static constexpr std::size_t kMost = 64;
   std::mutex mutex_;
-  std::deque<std::pair<Question, PldBracket>> recent_;
+  std::deque<Answered> recent_;
 };
 
 /// Above every crossing of a ceiling that reaches 1.

@@ -225,6 +225,7 @@ class WitnessedSessions : public Sessions {
   SessionPlace in_store(bool must_be_witnessed) {
     SessionPlace out = place();
     out.store = folder / "store";
+    out.data_manifest_hash = std::string(64, 'a');
     out.must_be_witnessed = must_be_witnessed;
     return out;
   }
@@ -307,6 +308,11 @@ TEST_F(WitnessedSessions, NeedAStore) {
   SessionPlace where = place();
   where.must_be_witnessed = true;
   EXPECT_THROW(MechanismSession::resume(plan, where, SecureKey::generate()), PrivacyError);
+  where = in_store(false);
+  where.data_manifest_hash.clear();
+  EXPECT_THAT(error_message<PrivacyError>(
+                  [&] { MechanismSession::resume(plan, where, SecureKey::generate()); }),
+              HasSubstr("needs its manifest_hash"));
 }
 
 }  // namespace

@@ -110,9 +110,19 @@ TEST(LedgerStart, NotesTheRecordStoreOrNothing) {
   (void)Ledger::create(folder / "none", small_plan(), 3, SecureKey::generate());
   EXPECT_EQ(verify_ledger(folder / "none").data_manifest_hash, "");
   EXPECT_THAT(read_file(folder / "none"), ::testing::Not(HasSubstr("data_manifest_hash")));
-  (void)Ledger::create(folder / "odd", small_plan(), 3, SecureKey::generate(), true, {}, "a store");
-  EXPECT_THAT(verify_ledger(folder / "odd").problems,
-              testing::Contains(HasSubstr("on which record store the run trains")));
+  EXPECT_THROW((void)Ledger::create(folder / "odd", small_plan(), 3, SecureKey::generate(), true,
+                                    {}, "a store"),
+               PrivacyError);
+  EXPECT_FALSE(std::filesystem::exists(folder / "odd"));
+  json first = json::parse(lines_of(folder / "l").front());
+  for (const char* key : {"line", "previous", "sha256"}) first.erase(key);
+  for (const json& wrong : {json("a store"), json(3), json(nullptr), json(std::string(64, 'A'))}) {
+    first["data_manifest_hash"] = wrong;
+    write_lines(folder / "odd", chained({first}));
+    EXPECT_THAT(verify_ledger(folder / "odd").problems,
+                testing::Contains(HasSubstr("data_manifest_hash")))
+        << wrong;
+  }
 }
 
 TEST(LedgerRelease, IsWholeOrAProblem) {
