@@ -18,7 +18,7 @@
 namespace sfumato::cli {
 namespace {
 
-struct Arguments {
+struct AuditCanariesArguments {
   ConfigOptions config;
   std::string phase;
   std::optional<double> delta;
@@ -39,7 +39,7 @@ MechanismPlan plan_of_phase(const std::string& text) {
   return plan;
 }
 
-MechanismPlan plan_of(const Arguments& arguments, const Communicator& ranks) {
+MechanismPlan plan_of(const AuditCanariesArguments& arguments, const Communicator& ranks) {
   const bool configured = !arguments.config.file.empty() || !arguments.config.overrides.empty();
   if (configured == !arguments.phase.empty())
     throw UsageError("audit canaries: give either --config or --phase q:sigma:steps");
@@ -48,7 +48,7 @@ MechanismPlan plan_of(const Arguments& arguments, const Communicator& ranks) {
   return make_plan(*config);
 }
 
-void audit_on(const std::shared_ptr<Communicator>& ranks, const Arguments& arguments) {
+void audit_on(const std::shared_ptr<Communicator>& ranks, const AuditCanariesArguments& arguments) {
   MechanismPlan plan;
   CanaryOptions options = arguments.options;
   or_part(*ranks, [&] {
@@ -76,7 +76,7 @@ void audit_on(const std::shared_ptr<Communicator>& ranks, const Arguments& argum
   });
 }
 
-void run(const Arguments& arguments) {
+void run(const AuditCanariesArguments& arguments) {
   if (arguments.report.json) set_quiet(true);
   with_ranks([&](const std::shared_ptr<Communicator>& ranks) { audit_on(ranks, arguments); });
 }
@@ -84,7 +84,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_audit_canaries(CLI::App& audit) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<AuditCanariesArguments>();
   CLI::App* sub = audit.add_subcommand(
       "canaries", "lower bounds on epsilon from planted gradients in a dry run of the mechanism");
   sub->add_option("--phase", arguments->phase, "sample_rate:noise_multiplier:steps to audit")

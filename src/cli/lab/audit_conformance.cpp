@@ -18,12 +18,13 @@
 namespace sfumato::cli {
 namespace {
 
-struct Arguments {
+struct AuditConformanceArguments {
   ConfigOptions config;
   ReportOptions report;
 };
 
-void audit_on(const std::shared_ptr<Communicator>& ranks, const Arguments& arguments) {
+void audit_on(const std::shared_ptr<Communicator>& ranks,
+              const AuditConformanceArguments& arguments) {
   const bool configured = !arguments.config.file.empty() || !arguments.config.overrides.empty();
   std::unique_ptr<Config> config;
   std::string claim = "the default";
@@ -49,7 +50,7 @@ void audit_on(const std::shared_ptr<Communicator>& ranks, const Arguments& argum
   });
 }
 
-void run(const Arguments& arguments) {
+void run(const AuditConformanceArguments& arguments) {
   if (arguments.report.json) set_quiet(true);
   with_ranks([&](const std::shared_ptr<Communicator>& ranks) { audit_on(ranks, arguments); });
 }
@@ -57,7 +58,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_audit_conformance(CLI::App& audit) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<AuditConformanceArguments>();
   CLI::App* sub = audit.add_subcommand(
       "conformance",
       "whether sampler, clipping, noise, divisor and ledger do what the accounting assumes; on "

@@ -26,7 +26,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Arguments {
+struct BenchArguments {
   std::string network, beside;
   ComputeDevice device = ComputeDevice::kCpu;
   Precision precision = Precision::kFp32;
@@ -35,7 +35,7 @@ struct Arguments {
   bool json = false;
 };
 
-void print_gpu_noise(const Arguments& arguments, const NoiseTimings& t) {
+void print_gpu_noise(const BenchArguments& arguments, const NoiseTimings& t) {
   const auto count = static_cast<double>(t.count);
   const double ours = count / t.chacha.median, torch = count / t.torch.median;
   if (arguments.json) {
@@ -55,7 +55,7 @@ void print_gpu_noise(const Arguments& arguments, const NoiseTimings& t) {
       t.count, arguments.repeat, ours * 1e-9, torch * 1e-9, ours / torch);
 }
 
-void run_noise(const Arguments& arguments) {
+void run_noise(const BenchArguments& arguments) {
   set_threads(arguments.threads);
   const NoiseTimings t = benchmark_noise(arguments.count, arguments.repeat, arguments.device);
   if (t.device != ComputeDevice::kCpu) return print_gpu_noise(arguments, t);
@@ -90,7 +90,7 @@ void run_noise(const Arguments& arguments) {
   if (t.threads > 1) line(t.threads, t.chacha, t.torch, ratio);
 }
 
-void run_account(const Arguments& arguments) {
+void run_account(const BenchArguments& arguments) {
   const AccountTimings t = benchmark_account(arguments.repeat);
   if (arguments.json) {
     Json out{{"sample_rate", t.sample_rate},
@@ -134,7 +134,7 @@ void print(const std::string& network, const SampleTimings& t) {
              t.seconds.median, t.images_per_s());
 }
 
-void run_sample(const Arguments& arguments) {
+void run_sample(const BenchArguments& arguments) {
   set_threads(arguments.threads);
   const StepCase first =
       arguments.network.empty() ? builtin_step_cases().front() : step_case_from(arguments.network);
@@ -166,7 +166,8 @@ void run_sample(const Arguments& arguments) {
 }
 
 CLI::App* add(CLI::App& parent, const std::string& name, const std::string& help,
-              const std::shared_ptr<Arguments>& arguments, void (*run)(const Arguments&)) {
+              const std::shared_ptr<BenchArguments>& arguments,
+              void (*run)(const BenchArguments&)) {
   CLI::App* sub = parent.add_subcommand(name, help);
   sub->add_option("--repeat", arguments->repeat, "measurements; the median is reported")
       ->check(CLI::Range(1, 1'000'000))
@@ -176,7 +177,7 @@ CLI::App* add(CLI::App& parent, const std::string& name, const std::string& help
   return sub;
 }
 
-void add_threads(CLI::App& sub, Arguments& arguments) {
+void add_threads(CLI::App& sub, BenchArguments& arguments) {
   sub.add_option("--threads", arguments.threads, "0: all cores")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
@@ -192,7 +193,7 @@ void add_bench(CLI::App& app) {
   add_bench_project(*bench);
   add_bench_ranks(*bench);
 
-  auto noise = std::make_shared<Arguments>();
+  auto noise = std::make_shared<BenchArguments>();
   CLI::App* sub =
       add(*bench, "noise", "secure normals per second against torch's", noise, run_noise);
   sub->add_option("--count", noise->count, "normals")
@@ -201,10 +202,10 @@ void add_bench(CLI::App& app) {
   add_device_option(*sub, noise->device);
   add_threads(*sub, *noise);
 
-  auto account = std::make_shared<Arguments>();
+  auto account = std::make_shared<BenchArguments>();
   add(*bench, "account", "one epsilon and one calibration", account, run_account);
 
-  auto sample = std::make_shared<Arguments>();
+  auto sample = std::make_shared<BenchArguments>();
   sample->repeat = 3;
   sub = add(*bench, "sample", "images drawn per second", sample, run_sample);
   sub->add_option("--network", sample->network,

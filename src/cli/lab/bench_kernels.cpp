@@ -16,7 +16,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Arguments {
+struct BenchKernelsArguments {
   KernelBenchmarkOptions options;
   int64_t threads = 0;
   bool json = false;
@@ -127,7 +127,7 @@ void print(const KernelBenchmarkOptions& options, const KernelBenchmark& result)
         t.library_per_example_s * 1e3, t.library_per_example_s / t.seconds);
 }
 
-void run(const Arguments& arguments) {
+void run(const BenchKernelsArguments& arguments) {
   set_threads(arguments.threads);
   const KernelBenchmark result = benchmark_kernels(arguments.options);
   if (arguments.json)
@@ -139,7 +139,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_bench_kernels(CLI::App& bench) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<BenchKernelsArguments>();
   CLI::App* sub = bench.add_subcommand(
       "kernels", "every kernel against the limits of the machine and against the library");
   add_device_option(*sub, arguments->options.device);

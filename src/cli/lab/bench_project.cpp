@@ -22,7 +22,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr double kTimeGoal = 1.10;
 
-struct Arguments {
+struct BenchProjectArguments {
   std::string gpu = "H200", network, case_name = "cifar10";
   int64_t examples = 16, draws = 8, ranks = 1, batch = 4096;
   ProjectionAssumptions assumptions;
@@ -51,7 +51,7 @@ std::vector<Assumption> listed(const ProjectionAssumptions& a) {
           {"more_launches_per_layer", a.more_launches_per_layer, "kernels, private step"}};
 }
 
-Json to_json(const Arguments& arguments, const StepCase& network, const GpuLimits& gpu,
+Json to_json(const BenchProjectArguments& arguments, const StepCase& network, const GpuLimits& gpu,
              double parameters, const StepProjection& p, double needed, double other) {
   const double images = static_cast<double>(arguments.examples * arguments.draws);
   Json out{{"projected", true},
@@ -86,7 +86,7 @@ Json to_json(const Arguments& arguments, const StepCase& network, const GpuLimit
   return out;
 }
 
-void print(const Arguments& arguments, const StepCase& network, const GpuLimits& gpu,
+void print(const BenchProjectArguments& arguments, const StepCase& network, const GpuLimits& gpu,
            double parameters, const StepProjection& p, double needed, double other) {
   const double images = static_cast<double>(arguments.examples * arguments.draws);
   fmt::print(
@@ -119,7 +119,7 @@ void print(const Arguments& arguments, const StepCase& network, const GpuLimits&
              human_bytes(other), other / p.private_bytes);
 }
 
-Json to_json(const Arguments& arguments, const RanksProjection& p) {
+Json to_json(const BenchProjectArguments& arguments, const RanksProjection& p) {
   Json out{{"ranks", p.ranks},
            {"batch", arguments.batch},
            {"terms", Json::array()},
@@ -135,7 +135,7 @@ Json to_json(const Arguments& arguments, const RanksProjection& p) {
   return out;
 }
 
-void print(const Arguments& arguments, const RanksProjection& p) {
+void print(const BenchProjectArguments& arguments, const RanksProjection& p) {
   fmt::print("\nPROJECTED, not measured: a logical batch of {} on {} GPUs; each sends {} a step\n",
              arguments.batch, p.ranks, human_bytes(p.sent_bytes));
   fmt::print("{:<22}{:>12}{:>12}\n", "milliseconds", "one GPU", fmt::format("{} GPUs", p.ranks));
@@ -146,7 +146,7 @@ void print(const Arguments& arguments, const RanksProjection& p) {
              p.together_seconds * 1e3, p.efficiency());
 }
 
-void run(const Arguments& arguments) {
+void run(const BenchProjectArguments& arguments) {
   const GpuLimits gpu = limits_by_name(arguments.gpu);
   const StepCase network = arguments.network.empty() ? builtin_step_case(arguments.case_name)
                                                      : step_case_from(arguments.network);
@@ -176,7 +176,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_bench_project(CLI::App& bench) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<BenchProjectArguments>();
   CLI::App* sub = bench.add_subcommand(
       "project", "what a private and a plain step should take on a GPU that is not here");
   sub->add_option("--gpu", arguments->gpu, "kind of GPU")->capture_default_str();

@@ -23,14 +23,14 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Arguments {
+struct BenchRanksArguments {
   CaseOptions of;
   int64_t batch = 64, threads = 1;
   int repeat = 3;
   bool json = false;
 };
 
-Json to_json(const Arguments& arguments, const RankedStep& step, const RankTimings& t) {
+Json to_json(const BenchRanksArguments& arguments, const RankedStep& step, const RankTimings& t) {
   return {{"ranks", t.ranks},
           {"threads", at::get_num_threads()},
           {"repeat", step.repeat},
@@ -81,7 +81,7 @@ void print(const RankedStep& step, const RankTimings& t) {
              human_bytes(static_cast<double>(t.alone_peak_bytes)), fmt::join(peaks, ", "));
 }
 
-void run(const Arguments& arguments) {
+void run(const BenchRanksArguments& arguments) {
   if (arguments.json) set_quiet(true);
   const std::shared_ptr<Communicator> ranks = join_ranks();
   show_gpu_of_rank(*ranks);
@@ -103,7 +103,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_bench_ranks(CLI::App& bench) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<BenchRanksArguments>();
   CLI::App* sub = bench.add_subcommand(
       "ranks", "a private step in one process and in several, which torchrun or the like starts");
   arguments->of.case_name = "cifar10";

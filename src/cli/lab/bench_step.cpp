@@ -24,7 +24,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Arguments {
+struct BenchStepArguments {
   CaseOptions of;
   std::vector<Precision> precisions{Precision::kFp32};
   std::vector<MemoryFormat> formats{MemoryFormat::kAuto};
@@ -54,7 +54,7 @@ struct StepResult {
 };
 
 constexpr int kWarmUpOnGpu = 4;  ///< two batches, the recording, one replay
-constexpr StepKind kKinds[] = {StepKind::kPlain, StepKind::kPrivate};
+constexpr StepKind kStepKinds[] = {StepKind::kPlain, StepKind::kPrivate};
 
 double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 double ratio(int64_t a, int64_t b) { return ratio(static_cast<double>(a), static_cast<double>(b)); }
@@ -81,7 +81,7 @@ std::vector<StepCase> cases(const CaseOptions& options) {
 }
 
 /// Every precision in every memory format.
-std::vector<StepCase> ways_of(const Arguments& arguments, StepCase step_case) {
+std::vector<StepCase> ways_of(const BenchStepArguments& arguments, StepCase step_case) {
   std::vector<StepCase> ways;
   for (const Precision precision : arguments.precisions)
     for (const MemoryFormat format : arguments.formats) {
@@ -99,7 +99,8 @@ std::string way_text(const StepCase& way) {
              : fmt::format("{} {}", to_string(way.precision), to_string(way.memory_format));
 }
 
-StepMemory memory_of(const Arguments& arguments, const StepCase& step_case, StepKind kind) {
+StepMemory memory_of(const BenchStepArguments& arguments, const StepCase& step_case,
+                     StepKind kind) {
   std::vector<std::string> words = {"sfumato", "bench", "step"};
   const auto add = [&](const char* option, const std::string& value) {
     words.emplace_back(option);
@@ -122,7 +123,7 @@ StepMemory memory_of(const Arguments& arguments, const StepCase& step_case, Step
 
 /// In turns, so that a slower minute of the machine meets all; every other turn backwards, so that
 /// none always follows the same one.
-void measure_time(const Arguments& arguments, std::vector<StepResult>& results) {
+void measure_time(const BenchStepArguments& arguments, std::vector<StepResult>& results) {
   const bool on_gpu = arguments.of.device == ComputeDevice::kCuda;
   std::vector<std::unique_ptr<StepBenchmark>> benchmarks;
   for (StepResult& result : results) {
@@ -130,14 +131,14 @@ void measure_time(const Arguments& arguments, std::vector<StepResult>& results) 
         std::make_unique<StepBenchmark>(result.step_case, arguments.layer_algorithm));
     result.parameters = benchmarks.back()->parameters();
     for (int i = 0; i < (on_gpu ? kWarmUpOnGpu : 1); ++i)
-      for (const StepKind kind : kKinds) (void)benchmarks.back()->run(kind);
+      for (const StepKind kind : kStepKinds) (void)benchmarks.back()->run(kind);
   }
   const int64_t in_a_row = steps_in_a_row(arguments.of.device);
   const auto count = static_cast<int64_t>(2 * results.size());
   for (int turn = 0; turn < arguments.repeat; ++turn)
     for (int64_t i = 0; i < count; ++i) {
       const auto place = static_cast<size_t>(turn % 2 == 0 ? i : count - 1 - i);
-      const StepKind kind = kKinds[place % 2];
+      const StepKind kind = kStepKinds[place % 2];
       KindResult& into = results[place / 2].of(kind);
       into.gradient.push_back(benchmarks[place / 2]->run_gradient(kind, in_a_row));
       into.whole.push_back(benchmarks[place / 2]->run(kind, in_a_row));
@@ -145,12 +146,12 @@ void measure_time(const Arguments& arguments, std::vector<StepResult>& results) 
   for (size_t i = 0; i < results.size(); ++i) results[i].recorded = benchmarks[i]->recorded();
 }
 
-std::vector<StepResult> measure(const Arguments& arguments, const StepCase& step_case) {
+std::vector<StepResult> measure(const BenchStepArguments& arguments, const StepCase& step_case) {
   std::vector<StepResult> results;
   for (StepCase& way : ways_of(arguments, step_case)) {
     StepResult result;
     result.step_case = std::move(way);
-    for (const StepKind kind : kKinds)
+    for (const StepKind kind : kStepKinds)
       result.of(kind).memory = memory_of(arguments, result.step_case, kind);
     results.push_back(std::move(result));
   }
@@ -252,7 +253,7 @@ void print(const StepResult& r, const StepResult& first) {
        first.plain.whole);
 }
 
-void run(const Arguments& arguments) {
+void run(const BenchStepArguments& arguments) {
   if (arguments.json) set_quiet(true);
   set_threads(arguments.threads);
   if (!arguments.only.empty())
@@ -286,7 +287,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_bench_step(CLI::App& bench) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<BenchStepArguments>();
   CLI::App* sub = bench.add_subcommand("step", "a private training step against a plain one");
   add_case_options(*sub, arguments->of, "small and cifar10");
   add_choices_option(*sub, "--precision", arguments->precisions,

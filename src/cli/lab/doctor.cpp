@@ -24,7 +24,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string bytes_text(int64_t bytes) { return human_bytes(static_cast<double>(bytes)); }
 // Machine -----------------------------------------------------------------------------------------
 
 struct Automatic {
@@ -120,11 +119,11 @@ void run(const ConfigOptions& options, bool json) {
 }  // namespace
 
 void add_doctor(CLI::App& app) {
-  struct Arguments {
+  struct DoctorArguments {
     ConfigOptions config;
     bool json = false;
   };
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<DoctorArguments>();
   CLI::App* sub = add_subcommand(app, "doctor");
   add_config_options(*sub, arguments->config);
   sub->add_flag("--json", arguments->json, "print one JSON object");

@@ -11,11 +11,12 @@
 #include "sfumato/core/text.h"
 
 namespace sfumato::cli {
+
+std::string bytes_text(int64_t bytes) { return human_bytes(static_cast<double>(bytes)); }
+
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-std::string bytes_text(int64_t bytes) { return human_bytes(static_cast<double>(bytes)); }
 
 const char* name_of(Algorithm algorithm) {
   return algorithm == Algorithm::kKeep ? "keep" : algorithm == Algorithm::kGram ? "gram" : "direct";

@@ -336,11 +336,11 @@ void inspect(const std::string& name, bool json) {
 }  // namespace
 
 void add_inspect(CLI::App& app) {
-  struct Arguments {
+  struct InspectArguments {
     std::string path;
     bool json = false;
   };
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<InspectArguments>();
   CLI::App* sub = add_subcommand(app, "inspect");
   sub->add_option("PATH", arguments->path, "file or folder")->required();
   sub->add_flag("--json", arguments->json, "print one JSON object");
