@@ -46,7 +46,7 @@ class RecordStore {
   static RecordStore open(const std::filesystem::path& path);
 
   /// Reads everything; DataError names the file whose SHA-256 differs. Interrupted where a signal
-  /// asks to stop.
+  /// asks to stop and more than a moment's reading is left.
   void verify_checksums() const;
 
   std::int64_t count() const { return count_; }
