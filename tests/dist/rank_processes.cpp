@@ -42,8 +42,8 @@ std::chrono::milliseconds time_of(const char* name, std::chrono::milliseconds ot
 
 }  // namespace
 
-HeldPort::HeldPort() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-  const int reuse = 1;
+HeldPort::HeldPort(bool served) : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  const int reuse = served ? 1 : 0;
   EXPECT_EQ(::setsockopt(socket_, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse)), 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;

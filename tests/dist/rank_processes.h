@@ -18,7 +18,9 @@ using Variables = std::map<std::string, std::string>;
 /// does, can serve there.
 class HeldPort {
  public:
-  HeldPort();
+  /// `served`: somebody may serve there while it is held. Else nobody can, nor is it given to a
+  /// server of another program that asks for any port, as one that may be shared is.
+  explicit HeldPort(bool served = true);
   ~HeldPort();
   HeldPort(const HeldPort&) = delete;
   HeldPort& operator=(const HeldPort&) = delete;

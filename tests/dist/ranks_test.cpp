@@ -174,6 +174,8 @@ TEST(HeldPorts, AreOfOneHolderWhoMayServeThere) {
     EXPECT_TRUE(numbers.insert(held.back()->number()).second);
   }
   EXPECT_TRUE(can_serve_at(held.front()->number()));
+  const test::HeldPort nobodys(/*served=*/false);
+  EXPECT_FALSE(can_serve_at(nobodys.number()));
   const Listener listener;
   EXPECT_EQ(numbers.count(std::stoi(listener.port())), 0u);
   EXPECT_FALSE(can_serve_at(std::stoi(listener.port())));
@@ -181,7 +183,9 @@ TEST(HeldPorts, AreOfOneHolderWhoMayServeThere) {
 
 TEST(Ranks, EndWhereOneDoesNotComeOrThePortIsInUse) {
   const Listener listener;
-  const Variables soon = {{"RANK_TEST_JOIN", "1000"}};
+  const test::HeldPort nobodys(/*served=*/false);
+  const Variables soon = {{"MASTER_PORT", std::to_string(nobodys.number())},
+                          {"RANK_TEST_JOIN", "1000"}};
   RankProcesses some("Compute", 3, {{"RANK_TEST_JOIN", "2500"}}, {0, 2});
   RankProcesses without_store("Compute", 2, soon, {1});
   RankProcesses in_use("Compute", 2,
