@@ -13,8 +13,8 @@ namespace sfumato::test {
 
 using Variables = std::map<std::string, std::string>;
 
-/// A port of this machine that the system gives to nobody else as long as this lives: a socket is
-/// bound to it and does not listen. Who binds it by number with SO_REUSEADDR, as a store of names
+/// A port of this machine that is held as long as this lives: a socket is bound to it and does not
+/// listen. Who binds it by number with SO_REUSEADDR, as a store of names
 /// does, can serve there.
 class HeldPort {
  public:
