@@ -14,8 +14,7 @@ namespace sfumato::test {
 using Variables = std::map<std::string, std::string>;
 
 /// A port of this machine that is held as long as this lives: a socket is bound to it and does not
-/// listen. Who binds it by number with SO_REUSEADDR, as a store of names
-/// does, can serve there.
+/// listen. Who binds it by number with SO_REUSEADDR, as a store of names does, can serve there.
 class HeldPort {
  public:
   /// `served`: somebody may serve there while it is held. Else nobody can, nor is it given to a
