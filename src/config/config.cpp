@@ -50,6 +50,16 @@ std::vector<std::string> warm_up_mistakes(const Config& config) {
         fmt::format("{} needs central images; set the noise_multiplier, epsilon or "
                     "share of mechanism.stages.central_images, or {}=0",
                     place(config.warmup.steps), config.warmup.steps.key()));
+  if (config.gaussians_warmup.steps() > 0 && !config.class_gaussians.on())
+    mistakes.push_back(
+        fmt::format("{} needs Gaussians of the classes; set the noise_multiplier, epsilon or share "
+                    "of mechanism.stages.class_gaussians, or {}=0",
+                    place(config.gaussians_warmup.steps), config.gaussians_warmup.steps.key()));
+  if (config.class_gaussians.on() &&
+      config.class_gaussians.frequencies() > config.data.image_size())
+    mistakes.push_back(fmt::format("{} is {}, and images have {} pixels a side (data.image_size)",
+                                   place(config.class_gaussians.frequencies),
+                                   config.class_gaussians.frequencies(), config.data.image_size()));
   if (config.embedding_warmup.steps() > 0 && !config.mean_embedding.on())
     mistakes.push_back(
         fmt::format("{} needs a mean embedding; set the noise_multiplier, epsilon or share of "
@@ -274,7 +284,7 @@ void validate_for_training(const Config& config) {
     mistakes.push_back(
         fmt::format("{} trains without a guarantee, but stages of the private mechanism are set; "
                     "set those of mechanism.stages.* to null (and warmup.steps, "
-                    "warmup.embedding.steps, warmup.semantic.steps to 0)",
+                    "warmup.gaussians.steps, warmup.embedding.steps, warmup.semantic.steps to 0)",
                     place(config.privacy.enabled)));
   if (!config.privacy.enabled() && config.selection.mean_runs() > 0)
     mistakes.push_back(fmt::format(

@@ -47,8 +47,13 @@ OptimizerSettings::OptimizerSettings(SettingsTree* tree)
 WarmupSettings::WarmupSettings(SettingsTree* tree)
     : Section(tree, "warmup",
               "The first, non-private phase of training, on what stages released: public images "
-              "that they chose, noisy central images, or images that follow from a mean "
-              "embedding. Does not decide ε: it is post-processing.") {}
+              "that they chose, noisy central images, or images that follow from Gaussians of the "
+              "classes or from a mean embedding. Does not decide ε: it is post-processing.") {}
+
+GaussiansWarmupSettings::GaussiansWarmupSettings(SettingsTree* tree)
+    : Section(tree, "warmup.gaussians",
+              "Images of the Gaussians of the classes, and the warm-up on them. Does not decide ε: "
+              "it is post-processing of what was released.") {}
 
 EmbeddingWarmupSettings::EmbeddingWarmupSettings(SettingsTree* tree)
     : Section(tree, "warmup.embedding",

@@ -28,6 +28,19 @@ CentralImagesSettings::CentralImagesSettings(SettingsTree* tree)
            .noise_unit = "",
            .share = "Some 0.05 is enough for a warm-up."}) {}
 
+ClassGaussiansSettings::ClassGaussiansSettings(SettingsTree* tree)
+    : StageSettings(
+          tree,
+          {.name = "class_gaussians",
+           .result = "class_gaussians.safetensors",
+           .help = "A noisy mean and a noisy covariance of the images of each class, released "
+                   "before training: images drawn from these Gaussians are what the network warms "
+                   "up on. It decides ε: it is part of the mechanism.",
+           .noise = "Standard deviation of the noise on both sums, to each of which an image adds "
+                    "a vector of norm 1.",
+           .noise_unit = "images",
+           .share = "0.05 of ε = 10 is noise of some 3 images, little beside thousands."}) {}
+
 MeanEmbeddingSettings::MeanEmbeddingSettings(SettingsTree* tree)
     : StageSettings(
           tree,

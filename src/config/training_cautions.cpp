@@ -16,6 +16,7 @@ std::vector<std::string> training_cautions(const Config& config) {
   };
   idle(config.semantic_query, config.semantic_warmup.steps);
   idle(config.central_images, config.warmup.steps);
+  idle(config.class_gaussians, config.gaussians_warmup.steps);
   idle(config.mean_embedding, config.embedding_warmup.steps);
   const MechanismSettings& mechanism = config.mechanism;
   const double records = mechanism.expected_batch_size() / mechanism.sample_rate();

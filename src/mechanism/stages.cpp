@@ -12,6 +12,7 @@ namespace sfumato {
 // Each is defined in the file of its name.
 Stage label_histogram_stage();
 Stage central_images_stage();
+Stage class_gaussians_stage();
 Stage mean_embedding_stage();
 Stage semantic_query_stage();
 Stage feature_means_stage();
@@ -21,9 +22,9 @@ Stage frechet_distance_stage();
 
 std::span<const Stage> stage_table() {
   static const Stage table[] = {
-      label_histogram_stage(), central_images_stage(),   mean_embedding_stage(),
-      semantic_query_stage(),  feature_means_stage(),    feature_classifier_stage(),
-      accuracy_stage(),        frechet_distance_stage(),
+      label_histogram_stage(),    central_images_stage(), class_gaussians_stage(),
+      mean_embedding_stage(),     semantic_query_stage(), feature_means_stage(),
+      feature_classifier_stage(), accuracy_stage(),       frechet_distance_stage(),
   };
   return table;
 }
@@ -60,7 +61,8 @@ Phase executed_release(const StagePlan& stage, double clip_norm_l2, const std::s
 
 void check_divisor(double expected) {
   if (!(expected > 0) || !std::isfinite(expected))
-    throw PrivacyError("the expected number of images that sums are divided by must be positive and finite");
+    throw PrivacyError(
+        "the expected number of images that sums are divided by must be positive and finite");
 }
 
 }  // namespace sfumato

@@ -9,10 +9,12 @@
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/generate/placement.h"
 #include "sfumato/mechanism/central_images.h"
+#include "sfumato/mechanism/class_gaussians.h"
 #include "sfumato/mechanism/mean_embedding.h"
 #include "sfumato/mechanism/semantic_query.h"
 #include "sfumato/train/chosen_images.h"
 #include "sfumato/train/embedded_images.h"
+#include "sfumato/train/gaussian_images.h"
 
 namespace sfumato {
 namespace {
@@ -27,6 +29,9 @@ void find_images(const Config& config, const std::filesystem::path& release,
   if (config.warmup.steps() > 0)
     *part++ = warm_up_images(CentralImages::load(release / config.central_images.stage.result),
                              part->steps);
+  if (config.gaussians_warmup.steps() > 0)
+    (part++)->images = images_of_gaussians(
+        config, ClassGaussians::load(release / config.class_gaussians.stage.result));
   if (config.embedding_warmup.steps() > 0)
     part->images = images_of_embedding(
         config, MeanEmbedding::load(release / config.mean_embedding.stage.result), shape,
@@ -40,7 +45,7 @@ void find_images(const Config& config, const std::filesystem::path& release,
 
 bool warms_up(const Config& config) {
   return config.semantic_warmup.steps() > 0 || config.warmup.steps() > 0 ||
-         config.embedding_warmup.steps() > 0;
+         config.gaussians_warmup.steps() > 0 || config.embedding_warmup.steps() > 0;
 }
 
 void stop_warm_up_if(bool stop) {
@@ -56,6 +61,7 @@ std::vector<WarmUpImages> warm_up_parts(const Config& config, const std::filesys
   for (const auto& [steps, name] :
        {std::pair{config.semantic_warmup.steps(), kChosenImagesName},
         std::pair{config.warmup.steps(), kCentralImagesName},
+        std::pair{config.gaussians_warmup.steps(), "images of the classes' Gaussians"},
         std::pair{config.embedding_warmup.steps(), "images of the mean embedding"}})
     if (steps > 0) parts.push_back({{}, classes, steps, name});
   ranks.on_leader([&] { find_images(config, release, shape, parts); });

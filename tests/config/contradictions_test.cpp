@@ -88,6 +88,15 @@ TEST(Contradictions, Stages) {
   EXPECT_THAT(
       mistakes_of("", {"warmup.embedding.steps=3", stage + "mean_embedding.noise_multiplier=7"}),
       IsEmpty());
+  EXPECT_THAT(
+      mistakes_of("", {"warmup.gaussians.steps=3"}),
+      ElementsAre(AllOf(HasSubstr("warmup.gaussians.steps"), HasSubstr("class_gaussians"))));
+  EXPECT_THAT(mistakes_of("", {stage + "class_gaussians.noise_multiplier=7",
+                               stage + "class_gaussians.frequencies=33"}),
+              ElementsAre(HasSubstr("images have 32 pixels a side")));
+  EXPECT_THAT(
+      mistakes_of("", {"warmup.gaussians.steps=3", stage + "class_gaussians.noise_multiplier=7"}),
+      IsEmpty());
   EXPECT_THAT(mistakes_of("", {"warmup.semantic.steps=3"}),
               ElementsAre(AllOf(HasSubstr("warmup.semantic.steps"), HasSubstr("semantic_query"))));
   EXPECT_THAT(mistakes_of("", {stage + "semantic_query.noise_multiplier=7"}),

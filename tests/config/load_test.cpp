@@ -83,6 +83,10 @@ TEST(Load, AStageThatNothingBeginsWithIsACaution) {
   EXPECT_THAT(cautions({central, "warmup.steps=3"}), SizeIs(0));
   EXPECT_THAT(cautions({embedding, central, "warmup.steps=3"}),
               ElementsAre(HasSubstr("set warmup.embedding.steps, or leave")));
+  const std::string gaussians = stages + "class_gaussians.epsilon=1";
+  EXPECT_THAT(cautions({gaussians}),
+              ElementsAre(HasSubstr("set warmup.gaussians.steps, or leave")));
+  EXPECT_THAT(cautions({gaussians, "warmup.gaussians.steps=3"}), SizeIs(0));
   EXPECT_THAT(cautions({embedding, "warmup.embedding.steps=3"}), SizeIs(0));
   const std::vector<std::string> query = {stages + "semantic_query.epsilon=1",
                                           stages + "semantic_query.public_store=public"};

@@ -52,10 +52,13 @@ def check_budget(sfumato, store: Path, public: Path, run: Path) -> None:
         f"{STAGES}semantic_query.votes_per_record=2", "warmup.semantic.steps=2",
         f"{STAGES}feature_means.share=0.02", "sample.candidates=2",
         f"{STAGES}feature_classifier.share=0.02", f"{STAGES}feature_classifier.releases=5",
+        f"{STAGES}class_gaussians.share=0.05", f"{STAGES}class_gaussians.frequencies=4",
+        "warmup.gaussians.steps=2", "warmup.gaussians.images=50",
         "warmup.steps=3", "warmup.batch=8", "warmup.embedding.steps=2", "warmup.embedding.images=50",
         "warmup.embedding.generator_steps=3", "warmup.embedding.generator_batch=20"))
-    check(stage_charges(run) == {"label_histogram": 1, "central_images": 4, "mean_embedding": 1,
-                                 "semantic_query": 1, "feature_means": 1, "feature_classifier": 5},
+    check(stage_charges(run) == {"label_histogram": 1, "central_images": 4, "class_gaussians": 2,
+                                 "mean_embedding": 1, "semantic_query": 1, "feature_means": 1,
+                                 "feature_classifier": 5},
           f"the ledger charges {stage_charges(run)}")
     card = json.loads((run / "release/privacy_card.json").read_text())
     check(0.99 * 6 < card["epsilon"] <= 6, f"epsilon is {card['epsilon']}, the target 6")
@@ -65,7 +68,7 @@ def check_budget(sfumato, store: Path, public: Path, run: Path) -> None:
             phases.append(f"gaussian:{stage['sensitivity_l2']}:{stage['noise_stddev']}")
         else:  # made by each of the two candidates
             phases.append(f"{stage['sample_rate']}:{stage['noise_multiplier']}:{2 * stage['steps']}")
-    check(len(phases) == 8, f"the card lists {len(phases)} uses of the data, not 8")
+    check(len(phases) == 9, f"the card lists {len(phases)} uses of the data, not 9")
     check(any("semantic_query" in line for line in card["public_data"]),
           f"the card names no public images: {card['public_data']}")
     arguments = [word for phase in phases for word in ("--phase", phase)]

@@ -29,6 +29,7 @@ struct Config : SettingsTree {
        .noise_unit = "images",
        .share = "0.01 is plenty for counts."}};
   CentralImagesSettings central_images{this};          // mechanism.stages.central_images
+  ClassGaussiansSettings class_gaussians{this};        // mechanism.stages.class_gaussians
   MeanEmbeddingSettings mean_embedding{this};          // mechanism.stages.mean_embedding
   SemanticQuerySettings semantic_query{this};          // mechanism.stages.semantic_query
   FeatureMeansSettings feature_means{this};            // mechanism.stages.feature_means
@@ -39,6 +40,7 @@ struct Config : SettingsTree {
   GanSettings gan{this};
   OptimizerSettings optimizer{this};
   WarmupSettings warmup{this};
+  GaussiansWarmupSettings gaussians_warmup{this};  // warmup.gaussians
   EmbeddingWarmupSettings embedding_warmup{this};  // warmup.embedding
   SemanticWarmupSettings semantic_warmup{this};    // warmup.semantic
   PerformanceSettings performance{this};

@@ -333,12 +333,24 @@ struct WarmupSettings : Section {
   Setting<int64_t> steps{this, "steps", 0, at_least(0), "steps",
       "Ordinary training steps on the noisy central images before the first private step; 0 is "
       "off. They need mechanism.stages.central_images and cost no privacy: post-processing. "
-      "warmup.embedding.steps are those on what a mean embedding tells."};
+      "warmup.gaussians.steps and warmup.embedding.steps are those on what other stages tell."};
   Setting<double> learning_rate{this, "learning_rate", 1e-3, greater_than(0), "",
       "Learning rate of the warm-up, constant. The update rule is the optimizer's; its state and "
       "the moving average begin afresh with the first private step."};
   Setting<int64_t> batch{this, "batch", 64, between(1, 65536), "images",
       "Released or generated images in a warm-up step, drawn with repetition."};
+};
+
+/// What follows from mechanism.stages.class_gaussians.
+struct GaussiansWarmupSettings : Section {
+  explicit GaussiansWarmupSettings(SettingsTree* tree);
+
+  Setting<int64_t> steps{this, "steps", 0, at_least(0), "steps",
+      "Warm-up steps on images drawn from the Gaussian of each class, after those on central images; 0 "
+      "is off. They need mechanism.stages.class_gaussians and take warmup.batch and "
+      "warmup.learning_rate."};
+  Setting<int64_t> images{this, "images", 10000, between(1, 1000000), "images",
+      "Images drawn from the Gaussians, as many of each class."};
 };
 
 /// What follows from mechanism.stages.mean_embedding.

@@ -70,6 +70,20 @@ struct CentralImagesSettings : StageSettings {
       "data.num_classes."};
 };
 
+struct ClassGaussiansSettings : StageSettings {
+  explicit ClassGaussiansSettings(SettingsTree* tree);
+  /// One of counts and means, and one of covariances about these.
+  StageSampling sampling() const override { return {1, 2}; }
+
+  Setting<int64_t> frequencies{this, "frequencies", 14, between(1, 256), "",
+      "The covariances are those of so many lowest frequencies (DCT-II) of an image in each direction; "
+      "at most its pixels. Fewer have less noise, and leave out what is fine."};
+  Setting<double> clip_norm_l2{this, "clip_norm_l2", 0.0, at_least(0), "",
+      "Bound on the L2 norm of those frequencies of an image, whose values are in [-1, 1], less the "
+      "noisy mean of its class. The noise on the covariances grows with its square. 0 is half of the "
+      "largest norm that an image can have, data.image_size times the square root of data.channels."};
+};
+
 inline constexpr const char kExpectedClassSize[] =
     "Divisor of each noisy sum: a public estimate of the number of images in a class. 0 takes "
     "mechanism.expected_batch_size / mechanism.sample_rate / data.num_classes.";
