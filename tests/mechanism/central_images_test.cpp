@@ -7,39 +7,27 @@
 #include <cmath>
 
 #include "mechanism/stage_session.h"
+#include "mechanism/striped_stores.h"
 #include "sfumato/core/error.h"
-#include "sfumato/data/record_store_writer.h"
 #include "sfumato/privacy/poisson_sampler.h"
-#include "train/tiny_run.h"
 
 namespace sfumato {
 namespace {
 
 using namespace test;
 
-/// Stores of the first images of a set, of which the third class has none.
-class CentralImagesTest : public ::testing::Test {
+class CentralImagesTest : public StripedStores {
  protected:
-  RecordStore store(int count) {
-    const auto path = folder / ("store" + std::to_string(count));
-    if (!std::filesystem::exists(path)) {
-      RecordStoreWriter writer(path, {8, 8, 1, 3, {"across", "down", "none"}, false, 1});
-      for (int i = 0; i < count; ++i) writer.append(tiny_image(i), i % 2);
-      writer.finish({{"note", "made by a test"}});
-    }
-    return RecordStore::open(path);
-  }
   /// With the same key every time: the same sampling and the same noise.
   at::Tensor release(int count, const StagePlan& stage, double divisor) {
     Session session({stage});
     const CentralImages central =
-        release_central_images(store(count), stage, divisor, session.mechanism);
+        release_central_images(store(0, count), stage, divisor, session.mechanism);
     EXPECT_EQ(session.mechanism.ledger().charged_releases("central_images"),
               std::get<Phase>(stage.event).steps);
     return central.images;
   }
   static double norm(const at::Tensor& t) { return t.to(at::kDouble).norm().item<double>(); }
-  TempFolder folder;
 };
 
 // Neighbouring stores under the same noise: what differs is one clipped image over the public
@@ -98,7 +86,7 @@ TEST_F(CentralImagesTest, EachReleaseIsAnotherSample) {
 TEST_F(CentralImagesTest, SamplesAreIndependentOfTrainings) {
   const at::Tensor images = release(40, central_stage(0.3, 1e-7, 5, 8), 1);
   const SecureKey key = SecureKey::insecure_for_tests(1);
-  const RecordStore set = store(40);
+  const RecordStore set = store(0, 40);
   const PoissonSampler sampler = PoissonSampler::of_stage(key, 0.3, 0);
   for (int64_t r = 0; r < 5; ++r) {
     double sum = 0, squares = 0;
@@ -115,7 +103,7 @@ TEST_F(CentralImagesTest, SamplesAreIndependentOfTrainings) {
 TEST_F(CentralImagesTest, ReadsBackAndRefusesOtherFiles) {
   Session session({central_stage(0.5, 2, 3, 8)});
   const CentralImages central =
-      release_central_images(store(40), central_stage(0.5, 2, 3, 8), 4, session.mechanism);
+      release_central_images(store(0, 40), central_stage(0.5, 2, 3, 8), 4, session.mechanism);
   central.save(folder / "c.safetensors");
   EXPECT_TRUE(CentralImages::load(folder / "c.safetensors").images.equal(central.images));
   CentralImages{central.images[0]}.save(folder / "d.safetensors");
@@ -128,13 +116,14 @@ TEST_F(CentralImagesTest, ReadsBackAndRefusesOtherFiles) {
 TEST_F(CentralImagesTest, AChargeThatFailsReleasesNothing) {
   Session session({central_stage(0.5, 2, 3, 8)});
   (void)session.mechanism.release(StatisticSum(1, 1, 8), central_stage(0.5, 2, 3, 8));
-  EXPECT_THROW(release_central_images(store(40), central_stage(0.5, 2, 3, 8), 4, session.mechanism),
-               PrivacyError)
+  EXPECT_THROW(
+      release_central_images(store(0, 40), central_stage(0.5, 2, 3, 8), 4, session.mechanism),
+      PrivacyError)
       << "its last release is one more than the plan has";
   Session other({central_stage(0.5, 2, 3, 8)});
   for (const double divisor : {0.0, -1.0, std::nan("")})
     EXPECT_THROW(
-        release_central_images(store(40), central_stage(0.5, 2, 3, 8), divisor, other.mechanism),
+        release_central_images(store(0, 40), central_stage(0.5, 2, 3, 8), divisor, other.mechanism),
         PrivacyError);
 }
 

@@ -15,6 +15,7 @@
 #include <numbers>
 
 #include "mechanism/stage_session.h"
+#include "mechanism/striped_stores.h"
 #include "sfumato/core/error.h"
 #include "sfumato/core/stop_signal.h"
 #include "sfumato/data/record_store_writer.h"
@@ -22,7 +23,6 @@
 #include "sfumato/mechanism/stage.h"
 #include "sfumato/models/tensor_file.h"
 #include "support/error_message.h"
-#include "train/tiny_run.h"
 
 namespace sfumato {
 namespace {
@@ -55,18 +55,8 @@ at::Tensor two_dimensional_cosines(int k) {
   return basis;
 }
 
-/// Stores of some images of a set, of which the third class has none.
-class ClassGaussiansTest : public ::testing::Test {
+class ClassGaussiansTest : public StripedStores {
  protected:
-  RecordStore store(int first, int end) {
-    const auto path = folder / fmt::format("store{}_{}", first, end);
-    if (!std::filesystem::exists(path)) {
-      RecordStoreWriter writer(path, {8, 8, 1, 3, {"across", "down", "none"}, false, 1});
-      for (int i = first; i < end; ++i) writer.append(tiny_image(i), i % 2);
-      writer.finish({{"note", "made by a test"}});
-    }
-    return RecordStore::open(path);
-  }
   /// With the same key for the same seed: the same noise.
   ClassGaussians release(const RecordStore& records, double noise_multiplier, int64_t frequencies,
                          double clip_norm_l2 = kWide, uint64_t seed = 1) {
@@ -77,7 +67,6 @@ class ClassGaussiansTest : public ::testing::Test {
     EXPECT_EQ(found.frequencies(), frequencies);
     return found;
   }
-  TempFolder folder;
 };
 
 TEST_F(ClassGaussiansTest, CountsMeansAndCovariancesAreThoseOfTheImages) {

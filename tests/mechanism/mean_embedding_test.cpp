@@ -10,11 +10,10 @@
 #include <cmath>
 
 #include "mechanism/stage_session.h"
+#include "mechanism/striped_stores.h"
 #include "sfumato/core/error.h"
-#include "sfumato/data/record_store_writer.h"
 #include "sfumato/mechanism/private_statistics.h"
 #include "sfumato/models/tensor_file.h"
-#include "train/tiny_run.h"
 
 namespace sfumato {
 namespace {
@@ -27,18 +26,8 @@ StagePlan embedding_stage(double noise_multiplier) {
 
 const RandomFeatureOptions kFeatures{.frequencies = 400, .width = 5, .seed = 4};
 
-/// Stores of some images of a set, of which the third class has none.
-class MeanEmbeddingTest : public ::testing::Test {
+class MeanEmbeddingTest : public StripedStores {
  protected:
-  RecordStore store(int first, int end) {
-    const auto path = folder / fmt::format("store{}_{}", first, end);
-    if (!std::filesystem::exists(path)) {
-      RecordStoreWriter writer(path, {8, 8, 1, 3, {"across", "down", "none"}, false, 1});
-      for (int i = first; i < end; ++i) writer.append(tiny_image(i), i % 2);
-      writer.finish({{"note", "made by a test"}});
-    }
-    return RecordStore::open(path);
-  }
   /// With the same key for the same seed: the same noise.
   at::Tensor release(const RecordStore& records, double noise_multiplier, double divisor,
                      uint64_t seed = 1) {
@@ -49,7 +38,6 @@ class MeanEmbeddingTest : public ::testing::Test {
     EXPECT_DOUBLE_EQ(embedding.noise_stddev, noise_multiplier / divisor);
     return embedding.means.to(at::kDouble);
   }
-  TempFolder folder;
 };
 
 /// Features of a record of the set, by another way than the stage's.

@@ -11,8 +11,9 @@ namespace sfumato {
 /// Eigenvalues of a symmetric matrix as they were before symmetric Gaussian noise was added, of
 /// standard deviation s off the diagonal: with e = s sqrt(dimension), noise alone has eigenvalues
 /// up to 2e, and a larger one of the sum, l, was (l + sqrt(l² - 4e²)) / 2 (the deformed Wigner
-/// matrix: Féral and Péché 2007, Capitaine, Donati-Martin and Féral 2009, theorem 2.1); what is not
-/// larger tells nothing and becomes 0. float64, of the shape of `eigenvalues`.
+/// matrix: Féral and Péché 2007, Capitaine, Donati-Martin and Féral 2009, theorem 2.1). What is not
+/// larger than 2e (1 + dimension^(-2/3)), which the largest of noise alone is in one of a hundred
+/// matrices (Tracy and Widom), tells nothing and becomes 0. float64, of the shape of `eigenvalues`.
 at::Tensor without_noise(const at::Tensor& eigenvalues, double noise_stddev, double dimension);
 
 /// Gaussians of classes with covariances that are ones: what noise does not hide.
