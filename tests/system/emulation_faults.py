@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""The emulated kernels' tests notice every fault of tests/emulation/faults/*.json.
+"""The emulated kernels' tests notice the faults of tests/emulation/faults/*.json.
 
 A fault is one change to a kernel. The changed copy is compiled with the flags of the emulated kernels,
 linked before them into a test_emulation of its own, and the tests that `filter` names must fail. A
-fault that does not compile, or never ends, proves nothing and is an error of the list. Names limit the
-check to the faults whose file, kernel or description contains one of them:
+fault that does not compile, or never ends, proves nothing and is an error of the list. All faults are
+applied; built and run is the first of each file, --all (half an hour) of them, or those whose file,
+kernel or description contains one of the names:
 
+    tests/system/emulation_faults.py --all
     tests/system/emulation_faults.py chacha
 """
 import json
@@ -93,6 +95,10 @@ def check_every_kernel_has_one(faults: list[Fault]) -> None:
     check(kernels <= covered, f"no fault for {sorted(kernels - covered)}")
 
 
+def first_of_each_file(faults: list[Fault]) -> list[Fault]:
+    return list({fault.file: fault for fault in reversed(faults)}.values())
+
+
 class Build:
     """The build folder that the program under test comes from."""
 
@@ -173,12 +179,14 @@ def check_without_faults(faults: list[Fault], build: Build) -> None:
 
 def emulation_faults(sfumato, work: Path, arguments):
     faults = read_faults()
-    if not arguments.names:
-        check_every_kernel_has_one(faults)
-    wanted = [fault for fault in faults if not arguments.names or any(
-        name in f"{fault.file} {fault}" for name in arguments.names)]
-    check_the_list(wanted)
-    check(wanted, f"no fault matches {arguments.names}")
+    check_every_kernel_has_one(faults)
+    check_the_list(faults)
+    if arguments.names:
+        wanted = [fault for fault in faults
+                  if any(name in f"{fault.file} {fault}" for name in arguments.names)]
+        check(wanted, f"no fault matches {arguments.names}")
+    else:
+        wanted = faults if arguments.all else first_of_each_file(faults)
     build = Build(sfumato.binary.parent)
     check_without_faults(wanted, build)
     # As scripts/build: objects of an earlier check are found in the compiler cache.
@@ -193,6 +201,10 @@ def emulation_faults(sfumato, work: Path, arguments):
     check(not missed, f"{len(missed)} of {len(wanted)} faults not caught:\n" + "\n".join(missed))
 
 
+def add_arguments(parser) -> None:
+    parser.add_argument("--all", action="store_true", help="every fault, not one of each file")
+    parser.add_argument("names", nargs="*", help="faults whose file, kernel or description has one")
+
+
 if __name__ == "__main__":
-    main(emulation_faults, __doc__.splitlines()[0],
-         lambda parser: parser.add_argument("names", nargs="*"))
+    main(emulation_faults, __doc__.splitlines()[0], add_arguments)
