@@ -129,7 +129,7 @@ struct SampleSettings : Section {
   Setting<int64_t> candidates{this, "candidates", 1, between(1, 64), "images",
       "Images drawn for each that is kept. Those are kept that are like their class by the noisy "
       "means that mechanism.stages.feature_means released, and by the classifier of "
-      "mechanism.stages.feature_classifier where there is one; 6 give most of the gain, 24 a little "
+      "mechanism.stages.feature_classifier where there is one; 6 give most of the gain, 12 a little "
       "more (docs/utility.md). It costs no privacy."};
   Setting<int64_t> seed{this, "seed", 0, at_least(0), "",
       "The same seed gives the same images, whatever the batch."};
