@@ -101,7 +101,11 @@ class RankGroup final : public Communicator {
   RankGroup(const RankIdentity& identity, const RankOptions& options)
       : identity_(identity), options_(options) {
     {
-      const Deadline deadline(options.join + kMargin, not_met());
+      // LibTorch waits for a server that accepts and says nothing, and on a busy machine it may
+      // tell late that nobody serves.
+      const Deadline deadline(
+          options.join + kMargin,
+          no_answer("whoever serves it was stopped or is cut off, or nobody serves it"));
       meet();
       start_watch();
     }
@@ -163,11 +167,12 @@ class RankGroup final : public Communicator {
     }
     watch_->call_ends();
   }
-  std::string not_met() const {
+  std::string no_answer(const std::string& why) const {
     return fmt::format(
-        "{} accepts connections, but gives no answer for {} s: whoever serves it was "
-        "stopped or is cut off",
-        store_name(), options_.join.count() / 1000);
+        "no answer from {} for {} s ({}); is {} running, and MASTER_ADDR its machine's name or "
+        "address, as seen from {}?",
+        store_name(), options_.join.count() / 1000, why,
+        identity_.store_is_served ? "torchrun" : "rank 0", host_name());
   }
   void meet();
   void start_watch();
@@ -214,12 +219,7 @@ std::unique_ptr<NameStore> RankGroup::connect(bool serve, Clock::time_point end)
             "rank 0 cannot serve {}: {}. The port may still be in use by an attempt before, "
             "which ends by itself, or by another run: set MASTER_PORT to a free one",
             store_name(), plain_reason(error)));
-      if (Clock::now() >= end)
-        throw LostRank(fmt::format(
-            "no answer from {} for {} s ({}); is {} running, and MASTER_ADDR its machine's name or "
-            "address, as seen from {}?",
-            store_name(), options_.join.count() / 1000, plain_reason(error),
-            identity_.store_is_served ? "torchrun" : "rank 0", host_name()));
+      if (Clock::now() >= end) throw LostRank(no_answer(plain_reason(error)));
       if (!told) log_info(fmt::format("waiting for {}", store_name()));
       std::this_thread::sleep_for(std::min(until(end), milliseconds(200)));
     }
