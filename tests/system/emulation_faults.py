@@ -4,7 +4,7 @@
 A fault is one change to a kernel. The changed copy is compiled with the flags of the emulated kernels,
 linked before them into a test_emulation of its own, and the tests that `filter` names must fail. A
 fault that does not compile, or never ends, proves nothing and is an error of the list. All faults are
-applied; built and run is the first of each file, --all (half an hour) of them, or those whose file,
+applied; built and run is the first of each file, --all of them (four times as long), or those whose file,
 kernel or description contains one of the names:
 
     tests/system/emulation_faults.py --all
