@@ -32,6 +32,8 @@ if(SFUMATO_ASAN)
                       $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize-recover=undefined>
                       $<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer>)
   add_link_options(-fsanitize=address,undefined)
+  # What tests is compiled once and runs for minutes: optimizing it takes longer than it gains.
+  set(SFUMATO_TEST_OPTIONS -O0)
 endif()
 
 add_library(sfumato_options INTERFACE)
