@@ -279,6 +279,9 @@ def parsed() -> argparse.Namespace:
     arguments.data = arguments.data or DEBIAN.get(arguments.set)
     names = arguments.classifiers or (["protocol"] if gpu else [SMALL])
     arguments.classifiers = (SMALL, *DPIMAGEBENCH) if "protocol" in names else tuple(dict.fromkeys(names))
+    for text in arguments.settings:
+        if text.startswith(("mechanism.target_epsilon=", "mechanism.noise_multiplier=")):
+            parser.error(f"--settings {text}: rows are named by the epsilon that was asked for; say --epsilon")
     if arguments.data is None:
         parser.error("--set mnist needs --data FOLDER")
     if not arguments.sfumato.exists():

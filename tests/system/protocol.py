@@ -18,9 +18,9 @@ TINY = ("--set", "fashion", "--budget-minutes", "0.2", "--epsilon", "10", "--see
 QUICK = ("--settings", "warmup.steps=2", "sample.steps=2", "preview.images=0", "performance.threads=1")
 
 
-def call(sfumato, data: Path, out: Path, *more, fails: bool = False) -> str:
+def call(sfumato, data: Path, out: Path, *more, fails: bool = False, settings=QUICK) -> str:
     command = [sys.executable, ROOT / "tests/soak/benchmark_protocol.py", "--sfumato", sfumato.binary, "--data", data,
-               "--out", out, *TINY, *more, *QUICK]
+               "--out", out, *TINY, *more, *settings]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300,
                           env={**os.environ, "OMP_NUM_THREADS": "2"})
     logs = "".join(path.read_text()[-1500:] for path in out.rglob("*.log")) if done.returncode else ""
@@ -71,6 +71,8 @@ def check_again(sfumato, data: Path, out: Path) -> None:
     again = json.loads((folder / "result.json").read_text())
     check(again["distances"] == json.loads(first)["distances"], "the same corpus has another distance")
     check([path.stat().st_mtime_ns for path in kept] == before, "what was there was made again")
+    said = call(sfumato, data, out, fails=True, settings=(*QUICK, "mechanism.target_epsilon=20"))
+    check("mechanism.target_epsilon=20" in said and "--epsilon" in said, said)
     said = call(sfumato, data, out, "--budget-minutes", "0.3", fails=True)
     check("budget_minutes" in said and "another --out" in said, said)
 
