@@ -4,9 +4,8 @@
 A fault is one change to a kernel. The changed copy is compiled with the flags of the emulated kernels,
 linked before them into a test_emulation of its own, and the tests that `filter` names must fail. A
 fault that does not compile, or never ends, proves nothing and is an error of the list. All faults are
-applied; built and run are those of noise and norms and the first of each other file, --all of them (three times as
-long), or those whose file,
-kernel or description contains one of the names:
+applied; built and run are those of noise and norms and the first of each file, --all of them (three times
+as long), or those whose file, kernel or description contains one of the names:
 
     tests/system/emulation_faults.py --all
     tests/system/emulation_faults.py chacha
@@ -206,7 +205,7 @@ def emulation_faults(sfumato, work: Path, arguments):
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("--all", action="store_true", help="every fault, not those of noise and norms and one of each file")
+    parser.add_argument("--all", action="store_true", help="every fault, not the usual ones alone")
     parser.add_argument("names", nargs="*", help="faults whose file, kernel or description has one")
 
 
